@@ -1,0 +1,339 @@
+"""The adjoint of a Program: reverse-mode differentiation by source transformation.
+
+For ``out = op(a, b, …)`` each operation has a transpose rule that turns the cotangent ``d:out`` into contributions to ``d:a``,
+``d:b``, …; inside a pointwise expression ``sympy.diff`` gives the factors. Derivatives of functions are written in terms of
+their results (``i*(1 - i)``), which is why lowering gives every function application a value of its own.
+
+The backward step of a recurrence runs from the last step to the first. Its carries are the cotangents of the states: it reads
+``d:h[t] <-`` (what later steps contribute) and defines ``d:h[t-1]``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import sympy
+
+from cellspec import ir
+from cellspec.cell import Shape
+from cellspec.ir import Op, Program, Value, symbol
+
+
+def cotangent(name: str) -> str:
+    """The name of the cotangent of ``name``."""
+    return f"d:{name}"
+
+
+def later(name: str) -> str:
+    """The name of what later steps contribute to the cotangent of the state value ``name``."""
+    return f"d:{name}<-"
+
+
+def given(name: str) -> str:
+    """The name of the cotangent that the caller gives for the output ``name``."""
+    return f"d:{name} given"
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """A backward program and the forward values that it reads, its residuals."""
+
+    program: Program
+    residuals: tuple[str, ...]
+
+
+def adjoint_step(step: Program, inputs: Collection[str], params: Collection[str]) -> Adjoint:
+    """The backward step of the recurrence ``step``.
+
+    ``inputs`` are the sequences and ``params`` the constants whose gradients are wanted; the gradient of an input is an output of
+    the program, that of a constant a total over steps and samples.
+    """
+    builder = _Builder(step, wanted={*inputs, *params, *(c.before for c in step.carries)})
+    seeds: dict[str, Value] = {}
+    for name in dict.fromkeys(step.outputs):
+        seeds[given(name)] = Value(given(name), step.shape(name), step.values[name].origin)
+        builder.add(name, symbol(given(name)))
+    for carry in step.carries:
+        seeds[later(carry.after)] = Value(later(carry.after), step.shape(carry.after), step.values[carry.after].origin)
+        builder.add(carry.after, symbol(later(carry.after)))
+    builder.values.update(seeds)
+    builder.run()
+
+    for carry in step.carries:
+        builder.finish(carry.before)
+    for name in step.sequences:
+        if name in inputs:
+            builder.finish(name)
+    totals = [total for name in step.constants if name in params for total in builder.totals(name)]
+    return builder.adjoint(
+        constants=step.constants,
+        sequences=tuple(given(name) for name in dict.fromkeys(step.outputs)),
+        carries=tuple(ir.Carry(later(c.after), cotangent(c.before)) for c in step.carries),
+        outputs=tuple(cotangent(name) for name in step.sequences if name in inputs),
+        totals=tuple(totals),
+    )
+
+
+def adjoint_prologue(prologue: Program, params: Collection[str], known: Collection[str]) -> Adjoint:
+    """The backward program of derived parameters: from their totals ``known`` to the gradients of ``params``.
+
+    An output ``d:W`` holds what flows to ``W`` through derived parameters, plus its own total where ``W`` is in ``known``.
+    """
+    builder = _Builder(prologue, wanted=set(params))
+    for name in known:
+        if name in prologue.values:
+            seed = f"{cotangent(name)} total"
+            builder.values[seed] = Value(seed, prologue.shape(name), prologue.values[name].origin)
+            builder.add(name, symbol(seed))
+    builder.run()
+    reached = [name for name in prologue.constants if name in params and builder.terms[name]]
+    for name in reached:
+        builder.finish(name)
+    seeds = tuple(f"{cotangent(name)} total" for name in known if name in prologue.values)
+    return builder.adjoint(
+        constants=(*prologue.constants, *seeds),
+        sequences=(),
+        carries=(),
+        outputs=tuple(map(cotangent, reached)),
+        totals=(),
+    )
+
+
+@dataclass
+class _Builder:
+    """Walks a program backwards, collecting for every value the terms of its cotangent."""
+
+    forward: Program
+    wanted: set[str]
+    values: dict[str, Value] = field(default_factory=dict)
+    ops: list[Op] = field(default_factory=list)
+    terms: defaultdict[str, list[sympy.Expr]] = field(default_factory=lambda: defaultdict(list))
+    slices: defaultdict[str, list[tuple[ir.Slice, str]]] = field(default_factory=lambda: defaultdict(list))
+    active: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.active = set(self.wanted)
+        for op in self.forward.ops:
+            if not isinstance(op, ir.Stop) and any(name in self.active for name in self.forward.args(op)):
+                self.active.update(ir.outs(op))
+
+    def add(self, name: str, term: sympy.Expr) -> None:
+        """Add ``term`` to the cotangent of ``name``, if anything wanted depends on it."""
+        if name in self.active and term != 0:
+            self.terms[name].append(term)
+
+    def emit(self, op: Op, shape: Shape, origin: str) -> sympy.Symbol:
+        """Add an operation of the backward program; the symbol of its value."""
+        (out,) = ir.outs(op)
+        self.values[out] = Value(out, shape, origin)
+        self.ops.append(op)
+        return symbol(out)
+
+    def finish(self, name: str) -> str:
+        """Define ``d:name`` as the sum of its terms (zero, if it has none)."""
+        value = self.forward.values[name]
+        self.gather_slices(name)
+        self.emit(ir.Pointwise(cotangent(name), sympy.Add(*self.terms[name])), value.shape, value.origin)
+        return cotangent(name)
+
+    def run(self) -> None:
+        """Apply the transpose rule of every operation, from the last to the first."""
+        for op in reversed(self.forward.ops):
+            (out,) = ir.outs(op)
+            if out in self.slices:
+                self.gather_slices(out)
+            if self.terms[out]:
+                self.transpose(op, self.finish(out))
+
+    def transpose(self, op: Op, d_out: str) -> None:
+        """The transpose rule of ``op``: contributions to its operands' cotangents, given that of its result."""
+        (out,) = ir.outs(op)
+        shape, origin = self.forward.shape, self.forward.values[out].origin
+        match op:
+            case ir.Pointwise(expr=expr):
+                for name in self.forward.args(op):
+                    if name in self.active:
+                        self.pointwise(name, out, expr, d_out)
+            case ir.MatMul(left=left, right=right, left_t=False, right_t=False):
+                if left in self.active:
+                    made: Op = ir.Outer(f"{d_out}⊗{right}", d_out, right)
+                    if len(shape(right)) == 2:
+                        made = ir.MatMul(f"{d_out}@{right}.T", d_out, right, right_t=True)
+                    self.add(left, self.emit(made, shape(left), origin))
+                if right in self.active:
+                    made = ir.MatMul(f"{left}.T@{d_out}", left, d_out, left_t=True)
+                    self.add(right, self.emit(made, shape(right), self.forward.values[right].origin))
+            case ir.Concat(parts=parts):
+                start: sympy.Expr = sympy.Integer(0)
+                for k, part in enumerate(parts):
+                    stop = sympy.expand(start + shape(part)[-1])
+                    if part in self.active:
+                        self.add(part, self.emit(ir.Slice(f"{d_out}[{k}]", d_out, start, stop), shape(part), origin))
+                    start = stop
+            case ir.Slice(operand=operand):
+                self.slices[operand].append((op, d_out))
+            case ir.Transpose(operand=operand):
+                self.add(operand, self.emit(ir.Transpose(f"{d_out}.T", d_out), shape(operand), origin))
+            case ir.Roll(operand=operand, shift=shift):
+                self.add(operand, self.emit(ir.Roll(f"roll({d_out}, {-shift})", d_out, -shift), shape(operand), origin))
+            case ir.Eye() | ir.Stop():
+                pass
+            case _:
+                raise NotImplementedError(f"no transpose rule for {op}")
+
+    def pointwise(self, name: str, out: str, expr: sympy.Expr, d_out: str) -> None:
+        """``d:name += d:out * ∂expr/∂name``, summed over the axes along which ``name`` was stretched."""
+        partial = sympy.diff(expr, symbol(name)).xreplace({expr: symbol(out)})
+        term = symbol(d_out) * partial
+        small, large = self.forward.shape(name), self.forward.shape(out)
+        if small != large and term != 0 and name in self.active:
+            origin = self.forward.values[out].origin
+            full = self.emit(ir.Pointwise(f"{d_out}*{name}'", term), large, origin)
+            term = self.emit(ir.SumTo(f"sum({full.name})", full.name), small, origin)
+        self.add(name, term)
+
+    def gather_slices(self, name: str) -> None:
+        """The cotangents of column blocks of ``name``, side by side; zeros where a block has none."""
+        blocks = self.slices.pop(name, [])
+        if not blocks or name not in self.active:
+            return
+        origin = self.forward.values[name].origin
+        rows, columns = self.forward.shape(name)
+        given_blocks = {(op.start, op.stop): d_out for op, d_out in blocks}
+        bounds = [(op.start, op.stop) for op in self.forward.ops if isinstance(op, ir.Slice) and op.operand == name]
+        parts, start = [], sympy.Integer(0)
+        while start != columns:  # a concatenation was split, so that the blocks tile the columns
+            stop = next(b for a, b in bounds if a == start)
+            if (start, stop) not in given_blocks:
+                empty = f"{cotangent(name)}[:, {start}:{stop}]"
+                self.emit(ir.Pointwise(empty, sympy.Integer(0)), (rows, sympy.expand(stop - start)), origin)
+                given_blocks[start, stop] = empty
+            parts.append(given_blocks[start, stop])
+            start = stop
+        whole = ir.Concat(f"{cotangent(name)} blocks", tuple(parts))
+        self.terms[name].append(self.emit(whole, (rows, columns), origin))
+
+    def totals(self, name: str) -> Iterable[ir.Total]:
+        """The totals of a constant: a term that is one operation's result for itself, pointwise terms in one sum."""
+        alone = [term for term in self.terms[name] if term.is_Symbol]
+        rest = [term for term in self.terms[name] if not term.is_Symbol]
+        for term in alone:
+            yield ir.Total(cotangent(name), str(term.name))
+        if rest:
+            value = self.forward.values[name]
+            out = self.emit(ir.Pointwise(cotangent(name), sympy.Add(*rest)), value.shape, value.origin)
+            yield ir.Total(cotangent(name), str(out.name))
+
+    def adjoint(
+        self,
+        constants: tuple[str, ...],
+        sequences: tuple[str, ...],
+        carries: tuple[ir.Carry, ...],
+        outputs: tuple[str, ...],
+        totals: tuple[ir.Total, ...],
+    ) -> Adjoint:
+        """The finished program: dead operations dropped, copies resolved, cotangents of a single use fused into it."""
+        defined = {name for op in self.ops for name in ir.outs(op)} | set(sequences) | {c.before for c in carries}
+        read = {name for op in self.ops for name in ir.operands(op)} & set(self.forward.values)
+        residuals = tuple(sorted(read - defined - set(constants)))
+        program = Program(
+            values=MappingProxyType({**{n: self.forward.values[n] for n in (*read, *constants) if n in self.forward.values}, **self.values}),
+            constants=constants,
+            sequences=(*sequences, *residuals),
+            carries=carries,
+            ops=tuple(self.ops),
+            outputs=outputs,
+            totals=totals,
+        )
+        program = ir.typecheck(fuse(live(program)))
+        used = {name for op in program.ops for name in program.args(op)}
+        kept = tuple(name for name in program.sequences if name in used or name in sequences)
+        return Adjoint(
+            ir.typecheck(Program(program.values, constants, kept, carries, program.ops, outputs, totals)),
+            tuple(name for name in kept if name not in sequences),
+        )
+
+
+def live(program: Program) -> Program:
+    """``program`` without operations whose results nothing needs, and with copies read at their source."""
+    program = _name_results(_resolve_copies(program))
+    needed = set(program.roots())
+    kept: list[Op] = []
+    for op in reversed(program.ops):
+        if needed.intersection(ir.outs(op)):
+            kept.append(op)
+            needed.update(ir.operands(op))
+    return program.with_ops(reversed(kept))
+
+
+def _resolve_copies(program: Program) -> Program:
+    source: dict[str, str] = {}
+    ops = []
+    for op in program.ops:
+        new = ir.rename(op, {name: source[name] for name in ir.operands(op) if name in source})
+        match new:
+            case ir.Pointwise(out=out, expr=sympy.Symbol(name=name)) | ir.Stop(out=out, operand=name):
+                if name in program.values and program.shape(name) == program.shape(out):
+                    source[out] = name
+                    new = ir.Pointwise(out, symbol(name))
+        ops.append(new)
+    return program.with_ops(ops)
+
+
+def _name_results(program: Program) -> Program:
+    """Where a result is a copy of an operation's value that is no result itself, let the operation define the result."""
+    roots = set(program.roots())
+    defined = {out for op in program.ops for out in ir.outs(op)}
+    names: dict[str, str] = {}
+    for op in program.ops:
+        match op:
+            case ir.Pointwise(out=out, expr=sympy.Symbol(name=name)) if out in roots and name in defined - roots:
+                if name not in names and program.shape(name) == program.shape(out):
+                    names[name] = out
+    ops = []
+    for op in program.ops:
+        (out,) = ir.outs(op)
+        match op:
+            case ir.Pointwise(expr=sympy.Symbol(name=name)) if names.get(name) == out:
+                continue
+        ops.append(replace(ir.rename(op, names), out=names.get(out, out)))
+    return program.with_ops(ops)
+
+
+def fuse(program: Program) -> Program:
+    """Substitute every pointwise value that is read exactly once, by a pointwise operation of its own shape.
+
+    ``d_i = d_c*g`` and ``d_i.pre = d_i*i*(1 - i)`` become ``d_i.pre = d_c*g*i*(1 - i)``, whose cotangent-free part can be
+    computed for many steps at once.
+    """
+    uses: defaultdict[str, int] = defaultdict(int)
+    for op in program.ops:
+        for name in program.args(op):
+            match op:
+                case ir.Pointwise(expr=expr):
+                    uses[name] += sum(1 for node in sympy.preorder_traversal(expr) if node == symbol(name))
+                case _:
+                    uses[name] += 2  # must stay a value
+    for name in program.roots():
+        uses[name] += 2
+    pending: dict[sympy.Symbol, sympy.Expr] = {}
+    ops: list[Op] = []
+    for op in program.ops:
+        match op:
+            case ir.Pointwise(out=out, expr=expr):
+                symbols = sorted(expr.free_symbols, key=lambda s: s.name)
+                inlined = {s: pending[s] for s in symbols if s in pending and program.shape(s.name) == program.shape(out)}
+                for s in (s for s in symbols if s not in inlined):
+                    if s in pending:
+                        ops.append(ir.Pointwise(s.name, pending.pop(s)))
+                expr = expr.xreplace(inlined)
+                if uses[out] == 1 and not expr.is_Symbol:
+                    pending[symbol(out)] = expr
+                else:
+                    ops.append(ir.Pointwise(out, expr))
+            case _:
+                ops.append(op)
+    return program.with_ops(ops)

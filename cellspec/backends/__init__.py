@@ -1,0 +1,22 @@
+"""One folder a backend: from schedules to the text of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cellspec.cell import Cell
+
+BACKENDS = ("numpy",)
+"""The backends that there are."""
+
+
+def generator(backend: str) -> Callable[[Cell], str]:
+    """The function that writes modules for ``backend``; raises ValueError for an unknown one."""
+    match backend:
+        case "numpy":
+            from cellspec.backends.numpy.module import generate
+
+            return generate
+    raise ValueError(f"unknown backend {backend!r}; there is {', '.join(BACKENDS)}")

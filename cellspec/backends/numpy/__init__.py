@@ -1,0 +1,1 @@
+"""NumPy: standalone modules, feature-major inside, fast from the first step."""

@@ -1,0 +1,512 @@
+"""Storage plan → the statements of one direction: buffers, views, and the code before, in and after the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import sympy
+
+from cellspec import ir
+from cellspec.backends.numpy.instructions import Region, Scalar
+from cellspec.backends.numpy.naming import Names, identifier, together
+from cellspec.backends.numpy.plain import Plain, dim_text
+from cellspec.backends.numpy.storage import Block, Home, Packed, Step, Storage, step_reads, step_writes
+from cellspec.cell import Shape
+
+HELPERS = ("erf", "where")
+"""Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them."""
+
+
+@dataclass
+class Text:
+    """The statements of one direction, as lists of lines for the template."""
+
+    buffers: list[tuple[str, str]] = field(default_factory=list)  # attribute, shape
+    views: list[tuple[str, str]] = field(default_factory=list)  # attribute, expression
+    steps: list[tuple[str, str]] = field(default_factory=list)  # loop variable, sequence that it runs over
+    call_steps: list[tuple[str, str]] = field(default_factory=list)  # the same, for arrays of this call
+    locals: list[str] = field(default_factory=list)  # bound before the loop
+    prologue: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    loop: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    helpers: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a direction's code finds around it."""
+
+    names: Names
+    comments: Mapping[str, str]  # origin → comment line
+    constants: Mapping[str, str]  # constant value → expression of its array
+    given: Mapping[str, str]  # given sequence → expression of its [T, n, B] view
+    fixed: frozenset[str]  # given sequences whose arrays outlive a call
+    matrix: Mapping[str, str]  # given sequence → expression of its [T*B, n] matrix
+    dims: Mapping[str, str]
+
+
+class Emitter:
+    """Writes one direction."""
+
+    def __init__(self, storage: Storage, around: Around, forwards: bool) -> None:
+        self.storage, self.around, self.forwards = storage, around, forwards
+        self.program = storage.code.schedule.program
+        self.values = storage.values
+        self.names = around.names
+        self.text = Text()
+        self.region = Region.BEFORE
+        self.attributes: dict[object, str] = {}
+        self.loop_names: dict[object, str] = {}
+        self.bound: dict[object, str] = {}
+        self.flats: dict[tuple[str, ...], str] = {}
+        self.said: set[str] = set()
+        self.last_said: tuple[str, ...] = ()
+        self.plain = Plain(self.values, around.constants, around.dims, batched=False)
+
+    # --- shapes and names -----------------------------------------------------------------------------------
+
+    def dim(self, expr: sympy.Expr) -> str:
+        return dim_text(expr, self.around.dims)
+
+    def rows(self, shapes: Iterable[Shape]) -> str:
+        return self.dim(sympy.expand(sum((s[0] if s else sympy.Integer(1) for s in shapes), sympy.Integer(0))))
+
+    def place_name(self, buffer: int, place: int) -> str:
+        """What is at a place in a buffer is called after the last value there that has a name of its own."""
+        members = self.storage.buffers[buffer].members[place]
+        if self.storage.buffers[buffer].home is Home.CONSTANT:
+            return self.constant_name(members[0])
+        carried = [c.before for c in self.program.carries if c.before in members]
+        if carried and not self.forwards:
+            return identifier(carried[0].removesuffix("<-"))
+        own = [m for m in members if not m.startswith("%")]
+        return identifier(own[-1] if own else members[-1])
+
+    def constant_name(self, name: str) -> str:
+        """A scaled parameter is called after the parameter."""
+        for op in self.storage.code.schedule.prologue:
+            match op:
+                case ir.Pointwise(out=out, expr=sympy.Mul() as expr) if out == name:
+                    number, rest = expr.as_coeff_Mul()
+                    if rest.is_Symbol:
+                        return identifier(rest.name) + ("_half" if number == sympy.Rational(1, 2) else "_scaled")
+        return identifier(name)
+
+    def block_name(self, block: Block) -> str:
+        return together([self.place_name(block.buffer, k) for k in range(block.start, block.stop)])
+
+    def buffer_attribute(self, index: int) -> str:
+        """The attribute that holds buffer ``index``, allocated on first mention."""
+        key = ("buffer", index)
+        if key not in self.attributes:
+            buffer = self.storage.buffers[index]
+            whole = Block(index, 0, len(buffer.shapes))
+            rows = self.rows(buffer.shapes)
+            suffix = {Home.STATE: "_all", Home.FLAT: "_flat", Home.USER: "_out"}.get(buffer.home, "")
+            name = self.names.get(key, self.block_name(whole) + suffix)
+            shape = {
+                Home.STEP: f"({rows}, B)",
+                Home.SEQUENCE: f"(T, {rows}, B)",
+                Home.STATE: f"(T + 1, {rows}, B)",
+                Home.FLAT: f"({rows}, T, B)",
+                Home.USER: f"(T, B, {rows})",
+                Home.CONSTANT: f"({rows}, {self.constant_columns(buffer.shapes[0])})",
+            }[buffer.home]
+            self.attributes[key] = name
+            self.text.buffers.append((name, shape))
+        return self.attributes[key]
+
+    def constant_columns(self, shape: Shape) -> str:
+        return self.dim(shape[1]) if len(shape) == 2 else "1"
+
+    # --- views ----------------------------------------------------------------------------------------------
+
+    def operand(self, names: Sequence[str], grouped: int = 0) -> str:
+        """The expression for neighbours ``names`` in the current region; ``grouped`` > 0 splits the rows into so many blocks."""
+        if names[0] in self.around.constants and not self.in_buffer(names[0]):
+            return self.constant(names[0])
+        if names[0] in self.around.given:
+            return self.given(names[0], grouped)
+        block = self.storage.block(names)
+        assert block is not None, f"{names} are not neighbours"
+        home = self.storage.buffers[block.buffer].home
+        if home is Home.CONSTANT:
+            return self.constant_block(block, grouped)
+        if home is Home.STEP:
+            return self.bind(("step", block, grouped), self.block_name(block), f"ws.{self.view(block, names, grouped)}")
+        attribute = self.view(block, names, grouped)
+        if self.region is Region.LOOP:
+            return self.iterate(("loop", attribute), attribute, f"self.{attribute}")
+        return f"ws.{attribute}"
+
+    def in_buffer(self, name: str) -> bool:
+        return name in self.storage.place
+
+    def iterate(self, key: object, wanted: str, over: str) -> str:
+        """The loop variable that runs over ``over``, one step at a time."""
+        if key not in self.loop_names:
+            self.loop_names[key] = wanted
+            self.text.steps.append((wanted, over))
+        return self.loop_names[key]
+
+    def bind(self, key: object, wanted: str, expression: str) -> str:
+        """A local name for ``expression``, bound before the loop."""
+        if self.region is not Region.LOOP:
+            return expression
+        if key not in self.bound:
+            name = expression.removeprefix("ws.")
+            if not name.isidentifier():
+                name = self.names.get(("local", key), wanted)
+            self.bound[key] = name
+            self.text.locals.append(f"{name} = {expression}")
+        return self.bound[key]
+
+    def view(self, block: Block, names: Sequence[str], grouped: int) -> str:
+        """The attribute that holds a view of ``block``."""
+        buffer = self.storage.buffers[block.buffer]
+        before = buffer.home is Home.STATE and names[0] in {c.before for c in self.program.carries}
+        base = self.buffer_attribute(block.buffer)
+        whole = block == Block(block.buffer, 0, len(buffer.shapes))
+        if whole and not grouped and buffer.home in (Home.STEP, Home.SEQUENCE):
+            return base
+        key = ("view", block, grouped, before)
+        if key not in self.attributes:
+            wanted = identifier(names[0]) if before else self.block_name(block)
+            self.attributes[key] = self.names.get(key, wanted + ("_blocks" if grouped else ""))
+            self.text.views.append((self.attributes[key], f"self.{base}{self.slicing(block, grouped, before)}"))
+        return self.attributes[key]
+
+    def slicing(self, block: Block, grouped: int, before: bool = False) -> str:
+        """How the view of a block is taken from its buffer."""
+        buffer = self.storage.buffers[block.buffer]
+        whole = block.start == 0 and block.stop == len(buffer.shapes)
+        start = self.rows(buffer.shapes[: block.start]) if block.start else ""
+        stop = self.rows(buffer.shapes[: block.stop]) if block.stop < len(buffer.shapes) else ""
+        rows = "" if whole else f"{start}:{stop}"
+        each = self.rows(buffer.shapes[block.start : block.start + 1])
+        match buffer.home:
+            case Home.STEP | Home.CONSTANT:
+                columns = "B" if buffer.home is Home.STEP else "1"
+                return (f"[{rows}]" if rows else "") + (f".reshape({grouped}, {each}, {columns})" if grouped else "")
+            case Home.SEQUENCE:
+                return (f"[:, {rows}]" if rows else "") + (f".reshape(T, {grouped}, {each}, B)" if grouped else "")
+            case Home.FLAT:
+                return (f"[{rows}]" if rows else "") + ".transpose(1, 0, 2)"
+            case Home.STATE:
+                return "[:-1]" if before else "[1:]"
+            case _:
+                return ".transpose(0, 2, 1)"
+
+    def given(self, name: str, grouped: int) -> str:
+        expression = self.around.given[name]
+        spread = "[:, None]" if grouped else ""
+        if self.region is not Region.LOOP:
+            return expression + spread
+        key = ("loop", expression)
+        if key not in self.loop_names:
+            wanted = f"{expression.split('.transpose')[0].replace('.', '_')}_t" if name not in self.around.fixed else identifier(name)
+            self.loop_names[key] = self.names.get(key, wanted)
+            where = self.text.steps if name in self.around.fixed else self.text.call_steps
+            where.append((self.loop_names[key], expression))
+        return self.loop_names[key]
+
+    def constant(self, name: str) -> str:
+        """A constant on its own, as ``[n, 1]`` or a matrix."""
+        expression = self.around.constants[name]
+        shape = self.values[name].shape
+        if len(shape) == 1:
+            expression = f"{expression}[:, None]"
+        if expression.isidentifier():
+            return expression
+        key = ("constant", name)
+        if key not in self.bound:
+            self.bound[key] = self.names.get(key, identifier(name))
+            self.text.prologue.append(f"{self.bound[key]} = {expression}")
+        return self.bound[key]
+
+    def constant_block(self, block: Block, grouped: int) -> str:
+        expression = f"ws.{self.buffer_attribute(block.buffer)}{self.slicing(block, grouped)}"
+        key = ("constant", block, grouped)
+        if key not in self.bound:
+            wanted = self.block_name(block) + ("_blocks" if grouped else "")
+            whole = expression.removeprefix("ws.")
+            self.bound[key] = whole if whole.isidentifier() else self.names.get(key, wanted)
+            self.text.prologue.append(f"{self.bound[key]} = {expression}")
+        return self.bound[key]
+
+    # --- statements -----------------------------------------------------------------------------------------
+
+    def comment(self, origins: Iterable[str], lines: list[str]) -> None:
+        """Say which equations the next statements compute: in full the first time, by name afterwards."""
+        now = tuple(dict.fromkeys(o for o in origins if o in self.around.comments))
+        if not now or set(now) <= set(self.last_said):
+            return
+        self.last_said = now
+        key = lambda o: (self.region, o)  # noqa: E731
+        new = [o for o in now if key(o) not in self.said]
+        if new and len(new) == len(now):
+            lines.extend(self.around.comments[o] for o in now)
+        else:
+            lines.append(f"# {', '.join(now)}")
+        self.said |= {key(o) for o in now}  # type: ignore[misc]
+
+    def run(self) -> Text:
+        """Write everything but the gradients."""
+        self.pack_constants()
+        for region, lines in zip(Region, (self.text.before, self.text.loop, self.text.after), strict=True):
+            self.region = region
+            self.last_said = ()
+            for step in self.storage.steps[region]:
+                self.comment((self.values[n].origin for n in step_writes(step)), lines)
+                self.statement(step, lines)
+        self.region = Region.LOOP
+        for carry in self.storage.copied_carries:
+            self.text.loop.append(f"np.copyto({self.operand([carry.before])}, {self.operand([carry.after])})")
+        self.region = Region.AFTER
+        return self.text
+
+    def statement(self, step: Step, lines: list[str]) -> None:
+        match step:
+            case Packed():
+                lines.append(self.elementwise(step))
+            case ir.Product() if self.region is Region.LOOP:
+                weights = self.weights(step)
+                outs, operands = self.storage.block(self.ordered(step.outs)), self.ordered(step.operands)
+                assert outs is not None
+                left = f"{weights}.T" if step.transposed else weights
+                if step.transposed:
+                    left = self.bind(("transposed", weights), f"{weights}_T", left)
+                lines.append(f"np.matmul({left}, {self.operand(operands)}, out={self.operand(self.ordered(step.outs))})")
+            case ir.Product():
+                self.whole_product(step, lines)
+            case ir.Concat(out=out, parts=parts):
+                target, start = self.operand([out]), sympy.Integer(0)
+                axis = "" if self.region is Region.LOOP else ":, "
+                for part in parts:
+                    stop = sympy.expand(start + self.values[part].shape[0])
+                    rows = f"{axis}{self.dim(start)}:{self.dim(stop)}"
+                    lines.append(f"np.copyto({target}[{rows}], {self.operand([part])})")
+                    start = stop
+            case ir.Slice(out=out, operand=operand, start=start, stop=stop):
+                axis = "" if self.region is Region.LOOP else ":, "
+                rows = f"{axis}{self.dim(start)}:{self.dim(stop)}"
+                lines.append(f"np.copyto({self.operand([out])}, {self.operand([operand])}[{rows}])")
+            case ir.Roll(out=out, operand=operand, shift=shift):
+                axis = 0 if self.region is Region.LOOP else 1
+                lines.append(f"np.copyto({self.operand([out])}, np.roll({self.operand([operand])}, {shift}, axis={axis}))")
+            case ir.SumTo(out=out, operand=operand):
+                axis = 0 if self.region is Region.LOOP else 1
+                lines.append(f"np.sum({self.operand([operand])}, axis={axis}, keepdims=True, out={self.operand([out])})")
+            case _:
+                raise NotImplementedError(f"the NumPy backend has no code for {step}")
+
+    def elementwise(self, step: Packed) -> str:
+        count = len(step.outs)
+        shared = [c for c in step.args if not isinstance(c, Scalar) and len(c) == 1 and self.values[c[0]].shape not in ((), (1,))]
+        grouped = count if count > 1 and shared else 0
+        args = []
+        for column in step.args:
+            if isinstance(column, Scalar):
+                args.append(self.plain.scalar(column.value))
+            elif len(column) == 1 and grouped:
+                args.append(self.shared(column[0]))
+            else:
+                args.append(self.operand(column, grouped))
+        out = self.operand(step.outs, grouped)
+        if step.ufunc == "copyto":
+            return f"np.copyto({out}, {args[0]})"
+        if step.ufunc in HELPERS:
+            self.text.helpers.add(step.ufunc)
+            return f"_{step.ufunc}({', '.join(args)}, out={out})"
+        return f"np.{step.ufunc}({', '.join(args)}, out={out})"
+
+    def shared(self, name: str) -> str:
+        """An argument that all blocks of a grouped call share."""
+        if name in self.around.given:
+            return self.given(name, 1)
+        text = self.operand([name])
+        sequence = self.region is not Region.LOOP and self.in_buffer(name) and self.storage.home(name) is not Home.CONSTANT
+        return f"{text}[:, None]" if sequence else text
+
+    def ordered(self, names: Sequence[str]) -> list[str]:
+        """``names`` in the order in which they lie in memory."""
+        if any(n not in self.storage.place for n in names):
+            return list(names)
+        return sorted(names, key=lambda n: self.storage.place[n])
+
+    # --- products -------------------------------------------------------------------------------------------
+
+    def weights(self, step: ir.Product) -> str:
+        """The packed weights of a product, stacked in the order of its results and operands."""
+        table = dict(zip(step.outs, step.weights, strict=True))
+        rows = [table[out] for out in self.ordered(step.outs)]
+        columns = self.ordered(step.operands)
+        index = [step.operands.index(c) for c in columns]
+        matrix = [[row[k] for k in index] for row in rows]
+        flat = [w for row in matrix for w in row]
+        if len(flat) == 1:
+            return self.matrix(flat[0])
+        stacked_rows = (len(rows) > 1) != step.transposed
+        return self.stack(tuple(flat), stacked_rows)
+
+    def matrix(self, name: str) -> str:
+        """A weight matrix on its own."""
+        return self.constant(name)
+
+    def stack(self, names: tuple[str, ...], by_rows: bool) -> str:
+        """Matrices side by side in one buffer, filled once per call."""
+        key = ("stack", names, by_rows)
+        if key not in self.bound:
+            shapes = [self.values[n].shape for n in names]
+            rows = self.rows(shapes) if by_rows else self.dim(shapes[0][0])
+            columns = self.dim(shapes[0][1]) if by_rows else self.dim(sympy.expand(sum(s[1] for s in shapes)))
+            name = self.names.get(key, together([identifier(n) for n in names]))
+            self.bound[key] = name
+            self.text.buffers.append((name, f"({rows}, {columns})"))
+            self.text.prologue.append(f"{name} = ws.{name}")
+            start = sympy.Integer(0)
+            for n, shape in zip(names, shapes, strict=True):
+                stop = sympy.expand(start + shape[0 if by_rows else 1])
+                place = f"{self.dim(start)}:{self.dim(stop)}" if by_rows else f":, {self.dim(start)}:{self.dim(stop)}"
+                self.text.prologue.append(self.fill(n, f"{name}[{place}]"))
+                start = stop
+        return self.bound[key]
+
+    def fill(self, constant: str, target: str) -> str:
+        """A statement that puts a constant into its place."""
+        column = "[:, None]" if len(self.values[constant].shape) == 1 else ""
+        expression = self.around.constants.get(constant)
+        definition = next((op for op in self.storage.code.schedule.prologue if constant in ir.outs(op)), None)
+        if isinstance(definition, ir.Pointwise):
+            number, rest = definition.expr.as_coeff_Mul()
+            if rest.is_Symbol and rest.name in self.around.constants:
+                source = self.around.constants[rest.name]
+                return f"np.multiply({source}{column}, {self.plain.scalar(number)}, out={target})"
+        return f"np.copyto({target}, {expression}{column})"
+
+    def pack_constants(self) -> None:
+        """Fill the buffers that hold several constants side by side."""
+        for index, buffer in enumerate(self.storage.buffers):
+            if buffer.home is Home.CONSTANT:
+                name = self.buffer_attribute(index)
+                self.text.prologue.append(f"{name} = ws.{name}")
+                self.bound["constant", Block(index, 0, len(buffer.shapes)), 0] = name
+                start = sympy.Integer(0)
+                for (member, *_), shape in zip(buffer.members, buffer.shapes, strict=True):
+                    stop = sympy.expand(start + shape[0])
+                    self.text.prologue.append(self.fill(member, f"{name}[{self.dim(start)}:{self.dim(stop)}]"))
+                    start = stop
+
+    def columns(self, names: Sequence[str], lines: list[str]) -> str:
+        """``names``, neighbours, as one matrix ``[n, T*B]``, copied into that layout once if they are not."""
+        if len(names) == 1 and names[0] in self.around.matrix:
+            return f"{self.around.matrix[names[0]]}.T"
+        key = tuple(names)
+        for known, text in self.flats.items():
+            if key == known:
+                return text
+        rows = self.rows([self.values[n].shape for n in names])
+        block = self.storage.block(names) if names[0] in self.storage.place else None
+        if block is not None and self.storage.buffers[block.buffer].home is Home.FLAT:
+            attribute = self.buffer_attribute(block.buffer)
+            whole = len(self.storage.buffers[block.buffer].shapes) == len(names)
+            part = "" if whole else f"[{self.slicing(block, 0).split('[')[1].split(']')[0]}]"
+            text = f"ws.{attribute}{part}.reshape({rows}, -1)"
+        else:
+            wanted = together([identifier(n) for n in names]) + "_flat"
+            name = self.names.get(("flat", key), wanted)
+            self.text.buffers.append((name, f"({rows}, T, B)"))
+            lines.append(f"np.copyto(ws.{name}.transpose(1, 0, 2), {self.operand(names)})")
+            text = f"ws.{name}.reshape({rows}, T*B)"
+        self.flats[key] = text
+        return text
+
+    def whole_product(self, step: ir.Product, lines: list[str]) -> None:
+        """A product over all steps and samples at once."""
+        weights = self.weights(step)
+        columns = self.columns(self.ordered(step.operands), lines)
+        outs = self.storage.block(self.ordered(step.outs))
+        assert outs is not None
+        buffer = self.storage.buffers[outs.buffer]
+        attribute = self.buffer_attribute(outs.buffer)
+        rows = self.rows(buffer.shapes)
+        if buffer.home is Home.USER:
+            left = columns.removesuffix(".T") if columns.endswith(".T") else f"{columns}.T"
+            right = weights if step.transposed else f"{weights}.T"
+            lines.append(f"np.matmul({left}, {right}, out=ws.{attribute}.reshape(T*B, {rows}))")
+        else:
+            left = f"{weights}.T" if step.transposed else weights
+            lines.append(f"np.matmul({left}, {columns}, out=ws.{attribute}.reshape({rows}, T*B))")
+
+    # --- gradients ------------------------------------------------------------------------------------------
+
+    def gradients(self, variable: Callable[[str], str]) -> None:
+        """The totals: matrices by one product each stack, vectors by one sum; ``variable`` names each target's array."""
+        lines = self.text.after
+        written: set[str] = set()
+
+        def finish(target: str, expression: str) -> None:
+            if target in written:
+                lines.append(f"{variable(target)} = {variable(target)} + {expression}")
+            else:
+                lines.append(f"{variable(target)} = {expression}")
+            written.add(target)
+
+        schedule = self.storage.code.schedule
+        for gradient in schedule.gradients:
+            table: dict[str, list[str]] = {}
+            for target, left in gradient.rows:
+                table.setdefault(left, []).append(target)
+            lefts = self.ordered(list(table))
+            stacks = [lefts] if lefts[0] in self.storage.place and self.storage.block(lefts) else [[n] for n in lefts]
+            for stack in stacks:
+                columns = self.columns(stack, lines)
+                right = self.columns([gradient.right], lines)
+                right = right.removesuffix(".T") if right.endswith(".T") else f"{right}.T"
+                shapes = [self.values[n].shape for n in stack]
+                n = self.dim(self.values[gradient.right].shape[0])
+                name = self.names.get(("gradient", gradient.right, tuple(stack)), together([identifier(table[s][0]) for s in stack]) + "_rows")
+                self.text.buffers.append((name, f"({self.rows(shapes)}, {n})"))
+                lines.append(f"np.matmul({columns}, {right}, out=ws.{name})")
+                self.slices(stack, table, f"ws.{name}", finish)
+        sums: dict[str, list[str]] = {}
+        for total in schedule.sums:
+            sums.setdefault(total.value, []).append(total.target)
+        for stack in self.sum_stacks(list(sums)):
+            known = [k for k in self.flats if set(stack) <= set(k)]
+            if known:
+                stack = [n for n in known[0]]
+                source, axis = self.flats[known[0]], "1"
+            else:
+                source, axis = self.operand(stack), "(0, 2)"
+            stack = [n for n in stack]
+            name = self.names.get(("sum", tuple(stack)), together([identifier(sums.get(s, [s])[0]) for s in stack]) + "_sum")
+            self.text.buffers.append((name, f"({self.rows([self.values[n].shape for n in stack])},)"))
+            lines.append(f"np.sum({source}, axis={axis}, out=ws.{name})")
+            self.slices(stack, sums, f"ws.{name}", finish)
+
+    def sum_stacks(self, names: list[str]) -> list[list[str]]:
+        """``names`` in groups that one sum can serve."""
+        groups: list[list[str]] = []
+        for known in self.flats:
+            inside = [n for n in known if n in names]
+            if inside:
+                groups.append(inside)
+                names = [n for n in names if n not in inside]
+        return groups + [[n] for n in names]
+
+    def slices(self, stack: Sequence[str], table: Mapping[str, Sequence[str]], source: str, finish: Callable[[str, str], None]) -> None:
+        start = sympy.Integer(0)
+        for name in stack:
+            stop = sympy.expand(start + self.values[name].shape[0])
+            whole = len(stack) == 1
+            for target in table.get(name, ()):
+                finish(target, source if whole else f"{source}[{self.dim(start)}:{self.dim(stop)}]")
+            start = stop
+
+
+def reads_of(storage: Storage) -> set[str]:
+    """Every value that a direction's steps read."""
+    return {name for region in storage.steps for step in region for name in step_reads(step)}

@@ -1,0 +1,88 @@
+"""Rewriting a forward step into the forms that NumPy evaluates fastest.
+
+``sigmoid(z) = 1/2 + tanh(z/2)/2``, with the half folded into the weights, lets one ``tanh`` serve gates of both kinds. The form
+is exact to rounding in absolute terms, but not relative to a tiny result; so it is used only where nothing divides by the result
+or takes its logarithm or root, and where the result itself is neither a state nor an output.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+
+import sympy
+
+from cellspec import ir
+from cellspec.functions import PRIMITIVES
+from cellspec.ir import Op, Program, Value, symbol
+
+_SIGMOID, _TANH = PRIMITIVES["sigmoid"].symbol, PRIMITIVES["tanh"].symbol
+_HALF = sympy.Rational(1, 2)
+
+
+def tanh_form(program: Program, stash: Collection[str]) -> Program:
+    """``program`` with logistic functions of single-use sums of products written as hyperbolic tangents of half the sum.
+
+    Values in ``stash`` are read by the backward pass; they keep their meaning.
+    """
+    defining = {out: op for op in program.ops for out in ir.outs(op)}
+    readers: defaultdict[str, int] = defaultdict(int)
+    for op in program.ops:
+        for name in program.args(op):
+            readers[name] += 1
+    for name in program.roots():
+        readers[name] += 1
+    delicate = _delicate(program)
+
+    halved: dict[str, Op] = {}  # the pre-activation's operation, by its value
+    rewritten: dict[str, tuple[Op, ...]] = {}
+    values: dict[str, Value] = {}
+    for op in program.ops:
+        match op:
+            case ir.Pointwise(out=out, expr=expr) if isinstance(expr, _SIGMOID) and expr.args[0].is_Symbol:
+                pre = defining.get(expr.args[0].name)
+                if not isinstance(pre, ir.Pointwise) or readers[pre.out] > 1 or pre.out in stash or out in delicate:
+                    continue
+                terms = sorted(t.name for t in sympy.Add.make_args(pre.expr) if t.is_Symbol)
+                products = [defining[t] for t in terms if isinstance(defining.get(t), ir.MatMul) and readers[t] == 1 and t not in stash]
+                if not products:
+                    continue
+                halves = {}
+                for product in products:
+                    assert isinstance(product, ir.MatMul)
+                    weight, name = f"{product.left}/2", f"{product.out}/2"
+                    matrix = program.values[product.left]
+                    made: tuple[Op, ...] = (ir.MatMul(name, weight, product.right),)
+                    if weight not in values:
+                        values[weight] = Value(weight, matrix.shape, matrix.origin)
+                        made = (ir.Pointwise(weight, symbol(product.left) / 2), *made)
+                    values[name] = Value(name, program.shape(product.out), program.values[product.out].origin)
+                    rewritten[product.out] = made
+                    halves[symbol(product.out)] = 2 * symbol(name)
+                halved[pre.out] = ir.Pointwise(pre.out, sympy.expand_mul(pre.expr.xreplace(halves) / 2, deep=False))
+                bent = f"tanh({pre.out})"
+                values[bent] = Value(bent, program.shape(out), program.values[out].origin)
+                rewritten[out] = (
+                    ir.Pointwise(bent, _TANH(symbol(pre.out))),
+                    ir.Pointwise(out, _HALF + symbol(bent) / 2),
+                )
+    ops: list[Op] = []
+    for op in program.ops:
+        (out,) = ir.outs(op)
+        ops.extend(rewritten.get(out, (halved.get(out, op),)))
+    return ir.typecheck(program.with_ops(ops, values))
+
+
+def _delicate(program: Program) -> set[str]:
+    """Values whose relative accuracy matters: those that reach a division, logarithm or root, and what is given out."""
+    found: set[str] = set()
+    for _ in range(2):  # once more for what the carries bring round
+        found |= {carry.after for carry in program.carries if carry.before in found}
+        for op in reversed(program.ops):
+            if isinstance(op, ir.Pointwise):
+                powers = {p for p in op.expr.atoms(sympy.Pow) if not (p.exp.is_Integer and p.exp > 0)}
+                functions = {f for f in op.expr.atoms(sympy.Function) if type(f).__name__ in ("log", "sqrt")}
+                found |= {s.name for part in powers | functions for s in part.free_symbols}
+                if op.out in found:
+                    found |= set(program.args(op))
+    return found | set(program.roots())

@@ -1,0 +1,22 @@
+"""How parameters start: the initialiser functions that a module needs, and the calls of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from cellspec.backends.numpy.plain import float_text
+from cellspec.cell import Param, Shape
+
+
+def call(param: Param, shape: Callable[[Shape], str]) -> str:
+    """The expression that initialises ``param``; ``rng`` and ``dtype`` are at hand."""
+    numbers = ", ".join(float_text(n) for n in param.init.numbers)
+    if param.init.kind == "constant":
+        return f"np.full({shape(param.shape)}, {numbers}, dtype)"
+    arguments = f"rng, {shape(param.shape)}, dtype" + (f", {numbers}" if numbers else "")
+    return f"_{param.init.kind}({arguments})"
+
+
+def needed(params: Iterable[Param]) -> list[str]:
+    """The initialiser functions that the module defines."""
+    return sorted({param.init.kind for param in params} - {"constant"})

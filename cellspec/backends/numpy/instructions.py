@@ -1,0 +1,218 @@
+"""Schedule → NumPy instructions: pointwise expressions flattened to single ufunc calls, common subexpressions computed once.
+
+Values made here are called ``%1``, ``%2``, …; they have a shape like any other and belong to the equation that they serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import sympy
+
+from cellspec import ir
+from cellspec.cell import Shape
+from cellspec.functions import PRIMITIVES
+from cellspec.ir import Op, Value
+from cellspec.schedule import Schedule
+
+
+class Region(IntEnum):
+    """Where an instruction runs."""
+
+    BEFORE = 0
+    LOOP = 1
+    AFTER = 2
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number in an instruction: a literal, or an expression over the dims."""
+
+    value: sympy.Expr
+
+
+Arg = str | Scalar
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """``out = ufunc(*args)``."""
+
+    ufunc: str
+    out: str
+    args: tuple[Arg, ...]
+
+
+Instruction = Elementwise | Op
+
+
+@dataclass(frozen=True)
+class Code:
+    """The instructions of one direction, by region, and every value that they name."""
+
+    schedule: Schedule
+    regions: tuple[tuple[Instruction, ...], ...]
+    values: Mapping[str, Value]
+
+
+def reads(instruction: Instruction) -> tuple[str, ...]:
+    """The values that an instruction reads."""
+    match instruction:
+        case Elementwise(args=args):
+            return tuple(a for a in args if isinstance(a, str))
+        case _:
+            return ir.operands(instruction)
+
+
+def writes(instruction: Instruction) -> tuple[str, ...]:
+    """The values that an instruction defines."""
+    return (instruction.out,) if isinstance(instruction, Elementwise) else ir.outs(instruction)
+
+
+def instructions(schedule: Schedule) -> Code:
+    """Flatten the pointwise operations of ``schedule``."""
+    flat = _Flattener(schedule)
+    regions = tuple(tuple(flat.region(ops)) for ops in (schedule.before, schedule.loop, schedule.after))
+    return Code(schedule, regions, {**schedule.program.values, **flat.values})
+
+
+@dataclass
+class _Flattener:
+    schedule: Schedule
+    values: dict[str, Value] = field(default_factory=dict)
+    order: dict[str, int] = field(default_factory=dict)
+    known: dict[tuple[str, tuple[Arg, ...]], str] = field(default_factory=dict)
+    out: list[Instruction] = field(default_factory=list)
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        program = self.schedule.program
+        names = [*program.constants, *program.sequences, *(c.before for c in program.carries)]
+        names += [name for op in program.ops for name in ir.outs(op)]
+        self.order = {name: k for k, name in enumerate(names)}
+
+    def region(self, ops: Iterable[Op]) -> list[Instruction]:
+        self.out = []
+        self.known = {}
+        for op in ops:
+            match op:
+                case ir.Pointwise(out=out, expr=expr):
+                    self.origin = self.schedule.program.values[out].origin
+                    self.assign(out, expr)
+                case _:
+                    self.out.append(op)
+        return self.out
+
+    def assign(self, out: str, expr: sympy.Expr) -> None:
+        """Instructions for ``out = expr``; the last of them defines ``out``."""
+        before = len(self.out)
+        result = self.visit(expr)
+        last = self.out[-1] if len(self.out) > before else None
+        if isinstance(last, Elementwise) and last.out == result and self.shape(result) == self.schedule.program.shape(out):
+            self.out[-1] = Elementwise(last.ufunc, out, last.args)
+            self.known[last.ufunc, last.args] = out
+            del self.values[result]
+        else:
+            self.out.append(Elementwise("copyto", out, (result,)))
+
+    def shape(self, name: str) -> Shape:
+        return self.values[name].shape if name in self.values else self.schedule.program.shape(name)
+
+    def call(self, ufunc: str, *args: Arg) -> Arg:
+        """The value of ``ufunc(*args)``, computed once."""
+        key = (ufunc, args)
+        if key not in self.known:
+            shapes = [self.shape(a) for a in args if isinstance(a, str)]
+            shape = max(shapes, key=lambda s: (len(s), sum(axis != 1 for axis in s)))
+            name = f"%{len(self.order)}"
+            self.order[name] = len(self.order)
+            self.values[name] = Value(name, shape, self.origin)
+            self.out.append(Elementwise(ufunc, name, args))
+            self.known[key] = name
+        return self.known[key]
+
+    def visit(self, expr: sympy.Expr) -> Arg:
+        """The value of an expression."""
+        if not any(s.name in self.order for s in expr.free_symbols):
+            return Scalar(expr)
+        match expr:
+            case sympy.Symbol(name=name):
+                return str(name)
+            case sympy.Add():
+                return self.sum(expr)
+            case sympy.Mul():
+                return self.product(expr)
+            case sympy.Pow():
+                return self.power(self.visit(expr.base), expr.exp)
+        name = type(expr).__name__
+        if name in PRIMITIVES and isinstance(expr, PRIMITIVES[name].symbol):  # type: ignore[arg-type]
+            return self.visit(PRIMITIVES[name].numpy(*expr.args))
+        return self.call(name, *map(self.visit, expr.args))
+
+    def rank(self, expr: sympy.Expr) -> tuple[int, str]:
+        """Operands are taken in the order in which they are defined: the same for every gate of a kind."""
+        return max((self.order.get(s.name, -1) for s in expr.free_symbols), default=-1), str(expr)
+
+    def sum(self, expr: sympy.Add) -> Arg:
+        plus = [t for t in expr.args if not t.could_extract_minus_sign()]
+        minus = [-t for t in expr.args if t.could_extract_minus_sign()]
+        plus.sort(key=lambda t: (t.is_number, self.rank(t)))
+        minus.sort(key=self.rank)
+        if not plus and minus[0].is_number:
+            plus = [-minus.pop(0)]
+        if plus:
+            total = self.visit(plus[0])
+            rest: list[tuple[str, sympy.Expr]] = [("add", t) for t in plus[1:]] + [("subtract", t) for t in minus]
+        else:
+            total = self.call("negative", self.visit(minus[0]))
+            rest = [("subtract", t) for t in minus[1:]]
+        for ufunc, term in rest:
+            total = self.call(ufunc, total, self.visit(term))
+        return total
+
+    def product(self, expr: sympy.Mul) -> Arg:
+        number, rest = expr.as_coeff_Mul()
+        over = [f for f in sympy.Mul.make_args(rest) if isinstance(f, sympy.Pow) and f.exp.could_extract_minus_sign()]
+        factors = [f for f in sympy.Mul.make_args(rest) if f not in over]
+        scalars = [f for f in factors if isinstance(self.visit_kind(f), Scalar)]
+        factors = sorted((f for f in factors if f not in scalars), key=self.rank)
+        scale = sympy.Mul(number, *scalars)
+        below = [1 / f for f in over]
+        if not factors:
+            total = self.call("divide", Scalar(scale), self.visit(below[0]))
+            below, scale = below[1:], sympy.Integer(1)
+        else:
+            total = self.visit(factors[0])
+            if scale == -1:
+                total = self.call("negative", total)
+            elif scale != 1:
+                total = self.call("multiply", total, Scalar(scale))
+        for factor in factors[1:]:
+            total = self.call("multiply", total, self.visit(factor))
+        for factor in below:
+            total = self.call("divide", total, self.visit(factor))
+        return total
+
+    def visit_kind(self, expr: sympy.Expr) -> Arg | None:
+        """A Scalar where ``expr`` holds no value; nothing is emitted."""
+        return None if any(s.name in self.order for s in expr.free_symbols) else Scalar(expr)
+
+    def power(self, base: Arg, exponent: sympy.Expr) -> Arg:
+        if exponent == _HALF:
+            return self.call("sqrt", base)
+        if exponent == 2:
+            return self.call("square", base)
+        if exponent.is_Integer and exponent < 0:
+            inner = base if exponent == -1 else self.power(base, -exponent)
+            return self.call("divide", Scalar(sympy.Integer(1)), inner)
+        if exponent.is_Integer and exponent <= 8:
+            half = self.power(base, exponent // 2) if exponent > 3 else self.call("square", base)
+            even = self.call("square", half) if exponent > 3 else half
+            return self.call("multiply", even, base) if exponent % 2 else even
+        return self.call("power", base, Scalar(exponent))
+
+
+_HALF = sympy.Rational(1, 2)
+Namer = Callable[[str], str]

@@ -1,0 +1,468 @@
+"""Cell → the text of a NumPy module."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import jinja2
+import sympy
+
+from cellspec import ir
+from cellspec.backends.numpy import initial
+from cellspec.backends.numpy.emit import Around, Emitter
+from cellspec.backends.numpy.forms import tanh_form
+from cellspec.backends.numpy.instructions import instructions
+from cellspec.backends.numpy.naming import Names, identifier
+from cellspec.backends.numpy.plain import Plain, bare, dim_text, float_text
+from cellspec.backends.numpy.storage import Demands, Home, plan
+from cellspec.cell import Cell, Shape
+from cellspec.ir import Program
+from cellspec.pipeline import Compiled, compile_cell
+from cellspec.schedule import schedule
+
+LOCALS = (
+    "np", "params", "x", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y", "final", "grads",
+    "forward", "backward", "step", "trace", "init_params", "init_state", "Params", "State", "Grads", "Outputs", "Workspace", "Tape",
+    "NamedTuple", "Any", "float", "zip", "list", "range", "len", "tuple", "isinstance", "rng", "batch", "derived", "x_t", "values",
+    "x_2d", "steps", "zeros", "dims", "type", "reversed", "dict", "getattr",
+)  # fmt: skip
+"""Names with a meaning inside the module's functions, which values are not called by."""
+
+
+def generate(cell: Cell) -> str:
+    """The NumPy module of ``cell``."""
+    return _Module(compile_cell(cell)).text()
+
+
+def environment() -> jinja2.Environment:
+    """The templates of this backend."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("cellspec.backends.numpy", "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+class _Module:
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled, self.cell = compiled, compiled.cell
+        self.dims = {d: d if d not in LOCALS else f"{d}_" for d in self.cell.dims}
+        self.names = Names([*LOCALS, *self.dims.values()])
+        self.helpers: set[str] = set()
+        self.rank = _ranks(compiled.equations)
+        self.derived = {n: self.names.get(("derived", n), identifier(n)) for n in compiled.prologue.outputs}
+        self.constants = {p.name: f"params.{p.name}" for p in self.cell.params} | self.derived
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    def text(self) -> str:
+        cell = self.cell
+        forward, emitter = self.forward()
+        backward = self.backward(emitter)
+        plain = self.plain_step()
+        text = environment().get_template("module.py.jinja").render(
+            cell=cell,
+            summary=f"{_quotable(cell.title or cell.name)}: forward and backward passes in NumPy.",
+            about=[_quotable(line) for line in _about(cell)],
+            header=self.command(),
+            equations=[e.text for e in cell.equations],
+            dims=[{"name": d, "local": self.dims[d]} for d in cell.dims],
+            unpack=_unpack(self.dims.values()),
+            rng="rng_" if "rng" in cell.dims else "rng",
+            param_shapes={p.name: [dim_text(s, {}) for s in p.shape] for p in cell.params},
+            params=[{"name": p.name, "shape": bracket(p.shape), "init": self.initialiser(p)} for p in cell.params],
+            initialisers=initial.needed(cell.params),
+            states=[self.state(s) for s in cell.states],
+            outputs=[{"name": o.name, "shape": dim_text(o.shape[0], {})} for o in cell.outputs],
+            input={"shape": dim_text(cell.inputs[0].shape[0], {}), "local": self.shape(cell.inputs[0].shape)},
+            y_type="Outputs" if len(cell.outputs) > 1 else "np.ndarray",
+            dim_lines=self.dim_lines(with_arguments=False),
+            all_dim_lines=self.dim_lines(with_arguments=True),
+            other_dims=self.other_dims(),
+            checks=[{"name": p.name, "shape": self.tuple_text(p.shape), "spec": bracket(p.shape)} for p in cell.params],
+            derived=self.derived_lines(),
+            forward=forward,
+            backward=backward,
+            plain=plain,
+            step_value=self.gather([f'values["{o.name}"]' for o in cell.outputs]),
+            helpers=self.needed_helpers(),
+        )
+        return _tidy(text)
+
+    def needed_helpers(self) -> list[str]:
+        """The functions that the module defines, those that they call included."""
+        calls = {"silu": "sigmoid", "gelu": "erf"}
+        return sorted(self.helpers | {calls[name] for name in self.helpers if name in calls})
+
+    def gather(self, outputs: Sequence[str]) -> str:
+        """What is given out: the array, or an Outputs tuple of several."""
+        return outputs[0] if len(outputs) == 1 else f"Outputs({', '.join(outputs)})"
+
+    def command(self) -> str:
+        """The command that makes this module again."""
+        settings = "".join(f" --set {name}={value}" for name, value in self.cell.settings)
+        return f"cellspec generate {self.cell.name}{settings}"
+
+    def state(self, state: object) -> dict[str, str]:
+        return {
+            "name": state.name,  # type: ignore[attr-defined]
+            "shape": bracket(state.shape),  # type: ignore[attr-defined]
+            "size": self.shape(state.shape),  # type: ignore[attr-defined]
+            "init": float_text(float(state.init)),  # type: ignore[attr-defined]
+        }
+
+    def shape(self, shape: Shape) -> str:
+        return dim_text(shape[0], self.dims) if shape else "1"
+
+    def tuple_text(self, shape: Shape) -> str:
+        inner = ", ".join(dim_text(s, self.dims) for s in shape)
+        return f"({inner},)" if len(shape) == 1 else f"({inner})"
+
+    def initialiser(self, param: object) -> str:
+        return initial.call(param, lambda shape: "".join(self.public_tuple(shape)))
+
+    def public_tuple(self, shape: Shape) -> str:
+        inner = ", ".join(dim_text(s, {}) for s in shape)
+        return f"({inner},)" if len(shape) == 1 else f"({inner})"
+
+    # --- dims -----------------------------------------------------------------------------------------------
+
+    def other_dims(self) -> list[str]:
+        """The dims that no parameter's shape tells."""
+        known = {line["dim"] for line in self.dim_lines(with_arguments=False)}
+        return [d for d in self.cell.dims if d not in known]
+
+    def dim_lines(self, with_arguments: bool) -> list[dict[str, str]]:
+        """How each dim is read off an argument's shape, one unknown at a time."""
+        arrays = [(f"params.{p.name}", f"params.{p.name}", p.shape, 0) for p in self.cell.params]
+        if with_arguments:
+            arrays.append(("x", "x", self.cell.inputs[0].shape, 2))
+            arrays += [(f"state.{s.name}", f'getattr(state, "{s.name}", None)', s.shape, 1) for s in self.cell.states]
+        known: set[str] = set()
+        lines: list[dict[str, str]] = []
+        progress = True
+        while progress:
+            progress = False
+            for name, array, shape, offset in arrays:
+                for axis, size in enumerate(shape):
+                    unknown = [s for s in size.free_symbols if s.name not in known]
+                    if len(unknown) != 1 or sympy.degree(size, unknown[0]) != 1:
+                        continue
+                    (d,) = unknown
+                    factor, rest = size.coeff(d), sympy.expand(size - size.coeff(d) * d)
+                    read = f'_axis("{name}", {array}, {len(shape) + offset}, {axis + offset}, "{bracket(shape, offset)}")'
+                    if rest != 0:
+                        read = f"{read} - ({dim_text(rest, self.dims)})"
+                    if factor != 1:
+                        read = f"({read})//({dim_text(factor, self.dims)})"
+                    known.add(d.name)
+                    lines.append({"dim": d.name, "local": self.dims[d.name], "read": read})
+                    progress = True
+        return lines
+
+    # --- derived parameters ---------------------------------------------------------------------------------
+
+    def derived_lines(self) -> dict[str, object]:
+        """The function that computes derived parameters."""
+        program = self.compiled.prologue
+        names = Names([*LOCALS, *self.dims.values()])
+        texts = dict(self.constants)
+        plain = Plain(program.values, texts, self.dims, batched=False)
+        lines = []
+        for op in program.ops:
+            (out,) = ir.outs(op)
+            plain.texts[out] = self.derived.get(out) or names.get(out, identifier(out))
+            lines.append(f"{plain.texts[out]} = {bare(plain.op(op, program.shape(out)))}")
+        self.helpers |= plain.helpers
+        used = {s.name for op in program.ops for s in _dims_in(op, program)}
+        dims = [self.dims[d] for d in self.cell.dims if d in used]
+        return {"lines": lines, "names": list(self.derived.values()), "unpack": _unpack(self.derived.values()), "dims": dims, "dtype": any(isinstance(op, ir.Eye) for op in program.ops)}
+
+    # --- directions -----------------------------------------------------------------------------------------
+
+    def forward(self) -> tuple[dict[str, object], Emitter]:
+        """The forward direction, and the emitter that knows where it left its values."""
+        compiled = self.compiled
+        befores = {c.before for c in compiled.forward.carries}
+        kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
+        program = tanh_form(compiled.forward, compiled.stash)
+        program = replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept))))
+        code = instructions(schedule(program))
+        demands = Demands(frozenset(kept), frozenset(), True, self.ranks_of(code.values))
+        x = f"{self.cell.inputs[0].name}[t]"
+        emitter = self.emitter(plan(code, demands), {x: "x.transpose(0, 2, 1)"}, frozenset(), {x: "x_2d"}, "")
+        emitter.run()
+        outputs = []
+        for o in self.cell.outputs:
+            y = self.names.get(("output", o.name), f"{identifier(o.name)}_out")
+            emitter.text.buffers.append((y, f"(T, B, {self.shape(o.shape)})"))
+            emitter.text.after.append(f"np.copyto(ws.{y}.transpose(0, 2, 1), {emitter.operand([o.label])})")
+            dy = f"dy.{o.name}" if len(self.cell.outputs) > 1 else "dy"
+            outputs.append({"dy": dy, "size": self.shape(o.shape), "shape": dim_text(o.shape[0], {}), "source": f"ws.{y}"})
+        for name in compiled.stash:
+            if name != x:
+                emitter.operand([name])
+        states = []
+        for state in self.cell.states:
+            block = emitter.storage.block([f"{state.name}[t]"])
+            assert block is not None
+            states.append({**self.state(state), "buffer": emitter.buffer_attribute(block.buffer)})
+        value = self.gather([str(o["source"]) for o in outputs])
+        return self.context(emitter, outputs=outputs, states=states, value=value), emitter
+
+    def backward(self, forward: Emitter) -> dict[str, object]:
+        """The backward direction."""
+        compiled = self.compiled
+        code = instructions(schedule(compiled.backward))
+        demands = Demands(frozenset(), frozenset(compiled.stash), False, self.ranks_of(code.values))
+        x = f"{self.cell.inputs[0].name}[t]"
+        given, matrix = {x: "x.transpose(0, 2, 1)"}, {x: "x_2d"}
+        for ref in self.cell.outputs:
+            given[f"d:{ref.label} given"] = f"{self.dy(ref.name)}.transpose(0, 2, 1)"
+        for name in compiled.stash:
+            if name != x:
+                given[name] = forward.operand([name]).replace("ws.", "saved.", 1)
+        forward_names, self.names = self.names, Names([*LOCALS, *self.dims.values(), *self.derived.values()])
+        emitter = self.emitter(plan(code, demands), given, frozenset(compiled.stash) - {x}, matrix, "backward of ")
+        emitter.run()
+        variables = self.variables(emitter)
+        emitter.gradients(lambda target: variables[target])
+        grads = self.epilogue(emitter, variables)
+        dx = f"d:{x}"
+        if dx not in emitter.storage.place:
+            dx_source = "np.zeros_like(x)"
+        elif emitter.storage.home(dx) is Home.USER:
+            dx_source = f"ws.{emitter.buffer_attribute(emitter.storage.place[dx][0])}"
+        else:
+            emitter.text.buffers.append(("d_x_out", f"(T, B, {self.shape(self.cell.inputs[0].shape)})"))
+            emitter.text.after.append(f"np.copyto(ws.d_x_out.transpose(0, 2, 1), {emitter.operand([dx])})")
+            dx_source = "ws.d_x_out"
+        states = []
+        for state in self.cell.states:
+            before = f"d:{state.name}[t]<-"
+            block = emitter.storage.block([before])
+            assert block is not None
+            states.append({**self.state(state), "buffer": emitter.view(block, [before], 0)})
+        self.names = forward_names
+        return self.context(emitter, grads=grads, dx=dx_source, states=states)
+
+    def dy(self, name: str) -> str:
+        return f"dy.{name}" if len(self.cell.outputs) > 1 else "dy"
+
+    def variables(self, emitter: Emitter) -> dict[str, str]:
+        """The variable that holds each total."""
+        targets = dict.fromkeys(total.target for total in emitter.program.totals)
+        return {target: emitter.names.get(("total", target), identifier(target)) for target in targets}
+
+    def epilogue(self, emitter: Emitter, variables: Mapping[str, str]) -> list[dict[str, str]]:
+        """The gradient of every parameter, through derived parameters where there are any."""
+        program = self.compiled.epilogue.program
+        texts = {**self.constants, **{f"{t} total": v for t, v in variables.items()}}
+        for name in self.compiled.epilogue.residuals:
+            texts.setdefault(name, self.derived.get(name, ""))
+        plain = Plain(program.values, texts, self.dims, batched=False)
+        for op in program.ops:
+            (out,) = ir.outs(op)
+            plain.texts[out] = emitter.names.get(("epilogue", out), identifier(out))
+            right = bare(plain.op(op, program.shape(out)))
+            if isinstance(op, ir.Pointwise) and not any(program.shape(n) == program.shape(out) for n in program.args(op)):
+                right = f"np.full({self.tuple_text(program.shape(out))}, {right}, dtype)"
+            emitter.text.after.append(f"{plain.texts[out]} = {right}")
+        self.helpers |= plain.helpers
+        grads = []
+        for param in self.cell.params:
+            target = f"d:{param.name}"
+            source = plain.texts[target] if target in program.outputs else variables.get(target, f"np.zeros_like(params.{param.name})")
+            grads.append({"name": param.name, "source": source})
+        return grads
+
+    def emitter(
+        self, storage: object, given: Mapping[str, str], fixed: frozenset[str], matrix: Mapping[str, str], prefix: str
+    ) -> Emitter:
+        comments = {e.target.name: f"# {prefix}{e.text}" for e in self.cell.equations}
+        constants = dict(self.constants)
+        program = storage.code.schedule.program  # type: ignore[attr-defined]
+        plain = Plain(program.values, constants, self.dims, batched=False)
+        for op in storage.code.schedule.prologue:  # type: ignore[attr-defined]
+            (out,) = ir.outs(op)
+            text = plain.op(op, program.shape(out))
+            constants[out] = plain.texts[out] = text if bare(text) != text or text.isidentifier() else f"({text})"
+        self.helpers |= plain.helpers
+        return Emitter(storage, Around(self.names, comments, constants, given, fixed, matrix, self.dims), forwards=not prefix)  # type: ignore[arg-type]
+
+    def ranks_of(self, values: Mapping[str, ir.Value]) -> dict[str, tuple[int, ...]]:
+        return {name: self.rank.get(value.origin, (99,)) for name, value in values.items()}
+
+    def context(self, emitter: Emitter, **more: object) -> dict[str, object]:
+        """What the templates need of one direction."""
+        text = emitter.text
+        self.helpers |= text.helpers
+        over = ", ".join(sequence for _, sequence in text.steps)
+        fixed = ", ".join(variable for variable, _ in text.steps) + ("," if len(text.steps) == 1 else "")
+        order = "" if emitter.forwards else "[::-1]"
+        variables = ", ".join([f"({fixed})", *(variable for variable, _ in text.call_steps)])
+        sequences = ", ".join(["ws.steps", *(f"{sequence}{order}" for _, sequence in text.call_steps)])
+        if not text.call_steps:
+            head = f"({fixed}) in ws.steps" if text.steps else "_ in ws.steps"
+        else:
+            head = f"{variables} in zip({sequences})" if text.steps else f"{variables.replace('()', '_')} in zip({sequences})"
+        return {"text": text, "zip": f"zip({over})" if over else "[()]*T", "head": _wrap(head), **more}
+
+    # --- step and trace -------------------------------------------------------------------------------------
+
+    def plain_step(self) -> dict[str, object]:
+        """Every equation as plain NumPy, for one step."""
+        program, cell = self.compiled.equations, self.cell
+        names = Names([*LOCALS, *self.dims.values(), *self.derived.values()])
+        texts = dict(self.constants)
+        texts[f"{cell.inputs[0].name}[t]"] = "x_t"
+        for state in cell.states:
+            texts[f"{state.name}[t-1]"] = names.get(f"{state.name}[t-1]", identifier(f"{state.name}[t-1]"))
+        constants = {*self.constants}
+        plain = Plain(program.values, texts, self.dims, True, constants)
+        labels = {e.target.label: e for e in cell.equations}
+        uses: dict[str, int] = defaultdict(int)
+        for op in program.ops:
+            for name in program.args(op):
+                uses[name] += 1 if not isinstance(op, ir.Pointwise) else op.expr.count(ir.symbol(name))
+        lines: list[str] = []
+        batched = _batched(program, constants)
+        for op in program.ops:
+            (out,) = ir.outs(op)
+            text = plain.op(op, program.shape(out))
+            if out in labels:
+                plain.texts[out] = names.get(out, identifier(out))
+                lines.append(f"# {labels[out].text}")
+                if (out.endswith("[t]") or out in {o.label for o in cell.outputs}) and not batched[out]:
+                    text = f"np.broadcast_to({bare(text)}, (B, {self.shape(program.shape(out))})) + np.zeros((), x_t.dtype)"
+                lines.append(f"{plain.texts[out]} = {bare(text)}")
+            elif uses[out] == 1:
+                plain.texts[out] = text if _closed(op, text) else f"({text})"
+            else:
+                plain.texts[out] = names.get(out, identifier(out))
+                lines.append(f"{plain.texts[out]} = {bare(text)}")
+        self.helpers |= plain.helpers
+        used = "\n".join(lines)
+        return {
+            "lines": lines,
+            "previous": _unpack(texts[f"{s.name}[t-1]"] for s in cell.states),
+            "traced": [{"key": e.target.name, "text": plain.texts[e.target.label]} for e in cell.equations if e.target.label in plain.texts],
+            "derived": [{"key": e.target.name, "text": self.derived[e.target.name]} for e in cell.equations if e.target.name in self.derived],
+            "states": [{"name": s.name, "text": plain.texts[f"{s.name}[t]"]} for s in cell.states],
+            "shapes": {e.target.name: self.shape(e.target.shape) for e in cell.equations},
+            "batch": "(B, " in used,
+            "dims": [d for d in self.dims.values() if d in used],
+        }
+
+
+def _unpack(names: Iterable[str]) -> str:
+    """The left side of an assignment that unpacks a tuple."""
+    listed = list(names)
+    return f"({listed[0]},)" if len(listed) == 1 else ", ".join(listed)
+
+
+def _about(cell: Cell) -> list[str]:
+    """The doc, and where the cell comes from."""
+    lines = [line for paragraph in cell.doc.split("\n") for line in (textwrap.wrap(paragraph, 116) or [""])]
+    while lines and not lines[-1]:
+        lines.pop()
+    for cite in cell.cite:
+        parts = [cite.authors, cite.title, cite.year, f"doi:{cite.doi}" if cite.doi else "", cite.url, cite.note]
+        lines += ["", *textwrap.wrap("Source: " + ". ".join(p.rstrip(".") for p in parts if p) + ".", 116)]
+    return lines
+
+
+def _quotable(text: str) -> str:
+    """``text`` as it can stand within a docstring, on one line."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
+
+
+def _wrap(head: str) -> str:
+    """A loop's head, over several lines if it is long."""
+    if len(head) <= 110 or ") in " not in head:
+        return head
+    names, rest = head.split(") in ", 1)
+    lines = textwrap.wrap(names.removeprefix("("), 110)
+    inner = "\n            ".join(lines)
+    if ")," in names:
+        return head
+    return f"(\n            {inner}\n        ) in {rest}"
+
+
+def _closed(op: ir.Op, text: str) -> bool:
+    """Whether the text of ``op`` can stand inside any expression without parentheses."""
+    if isinstance(op, ir.Pointwise):
+        return bool(op.expr.is_Atom or isinstance(op.expr, sympy.Function) and not text.startswith("-"))
+    return not isinstance(op, ir.MatMul)
+
+
+def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:
+    """Whether plain code gives a value its batch axis and its full width."""
+    known = set(constants)
+    found = {n: True for n in (*program.sequences, *(c.before for c in program.carries))}
+    for op in program.ops:
+        (out,) = ir.outs(op)
+        args = [n for n in program.args(op) if n not in known]
+        match op:
+            case ir.Pointwise():
+                found[out] = any(found[n] and program.shape(n) == program.shape(out) for n in args)
+            case ir.MatMul(right=right):
+                found[out] = found.get(right, False)
+            case _:
+                found[out] = True
+    return found
+
+
+def _dims_in(op: ir.Op, program: Program) -> set[sympy.Symbol]:
+    match op:
+        case ir.Pointwise(expr=expr):
+            return {s for s in expr.free_symbols if s.name not in program.values}
+        case ir.Slice(start=start, stop=stop):
+            return set(start.free_symbols | stop.free_symbols)
+        case ir.Eye(out=out):
+            return set(program.shape(out)[0].free_symbols)
+    return set()
+
+
+def _ranks(program: Program) -> dict[str, tuple[int, ...]]:
+    """Each equation's place among neighbours: logistic gates first, the latest used of them foremost; then hyperbolic tangents.
+
+    One ``tanh`` then serves the whole stack, and the gates of the state stand together in the backward pass.
+    """
+    order = {name: k for k, op in enumerate(program.ops) for name in ir.outs(op)}
+    first_use: dict[str, int] = {}
+    for k, op in enumerate(program.ops):
+        for name in program.args(op):
+            first_use.setdefault(program.values[name].name, k)
+    ranks: dict[str, tuple[int, ...]] = {}
+    for op in program.ops:
+        (out,) = ir.outs(op)
+        origin = program.values[out].origin
+        if isinstance(op, ir.Pointwise) and isinstance(op.expr, sympy.Function):
+            kind = {"sigmoid": 0, "tanh": 1}.get(type(op.expr).__name__, 2)
+            ranks[origin] = (kind, -first_use.get(out, 10**6), order[out])
+        else:
+            ranks.setdefault(origin, (3, 0, order[out]))
+    return ranks
+
+
+def bracket(shape: Shape, offset: int = 0) -> str:
+    """A shape as documentation: ``[H, I]``; ``offset`` time and batch axes come first."""
+    return f"[{', '.join([*('T', 'B')[2 - offset :], *(dim_text(s, {}) for s in shape)])}]"
+
+
+def _tidy(text: str) -> str:
+    """No blank line twice, no trailing space."""
+    lines = [line.rstrip() for line in text.split("\n")]
+    kept: list[str] = []
+    for line in lines:
+        if line or kept[-2:] != ["", ""]:
+            kept.append(line)
+    return "\n".join(kept).rstrip("\n") + "\n"
+

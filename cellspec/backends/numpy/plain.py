@@ -1,0 +1,215 @@
+"""Plain NumPy expressions: what a person would write for an equation, without buffers. For ``step``, ``trace`` and parameters.
+
+Batched values are ``[B, n]``, so a matrix product ``W @ v`` is written ``v @ W.T``; among parameters it is written as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import sympy
+from sympy.printing.str import StrPrinter
+
+from cellspec import ir
+from cellspec.cell import Shape
+from cellspec.functions import PRIMITIVES
+from cellspec.ir import Op, Value
+
+HELPED = ("sigmoid", "gelu", "silu", "softsign", "erf", "elu")
+"""Primitives that the module spells as functions of its own."""
+
+_DIRECT = {
+    "tanh": "np.tanh", "exp": "np.exp", "log": "np.log", "sqrt": "np.sqrt", "sin": "np.sin", "cos": "np.cos", "abs": "np.abs",
+    "sign": "np.sign", "floor": "np.floor", "max": "np.maximum", "min": "np.minimum", "mod": "np.mod",
+    "lt": "np.less", "le": "np.less_equal", "gt": "np.greater", "ge": "np.greater_equal", "eq": "np.equal", "ne": "np.not_equal",
+}  # fmt: skip
+
+
+def number_text(value: sympy.Expr) -> str:
+    """A number as a Python literal: ``2``, ``0.5``, ``-np.inf``."""
+    if value.is_Integer:
+        return str(int(value))
+    return float_text(float(value))
+
+
+def float_text(value: float) -> str:
+    """A float as a Python literal."""
+    if value in (float("inf"), float("-inf")):
+        return "np.inf" if value > 0 else "-np.inf"
+    return repr(value)
+
+
+def dim_text(expr: sympy.Expr, dims: Mapping[str, str]) -> str:
+    """A dim expression as Python: ``4*H``."""
+    renamed = expr.xreplace({s: sympy.Symbol(dims.get(s.name, s.name)) for s in expr.free_symbols})
+    return str(sympy.sstr(renamed, order="lex"))
+
+
+def bare(text: str) -> str:
+    """``text`` without a pair of parentheses around the whole of it."""
+    if not (text.startswith("(") and text.endswith(")")):
+        return text
+    depth = 0
+    for k, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if depth == 0 and k < len(text) - 1:
+            return text
+    return text[1:-1]
+
+
+class _Printer(StrPrinter):  # type: ignore[misc]
+    """SymPy → NumPy; symbols through a table of texts, numbers as Python floats."""
+
+    def __init__(self, owner: Plain) -> None:
+        super().__init__({"order": "none"})
+        self.owner = owner
+
+    def _print_Symbol(self, expr: sympy.Symbol) -> str:
+        return self.owner.symbol_text(expr.name)
+
+    def _print_Rational(self, expr: sympy.Rational) -> str:
+        return number_text(expr)
+
+    def _print_Half(self, expr: sympy.Expr) -> str:
+        return "0.5"
+
+    def _print_Float(self, expr: sympy.Float) -> str:
+        return number_text(expr)
+
+    def _print_NumberSymbol(self, expr: sympy.Expr) -> str:
+        return number_text(expr)
+
+    _print_Pi = _print_NumberSymbol
+
+    def _print_Infinity(self, expr: sympy.Expr) -> str:
+        return "np.inf"
+
+    def _print_NegativeInfinity(self, expr: sympy.Expr) -> str:
+        return "-np.inf"
+
+    def _print_Pow(self, expr: sympy.Pow, rational: bool = False) -> str:
+        if expr.is_number:
+            return number_text(expr)
+        if not self.owner.holds_values(expr):
+            return f"float({self._print(expr.base)})**{number_text(expr.exp)}"
+        return str(super()._print_Pow(expr, rational=True))
+
+    def _print_Add(self, expr: sympy.Add, order: str | None = None) -> str:
+        terms = sorted(expr.args, key=lambda t: (t.could_extract_minus_sign(), t.is_number, self.owner.rank(t)))
+        if terms[0].could_extract_minus_sign():
+            terms.sort(key=lambda t: not t.is_number)
+        text = bare(self._print(terms[0]))
+        for term in terms[1:]:
+            minus = term.could_extract_minus_sign()
+            part = self._print(-term if minus else term)
+            text += f" - {self.parenthesize(-term, 50) if isinstance(-term, sympy.Add) else bare(part)}" if minus else f" + {bare(part)}"
+        return text
+
+    def _print_Mul(self, expr: sympy.Mul) -> str:
+        number, rest = expr.as_coeff_Mul()
+        factors = sorted(sympy.Mul.make_args(rest), key=self.owner.rank)
+        over = [f for f in factors if isinstance(f, sympy.Pow) and f.exp.could_extract_minus_sign()]
+        parts = [self.parenthesize(f, 50) for f in factors if f not in over]
+        if number not in (1, -1) or not parts:
+            parts.insert(0, number_text(abs(number)))
+        text = "*".join(parts) + "".join(f"/{self.parenthesize(1 / f, 60)}" for f in over)
+        return f"-{text}" if number < 0 else text
+
+    def _print_Function(self, expr: sympy.Function) -> str:
+        return self.owner.call(type(expr).__name__, expr.args)
+
+
+class Plain:
+    """Prints expressions over ``values``; ``texts`` gives each value's own text."""
+
+    def __init__(
+        self,
+        values: Mapping[str, Value],
+        texts: Mapping[str, str],
+        dims: Mapping[str, str],
+        batched: bool,
+        constants: Iterable[str] = (),
+    ) -> None:
+        self.values, self.texts, self.dims, self.batched = values, dict(texts), dims, batched
+        self.constants = frozenset(constants)
+        self.order = {name: k for k, name in enumerate(values)}
+        self.helpers: set[str] = set()
+        self.printer = _Printer(self)
+
+    def rank(self, expr: sympy.Expr) -> tuple[int, str]:
+        """Terms and factors are written in the order in which their values are defined."""
+        return max((self.order.get(s.name, -1) for s in expr.free_symbols), default=-1), str(expr)
+
+    def holds_values(self, expr: sympy.Expr) -> bool:
+        return any(s.name in self.values for s in expr.free_symbols)
+
+    def symbol_text(self, name: str) -> str:
+        return self.texts[name] if name in self.values else self.dims.get(name, name)
+
+    def scalar(self, expr: sympy.Expr) -> str:
+        """A number, or an expression over the dims, as Python."""
+        return number_text(expr) if expr.is_number else self.text(expr)
+
+    def text(self, expr: sympy.Expr) -> str:
+        """An expression as NumPy."""
+        return str(self.printer.doprint(expr))
+
+    def call(self, name: str, args: Iterable[sympy.Expr]) -> str:
+        texts = [bare(self.text(a)) for a in args]
+        joined = ", ".join(texts)
+        if name in _DIRECT:
+            return f"{_DIRECT[name]}({joined})"
+        if name in HELPED:
+            self.helpers.add(name)
+            return f"_{name}({joined})"
+        match name:
+            case "where":
+                return f"np.where(np.asarray({texts[0]}) != 0, {texts[1]}, {texts[2]})"
+            case "relu":
+                return f"np.maximum({joined}, 0)"
+            case "logaddexp" | "maximum" | "minimum" | "reciprocal" | "expm1" | "abs":
+                return f"np.{name}({joined})"
+        return f"({self.text(PRIMITIVES[name].numpy(*args))})"
+
+    def op(self, op: Op, shape: Shape) -> str:
+        """The right side of ``op``."""
+        text = self.symbol_text
+        match op:
+            case ir.Pointwise(expr=expr):
+                return self.text(expr)
+            case ir.MatMul(left=left, right=right, left_t=left_t, right_t=right_t):
+                if self.batched:
+                    return f"{text(right)} @ {text(left)}{'' if left_t else '.T'}"
+                return f"{text(left)}{'.T' * left_t} @ {text(right)}{'.T' * right_t}"
+            case ir.Outer(left=left, right=right):
+                return f"np.outer({text(left)}, {text(right)})"
+            case ir.Concat(parts=parts):
+                return f"np.concatenate(({', '.join(self.full(p) for p in parts)}), axis=-1)"
+            case ir.Slice(operand=operand, start=start, stop=stop):
+                return f"{text(operand)}[..., {dim_text(start, self.dims)}:{dim_text(stop, self.dims)}]"
+            case ir.Transpose(operand=operand):
+                return f"{text(operand)}.T"
+            case ir.Eye():
+                return f"np.eye({dim_text(shape[0], self.dims)}, dtype=dtype)"
+            case ir.Roll(operand=operand, shift=shift):
+                return f"np.roll({text(operand)}, {shift}, axis=-1)"
+            case ir.Stop(operand=operand):
+                return text(operand)
+            case ir.SumTo(operand=operand):
+                axes = self.summed_axes(self.values[operand].shape, shape)
+                tail = f".reshape({', '.join(dim_text(s, self.dims) for s in shape)})" if shape else ""
+                return f"np.sum({text(operand)}, axis={axes}){tail}"
+            case _:
+                raise NotImplementedError(f"the NumPy backend has no plain code for {op}")
+
+    def full(self, name: str) -> str:
+        """A part of a concatenation; constants are stretched over the batch."""
+        if self.batched and name in self.constants:
+            return f"np.broadcast_to({self.texts[name]}, (B, {dim_text(self.values[name].shape[0], self.dims)}))"
+        return self.symbol_text(name)
+
+    @staticmethod
+    def summed_axes(large: Shape, small: Shape) -> tuple[int, ...]:
+        """The axes of ``large`` along which ``small`` was stretched."""
+        padded = (sympy.Integer(1),) * (len(large) - len(small)) + small
+        return tuple(k for k, (a, b) in enumerate(zip(large, padded, strict=True)) if a != b or k < len(large) - len(small))

@@ -1,0 +1,215 @@
+"""Cell: elaborated, typed equations. Names are resolved, shapes known, equations in dependency order.
+
+A cell's right-hand sides are trees of the frozen nodes below, every node with its shape. They are not yet SymPy:
+SymPy evaluates as it builds (``0*h`` becomes a scalar 0), which would lose shapes; lowering builds SymPy expressions
+from them where the shapes no longer matter.
+
+A shape is a tuple of SymPy polynomials over the dims, expanded, so that equal shapes compare equal. ``()`` is a number,
+``(n,)`` a vector (one per sample), ``(m, n)`` a matrix (parameters and derived parameters only).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import sympy
+
+from cellspec.errors import Location
+from cellspec.spec import Cite, Expect, Initialiser
+
+Shape = tuple[sympy.Expr, ...]
+
+
+class Kind(Enum):
+    """What a name stands for."""
+
+    PARAM = "parameter"
+    DERIVED = "derived parameter"
+    INPUT = "input"
+    PREVIOUS = "previous state"  # h[t-1]
+    STATE = "state"  # h[t]
+    VALUE = "intermediate"
+
+
+@dataclass(frozen=True)
+class Const:
+    """A number; hyperparameters are numbers by now."""
+
+    value: int | float
+    shape: Shape = ()
+
+
+@dataclass(frozen=True)
+class DimValue:
+    """A dim expression used as a number: the ``H`` of ``x/H``."""
+
+    value: sympy.Expr
+    shape: Shape = ()
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A named value: ``Wi``, ``x[t]``, ``h[t-1]``, ``h[t]``, ``i``; ``name`` is the bare name."""
+
+    name: str
+    kind: Kind
+    shape: Shape
+
+    @property
+    def label(self) -> str:
+        """The name as an equation writes it: ``h[t-1]``. Unique within a cell."""
+        match self.kind:
+            case Kind.INPUT | Kind.STATE:
+                return f"{self.name}[t]"
+            case Kind.PREVIOUS:
+                return f"{self.name}[t-1]"
+            case _:
+                return self.name
+
+
+@dataclass(frozen=True)
+class Apply:
+    """A pointwise function of the table in :mod:`cellspec.functions`, with broadcasting: ``add``, ``sigmoid``, ``where``."""
+
+    function: str
+    args: tuple[Node, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class MatMul:
+    """``left @ right``: matrix times vector, or matrix times matrix among derived parameters."""
+
+    left: Node
+    right: Node
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """``operand.T`` of a matrix."""
+
+    operand: Node
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Eye:
+    """The identity matrix."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Concat:
+    """``[a, b, …]``: vectors one after the other."""
+
+    parts: tuple[Node, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Roll:
+    """``roll(v, k)``: element ``j`` of the result is element ``j - k`` of ``v``, as in ``numpy.roll``."""
+
+    operand: Node
+    shift: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class StopGradient:
+    """The operand, with derivative zero."""
+
+    operand: Node
+    shape: Shape
+
+
+Node = Const | DimValue | Ref | Apply | MatMul | Transpose | Eye | Concat | Roll | StopGradient
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The operands of ``node``, from left to right."""
+    match node:
+        case Apply(args=args) | Concat(parts=args):
+            return args
+        case MatMul(left=left, right=right):
+            return (left, right)
+        case Transpose(operand=operand) | Roll(operand=operand) | StopGradient(operand=operand):
+            return (operand,)
+        case _:
+            return ()
+
+
+def refs(node: Node) -> Iterator[Ref]:
+    """Every reference in ``node``, from left to right, repeats included."""
+    if isinstance(node, Ref):
+        yield node
+    for child in children(node):
+        yield from refs(child)
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter: its shape and how it starts."""
+
+    name: str
+    shape: Shape
+    init: Initialiser
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class State:
+    """A state: its shape and the number that it starts from."""
+
+    name: str
+    shape: Shape
+    init: float
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input stream: one value a step."""
+
+    name: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Equation:
+    """``target = value``. ``target.kind`` is STATE, VALUE or DERIVED; ``value`` broadcasts to ``target.shape``."""
+
+    target: Ref
+    value: Node
+    text: str
+    at: Location
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell, right in every respect that can be told before code is generated.
+
+    ``equations`` are in dependency order, derived parameters first. ``outputs`` are STATE, VALUE or PREVIOUS-free references.
+    ``dims`` are names in the order of the generated keyword arguments. ``settings`` are the ``--set`` choices in force.
+    """
+
+    name: str
+    title: str
+    doc: str
+    cite: tuple[Cite, ...]
+    sha256: str
+    dims: tuple[str, ...]
+    hyper: tuple[tuple[str, float | int], ...]
+    activations: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, str], ...]
+    inputs: tuple[Input, ...]
+    states: tuple[State, ...]
+    outputs: tuple[Ref, ...]
+    params: tuple[Param, ...]
+    equations: tuple[Equation, ...]
+    expect: Expect
+    at: Location
+    path: str

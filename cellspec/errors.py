@@ -1,0 +1,76 @@
+"""Where a mistake stands in a file, and how it is told: one sentence, the line, a caret."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """A place in a file; ``line`` and ``column`` count from 1. ``text`` is the whole source line."""
+
+    file: str
+    line: int
+    column: int
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, order=True)
+class Diagnostic:
+    """One mistake: where it stands, and one sentence that names it."""
+
+    location: Location
+    message: str
+
+    def __str__(self) -> str:
+        """``file:line:column: error: message``, then the source line with a caret under the column."""
+        head = f"{self.location}: error: {self.message}"
+        if not self.location.text.strip():
+            return head
+        text = self.location.text[:200]
+        # A tab in the margin keeps the caret under its column, whatever the terminal's tab width.
+        margin = "".join("\t" if char == "\t" else " " for char in text[: self.location.column - 1])
+        return f"{head}\n    {text}\n    {margin}^"
+
+
+class CellspecError(Exception):
+    """Base of all the errors that cellspec raises on purpose."""
+
+
+class SpecError(CellspecError):
+    """A spec is wrong: every mistake that was found, in the order of the file."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(sorted(set(diagnostics)))
+        super().__init__("\n".join(str(diagnostic) for diagnostic in self.diagnostics))
+
+
+class Reporter:
+    """Collects diagnostics, so that one pass over a file reports all its mistakes at once."""
+
+    def __init__(self) -> None:
+        self.diagnostics: list[Diagnostic] = []
+
+    def error(self, location: Location, message: str) -> None:
+        """Note a mistake and go on."""
+        self.diagnostics.append(Diagnostic(location, message))
+
+    def raise_if_any(self) -> None:
+        """Raise :class:`SpecError` with all that was noted, if anything was."""
+        if self.diagnostics:
+            raise SpecError(self.diagnostics)
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """``"; did you mean 'Uf'?"`` where a candidate is close to ``name``, else an empty string."""
+    options = sorted(set(candidates))
+    folded = {option.casefold(): option for option in reversed(options)}
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    if not close and name.casefold() in folded:
+        close = [folded[name.casefold()]]
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,268 @@
+"""The one table of pointwise primitives: a row each, with its definition, derivatives and NumPy spelling.
+
+A row of :data:`PRIMITIVES` serves every stage: elaboration reads the arity, lowering builds ``symbol(*args)``, the adjoint reads
+the derivatives, a backend its spelling, the oracle the *definition* alone. To add a primitive, add a row.
+
+Derivatives are written in terms of the arguments *and the result* ``y`` (``y*(1 - y)`` for the logistic function), so that the
+backward pass reads what the forward pass has computed. Where there is no derivative the convention is PyTorch's: see each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+from sympy import Piecewise, Rational
+
+Expr = Any  # a SymPy expression; SymPy's operators are untyped
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """A pointwise function of the spec language.
+
+    ``definition(*args)`` is an ordinary SymPy expression, exact but not always stable: the oracle's reading of the function.
+    ``derivatives[k](*args, y)`` is the partial derivative by argument ``k``, with ``y`` the result.
+    ``numpy(*args)`` spells it with NumPy ufuncs, stable for any finite argument.
+    ``domain`` is where tests sample the arguments; ``kinks`` are points at which a derivative jumps.
+    ``listed`` tells whether a spec may call it by name (``add`` is written ``+``).
+    """
+
+    name: str
+    arity: int
+    definition: Callable[..., Expr]
+    derivatives: tuple[Callable[..., Expr], ...]
+    numpy: Callable[..., Expr]
+    symbol: Callable[..., Expr]
+    domain: tuple[float, float] = (-3.0, 3.0)
+    kinks: tuple[float, ...] = ()
+    listed: bool = True
+
+
+def ufunc(name: str) -> Callable[..., Expr]:
+    """An inert SymPy function that stands for the NumPy ufunc ``name``."""
+    return sympy.Function(name)  # type: ignore[no-untyped-call]
+
+
+class _Floor(sympy.Function):  # type: ignore[misc]
+    """floor(x) with derivative zero everywhere, for definitions; evaluates on numbers."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr:
+        return sympy.floor(x) if x.is_number else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return sympy.Integer(0)
+
+
+def _make_symbol(name: str, arity: int, derivatives: tuple[Callable[..., Expr], ...]) -> Callable[..., Expr]:
+    """A SymPy Function that never evaluates itself and differentiates by the table."""
+
+    def fdiff(self: Expr, argindex: int = 1) -> Expr:
+        return derivatives[argindex - 1](*self.args, self)
+
+    return type(name, (sympy.Function,), {"nargs": arity, "fdiff": fdiff, "__module__": __name__})
+
+
+PRIMITIVES: dict[str, Primitive] = {}
+"""Name → row."""
+
+
+def _row(
+    name: str,
+    definition: Callable[..., Expr],
+    *derivatives: Callable[..., Expr],
+    numpy: Callable[..., Expr] | None = None,
+    domain: tuple[float, float] = (-3.0, 3.0),
+    kinks: tuple[float, ...] = (),
+    listed: bool = True,
+) -> None:
+    """Add a pointwise function; ``numpy`` defaults to the ufunc of the same name."""
+    arity = len(derivatives)
+    PRIMITIVES[name] = Primitive(
+        name, arity, definition, derivatives, numpy or ufunc(name), _make_symbol(name, arity, derivatives), domain, kinks, listed
+    )
+
+
+def _arithmetic(name: str, arity: int, build: Callable[..., Expr]) -> None:
+    """Add an operator that SymPy's own arithmetic expresses and differentiates."""
+    PRIMITIVES[name] = Primitive(name, arity, build, (), build, build, listed=False)
+
+
+def _cases(*branches: tuple[Expr, Expr]) -> Expr:
+    return Piecewise(*branches)
+
+
+def _call(name: str, *args: Expr) -> Expr:
+    """Another row's function, for use in a derivative."""
+    return PRIMITIVES[name].symbol(*args)
+
+
+def _zero(*_: Expr) -> Expr:
+    return sympy.Integer(0)
+
+
+def _one(*_: Expr) -> Expr:
+    return sympy.Integer(1)
+
+
+_exp, _log, _sqrt, _erf, _pi = sympy.exp, sympy.log, sympy.sqrt, sympy.erf, sympy.pi
+_maximum, _minimum, _abs, _expm1, _logaddexp = (ufunc(n) for n in ("maximum", "minimum", "abs", "expm1", "logaddexp"))
+
+_arithmetic("add", 2, lambda a, b: a + b)
+_arithmetic("sub", 2, lambda a, b: a - b)
+_arithmetic("mul", 2, lambda a, b: a * b)
+_arithmetic("div", 2, lambda a, b: a / b)
+_arithmetic("pow", 2, lambda a, b: a**b)
+_arithmetic("neg", 1, lambda a: -a)
+_arithmetic("identity", 1, lambda a: a)
+PRIMITIVES["identity"] = Primitive(**{**vars(PRIMITIVES["identity"]), "listed": True})
+
+# Comparisons give 1 or 0 and have derivative zero.
+_row("lt", lambda a, b: _cases((1, a < b), (0, True)), _zero, _zero, numpy=ufunc("less"), listed=False)
+_row("le", lambda a, b: _cases((1, a <= b), (0, True)), _zero, _zero, numpy=ufunc("less_equal"), listed=False)
+_row("gt", lambda a, b: _cases((1, a > b), (0, True)), _zero, _zero, numpy=ufunc("greater"), listed=False)
+_row("ge", lambda a, b: _cases((1, a >= b), (0, True)), _zero, _zero, numpy=ufunc("greater_equal"), listed=False)
+_row("eq", lambda a, b: _cases((1, sympy.Eq(a, b)), (0, True)), _zero, _zero, numpy=ufunc("equal"), listed=False)
+_row("ne", lambda a, b: _cases((0, sympy.Eq(a, b)), (1, True)), _zero, _zero, numpy=ufunc("not_equal"), listed=False)
+
+_row("exp", _exp, lambda x, y: y)
+_row("log", _log, lambda x, y: 1 / x, domain=(0.1, 3.0))
+_row("sqrt", _sqrt, lambda x, y: 1 / (2 * y), domain=(0.1, 3.0))
+_row("sin", sympy.sin, lambda x, y: _call("cos", x))
+_row("cos", sympy.cos, lambda x, y: -_call("sin", x))
+_row("tanh", sympy.tanh, lambda x, y: 1 - y**2)
+_row(
+    "sigmoid",
+    lambda x: 1 / (1 + _exp(-x)),
+    lambda x, y: y * (1 - y),
+    numpy=lambda x: ufunc("reciprocal")(1 + ufunc("exp")(-x)),
+)
+_row(
+    "erf",
+    _erf,
+    lambda x, y: 2 / _sqrt(_pi) * _call("exp", -(x**2)),
+)
+_row(
+    "softplus",
+    lambda x: _log(1 + _exp(x)),
+    lambda x, y: _call("sigmoid", x),
+    numpy=lambda x: _logaddexp(0, x),
+)
+_row(
+    "logsigmoid",
+    lambda x: -_log(1 + _exp(-x)),
+    lambda x, y: _call("sigmoid", -x),
+    numpy=lambda x: -_logaddexp(0, -x),
+)
+_row(
+    "relu",  # derivative 0 at 0
+    lambda x: _cases((x, x > 0), (0, True)),
+    lambda x, y: _call("gt", y, 0),
+    numpy=lambda x: _maximum(x, 0),
+    kinks=(0.0,),
+)
+_row(
+    "leaky_relu",  # slope 0.01 for x <= 0
+    lambda x: _cases((x, x > 0), (x / 100, True)),
+    lambda x, y: Rational(1, 100) + Rational(99, 100) * _call("gt", x, 0),
+    numpy=lambda x: _maximum(x, x / 100),
+    kinks=(0.0,),
+)
+_row(
+    "elu",  # x for x > 0, else exp(x) - 1
+    lambda x: _cases((x, x > 0), (_exp(x) - 1, True)),
+    lambda x, y: 1 + _call("min", y, 0),
+    numpy=lambda x: _maximum(x, 0) + _expm1(_minimum(x, 0)),
+)
+_row(
+    "gelu",  # the exact form, x Phi(x)
+    lambda x: x * (1 + _erf(x / _sqrt(2))) / 2,
+    lambda x, y: (1 + _call("erf", x / _sqrt(2))) / 2 + x * _call("exp", -(x**2) / 2) / _sqrt(2 * _pi),
+    numpy=lambda x: x * (1 + ufunc("erf")(x / _sqrt(2))) / 2,
+)
+_row(
+    "silu",
+    lambda x: x / (1 + _exp(-x)),
+    lambda x, y: _call("sigmoid", x) + y * (1 - _call("sigmoid", x)),
+    numpy=lambda x: x * PRIMITIVES["sigmoid"].numpy(x),
+)
+_row(
+    "softsign",
+    lambda x: x / (1 + _cases((x, x > 0), (-x, True))),
+    lambda x, y: (1 - _call("abs", y)) ** 2,
+    numpy=lambda x: x / (1 + _abs(x)),
+)
+_row(
+    "hard_sigmoid",  # clip(x/6 + 1/2, 0, 1); derivative 0 at -3 and 3
+    lambda x: _cases((0, x <= -3), (1, x >= 3), (x / 6 + Rational(1, 2), True)),
+    lambda x, y: _call("gt", x, -3) * _call("lt", x, 3) / 6,
+    numpy=lambda x: _minimum(_maximum(x / 6 + Rational(1, 2), 0), 1),
+    domain=(-5.0, 5.0),
+    kinks=(-3.0, 3.0),
+)
+_row(
+    "hard_tanh",  # clip(x, -1, 1); derivative 0 at -1 and 1
+    lambda x: _cases((-1, x <= -1), (1, x >= 1), (x, True)),
+    lambda x, y: _call("gt", x, -1) * _call("lt", x, 1),
+    numpy=lambda x: _minimum(_maximum(x, -1), 1),
+    kinks=(-1.0, 1.0),
+)
+_row(
+    "abs",  # derivative 0 at 0
+    lambda x: _cases((x, x > 0), (-x, x < 0), (0, True)),
+    lambda x, y: _call("sign", x),
+    kinks=(0.0,),
+)
+_row("sign", lambda x: _cases((1, x > 0), (-1, x < 0), (0, True)), _zero, kinks=(0.0,))
+_row("floor", lambda x: _Floor(x), _zero, kinks=(0.0, 1.0))
+_row(
+    "max",  # a tie gives half to each side
+    lambda a, b: _cases((a, a > b), (b, a < b), ((a + b) / 2, True)),
+    lambda a, b, y: (_call("gt", a, b) + _call("ge", a, b)) / 2,
+    lambda a, b, y: (_call("gt", b, a) + _call("ge", b, a)) / 2,
+    numpy=_maximum,
+)
+_row(
+    "min",
+    lambda a, b: _cases((a, a < b), (b, a > b), ((a + b) / 2, True)),
+    lambda a, b, y: (_call("lt", a, b) + _call("le", a, b)) / 2,
+    lambda a, b, y: (_call("lt", b, a) + _call("le", b, a)) / 2,
+    numpy=_minimum,
+)
+_row(
+    "clip",  # derivative 1 at either end; where lo > hi the result is hi
+    lambda v, lo, hi: _cases((hi, lo > hi), (hi, v > hi), (lo, v < lo), (v, True)),
+    lambda v, lo, hi, y: _call("ge", v, lo) * _call("le", v, hi),
+    lambda v, lo, hi, y: _call("lt", v, lo) * _call("le", lo, hi),
+    lambda v, lo, hi, y: _call("max", _call("gt", v, hi), _call("gt", lo, hi)),
+    numpy=lambda v, lo, hi: _minimum(_maximum(v, lo), hi),
+)
+_row(
+    "mod",  # a - b*floor(a/b): the sign of b, as in Python; the quotient has derivative zero
+    lambda a, b: a - b * _Floor(a / b),
+    _one,
+    lambda a, b, y: -_call("floor", a / b),
+    numpy=ufunc("remainder"),
+    domain=(0.5, 3.0),
+)
+_row(
+    "where",
+    lambda c, a, b: _cases((b, sympy.Eq(c, 0)), (a, True)),
+    _zero,
+    lambda c, a, b, y: c,
+    lambda c, a, b, y: 1 - c,
+)
+
+COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
+"""Operators of a condition → rows."""
+
+OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow"}
+"""Binary operators → rows."""
+
+CALLABLE = tuple(name for name, row in PRIMITIVES.items() if row.listed)
+"""The pointwise functions that a spec may call."""

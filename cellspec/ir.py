@@ -1,0 +1,350 @@
+"""Program: the intermediate representation, one step of a cell (or of its adjoint) in A-normal form.
+
+Every operation defines one named value, once. A program knows nothing of batches, devices or the loop over time; it only says
+which values are the same at every step (``constants``), which are given for each step (``sequences``), and which come from
+the neighbouring step (``carries``). Value names read like the spec: ``i``, ``h[t-1]``, ``Wi@x[t]``, ``i.pre``, ``d:i.pre``.
+None of them but a spec's own names is a Python identifier, so they never clash; backends turn them into identifiers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import sympy
+
+from cellspec.cell import Shape
+
+
+@dataclass(frozen=True)
+class Value:
+    """A named value. ``origin`` is the equation that it belongs to: the comment beside the code that computes it."""
+
+    name: str
+    shape: Shape
+    origin: str
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """``out = expr``: a SymPy expression over the values' symbols, with broadcasting; dims may stand in it as numbers."""
+
+    out: str
+    expr: sympy.Expr
+
+
+@dataclass(frozen=True)
+class MatMul:
+    """``out = left @ right``, ``left`` transposed first if ``left_t``, ``right`` if ``right_t``."""
+
+    out: str
+    left: str
+    right: str
+    left_t: bool = False
+    right_t: bool = False
+
+
+@dataclass(frozen=True)
+class Product:
+    """Packed products, ``outs[r] = sum_k weights[r][k] @ operands[k]``: one block matrix times stacked vectors.
+
+    With ``transposed``, every weight is transposed first.
+    """
+
+    outs: tuple[str, ...]
+    weights: tuple[tuple[str, ...], ...]
+    operands: tuple[str, ...]
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Outer:
+    """``out = left rightᵀ``: what one step adds to the gradient of a matrix."""
+
+    out: str
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Concat:
+    """``out``: the parts one after the other along the last axis."""
+
+    out: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """``out = operand[..., start:stop]``."""
+
+    out: str
+    operand: str
+    start: sympy.Expr
+    stop: sympy.Expr
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """``out = operandᵀ``."""
+
+    out: str
+    operand: str
+
+
+@dataclass(frozen=True)
+class Eye:
+    """``out``: the identity matrix."""
+
+    out: str
+
+
+@dataclass(frozen=True)
+class Roll:
+    """``out[j] = operand[j - shift]``, cyclically, along the last axis."""
+
+    out: str
+    operand: str
+    shift: int
+
+
+@dataclass(frozen=True)
+class SumTo:
+    """``out``: ``operand`` summed over the axes along which ``out`` had been stretched; the adjoint of broadcasting."""
+
+    out: str
+    operand: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """``out = operand``, through which no cotangent flows."""
+
+    out: str
+    operand: str
+
+
+Op = Pointwise | MatMul | Product | Outer | Concat | Slice | Transpose | Eye | Roll | SumTo | Stop
+
+
+@dataclass(frozen=True)
+class Carry:
+    """A loop-carried value: what a step reads (``before``) is what its neighbour has defined (``after``)."""
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Total:
+    """``target`` is the sum of ``value`` over all steps and samples: a parameter's gradient."""
+
+    target: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """One step: operations in an order in which every operand is defined before it is read."""
+
+    values: Mapping[str, Value]
+    constants: tuple[str, ...]
+    sequences: tuple[str, ...]
+    carries: tuple[Carry, ...]
+    ops: tuple[Op, ...]
+    outputs: tuple[str, ...]
+    totals: tuple[Total, ...] = ()
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a value."""
+        return self.values[name].shape
+
+    def args(self, op: Op) -> tuple[str, ...]:
+        """The values that ``op`` reads, sorted where their order carries no meaning."""
+        return tuple(name for name in operands(op) if name in self.values)
+
+    def roots(self) -> tuple[str, ...]:
+        """What must be computed: outputs, carries and totals."""
+        return (*self.outputs, *(c.after for c in self.carries), *(t.value for t in self.totals))
+
+    def with_ops(self, ops: Iterable[Op], values: Mapping[str, Value] | None = None) -> Program:
+        """The same program with other operations; ``values`` are added, and values that nothing names any more are dropped."""
+        new = tuple(ops)
+        table = {**self.values, **(values or {})}
+        kept = {*self.constants, *self.sequences, *(c.before for c in self.carries), *self.roots()}
+        for op in new:
+            kept.update(outs(op))
+        return replace(self, ops=new, values=MappingProxyType({name: v for name, v in table.items() if name in kept}))
+
+
+def symbol(name: str) -> sympy.Symbol:
+    """The SymPy symbol that stands for the value ``name`` (or the dim ``name``) in an expression."""
+    return sympy.Symbol(name)
+
+
+def outs(op: Op) -> tuple[str, ...]:
+    """The values that ``op`` defines."""
+    return op.outs if isinstance(op, Product) else (op.out,)
+
+
+def operands(op: Op) -> tuple[str, ...]:
+    """The names that ``op`` reads; those of a pointwise expression sorted, dims included."""
+    match op:
+        case Pointwise(expr=expr):
+            return tuple(sorted(s.name for s in expr.free_symbols))
+        case MatMul(left=left, right=right) | Outer(left=left, right=right):
+            return (left, right)
+        case Product(weights=weights, operands=vectors):
+            return (*(w for row in weights for w in row), *vectors)
+        case Concat(parts=parts):
+            return parts
+        case Slice(operand=a) | Transpose(operand=a) | Roll(operand=a) | SumTo(operand=a) | Stop(operand=a):
+            return (a,)
+        case Eye():
+            return ()
+
+
+def rename(op: Op, names: Mapping[str, str]) -> Op:
+    """``op`` reading other values: each operand in ``names`` is replaced."""
+
+    def new(name: str) -> str:
+        return names.get(name, name)
+
+    match op:
+        case Pointwise(expr=expr):
+            table = {symbol(a): symbol(b) for a, b in names.items()}
+            return replace(op, expr=expr.xreplace(table))
+        case MatMul() | Outer():
+            return replace(op, left=new(op.left), right=new(op.right))
+        case Product():
+            weights = tuple(tuple(new(w) for w in row) for row in op.weights)
+            return replace(op, weights=weights, operands=tuple(new(v) for v in op.operands))
+        case Concat():
+            return replace(op, parts=tuple(new(p) for p in op.parts))
+        case Eye():
+            return op
+        case _:
+            return replace(op, operand=new(op.operand))
+
+
+class TypecheckError(Exception):
+    """A pass has produced a program that is not well formed: a bug in cellspec, stopped at the pass that made it."""
+
+
+def typecheck(program: Program) -> Program:
+    """Return ``program`` after checking single assignment, definition before use, and the shape of every operation."""
+    defined = {*program.constants, *program.sequences, *(c.before for c in program.carries)}
+    missing = [name for name in (*defined, *program.roots()) if name not in program.values]
+    if missing:
+        raise TypecheckError(f"values without a type: {sorted(missing)}")
+    for op in program.ops:
+        for name in program.args(op):
+            if name not in defined:
+                raise TypecheckError(f"{name!r} is read before it is defined, in {op}")
+        for name in outs(op):
+            if name in defined:
+                raise TypecheckError(f"{name!r} is defined twice, in {op}")
+        _check_shape(program, op)
+        defined.update(outs(op))
+    for name in program.roots():
+        if name not in defined:
+            raise TypecheckError(f"the result {name!r} is never defined")
+    for carry in program.carries:
+        if program.shape(carry.before) != program.shape(carry.after):
+            raise TypecheckError(f"carry {carry} changes its shape")
+    return program
+
+
+def _check_shape(program: Program, op: Op) -> None:
+    shape = program.shape
+    match op:
+        case Pointwise(out=out, expr=expr):
+            if expr.has(sympy.zoo, sympy.nan):
+                raise TypecheckError(f"{out!r} is not a number: {expr}")
+            ok = all(stretches(shape(name), shape(out)) for name in program.args(op))
+        case MatMul(out=out, left=left, right=right, left_t=left_t, right_t=right_t):
+            a = shape(left)[::-1] if left_t else shape(left)
+            b = shape(right)[::-1] if right_t else shape(right)
+            ok = a[-1] == b[0] and shape(out) == (*a[:-1], *b[1:])
+        case Product(outs=targets, weights=weights, operands=vectors, transposed=transposed):
+            step = -1 if transposed else 1
+            ok = all(
+                shape(w)[::step] == (*shape(out), *shape(v))
+                for out, row in zip(targets, weights, strict=True)
+                for w, v in zip(row, vectors, strict=True)
+            )
+        case Outer(out=out, left=left, right=right):
+            ok = shape(out) == (*shape(left), *shape(right))
+        case Concat(out=out, parts=parts):
+            heads = {shape(p)[:-1] for p in parts}
+            ok = heads == {shape(out)[:-1]} and sympy.expand(sum(shape(p)[-1] for p in parts)) == shape(out)[-1]
+        case Slice(out=out, operand=operand, start=start, stop=stop):
+            ok = shape(out) == (*shape(operand)[:-1], sympy.expand(stop - start))
+        case Transpose(out=out, operand=operand):
+            ok = shape(out) == shape(operand)[::-1]
+        case Eye(out=out):
+            ok = len(shape(out)) == 2 and shape(out)[0] == shape(out)[1]
+        case Roll(out=out, operand=operand) | Stop(out=out, operand=operand):
+            ok = shape(out) == shape(operand)
+        case SumTo(out=out, operand=operand):
+            ok = stretches(shape(out), shape(operand))
+    if not ok:
+        shapes = {name: shape(name) for name in (*outs(op), *program.args(op))}
+        raise TypecheckError(f"shapes do not fit in {op}: {shapes}")
+
+
+def stretches(small: Shape, large: Shape) -> bool:
+    """Whether ``small`` broadcasts to ``large``: equal, or its axes of size 1 stretch, as the language allows."""
+    if all(axis == 1 for axis in small):
+        return len(small) <= len(large)
+    return len(small) == len(large) and all(a in (b, 1) for a, b in zip(small, large, strict=True))
+
+
+def pretty(program: Program) -> str:
+    """The program as text, an operation a line, each value with its shape."""
+
+    def typed(name: str) -> str:
+        return f"{name}: [{', '.join(map(str, program.shape(name)))}]"
+
+    lines = [f"{kind:9} {', '.join(map(typed, names))}" for kind, names in _heads(program) if names]
+    width = max((len(typed(outs(op)[0])) for op in program.ops), default=0)
+    for op in program.ops:
+        lines.append(f"  {', '.join(map(typed, outs(op))):{width}} = {_right_side(op)}")
+    lines += [f"carry     {c.before} <- {c.after}" for c in program.carries]
+    lines += [f"total     {t.target} = sum of {t.value}" for t in program.totals]
+    if program.outputs:
+        lines.append(f"give out  {', '.join(program.outputs)}")
+    return "\n".join(lines)
+
+
+def _heads(program: Program) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    before = tuple(c.before for c in program.carries)
+    return (("constant", program.constants), ("sequence", program.sequences), ("carried", before))
+
+
+def _right_side(op: Op) -> str:
+    match op:
+        case Pointwise(expr=expr):
+            return str(expr)
+        case MatMul(left=left, right=right, left_t=left_t, right_t=right_t):
+            return f"{left}{'.T' * left_t} @ {right}{'.T' * right_t}"
+        case Product(weights=weights, operands=vectors, transposed=transposed):
+            rows = "; ".join(", ".join(w + ".T" * transposed for w in row) for row in weights)
+            return f"[{rows}] @ [{'; '.join(vectors)}]"
+        case Outer(left=left, right=right):
+            return f"outer({left}, {right})"
+        case Concat(parts=parts):
+            return f"[{', '.join(parts)}]"
+        case Slice(operand=operand, start=start, stop=stop):
+            return f"{operand}[..., {start}:{stop}]"
+        case Transpose(operand=operand):
+            return f"{operand}.T"
+        case Eye():
+            return "identity"
+        case Roll(operand=operand, shift=shift):
+            return f"roll({operand}, {shift})"
+        case SumTo(operand=operand):
+            return f"sum_to({operand})"
+        case Stop(operand=operand):
+            return f"stop_gradient({operand})"

@@ -1,0 +1,200 @@
+"""Lowering: Cell → two Programs in A-normal form, the prologue (parameters → derived parameters) and the step.
+
+Every nonlinear subexpression becomes a value of its own, named after what it computes, so that the adjoint can write
+derivatives in terms of it. What reads only parameters goes to the prologue. A product with a concatenation,
+``W @ [h, x]``, becomes a sum of products with column blocks of ``W``, so that each part is scheduled by what it depends on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import sympy
+
+from cellspec import cell as c
+from cellspec import ir
+from cellspec.functions import PRIMITIVES
+from cellspec.ir import Op, Program, Value, symbol
+
+CONSTANT = (c.Kind.PARAM, c.Kind.DERIVED)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A cell as programs; the value of each equation is called by its label (``i``, ``h[t]``)."""
+
+    prologue: Program
+    step: Program
+
+
+def lower(cell: c.Cell) -> Lowered:
+    """Lower ``cell``; the step computes every equation, also those that nothing but a trace reads."""
+    names = {param.name: Value(param.name, param.shape, param.name) for param in cell.params}
+    prologue = _Builder(dict(names))
+    for item in cell.inputs:
+        names[f"{item.name}[t]"] = Value(f"{item.name}[t]", item.shape, item.name)
+    for state in cell.states:
+        names[f"{state.name}[t-1]"] = Value(f"{state.name}[t-1]", state.shape, state.name)
+    step = _Builder(names, outer=prologue)
+    for equation in cell.equations:
+        builder = prologue if equation.target.kind is c.Kind.DERIVED else step
+        builder.equation(equation)
+
+    derived = tuple(name for op in prologue.ops for name in ir.outs(op))
+    params = tuple(param.name for param in cell.params)
+    read = {name for op in step.ops for name in ir.operands(op)}
+    step_program = Program(
+        values=MappingProxyType({**prologue.values, **step.values}),
+        constants=tuple(name for name in (*params, *derived) if name in read),
+        sequences=tuple(f"{item.name}[t]" for item in cell.inputs),
+        carries=tuple(ir.Carry(f"{state.name}[t-1]", f"{state.name}[t]") for state in cell.states),
+        ops=(),
+        outputs=tuple(ref.label for ref in cell.outputs),
+    ).with_ops(step.ops, step.values)
+    prologue_program = Program(
+        values=MappingProxyType(prologue.values),
+        constants=params,
+        sequences=(),
+        carries=(),
+        ops=tuple(prologue.ops),
+        outputs=tuple(name for name in derived if name in read),
+    )
+    return Lowered(ir.typecheck(prologue_program), ir.typecheck(step_program))
+
+
+@dataclass
+class _Builder:
+    """Collects the operations of one program; equal operations are made once.
+
+    ``origin`` is the equation being lowered and ``stem`` what its unnamed parts are called after.
+    """
+
+    values: dict[str, Value]
+    outer: _Builder | None = None
+    ops: list[Op] = field(default_factory=list)
+    made: dict[object, str] = field(default_factory=dict)
+    by_out: dict[str, Op] = field(default_factory=dict)
+    copies: dict[str, sympy.Symbol] = field(default_factory=dict)
+    origin: str = ""
+    stem: str = ""
+
+    def equation(self, equation: c.Equation) -> None:
+        """Add ``equation``; its value is named by its target's label."""
+        self.origin = self.stem = equation.target.name
+        label, shape = equation.target.label, equation.target.shape
+        expr = self.expr(equation.value, label)
+        if expr == symbol(label):  # the last operation was given the equation's name
+            return
+        if expr.is_Symbol and equation.value.shape == shape:
+            self.copies[label] = expr
+        self.emit(ir.Pointwise(label, expr), shape)
+
+    def emit(self, op: Op, shape: c.Shape) -> str:
+        """Add ``op``, or find the value of an equal operation made before; the name of its value."""
+        (out,) = ir.outs(op)
+        key = dataclasses.replace(op, out="")
+        if key in self.made and not _is_copy(op):
+            return self.made[key]
+        unique, number = out, 2
+        while unique in self.values:
+            unique, number = f"{out}#{number}", number + 1
+        self.values[unique] = Value(unique, shape, self.origin)
+        self.by_out[unique] = dataclasses.replace(op, out=unique)
+        self.ops.append(self.by_out[unique])
+        self.made[key] = unique
+        return unique
+
+    def lookup(self, name: str) -> Value:
+        """The value called ``name``, here or among the derived parameters."""
+        return self.values[name] if name in self.values or self.outer is None else self.outer.values[name]
+
+    def expr(self, node: c.Node, label: str | None = None) -> sympy.Expr:
+        """``node`` as a pointwise expression over values.
+
+        What is not pointwise is emitted as a value, called ``label`` where ``node`` is the whole right side of an equation.
+        """
+        if self.outer is not None and _reads_parameters_only(node):
+            self.outer.origin, self.outer.stem = self.origin, f"{self.origin}.constant"
+            return symbol(self.outer.atom(node))
+        match node:
+            case c.Const(value=value):
+                return sympy.Integer(value) if isinstance(value, int) else sympy.Float(value, 17)
+            case c.DimValue(value=value):
+                return value
+            case c.Ref():
+                return self.copies.get(node.label, symbol(node.label))
+            case c.Apply(function=function, args=args):
+                row = PRIMITIVES[function]
+                if not row.derivatives:  # arithmetic: SymPy's own
+                    return row.definition(*map(self.expr, args))
+                atoms = [self.argument(arg) for arg in args]
+                name = label or f"{function}({', '.join(map(str, atoms))})"
+                return symbol(self.emit(ir.Pointwise(name, row.symbol(*atoms)), node.shape))
+            case c.MatMul(left=left, right=right):
+                return self.product(self.atom(left), self.atom(right), node.shape, label)
+            case c.Transpose(operand=operand):
+                a = self.atom(operand)
+                return symbol(self.emit(ir.Transpose(label or f"{a}.T", a), node.shape))
+            case c.Eye():
+                return symbol(self.emit(ir.Eye(label or f"eye({node.shape[0]})"), node.shape))
+            case c.Concat(parts=parts):
+                names = tuple(map(self.atom, parts))
+                return symbol(self.emit(ir.Concat(label or f"[{', '.join(names)}]", names), node.shape))
+            case c.Roll(operand=operand, shift=shift):
+                a = self.atom(operand)
+                return symbol(self.emit(ir.Roll(label or f"roll({a}, {shift})", a, shift), node.shape))
+            case c.StopGradient(operand=operand):
+                a = self.atom(operand)
+                return symbol(self.emit(ir.Stop(label or f"stop_gradient({a})", a), node.shape))
+
+    def atom(self, node: c.Node) -> str:
+        """The name of a value that holds ``node``."""
+        expr = self.expr(node)
+        if expr.is_Symbol and self.is_value(expr.name, node.shape):
+            return str(expr.name)
+        return self.emit(ir.Pointwise(f"{self.stem}.part", expr), node.shape)
+
+    def argument(self, node: c.Node) -> sympy.Expr:
+        """An argument of a nonlinear function: a number, or the symbol of a value."""
+        expr = self.expr(node)
+        if expr.is_Number or (expr.is_Symbol and self.is_value(expr.name, node.shape)):
+            return expr
+        return symbol(self.emit(ir.Pointwise(f"{self.stem}.pre", expr), node.shape))
+
+    def is_value(self, name: str, shape: c.Shape) -> bool:
+        """Whether ``name`` is a value of this shape (and not a dim, or a value yet to be stretched)."""
+        known = name in self.values or (self.outer is not None and name in self.outer.values)
+        return known and self.lookup(name).shape == shape
+
+    def product(self, left: str, right: str, shape: c.Shape, label: str | None = None) -> sympy.Expr:
+        """``left @ right``; a sum over column blocks of ``left`` where ``right`` is a concatenation."""
+        match self.by_out.get(right):
+            case ir.Concat(parts=parts) if self.outer is not None:
+                start: sympy.Expr = sympy.Integer(0)
+                terms = []
+                for part in parts:
+                    stop = sympy.expand(start + self.lookup(part).shape[0])
+                    terms.append(self.product(self.outer.columns(left, start, stop), part, shape))
+                    start = stop
+                return sympy.Add(*terms)
+        return symbol(self.emit(ir.MatMul(label or f"{left}@{right}", left, right), shape))
+
+    def columns(self, matrix: str, start: sympy.Expr, stop: sympy.Expr) -> str:
+        """Columns ``start:stop`` of a matrix."""
+        self.origin = self.values[matrix].origin
+        shape = (self.values[matrix].shape[0], sympy.expand(stop - start))
+        return self.emit(ir.Slice(f"{matrix}[:, {start}:{stop}]", matrix, start, stop), shape)
+
+
+def _is_copy(op: Op) -> bool:
+    return isinstance(op, ir.Pointwise) and bool(op.expr.is_Symbol)
+
+
+def _reads_parameters_only(node: c.Node) -> bool:
+    """Whether ``node`` computes something, and from parameters alone."""
+    if isinstance(node, c.Ref | c.Const | c.DimValue):
+        return False
+    kinds = {ref.kind for ref in c.refs(node)}
+    return (bool(kinds) or isinstance(node, c.Eye)) and all(kind in CONSTANT for kind in kinds)

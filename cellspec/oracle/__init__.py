@@ -1,0 +1,15 @@
+"""The oracle: a cell's equations evaluated and differentiated straight from the :class:`~cellspec.cell.Cell`.
+
+It reads the equations and the ``definition`` column of :data:`cellspec.functions.PRIMITIVES`, nothing else: no table of
+derivatives, no later stage of the compiler. What generated code computes is compared against it.
+
+* :func:`forward`: the equations in float64, step by step.
+* :func:`exact_gradients`: the unrolled equations over scalars, ``sympy.diff`` for every scalar equation, 50 digits.
+* :func:`jvp`: dual numbers in float64, for shapes at which the exact gradients would take too long.
+"""
+
+from cellspec.oracle.duals import Tangents, jvp
+from cellspec.oracle.exact import Exact, exact_gradients
+from cellspec.oracle.values import Forward, forward, infer_dims, probe
+
+__all__ = ["Exact", "Forward", "Tangents", "exact_gradients", "forward", "infer_dims", "jvp", "probe"]

@@ -1,0 +1,160 @@
+"""Gradient 2: dual numbers. A value and its tangents along several directions at once, carried through the equations.
+
+A tangent is an array ``[K, B, *shape]`` for K directions, or None where it is zero. Values are evaluated as in
+:mod:`cellspec.oracle.values`; partial derivatives are ``sympy.diff`` of the primitives' definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cellspec.cell import Apply, Cell, Concat, Equation, Kind, MatMul, Node, Ref, Roll, Transpose
+from cellspec.oracle.primitives import Array
+from cellspec.oracle.values import (
+    Evaluator,
+    Inputs,
+    Numbers,
+    infer_dims,
+    initial_state,
+    join,
+    lift,
+    multiply,
+    previous,
+    rule_of,
+    sizes,
+    streams,
+)
+
+
+@dataclass(frozen=True)
+class Tangents:
+    """Directions ``[K, …]`` for each part of a cell's arguments, by name; what is left out has tangent zero.
+
+    ``params``: ``[K, *shape]``. ``x``: by stream, ``[K, T, B, *shape]``. ``state``: ``[K, B, *shape]``.
+    """
+
+    params: Mapping[str, Array] = field(default_factory=dict)
+    x: Mapping[str, Array] = field(default_factory=dict)
+    state: Mapping[str, Array] = field(default_factory=dict)
+
+
+class _Duals(Evaluator):
+    """An evaluator that can also differentiate a node, given tangents by label."""
+
+    def __init__(self, cell: Cell, dims: Mapping[str, int]) -> None:
+        super().__init__(cell, dims)
+        self.tangents: dict[str, Array | None] = {}
+
+    def tangent(self, node: Node) -> Array | None:
+        """The tangents of ``node``, ``[K, B, *shape]``, any of these axes 1 where it does not matter; None for zero."""
+        match node:
+            case Ref():
+                return self.tangents.get(node.label)
+            case Apply():
+                return self._apply(node)
+            case MatMul(left=left, right=right):
+                d_left, d_right = self.tangent(left), self.tangent(right)
+                rank = len(right.shape)
+                first = None if d_left is None else multiply(d_left, self(right)[None], rank)
+                second = None if d_right is None else multiply(self(left)[None], d_right, rank)
+                return second if first is None else first if second is None else first + second
+            case Transpose(operand=operand):
+                inner = self.tangent(operand)
+                return None if inner is None else np.swapaxes(inner, -1, -2)
+            case Concat(parts=parts):
+                inners = [self.tangent(part) for part in parts]
+                if all(inner is None for inner in inners):
+                    return None
+                pairs = zip(parts, inners, strict=True)
+                return join([np.zeros_like(self(part))[None] if inner is None else inner for part, inner in pairs])
+            case Roll(operand=operand, shift=shift):
+                inner = self.tangent(operand)
+                return None if inner is None else np.roll(inner, shift, axis=-1)
+            case _:  # constants, and StopGradient by its meaning
+                return None
+
+    def _apply(self, node: Apply) -> Array | None:
+        """The chain rule for a primitive: the sum over its arguments of partial derivative times tangent."""
+        rank = len(node.shape)
+        function = rule_of(node, self.dims)
+        args = [lift(self(arg), 1, rank) for arg in node.args]
+        total: Array | None = None
+        for partial, arg in zip(function.partials, node.args, strict=True):
+            inner = None if partial.expression == 0 else self.tangent(arg)
+            if inner is not None:
+                term = partial(args)[None] * lift(inner, 2, rank)
+                total = term if total is None else total + term
+        return total
+
+    def assign(self, equation: Equation, batch: int) -> None:
+        """Evaluate ``equation`` and its tangents, and enter both for its target."""
+        inner = self.tangent(equation.value)
+        if inner is not None:
+            shape = self.sizes(equation.target.shape)
+            inner = np.broadcast_to(lift(inner, 2, len(shape)), (inner.shape[0], batch, *shape))
+        self.tangents[equation.target.label] = inner
+        super().assign(equation, batch)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Tangents of the results: ``outputs`` by name ``[K, T, B, *shape]``, ``final`` by state ``[K, B, *shape]``."""
+
+    outputs: dict[str, Array]
+    final: dict[str, Array]
+
+
+def jvp(
+    cell: Cell,
+    params: Mapping[str, Numbers],
+    x: Inputs,
+    state: Mapping[str, Numbers] | None,
+    tangents: Tangents,
+    *,
+    dims: Mapping[str, int] | None = None,
+) -> Moved:
+    """J·v for K directions v at once: how outputs and final states move with parameters, inputs and initial states.
+
+    Arguments as for :func:`cellspec.oracle.forward`. Parameters move in the directions given also where a spec calls them
+    not trainable: that is a convention about gradients, not a fact about derivatives.
+    """
+    evaluator = _Duals(cell, dims or infer_dims(cell, params, x, state))
+    env, dims = evaluator.env, evaluator.dims
+    count = next(len(v) for part in (tangents.params, tangents.x, tangents.state) for v in part.values())
+    inputs = streams(cell, x)
+    steps, batch = next(iter(inputs.values())).shape[:2]
+    for param in cell.params:
+        env[param.name] = np.asarray(params[param.name], dtype=np.float64)[None]
+        evaluator.tangents[param.name] = tangents.params[param.name][:, None] if param.name in tangents.params else None
+    for equation in cell.equations:
+        if equation.target.kind is Kind.DERIVED:
+            evaluator.assign(equation, 1)
+    states = initial_state(cell, dims, batch, state)
+    d_states = {one.name: tangents.state.get(one.name) for one in cell.states}
+    outputs = {output.name: np.zeros((count, steps, batch, *sizes(output.shape, dims))) for output in cell.outputs}
+    for t in range(steps):
+        for name, stream in inputs.items():
+            label = Ref(name, Kind.INPUT, ()).label
+            env[label] = stream[t]
+            evaluator.tangents[label] = tangents.x[name][:, t] if name in tangents.x else None
+        for name, value in states.items():
+            env[previous(name)] = value
+            evaluator.tangents[previous(name)] = d_states[name]
+        for equation in cell.equations:
+            if equation.target.kind is not Kind.DERIVED:
+                evaluator.assign(equation, batch)
+        for output in cell.outputs:
+            moved = evaluator.tangents[output.label]
+            if moved is not None:
+                outputs[output.name][:, t] = moved
+        after = {one.name: Ref(one.name, Kind.STATE, ()).label for one in cell.states}
+        states = {name: env[label] for name, label in after.items()}
+        d_states = {name: evaluator.tangents[label] for name, label in after.items()}
+    final = {}
+    for name, value in states.items():
+        moved = d_states[name]
+        final[name] = np.zeros((count, *value.shape)) + (0.0 if moved is None else moved)
+    return Moved(outputs, final)

@@ -1,0 +1,264 @@
+"""The equations of a cell evaluated in float64, one step after the other.
+
+Inside the oracle every value is an array with a leading batch axis, ``[B, *shape]``; parameters and constants have 1 there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import sympy
+
+from cellspec.cell import (
+    Apply,
+    Cell,
+    Concat,
+    Const,
+    DimValue,
+    Equation,
+    Eye,
+    Kind,
+    MatMul,
+    Node,
+    Ref,
+    Roll,
+    Shape,
+    StopGradient,
+    Transpose,
+)
+from cellspec.functions import PRIMITIVES
+from cellspec.oracle.primitives import Array, Rule, rule
+
+Numbers = npt.ArrayLike
+Inputs = Numbers | Mapping[str, Numbers]
+"""``x[T, B, *shape]``, or a mapping from names where there are several streams."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What the equations give.
+
+    ``values``: every equation but the derived parameters', by the name on its left, ``[T, B, *shape]``.
+    ``derived``: the derived parameters, with their own shapes. ``outputs``: the cell's outputs, ``[T, B, *shape]``.
+    ``final``: the states after the last step, ``[B, *shape]``; the initial ones where ``T = 0``.
+    """
+
+    values: dict[str, Array]
+    derived: dict[str, Array]
+    outputs: dict[str, Array]
+    final: dict[str, Array]
+
+
+def size(extent: sympy.Expr, dims: Mapping[str, int]) -> int:
+    """A dim expression as a number."""
+    extent = sympy.sympify(extent)
+    return int(extent.subs({symbol: dims[symbol.name] for symbol in extent.free_symbols}))
+
+
+def sizes(shape: Shape, dims: Mapping[str, int]) -> tuple[int, ...]:
+    """A shape as numbers."""
+    return tuple(size(extent, dims) for extent in shape)
+
+
+def streams(cell: Cell, x: Inputs) -> dict[str, Array]:
+    """The input streams by name, in float64."""
+    named = x if isinstance(x, Mapping) else {cell.inputs[0].name: x}
+    return {stream.name: np.asarray(named[stream.name], dtype=np.float64) for stream in cell.inputs}
+
+
+def infer_dims(
+    cell: Cell, params: Mapping[str, Numbers], x: Inputs, state: Mapping[str, Numbers] | None = None
+) -> dict[str, int]:
+    """The dims for which the given arrays have the declared shapes; ``ValueError`` where there are none."""
+    pairs: list[tuple[sympy.Expr, int]] = []
+    for param in cell.params:
+        pairs += zip(param.shape, np.shape(params[param.name]), strict=True)
+    for stream in cell.inputs:
+        pairs += zip(stream.shape, streams(cell, x)[stream.name].shape[2:], strict=True)
+    for one in cell.states if state is not None else ():
+        pairs += zip(one.shape, np.shape((state or {})[one.name])[1:], strict=True)
+    symbols = sorted({s for extent, _ in pairs for s in sympy.sympify(extent).free_symbols}, key=lambda s: str(s.name))
+    equations = sorted({sympy.sympify(extent) - number for extent, number in pairs} - {sympy.Integer(0)}, key=str)
+    solutions = sympy.solve(equations, symbols, dict=True) if symbols else [{}]
+    for solution in solutions:
+        found = {symbol.name: int(value) for symbol, value in solution.items() if value.is_Integer and value >= 0}
+        if all(name in found for name in cell.dims if name in {s.name for s in symbols}):
+            return found
+    raise ValueError(f"no dims give the arrays of cell {cell.name!r} their declared shapes")
+
+
+def lift(array: npt.NDArray[np.float64], lead: int, rank: int) -> Array:
+    """Add axes of size 1 behind the ``lead`` first ones, so that ``rank`` axes follow these: shapes align from the right."""
+    missing = rank - (array.ndim - lead)
+    return array.reshape(array.shape[:lead] + (1,) * missing + array.shape[lead:])
+
+
+def constant(node: Node, dims: Mapping[str, int]) -> sympy.Expr | None:
+    """The exact value of a number that reads no variable, or None."""
+    match node:
+        case Const(value=value):
+            return sympy.Rational(value) if np.isfinite(value) else None
+        case DimValue(value=value):
+            return sympy.Integer(size(value, dims))
+        case Apply(function=function, args=args, shape=()):
+            numbers = [constant(arg, dims) for arg in args]
+            return None if any(n is None for n in numbers) else PRIMITIVES[function].definition(*numbers)
+        case _:
+            return None
+
+
+def rule_of(node: Apply, dims: Mapping[str, int]) -> Rule:
+    """The rule of the function that ``node`` applies."""
+    return rule(node.function, constant(node.args[1], dims) if node.function == "pow" else None)
+
+
+class Evaluator:
+    """Evaluates nodes on the values of ``env``, a mapping from labels (``h[t-1]``, ``Wi``) to arrays ``[B, *shape]``."""
+
+    def __init__(self, cell: Cell, dims: Mapping[str, int]) -> None:
+        self.cell = cell
+        self.dims = dims
+        self.env: dict[str, Array] = {}
+        self._sizes: dict[Shape, tuple[int, ...]] = {}
+
+    def __call__(self, node: Node) -> Array:
+        """The value of ``node``, ``[B, *shape]``, with 1 for B where the node depends on no sample."""
+        match node:
+            case Const(value=value):
+                return np.full((1,), value, dtype=np.float64)
+            case DimValue(value=value):
+                return np.full((1,), size(value, self.dims), dtype=np.float64)
+            case Ref():
+                return self.env[node.label]
+            case Apply(args=args):
+                rank = len(node.shape)
+                return self.apply(rule_of(node, self.dims), [lift(self(arg), 1, rank) for arg in args])
+            case MatMul(left=left, right=right):
+                return multiply(self(left), self(right), len(right.shape))
+            case Transpose(operand=operand):
+                return np.swapaxes(self(operand), -1, -2)
+            case Eye(shape=shape):
+                return np.eye(sizes(shape, self.dims)[0])[None]
+            case Concat(parts=parts):
+                return join([self(part) for part in parts])
+            case Roll(operand=operand, shift=shift):
+                return np.roll(self(operand), shift, axis=-1)
+            case StopGradient(operand=operand):
+                return self(operand)
+
+    def apply(self, function: Rule, args: Sequence[Array]) -> Array:
+        """A primitive's value; a subclass may look on."""
+        return function.value(args)
+
+    def sizes(self, shape: Shape) -> tuple[int, ...]:
+        """A shape as numbers; remembered, as every step asks again."""
+        if shape not in self._sizes:
+            self._sizes[shape] = sizes(shape, self.dims)
+        return self._sizes[shape]
+
+    def assign(self, equation: Equation, batch: int) -> None:
+        """Evaluate ``equation`` and enter its target into ``env``, with the target's full shape."""
+        shape = (batch, *self.sizes(equation.target.shape))
+        value = lift(self(equation.value), 1, len(shape) - 1)
+        self.env[equation.target.label] = value if value.shape == shape else np.broadcast_to(value, shape)
+
+
+def multiply(left: Array, right: Array, right_rank: int) -> Array:
+    """``left[…, m, n] @ right[…, n]`` or ``@ right[…, n, p]``; the leading axes broadcast."""
+    product: Array = np.matmul(left, right[..., None])[..., 0] if right_rank == 1 else np.matmul(left, right)
+    return product
+
+
+def join(parts: Sequence[Array]) -> Array:
+    """Concatenation along the last axis; the leading axes broadcast."""
+    lead = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return np.concatenate([np.broadcast_to(part, (*lead, part.shape[-1])) for part in parts], axis=-1)
+
+
+def initial_state(
+    cell: Cell, dims: Mapping[str, int], batch: int, state: Mapping[str, Numbers] | None
+) -> dict[str, Array]:
+    """The states before the first step, ``[B, *shape]``: those given, else the spec's initial values."""
+    if state is not None:
+        return {one.name: np.asarray(state[one.name], dtype=np.float64) for one in cell.states}
+    return {one.name: np.full((batch, *sizes(one.shape, dims)), one.init, dtype=np.float64) for one in cell.states}
+
+
+def previous(name: str) -> str:
+    """The label of the state ``name`` before the step."""
+    return Ref(name, Kind.PREVIOUS, ()).label
+
+
+def run(
+    evaluator: Evaluator, params: Mapping[str, Numbers], x: Inputs, state: Mapping[str, Numbers] | None
+) -> Forward:
+    """The whole sequence with ``evaluator``: see :func:`forward`."""
+    cell, dims, env = evaluator.cell, evaluator.dims, evaluator.env
+    inputs = streams(cell, x)
+    steps, batch = next(iter(inputs.values())).shape[:2]
+    for param in cell.params:
+        env[param.name] = np.asarray(params[param.name], dtype=np.float64)[None]
+    for equation in cell.equations:
+        if equation.target.kind is Kind.DERIVED:
+            evaluator.assign(equation, 1)
+    states = initial_state(cell, dims, batch, state)
+    by_step = [equation for equation in cell.equations if equation.target.kind is not Kind.DERIVED]
+    values = {e.target.name: np.empty((steps, batch, *sizes(e.target.shape, dims))) for e in by_step}
+    for t in range(steps):
+        for name, stream in inputs.items():
+            env[Ref(name, Kind.INPUT, ()).label] = stream[t]
+        for name, value in states.items():
+            env[previous(name)] = value
+        for equation in by_step:
+            evaluator.assign(equation, batch)
+            values[equation.target.name][t] = env[equation.target.label]
+        states = {one.name: np.array(env[Ref(one.name, Kind.STATE, ()).label]) for one in cell.states}
+    return Forward(
+        values=values,
+        derived={e.target.name: np.array(env[e.target.label][0]) for e in cell.equations if e.target.kind is Kind.DERIVED},
+        outputs={output.name: values[output.name] for output in cell.outputs},
+        final={name: np.array(value) for name, value in states.items()},
+    )
+
+
+def forward(
+    cell: Cell,
+    params: Mapping[str, Numbers],
+    x: Inputs,
+    state: Mapping[str, Numbers] | None = None,
+    *,
+    dims: Mapping[str, int] | None = None,
+) -> Forward:
+    """Evaluate the equations over a sequence, in float64.
+
+    ``params``: by name, with the declared shapes. ``x[T, B, *shape]``. ``state``: by name, ``[B, *shape]``; None for the spec's
+    initial values. ``dims`` are read off the arrays where they are not given. ``ValueError`` if the shapes contradict.
+    """
+    return run(Evaluator(cell, dims or infer_dims(cell, params, x, state)), params, x, state)
+
+
+class _Watch(Evaluator):
+    """Notes how near any primitive comes to a kink."""
+
+    nearest = float("inf")
+
+    def apply(self, function: Rule, args: Sequence[Array]) -> Array:
+        self.nearest = min(self.nearest, function.distance_to_kink(args))
+        return super().apply(function, args)
+
+
+def probe(
+    cell: Cell,
+    params: Mapping[str, Numbers],
+    x: Inputs,
+    state: Mapping[str, Numbers] | None = None,
+    *,
+    dims: Mapping[str, int] | None = None,
+) -> tuple[Forward, float]:
+    """:func:`forward`, and how near it comes to a kink of any function: nearer than the errors, derivatives mean nothing."""
+    watch = _Watch(cell, dims or infer_dims(cell, params, x, state))
+    values = run(watch, params, x, state)
+    return values, watch.nearest

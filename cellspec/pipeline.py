@@ -1,0 +1,52 @@
+"""The compiler as a list of passes: Cell → everything that a backend needs. No logic of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cellspec import ir
+from cellspec.adjoint import Adjoint, adjoint_prologue, adjoint_step, live
+from cellspec.cell import Cell
+from cellspec.ir import Program
+from cellspec.lower import lower
+from cellspec.residuals import select
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A cell as programs, before scheduling.
+
+    ``prologue`` computes derived parameters; ``equations`` is the step with every equation; ``forward`` and ``backward`` are the
+    two directions' steps, ``stash`` what the first leaves for the second, ``epilogue`` the adjoint of the prologue.
+    """
+
+    cell: Cell
+    prologue: Program
+    equations: Program
+    forward: Program
+    backward: Program
+    stash: tuple[str, ...]
+    epilogue: Adjoint
+
+
+def compile_cell(cell: Cell) -> Compiled:
+    """Lower, differentiate, and choose the residuals."""
+    lowered = lower(cell)
+    trainable = [param.name for param in cell.params if param.trainable]
+    wanted = _dependent(lowered.prologue, trainable)
+    forward = ir.typecheck(live(lowered.step))
+    adjoint = adjoint_step(forward, [f"{item.name}[t]" for item in cell.inputs], wanted)
+    residuals = select(forward, adjoint)
+    feeding = {name for op in lowered.prologue.ops for name in lowered.prologue.args(op)} | set(lowered.prologue.outputs)
+    known = dict.fromkeys(total.target.removeprefix("d:") for total in residuals.backward.totals)
+    epilogue = adjoint_prologue(lowered.prologue, trainable, [name for name in known if name in feeding])
+    return Compiled(cell, lowered.prologue, lowered.step, forward, residuals.backward, residuals.stash, epilogue)
+
+
+def _dependent(prologue: Program, trainable: list[str]) -> list[str]:
+    """The trainable parameters and every derived parameter that depends on one."""
+    found = list(trainable)
+    for op in prologue.ops:
+        if not isinstance(op, ir.Stop) and set(found).intersection(prologue.args(op)):
+            found.extend(ir.outs(op))
+    return found

@@ -1,0 +1,122 @@
+"""Random parameters, inputs, states and cotangents for a cell: asymmetric, away from kinks, where every value is finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellspec import oracle
+from cellspec.cell import Cell, Param
+from cellspec.oracle.values import sizes
+
+Array = npt.NDArray[Any]
+
+MARGIN = 1e-4
+"""Nearest approach to a kink: far enough for float32 to fall on the same side of it."""
+
+LARGEST = 1e3
+"""Largest magnitude of any value: an unstable recurrence, once it has blown up, multiplies rounding errors as well."""
+
+ATTEMPTS = 40
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call's arguments, by name, all of ``dtype``.
+
+    ``params``: ``[*shape]``; ``x``: by stream, ``[T, B, *shape]``; ``state``: ``[B, *shape]``, or None for the spec's own;
+    ``dy``: by output, ``[T, B, *shape]``; ``dfinal``: by state, ``[B, *shape]``. ``rng`` goes on where the drawing stopped.
+    """
+
+    dims: dict[str, int]
+    steps: int
+    batch: int
+    dtype: np.dtype[Any]
+    rng: np.random.Generator
+    params: dict[str, Array]
+    x: dict[str, Array]
+    state: dict[str, Array] | None
+    dy: dict[str, Array]
+    dfinal: dict[str, Array]
+
+    def module_params(self, module: Any) -> Any:
+        """``Params`` of a generated module."""
+        return module.Params(*self.params.values())
+
+    def module_x(self, module: Any) -> Any:
+        """The input: the array, or ``Inputs`` where there are several streams."""
+        return pack(module, "Inputs", list(self.x.values()))
+
+    def module_state(self, module: Any) -> Any:
+        """``State`` of a generated module, or None."""
+        return None if self.state is None else module.State(*self.state.values())
+
+    def upstream(self, module: Any) -> tuple[Any, Any]:
+        """``dy`` and ``dfinal`` as ``backward`` takes them."""
+        return pack(module, "Outputs", list(self.dy.values())), module.State(*self.dfinal.values())
+
+
+def pack(module: Any, kind: str, arrays: Sequence[Array]) -> Any:
+    """One array as it is; several as the module's named tuple ``kind``."""
+    return arrays[0] if len(arrays) == 1 else getattr(module, kind)(*arrays)
+
+
+def sample(
+    cell: Cell,
+    dims: Mapping[str, int],
+    steps: int,
+    batch: int,
+    rng: np.random.Generator,
+    dtype: Any,
+    *,
+    default_state: bool = False,
+) -> Sample:
+    """Draw until every value is finite and no function comes near a kink; later attempts stay positive, then small.
+
+    Where kinks or large values cannot be avoided a finite draw is good enough. ``ValueError`` if none is finite.
+    """
+    dims = dict(dims)
+    found: Sample | None = None
+    for attempt in range(ATTEMPTS):
+        positive, scale = attempt >= ATTEMPTS // 2, 0.3 if attempt >= 3 * ATTEMPTS // 4 else 1.0
+
+        def draw(values: Array, positive: bool = positive, scale: float = scale) -> Array:
+            return (scale * (np.abs(values) if positive else values)).astype(dtype)
+
+        params = {p.name: draw(_param(p, sizes(p.shape, dims), rng)) for p in cell.params}
+        x = {i.name: draw(rng.normal(size=(steps, batch, *sizes(i.shape, dims)))) for i in cell.inputs}
+        state: dict[str, Array] | None = None
+        if not default_state:
+            state = {s.name: draw(0.7 * rng.normal(size=(batch, *sizes(s.shape, dims)))) for s in cell.states}
+        values, nearest = oracle.probe(cell, params, x, state, dims=dims)
+        reached = [*values.derived.values(), *values.values.values()]
+        if not all(np.isfinite(array).all() for array in reached):
+            continue
+        dy = {o.name: rng.normal(size=values.outputs[o.name].shape).astype(dtype) for o in cell.outputs}
+        dfinal = {s.name: rng.normal(size=values.final[s.name].shape).astype(dtype) for s in cell.states}
+        found = Sample(dims, steps, batch, np.dtype(dtype), rng, params, x, state, dy, dfinal)
+        if nearest >= MARGIN and max((np.max(np.abs(a), initial=0.0) for a in reached), default=0.0) <= LARGEST:
+            break
+    if found is None:
+        raise ValueError(f"no random values were found at which every equation of cell {cell.name!r} is finite")
+    return found
+
+
+def _param(param: Param, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """A parameter of magnitude about one (matrices: one over the root of a row's length), near where the spec starts it."""
+    spread = 2.0 / math.sqrt(shape[-1]) if len(shape) > 1 and shape[-1] else 1.0
+    noise = rng.uniform(-1.0, 1.0, size=shape)
+    match param.init.kind, param.init.numbers:
+        case "constant", (value,) if value:
+            return value * (1.0 + 0.5 * noise)
+        case "uniform", (low, high):
+            return low + (high - low) * (noise + 1.0) / 2.0
+        case "chrono", (longest,):
+            return np.log(1.0 + (noise + 1.0) * max(longest - 2.0, 1.0) / 2.0)
+        case _:
+            return spread * noise

@@ -1,0 +1,193 @@
+"""Scheduling: a step Program → what happens before, in and after the loop over time.
+
+- Loop fission: what depends on no carry is computed for all steps before the loop (where the loop needs it) or after it;
+  what depends on a carry but feeds none, after it.
+- Products whose results are only summed become one product with stacked operands; products with a common operand, one product
+  with stacked weights. The loop's products fall into levels: a level's products need the results of the level before.
+- A matrix's gradient is one product over all steps and samples after the loop.
+
+Nothing here knows which way the loop runs: forward and backward steps go through the same passes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import sympy
+
+from cellspec import ir
+from cellspec.adjoint import live
+from cellspec.hoist import Reach, hoist, reaches
+from cellspec.ir import Op, Program, symbol
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """``target = sum over steps and samples of left rightᵀ`` for each (target, left) of ``rows``: one product after the loop."""
+
+    rows: tuple[tuple[str, str], ...]
+    right: str
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Where every operation of ``program`` happens. ``levels[0]`` holds what the loop does before its first product."""
+
+    program: Program
+    prologue: tuple[Op, ...]
+    before: tuple[Op, ...]
+    levels: tuple[tuple[Op, ...], ...]
+    after: tuple[Op, ...]
+    gradients: tuple[Gradient, ...]
+    sums: tuple[ir.Total, ...]
+
+    @property
+    def loop(self) -> tuple[Op, ...]:
+        """The loop's operations, level after level."""
+        return tuple(op for level in self.levels for op in level)
+
+
+def schedule(step: Program) -> Schedule:
+    """Schedule one direction of a recurrence."""
+    program = stack_operands(hoist(_detach_carries(live(step))))
+    reach = reaches(program)
+    carried = {c.after for c in program.carries}
+    in_loop = (_feeding(program, carried) & _at(program, reach, Reach.CARRIED)) | carried
+    loop_reads = {name for op in program.ops if in_loop.issuperset(ir.outs(op)) for name in program.args(op)}
+    early = _feeding(program, loop_reads) - _at(program, reach, Reach.CARRIED)
+
+    prologue: list[Op] = []
+    before: list[Op] = []
+    loop: list[Op] = []
+    after: list[Op] = []
+    outer: dict[str, ir.Outer] = {}
+    for op in program.ops:
+        (out, *_) = ir.outs(op)
+        if isinstance(op, ir.Outer):
+            outer[op.out] = op
+        elif out in in_loop:
+            loop.append(op)
+        elif reach[out] is Reach.CONSTANT and out not in program.outputs:
+            prologue.append(op)
+        elif out in early:
+            before.append(op)
+        else:
+            after.append(op)
+
+    gradients: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for total in program.totals:
+        if total.value in outer:
+            gradients[outer[total.value].right].append((total.target, outer[total.value].left))
+    result = Schedule(
+        program=program,
+        prologue=tuple(prologue),
+        before=pack_rows(before),
+        levels=_levels(pack_rows(loop)),
+        after=pack_rows(after),
+        gradients=tuple(Gradient(tuple(rows), right) for right, rows in gradients.items()),
+        sums=tuple(total for total in program.totals if total.value not in outer),
+    )
+    stacked = (*result.prologue, *result.before, *result.loop, *result.after, *outer.values())
+    return replace(result, program=ir.typecheck(program.with_ops(stacked)))
+
+
+def _detach_carries(program: Program) -> Program:
+    """Where a carry's new value depends on no carry, let the loop copy a value that is computed for all steps at once."""
+    reach = reaches(program)
+    free = {c.after: f"{c.after}~" for c in program.carries if reach[c.after] is not Reach.CARRIED}
+    ops: list[Op] = []
+    values = {}
+    for op in program.ops:
+        (out,) = ir.outs(op)
+        op = ir.rename(op, free)
+        if out in free:
+            ops.append(replace(op, out=free[out]))  # type: ignore[call-arg]
+            values[free[out]] = replace(program.values[out], name=free[out])
+            ops.append(ir.Pointwise(out, symbol(free[out])))
+        else:
+            ops.append(op)
+    return ir.typecheck(program.with_ops(ops, values))
+
+
+def _at(program: Program, reach: dict[str, Reach], wanted: Reach) -> set[str]:
+    return {name for name in program.values if reach.get(name) is wanted}
+
+
+def _feeding(program: Program, names: Iterable[str]) -> set[str]:
+    """``names`` and everything that they are computed from within a step."""
+    found = set(names)
+    for op in reversed(program.ops):
+        if found.intersection(ir.outs(op)):
+            found.update(program.args(op))
+    return found
+
+
+def stack_operands(program: Program) -> Program:
+    """Where a sum has several products of values that the step itself computes, make them one product of stacked operands.
+
+    ``Ui.T@d_i + Uf.T@d_f`` becomes ``[Ui; Uf].T @ [d_i; d_f]``.
+    """
+    made = {op.out: op for op in program.ops if isinstance(op, ir.MatMul)}
+    computed = {out for op in program.ops for out in ir.outs(op)}
+    readers: defaultdict[str, int] = defaultdict(int)
+    for op in program.ops:
+        for name in program.args(op):
+            readers[name] += 1
+    for name in program.roots():
+        readers[name] += 1
+    replaced: set[str] = set()
+    ops: list[Op] = []
+    values = {}
+    for op in program.ops:
+        if isinstance(op, ir.Pointwise):
+            terms = [made[t.name] for t in sympy.Add.make_args(op.expr) if t.is_Symbol and t.name in made]
+            for transposed in (False, True):
+                group = [m for m in terms if m.left_t is transposed and m.right in computed and readers[m.out] == 1]
+                group.sort(key=lambda m: list(made).index(m.out))
+                if len(group) < 2:
+                    continue
+                replaced.update(m.out for m in group)
+                rest = op.expr - sympy.Add(*(symbol(m.out) for m in group))
+                out = op.out if rest == 0 else f"{op.out}@"
+                values[out] = replace(program.values[op.out], name=out)
+                weights, vectors = tuple(m.left for m in group), tuple(m.right for m in group)
+                ops.append(ir.Product((out,), (weights,), vectors, transposed))
+                op = ir.Pointwise(op.out, rest + symbol(out))
+            if op.expr == symbol(op.out):
+                continue
+        ops.append(op)
+    kept = [op for op in ops if not replaced.intersection(ir.outs(op))]
+    return ir.typecheck(program.with_ops(kept, values))
+
+
+def pack_rows(ops: list[Op]) -> tuple[Op, ...]:
+    """Make the products of a common operand one product of stacked weights, at the place of the first."""
+    groups: defaultdict[tuple[str, bool], list[ir.MatMul]] = defaultdict(list)
+    for op in ops:
+        if isinstance(op, ir.MatMul):
+            groups[op.right, op.left_t].append(op)
+    packed: list[Op] = []
+    for op in ops:
+        match op:
+            case ir.MatMul(right=right, left_t=left_t):
+                group = groups.pop((right, left_t), [])
+                if group:
+                    rows = tuple((m.left,) for m in group)
+                    packed.append(ir.Product(tuple(m.out for m in group), rows, (right,), left_t))
+            case _:
+                packed.append(op)
+    return tuple(packed)
+
+
+def _levels(ops: tuple[Op, ...]) -> tuple[tuple[Op, ...], ...]:
+    """The loop's operations by the number of products on the longest way to them, products first within a level."""
+    level: dict[str, int] = {}
+    by_level: defaultdict[int, list[Op]] = defaultdict(list)
+    for op in ops:
+        depth = max((level.get(name, 0) for name in ir.operands(op)), default=0) + isinstance(op, ir.Product)
+        level |= dict.fromkeys(ir.outs(op), depth)
+        by_level[depth].append(op)
+    depths = range(max(by_level, default=0) + 1)
+    return tuple(tuple(sorted(by_level[d], key=lambda op: not isinstance(op, ir.Product))) for d in depths)

@@ -1,0 +1,176 @@
+"""The names of a cell: who declared them, as what, with which shape; and which of them are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+import sympy
+
+from cellspec.cell import Shape
+from cellspec.errors import Location, Reporter, did_you_mean
+from cellspec.functions import CALLABLE
+from cellspec.shapes import Constant, dim_polynomial
+from cellspec.spec import Expr, Name, Spec, Variable
+from cellspec.unparse import source
+
+STRUCTURAL = {"eye": 1, "roll": 2, "stop_gradient": 1}
+"""Functions that are not pointwise → number of arguments."""
+
+LATER = {"sum": 1, "mean": 1, "var": 1, "norm": 1, "softmax": 1, "logsumexp": 1, "cumsum": 1, "dot": 2, "outer": 2, "inv": 1}
+"""Functions of the language that this version does not compile → number of arguments."""
+
+FUNCTIONS = (*CALLABLE, *STRUCTURAL, *LATER)
+STEP_INDEX = "t_now"
+
+_MOST_SUGGESTIONS = 50
+
+
+class Role(Enum):
+    """What a file declares a name to be."""
+
+    DIM = "a dim"
+    HYPER = "a hyperparameter"
+    INPUT = "an input"
+    STATE = "a state"
+    PARAM = "a param"
+    ACTIVATION = "an activation"
+    VALUE = "an intermediate"
+
+
+@dataclass
+class Entry:
+    """A declared name. ``shape`` is None while unknown, or for good after an error.
+
+    ``varies`` tells a value of each step from one that is the same throughout the sequence.
+    """
+
+    name: str
+    role: Role
+    at: Location
+    shape: Shape | None = None
+    varies: bool = False
+    used: bool = False
+
+
+class Scope:
+    """All the names of one cell, and the reporter to which their mistakes go."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.entries: dict[str, Entry] = {}
+        self.constants: dict[str, Constant] = {}
+        self.activations: dict[str, str] = {}
+        self._suggestions = _MOST_SUGGESTIONS
+
+    def declare(self, name: str, role: Role, at: Location) -> Entry | None:
+        """A new entry, or None after reporting that the name is taken."""
+        if (earlier := self.entries.get(name)) is not None:
+            self.reporter.error(at, f"{name!r} is declared twice: as {earlier.role.value} and as {role.value}")
+            return None
+        entry = self.entries[name] = Entry(name, role, at)
+        return entry
+
+    def of_role(self, *roles: Role) -> list[Entry]:
+        """The entries of these roles, in order of declaration."""
+        return [entry for entry in self.entries.values() if entry.role in roles]
+
+    def shape_of(self, name: str) -> Shape:
+        """The shape of a declared name, ``()`` where an error left it without one."""
+        entry = self.entries.get(name)
+        return entry.shape or () if entry is not None else ()
+
+    def suggest(self, name: str, candidates: Iterable[str]) -> str:
+        """``did_you_mean``, for as many names as a person would read; the suggested name counts as used."""
+        if self._suggestions <= 0 or len(name) > 100:
+            return ""
+        self._suggestions -= 1
+        options = list(candidates)
+        hint = did_you_mean(name, [o for o in options if o.casefold() == name.casefold()]) or did_you_mean(name, options)
+        if hint and (entry := self.entries.get(hint.split("'")[1])):
+            entry.used = True
+        return hint
+
+    def unknown_name(self, name: str, at: Location, *roles: Role) -> None:
+        """Report a name that nothing declares; suggest one of ``roles`` (default: whatever an equation can read)."""
+        roles = roles or (Role.PARAM, Role.VALUE, Role.INPUT, Role.STATE, Role.HYPER, Role.DIM)
+        self.reporter.error(at, f"unknown name {name!r}{self.suggest(name, (e.name for e in self.of_role(*roles)))}")
+
+    def unknown_function(self, name: str, at: Location) -> None:
+        """Report a call of something that is no function."""
+        if (entry := self.entries.get(name)) is not None:
+            entry.used = True
+            self.reporter.error(at, f"{name!r} is {entry.role.value}, not a function")
+        else:
+            hint = self.suggest(name, (*FUNCTIONS, *self.activations))
+            self.reporter.error(at, f"unknown function {name!r}{hint}")
+
+
+def declare_all(spec: Spec, scope: Scope) -> None:
+    """Enter everything that ``spec`` declares, with shapes; dims that shapes imply are entered in order of appearance."""
+    for mention in spec.dims:
+        scope.declare(mention.name, Role.DIM, mention.at)
+    for setting in spec.hyper:
+        if scope.declare(setting.name, Role.HYPER, setting.at) and not isinstance(setting.value, str):
+            scope.constants[setting.name] = setting.value
+    parts = ((Role.INPUT, spec.inputs), (Role.STATE, spec.states), (Role.PARAM, spec.params))
+    declared: list[tuple[Entry, Variable]] = []
+    for role, variables in parts:
+        for variable in variables:
+            if entry := scope.declare(variable.name, role, variable.at):
+                entry.varies = role is not Role.PARAM
+                declared.append((entry, variable))
+    for setting in spec.activations:
+        if scope.declare(setting.name, Role.ACTIVATION, setting.at):
+            scope.activations[setting.name] = str(setting.value)
+    implied = not spec.dims
+    for entry, variable in declared:
+        entry.shape = _shape(variable, entry.role, scope, implied)
+
+
+def resolve_dim(name: Name, scope: Scope, hint: str = "") -> sympy.Expr | None:
+    """The value of a name within a dim expression: a dim's symbol or a whole hyperparameter. Marks it used."""
+    entry = scope.entries.get(name.id)
+    if entry is None:
+        hint = scope.suggest(name.id, (e.name for e in scope.of_role(Role.DIM))) or hint
+        scope.reporter.error(name.at, f"unknown dim {name.id!r}{hint}")
+        return None
+    entry.used = True
+    match entry.role:
+        case Role.DIM:
+            return sympy.Symbol(name.id)
+        case Role.HYPER if isinstance(value := scope.constants.get(name.id), int):
+            return sympy.Integer(value)
+        case Role.HYPER:
+            scope.reporter.error(name.at, f"{name.id!r} is no whole number, as a shape needs")
+        case role:
+            scope.reporter.error(name.at, f"{name.id!r} is {role.value}; a shape is made of dims")
+    return None
+
+
+def _shape(variable: Variable, role: Role, scope: Scope, implied: bool) -> Shape | None:
+    """The declared shape; None after an error."""
+
+    def resolve(name: Name) -> sympy.Expr | None:
+        if implied and name.id not in scope.entries:
+            scope.declare(name.id, Role.DIM, name.at)
+        return resolve_dim(name, scope, "; add it to 'dims'")
+
+    axes = [dim_polynomial(expr, resolve, scope.reporter) for expr in variable.shape]
+    for expr, axis in zip(variable.shape, axes, strict=True):
+        if axis is not None and axis.is_Integer and axis < 1:
+            scope.reporter.error(expr.at, f"an axis has at least size 1, but {source(expr)!r} is {axis}")
+            return None
+    if len(axes) > 2:
+        _later(variable.shape[2], variable.name, f"a shape of {len(axes)} axes", scope)
+        return None
+    if len(axes) == 2 and role is not Role.PARAM:
+        _later(variable.shape[1], variable.name, f"{role.value} of more than one axis", scope)
+        return None
+    known = tuple(axis for axis in axes if axis is not None)
+    return known if len(known) == len(axes) else None
+
+
+def _later(at: Expr, name: str, what: str, scope: Scope) -> None:
+    scope.reporter.error(at.at, f"{name!r}: {what} is not supported yet")

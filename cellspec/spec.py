@@ -1,0 +1,198 @@
+"""Spec: what a file says, every part with its place. The parse tree of the compiler; it decides nothing.
+
+Expressions are trees of the small frozen classes below. A merged spec (``extends``) is a Spec too:
+its parts keep the places of the files that they came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cellspec.errors import Location
+
+# --- expressions -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Number:
+    """A literal: ``2``, ``0.5``, ``1e-3``."""
+
+    value: int | float
+    at: Location
+
+
+@dataclass(frozen=True)
+class Name:
+    """A bare name: ``Wi``, ``i``, ``H``."""
+
+    id: str
+    at: Location
+
+
+@dataclass(frozen=True)
+class Subscript:
+    """``h[t-1]``, ``x[t]``, ``R[0]``: a name and the expression in its brackets."""
+
+    id: str
+    index: Expr
+    at: Location
+
+
+@dataclass(frozen=True)
+class Unary:
+    """``-x`` (``op`` is ``"-"``; a unary plus leaves no trace)."""
+
+    op: str
+    operand: Expr
+    at: Location
+
+
+@dataclass(frozen=True)
+class Binary:
+    """``left op right`` with ``op`` one of ``+ - * / ** @``; ``at`` is the operator's left operand."""
+
+    op: str
+    left: Expr
+    right: Expr
+    at: Location
+
+
+@dataclass(frozen=True)
+class Compare:
+    """``left op right`` with ``op`` one of ``< <= > >= == !=``."""
+
+    op: str
+    left: Expr
+    right: Expr
+    at: Location
+
+
+@dataclass(frozen=True)
+class Call:
+    """``function(args…)``."""
+
+    function: str
+    args: tuple[Expr, ...]
+    at: Location
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """``M.T``."""
+
+    operand: Expr
+    at: Location
+
+
+@dataclass(frozen=True)
+class Listed:
+    """``[a, b, …]``: a concatenation along the last axis."""
+
+    items: tuple[Expr, ...]
+    at: Location
+
+
+Expr = Number | Name | Subscript | Unary | Binary | Compare | Call | Transposed | Listed
+
+# --- parts -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cite:
+    """A source: the paper, lecture or page that a cell comes from."""
+
+    key: str = ""
+    title: str = ""
+    authors: str = ""
+    year: str = ""
+    doi: str = ""
+    url: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Initialiser:
+    """How a parameter starts: ``kind`` and its numbers.
+
+    ``constant`` (value), ``identity``, ``uniform`` (none: ±1/√fan_in, or low, high), ``glorot_uniform``, ``glorot_normal``,
+    ``orthogonal``, ``normal`` (std), ``chrono`` (Tmax). ``zeros`` and ``ones`` are constants.
+    """
+
+    kind: str
+    numbers: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A declared input, state or parameter. ``shape`` holds one dim expression per axis.
+
+    ``init`` is None where the file names none. States take constants only, which the loader checks.
+    """
+
+    name: str
+    shape: tuple[Expr, ...]
+    at: Location
+    init: Initialiser | None = None
+    trainable: bool = True
+
+
+@dataclass(frozen=True)
+class Setting:
+    """``name: value`` of ``hyper`` (a number) or ``activations`` (a function's name)."""
+
+    name: str
+    value: float | int | str
+    at: Location
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A name that stands alone: an entry of ``dims`` or ``outputs``."""
+
+    name: str
+    at: Location
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One equation. ``target`` is the name on the left, ``is_state`` tells ``h[t] = …`` from ``h = …``; ``text`` is the source."""
+
+    target: str
+    is_state: bool
+    value: Expr
+    text: str
+    at: Location
+
+
+@dataclass(frozen=True)
+class Expect:
+    """What the file claims of itself; a part is None where it claims nothing. Each ``at`` is the claim's value."""
+
+    params: Expr | None = None
+    stages: tuple[int, Location] | None = None
+    recurrence: tuple[str, Location] | None = None
+    bound: tuple[tuple[str, float, Location], ...] = ()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A cell as its file (and those it extends) state it. Names are unique within each part; nothing else is promised."""
+
+    name: str
+    path: str
+    at: Location
+    sha256: str
+    title: str = ""
+    doc: str = ""
+    cite: tuple[Cite, ...] = ()
+    extends: str | None = None
+    dims: tuple[Mention, ...] = ()
+    hyper: tuple[Setting, ...] = ()
+    inputs: tuple[Variable, ...] = ()
+    states: tuple[Variable, ...] = ()
+    outputs: tuple[Mention, ...] = ()
+    params: tuple[Variable, ...] = ()
+    activations: tuple[Setting, ...] = ()
+    equations: tuple[Assignment, ...] = ()
+    expect: Expect = Expect()
+    settings: tuple[tuple[str, str], ...] = ()  # the --set choices in force

@@ -1,0 +1,57 @@
+"""Expressions back to source text, for messages."""
+
+from __future__ import annotations
+
+from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary
+
+LONGEST = 60
+_LEVEL = {"+": 1, "-": 1, "*": 2, "/": 2, "@": 2, "**": 4}
+_UNARY, _ATOM = 3, 5
+
+
+def source(expr: Expr) -> str:
+    """The text of ``expr`` on one line, parentheses where they are needed; the middle of a long one is left out."""
+    text = _text(expr, 0)
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 2].rstrip()} … {text[-LONGEST // 3 :].lstrip()}"
+
+
+def _text(expr: Expr, level: int) -> str:
+    """``expr`` as an operand that binds at least as tightly as ``level``."""
+    match expr:
+        case Number(value=value):
+            return str(value)
+        case Name(id=name):
+            return name
+        case Subscript(id=name, index=index):
+            return f"{name}[{_compact(index)}]"
+        case Call(function=function, args=args):
+            return f"{function}({_texts(args)})"
+        case Listed(items=items):
+            return f"[{_texts(items)}]"
+        case Transposed(operand=operand):
+            return f"{_text(operand, _ATOM)}.T"
+        case Unary(op=op, operand=operand):
+            return _wrap(f"{op}{_text(operand, _UNARY)}", _UNARY, level)
+        case Compare(op=op, left=left, right=right):
+            return _wrap(f"{_text(left, 1)} {op} {_text(right, 1)}", 0, level)
+        case Binary(op="**", left=left, right=right):
+            return _wrap(f"{_text(left, _ATOM)}**{_text(right, _UNARY)}", _LEVEL["**"], level)
+        case Binary(op=op, left=left, right=right):
+            own = _LEVEL[op]
+            gap = "" if op in "*/" else " "
+            return _wrap(f"{_text(left, own)}{gap}{op}{gap}{_text(right, own + 1)}", own, level)
+
+
+def _texts(items: tuple[Expr, ...]) -> str:
+    return ", ".join(_text(item, 0) for item in items)
+
+
+def _wrap(text: str, own: int, level: int) -> str:
+    return f"({text})" if own < level else text
+
+
+def _compact(index: Expr) -> str:
+    """An index without blanks: ``t-1``."""
+    return _text(index, 0).replace(" ", "")

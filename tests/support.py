@@ -1,0 +1,91 @@
+"""Helpers of the numeric tests: cells from text, modules built once, seeded random arguments."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import cellspec
+from cellspec.cell import Cell
+from cellspec.elaborate import elaborate
+from cellspec.loader import load_spec, parse_spec
+from cellspec.sampling import Sample, sample
+from cellspec.verify import PRIMES
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = sorted((ROOT / "specs").glob("*.yaml"))
+VALID = sorted((ROOT / "tests" / "valid").glob("*.yaml"))
+SPECS = [*SHIPPED, *VALID]
+
+Array = npt.NDArray[Any]
+
+
+def spec_id(path: Path) -> str:
+    """How a spec is called in the names of tests."""
+    return path.stem if path in SHIPPED else f"{path.parent.name}-{path.stem}"
+
+
+@cache
+def cell_of(path: Path) -> Cell:
+    """The cell of a spec file."""
+    return elaborate(load_spec(path))
+
+
+@cache
+def module_of(path: Path) -> ModuleType:
+    """The NumPy module of a spec file."""
+    return cellspec.build(cell_of(path))
+
+
+def cell_from(text: str) -> Cell:
+    """The cell that YAML ``text`` states."""
+    return elaborate(parse_spec(text))
+
+
+def generator(seed: int) -> np.random.Generator:
+    """A generator with a fixed seed; pytest shows the line if the test fails."""
+    print(f"seed {seed}")
+    return np.random.default_rng(seed)
+
+
+def draw(cell: Cell, *, steps: int = 3, batch: int = 2, seed: int = 1, dtype: Any = np.float64, **options: Any) -> Sample:
+    """Random arguments for ``cell``, all dims distinct."""
+    dims = dict(zip(cell.dims, PRIMES, strict=False))
+    return sample(cell, dims, steps, batch, generator(seed), dtype, **options)
+
+
+def leaves(result: Any) -> list[Array]:
+    """All arrays in nested tuples, from left to right."""
+    if isinstance(result, tuple):
+        return [leaf for item in result for leaf in leaves(item)]
+    return [np.asarray(result)]
+
+
+def same_bits(one: Any, other: Any) -> bool:
+    """Whether two results hold the same bits in arrays of the same shapes and dtypes."""
+    a, b = leaves(one), leaves(other)
+    return len(a) == len(b) and all(
+        p.dtype == q.dtype and p.shape == q.shape and np.ascontiguousarray(p).tobytes() == np.ascontiguousarray(q).tobytes()
+        for p, q in zip(a, b, strict=True)
+    )
+
+
+def copied(result: Any) -> Any:
+    """A deep copy of nested named tuples of arrays."""
+    if isinstance(result, tuple):
+        parts = [copied(item) for item in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+    return np.array(result)
+
+
+def call(module: Any, drawn: Sample, **options: Any) -> tuple[Any, Any, Any]:
+    """``(y, final, grads)`` of one forward and backward call."""
+    params, x, state = drawn.module_params(module), drawn.module_x(module), drawn.module_state(module)
+    y, final, tape = module.forward(params, x, state, **options)
+    grads = module.backward(params, tape, *drawn.upstream(module), **options)
+    return y, final, grads
