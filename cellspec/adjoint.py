@@ -89,6 +89,8 @@ def adjoint_prologue(prologue: Program, params: Collection[str], known: Collecti
             builder.values[seed] = Value(seed, prologue.shape(name), prologue.values[name].origin)
             builder.add(name, symbol(seed))
     builder.run()
+    for name in params:
+        builder.gather_slices(name)
     reached = [name for name in prologue.constants if name in params and builder.terms[name]]
     for name in reached:
         builder.finish(name)
@@ -196,25 +198,39 @@ class _Builder:
         self.add(name, term)
 
     def gather_slices(self, name: str) -> None:
-        """The cotangents of column blocks of ``name``, side by side; zeros where a block has none."""
+        """The cotangents of column blocks of ``name``: side by side where they tile it, else each among zeros."""
         blocks = self.slices.pop(name, [])
         if not blocks or name not in self.active:
             return
+        columns = self.forward.shape(name)[1]
+        while blocks:
+            row: list[tuple[ir.Slice, str]] = []
+            start = sympy.Integer(0)
+            while following := [b for b in blocks if b[0].start == start and b not in row]:
+                row.append(following[0])
+                start = following[0][0].stop
+            if start != columns:
+                row = blocks[:1]
+            blocks = [b for b in blocks if b not in row]
+            self.side_by_side(name, row)
+
+    def side_by_side(self, name: str, row: list[tuple[ir.Slice, str]]) -> None:
+        """Add the blocks of ``row``, in order, to the cotangent of ``name``, with zeros in the gaps."""
         origin = self.forward.values[name].origin
         rows, columns = self.forward.shape(name)
-        given_blocks = {(op.start, op.stop): d_out for op, d_out in blocks}
-        bounds = [(op.start, op.stop) for op in self.forward.ops if isinstance(op, ir.Slice) and op.operand == name]
-        parts, start = [], sympy.Integer(0)
-        while start != columns:  # a concatenation was split, so that the blocks tile the columns
-            stop = next(b for a, b in bounds if a == start)
-            if (start, stop) not in given_blocks:
-                empty = f"{cotangent(name)}[:, {start}:{stop}]"
-                self.emit(ir.Pointwise(empty, sympy.Integer(0)), (rows, sympy.expand(stop - start)), origin)
-                given_blocks[start, stop] = empty
-            parts.append(given_blocks[start, stop])
-            start = stop
-        whole = ir.Concat(f"{cotangent(name)} blocks", tuple(parts))
-        self.terms[name].append(self.emit(whole, (rows, columns), origin))
+        parts: list[str] = []
+        start = sympy.Integer(0)
+        number = len(self.terms[name])
+        for op, d_out in [*row, (None, "")]:
+            stop = columns if op is None else op.start
+            if stop != start:
+                zeros = f"{cotangent(name)} zeros{number}.{len(parts)}"
+                self.emit(ir.Pointwise(zeros, sympy.Integer(0)), (rows, sympy.expand(stop - start)), origin)
+                parts.append(zeros)
+            if op is not None:
+                parts.append(d_out)
+                start = op.stop
+        self.terms[name].append(self.emit(ir.Concat(f"{cotangent(name)} blocks{number}", tuple(parts)), (rows, columns), origin))
 
     def totals(self, name: str) -> Iterable[ir.Total]:
         """The totals of a constant: a term that is one operation's result for itself, pointwise terms in one sum."""
@@ -224,7 +240,7 @@ class _Builder:
             yield ir.Total(cotangent(name), str(term.name))
         if rest:
             value = self.forward.values[name]
-            out = self.emit(ir.Pointwise(cotangent(name), sympy.Add(*rest)), value.shape, value.origin)
+            out = self.emit(ir.Pointwise(f"{cotangent(name)} each", sympy.Add(*rest)), value.shape, value.origin)
             yield ir.Total(cotangent(name), str(out.name))
 
     def adjoint(
@@ -257,9 +273,12 @@ class _Builder:
         )
 
 
-def live(program: Program) -> Program:
-    """``program`` without operations whose results nothing needs, and with copies read at their source."""
-    program = _name_results(_resolve_copies(program))
+def live(program: Program, *, keep_stops: bool = False) -> Program:
+    """``program`` without operations whose results nothing needs, and with copies read at their source.
+
+    Where cotangents flow is settled once a program has been differentiated: from then on a stopped gradient is a copy too.
+    """
+    program = _name_results(_resolve_copies(program, keep_stops))
     needed = set(program.roots())
     kept: list[Op] = []
     for op in reversed(program.ops):
@@ -269,14 +288,16 @@ def live(program: Program) -> Program:
     return program.with_ops(reversed(kept))
 
 
-def _resolve_copies(program: Program) -> Program:
+def _resolve_copies(program: Program, keep_stops: bool) -> Program:
     source: dict[str, str] = {}
     ops = []
     for op in program.ops:
         new = ir.rename(op, {name: source[name] for name in ir.operands(op) if name in source})
         match new:
             case ir.Pointwise(out=out, expr=sympy.Symbol(name=name)) | ir.Stop(out=out, operand=name):
-                if name in program.values and program.shape(name) == program.shape(out):
+                if isinstance(new, ir.Stop) and keep_stops:
+                    pass
+                elif name in program.values and program.shape(name) == program.shape(out):
                     source[out] = name
                     new = ir.Pointwise(out, symbol(name))
         ops.append(new)

@@ -129,6 +129,8 @@ class _Builder:
                 row = PRIMITIVES[function]
                 if not row.derivatives:  # arithmetic: SymPy's own
                     return row.definition(*map(self.expr, args))
+                if not any(c.refs(node)):  # a number
+                    return row.symbol(*map(self.expr, args))
                 atoms = [self.argument(arg) for arg in args]
                 name = label or f"{function}({', '.join(map(str, atoms))})"
                 return symbol(self.emit(ir.Pointwise(name, row.symbol(*atoms)), node.shape))
@@ -176,16 +178,16 @@ class _Builder:
                 terms = []
                 for part in parts:
                     stop = sympy.expand(start + self.lookup(part).shape[0])
-                    terms.append(self.product(self.outer.columns(left, start, stop), part, shape))
+                    terms.append(self.product(self.outer.columns(left, part, start, stop), part, shape))
                     start = stop
                 return sympy.Add(*terms)
         return symbol(self.emit(ir.MatMul(label or f"{left}@{right}", left, right), shape))
 
-    def columns(self, matrix: str, start: sympy.Expr, stop: sympy.Expr) -> str:
-        """Columns ``start:stop`` of a matrix."""
+    def columns(self, matrix: str, part: str, start: sympy.Expr, stop: sympy.Expr) -> str:
+        """Columns ``start:stop`` of a matrix, which meet ``part`` in a product."""
         self.origin = self.values[matrix].origin
         shape = (self.values[matrix].shape[0], sympy.expand(stop - start))
-        return self.emit(ir.Slice(f"{matrix}[:, {start}:{stop}]", matrix, start, stop), shape)
+        return self.emit(ir.Slice(f"{matrix}|{part}", matrix, start, stop), shape)
 
 
 def _is_copy(op: Op) -> bool:

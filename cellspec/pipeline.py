@@ -34,9 +34,10 @@ def compile_cell(cell: Cell) -> Compiled:
     lowered = lower(cell)
     trainable = [param.name for param in cell.params if param.trainable]
     wanted = _dependent(lowered.prologue, trainable)
-    forward = ir.typecheck(live(lowered.step))
-    adjoint = adjoint_step(forward, [f"{item.name}[t]" for item in cell.inputs], wanted)
-    residuals = select(forward, adjoint)
+    step = ir.typecheck(live(lowered.step, keep_stops=True))
+    adjoint = adjoint_step(step, [f"{item.name}[t]" for item in cell.inputs], wanted)
+    residuals = select(step, adjoint)
+    forward = ir.typecheck(live(step))
     feeding = {name for op in lowered.prologue.ops for name in lowered.prologue.args(op)} | set(lowered.prologue.outputs)
     known = dict.fromkeys(total.target.removeprefix("d:") for total in residuals.backward.totals)
     epilogue = adjoint_prologue(lowered.prologue, trainable, [name for name in known if name in feeding])

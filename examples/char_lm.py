@@ -19,12 +19,17 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+
+# Before NumPy is loaded. The products of one step are small: two threads gain a third here, but when something else is running
+# they wait for one another, busily, and lose far more than that. One thread also gives the same bits whatever the machine.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from curve import Point, Progress, plot, show_training
@@ -353,7 +358,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--seconds", type=at_least(1, float), default=150.0, help="time for the whole run")
     budget.add_argument("--steps", type=at_least(1), help="updates instead of seconds: the run can be repeated exactly")
-    add("--rate", type=at_least(0, float), default=4e-3, help="Adam's highest learning rate")
+    add("--rate", type=at_least(0, float), default=8e-3, help="Adam's highest learning rate")
     add("--clip", type=at_least(0, float), default=1.0, metavar="NORM", help="largest norm of the gradient")
     add("--dropout", type=at_least(0, float), default=0.25, help="share of the cell's outputs hidden from the read-out")
     add("--seed", type=at_least(0), default=0, help="of the weights, the chunks and the sample")

@@ -165,7 +165,7 @@ def test_a_workspace_avoids_large_allocations(path: Path) -> None:
     import tracemalloc
 
     cell, module = cell_of(path), module_of(path)
-    drawn = draw(cell, steps=200, batch=16)
+    drawn = draw(cell, steps=50, batch=256)
     params = drawn.module_params(module)
     workspace = module.Workspace(drawn.steps, drawn.batch, params)
     call(module, drawn, workspace=workspace)

@@ -6,7 +6,7 @@ Values made here are called ``%1``, ``%2``, …; they have a shape like any othe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import sympy
@@ -15,7 +15,7 @@ from cellspec import ir
 from cellspec.cell import Shape
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Value
-from cellspec.schedule import Schedule
+from cellspec.schedule import Gradient, Schedule
 
 
 class Region(IntEnum):
@@ -71,6 +71,40 @@ def writes(instruction: Instruction) -> tuple[str, ...]:
     return (instruction.out,) if isinstance(instruction, Elementwise) else ir.outs(instruction)
 
 
+def keep_carries(schedule: Schedule) -> Schedule:
+    """``schedule`` with copies, at every step, of the carried values that are read after the loop.
+
+    A backward carry lives in memory that the next step overwrites.
+    """
+    program = schedule.program
+    ends = {name for carry in program.carries for name in (carry.before, carry.after)}
+    late = {name for op in schedule.after for name in ir.operands(op)}
+    late |= {name for g in schedule.gradients for name in (g.right, *(left for _, left in g.rows))} | {s.value for s in schedule.sums}
+    copies = {name: f"{name} kept" for name in sorted(ends & late)}
+    if not copies:
+        return schedule
+    new = tuple(ir.Pointwise(copy, ir.symbol(name)) for name, copy in copies.items())
+    befores = {carry.before for carry in program.carries}
+    first, *rest = schedule.levels
+    last = rest.pop() if rest else ()
+    levels = [(*(c for c, n in zip(new, copies, strict=True) if n in befores), *first), *rest, last]
+    levels[-1] = (*levels[-1], *(c for c, n in zip(new, copies, strict=True) if n not in befores))
+
+    def late_name(name: str) -> str:
+        return copies.get(name, name)
+
+    return replace(
+        schedule,
+        program=replace(program, values={**program.values, **{c: replace(program.values[n], name=c) for n, c in copies.items()}}),
+        levels=tuple(levels),
+        after=tuple(ir.rename(op, copies) for op in schedule.after),
+        gradients=tuple(
+            Gradient(tuple((target, late_name(left)) for target, left in g.rows), late_name(g.right)) for g in schedule.gradients
+        ),
+        sums=tuple(replace(total, value=late_name(total.value)) for total in schedule.sums),
+    )
+
+
 def instructions(schedule: Schedule) -> Code:
     """Flatten the pointwise operations of ``schedule``."""
     flat = _Flattener(schedule)
@@ -83,6 +117,7 @@ class _Flattener:
     schedule: Schedule
     values: dict[str, Value] = field(default_factory=dict)
     order: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, Scalar] = field(default_factory=dict)
     known: dict[tuple[str, tuple[Arg, ...]], str] = field(default_factory=dict)
     out: list[Instruction] = field(default_factory=list)
     origin: str = ""
@@ -90,8 +125,12 @@ class _Flattener:
     def __post_init__(self) -> None:
         program = self.schedule.program
         names = [*program.constants, *program.sequences, *(c.before for c in program.carries)]
-        names += [name for op in program.ops for name in ir.outs(op)]
+        ordered = (*self.schedule.prologue, *self.schedule.before, *self.schedule.loop, *self.schedule.after)
+        names += [name for op in ordered for name in ir.outs(op)]
         self.order = {name: k for k, name in enumerate(names)}
+        for op in self.schedule.prologue:
+            if isinstance(op, ir.Pointwise) and not program.args(op):
+                self.numbers[op.out] = Scalar(op.expr)
 
     def region(self, ops: Iterable[Op]) -> list[Instruction]:
         self.out = []
@@ -107,15 +146,20 @@ class _Flattener:
 
     def assign(self, out: str, expr: sympy.Expr) -> None:
         """Instructions for ``out = expr``; the last of them defines ``out``."""
-        before = len(self.out)
         result = self.visit(expr)
-        last = self.out[-1] if len(self.out) > before else None
-        if isinstance(last, Elementwise) and last.out == result and self.shape(result) == self.schedule.program.shape(out):
-            self.out[-1] = Elementwise(last.ufunc, out, last.args)
-            self.known[last.ufunc, last.args] = out
-            del self.values[result]
+        if isinstance(result, str) and result in self.values and self.shape(result) == self.schedule.program.shape(out):
+            self.rename(result, out)
         else:
             self.out.append(Elementwise("copyto", out, (result,)))
+
+    def rename(self, made: str, out: str) -> None:
+        """Call the value ``made`` by its proper name."""
+        del self.values[made]
+        for k, instruction in enumerate(self.out):
+            if isinstance(instruction, Elementwise):
+                args = tuple(out if a == made else a for a in instruction.args)
+                self.out[k] = Elementwise(instruction.ufunc, out if instruction.out == made else instruction.out, args)
+        self.known = {(u, tuple(out if a == made else a for a in args)): out if v == made else v for (u, args), v in self.known.items()}
 
     def shape(self, name: str) -> Shape:
         return self.values[name].shape if name in self.values else self.schedule.program.shape(name)
@@ -139,7 +183,7 @@ class _Flattener:
             return Scalar(expr)
         match expr:
             case sympy.Symbol(name=name):
-                return str(name)
+                return self.numbers.get(name, str(name))
             case sympy.Add():
                 return self.sum(expr)
             case sympy.Mul():

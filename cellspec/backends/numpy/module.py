@@ -14,11 +14,11 @@ from cellspec import ir
 from cellspec.backends.numpy import initial
 from cellspec.backends.numpy.emit import Around, Emitter
 from cellspec.backends.numpy.forms import tanh_form
-from cellspec.backends.numpy.instructions import instructions
+from cellspec.backends.numpy.instructions import instructions, keep_carries
 from cellspec.backends.numpy.naming import Names, identifier
 from cellspec.backends.numpy.plain import Plain, bare, dim_text, float_text
 from cellspec.backends.numpy.storage import Demands, Home, plan
-from cellspec.cell import Cell, Shape
+from cellspec.cell import Cell, Kind, Shape
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import schedule
@@ -56,7 +56,10 @@ class _Module:
         self.names = Names([*LOCALS, *self.dims.values()])
         self.helpers: set[str] = set()
         self.rank = _ranks(compiled.equations)
-        self.derived = {n: self.names.get(("derived", n), identifier(n)) for n in compiled.prologue.outputs}
+        written = [e.target.name for e in self.cell.equations if e.target.kind is Kind.DERIVED]
+        read = [n for n in compiled.epilogue.residuals if n not in compiled.prologue.constants]
+        derived = dict.fromkeys((*written, *compiled.prologue.outputs, *read))
+        self.derived = {n: self.names.get(("derived", n), identifier(n)) for n in derived}
         self.constants = {p.name: f"params.{p.name}" for p in self.cell.params} | self.derived
 
     # --- parts ----------------------------------------------------------------------------------------------
@@ -219,7 +222,7 @@ class _Module:
     def backward(self, forward: Emitter) -> dict[str, object]:
         """The backward direction."""
         compiled = self.compiled
-        code = instructions(schedule(compiled.backward))
+        code = instructions(keep_carries(schedule(compiled.backward)))
         demands = Demands(frozenset(), frozenset(compiled.stash), False, self.ranks_of(code.values))
         x = f"{self.cell.inputs[0].name}[t]"
         given, matrix = {x: "x.transpose(0, 2, 1)"}, {x: "x_2d"}
@@ -352,7 +355,7 @@ class _Module:
         return {
             "lines": lines,
             "previous": _unpack(texts[f"{s.name}[t-1]"] for s in cell.states),
-            "traced": [{"key": e.target.name, "text": plain.texts[e.target.label]} for e in cell.equations if e.target.label in plain.texts],
+            "traced": [{"key": e.target.name, "text": plain.texts[e.target.label]} for e in cell.equations if e.target.kind is not Kind.DERIVED],
             "derived": [{"key": e.target.name, "text": self.derived[e.target.name]} for e in cell.equations if e.target.name in self.derived],
             "states": [{"name": s.name, "text": plain.texts[f"{s.name}[t]"]} for s in cell.states],
             "shapes": {e.target.name: self.shape(e.target.shape) for e in cell.equations},

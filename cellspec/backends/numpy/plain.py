@@ -5,7 +5,7 @@ Batched values are ``[B, n]``, so a matrix product ``W @ v`` is written ``v @ W.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import sympy
 from sympy.printing.str import StrPrinter
@@ -95,7 +95,7 @@ class _Printer(StrPrinter):  # type: ignore[misc]
         return str(super()._print_Pow(expr, rational=True))
 
     def _print_Add(self, expr: sympy.Add, order: str | None = None) -> str:
-        terms = sorted(expr.args, key=lambda t: (t.could_extract_minus_sign(), t.is_number, self.owner.rank(t)))
+        terms = sorted(expr.args, key=lambda t: (t.could_extract_minus_sign(), t.is_number, self.owner.is_constant(t), self.owner.rank(t)))
         if terms[0].could_extract_minus_sign():
             terms.sort(key=lambda t: not t.is_number)
         text = bare(self._print(terms[0]))
@@ -140,6 +140,9 @@ class Plain:
         """Terms and factors are written in the order in which their values are defined."""
         return max((self.order.get(s.name, -1) for s in expr.free_symbols), default=-1), str(expr)
 
+    def is_constant(self, expr: sympy.Expr) -> bool:
+        return all(s.name in self.constants or s.name not in self.values for s in expr.free_symbols)
+
     def holds_values(self, expr: sympy.Expr) -> bool:
         return any(s.name in self.values for s in expr.free_symbols)
 
@@ -154,9 +157,11 @@ class Plain:
         """An expression as NumPy."""
         return str(self.printer.doprint(expr))
 
-    def call(self, name: str, args: Iterable[sympy.Expr]) -> str:
+    def call(self, name: str, args: Sequence[sympy.Expr]) -> str:
         texts = [bare(self.text(a)) for a in args]
         joined = ", ".join(texts)
+        if not any(map(self.holds_values, args)):  # a NumPy scalar would decide the dtype; a Python float does not
+            return f"float({_DIRECT.get(name, 'np.' + name)}({joined}))"
         if name in _DIRECT:
             return f"{_DIRECT[name]}({joined})"
         if name in HELPED:

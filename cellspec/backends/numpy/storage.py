@@ -196,6 +196,9 @@ class _Planner:
             dying.sort(key=lambda a: rank[self.home_of_class(a)])
             if out not in lasting:
                 dying = [a for a in dying if self.home_of_class(a) is Home.STEP]
+            elif not self.demands.states:
+                ends = {n for c in self.program.carries for n in (c.before, c.after)}
+                dying = [a for a in dying if not ends.intersection(n for n in self.defined if self.root(n) == self.root(a))]
             if dying:
                 self.parent[self.root(out)] = self.root(dying[0])
         if not self.demands.states:
@@ -281,12 +284,11 @@ class _Planner:
 
     def pack_products(self) -> None:
         """Stacks that products write and read, and the stacks of gradients."""
-        for _, instruction in self.sequence:
-            if isinstance(instruction, ir.Product):
-                for names in (instruction.outs, instruction.operands):
-                    ordered = self.ranked(names)
-                    if len(names) > 1 and self.fits(ordered):
-                        self.make_pack(ordered)
+        products = [i for _, i in self.sequence if isinstance(i, ir.Product)]
+        stacks = [self.ranked(names) for p in products for names in (p.outs, p.operands) if len(names) > 1]
+        for names in sorted(stacks, key=len, reverse=True):
+            if self.fits(names):
+                self.make_pack(names)
         self.regions = tuple(
             tuple(part for i in region for part in (self.split(i) if isinstance(i, ir.Product) else (i,)))
             for region in self.code.regions
@@ -357,10 +359,15 @@ class _Planner:
                 else:
                     rest.append(candidate)
             columns = self.columns(run)
-            if len(run) > 1:
-                for names in (tuple(i.out for i in run), *(c for c in columns if not isinstance(c, Scalar) and len(c) > 1)):
+            packed = Packed(run[0].ufunc, tuple(i.out for i in run), columns)
+            stacks = [packed.outs, *(c for c in columns if not isinstance(c, Scalar) and len(c) > 1)] if len(run) > 1 else []
+            for names in stacks:
+                if self.fits(names):
                     self.make_pack(names)
-            result.append(Packed(run[0].ufunc, tuple(i.out for i in run), columns))
+            if all(map(self.fits, stacks)):
+                result.append(packed)
+            else:
+                result.extend(_unpacked(packed))
             pending = rest
         return result
 
@@ -463,7 +470,7 @@ class _Planner:
         return Storage(self.code, steps, tuple(buffers), place, self.values, copied)
 
 
-def _unpacked(step: Packed) -> list[Step]:
+def _unpacked(step: Packed) -> list[Packed]:
     """The calls that ``step`` had joined."""
     return [
         Packed(step.ufunc, (out,), tuple(c if isinstance(c, Scalar) else c[k : k + 1] if len(c) > 1 else c for c in step.args))

@@ -1,0 +1,62 @@
+"""What a command line says, made into paths and settings; every mistake is a :class:`UsageMistake` of one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cellspec.errors import CellspecError, SpecError, did_you_mean
+
+
+class UsageMistake(CellspecError):
+    """The command line asks for something that cannot be: one sentence."""
+
+
+def spec_paths(specs: Iterable[str]) -> tuple[Path, ...]:
+    """The files that ``specs``, paths or shipped names, stand for; each file once, in the order given."""
+    from cellspec.paths import resolve
+
+    found: dict[Path, Path] = {}
+    for spec in specs:
+        try:
+            path = resolve(spec)
+        except SpecError as error:
+            raise UsageMistake("; ".join(diagnostic.message for diagnostic in error.diagnostics)) from None
+        if path.is_dir():
+            raise UsageMistake(f"{spec!r} is a folder; a spec is a file, such as {str(path / 'name.yaml')!r}")
+        found.setdefault(path.resolve(), path)
+    return tuple(found.values())
+
+
+def shipped_paths() -> tuple[Path, ...]:
+    """The files of all shipped specs."""
+    from cellspec.paths import shipped_names
+
+    return spec_paths(shipped_names())
+
+
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """``name=value`` of each ``--set``, by name."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (name and equals and value):
+            raise UsageMistake(f"--set takes name=value, such as sigma=hard_sigmoid, not {pair!r}")
+        if name in found:
+            raise UsageMistake(f"--set {name} is given twice")
+        found[name] = value
+    return found
+
+
+def backends(choice: str) -> tuple[str, ...]:
+    """The backends that ``--backend`` names."""
+    from cellspec.backends import BACKENDS
+
+    if choice == "all":
+        return BACKENDS
+    if choice in BACKENDS:
+        return (choice,)
+    if choice == "cupy":
+        raise UsageMistake(f"the backend 'cupy' is not available yet; there is {', '.join(BACKENDS)}")
+    known = (*BACKENDS, "all")
+    raise UsageMistake(f"unknown backend {choice!r}{did_you_mean(choice, known) or f'; there is {", ".join(known)}'}")
