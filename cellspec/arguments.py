@@ -35,6 +35,20 @@ def shipped_paths() -> tuple[Path, ...]:
     return spec_paths(shipped_names())
 
 
+def known_cells(paths: Iterable[Path]) -> frozenset[str]:
+    """The names of the shipped cells, of the specs at ``paths``, and of those that lie beside these."""
+    from cellspec.paths import shipped_names
+
+    return frozenset((*shipped_names(), *(beside.stem for path in paths for beside in path.parent.glob("*.yaml"))))
+
+
+def about_settings(error: SpecError) -> UsageMistake | None:
+    """``error`` as a mistake of the command line, if it lies in the values of ``--set`` alone."""
+    if any(diagnostic.location.file != "--set" for diagnostic in error.diagnostics):
+        return None
+    return UsageMistake("; ".join(dict.fromkeys(diagnostic.message for diagnostic in error.diagnostics)))
+
+
 def settings(pairs: Sequence[str]) -> dict[str, str]:
     """``name=value`` of each ``--set``, by name."""
     found: dict[str, str] = {}
@@ -59,4 +73,5 @@ def backends(choice: str) -> tuple[str, ...]:
     if choice == "cupy":
         raise UsageMistake(f"the backend 'cupy' is not available yet; there is {', '.join(BACKENDS)}")
     known = (*BACKENDS, "all")
-    raise UsageMistake(f"unknown backend {choice!r}{did_you_mean(choice, known) or f'; there is {", ".join(known)}'}")
+    hint = did_you_mean(choice, known) or f"; there is {', '.join(known)}"
+    raise UsageMistake(f"unknown backend {choice!r}{hint}")

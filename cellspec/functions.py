@@ -140,7 +140,7 @@ _row(
     "sigmoid",
     lambda x: 1 / (1 + _exp(-x)),
     lambda x, y: y * (1 - y),
-    numpy=lambda x: ufunc("reciprocal")(1 + ufunc("exp")(-x)),
+    numpy=lambda x: ufunc("reciprocal")(1 + ufunc("exp")(_minimum(-x, 88))),  # exp(88) is finite in float32 too
 )
 _row(
     "erf",

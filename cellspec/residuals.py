@@ -31,11 +31,12 @@ class Residuals:
 def select(step: Program, adjoint: Adjoint) -> Residuals:
     """Choose what to stash between ``step`` and its ``adjoint``."""
     free = {*step.sequences, *(carry.before for carry in step.carries)}
+    kept = {carry.after for carry in step.carries}  # a state's history is kept whole: its value after a step costs nothing more
     defining = {out: op for op in step.ops for out in ir.outs(op)}
     graph = _Flow()
     for op in step.ops:
         for out in ir.outs(op):
-            graph.edge((out, "in"), (out, "out"), _size(step, out))
+            graph.edge((out, "in"), (out, "out"), 0 if out in kept else _size(step, out))
             if _repeatable(op):
                 for name in step.args(op):
                     if name not in step.constants:

@@ -51,7 +51,7 @@ class Schedule:
 
 def schedule(step: Program) -> Schedule:
     """Schedule one direction of a recurrence."""
-    program = stack_operands(hoist(_detach_carries(live(step))))
+    program = stack_operands(hoist(_detach_results(live(step))))
     reach = reaches(program)
     carried = {c.after for c in program.carries}
     in_loop = (_feeding(program, carried) & _at(program, reach, Reach.CARRIED)) | carried
@@ -93,10 +93,14 @@ def schedule(step: Program) -> Schedule:
     return replace(result, program=ir.typecheck(program.with_ops(stacked)))
 
 
-def _detach_carries(program: Program) -> Program:
-    """Where a carry's new value depends on no carry, let the loop copy a value that is computed for all steps at once."""
+def _detach_results(program: Program) -> Program:
+    """Where a carry's new value depends on no carry, let the loop copy a value that is computed for all steps at once.
+
+    Likewise an output that is the same at every step is a copy of a constant.
+    """
     reach = reaches(program)
     free = {c.after: f"{c.after}~" for c in program.carries if reach[c.after] is not Reach.CARRIED}
+    free |= {name: f"{name}~" for name in program.outputs if reach[name] is Reach.CONSTANT}
     ops: list[Op] = []
     values = {}
     for op in program.ops:

@@ -10,8 +10,9 @@ and so is one too many.
 gradient; the error of a step is passed on to each of the ``T`` later ones; 16 covers the functions and products in a step.
 Inputs are drawn as float32 numbers, so both sides start from the same values.
 
-An array that is much smaller than others of its group (the values of a step; the gradients) is compared relative to 1/1000 of
-the largest in the group: an exact zero may come out as a rounding error.
+A small array among larger ones is compared relative to a part of the largest: 1/1000 in float64, 1/10 in float32. It is made of
+the larger ones, with their rounding errors: a gate's slope ``y*(1 - y)`` is off by ``eps`` however small it is. The largest is
+taken over the values of the step and 1, for gradients over the gradients and the upstream cotangents.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Array = npt.NDArray[Any]
 
 PRIMES = (5, 7, 11, 13, 17, 19, 23, 29)
 FLOAT64_TOLERANCE = 1e-11
-FLOOR = 1e-3
+FLOORS = {"float64": 1e-3, "float32": 1e-1}
 
 
 @dataclass(frozen=True)
@@ -98,16 +99,22 @@ class _Log:
     rows: list[Row] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
-    def compare(self, group: Mapping[str, tuple[Array, Array]], setting: str, dtype: Any, tolerance: float) -> None:
-        """Compare ``(got, expected)`` for each quantity of a group; shapes and dtypes must be right as well."""
+    def compare(
+        self, group: Mapping[str, tuple[Array, Array]], setting: str, dtype: Any, tolerance: float, around: float = 1.0
+    ) -> None:
+        """Compare ``(got, expected)`` for each quantity of a group; shapes and dtypes must be right as well.
+
+        ``around`` is the magnitude of what the group was made from.
+        """
         largest = max((_largest(expected) for _, expected in group.values()), default=0.0)
+        floor = FLOORS[np.dtype(dtype).name] * max(largest, around)
         for quantity, (got, expected) in group.items():
             got = np.asarray(got)
             if got.shape != np.shape(expected) or got.dtype != dtype:
                 wanted = f"{np.dtype(dtype).name}{np.shape(expected)}"
                 self.faults.append(f"{quantity} ({setting}) is {got.dtype}{got.shape}, not {wanted}")
                 continue
-            scale = max(_largest(expected), FLOOR * largest, 1e-300)
+            scale = max(_largest(expected), floor, 1e-300)
             with np.errstate(invalid="ignore"):  # where both are the same infinity there is no difference
                 difference = np.where(got == expected, 0.0, np.abs(got.astype(np.float64) - expected))
             error = float(np.max(difference, initial=0.0)) / scale
@@ -275,10 +282,11 @@ def _check_directions(
     terms = {name: (parts[name] * grads[name].astype(np.float64)).reshape(count, -1) for name in moving}
     scales = {name: np.abs(terms[name]).sum(axis=1) for name in moving}
     largest = max((float(np.max(scale, initial=0.0)) for scale in scales.values()), default=0.0)
+    floor = FLOORS[drawn.dtype.name] * max(largest, upstream(drawn))
     for k, name in enumerate(moving):
         own = slice(k * directions, (k + 1) * directions)
         errors = np.abs(terms[name].sum(axis=1) - left)[own]
-        errors /= np.maximum(np.maximum(scales[name][own], FLOOR * largest), 1e-300)
+        errors /= np.maximum(scales[name][own], max(floor, 1e-300))
         log.rows.append(Row(name, setting, drawn.dtype.name, float(np.max(errors, initial=0.0)), allowed))
 
 
@@ -289,10 +297,14 @@ def _check_exact(cell: Cell, module: Any, drawn: Sample, log: _Log) -> None:
     expected = {f"d {name}": array for name, array in (true.params | true.x).items()}
     expected |= {f"d {name}[0]": array for name, array in true.state.items()}
     group = {name: (grads[name], array) for name, array in expected.items() if name in grads}
-    log.compare(group, "exact", drawn.dtype, tolerance(cell, drawn))
+    log.compare(group, "exact", drawn.dtype, tolerance(cell, drawn), upstream(drawn))
+
+
+def upstream(drawn: Sample) -> float:
+    """The largest magnitude among the upstream cotangents."""
+    return max((_largest(array) for array in (*drawn.dy.values(), *drawn.dfinal.values())), default=0.0)
 
 
 def values_of(result: Any, count: int) -> Sequence[Array]:
     """The arrays of an output or input: the array itself where there is one, else the fields of the tuple."""
     return (result,) if count == 1 else tuple(result)
-

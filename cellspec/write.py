@@ -12,8 +12,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from cellspec import generate
 from cellspec.arguments import UsageMistake
+
+if TYPE_CHECKING:
+    from cellspec.cell import Cell
 
 MARK = re.compile(r'^SPEC_SHA256 = "[0-9a-f]{64}"$', re.MULTILINE)
 """The line by which a generated module is known."""
@@ -41,6 +46,19 @@ def module_name(cell: str, backend: str) -> str:
     return f"{cell}_{backend}.py"
 
 
+def modules(cells: Iterable[Cell], backends: Iterable[str]) -> dict[str, str]:
+    """The modules of ``cells``, text by file; two cells of one name are a :class:`~cellspec.arguments.UsageMistake`."""
+    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
+    chosen = tuple(backends)
+    for cell in cells:
+        if cell.name in paths:
+            raise UsageMistake(f"{paths[cell.name]!r} and {cell.path!r} both describe a cell named {cell.name!r}")
+        paths[cell.name] = cell.path
+        found |= {module_name(cell.name, backend): generate(cell, backend) for backend in chosen}
+    return found
+
+
 def planned(folder: Path, modules: Mapping[str, str]) -> dict[str, str]:
     """What ``folder`` should hold, text by file: the modules, and what makes it a package unless it is the working folder."""
     package = {} if folder.resolve() == Path.cwd().resolve() or (folder / PACKAGE).exists() else {PACKAGE: PACKAGE_TEXT}
@@ -52,8 +70,8 @@ def compare(folder: Path, modules: Mapping[str, str], cells: Collection[str], ba
 
     Orphaned is a module there whose cell is not among ``cells`` or whose backend is not among ``backends``.
     """
-    texts = {name: _read(folder / name) for name in planned(folder, modules)}
     wanted = planned(folder, modules)
+    texts = {name: _read(folder / name) for name in wanted}
     return Comparison(
         stale=tuple(sorted(name for name, text in texts.items() if text is not None and text != wanted[name].encode())),
         missing=tuple(sorted(name for name, text in texts.items() if text is None)),
@@ -72,7 +90,8 @@ def write(folder: Path, modules: Mapping[str, str]) -> tuple[str, ...]:
     for name in sorted(wanted):
         text = _read(folder / name)
         if text is not None and text.strip() and not MARK.search(text.decode("utf-8", "replace")):
-            raise UsageMistake(f"{str(folder / name)!r} is in the way: it was not written by cellspec; move it or use another --out")
+            where = str(folder / name)
+            raise UsageMistake(f"{where!r} is in the way, as cellspec has not written it; move it or use another --out")
         if text != wanted[name].encode():
             changed.append(name)
     try:

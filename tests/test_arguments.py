@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Sample, cell_of, draw, module_of
+from support import cell_of, draw, module_of
+
+from cellspec.sampling import Sample
 
 
 def good(path: Path) -> tuple[ModuleType, Sample, dict[str, Any]]:

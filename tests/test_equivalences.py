@@ -9,7 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from support import ROOT, Array, Sample, cell_of, draw, module_of
+from support import ROOT, Array, cell_of, draw, module_of
+
+from cellspec.sampling import Sample
 
 
 def shipped(name: str) -> ModuleType:
@@ -204,5 +206,3 @@ def test_the_hard_gates_are_the_piecewise_linear_function() -> None:
     h, final = module.step(drawn.module_params(module), x, drawn.module_state(module))
     same(final.c, c)
     same(h, gate["o"] * np.tanh(c))
-
-

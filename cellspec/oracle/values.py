@@ -178,9 +178,7 @@ def join(parts: Sequence[Array]) -> Array:
     return np.concatenate([np.broadcast_to(part, (*lead, part.shape[-1])) for part in parts], axis=-1)
 
 
-def initial_state(
-    cell: Cell, dims: Mapping[str, int], batch: int, state: Mapping[str, Numbers] | None
-) -> dict[str, Array]:
+def initial_state(cell: Cell, dims: Mapping[str, int], batch: int, state: Mapping[str, Numbers] | None) -> dict[str, Array]:
     """The states before the first step, ``[B, *shape]``: those given, else the spec's initial values."""
     if state is not None:
         return {one.name: np.asarray(state[one.name], dtype=np.float64) for one in cell.states}
@@ -192,9 +190,7 @@ def previous(name: str) -> str:
     return Ref(name, Kind.PREVIOUS, ()).label
 
 
-def run(
-    evaluator: Evaluator, params: Mapping[str, Numbers], x: Inputs, state: Mapping[str, Numbers] | None
-) -> Forward:
+def run(evaluator: Evaluator, params: Mapping[str, Numbers], x: Inputs, state: Mapping[str, Numbers] | None) -> Forward:
     """The whole sequence with ``evaluator``: see :func:`forward`."""
     cell, dims, env = evaluator.cell, evaluator.dims, evaluator.env
     inputs = streams(cell, x)

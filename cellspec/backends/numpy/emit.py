@@ -10,7 +10,7 @@ import sympy
 from cellspec import ir
 from cellspec.backends.numpy.instructions import Region, Scalar
 from cellspec.backends.numpy.naming import Names, identifier, together
-from cellspec.backends.numpy.plain import Plain, dim_text
+from cellspec.backends.numpy.plain import Plain, bare, dim_text
 from cellspec.backends.numpy.storage import Block, Home, Packed, Step, Storage, step_reads, step_writes
 from cellspec.cell import Shape
 
@@ -223,7 +223,7 @@ class Emitter:
         key = ("constant", name)
         if key not in self.bound:
             self.bound[key] = self.names.get(key, identifier(name))
-            self.text.prologue.append(f"{self.bound[key]} = {expression}")
+            self.text.prologue.append(f"{self.bound[key]} = {bare(expression)}")
         return self.bound[key]
 
     def constant_block(self, block: Block, grouped: int) -> str:
@@ -474,28 +474,25 @@ class Emitter:
         sums: dict[str, list[str]] = {}
         for total in schedule.sums:
             sums.setdefault(total.value, []).append(total.target)
-        for stack in self.sum_stacks(list(sums)):
-            known = [k for k in self.flats if set(stack) <= set(k)]
-            if known:
-                stack = [n for n in known[0]]
-                source, axis = self.flats[known[0]], "1"
+        for stack, wanted in self.sum_stacks(list(sums)):
+            if stack in self.flats:
+                source, axis = self.flats[stack], "1"
             else:
                 source, axis = self.operand(stack), "(0, 2)"
-            stack = [n for n in stack]
-            name = self.names.get(("sum", tuple(stack)), together([identifier(sums.get(s, [s])[0]) for s in stack]) + "_sum")
+            name = self.names.get(("sum", stack), together([identifier(sums[s][0]) for s in wanted]) + "_sum")
             self.text.buffers.append((name, f"({self.rows([self.values[n].shape for n in stack])},)"))
             lines.append(f"np.sum({source}, axis={axis}, out=ws.{name})")
-            self.slices(stack, sums, f"ws.{name}", finish)
+            self.slices(stack, {n: sums[n] for n in wanted}, f"ws.{name}", finish)
 
-    def sum_stacks(self, names: list[str]) -> list[list[str]]:
-        """``names`` in groups that one sum can serve."""
-        groups: list[list[str]] = []
-        for known in self.flats:
-            inside = [n for n in known if n in names]
+    def sum_stacks(self, names: list[str]) -> list[tuple[tuple[str, ...], list[str]]]:
+        """Stacks that one sum each can serve, and those of ``names`` that it serves; the largest stacks first."""
+        groups: list[tuple[tuple[str, ...], list[str]]] = []
+        for stack in sorted(self.flats, key=lambda s: -len(s)):
+            inside = [n for n in stack if n in names]
             if inside:
-                groups.append(inside)
+                groups.append((stack, inside))
                 names = [n for n in names if n not in inside]
-        return groups + [[n] for n in names]
+        return groups + [((n,), [n]) for n in names]
 
     def slices(self, stack: Sequence[str], table: Mapping[str, Sequence[str]], source: str, finish: Callable[[str, str], None]) -> None:
         start = sympy.Integer(0)

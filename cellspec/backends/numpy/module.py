@@ -343,7 +343,7 @@ class _Module:
                 plain.texts[out] = names.get(out, identifier(out))
                 lines.append(f"# {labels[out].text}")
                 if (out.endswith("[t]") or out in {o.label for o in cell.outputs}) and not batched[out]:
-                    text = f"np.broadcast_to({bare(text)}, (B, {self.shape(program.shape(out))})) + np.zeros((), x_t.dtype)"
+                    text = f"np.full((B, {self.shape(program.shape(out))}), {bare(text)}, x_t.dtype)"
                 lines.append(f"{plain.texts[out]} = {bare(text)}")
             elif uses[out] == 1:
                 plain.texts[out] = text if _closed(op, text) else f"({text})"

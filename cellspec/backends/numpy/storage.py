@@ -236,6 +236,10 @@ class _Planner:
         carried = {c.before for c in self.program.carries} | {c.after for c in self.program.carries}
         if self.demands.states and carried.intersection(together):
             return False
+        # The end of one carry must not lie where another begins: the copies between steps would get in one another's way.
+        others = {c.before for c in self.program.carries if c.after != out}
+        if any(c.after == out for c in self.program.carries) and others.intersection(together):
+            return False
         region = self.sequence[position][0]
         # A sequence written before the loop is overwritten step by step inside it; after the loop it is whole again.
         return not (region is Region.AFTER and any(self.homes[n] is Home.STEP for n in together))

@@ -1,0 +1,234 @@
+"""What the compiler knows of a cell at each stage, as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import sympy
+
+from cellspec import generate, ir
+from cellspec.cell import Cell
+from cellspec.errors import CellspecError
+from cellspec.pipeline import compile_cell
+from cellspec.present import latex, pretty
+from cellspec.recurrence import parameter_count, recurrence, stages
+from cellspec.schedule import Gradient, Schedule, schedule
+from cellspec.spec import Cite, Initialiser
+
+if TYPE_CHECKING:
+    from cellspec.verify import Report
+
+INDENT = "  "
+
+
+def text_of(cell: Cell, stage: str) -> str:
+    """What ``cellspec show`` prints: ``stage`` is equations, latex, ir, adjoint, schedule or code."""
+    match stage:
+        case "equations":
+            return overview(cell)
+        case "latex":
+            return latex(cell)
+        case "ir":
+            return _ir(cell)
+        case "adjoint":
+            return _adjoint(cell)
+        case "schedule":
+            return _schedules(cell)
+        case "code":
+            return generate(cell)
+    raise CellspecError(f"unknown stage {stage!r}")
+
+
+def facts(cell: Cell) -> dict[str, Any]:
+    """A cell in a line of a list; the values go into JSON as they are."""
+    return {
+        "name": cell.name,
+        "title": cell.title,
+        "parameters": _count(cell),
+        "stages": stages(cell),
+        "recurrence": recurrence(cell),
+    }
+
+
+# --- equations ---------------------------------------------------------------------------------------------
+
+
+def overview(cell: Cell) -> str:
+    """Equations, what they are about, parameters, recurrence, and sources."""
+    parts = [f"{cell.name}: {cell.title}" if cell.title else cell.name]
+    if cell.doc:
+        parts.append(cell.doc)
+    parts.append(_indented(pretty(cell)))
+    params = [(p.name, _shape(p.shape), _initialiser(p.init) + ("" if p.trainable else ", not trained")) for p in cell.params]
+    if params:
+        parts.append("parameters\n" + _columns(params))
+    start = [(s.name, _shape(s.shape), f"starts at {s.init:g}") for s in cell.states]
+    rows = [("input", s.name, _shape(s.shape), "") for s in cell.inputs]
+    rows += [("state", *row) for row in start]
+    rows += [("output", ref.name, _shape(ref.shape), "") for ref in cell.outputs]
+    rows += [("constant", name, f"{value:g}", "") for name, value in cell.hyper]
+    rows += [("function", name, function, "") for name, function in cell.activations]
+    parts.append(_columns(rows, indent=""))
+    lines = [("parameters", _count(cell)), ("stages", str(stages(cell))), ("recurrence", recurrence(cell))]
+    lines += [("set", f"{name}={value}") for name, value in cell.settings]
+    lines += [("source", _source(cite)) for cite in cell.cite]
+    parts.append(_columns(lines, indent=""))
+    return "\n\n".join(parts)
+
+
+def _count(cell: Cell) -> str:
+    """The number of trainable parameters: ``4*H*(H + I + 1)``."""
+    return str(sympy.factor(parameter_count(cell)))
+
+
+def _shape(shape: Iterable[sympy.Expr]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _initialiser(init: Initialiser) -> str:
+    numbers = ", ".join(f"{number:g}" for number in init.numbers)
+    if init.kind == "constant":
+        return numbers
+    return f"{init.kind}({numbers})" if numbers else init.kind
+
+
+def _source(cite: Cite) -> str:
+    parts = [cite.authors, cite.title, cite.year, f"doi:{cite.doi}" if cite.doi else "", cite.url, cite.note]
+    return ". ".join(part for part in parts if part) or cite.key
+
+
+# --- programs ----------------------------------------------------------------------------------------------
+
+
+def _ir(cell: Cell) -> str:
+    compiled = compile_cell(cell)
+    parts = []
+    if compiled.prologue.ops:
+        parts.append(_section("derived parameters, once a sequence", ir.pretty(compiled.prologue)))
+    parts.append(_section("one step", ir.pretty(compiled.equations)))
+    return "\n\n".join(parts)
+
+
+def _adjoint(cell: Cell) -> str:
+    compiled = compile_cell(cell)
+    parts = [
+        _section("stashed by the forward step", ", ".join(compiled.stash) or "nothing"),
+        _section("one step, backwards", ir.pretty(compiled.backward)),
+    ]
+    if compiled.epilogue.program.ops:
+        parts.append(_section("through the derived parameters, once a sequence", ir.pretty(compiled.epilogue.program)))
+    return "\n\n".join(parts)
+
+
+def _schedules(cell: Cell) -> str:
+    compiled = compile_cell(cell)
+    parts = []
+    if compiled.prologue.ops:
+        parts.append(_section("derived parameters, once a sequence", _operations(compiled.prologue, compiled.prologue.ops)))
+    parts.append("FORWARD\n\n" + _schedule(schedule(compiled.forward)))
+    parts.append(_section("stashed for the backward pass", ", ".join(compiled.stash) or "nothing"))
+    parts.append("BACKWARD\n\n" + _schedule(schedule(compiled.backward)))
+    if compiled.epilogue.program.ops:
+        program = compiled.epilogue.program
+        parts.append(_section("through the derived parameters, once a sequence", _operations(program, program.ops)))
+    return "\n\n".join(parts)
+
+
+def _schedule(plan: Schedule) -> str:
+    """One direction: what happens once, for all steps together, step by step, and for all steps together again."""
+    parts = []
+    for title, ops in (("once a sequence", plan.prologue), ("before the loop, for all steps together", plan.before)):
+        if ops:
+            parts.append(_section(title, _operations(plan.program, ops)))
+    levels = [
+        (f"level {number}: after {_plural(number, 'product')} in a row" if number else "level 0: before any product", ops)
+        for number, ops in enumerate(plan.levels)
+        if ops
+    ]
+    loop = [_section(title, _operations(plan.program, ops)) for title, ops in levels]
+    carries = "\n".join(f"{carry.before} <- {carry.after}" for carry in plan.program.carries)
+    if carries:
+        loop.append(_section("handed to the next turn", _indented(carries)))
+    parts.append(_section("the loop", _indented("\n".join(loop), INDENT)))
+    if plan.after:
+        parts.append(_section("after the loop, for all steps together", _operations(plan.program, plan.after)))
+    gradients = [_gradient(gradient) for gradient in plan.gradients]
+    gradients += [f"{total.target} = sum over steps and samples of {total.value}" for total in plan.sums]
+    if gradients:
+        parts.append(_section("gradients, after the loop", _indented("\n".join(gradients))))
+    if plan.program.outputs:
+        parts.append(_section("given out", _indented(", ".join(plan.program.outputs))))
+    return "\n\n".join(parts)
+
+
+def _gradient(gradient: Gradient) -> str:
+    targets = "; ".join(target for target, _ in gradient.rows)
+    lefts = "; ".join(left for _, left in gradient.rows)
+    return f"[{targets}] = sum over steps and samples of [{lefts}] {gradient.right}ᵀ"
+
+
+def _operations(program: ir.Program, ops: Sequence[ir.Op]) -> str:
+    """Operations alone, as :func:`cellspec.ir.pretty` writes them."""
+    return ir.pretty(replace(program, ops=tuple(ops), constants=(), sequences=(), carries=(), outputs=(), totals=()))
+
+
+# --- verification ------------------------------------------------------------------------------------------
+
+
+def error_table(report: Report) -> tuple[tuple[str, ...], list[list[tuple[str, bool]]]]:
+    """Heads and rows of a table with the worst error of each quantity, a column a dtype; each entry with whether it is good."""
+    worst = {(row.quantity, row.dtype): row for row in report.worst()}
+    dtypes = tuple(dict.fromkeys(dtype for _, dtype in worst))
+    rows = []
+    for quantity in dict.fromkeys(quantity for quantity, _ in worst):
+        entries: list[tuple[str, bool]] = [(quantity, True)]
+        for dtype in dtypes:
+            row = worst.get((quantity, dtype))
+            if row is None:
+                entries.append(("", True))
+                continue
+            failed = "" if row.ok else f" FAILED at {row.setting}"
+            entries.append((f"{row.error:.1e} of {row.tolerance:.1e}{failed}", row.ok))
+        rows.append(entries)
+    return ("quantity", *(f"{dtype}: error of allowed" for dtype in dtypes)), rows
+
+
+def verdict(report: Report) -> dict[str, Any]:
+    """A report as JSON takes it; an error that is no number is null."""
+    rows = [
+        {
+            "quantity": row.quantity,
+            "setting": row.setting,
+            "dtype": row.dtype,
+            "error": row.error if math.isfinite(row.error) else None,
+            "tolerance": row.tolerance,
+            "ok": bool(row.ok),
+        }
+        for row in report.worst()
+    ]
+    return {"cell": report.cell, "ok": report.ok, "seed": report.seed, "faults": list(report.faults), "worst": rows}
+
+
+# --- text --------------------------------------------------------------------------------------------------
+
+
+def _section(title: str, body: str) -> str:
+    return f"{title}\n{body}" if body.startswith(" ") else f"{title}\n{_indented(body)}"
+
+
+def _indented(text: str, by: str = INDENT) -> str:
+    return "\n".join(by + line if line else line for line in text.split("\n"))
+
+
+def _columns(rows: Sequence[Sequence[str]], indent: str = INDENT) -> str:
+    """Rows with their entries below one another."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(f"{entry:{width}}" for entry, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(indent + line.rstrip() for line in lines)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
