@@ -254,8 +254,8 @@ def _table(*heads: str) -> Any:
     from rich.table import Table
 
     plain = not _console().is_terminal
-    frame, head = (None, "") if plain else (box.SIMPLE_HEAD, "bold")
-    return Table(*heads, box=frame, padding=(0, 1), pad_edge=False, header_style=head)
+    frame, head, gap = (None, "", 2) if plain else (box.SIMPLE_HEAD, "bold", 1)
+    return Table(*heads, box=frame, padding=(0, gap, 0, 0), pad_edge=False, header_style=head)
 
 
 def _print_json(value: Any) -> None:

@@ -37,6 +37,8 @@ def select(step: Program, adjoint: Adjoint) -> Residuals:
     for op in step.ops:
         for out in ir.outs(op):
             graph.edge((out, "in"), (out, "out"), 0 if out in kept else _size(step, out))
+            if out in kept:
+                graph.edge(_SOURCE, (out, "in"), _INFINITE)
             if _repeatable(op):
                 for name in step.args(op):
                     if name not in step.constants:

@@ -175,8 +175,9 @@ def test_a_workspace_avoids_large_allocations(path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    sequence = min(array.nbytes for array in drawn.dy.values())
-    assert peak < sequence, f"{peak} bytes were allocated; a sequence of outputs has {sequence}"
+    ufunc_buffers = 4 * np.getbufsize() * 8  # NumPy's own, at strided operands, whatever the arrays' size
+    allowed = max(ufunc_buffers, min(array.nbytes for array in drawn.dy.values()))
+    assert peak < allowed, f"{peak} bytes were allocated, {allowed} would be a sequence of outputs"
 
 
 # --- time and batch ------------------------------------------------------------------------------------------

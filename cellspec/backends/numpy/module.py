@@ -27,7 +27,7 @@ LOCALS = (
     "np", "params", "x", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y", "final", "grads",
     "forward", "backward", "step", "trace", "init_params", "init_state", "Params", "State", "Grads", "Outputs", "Workspace", "Tape",
     "NamedTuple", "Any", "float", "zip", "list", "range", "len", "tuple", "isinstance", "rng", "batch", "derived", "x_t", "values",
-    "x_2d", "steps", "zeros", "dims", "type", "reversed", "dict", "getattr",
+    "x_2d", "steps", "zeros", "dims", "type", "name", "reversed", "dict", "getattr",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -181,11 +181,12 @@ class _Module:
         for op in program.ops:
             (out,) = ir.outs(op)
             plain.texts[out] = self.derived.get(out) or names.get(out, identifier(out))
-            lines.append(f"{plain.texts[out]} = {bare(plain.op(op, program.shape(out)))}")
+            shape = program.shape(out)
+            lines.append(f"{plain.texts[out]} = {plain.whole(op, shape, self.tuple_text(shape), 'dtype')}")
         self.helpers |= plain.helpers
         used = {s.name for op in program.ops for s in _dims_in(op, program)}
         dims = [self.dims[d] for d in self.cell.dims if d in used]
-        return {"lines": lines, "names": list(self.derived.values()), "unpack": _unpack(self.derived.values()), "dims": dims, "dtype": any(isinstance(op, ir.Eye) for op in program.ops)}
+        return {"lines": lines, "names": list(self.derived.values()), "unpack": _unpack(self.derived.values()), "dims": dims, "dtype": any("dtype" in line for line in lines)}
 
     # --- directions -----------------------------------------------------------------------------------------
 
@@ -273,9 +274,7 @@ class _Module:
         for op in program.ops:
             (out,) = ir.outs(op)
             plain.texts[out] = emitter.names.get(("epilogue", out), identifier(out))
-            right = bare(plain.op(op, program.shape(out)))
-            if isinstance(op, ir.Pointwise) and not any(program.shape(n) == program.shape(out) for n in program.args(op)):
-                right = f"np.full({self.tuple_text(program.shape(out))}, {right}, dtype)"
+            right = plain.whole(op, program.shape(out), self.tuple_text(program.shape(out)), "dtype")
             emitter.text.after.append(f"{plain.texts[out]} = {right}")
         self.helpers |= plain.helpers
         grads = []
@@ -336,20 +335,23 @@ class _Module:
                 uses[name] += 1 if not isinstance(op, ir.Pointwise) else op.expr.count(ir.symbol(name))
         lines: list[str] = []
         batched = _batched(program, constants)
+        given_out = {o.label for o in cell.outputs} | {f"{s.name}[t]" for s in cell.states}
         for op in program.ops:
             (out,) = ir.outs(op)
-            text = plain.op(op, program.shape(out))
+            shape = program.shape(out)
+            axes = f"(B, {self.shape(shape)})"
+            text = plain.whole(op, shape, axes, "x_t.dtype")
             if out in labels:
                 plain.texts[out] = names.get(out, identifier(out))
                 lines.append(f"# {labels[out].text}")
-                if (out.endswith("[t]") or out in {o.label for o in cell.outputs}) and not batched[out]:
-                    text = f"np.full((B, {self.shape(program.shape(out))}), {bare(text)}, x_t.dtype)"
-                lines.append(f"{plain.texts[out]} = {bare(text)}")
+                if out in given_out and not batched[out] and not text.startswith("np.full"):
+                    text = f"np.full({axes}, {text}, x_t.dtype)"
+                lines.append(f"{plain.texts[out]} = {text}")
             elif uses[out] == 1:
                 plain.texts[out] = text if _closed(op, text) else f"({text})"
             else:
                 plain.texts[out] = names.get(out, identifier(out))
-                lines.append(f"{plain.texts[out]} = {bare(text)}")
+                lines.append(f"{plain.texts[out]} = {text}")
         self.helpers |= plain.helpers
         used = "\n".join(lines)
         return {
@@ -402,7 +404,7 @@ def _closed(op: ir.Op, text: str) -> bool:
     """Whether the text of ``op`` can stand inside any expression without parentheses."""
     if isinstance(op, ir.Pointwise):
         return bool(op.expr.is_Atom or isinstance(op.expr, sympy.Function) and not text.startswith("-"))
-    return not isinstance(op, ir.MatMul)
+    return not isinstance(op, ir.MatMul | ir.Stop)
 
 
 def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:

@@ -207,6 +207,17 @@ class Plain:
             case _:
                 raise NotImplementedError(f"the NumPy backend has no plain code for {op}")
 
+    def whole(self, op: Op, shape: Shape, axes: str, dtype: str) -> str:
+        """The right side of ``op`` as an array of its whole shape ``axes``, also where its arguments are smaller."""
+        text = bare(self.op(op, shape))
+        if shape and isinstance(op, ir.Pointwise) and not any(self.spans(s.name, shape) for s in op.expr.free_symbols):
+            return f"np.full({axes}, {text}, {dtype})"
+        return text
+
+    def spans(self, name: str, shape: Shape) -> bool:
+        """Whether the value ``name`` has this shape (and not one that stretches to it)."""
+        return name in self.values and self.values[name].shape == shape
+
     def full(self, name: str) -> str:
         """A part of a concatenation; constants are stretched over the batch."""
         if self.batched and name in self.constants:
