@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import sympy
@@ -256,7 +256,9 @@ class _Builder:
         read = {name for op in self.ops for name in ir.operands(op)} & set(self.forward.values)
         residuals = tuple(sorted(read - defined - set(constants)))
         program = Program(
-            values=MappingProxyType({**{n: self.forward.values[n] for n in (*read, *constants) if n in self.forward.values}, **self.values}),
+            values=MappingProxyType(
+                {n: v for n, v in self.forward.values.items() if n in read or n in constants} | self.values,
+            ),
             constants=constants,
             sequences=(*sequences, *residuals),
             carries=carries,
@@ -320,7 +322,7 @@ def _name_results(program: Program) -> Program:
         match op:
             case ir.Pointwise(expr=sympy.Symbol(name=name)) if names.get(name) == out:
                 continue
-        ops.append(replace(ir.rename(op, names), out=names.get(out, out)))
+        ops.append(ir.with_out(ir.rename(op, names), names.get(out, out)))
     return program.with_ops(ops)
 
 

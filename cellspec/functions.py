@@ -35,7 +35,7 @@ class Primitive:
     definition: Callable[..., Expr]
     derivatives: tuple[Callable[..., Expr], ...]
     numpy: Callable[..., Expr]
-    symbol: Callable[..., Expr]
+    symbol: Any
     domain: tuple[float, float] = (-3.0, 3.0)
     kinks: tuple[float, ...] = ()
     listed: bool = True
@@ -43,7 +43,8 @@ class Primitive:
 
 def ufunc(name: str) -> Callable[..., Expr]:
     """An inert SymPy function that stands for the NumPy ufunc ``name``."""
-    return sympy.Function(name)  # type: ignore[no-untyped-call]
+    made: Callable[..., Expr] = sympy.Function(name)
+    return made
 
 
 class _Floor(sympy.Function):  # type: ignore[misc]
@@ -59,7 +60,7 @@ class _Floor(sympy.Function):  # type: ignore[misc]
         return sympy.Integer(0)
 
 
-def _make_symbol(name: str, arity: int, derivatives: tuple[Callable[..., Expr], ...]) -> Callable[..., Expr]:
+def _make_symbol(name: str, arity: int, derivatives: tuple[Callable[..., Expr], ...]) -> type[sympy.Function]:
     """A SymPy Function that never evaluates itself and differentiates by the table."""
 
     def fdiff(self: Expr, argindex: int = 1) -> Expr:

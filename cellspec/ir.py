@@ -228,6 +228,15 @@ def rename(op: Op, names: Mapping[str, str]) -> Op:
             return replace(op, operand=new(op.operand))
 
 
+def with_out(op: Op, out: str) -> Op:
+    """``op``, which defines one value, defining it under another name."""
+    match op:
+        case Product():
+            return replace(op, outs=(out,))
+        case _:
+            return replace(op, out=out)
+
+
 class TypecheckError(Exception):
     """A pass has produced a program that is not well formed: a bug in cellspec, stopped at the pass that made it."""
 

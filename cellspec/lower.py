@@ -7,7 +7,6 @@ derivatives in terms of it. What reads only parameters goes to the prologue. A p
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -94,14 +93,14 @@ class _Builder:
     def emit(self, op: Op, shape: c.Shape) -> str:
         """Add ``op``, or find the value of an equal operation made before; the name of its value."""
         (out,) = ir.outs(op)
-        key = dataclasses.replace(op, out="")
+        key = ir.with_out(op, "")
         if key in self.made and not _is_copy(op):
             return self.made[key]
         unique, number = out, 2
         while unique in self.values:
             unique, number = f"{out}#{number}", number + 1
         self.values[unique] = Value(unique, shape, self.origin)
-        self.by_out[unique] = dataclasses.replace(op, out=unique)
+        self.by_out[unique] = ir.with_out(op, unique)
         self.ops.append(self.by_out[unique])
         self.made[key] = unique
         return unique

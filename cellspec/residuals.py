@@ -45,7 +45,7 @@ def select(step: Program, adjoint: Adjoint) -> Residuals:
                         graph.edge((name, "out"), (out, "in"), _INFINITE)
             else:
                 graph.edge(_SOURCE, (out, "in"), _INFINITE)
-    for name in free:  # kept for the parameters' gradients in any case
+    for name in sorted(free):  # kept for the parameters' gradients in any case
         graph.edge(_SOURCE, (name, "in"), _INFINITE)
         graph.edge((name, "in"), (name, "out"), 0 if name in adjoint.residuals else _size(step, name))
     for name in adjoint.residuals:

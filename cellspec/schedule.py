@@ -107,7 +107,7 @@ def _detach_results(program: Program) -> Program:
         (out,) = ir.outs(op)
         op = ir.rename(op, free)
         if out in free:
-            ops.append(replace(op, out=free[out]))  # type: ignore[call-arg]
+            ops.append(ir.with_out(op, free[out]))
             values[free[out]] = replace(program.values[out], name=free[out])
             ops.append(ir.Pointwise(out, symbol(free[out])))
         else:

@@ -125,7 +125,7 @@ def compose(text: str, file: str, report: Reporter) -> tuple[Source, yaml.Mappin
     if node is None:
         report.error(source.place(0, 0), "the file is empty; a mapping with 'name', 'inputs', 'states' … is expected")
     else:
-        report.error(source.at(node), "a spec is a mapping of keys such as 'name: lstm' at its top level")
+        report.error(source.at(node), "a spec is a mapping of keys such as 'name: mine' at its top level")
     return source, None
 
 

@@ -89,7 +89,9 @@ class Report:
 
 
 def _ratio(row: Row) -> float:
-    return row.error / row.tolerance if math.isfinite(row.error) else math.inf
+    if not row.error <= row.tolerance:
+        return row.error / row.tolerance if row.tolerance and math.isfinite(row.error) else math.inf
+    return row.error / row.tolerance if row.tolerance else 0.0
 
 
 @dataclass

@@ -12,12 +12,14 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.numpy import initial
-from cellspec.backends.numpy.emit import Around, Emitter
+from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.instructions import instructions, keep_carries
 from cellspec.backends.numpy.naming import Names, identifier
+from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.plain import Plain, bare, dim_text, float_text
-from cellspec.backends.numpy.storage import Demands, Home, plan
+from cellspec.backends.numpy.storage import Demands, Home
+from cellspec.backends.numpy.views import Around
 from cellspec.cell import Cell, Kind, Shape
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled, compile_cell
@@ -403,7 +405,7 @@ def _wrap(head: str) -> str:
 def _closed(op: ir.Op, text: str) -> bool:
     """Whether the text of ``op`` can stand inside any expression without parentheses."""
     if isinstance(op, ir.Pointwise):
-        return bool(op.expr.is_Atom or isinstance(op.expr, sympy.Function) and not text.startswith("-"))
+        return bool(op.expr.is_Atom or (isinstance(op.expr, sympy.Function) and not text.startswith("-")))
     return not isinstance(op, ir.MatMul | ir.Stop)
 
 

@@ -1,0 +1,248 @@
+"""Packing: which values of one direction lie side by side, and which elementwise instructions become one call; the plan."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from cellspec import ir
+from cellspec.backends.numpy.instructions import Arg, Code, Elementwise, Instruction, Region, Scalar, reads, writes
+from cellspec.backends.numpy.sharing import Sharing
+from cellspec.backends.numpy.storage import Buffer, Demands, Home, Packed, Step, Storage, step_reads, step_writes
+
+
+def plan(code: Code, demands: Demands) -> Storage:
+    """Decide where every value of ``code`` lives."""
+    return _Planner(code, demands).run()
+
+
+class _Planner(Sharing):
+    def __init__(self, code: Code, demands: Demands) -> None:
+        super().__init__(code, demands)
+        self.packs: list[list[str]] = []
+        self.in_pack: dict[str, int] = {}
+
+    def packable(self, name: str) -> bool:
+        if self.homes[name] in (Home.GIVEN, Home.STATE, Home.USER):
+            return False
+        return self.homes[name] is Home.CONSTANT or self.home_of_class(name) is not Home.STATE
+
+    def fits(self, names: Sequence[str]) -> bool:
+        """Whether ``names`` are, or can be made, neighbours in this order."""
+        roots = [self.root(n) for n in names]
+        if len(set(roots)) != len(roots):
+            return False
+        known = [self.in_pack.get(r) for r in roots]
+        if all(k is None for k in known):
+            return all(map(self.packable, names)) and len({self.home_of_class(n) for n in names}) == 1
+        if len(set(known)) != 1 or known[0] is None:
+            return False
+        pack = self.packs[known[0]]
+        start = pack.index(roots[0])
+        return pack[start : start + len(roots)] == roots
+
+    def make_pack(self, names: Sequence[str]) -> None:
+        roots = [self.root(n) for n in names]
+        if roots[0] not in self.in_pack:
+            self.packs.append(roots)
+            self.in_pack |= dict.fromkeys(roots, len(self.packs) - 1)
+
+    def ranked(self, names: Iterable[str]) -> list[str]:
+        order = list(names)
+        return sorted(order, key=lambda n: (self.demands.rank.get(n, (99,)), order.index(n)))
+
+    def pack_products(self) -> None:
+        """Stacks that products write and read, and the stacks of gradients."""
+        products = [i for _, i in self.sequence if isinstance(i, ir.Product)]
+        stacks = [self.ranked(names) for p in products for names in (p.outs, p.operands) if len(names) > 1]
+        for names in sorted(stacks, key=len, reverse=True):
+            if self.fits(names):
+                self.make_pack(names)
+        self.regions = tuple(
+            tuple(part for i in region for part in (self.split(i) if isinstance(i, ir.Product) else (i,)))
+            for region in self.code.regions
+        )
+        for gradient in self.code.schedule.gradients:
+            lefts = self.ranked(left for _, left in gradient.rows)
+            if len(lefts) > 1 and self.fits(lefts):
+                self.make_pack(lefts)
+
+    def split(self, product: ir.Product) -> Iterator[Instruction]:
+        """``product``, or several with the same results where its results or operands cannot be neighbours."""
+        if len(product.outs) > 1 and not self.fits(self.ranked(product.outs)):
+            for out, weights in zip(product.outs, product.weights, strict=True):
+                yield replace(product, outs=(out,), weights=(weights,))
+        elif len(product.operands) > 1 and not self.fits(self.ranked(product.operands)):
+            (out,), (weights,) = product.outs, product.weights
+            parts = []
+            for k, (weight, operand) in enumerate(zip(weights, product.operands, strict=True)):
+                part = f"{out}.{k}"
+                self.values[part] = replace(self.values[out], name=part)
+                self.homes[part] = self.homes[out] if self.homes[out] is Home.FLAT else self.home_of_class(out)
+                if self.homes[part] is Home.STATE:
+                    self.homes[part] = Home.STEP
+                self.defined[part], self.last[part] = self.defined[out], self.defined[out]
+                yield ir.Product((part,), ((weight,),), (operand,), product.transposed)
+                parts.append(part)
+            total = parts[0]
+            for k, part in enumerate(parts[1:], 2):
+                target = out if k == len(parts) else f"{out}.sum{k}"
+                if target != out:
+                    self.values[target] = replace(self.values[out], name=target)
+                    self.homes[target] = self.homes[parts[0]]
+                    self.defined[target], self.last[target] = self.defined[out], self.defined[out]
+                yield Elementwise("add", target, (total, part))
+                total = target
+        else:
+            yield product
+
+    def group(self, instructions: Sequence[Instruction]) -> list[Step]:
+        """One region's instructions with neighbours' elementwise work done in one call, in an order that respects dependencies."""
+        depth: dict[str, int] = {}
+        kinds: defaultdict[tuple[object, ...], list[Elementwise]] = defaultdict(list)
+        for instruction in instructions:
+            level = max((depth.get(n, 0) for n in reads(instruction)), default=0) + 1
+            depth |= dict.fromkeys(writes(instruction), level)
+            if isinstance(instruction, Elementwise) and instruction.ufunc not in ("where", "erf"):
+                shapes = tuple(
+                    a if isinstance(a, Scalar) else (self.values[a].shape, self.homes[a] is Home.CONSTANT, self.homes[a] is Home.FLAT)
+                    for a in instruction.args
+                )
+                kinds[(level, instruction.ufunc, *shapes)].append(instruction)
+        together: dict[str, Packed] = {}
+        for members in kinds.values():
+            for run in self.runs(members):
+                together |= dict.fromkeys(run.outs, run)
+        return self.ordered(instructions, together)
+
+    def runs(self, members: list[Elementwise]) -> list[Packed]:
+        """Maximal runs of ``members`` whose results and arguments can be neighbours."""
+        members = sorted(members, key=lambda i: self.demands.rank.get(i.out, (99,)))
+        result: list[Packed] = []
+        pending = members
+        while pending:
+            run, rest = [pending[0]], []
+            for candidate in pending[1:]:
+                if not rest_blocks(run, rest) and self.joins([*run, candidate]):
+                    run.append(candidate)
+                else:
+                    rest.append(candidate)
+            columns = self.columns(run)
+            packed = Packed(run[0].ufunc, tuple(i.out for i in run), columns)
+            stacks = [packed.outs, *(c for c in columns if not isinstance(c, Scalar) and len(c) > 1)] if len(run) > 1 else []
+            for names in stacks:
+                if self.fits(names):
+                    self.make_pack(names)
+            if all(map(self.fits, stacks)):
+                result.append(packed)
+            else:
+                result.extend(_unpacked(packed))
+            pending = rest
+        return result
+
+    def columns(self, run: Sequence[Elementwise]) -> tuple[tuple[str, ...] | Scalar, ...]:
+        columns: list[tuple[str, ...] | Scalar] = []
+        for column in zip(*(i.args for i in run), strict=True):
+            first: Arg = column[0]
+            if isinstance(first, Scalar):
+                columns.append(first)
+            else:
+                names = tuple(str(c) for c in column)
+                columns.append(names[:1] if len(set(names)) == 1 else names)
+        return tuple(columns)
+
+    def joins(self, run: Sequence[Elementwise]) -> bool:
+        """Whether the instructions of ``run`` can be one call."""
+        columns = self.columns(run)
+        stacks = [c for c in columns if not isinstance(c, Scalar) and len(c) > 1]
+        if not stacks:
+            return False
+        if any(not isinstance(c, Scalar) and len(c) == 1 and self.values[c[0]].shape not in ((), (1,)) for c in columns):
+            shapes = {self.values[i.out].shape for i in run}
+            if len(shapes) > 1 or any(self.homes[n] is Home.FLAT for c in stacks for n in c):
+                return False
+        return all(map(self.fits, [tuple(i.out for i in run), *stacks]))
+
+    def ordered(self, instructions: Sequence[Instruction], together: Mapping[str, Packed]) -> list[Step]:
+        """The region's steps in dependency order, each as early as its first instruction allows."""
+        mine = {n for i in instructions for n in writes(i)}
+        waiting: list[Step] = []
+        for instruction in instructions:
+            match instruction:
+                case Elementwise(out=out, ufunc=ufunc, args=args):
+                    alone = Packed(ufunc, (out,), tuple(a if isinstance(a, Scalar) else (a,) for a in args))
+                    step: Step = together.get(out, alone)
+                case ir.MatMul() | ir.Product() | ir.Concat() | ir.Slice() | ir.Roll() | ir.SumTo():
+                    step = instruction
+                case _:
+                    raise NotImplementedError(f"the NumPy backend has no code for {instruction}")
+            if not waiting or step not in waiting:
+                waiting.append(step)
+        blockers = self.overwritten(instructions)
+        done: set[str] = set()
+        result: list[Step] = []
+
+        def ready(step: Step) -> bool:
+            mentioned = {*mine.intersection(step_reads(step)), *(n for out in step_writes(step) for n in blockers[out])}
+            return done.issuperset(mentioned - set(step_writes(step)))
+
+        while waiting:
+            step = next(filter(ready, waiting), waiting[0])
+            waiting.remove(step)
+            if not ready(step):  # neighbours that wait for one another: call by call, then
+                waiting.insert(0, step)
+                stuck = next(s for s in waiting if isinstance(s, Packed) and len(s.outs) > 1)
+                where = waiting.index(stuck)
+                waiting[where : where + 1] = _unpacked(stuck)
+                continue
+            done.update(step_writes(step))
+            result.append(step)
+        return result
+
+    def overwritten(self, instructions: Sequence[Instruction]) -> dict[str, set[str]]:
+        """For each value, the results that must be computed before its place is written: those that read or write it earlier."""
+        touched: defaultdict[str, set[str]] = defaultdict(set)
+        blockers: dict[str, set[str]] = {}
+        for instruction in instructions:
+            outs = writes(instruction)
+            for out in outs:
+                blockers[out] = set(touched[self.root(out)])
+            for name in (*reads(instruction), *outs):
+                if name in self.defined:
+                    touched[self.root(name)].update(outs)
+        return blockers
+
+    def run(self) -> Storage:
+        self.pack_products()
+        steps = tuple(tuple(self.group(self.regions[region])) for region in Region)
+        groups = self.members()
+        buffers: list[Buffer] = []
+        place: dict[str, tuple[int, int]] = {}
+        befores = {c.before for c in self.program.carries} if self.demands.states else set()
+        alone = [[r] for r in groups if r not in self.in_pack and self.homes[r] is not Home.GIVEN and r not in befores]
+        for pack in (*self.packs, *alone):
+            home = self.home_of_class(pack[0])
+            if home is Home.CONSTANT and len(pack) == 1:
+                continue
+            members = tuple(tuple(sorted(groups[root], key=self.defined.__getitem__)) for root in pack)
+            for k, names in enumerate(members):
+                place |= dict.fromkeys(names, (len(buffers), k))
+            buffers.append(Buffer(home, tuple(self.values[root].shape for root in pack), members))
+        if self.demands.states:
+            place |= {c.before: place[c.after] for c in self.program.carries}
+        copied = tuple(c for c in self.program.carries if not self.demands.states and place[c.before] != place[c.after])
+        return Storage(self.code, steps, tuple(buffers), place, self.values, copied)
+
+
+def _unpacked(step: Packed) -> list[Packed]:
+    """The calls that ``step`` had joined."""
+    return [
+        Packed(step.ufunc, (out,), tuple(c if isinstance(c, Scalar) else c[k : k + 1] if len(c) > 1 else c for c in step.args))
+        for k, out in enumerate(step.outs)
+    ]
+
+
+def rest_blocks(run: Sequence[Elementwise], rest: Sequence[Elementwise]) -> bool:
+    """Runs are contiguous in rank order: once a candidate was refused, the run is closed."""
+    return bool(rest) and len(run) > 1

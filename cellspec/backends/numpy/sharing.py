@@ -1,0 +1,161 @@
+"""Sharing: which values of one direction overwrite which."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from cellspec import ir
+from cellspec.backends.numpy.instructions import Code, Elementwise, Instruction, Region, reads, writes
+from cellspec.backends.numpy.storage import Demands, Home
+
+
+class Sharing:
+    """Lifetimes, the memory that each value asks for, and the classes of values that share a place.
+
+    A class is a set of values; ``root`` names it. Positions count the direction's instructions.
+    """
+
+    def __init__(self, code: Code, demands: Demands) -> None:
+        self.code, self.demands = code, demands
+        self.program = code.schedule.program
+        self.values = dict(code.values)
+        self.regions: tuple[tuple[Instruction, ...], ...] = code.regions
+        self.sequence: list[tuple[Region, Instruction]] = [(r, i) for r in Region for i in code.regions[r]]
+        made = (name for op in code.schedule.prologue for name in ir.outs(op))
+        self.constants = dict.fromkeys((*self.program.constants, *made))
+        self.defined: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+        self.homes: dict[str, Home] = {}
+        self.parent: dict[str, str] = {}
+        self.lifetimes()
+        self.find_homes()
+        self.share()
+
+    def lifetimes(self) -> None:
+        """When each value is defined and last read, as positions in the direction's instructions."""
+        end = len(self.sequence)
+        for name in (*self.constants, *self.program.sequences, *(c.before for c in self.program.carries)):
+            self.defined[name] = -1
+        for k, (_, instruction) in enumerate(self.sequence):
+            for name in writes(instruction):
+                self.defined[name] = k
+            for name in reads(instruction):
+                if name in self.defined:
+                    self.last[name] = k
+        for gradient in self.code.schedule.gradients:
+            for name in (gradient.right, *(left for _, left in gradient.rows)):
+                self.last[name] = end
+        for total in self.code.schedule.sums:
+            self.last[total.value] = end
+        for name in (*self.demands.keep, *self.program.outputs):
+            self.last[name] = end
+        for carry in self.program.carries:
+            self.last[carry.after] = end
+
+    def find_homes(self) -> None:
+        """The kind of memory that each value asks for, before sharing."""
+        region_of = {name: region for region, i in self.sequence for name in writes(i)}
+        crossing: set[str] = set()
+        for region, instruction in self.sequence:
+            crossing.update(n for n in reads(instruction) if region_of.get(n, region) != region)
+        for name in self.defined:
+            if name in self.constants:
+                self.homes[name] = Home.CONSTANT
+            elif name in self.demands.given or name in self.program.sequences:
+                self.homes[name] = Home.GIVEN
+            elif region_of.get(name) is Region.LOOP and self.last.get(name, 0) < len(self.sequence) and name not in crossing:
+                self.homes[name] = Home.STEP
+            else:
+                self.homes[name] = Home.SEQUENCE
+        for _, instruction in self.sequence:
+            if isinstance(instruction, ir.Product) and region_of[instruction.outs[0]] is not Region.LOOP:
+                self.homes |= dict.fromkeys(instruction.outs, Home.FLAT)
+                if len(instruction.outs) == 1 and instruction.outs[0] in self.program.outputs and not self.demands.states:
+                    self.homes[instruction.outs[0]] = Home.USER
+        for carry in self.program.carries:
+            home = Home.STATE if self.demands.states else Home.STEP
+            self.homes[carry.before] = self.homes[carry.after] = home
+
+    def root(self, name: str) -> str:
+        while self.parent.get(name, name) != name:
+            name = self.parent[name]
+        return name
+
+    def members(self) -> dict[str, list[str]]:
+        groups: dict[str, list[str]] = defaultdict(list)
+        for name in self.defined:
+            groups[self.root(name)].append(name)
+        return groups
+
+    def share(self) -> None:
+        """Let elementwise results overwrite operands that are read for the last time."""
+        lasting = self.lasting()
+        for k, (_, instruction) in enumerate(self.sequence):
+            if not isinstance(instruction, Elementwise):
+                continue
+            out = instruction.out
+            dying = [a for a in dict.fromkeys(reads(instruction)) if self.can_overwrite(a, out, k)]
+            if instruction.ufunc in ("where", "erf"):
+                dying = []
+            rank = {Home.SEQUENCE: 0, Home.STATE: 1, Home.STEP: 2}
+            dying.sort(key=lambda a: rank[self.home_of_class(a)])
+            if out not in lasting:
+                dying = [a for a in dying if self.home_of_class(a) is Home.STEP]
+            elif not self.demands.states:
+                ends = {n for c in self.program.carries for n in (c.before, c.after)}
+                dying = [a for a in dying if not ends.intersection(n for n in self.defined if self.root(n) == self.root(a))]
+            if dying:
+                self.parent[self.root(out)] = self.root(dying[0])
+        if not self.demands.states:
+            for carry in self.program.carries:
+                self.join_ends(carry)
+
+    def lasting(self) -> set[str]:
+        """Values that will, through sharing, live in a sequence."""
+        found = {name for name, home in self.homes.items() if home in (Home.SEQUENCE, Home.STATE)}
+        for k in reversed(range(len(self.sequence))):
+            _, instruction = self.sequence[k]
+            if isinstance(instruction, Elementwise) and instruction.out in found:
+                shape = self.values[instruction.out].shape
+                for name in reads(instruction):
+                    if self.last.get(name) == k and self.homes[name] is Home.STEP and self.values[name].shape == shape:
+                        found.add(name)
+        return found
+
+    def home_of_class(self, name: str) -> Home:
+        root = self.root(name)
+        homes = {self.homes[n] for n in self.defined if self.root(n) == root}
+        return next(h for h in (Home.STATE, Home.SEQUENCE, Home.STEP, *Home) if h in homes)
+
+    def can_overwrite(self, operand: str, out: str, position: int) -> bool:
+        """Whether ``out``, defined at ``position``, may take the place of ``operand``."""
+        allowed = (Home.STEP, Home.SEQUENCE)
+        if self.homes[operand] not in allowed or self.homes[out] not in (*allowed, Home.STATE):
+            return False
+        if self.values[operand].shape != self.values[out].shape:
+            return False
+        root = self.root(operand)
+        together = [n for n in self.defined if self.root(n) == root]
+        if any(self.last.get(n, -1) > position for n in together):
+            return False
+        carried = {c.before for c in self.program.carries} | {c.after for c in self.program.carries}
+        if self.demands.states and carried.intersection(together):
+            return False
+        # The end of one carry must not lie where another begins: the copies between steps would get in one another's way.
+        others = {c.before for c in self.program.carries if c.after != out}
+        if any(c.after == out for c in self.program.carries) and others.intersection(together):
+            return False
+        region = self.sequence[position][0]
+        # A sequence written before the loop is overwritten step by step inside it; after the loop it is whole again.
+        return not (region is Region.AFTER and any(self.homes[n] is Home.STEP for n in together))
+
+    def join_ends(self, carry: ir.Carry) -> None:
+        """Let a backward carry's new value overwrite its old one, where the old one is no longer read."""
+        first = [n for n in self.defined if self.root(n) == self.root(carry.before)]
+        second = [n for n in self.defined if self.root(n) == self.root(carry.after)]
+        starts = min(self.defined[n] for n in second)
+        at_once = isinstance(self.sequence[starts][1], Elementwise) if starts >= 0 else False
+        ends = max(self.last.get(n, -1) for n in first)
+        separate = ends < starts or (ends == starts and at_once and self.sequence[starts][1].ufunc != "where")  # type: ignore[union-attr]
+        if separate and self.root(carry.before) != self.root(carry.after) and not any(c.after in first for c in self.program.carries):
+            self.parent[self.root(carry.after)] = self.root(carry.before)

@@ -1,0 +1,234 @@
+"""Storage plan → buffers, views of them, and the names under which the statements of one direction read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import sympy
+
+from cellspec import ir
+from cellspec.backends.numpy.instructions import Region
+from cellspec.backends.numpy.naming import Names, identifier, together
+from cellspec.backends.numpy.plain import Plain, bare, dim_text
+from cellspec.backends.numpy.storage import Block, Home, Storage
+from cellspec.cell import Shape
+
+
+@dataclass
+class Text:
+    """The statements of one direction, as lists of lines for the template."""
+
+    buffers: list[tuple[str, str]] = field(default_factory=list)  # attribute, shape
+    views: list[tuple[str, str]] = field(default_factory=list)  # attribute, expression
+    steps: list[tuple[str, str]] = field(default_factory=list)  # loop variable, sequence that it runs over
+    call_steps: list[tuple[str, str]] = field(default_factory=list)  # the same, for arrays of this call
+    locals: list[str] = field(default_factory=list)  # bound before the loop
+    prologue: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    loop: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    helpers: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a direction's code finds around it."""
+
+    names: Names
+    comments: Mapping[str, str]  # origin → comment line
+    constants: Mapping[str, str]  # constant value → expression of its array
+    given: Mapping[str, str]  # given sequence → expression of its [T, n, B] view
+    fixed: frozenset[str]  # given sequences whose arrays outlive a call
+    matrix: Mapping[str, str]  # given sequence → expression of its [T*B, n] matrix
+    dims: Mapping[str, str]
+
+
+class Views:
+    """Names, buffers and views of one direction, made as its statements ask for them."""
+
+    def __init__(self, storage: Storage, around: Around, forwards: bool) -> None:
+        self.storage, self.around, self.forwards = storage, around, forwards
+        self.program = storage.code.schedule.program
+        self.values = storage.values
+        self.names = around.names
+        self.text = Text()
+        self.region = Region.BEFORE
+        self.attributes: dict[object, str] = {}
+        self.loop_names: dict[object, str] = {}
+        self.bound: dict[object, str] = {}
+        self.flats: dict[tuple[str, ...], str] = {}
+        self.said: set[str] = set()
+        self.last_said: tuple[str, ...] = ()
+        self.plain = Plain(self.values, around.constants, around.dims, batched=False)
+
+    # --- shapes and names -----------------------------------------------------------------------------------
+
+    def dim(self, expr: sympy.Expr) -> str:
+        return dim_text(expr, self.around.dims)
+
+    def rows(self, shapes: Iterable[Shape]) -> str:
+        return self.dim(sympy.expand(sum((s[0] if s else sympy.Integer(1) for s in shapes), sympy.Integer(0))))
+
+    def place_name(self, buffer: int, place: int) -> str:
+        """What is at a place in a buffer is called after the last value there that has a name of its own."""
+        members = self.storage.buffers[buffer].members[place]
+        if self.storage.buffers[buffer].home is Home.CONSTANT:
+            return self.constant_name(members[0])
+        carried = [c.before for c in self.program.carries if c.before in members]
+        if carried and not self.forwards:
+            return identifier(carried[0].removesuffix("<-"))
+        own = [m for m in members if not m.startswith("%")]
+        return identifier(own[-1] if own else members[-1])
+
+    def constant_name(self, name: str) -> str:
+        """A scaled parameter is called after the parameter."""
+        for op in self.storage.code.schedule.prologue:
+            match op:
+                case ir.Pointwise(out=out, expr=sympy.Mul() as expr) if out == name:
+                    number, rest = expr.as_coeff_Mul()
+                    if rest.is_Symbol:
+                        return identifier(rest.name) + ("_half" if number == sympy.Rational(1, 2) else "_scaled")
+        return identifier(name)
+
+    def block_name(self, block: Block) -> str:
+        return together([self.place_name(block.buffer, k) for k in range(block.start, block.stop)])
+
+    def buffer_attribute(self, index: int) -> str:
+        """The attribute that holds buffer ``index``, allocated on first mention."""
+        key = ("buffer", index)
+        if key not in self.attributes:
+            buffer = self.storage.buffers[index]
+            whole = Block(index, 0, len(buffer.shapes))
+            rows = self.rows(buffer.shapes)
+            suffix = {Home.STATE: "_all", Home.FLAT: "_flat", Home.USER: "_out"}.get(buffer.home, "")
+            name = self.names.get(key, self.block_name(whole) + suffix)
+            shape = {
+                Home.STEP: f"({rows}, B)",
+                Home.SEQUENCE: f"(T, {rows}, B)",
+                Home.STATE: f"(T + 1, {rows}, B)",
+                Home.FLAT: f"({rows}, T, B)",
+                Home.USER: f"(T, B, {rows})",
+                Home.CONSTANT: f"({rows}, {self.constant_columns(buffer.shapes[0])})",
+            }[buffer.home]
+            self.attributes[key] = name
+            self.text.buffers.append((name, shape))
+        return self.attributes[key]
+
+    def constant_columns(self, shape: Shape) -> str:
+        return self.dim(shape[1]) if len(shape) == 2 else "1"
+
+    # --- views ----------------------------------------------------------------------------------------------
+
+    def operand(self, names: Sequence[str], grouped: int = 0) -> str:
+        """The expression for neighbours ``names`` in the current region; ``grouped`` > 0 splits the rows into so many blocks."""
+        if names[0] in self.around.constants and not self.in_buffer(names[0]):
+            return self.constant(names[0])
+        if names[0] in self.around.given:
+            return self.given(names[0], grouped)
+        block = self.storage.block(names)
+        assert block is not None, f"{names} are not neighbours"
+        home = self.storage.buffers[block.buffer].home
+        if home is Home.CONSTANT:
+            return self.constant_block(block, grouped)
+        if home is Home.STEP:
+            return self.bind(("step", block, grouped), self.block_name(block), f"ws.{self.view(block, names, grouped)}")
+        attribute = self.view(block, names, grouped)
+        if self.region is Region.LOOP:
+            return self.iterate(("loop", attribute), attribute, f"self.{attribute}")
+        return f"ws.{attribute}"
+
+    def in_buffer(self, name: str) -> bool:
+        return name in self.storage.place
+
+    def iterate(self, key: object, wanted: str, over: str) -> str:
+        """The loop variable that runs over ``over``, one step at a time."""
+        if key not in self.loop_names:
+            self.loop_names[key] = wanted
+            self.text.steps.append((wanted, over))
+        return self.loop_names[key]
+
+    def bind(self, key: object, wanted: str, expression: str) -> str:
+        """A local name for ``expression``, bound before the loop."""
+        if self.region is not Region.LOOP:
+            return expression
+        if key not in self.bound:
+            name = expression.removeprefix("ws.")
+            if not name.isidentifier():
+                name = self.names.get(("local", key), wanted)
+            self.bound[key] = name
+            self.text.locals.append(f"{name} = {expression}")
+        return self.bound[key]
+
+    def view(self, block: Block, names: Sequence[str], grouped: int) -> str:
+        """The attribute that holds a view of ``block``."""
+        buffer = self.storage.buffers[block.buffer]
+        before = buffer.home is Home.STATE and names[0] in {c.before for c in self.program.carries}
+        base = self.buffer_attribute(block.buffer)
+        whole = block == Block(block.buffer, 0, len(buffer.shapes))
+        if whole and not grouped and buffer.home in (Home.STEP, Home.SEQUENCE):
+            return base
+        key = ("view", block, grouped, before)
+        if key not in self.attributes:
+            wanted = identifier(names[0]) if before else self.block_name(block)
+            self.attributes[key] = self.names.get(key, wanted + ("_blocks" if grouped else ""))
+            self.text.views.append((self.attributes[key], f"self.{base}{self.slicing(block, grouped, before)}"))
+        return self.attributes[key]
+
+    def slicing(self, block: Block, grouped: int, before: bool = False) -> str:
+        """How the view of a block is taken from its buffer."""
+        buffer = self.storage.buffers[block.buffer]
+        whole = block.start == 0 and block.stop == len(buffer.shapes)
+        start = self.rows(buffer.shapes[: block.start]) if block.start else ""
+        stop = self.rows(buffer.shapes[: block.stop]) if block.stop < len(buffer.shapes) else ""
+        rows = "" if whole else f"{start}:{stop}"
+        each = self.rows(buffer.shapes[block.start : block.start + 1])
+        match buffer.home:
+            case Home.STEP | Home.CONSTANT:
+                columns = "B" if buffer.home is Home.STEP else "1"
+                return (f"[{rows}]" if rows else "") + (f".reshape({grouped}, {each}, {columns})" if grouped else "")
+            case Home.SEQUENCE:
+                return (f"[:, {rows}]" if rows else "") + (f".reshape(T, {grouped}, {each}, B)" if grouped else "")
+            case Home.FLAT:
+                return (f"[{rows}]" if rows else "") + ".transpose(1, 0, 2)"
+            case Home.STATE:
+                return "[:-1]" if before else "[1:]"
+            case _:
+                return ".transpose(0, 2, 1)"
+
+    def given(self, name: str, grouped: int) -> str:
+        expression = self.around.given[name]
+        spread = "[:, None]" if grouped else ""
+        if self.region is not Region.LOOP:
+            return expression + spread
+        key = ("loop", expression)
+        if key not in self.loop_names:
+            wanted = f"{expression.split('.transpose')[0].replace('.', '_')}_t" if name not in self.around.fixed else identifier(name)
+            self.loop_names[key] = self.names.get(key, wanted)
+            where = self.text.steps if name in self.around.fixed else self.text.call_steps
+            where.append((self.loop_names[key], expression))
+        return self.loop_names[key]
+
+    def constant(self, name: str) -> str:
+        """A constant on its own, as ``[n, 1]`` or a matrix."""
+        expression = self.around.constants[name]
+        shape = self.values[name].shape
+        if len(shape) == 1:
+            expression = f"{expression}[:, None]"
+        if expression.isidentifier():
+            return expression
+        key = ("constant", name)
+        if key not in self.bound:
+            self.bound[key] = self.names.get(key, identifier(name))
+            self.text.prologue.append(f"{self.bound[key]} = {bare(expression)}")
+        return self.bound[key]
+
+    def constant_block(self, block: Block, grouped: int) -> str:
+        expression = f"ws.{self.buffer_attribute(block.buffer)}{self.slicing(block, grouped)}"
+        key = ("constant", block, grouped)
+        if key not in self.bound:
+            wanted = self.block_name(block) + ("_blocks" if grouped else "")
+            whole = expression.removeprefix("ws.")
+            self.bound[key] = whole if whole.isidentifier() else self.names.get(key, wanted)
+            self.text.prologue.append(f"{self.bound[key]} = {expression}")
+        return self.bound[key]
