@@ -48,8 +48,8 @@ class Adjoint:
 def adjoint_step(step: Program, inputs: Collection[str], params: Collection[str]) -> Adjoint:
     """The backward step of the recurrence ``step``.
 
-    ``inputs`` are the sequences and ``params`` the constants whose gradients are wanted; the gradient of an input is an output of
-    the program, that of a constant a total over steps and samples.
+    ``inputs`` are the sequences and ``params`` the constants whose gradients are wanted; the gradient of an input is an output
+    of the program, that of a constant a total over steps and samples.
     """
     builder = _Builder(step, wanted={*inputs, *params, *(c.before for c in step.carries)})
     seeds: dict[str, Value] = {}
@@ -230,7 +230,9 @@ class _Builder:
             if op is not None:
                 parts.append(d_out)
                 start = op.stop
-        self.terms[name].append(self.emit(ir.Concat(f"{cotangent(name)} blocks{number}", tuple(parts)), (rows, columns), origin))
+        self.terms[name].append(
+            self.emit(ir.Concat(f"{cotangent(name)} blocks{number}", tuple(parts)), (rows, columns), origin)
+        )
 
     def totals(self, name: str) -> Iterable[ir.Total]:
         """The totals of a constant: a term that is one operation's result for itself, pointwise terms in one sum."""

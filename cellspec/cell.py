@@ -192,8 +192,10 @@ class Equation:
 class Cell:
     """A cell, right in every respect that can be told before code is generated.
 
-    ``equations`` are in dependency order, derived parameters first. ``outputs`` are STATE, VALUE or PREVIOUS-free references.
-    ``dims`` are names in the order of the generated keyword arguments. ``settings`` are the ``--set`` choices in force.
+    ``assignments`` are the typed equations in dependency order, derived parameters first. ``outputs`` are references to states
+    or intermediates. ``dims`` are names in the order of the generated keyword arguments. ``settings`` are the ``--set`` choices.
+
+    The properties show the cell to people: ``equations`` in SymPy, ``latex()``, ``stages``, ``recurrence``.
     """
 
     name: str
@@ -209,7 +211,38 @@ class Cell:
     states: tuple[State, ...]
     outputs: tuple[Ref, ...]
     params: tuple[Param, ...]
-    equations: tuple[Equation, ...]
+    assignments: tuple[Equation, ...]
     expect: Expect
     at: Location
     path: str
+
+    @property
+    def equations(self) -> tuple[sympy.Eq, ...]:
+        """The equations as SymPy equalities, in dependency order; states and intermediates are indexed by ``t``."""
+        from cellspec.present import sympy_equations
+
+        return sympy_equations(self)
+
+    @property
+    def stages(self) -> int:
+        """How many recurrent matrix products depend on one another within a step."""
+        from cellspec.recurrence import stages
+
+        return stages(self)
+
+    @property
+    def recurrence(self) -> str:
+        """``dense``, ``elementwise`` or ``linear``."""
+        from cellspec.recurrence import recurrence
+
+        return recurrence(self)
+
+    def latex(self) -> str:
+        """The equations as an ``aligned`` environment."""
+        from cellspec.present import latex
+
+        return latex(self)
+
+    def _repr_latex_(self) -> str:
+        """The equations, for notebooks."""
+        return f"$${self.latex()}$$"

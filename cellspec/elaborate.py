@@ -57,7 +57,7 @@ def elaborate(spec: Spec) -> Cell:
         states=tuple(State(variable.name, scope.shape_of(variable.name), _initial(variable)) for variable in spec.states),
         outputs=outputs,
         params=tuple(_param(variable, scope.shape_of(variable.name)) for variable in spec.params),
-        equations=(*derived, *(equation for equation in typed if equation.target.kind is not Kind.DERIVED)),
+        assignments=(*derived, *(equation for equation in typed if equation.target.kind is not Kind.DERIVED)),
         expect=spec.expect,
         at=spec.at,
         path=spec.path,

@@ -81,7 +81,7 @@ def _bounds(cell: Cell) -> Iterator[Diagnostic]:
     """Bounds on states and intermediates, tried on random sequences with small and large weights and inputs."""
     import numpy as np  # where no bound is claimed, checking needs no NumPy
 
-    known = {equation.target.name: equation.target for equation in cell.equations if equation.target.kind.value in _BOUNDED}
+    known = {equation.target.name: equation.target for equation in cell.assignments if equation.target.kind.value in _BOUNDED}
     open_claims: dict[str, tuple[float, Location]] = {}
     for name, bound, at in cell.expect.bound:
         if name in known:

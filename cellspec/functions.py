@@ -1,7 +1,7 @@
 """The one table of pointwise primitives: a row each, with its definition, derivatives and NumPy spelling.
 
-A row of :data:`PRIMITIVES` serves every stage: elaboration reads the arity, lowering builds ``symbol(*args)``, the adjoint reads
-the derivatives, a backend its spelling, the oracle the *definition* alone. To add a primitive, add a row.
+A row of :data:`PRIMITIVES` serves every stage: elaboration reads the arity, lowering builds ``symbol(*args)``, the adjoint
+reads the derivatives, a backend its spelling, the oracle the *definition* alone. To add a primitive, add a row.
 
 Derivatives are written in terms of the arguments *and the result* ``y`` (``y*(1 - y)`` for the logistic function), so that the
 backward pass reads what the forward pass has computed. Where there is no derivative the convention is PyTorch's: see each row.
@@ -85,7 +85,15 @@ def _row(
     """Add a pointwise function; ``numpy`` defaults to the ufunc of the same name."""
     arity = len(derivatives)
     PRIMITIVES[name] = Primitive(
-        name, arity, definition, derivatives, numpy or ufunc(name), _make_symbol(name, arity, derivatives), domain, kinks, listed
+        name,
+        arity,
+        definition,
+        derivatives,
+        numpy or ufunc(name),
+        _make_symbol(name, arity, derivatives),
+        domain,
+        kinks,
+        listed,
     )
 
 

@@ -37,7 +37,7 @@ def lower(cell: c.Cell) -> Lowered:
     for state in cell.states:
         names[f"{state.name}[t-1]"] = Value(f"{state.name}[t-1]", state.shape, state.name)
     step = _Builder(names, outer=prologue)
-    for equation in cell.equations:
+    for equation in cell.assignments:
         builder = prologue if equation.target.kind is c.Kind.DERIVED else step
         builder.equation(equation)
 

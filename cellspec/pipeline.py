@@ -16,8 +16,8 @@ from cellspec.residuals import select
 class Compiled:
     """A cell as programs, before scheduling.
 
-    ``prologue`` computes derived parameters; ``equations`` is the step with every equation; ``forward`` and ``backward`` are the
-    two directions' steps, ``stash`` what the first leaves for the second, ``epilogue`` the adjoint of the prologue.
+    ``prologue`` computes derived parameters; ``equations`` is the step with every equation; ``forward`` and ``backward`` are
+    the two directions' steps, ``stash`` what the first leaves for the second, ``epilogue`` the adjoint of the prologue.
     """
 
     cell: Cell

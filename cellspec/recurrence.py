@@ -37,7 +37,7 @@ def stages(cell: Cell) -> int:
     A product is recurrent if it depends on a previous state and its result reaches a new one. LSTM 1; ``U @ (r*h[t-1])`` 2.
     """
     depths: dict[str, int] = {}
-    for equation in cell.equations:
+    for equation in cell.assignments:
         depths[equation.target.label] = _depth(equation.value, depths)
     return max((0, *(depths[f"{state.name}[t]"] for state in cell.states)))
 
@@ -49,7 +49,7 @@ def recurrence(cell: Cell) -> str:
     if stages(cell) > 0:
         return "dense"
     degrees: dict[str, int] = {}
-    for equation in cell.equations:
+    for equation in cell.assignments:
         target, value = equation.target, equation.value
         degrees[target.label] = _in_place(_degree(value, degrees), value.shape, target.shape)
     return "elementwise" if any(degrees[f"{state.name}[t]"] >= _NONLINEAR for state in cell.states) else "linear"

@@ -1,8 +1,8 @@
 """Residual selection: which forward values the backward pass finds stashed, and which it computes again.
 
 A minimum cut, as in rematerialisation for automatic differentiation: the source feeds what is at hand or must not be repeated
-(products, functions), the sink drinks what the backward pass reads, and cutting through a value costs its size. Values behind the
-cut are computed again from those on it, by the same pointwise operations as in the forward pass.
+(products, functions), the sink drinks what the backward pass reads, and cutting through a value costs its size. Values behind
+the cut are computed again from those on it, by the same pointwise operations as in the forward pass.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def _repeatable(op: Op) -> bool:
     """Whether ``op`` is cheap enough to do twice: arithmetic, and moves."""
     match op:
         case ir.Pointwise(expr=expr):
-            return not expr.has(sympy.Function) and not any(p.exp.is_Integer is not True or p.exp < 0 for p in expr.atoms(sympy.Pow))
+            return not expr.has(sympy.Function) and not any(
+                p.exp.is_Integer is not True or p.exp < 0 for p in expr.atoms(sympy.Pow)
+            )
         case ir.MatMul() | ir.Product() | ir.Outer():
             return False
         case _:

@@ -25,7 +25,7 @@ from cellspec.ir import Op, Program, symbol
 
 @dataclass(frozen=True)
 class Gradient:
-    """``target = sum over steps and samples of left rightᵀ`` for each (target, left) of ``rows``: one product after the loop."""
+    """``target = sum over all steps of left rightᵀ`` for each (target, left) of ``rows``: one product, after the loop."""
 
     rows: tuple[tuple[str, str], ...]
     right: str

@@ -155,7 +155,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Assignment:
-    """One equation. ``target`` is the name on the left, ``is_state`` tells ``h[t] = …`` from ``h = …``; ``text`` is the source."""
+    """One equation. ``target`` is the name on the left, ``is_state`` tells ``h[t] = …`` from ``h = …``; ``text`` as written."""
 
     target: str
     is_state: bool

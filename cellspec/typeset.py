@@ -35,7 +35,7 @@ _NONE, _SUM, _TERM, _PRODUCT, _FACTOR, _ATOM = range(6)
 
 def assignments(cell: Cell) -> tuple[Equation, ...]:
     """The typed equations of ``cell``, in dependency order."""
-    return cell.equations
+    return cell.assignments
 
 
 def latex(cell: Cell) -> str:

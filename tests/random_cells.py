@@ -122,7 +122,9 @@ class RandomCell:
         if kind < 9:
             return f"{rng.choice(SMOOTH)}({a})"
         if kind == 9:
-            return rng.choice([f"{rng.choice(KINKED)}({a})", f"max({a}, {self.expression(size, 0)})", f"where({a} < 0.1, {a}, 0.5)"])
+            return rng.choice(
+                [f"{rng.choice(KINKED)}({a})", f"max({a}, {self.expression(size, 0)})", f"where({a} < 0.1, {a}, 0.5)"]
+            )
         if kind == 10:
             return rng.choice([f"roll({a}, {rng.randint(-2, 2)})", f"stop_gradient({a})", f"({a})**2", f"-({a})/3"])
         if kind == 11:

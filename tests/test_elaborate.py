@@ -63,7 +63,7 @@ def value(expression: str, **settings: str) -> Node:
 
 def equation(cell: Cell, label: str) -> Equation:
     """The equation with this left side."""
-    return next(equation for equation in cell.equations if equation.target.label == label)
+    return next(equation for equation in cell.assignments if equation.target.label == label)
 
 
 def messages(equations: str, head: str = HEAD) -> list[str]:
@@ -82,7 +82,7 @@ def test_every_cell_is_well_typed_and_ordered(path: Path) -> None:
     known = {Ref(p.name, Kind.PARAM, p.shape) for p in made.params} | {Ref(i.name, Kind.INPUT, i.shape) for i in made.inputs}
     known |= {Ref(s.name, Kind.PREVIOUS, s.shape) for s in made.states}
     seen_step = False
-    for one in made.equations:
+    for one in made.assignments:
         assert set(refs(one.value)) <= known, one.text
         assert broadcast(one.value.shape, one.target.shape) == one.target.shape
         assert one.text.startswith(one.target.label) and "\n" not in one.text
@@ -122,23 +122,23 @@ def check_shapes(node: Node) -> None:
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_the_order_of_the_file_does_not_matter(path: Path) -> None:
     spec = load_spec(path)
-    expected = {(one.target, one.value) for one in elaborate(spec).equations}
+    expected = {(one.target, one.value) for one in elaborate(spec).assignments}
     for seed in range(3):
         shuffled = list(spec.equations)
         random.Random(seed).shuffle(shuffled)
         made = elaborate(dataclasses.replace(spec, equations=tuple(shuffled)))
-        assert {(one.target, one.value) for one in made.equations} == expected
+        assert {(one.target, one.value) for one in made.assignments} == expected
 
 
 def test_a_sorted_file_keeps_its_order() -> None:
     made = cell("z = W @ x[t]\na = U @ h[t-1]\nm = z + a + b\nh[t] = tanh(m)*k")
-    assert [one.target.label for one in made.equations] == ["z", "a", "m", "h[t]"]
+    assert [one.target.label for one in made.assignments] == ["z", "a", "m", "h[t]"]
 
 
 def test_derived_parameters_come_first_each_after_what_it_reads() -> None:
     made = cell("z = W @ x[t]\nh[t] = A @ h[t-1] + z + s*b\nA = B - B.T\nB = U*s\ns = sigmoid(k) + 0*c\nc = sqrt(k*k)")
-    assert [one.target.label for one in made.equations] == ["c", "s", "B", "A", "z", "h[t]"]
-    assert [one.target.kind for one in made.equations] == [Kind.DERIVED] * 4 + [Kind.VALUE, Kind.STATE]
+    assert [one.target.label for one in made.assignments] == ["c", "s", "B", "A", "z", "h[t]"]
+    assert [one.target.kind for one in made.assignments] == [Kind.DERIVED] * 4 + [Kind.VALUE, Kind.STATE]
 
 
 def test_what_a_file_leaves_out_has_its_default() -> None:
@@ -233,7 +233,7 @@ def test_constants_decide_conditions() -> None:
 
 def test_a_branch_that_is_not_taken_makes_no_cycle() -> None:
     made = cell("h[t] = W @ x[t] + U @ h[t-1] + a + b*k\na = where(1 < 0, c, 2)*b\nc = a + 1")
-    assert [one.target.label for one in made.equations] == ["a", "c", "h[t]"]
+    assert [one.target.label for one in made.assignments] == ["a", "c", "h[t]"]
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_many_equations_are_quick() -> None:
     chain = [f"v{k} = U @ v{k - 1} + b*k" for k in range(990, 0, -1)]
     start = time.perf_counter()
     made = cell("\n".join(["h[t] = v990", *chain, "v0 = h[t-1] + W @ x[t]"]))
-    assert made.equations[-1].target.label == "h[t]" and len(made.equations) == 992
+    assert made.assignments[-1].target.label == "h[t]" and len(made.assignments) == 992
     assert len(messages("\n".join(["h[t] = W @ x[t]", *(f"w{k} = u{k} + f{k}(g{k})" for k in range(990))]))) > 3 * 990
     circle = messages("\n".join(["h[t] = W @ x[t] + v990", *chain, "v0 = v990"]))
     assert len(circle) == 1 and circle[0].startswith("cycle within one step: v990 -> v989 -> ") and len(circle[0]) < 200

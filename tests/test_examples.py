@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-SMALL = "--hidden 24 --embedding 8 --batch 16 --length 16 --sample 30".split()
+SMALL = ["--hidden", "24", "--embedding", "8", "--batch", "16", "--length", "16", "--sample", "30"]
 
 
 @pytest.fixture

@@ -242,7 +242,7 @@ def test_no_steps_and_no_samples_give_empty_results(path: Path, steps: int, batc
         else:
             assert [a.shape for a in final] == [a.shape for a in state]
     trace = module.trace(params, x, state)
-    for equation in cell_of(path).equations:
+    for equation in cell_of(path).assignments:
         if equation.target.kind is not Kind.DERIVED:
             assert trace[equation.target.name].shape[:2] == (steps, batch)
 

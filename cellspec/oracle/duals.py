@@ -129,7 +129,7 @@ def jvp(
     for param in cell.params:
         env[param.name] = np.asarray(params[param.name], dtype=np.float64)[None]
         evaluator.tangents[param.name] = tangents.params[param.name][:, None] if param.name in tangents.params else None
-    for equation in cell.equations:
+    for equation in cell.assignments:
         if equation.target.kind is Kind.DERIVED:
             evaluator.assign(equation, 1)
     states = initial_state(cell, dims, batch, state)
@@ -143,7 +143,7 @@ def jvp(
         for name, value in states.items():
             env[previous(name)] = value
             evaluator.tangents[previous(name)] = d_states[name]
-        for equation in cell.equations:
+        for equation in cell.assignments:
             if equation.target.kind is not Kind.DERIVED:
                 evaluator.assign(equation, batch)
         for output in cell.outputs:

@@ -201,8 +201,8 @@ def exact_gradients(
     inputs = streams(cell, x)
     steps, batch = next(iter(inputs.values())).shape[:2]
     write = _Symbolic(dims)
-    derived = [(e.target, write.scalars(e)) for e in cell.equations if e.target.kind is Kind.DERIVED]
-    by_step = [(e.target, write.scalars(e)) for e in cell.equations if e.target.kind is not Kind.DERIVED]
+    derived = [(e.target, write.scalars(e)) for e in cell.assignments if e.target.kind is Kind.DERIVED]
+    by_step = [(e.target, write.scalars(e)) for e in cell.assignments if e.target.kind is not Kind.DERIVED]
     with mpmath.workdps(DIGITS):
         tape = _Tape()
         shared = {p.name: tape.leaves(np.asarray(params[p.name], dtype=np.float64)) for p in cell.params}

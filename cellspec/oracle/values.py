@@ -197,11 +197,11 @@ def run(evaluator: Evaluator, params: Mapping[str, Numbers], x: Inputs, state: M
     steps, batch = next(iter(inputs.values())).shape[:2]
     for param in cell.params:
         env[param.name] = np.asarray(params[param.name], dtype=np.float64)[None]
-    for equation in cell.equations:
+    for equation in cell.assignments:
         if equation.target.kind is Kind.DERIVED:
             evaluator.assign(equation, 1)
     states = initial_state(cell, dims, batch, state)
-    by_step = [equation for equation in cell.equations if equation.target.kind is not Kind.DERIVED]
+    by_step = [equation for equation in cell.assignments if equation.target.kind is not Kind.DERIVED]
     values = {e.target.name: np.empty((steps, batch, *sizes(e.target.shape, dims))) for e in by_step}
     for t in range(steps):
         for name, stream in inputs.items():
@@ -214,7 +214,7 @@ def run(evaluator: Evaluator, params: Mapping[str, Numbers], x: Inputs, state: M
         states = {one.name: np.array(env[Ref(one.name, Kind.STATE, ()).label]) for one in cell.states}
     return Forward(
         values=values,
-        derived={e.target.name: np.array(env[e.target.label][0]) for e in cell.equations if e.target.kind is Kind.DERIVED},
+        derived={e.target.name: np.array(env[e.target.label][0]) for e in cell.assignments if e.target.kind is Kind.DERIVED},
         outputs={output.name: values[output.name] for output in cell.outputs},
         final={name: np.array(value) for name, value in states.items()},
     )

@@ -25,13 +25,11 @@ class Emitter(Views):
         if not now or set(now) <= set(self.last_said):
             return
         self.last_said = now
-        key = lambda o: (self.region, o)  # noqa: E731
-        new = [o for o in now if key(o) not in self.said]
-        if new and len(new) == len(now):
-            lines.extend(self.around.comments[o] for o in now)
-        else:
+        if any((self.region, o) in self.said for o in now):
             lines.append(f"# {', '.join(now)}")
-        self.said |= {key(o) for o in now}  # type: ignore[misc]
+        else:
+            lines.extend(self.around.comments[o] for o in now)
+        self.said |= {(self.region, o) for o in now}
 
     def run(self) -> Text:
         """Write everything but the gradients."""
@@ -75,17 +73,19 @@ class Emitter(Views):
                 rows = f"{axis}{self.dim(start)}:{self.dim(stop)}"
                 lines.append(f"np.copyto({self.operand([out])}, {self.operand([operand])}[{rows}])")
             case ir.Roll(out=out, operand=operand, shift=shift):
-                axis = 0 if self.region is Region.LOOP else 1
-                lines.append(f"np.copyto({self.operand([out])}, np.roll({self.operand([operand])}, {shift}, axis={axis}))")
+                along = 0 if self.region is Region.LOOP else 1
+                lines.append(f"np.copyto({self.operand([out])}, np.roll({self.operand([operand])}, {shift}, axis={along}))")
             case ir.SumTo(out=out, operand=operand):
-                axis = 0 if self.region is Region.LOOP else 1
-                lines.append(f"np.sum({self.operand([operand])}, axis={axis}, keepdims=True, out={self.operand([out])})")
+                along = 0 if self.region is Region.LOOP else 1
+                lines.append(f"np.sum({self.operand([operand])}, axis={along}, keepdims=True, out={self.operand([out])})")
             case _:
                 raise NotImplementedError(f"the NumPy backend has no code for {step}")
 
     def elementwise(self, step: Packed) -> str:
         count = len(step.outs)
-        shared = [c for c in step.args if not isinstance(c, Scalar) and len(c) == 1 and self.values[c[0]].shape not in ((), (1,))]
+        shared = [
+            c for c in step.args if not isinstance(c, Scalar) and len(c) == 1 and self.values[c[0]].shape not in ((), (1,))
+        ]
         grouped = count if count > 1 and shared else 0
         args = []
         for column in step.args:
@@ -248,22 +248,24 @@ class Emitter(Views):
                 right = right.removesuffix(".T") if right.endswith(".T") else f"{right}.T"
                 shapes = [self.values[n].shape for n in stack]
                 n = self.dim(self.values[gradient.right].shape[0])
-                name = self.names.get(("gradient", gradient.right, tuple(stack)), together([identifier(table[s][0]) for s in stack]) + "_rows")
+                name = self.names.get(
+                    ("gradient", gradient.right, tuple(stack)), together([identifier(table[s][0]) for s in stack]) + "_rows"
+                )
                 self.text.buffers.append((name, f"({self.rows(shapes)}, {n})"))
                 lines.append(f"np.matmul({columns}, {right}, out=ws.{name})")
                 self.slices(stack, table, f"ws.{name}", finish)
         sums: dict[str, list[str]] = {}
         for total in schedule.sums:
             sums.setdefault(total.value, []).append(total.target)
-        for stack, wanted in self.sum_stacks(list(sums)):
-            if stack in self.flats:
-                source, axis = self.flats[stack], "1"
+        for summed, wanted in self.sum_stacks(list(sums)):
+            if summed in self.flats:
+                source, axis = self.flats[summed], "1"
             else:
-                source, axis = self.operand(stack), "(0, 2)"
-            name = self.names.get(("sum", stack), together([identifier(sums[s][0]) for s in wanted]) + "_sum")
-            self.text.buffers.append((name, f"({self.rows([self.values[n].shape for n in stack])},)"))
+                source, axis = self.operand(summed), "(0, 2)"
+            name = self.names.get(("sum", summed), together([identifier(sums[s][0]) for s in wanted]) + "_sum")
+            self.text.buffers.append((name, f"({self.rows([self.values[n].shape for n in summed])},)"))
             lines.append(f"np.sum({source}, axis={axis}, out=ws.{name})")
-            self.slices(stack, {n: sums[n] for n in wanted}, f"ws.{name}", finish)
+            self.slices(summed, {n: sums[n] for n in wanted}, f"ws.{name}", finish)
 
     def sum_stacks(self, names: list[str]) -> list[tuple[tuple[str, ...], list[str]]]:
         """Stacks that one sum each can serve, and those of ``names`` that it serves; the largest stacks first."""
@@ -275,7 +277,9 @@ class Emitter(Views):
                 names = [n for n in names if n not in inside]
         return groups + [((n,), [n]) for n in names]
 
-    def slices(self, stack: Sequence[str], table: Mapping[str, Sequence[str]], source: str, finish: Callable[[str, str], None]) -> None:
+    def slices(
+        self, stack: Sequence[str], table: Mapping[str, Sequence[str]], source: str, finish: Callable[[str, str], None]
+    ) -> None:
         start = sympy.Integer(0)
         for name in stack:
             stop = sympy.expand(start + self.values[name].shape[0])

@@ -1,8 +1,8 @@
 """Rewriting a forward step into the forms that NumPy evaluates fastest.
 
 ``sigmoid(z) = 1/2 + tanh(z/2)/2``, with the half folded into the weights, lets one ``tanh`` serve gates of both kinds. The form
-is exact to rounding in absolute terms, but not relative to a tiny result; so it is used only where nothing divides by the result
-or takes its logarithm or root, and where the result itself is neither a state nor an output.
+is exact to rounding in absolute terms, but not relative to a tiny result; so it is used only where nothing divides by the
+result or takes its logarithm or root, and where the result itself is neither a state nor an output.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def tanh_form(program: Program, stash: Collection[str]) -> Program:
                 if not isinstance(pre, ir.Pointwise) or readers[pre.out] > 1 or pre.out in stash or out in delicate:
                     continue
                 terms = sorted(t.name for t in sympy.Add.make_args(pre.expr) if t.is_Symbol)
-                products = [defining[t] for t in terms if isinstance(defining.get(t), ir.MatMul) and readers[t] == 1 and t not in stash]
+                products = [
+                    defining[t] for t in terms if isinstance(defining.get(t), ir.MatMul) and readers[t] == 1 and t not in stash
+                ]
                 if not products:
                     continue
                 halves = {}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
+from cellspec.backends.numpy.dims import tuple_text
 from cellspec.backends.numpy.plain import float_text
-from cellspec.cell import Param, Shape
+from cellspec.cell import Param
 
 
-def call(param: Param, shape: Callable[[Shape], str]) -> str:
+def call(param: Param) -> str:
     """The expression that initialises ``param``; ``rng`` and ``dtype`` are at hand."""
+    shape = tuple_text(param.shape, {})
     numbers = ", ".join(float_text(n) for n in param.init.numbers)
     if param.init.kind == "constant":
-        return f"np.full({shape(param.shape)}, {numbers}, dtype)"
-    arguments = f"rng, {shape(param.shape)}, dtype" + (f", {numbers}" if numbers else "")
+        return f"np.full({shape}, {numbers}, dtype)"
+    arguments = f"rng, {shape}, dtype" + (f", {numbers}" if numbers else "")
     return f"_{param.init.kind}({arguments})"
 
 

@@ -79,7 +79,9 @@ def keep_carries(schedule: Schedule) -> Schedule:
     program = schedule.program
     ends = {name for carry in program.carries for name in (carry.before, carry.after)}
     late = {name for op in schedule.after for name in ir.operands(op)}
-    late |= {name for g in schedule.gradients for name in (g.right, *(left for _, left in g.rows))} | {s.value for s in schedule.sums}
+    late |= {name for g in schedule.gradients for name in (g.right, *(left for _, left in g.rows))} | {
+        s.value for s in schedule.sums
+    }
     copies = {name: f"{name} kept" for name in sorted(ends & late)}
     if not copies:
         return schedule
@@ -95,11 +97,14 @@ def keep_carries(schedule: Schedule) -> Schedule:
 
     return replace(
         schedule,
-        program=replace(program, values={**program.values, **{c: replace(program.values[n], name=c) for n, c in copies.items()}}),
+        program=replace(
+            program, values={**program.values, **{c: replace(program.values[n], name=c) for n, c in copies.items()}}
+        ),
         levels=tuple(levels),
         after=tuple(ir.rename(op, copies) for op in schedule.after),
         gradients=tuple(
-            Gradient(tuple((target, late_name(left)) for target, left in g.rows), late_name(g.right)) for g in schedule.gradients
+            Gradient(tuple((target, late_name(left)) for target, left in g.rows), late_name(g.right))
+            for g in schedule.gradients
         ),
         sums=tuple(replace(total, value=late_name(total.value)) for total in schedule.sums),
     )
@@ -159,7 +164,9 @@ class _Flattener:
             if isinstance(instruction, Elementwise):
                 args = tuple(out if a == made else a for a in instruction.args)
                 self.out[k] = Elementwise(instruction.ufunc, out if instruction.out == made else instruction.out, args)
-        self.known = {(u, tuple(out if a == made else a for a in args)): out if v == made else v for (u, args), v in self.known.items()}
+        self.known = {
+            (u, tuple(out if a == made else a for a in args)): out if v == made else v for (u, args), v in self.known.items()
+        }
 
     def shape(self, name: str) -> Shape:
         return self.values[name].shape if name in self.values else self.schedule.program.shape(name)
@@ -191,7 +198,7 @@ class _Flattener:
             case sympy.Pow():
                 return self.power(self.visit(expr.base), expr.exp)
         name = type(expr).__name__
-        if name in PRIMITIVES and isinstance(expr, PRIMITIVES[name].symbol):  # type: ignore[arg-type]
+        if name in PRIMITIVES and isinstance(expr, PRIMITIVES[name].symbol):
             return self.visit(PRIMITIVES[name].numpy(*expr.args))
         return self.call(name, *map(self.visit, expr.args))
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import jinja2
@@ -12,24 +11,28 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.numpy import initial
+from cellspec.backends.numpy.dims import bracket, dim_lines, length, other_dims, tuple_text
 from cellspec.backends.numpy.emit import Emitter
+from cellspec.backends.numpy.equations import plain_step, unpack
 from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.instructions import instructions, keep_carries
 from cellspec.backends.numpy.naming import Names, identifier
 from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.plain import Plain, bare, dim_text, float_text
-from cellspec.backends.numpy.storage import Demands, Home
+from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
-from cellspec.cell import Cell, Kind, Shape
+from cellspec.cell import Cell, Kind, Shape, State
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import schedule
 
 LOCALS = (
-    "np", "params", "x", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y", "final", "grads",
-    "forward", "backward", "step", "trace", "init_params", "init_state", "Params", "State", "Grads", "Outputs", "Workspace", "Tape",
-    "NamedTuple", "Any", "float", "zip", "list", "range", "len", "tuple", "isinstance", "rng", "batch", "derived", "x_t", "values",
-    "x_2d", "steps", "zeros", "dims", "type", "name", "reversed", "dict", "getattr",
+    "np", "params", "x", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y",
+    "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params", "State", "Grads",
+    "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "len", "tuple", "isinstance",
+    "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
+    "reversed", "dict", "getattr", "_check", "_derived", "_elu", "_equations", "_erf", "_gelu", "_sigmoid", "_silu",
+    "_softsign", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -58,7 +61,7 @@ class _Module:
         self.names = Names([*LOCALS, *self.dims.values()])
         self.helpers: set[str] = set()
         self.rank = _ranks(compiled.equations)
-        written = [e.target.name for e in self.cell.equations if e.target.kind is Kind.DERIVED]
+        written = [e.target.name for e in self.cell.assignments if e.target.kind is Kind.DERIVED]
         read = [n for n in compiled.epilogue.residuals if n not in compiled.prologue.constants]
         derived = dict.fromkeys((*written, *compiled.prologue.outputs, *read))
         self.derived = {n: self.names.get(("derived", n), identifier(n)) for n in derived}
@@ -70,33 +73,39 @@ class _Module:
         cell = self.cell
         forward, emitter = self.forward()
         backward = self.backward(emitter)
-        plain = self.plain_step()
-        text = environment().get_template("module.py.jinja").render(
-            cell=cell,
-            summary=f"{_quotable(cell.title or cell.name)}: forward and backward passes in NumPy.",
-            about=[_quotable(line) for line in _about(cell)],
-            header=self.command(),
-            equations=[e.text for e in cell.equations],
-            dims=[{"name": d, "local": self.dims[d]} for d in cell.dims],
-            unpack=_unpack(self.dims.values()),
-            rng="rng_" if "rng" in cell.dims else "rng",
-            param_shapes={p.name: [dim_text(s, {}) for s in p.shape] for p in cell.params},
-            params=[{"name": p.name, "shape": bracket(p.shape), "init": self.initialiser(p)} for p in cell.params],
-            initialisers=initial.needed(cell.params),
-            states=[self.state(s) for s in cell.states],
-            outputs=[{"name": o.name, "shape": dim_text(o.shape[0], {})} for o in cell.outputs],
-            input={"shape": dim_text(cell.inputs[0].shape[0], {}), "local": self.shape(cell.inputs[0].shape)},
-            y_type="Outputs" if len(cell.outputs) > 1 else "np.ndarray",
-            dim_lines=self.dim_lines(with_arguments=False),
-            all_dim_lines=self.dim_lines(with_arguments=True),
-            other_dims=self.other_dims(),
-            checks=[{"name": p.name, "shape": self.tuple_text(p.shape), "spec": bracket(p.shape)} for p in cell.params],
-            derived=self.derived_lines(),
-            forward=forward,
-            backward=backward,
-            plain=plain,
-            step_value=self.gather([f'values["{o.name}"]' for o in cell.outputs]),
-            helpers=self.needed_helpers(),
+        reserved = [*LOCALS, *self.dims.values(), *self.derived.values()]
+        plain, helpers = plain_step(self.compiled, self.constants, self.derived, self.dims, reserved)
+        self.helpers |= helpers
+        text = (
+            environment()
+            .get_template("module.py.jinja")
+            .render(
+                cell=cell,
+                summary=f"{_quotable(cell.title or cell.name)}: forward and backward passes in NumPy.",
+                about=[_quotable(line) for line in _about(cell)],
+                header=self.command(),
+                equations=[e.text for e in cell.assignments],
+                dims=[{"name": d, "local": self.dims[d]} for d in cell.dims],
+                unpack=unpack(self.dims.values()),
+                rng="rng_" if "rng" in cell.dims else "rng",
+                param_shapes={p.name: [dim_text(s, {}) for s in p.shape] for p in cell.params},
+                params=[{"name": p.name, "shape": bracket(p.shape), "init": initial.call(p)} for p in cell.params],
+                initialisers=initial.needed(cell.params),
+                states=[self.state(s) for s in cell.states],
+                outputs=[{"name": o.name, "shape": dim_text(o.shape[0], {})} for o in cell.outputs],
+                input={"shape": dim_text(cell.inputs[0].shape[0], {}), "local": self.shape(cell.inputs[0].shape)},
+                y_type="Outputs" if len(cell.outputs) > 1 else "np.ndarray",
+                dim_lines=dim_lines(cell, self.dims, with_arguments=False),
+                all_dim_lines=dim_lines(cell, self.dims, with_arguments=True),
+                other_dims=other_dims(cell),
+                checks=[{"name": p.name, "shape": self.tuple_text(p.shape), "spec": bracket(p.shape)} for p in cell.params],
+                derived=self.derived_lines(),
+                forward=forward,
+                backward=backward,
+                plain=plain,
+                step_value=self.gather([f'values["{o.name}"]' for o in cell.outputs]),
+                helpers=self.needed_helpers(),
+            )
         )
         return _tidy(text)
 
@@ -114,62 +123,14 @@ class _Module:
         settings = "".join(f" --set {name}={value}" for name, value in self.cell.settings)
         return f"cellspec generate {self.cell.name}{settings}"
 
-    def state(self, state: object) -> dict[str, str]:
-        return {
-            "name": state.name,  # type: ignore[attr-defined]
-            "shape": bracket(state.shape),  # type: ignore[attr-defined]
-            "size": self.shape(state.shape),  # type: ignore[attr-defined]
-            "init": float_text(float(state.init)),  # type: ignore[attr-defined]
-        }
+    def state(self, state: State) -> dict[str, str]:
+        return {"name": state.name, "size": self.shape(state.shape), "init": float_text(float(state.init))}
 
     def shape(self, shape: Shape) -> str:
-        return dim_text(shape[0], self.dims) if shape else "1"
+        return length(shape, self.dims)
 
     def tuple_text(self, shape: Shape) -> str:
-        inner = ", ".join(dim_text(s, self.dims) for s in shape)
-        return f"({inner},)" if len(shape) == 1 else f"({inner})"
-
-    def initialiser(self, param: object) -> str:
-        return initial.call(param, lambda shape: "".join(self.public_tuple(shape)))
-
-    def public_tuple(self, shape: Shape) -> str:
-        inner = ", ".join(dim_text(s, {}) for s in shape)
-        return f"({inner},)" if len(shape) == 1 else f"({inner})"
-
-    # --- dims -----------------------------------------------------------------------------------------------
-
-    def other_dims(self) -> list[str]:
-        """The dims that no parameter's shape tells."""
-        known = {line["dim"] for line in self.dim_lines(with_arguments=False)}
-        return [d for d in self.cell.dims if d not in known]
-
-    def dim_lines(self, with_arguments: bool) -> list[dict[str, str]]:
-        """How each dim is read off an argument's shape, one unknown at a time."""
-        arrays = [(f"params.{p.name}", f"params.{p.name}", p.shape, 0) for p in self.cell.params]
-        if with_arguments:
-            arrays.append(("x", "x", self.cell.inputs[0].shape, 2))
-            arrays += [(f"state.{s.name}", f'getattr(state, "{s.name}", None)', s.shape, 1) for s in self.cell.states]
-        known: set[str] = set()
-        lines: list[dict[str, str]] = []
-        progress = True
-        while progress:
-            progress = False
-            for name, array, shape, offset in arrays:
-                for axis, size in enumerate(shape):
-                    unknown = [s for s in size.free_symbols if s.name not in known]
-                    if len(unknown) != 1 or sympy.degree(size, unknown[0]) != 1:
-                        continue
-                    (d,) = unknown
-                    factor, rest = size.coeff(d), sympy.expand(size - size.coeff(d) * d)
-                    read = f'_axis("{name}", {array}, {len(shape) + offset}, {axis + offset}, "{bracket(shape, offset)}")'
-                    if rest != 0:
-                        read = f"{read} - ({dim_text(rest, self.dims)})"
-                    if factor != 1:
-                        read = f"({read})//({dim_text(factor, self.dims)})"
-                    known.add(d.name)
-                    lines.append({"dim": d.name, "local": self.dims[d.name], "read": read})
-                    progress = True
-        return lines
+        return tuple_text(shape, self.dims)
 
     # --- derived parameters ---------------------------------------------------------------------------------
 
@@ -188,7 +149,13 @@ class _Module:
         self.helpers |= plain.helpers
         used = {s.name for op in program.ops for s in _dims_in(op, program)}
         dims = [self.dims[d] for d in self.cell.dims if d in used]
-        return {"lines": lines, "names": list(self.derived.values()), "unpack": _unpack(self.derived.values()), "dims": dims, "dtype": any("dtype" in line for line in lines)}
+        return {
+            "lines": lines,
+            "names": list(self.derived.values()),
+            "unpack": unpack(self.derived.values()),
+            "dims": dims,
+            "dtype": any("dtype" in line for line in lines),
+        }
 
     # --- directions -----------------------------------------------------------------------------------------
 
@@ -282,23 +249,27 @@ class _Module:
         grads = []
         for param in self.cell.params:
             target = f"d:{param.name}"
-            source = plain.texts[target] if target in program.outputs else variables.get(target, f"np.zeros_like(params.{param.name})")
+            source = (
+                plain.texts[target]
+                if target in program.outputs
+                else variables.get(target, f"np.zeros_like(params.{param.name})")
+            )
             grads.append({"name": param.name, "source": source})
         return grads
 
     def emitter(
-        self, storage: object, given: Mapping[str, str], fixed: frozenset[str], matrix: Mapping[str, str], prefix: str
+        self, storage: Storage, given: Mapping[str, str], fixed: frozenset[str], matrix: Mapping[str, str], prefix: str
     ) -> Emitter:
-        comments = {e.target.name: f"# {prefix}{e.text}" for e in self.cell.equations}
+        comments = {e.target.name: f"# {prefix}{e.text}" for e in self.cell.assignments}
         constants = dict(self.constants)
-        program = storage.code.schedule.program  # type: ignore[attr-defined]
+        program = storage.code.schedule.program
         plain = Plain(program.values, constants, self.dims, batched=False)
-        for op in storage.code.schedule.prologue:  # type: ignore[attr-defined]
+        for op in storage.code.schedule.prologue:
             (out,) = ir.outs(op)
             text = plain.op(op, program.shape(out))
             constants[out] = plain.texts[out] = text if bare(text) != text or text.isidentifier() else f"({text})"
         self.helpers |= plain.helpers
-        return Emitter(storage, Around(self.names, comments, constants, given, fixed, matrix, self.dims), forwards=not prefix)  # type: ignore[arg-type]
+        return Emitter(storage, Around(self.names, comments, constants, given, fixed, matrix, self.dims), forwards=not prefix)
 
     def ranks_of(self, values: Mapping[str, ir.Value]) -> dict[str, tuple[int, ...]]:
         return {name: self.rank.get(value.origin, (99,)) for name, value in values.items()}
@@ -317,61 +288,6 @@ class _Module:
         else:
             head = f"{variables} in zip({sequences})" if text.steps else f"{variables.replace('()', '_')} in zip({sequences})"
         return {"text": text, "zip": f"zip({over})" if over else "[()]*T", "head": _wrap(head), **more}
-
-    # --- step and trace -------------------------------------------------------------------------------------
-
-    def plain_step(self) -> dict[str, object]:
-        """Every equation as plain NumPy, for one step."""
-        program, cell = self.compiled.equations, self.cell
-        names = Names([*LOCALS, *self.dims.values(), *self.derived.values()])
-        texts = dict(self.constants)
-        texts[f"{cell.inputs[0].name}[t]"] = "x_t"
-        for state in cell.states:
-            texts[f"{state.name}[t-1]"] = names.get(f"{state.name}[t-1]", identifier(f"{state.name}[t-1]"))
-        constants = {*self.constants}
-        plain = Plain(program.values, texts, self.dims, True, constants)
-        labels = {e.target.label: e for e in cell.equations}
-        uses: dict[str, int] = defaultdict(int)
-        for op in program.ops:
-            for name in program.args(op):
-                uses[name] += 1 if not isinstance(op, ir.Pointwise) else op.expr.count(ir.symbol(name))
-        lines: list[str] = []
-        batched = _batched(program, constants)
-        given_out = {o.label for o in cell.outputs} | {f"{s.name}[t]" for s in cell.states}
-        for op in program.ops:
-            (out,) = ir.outs(op)
-            shape = program.shape(out)
-            axes = f"(B, {self.shape(shape)})"
-            text = plain.whole(op, shape, axes, "x_t.dtype")
-            if out in labels:
-                plain.texts[out] = names.get(out, identifier(out))
-                lines.append(f"# {labels[out].text}")
-                if out in given_out and not batched[out] and not text.startswith("np.full"):
-                    text = f"np.full({axes}, {text}, x_t.dtype)"
-                lines.append(f"{plain.texts[out]} = {text}")
-            elif uses[out] == 1:
-                plain.texts[out] = text if _closed(op, text) else f"({text})"
-            else:
-                plain.texts[out] = names.get(out, identifier(out))
-                lines.append(f"{plain.texts[out]} = {text}")
-        self.helpers |= plain.helpers
-        used = "\n".join(lines)
-        return {
-            "lines": lines,
-            "previous": _unpack(texts[f"{s.name}[t-1]"] for s in cell.states),
-            "traced": [{"key": e.target.name, "text": plain.texts[e.target.label]} for e in cell.equations if e.target.kind is not Kind.DERIVED],
-            "derived": [{"key": e.target.name, "text": self.derived[e.target.name]} for e in cell.equations if e.target.name in self.derived],
-            "states": [{"name": s.name, "text": plain.texts[f"{s.name}[t]"]} for s in cell.states],
-            "shapes": {e.target.name: self.shape(e.target.shape) for e in cell.equations},
-            "batch": "(B, " in used,
-            "dims": [d for d in self.dims.values() if d in used],
-        }
-
-
-def _unpack(names: Iterable[str]) -> str:
-    """The left side of an assignment that unpacks a tuple."""
-    listed = list(names)
-    return f"({listed[0]},)" if len(listed) == 1 else ", ".join(listed)
 
 
 def _about(cell: Cell) -> list[str]:
@@ -400,30 +316,6 @@ def _wrap(head: str) -> str:
     if ")," in names:
         return head
     return f"(\n            {inner}\n        ) in {rest}"
-
-
-def _closed(op: ir.Op, text: str) -> bool:
-    """Whether the text of ``op`` can stand inside any expression without parentheses."""
-    if isinstance(op, ir.Pointwise):
-        return bool(op.expr.is_Atom or (isinstance(op.expr, sympy.Function) and not text.startswith("-")))
-    return not isinstance(op, ir.MatMul | ir.Stop)
-
-
-def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:
-    """Whether plain code gives a value its batch axis and its full width."""
-    known = set(constants)
-    found = {n: True for n in (*program.sequences, *(c.before for c in program.carries))}
-    for op in program.ops:
-        (out,) = ir.outs(op)
-        args = [n for n in program.args(op) if n not in known]
-        match op:
-            case ir.Pointwise():
-                found[out] = any(found[n] and program.shape(n) == program.shape(out) for n in args)
-            case ir.MatMul(right=right):
-                found[out] = found.get(right, False)
-            case _:
-                found[out] = True
-    return found
 
 
 def _dims_in(op: ir.Op, program: Program) -> set[sympy.Symbol]:
@@ -459,11 +351,6 @@ def _ranks(program: Program) -> dict[str, tuple[int, ...]]:
     return ranks
 
 
-def bracket(shape: Shape, offset: int = 0) -> str:
-    """A shape as documentation: ``[H, I]``; ``offset`` time and batch axes come first."""
-    return f"[{', '.join([*('T', 'B')[2 - offset :], *(dim_text(s, {}) for s in shape)])}]"
-
-
 def _tidy(text: str) -> str:
     """No blank line twice, no trailing space."""
     lines = [line.rstrip() for line in text.split("\n")]
@@ -472,4 +359,3 @@ def _tidy(text: str) -> str:
         if line or kept[-2:] != ["", ""]:
             kept.append(line)
     return "\n".join(kept).rstrip("\n") + "\n"
-

@@ -1,4 +1,4 @@
-"""From value names to Python identifiers: ``h[t-1]`` → ``h_prev``, ``d:i.pre`` → ``d_i_pre``. Spec names never meet the module's own."""
+"""From value names to Python identifiers: ``h[t-1]`` → ``h_prev``, ``d:i.pre`` → ``d_i_pre``, apart from the module's own."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def together(names: Sequence[str]) -> str:
     """One identifier for neighbours: what they have in common is said once (``d_i_f_g_pre``)."""
     if len(names) == 1:
         return names[0]
-    head = os.path.commonprefix(list(names))
+    head = os.path.commonprefix(list(names))  # noqa: RUF071
     head = head[: head.rfind("_") + 1]
-    tail = os.path.commonprefix([name[len(head) :][::-1] for name in names])[::-1]
+    tail = os.path.commonprefix([name[len(head) :][::-1] for name in names])[::-1]  # noqa: RUF071
     tail = tail[tail.find("_") :] if "_" in tail else ""
     middle = "_".join(name[len(head) : len(name) - len(tail)] for name in names)
     joined = f"{head}{middle}{tail}"

@@ -98,7 +98,7 @@ class _Planner(Sharing):
             yield product
 
     def group(self, instructions: Sequence[Instruction]) -> list[Step]:
-        """One region's instructions with neighbours' elementwise work done in one call, in an order that respects dependencies."""
+        """One region's instructions, neighbours' elementwise work in one call, in an order that respects dependencies."""
         depth: dict[str, int] = {}
         kinds: defaultdict[tuple[object, ...], list[Elementwise]] = defaultdict(list)
         for instruction in instructions:
@@ -106,7 +106,9 @@ class _Planner(Sharing):
             depth |= dict.fromkeys(writes(instruction), level)
             if isinstance(instruction, Elementwise) and instruction.ufunc not in ("where", "erf"):
                 shapes = tuple(
-                    a if isinstance(a, Scalar) else (self.values[a].shape, self.homes[a] is Home.CONSTANT, self.homes[a] is Home.FLAT)
+                    a
+                    if isinstance(a, Scalar)
+                    else (self.values[a].shape, self.homes[a] is Home.CONSTANT, self.homes[a] is Home.FLAT)
                     for a in instruction.args
                 )
                 kinds[(level, instruction.ufunc, *shapes)].append(instruction)
@@ -117,14 +119,15 @@ class _Planner(Sharing):
         return self.ordered(instructions, together)
 
     def runs(self, members: list[Elementwise]) -> list[Packed]:
-        """Maximal runs of ``members`` whose results and arguments can be neighbours."""
+        """Maximal runs of ``members`` whose results and arguments can be neighbours; whoever cannot join ends a run."""
         members = sorted(members, key=lambda i: self.demands.rank.get(i.out, (99,)))
         result: list[Packed] = []
         pending = members
         while pending:
-            run, rest = [pending[0]], []
+            run: list[Elementwise] = pending[:1]
+            rest: list[Elementwise] = []
             for candidate in pending[1:]:
-                if not rest_blocks(run, rest) and self.joins([*run, candidate]):
+                if not (rest and len(run) > 1) and self.joins([*run, candidate]):
                     run.append(candidate)
                 else:
                     rest.append(candidate)
@@ -201,7 +204,7 @@ class _Planner(Sharing):
         return result
 
     def overwritten(self, instructions: Sequence[Instruction]) -> dict[str, set[str]]:
-        """For each value, the results that must be computed before its place is written: those that read or write it earlier."""
+        """For each value, the results that come before its place is written: those that read or write it earlier."""
         touched: defaultdict[str, set[str]] = defaultdict(set)
         blockers: dict[str, set[str]] = {}
         for instruction in instructions:
@@ -241,8 +244,3 @@ def _unpacked(step: Packed) -> list[Packed]:
         Packed(step.ufunc, (out,), tuple(c if isinstance(c, Scalar) else c[k : k + 1] if len(c) > 1 else c for c in step.args))
         for k, out in enumerate(step.outs)
     ]
-
-
-def rest_blocks(run: Sequence[Elementwise], rest: Sequence[Elementwise]) -> bool:
-    """Runs are contiguous in rank order: once a candidate was refused, the run is closed."""
-    return bool(rest) and len(run) > 1

@@ -21,7 +21,8 @@ HELPED = ("sigmoid", "gelu", "silu", "softsign", "erf", "elu")
 _DIRECT = {
     "tanh": "np.tanh", "exp": "np.exp", "log": "np.log", "sqrt": "np.sqrt", "sin": "np.sin", "cos": "np.cos", "abs": "np.abs",
     "sign": "np.sign", "floor": "np.floor", "max": "np.maximum", "min": "np.minimum", "mod": "np.mod",
-    "lt": "np.less", "le": "np.less_equal", "gt": "np.greater", "ge": "np.greater_equal", "eq": "np.equal", "ne": "np.not_equal",
+    "lt": "np.less", "le": "np.less_equal", "gt": "np.greater", "ge": "np.greater_equal", "eq": "np.equal",
+    "ne": "np.not_equal",
 }  # fmt: skip
 
 
@@ -95,14 +96,20 @@ class _Printer(StrPrinter):  # type: ignore[misc]
         return str(super()._print_Pow(expr, rational=True))
 
     def _print_Add(self, expr: sympy.Add, order: str | None = None) -> str:
-        terms = sorted(expr.args, key=lambda t: (t.could_extract_minus_sign(), t.is_number, self.owner.is_constant(t), self.owner.rank(t)))
+        terms = sorted(
+            expr.args, key=lambda t: (t.could_extract_minus_sign(), t.is_number, self.owner.is_constant(t), self.owner.rank(t))
+        )
         if terms[0].could_extract_minus_sign():
             terms.sort(key=lambda t: not t.is_number)
         text = bare(self._print(terms[0]))
         for term in terms[1:]:
             minus = term.could_extract_minus_sign()
             part = self._print(-term if minus else term)
-            text += f" - {self.parenthesize(-term, 50) if isinstance(-term, sympy.Add) else bare(part)}" if minus else f" + {bare(part)}"
+            text += (
+                f" - {self.parenthesize(-term, 50) if isinstance(-term, sympy.Add) else bare(part)}"
+                if minus
+                else f" + {bare(part)}"
+            )
         return text
 
     def _print_Mul(self, expr: sympy.Mul) -> str:

@@ -125,7 +125,8 @@ class Sharing:
     def home_of_class(self, name: str) -> Home:
         root = self.root(name)
         homes = {self.homes[n] for n in self.defined if self.root(n) == root}
-        return next(h for h in (Home.STATE, Home.SEQUENCE, Home.STEP, *Home) if h in homes)
+        found: Home = next(h for h in (Home.STATE, Home.SEQUENCE, Home.STEP, *Home) if h in homes)
+        return found
 
     def can_overwrite(self, operand: str, out: str, position: int) -> bool:
         """Whether ``out``, defined at ``position``, may take the place of ``operand``."""
@@ -157,5 +158,9 @@ class Sharing:
         at_once = isinstance(self.sequence[starts][1], Elementwise) if starts >= 0 else False
         ends = max(self.last.get(n, -1) for n in first)
         separate = ends < starts or (ends == starts and at_once and self.sequence[starts][1].ufunc != "where")  # type: ignore[union-attr]
-        if separate and self.root(carry.before) != self.root(carry.after) and not any(c.after in first for c in self.program.carries):
+        if (
+            separate
+            and self.root(carry.before) != self.root(carry.after)
+            and not any(c.after in first for c in self.program.carries)
+        ):
             self.parent[self.root(carry.after)] = self.root(carry.before)

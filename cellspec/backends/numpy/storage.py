@@ -58,7 +58,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A buffer: the shapes of the places that it holds side by side, in which memory; ``members`` are the values at each place."""
+    """A buffer: the shapes of the places side by side in it, in which memory; ``members`` are the values at each."""
 
     home: Home
     shapes: tuple[Shape, ...]

@@ -58,7 +58,7 @@ class Views:
         self.loop_names: dict[object, str] = {}
         self.bound: dict[object, str] = {}
         self.flats: dict[tuple[str, ...], str] = {}
-        self.said: set[str] = set()
+        self.said: set[tuple[Region, str]] = set()
         self.last_said: tuple[str, ...] = ()
         self.plain = Plain(self.values, around.constants, around.dims, batched=False)
 
@@ -121,7 +121,7 @@ class Views:
     # --- views ----------------------------------------------------------------------------------------------
 
     def operand(self, names: Sequence[str], grouped: int = 0) -> str:
-        """The expression for neighbours ``names`` in the current region; ``grouped`` > 0 splits the rows into so many blocks."""
+        """The expression for neighbours ``names`` in the current region; ``grouped`` splits the rows into so many blocks."""
         if names[0] in self.around.constants and not self.in_buffer(names[0]):
             return self.constant(names[0])
         if names[0] in self.around.given:
@@ -203,7 +203,11 @@ class Views:
             return expression + spread
         key = ("loop", expression)
         if key not in self.loop_names:
-            wanted = f"{expression.split('.transpose')[0].replace('.', '_')}_t" if name not in self.around.fixed else identifier(name)
+            wanted = (
+                f"{expression.split('.transpose')[0].replace('.', '_')}_t"
+                if name not in self.around.fixed
+                else identifier(name)
+            )
             self.loop_names[key] = self.names.get(key, wanted)
             where = self.text.steps if name in self.around.fixed else self.text.call_steps
             where.append((self.loop_names[key], expression))

@@ -1,0 +1,59 @@
+"""Shapes and dims as the module's text: how a shape is documented, and from which argument each dim is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sympy
+
+from cellspec.backends.numpy.plain import dim_text
+from cellspec.cell import Cell, Shape
+
+
+def bracket(shape: Shape, offset: int = 0) -> str:
+    """A shape as documentation: ``[H, I]``; ``offset`` time and batch axes come first."""
+    return f"[{', '.join([*('T', 'B')[2 - offset :], *(dim_text(s, {}) for s in shape)])}]"
+
+
+def length(shape: Shape, dims: Mapping[str, str]) -> str:
+    """A vector's length as Python."""
+    return dim_text(shape[0], dims) if shape else "1"
+
+
+def tuple_text(shape: Shape, dims: Mapping[str, str]) -> str:
+    """A shape as a Python tuple: ``(H, I)``."""
+    inner = ", ".join(dim_text(s, dims) for s in shape)
+    return f"({inner},)" if len(shape) == 1 else f"({inner})"
+
+
+def other_dims(cell: Cell) -> list[str]:
+    """The dims that no parameter's shape tells."""
+    known = {line["dim"] for line in dim_lines(cell, {}, with_arguments=False)}
+    return [d for d in cell.dims if d not in known]
+
+
+def dim_lines(cell: Cell, dims: Mapping[str, str], with_arguments: bool) -> list[dict[str, str]]:
+    """How each dim is read off an array's shape, one unknown at a time; ``with_arguments``, also off x and the state."""
+    arrays = [(f"params.{p.name}", f"params.{p.name}", p.shape, 0) for p in cell.params]
+    if with_arguments:
+        arrays.append(("x", "x", cell.inputs[0].shape, 2))
+        arrays += [(f"state.{s.name}", f'getattr(state, "{s.name}", None)', s.shape, 1) for s in cell.states]
+    axes = [(*array, axis, size) for array in arrays for axis, size in enumerate(array[2])]
+    known: set[str] = set()
+    lines: list[dict[str, str]] = []
+    while True:
+        before = len(known)
+        for name, array, shape, offset, axis, size in axes:
+            unknown = [s for s in size.free_symbols if s.name not in known]
+            if len(unknown) == 1 and sympy.degree(size, unknown[0]) == 1:
+                (d,) = unknown
+                read = f'_axis("{name}", {array}, {len(shape) + offset}, {axis + offset}, "{bracket(shape, offset)}")'
+                factor, rest = size.coeff(d), sympy.expand(size - size.coeff(d) * d)
+                if rest != 0:
+                    read = f"{read} - ({dim_text(rest, dims)})"
+                if factor != 1:
+                    read = f"({read})//({dim_text(factor, dims)})"
+                known.add(d.name)
+                lines.append({"dim": d.name, "local": dims.get(d.name, d.name), "read": read})
+        if len(known) == before:
+            return lines

@@ -1,0 +1,108 @@
+"""Every equation as plain NumPy, for one step: the body of ``step`` and ``trace``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import sympy
+
+from cellspec import ir
+from cellspec.backends.numpy.dims import length
+from cellspec.backends.numpy.naming import Names, identifier
+from cellspec.backends.numpy.plain import Plain
+from cellspec.cell import Kind
+from cellspec.ir import Program
+from cellspec.pipeline import Compiled
+
+
+def plain_step(
+    compiled: Compiled,
+    constants: Mapping[str, str],
+    derived: Mapping[str, str],
+    dims: Mapping[str, str],
+    reserved: Iterable[str],
+) -> tuple[dict[str, object], set[str]]:
+    """What the template of ``step`` and ``trace`` needs, and the helper functions that the equations call.
+
+    ``constants`` are the texts of parameters and derived parameters, ``derived`` the variables of the latter, ``reserved`` the
+    names that are taken.
+    """
+    program, cell = compiled.equations, compiled.cell
+    names = Names(reserved)
+    texts = dict(constants)
+    texts[f"{cell.inputs[0].name}[t]"] = "x_t"
+    for state in cell.states:
+        texts[f"{state.name}[t-1]"] = names.get(f"{state.name}[t-1]", identifier(f"{state.name}[t-1]"))
+    plain = Plain(program.values, texts, dims, True, constants)
+    labels = {e.target.label: e for e in cell.assignments}
+    uses: dict[str, int] = defaultdict(int)
+    for op in program.ops:
+        for name in program.args(op):
+            uses[name] += 1 if not isinstance(op, ir.Pointwise) else op.expr.count(ir.symbol(name))
+    lines: list[str] = []
+    batched = _batched(program, constants)
+    given_out = {o.label for o in cell.outputs} | {f"{s.name}[t]" for s in cell.states}
+    for op in program.ops:
+        (out,) = ir.outs(op)
+        shape = program.shape(out)
+        axes = f"(B, {length(shape, dims)})"
+        text = plain.whole(op, shape, axes, "x_t.dtype")
+        if out in labels:
+            plain.texts[out] = names.get(out, identifier(out))
+            lines.append(f"# {labels[out].text}")
+            if out in given_out and not batched[out] and not text.startswith("np.full"):
+                text = f"np.full({axes}, {text}, x_t.dtype)"
+            lines.append(f"{plain.texts[out]} = {text}")
+        elif uses[out] == 1:
+            plain.texts[out] = text if _closed(op, text) else f"({text})"
+        else:
+            plain.texts[out] = names.get(out, identifier(out))
+            lines.append(f"{plain.texts[out]} = {text}")
+    used = "\n".join(lines)
+    context: dict[str, object] = {
+        "lines": lines,
+        "previous": unpack(texts[f"{s.name}[t-1]"] for s in cell.states),
+        "traced": [
+            {"key": e.target.name, "text": plain.texts[e.target.label]}
+            for e in cell.assignments
+            if e.target.kind is not Kind.DERIVED
+        ],
+        "derived": [
+            {"key": e.target.name, "text": derived[e.target.name]} for e in cell.assignments if e.target.name in derived
+        ],
+        "states": [{"name": s.name, "text": plain.texts[f"{s.name}[t]"]} for s in cell.states],
+        "shapes": {e.target.name: length(e.target.shape, dims) for e in cell.assignments},
+        "dims": [d for d in dims.values() if d in used],
+    }
+    return context, plain.helpers
+
+
+def unpack(names: Iterable[str]) -> str:
+    """The left side of an assignment that unpacks a tuple."""
+    listed = list(names)
+    return f"({listed[0]},)" if len(listed) == 1 else ", ".join(listed)
+
+
+def _closed(op: ir.Op, text: str) -> bool:
+    """Whether the text of ``op`` can stand inside any expression without parentheses."""
+    if isinstance(op, ir.Pointwise):
+        return bool(op.expr.is_Atom or (isinstance(op.expr, sympy.Function) and not text.startswith("-")))
+    return not isinstance(op, ir.MatMul | ir.Stop)
+
+
+def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:
+    """Whether plain code gives a value its batch axis and its full width."""
+    known = set(constants)
+    found = {n: True for n in (*program.sequences, *(c.before for c in program.carries))}
+    for op in program.ops:
+        (out,) = ir.outs(op)
+        args = [n for n in program.args(op) if n not in known]
+        match op:
+            case ir.Pointwise():
+                found[out] = any(found[n] and program.shape(n) == program.shape(out) for n in args)
+            case ir.MatMul(right=right):
+                found[out] = found.get(right, False)
+            case _:
+                found[out] = True
+    return found
