@@ -33,6 +33,7 @@ from worker import CONTENDERS, GATES, Case
 OURS = "ours"
 PEERS = {"torch": ("torch.nn", "torch loop"), "jax": ("jax.lax.scan",)}
 SHAPES = ((200, 16, 32, 32), (100, 32, 64, 128), (100, 1, 64, 128), (50, 20, 650, 650), (100, 64, 256, 512))
+DISTURBED = 1.3  # a third quartile so many times the first: something else was running
 TOLERANCE = 1e-4  # of a gradient, relative to its largest element
 
 
@@ -204,6 +205,8 @@ def table(cell: str, results: Sequence[Result]) -> Table:
 def entry(result: Result) -> str:
     digits = 2 if result.median < 10 else 1 if result.median < 100 else 0
     text = f"{result.median:.{digits}f} ({result.q1:.{digits}f}-{result.q3:.{digits}f})"
+    if result.q3 > DISTURBED * result.q1:
+        text = f"[dim]~{text}[/]"
     if result.contender == OURS:
         return text
     colour = "green" if result.ratio >= 1 else "red"
@@ -284,7 +287,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 a peer's gradients differ from ours, 2 nothing could be measured."""
     options = parse(argv)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     host = machine(options.threads)
     console.print(f"{host['cpu']}, {options.threads} threads of {host['cores']}, numpy {host['numpy']} ({host['blas']})")
     if host["load"] is not None and host["load"] > 0.5:
@@ -308,6 +311,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(table(cell, [result for result in results if result.cell == cell]))
         if cell not in GATES:
             console.print(f"no peer knows {cell}", style="yellow")
+    if any(result.q3 > DISTURBED * result.q1 for result in results):
+        console.print("~ the turns differ much: something else was running, or the calls are too short", style="yellow")
     wrong = report_differences(console, results)
     if options.json:
         report = {

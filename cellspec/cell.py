@@ -193,7 +193,7 @@ class Cell:
     """A cell, right in every respect that can be told before code is generated.
 
     ``assignments`` are the typed equations in dependency order, derived parameters first. ``outputs`` are references to states
-    or intermediates. ``dims`` are names in the order of the generated keyword arguments. ``settings`` are the ``--set`` choices.
+    or intermediates. ``dims`` are in the order of the generated keyword arguments. ``settings`` are the ``--set`` choices.
 
     The properties show the cell to people: ``equations`` in SymPy, ``latex()``, ``stages``, ``recurrence``.
     """

@@ -169,7 +169,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     U_h_prev = ws.U_h_prev
     for (h_prev, h) in ws.steps:
         # h[t] = g(W @ x[t] + U @ h[t-1] + b)
-        np.matmul(U, h_prev, out=U_h_prev)
+        np.dot(U, h_prev, out=U_h_prev)
         np.add(h, U_h_prev, out=h)
         np.tanh(h, out=h)
 
@@ -208,7 +208,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # backward of h[t] = g(W @ x[t] + U @ h[t-1] + b)
         np.add(dy_t, d_h, out=tmp)
         np.multiply(tmp, d_h_pre, out=d_h_pre)
-        np.matmul(U_T, d_h_pre, out=d_h)
+        np.dot(U_T, d_h_pre, out=d_h)
 
     np.copyto(ws.d_h_pre_flat.transpose(1, 0, 2), ws.d_h_pre)
     np.matmul(ws.d_h_pre_flat.reshape(H, T*B).T, W, out=ws.d_x_out.reshape(T*B, I))

@@ -233,26 +233,28 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     Ur_h_prev_half = ws.Ur_h_prev_half
     Uu_h_prev_half = ws.Uu_h_prev_half
     Uu_Ur_h_prev_half = ws.Uu_Ur_h_prev_half
+    half = np.array(0.5, dtype)
     tmp = ws.tmp
+    one = np.array(1, dtype)
     tmp_2 = ws.tmp_2
     for (h_prev, Un_h_prev, u_r, r, n, u, h) in ws.steps:
         # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
-        np.matmul(Ur_half, h_prev, out=Ur_h_prev_half)
+        np.dot(Ur_half, h_prev, out=Ur_h_prev_half)
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
-        np.matmul(Uu_half, h_prev, out=Uu_h_prev_half)
+        np.dot(Uu_half, h_prev, out=Uu_h_prev_half)
         # n = phi(Wn @ x[t] + r*(Un @ h[t-1]) + bn)
-        np.matmul(Un, h_prev, out=Un_h_prev)
+        np.dot(Un, h_prev, out=Un_h_prev)
         # u, r
         np.add(u_r, Uu_Ur_h_prev_half, out=u_r)
         np.tanh(u_r, out=u_r)
-        np.multiply(u_r, 0.5, out=u_r)
-        np.add(u_r, 0.5, out=u_r)
+        np.multiply(u_r, half, out=u_r)
+        np.add(u_r, half, out=u_r)
         # n
         np.multiply(Un_h_prev, r, out=tmp)
         np.add(n, tmp, out=n)
         np.tanh(n, out=n)
         # h[t] = u*n + (1 - u)*h[t-1]
-        np.subtract(1, u, out=h)
+        np.subtract(one, u, out=h)
         np.multiply(h_prev, h, out=h)
         np.multiply(u, n, out=tmp_2)
         np.add(h, tmp_2, out=h)
@@ -315,7 +317,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         np.multiply(d_r_pre, d_n_pre, out=d_r_pre)
         # h
-        np.matmul(Uu_Ur_Un_T, d_u_pre_r_pre_Un_h_prev, out=d_h_prev)
+        np.dot(Uu_Ur_Un_T, d_u_pre_r_pre_Un_h_prev, out=d_h_prev)
         np.multiply(d_h_prev_base, d_h, out=d_h)
         np.add(d_h, d_h_prev, out=d_h)
 

@@ -220,25 +220,27 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bu_half_br_half_bn, ws.Wu_x_half_Wr_x_half_Wn_x, out=ws.u_r_n)
 
     Uu_Ur_h_prev_half = ws.Uu_Ur_h_prev_half
+    half = np.array(0.5, dtype)
     n_part = ws.n_part
     Un_n_part = ws.Un_n_part
+    one = np.array(1, dtype)
     tmp = ws.tmp
     for (h_prev, u_r, r, n, u, h) in ws.steps:
         # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
-        np.matmul(Uu_Ur_half, h_prev, out=Uu_Ur_h_prev_half)
+        np.dot(Uu_Ur_half, h_prev, out=Uu_Ur_h_prev_half)
         np.add(u_r, Uu_Ur_h_prev_half, out=u_r)
         np.tanh(u_r, out=u_r)
-        np.multiply(u_r, 0.5, out=u_r)
-        np.add(u_r, 0.5, out=u_r)
+        np.multiply(u_r, half, out=u_r)
+        np.add(u_r, half, out=u_r)
         # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
         np.multiply(h_prev, r, out=n_part)
-        np.matmul(Un, n_part, out=Un_n_part)
+        np.dot(Un, n_part, out=Un_n_part)
         np.add(n, Un_n_part, out=n)
         np.tanh(n, out=n)
         # h[t] = u*h[t-1] + (1 - u)*n
         np.multiply(h_prev, u, out=h)
-        np.subtract(1, u, out=tmp)
+        np.subtract(one, u, out=tmp)
         np.multiply(tmp, n, out=tmp)
         np.add(h, tmp, out=h)
 
@@ -299,11 +301,11 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
         np.multiply(d_u_pre, d_h, out=d_u_pre)
         # n
-        np.matmul(Un_T, d_n_pre, out=UnT_d_Un_n_part)
+        np.dot(Un_T, d_n_pre, out=UnT_d_Un_n_part)
         # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         np.multiply(d_r_pre, UnT_d_Un_n_part, out=d_r_pre)
         # h
-        np.matmul(Uu_Ur_T, d_u_r_pre, out=d_h_prev)
+        np.dot(Uu_Ur_T, d_u_r_pre, out=d_h_prev)
         np.multiply(u, d_h, out=d_h)
         np.multiply(r, UnT_d_Un_n_part, out=UnT_d_Un_n_part)
         np.add(d_h, UnT_d_Un_n_part, out=d_h)

@@ -210,23 +210,25 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     # n = phi(W @ [r*h[t-1], x[t]])
     np.matmul(Wz_x_half_Wr_x_half_W_x, x_2d.T, out=ws.Wz_x_x_half_Wr_x_x_half_W_x_x_flat.reshape(3*H, T*B))
 
+    half = np.array(0.5, dtype)
     n_part = ws.n_part
+    one = np.array(1, dtype)
     tmp = ws.tmp
     for (h_prev, z_r, Wz_Wr_x_x_half, r, n, W_x_x, z, h) in ws.steps:
         # z = sigma(Wz @ [h[t-1], x[t]])
         # r = sigma(Wr @ [h[t-1], x[t]])
-        np.matmul(Wz_Wr_h_prev_half, h_prev, out=z_r)
+        np.dot(Wz_Wr_h_prev_half, h_prev, out=z_r)
         np.add(Wz_Wr_x_x_half, z_r, out=z_r)
         np.tanh(z_r, out=z_r)
-        np.multiply(z_r, 0.5, out=z_r)
-        np.add(z_r, 0.5, out=z_r)
+        np.multiply(z_r, half, out=z_r)
+        np.add(z_r, half, out=z_r)
         # n = phi(W @ [r*h[t-1], x[t]])
         np.multiply(h_prev, r, out=n_part)
-        np.matmul(W_n_part, n_part, out=n)
+        np.dot(W_n_part, n_part, out=n)
         np.add(W_x_x, n, out=n)
         np.tanh(n, out=n)
         # h[t] = (1 - z)*h[t-1] + z*n
-        np.subtract(1, z, out=h)
+        np.subtract(one, z, out=h)
         np.multiply(h_prev, h, out=h)
         np.multiply(z, n, out=tmp)
         np.add(h, tmp, out=h)
@@ -289,11 +291,11 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # backward of z = sigma(Wz @ [h[t-1], x[t]])
         np.multiply(d_z_pre, d_h, out=d_z_pre)
         # n
-        np.matmul(W_n_part_T, d_n_pre, out=W_n_partT_d_W_n_part_n_part)
+        np.dot(W_n_part_T, d_n_pre, out=W_n_partT_d_W_n_part_n_part)
         # backward of r = sigma(Wr @ [h[t-1], x[t]])
         np.multiply(d_r_pre, W_n_partT_d_W_n_part_n_part, out=d_r_pre)
         # h
-        np.matmul(Wz_Wr_h_prev_T, d_z_r_pre, out=d_h_prev)
+        np.dot(Wz_Wr_h_prev_T, d_z_r_pre, out=d_h_prev)
         np.multiply(d_h_prev_base, d_h, out=d_h)
         np.multiply(r, W_n_partT_d_W_n_part_n_part, out=W_n_partT_d_W_n_part_n_part)
         np.add(d_h, W_n_partT_d_W_n_part_n_part, out=d_h)

@@ -221,15 +221,16 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bo_half_bi_half_bg, ws.Wo_x_half_Wi_x_half_Wg_x, out=ws.o_i_g)
 
     Uo_h_prev_half_etc = ws.Uo_h_prev_half_etc
+    half = np.array(0.5, dtype)
     for (h_prev, o_i_g, o_i, i, g, c, c_prev, tanh_c, o, h) in ws.steps:
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        np.matmul(Uo_half_Ui_half_Ug, h_prev, out=Uo_h_prev_half_etc)
+        np.dot(Uo_half_Ui_half_Ug, h_prev, out=Uo_h_prev_half_etc)
         np.add(o_i_g, Uo_h_prev_half_etc, out=o_i_g)
         np.tanh(o_i_g, out=o_i_g)
-        np.multiply(o_i, 0.5, out=o_i)
-        np.add(o_i, 0.5, out=o_i)
+        np.multiply(o_i, half, out=o_i)
+        np.add(o_i, half, out=o_i)
         # c[t] = c[t-1] + i*g
         np.multiply(i, g, out=c)
         np.add(c_prev, c, out=c)
@@ -302,7 +303,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         np.multiply(d_i_g_pre_blocks, d_c, out=d_i_g_pre_blocks)
         # h
-        np.matmul(Uo_Ui_Ug_T, d_o_i_g_pre, out=d_h)
+        np.dot(Uo_Ui_Ug_T, d_o_i_g_pre, out=d_h)
 
     np.copyto(ws.d_o_i_g_pre_flat.transpose(1, 0, 2), ws.d_o_i_g_pre)
     np.matmul(ws.d_o_i_g_pre_flat.reshape(3*H, T*B).T, Wo_Wi_Wg, out=ws.d_x_out.reshape(T*B, I))

@@ -246,17 +246,18 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bo_half_bf_half_bi_half_bC, ws.Wo_x_x_half_etc, out=ws.o_f_i_Chat)
 
     Wo_h_prev_h_prev_half_etc = ws.Wo_h_prev_h_prev_half_etc
+    half = np.array(0.5, dtype)
     tmp = ws.tmp
     for (h_prev, o_f_i_Chat, o_f_i, C_prev, f, C, i, Chat, tanh_C, o, h) in ws.steps:
         # f = sigma(Wf @ [h[t-1], x[t]] + bf)
         # i = sigma(Wi @ [h[t-1], x[t]] + bi)
         # Chat = phi(WC @ [h[t-1], x[t]] + bC)
         # o = sigma(Wo @ [h[t-1], x[t]] + bo)
-        np.matmul(Wo_h_prev_half_etc, h_prev, out=Wo_h_prev_h_prev_half_etc)
+        np.dot(Wo_h_prev_half_etc, h_prev, out=Wo_h_prev_h_prev_half_etc)
         np.add(o_f_i_Chat, Wo_h_prev_h_prev_half_etc, out=o_f_i_Chat)
         np.tanh(o_f_i_Chat, out=o_f_i_Chat)
-        np.multiply(o_f_i, 0.5, out=o_f_i)
-        np.add(o_f_i, 0.5, out=o_f_i)
+        np.multiply(o_f_i, half, out=o_f_i)
+        np.add(o_f_i, half, out=o_f_i)
         # C[t] = f*C[t-1] + i*Chat
         np.multiply(C_prev, f, out=C)
         np.multiply(i, Chat, out=tmp)
@@ -338,7 +339,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # C
         np.multiply(f, d_C, out=d_C)
         # h
-        np.matmul(Wo_Wf_Wi_WC_h_prev_T, d_o_f_i_Chat_pre, out=d_h)
+        np.dot(Wo_Wf_Wi_WC_h_prev_T, d_o_f_i_Chat_pre, out=d_h)
 
     np.copyto(ws.d_o_f_i_Chat_pre_flat.transpose(1, 0, 2), ws.d_o_f_i_Chat_pre)
     np.matmul(ws.d_o_f_i_Chat_pre_flat.reshape(4*H, T*B).T, Wo_Wf_Wi_WC_x, out=ws.d_x_out.reshape(T*B, I))

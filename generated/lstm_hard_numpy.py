@@ -250,18 +250,22 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bg_bo_bi_bf, ws.Wg_Wo_Wi_Wf_x, out=ws.g_o_pre_i_pre_f_pre)
 
     Ug_Uo_Ui_Uf_h_prev = ws.Ug_Uo_Ui_Uf_h_prev
+    number = np.array(0.16666666666666666, dtype)
+    half = np.array(0.5, dtype)
+    zero = np.array(0, dtype)
+    one = np.array(1, dtype)
     tmp = ws.tmp
     for (h_prev, g_o_pre_i_pre_f_pre, o_i_f_pre, o_i_f, g, c_prev, f, c, i, tanh_c, o, h) in ws.steps:
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        np.matmul(Ug_Uo_Ui_Uf, h_prev, out=Ug_Uo_Ui_Uf_h_prev)
+        np.dot(Ug_Uo_Ui_Uf, h_prev, out=Ug_Uo_Ui_Uf_h_prev)
         np.add(g_o_pre_i_pre_f_pre, Ug_Uo_Ui_Uf_h_prev, out=g_o_pre_i_pre_f_pre)
-        np.multiply(o_i_f_pre, 0.16666666666666666, out=o_i_f)
-        np.add(o_i_f, 0.5, out=o_i_f)
-        np.maximum(o_i_f, 0, out=o_i_f)
-        np.minimum(o_i_f, 1, out=o_i_f)
+        np.multiply(o_i_f_pre, number, out=o_i_f)
+        np.add(o_i_f, half, out=o_i_f)
+        np.maximum(o_i_f, zero, out=o_i_f)
+        np.minimum(o_i_f, one, out=o_i_f)
         np.tanh(g, out=g)
         # c[t] = f*c[t-1] + i*g
         np.multiply(c_prev, f, out=c)
@@ -351,7 +355,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # c
         np.multiply(f, d_c, out=d_c)
         # h
-        np.matmul(Ug_Uo_Ui_Uf_T, d_g_o_i_f_pre, out=d_h)
+        np.dot(Ug_Uo_Ui_Uf_T, d_g_o_i_f_pre, out=d_h)
 
     np.copyto(ws.d_g_o_i_f_pre_flat.transpose(1, 0, 2), ws.d_g_o_i_f_pre)
     np.matmul(ws.d_g_o_i_f_pre_flat.reshape(4*H, T*B).T, Wg_Wo_Wi_Wf, out=ws.d_x_out.reshape(T*B, I))

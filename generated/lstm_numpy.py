@@ -242,17 +242,18 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bo_half_bi_half_bf_half_bg, ws.Wo_x_half_etc, out=ws.o_i_f_g)
 
     Uo_h_prev_half_etc = ws.Uo_h_prev_half_etc
+    half = np.array(0.5, dtype)
     tmp = ws.tmp
     for (h_prev, o_i_f_g, o_i_f, c_prev, f, c, i, g, tanh_c, o, h) in ws.steps:
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        np.matmul(Uo_half_Ui_half_Uf_half_Ug, h_prev, out=Uo_h_prev_half_etc)
+        np.dot(Uo_half_Ui_half_Uf_half_Ug, h_prev, out=Uo_h_prev_half_etc)
         np.add(o_i_f_g, Uo_h_prev_half_etc, out=o_i_f_g)
         np.tanh(o_i_f_g, out=o_i_f_g)
-        np.multiply(o_i_f, 0.5, out=o_i_f)
-        np.add(o_i_f, 0.5, out=o_i_f)
+        np.multiply(o_i_f, half, out=o_i_f)
+        np.add(o_i_f, half, out=o_i_f)
         # c[t] = f*c[t-1] + i*g
         np.multiply(c_prev, f, out=c)
         np.multiply(i, g, out=tmp)
@@ -335,7 +336,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # c
         np.multiply(f, d_c, out=d_c)
         # h
-        np.matmul(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, out=d_h)
+        np.dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, out=d_h)
 
     np.copyto(ws.d_o_i_f_g_pre_flat.transpose(1, 0, 2), ws.d_o_i_f_g_pre)
     np.matmul(ws.d_o_i_f_g_pre_flat.reshape(4*H, T*B).T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))

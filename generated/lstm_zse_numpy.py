@@ -253,17 +253,18 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bo_half_be_half_bi_half_b, ws.WoT_x_half_etc, out=ws.o_e_i_snew)
 
     VoT_z_prev_half_etc = ws.VoT_z_prev_half_etc
+    half = np.array(0.5, dtype)
     tmp = ws.tmp
     for (z_prev, o_e_i_snew, o_e_i, s_prev, e, s, snew, i, tanh_s, o, z) in ws.steps:
         # e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
         # snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
         # i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
         # o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
-        np.matmul(Vo_T_half_etc, z_prev, out=VoT_z_prev_half_etc)
+        np.dot(Vo_T_half_etc, z_prev, out=VoT_z_prev_half_etc)
         np.add(o_e_i_snew, VoT_z_prev_half_etc, out=o_e_i_snew)
         np.tanh(o_e_i_snew, out=o_e_i_snew)
-        np.multiply(o_e_i, 0.5, out=o_e_i)
-        np.add(o_e_i, 0.5, out=o_e_i)
+        np.multiply(o_e_i, half, out=o_e_i)
+        np.add(o_e_i, half, out=o_e_i)
         # s[t] = e*s[t-1] + i*snew
         np.multiply(s_prev, e, out=s)
         np.multiply(snew, i, out=tmp)
@@ -345,7 +346,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # s
         np.multiply(e, d_s, out=d_s)
         # z
-        np.matmul(Vo_Ve_Vi_V_T_T, d_o_e_i_snew_pre, out=d_z)
+        np.dot(Vo_Ve_Vi_V_T_T, d_o_e_i_snew_pre, out=d_z)
 
     np.copyto(ws.d_o_e_i_snew_pre_flat.transpose(1, 0, 2), ws.d_o_e_i_snew_pre)
     np.matmul(ws.d_o_e_i_snew_pre_flat.reshape(4*H, T*B).T, Wo_We_Wi_W_T, out=ws.d_x_out.reshape(T*B, I))

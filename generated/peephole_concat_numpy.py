@@ -266,6 +266,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     Wf_Wi_C_prev_C_prev_half = ws.Wf_Wi_C_prev_C_prev_half
     Wo_h_prev_h_prev_half_etc = ws.Wo_h_prev_h_prev_half_etc
     Wf_Wi_h_prev_h_prev_half = ws.Wf_Wi_h_prev_h_prev_half
+    half = np.array(0.5, dtype)
     WC_h_prev_h_prev = ws.WC_h_prev_h_prev
     tmp = ws.tmp
     Wo_C_C_half = ws.Wo_C_C_half
@@ -273,14 +274,14 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     for (C_prev, h_prev, f_i, Chat, f, C, i, tanh_C, o, h) in ws.steps:
         # f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
         # i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
-        np.matmul(Wf_Wi_C_prev_half, C_prev, out=Wf_Wi_C_prev_C_prev_half)
+        np.dot(Wf_Wi_C_prev_half, C_prev, out=Wf_Wi_C_prev_C_prev_half)
         # f, i, Chat, o
-        np.matmul(Wo_h_prev_half_etc, h_prev, out=Wo_h_prev_h_prev_half_etc)
+        np.dot(Wo_h_prev_half_etc, h_prev, out=Wo_h_prev_h_prev_half_etc)
         np.add(f_i, Wf_Wi_C_prev_C_prev_half, out=f_i)
         np.add(f_i, Wf_Wi_h_prev_h_prev_half, out=f_i)
         np.tanh(f_i, out=f_i)
-        np.multiply(f_i, 0.5, out=f_i)
-        np.add(f_i, 0.5, out=f_i)
+        np.multiply(f_i, half, out=f_i)
+        np.add(f_i, half, out=f_i)
         np.add(Chat, WC_h_prev_h_prev, out=Chat)
         np.tanh(Chat, out=Chat)
         # C[t] = f*C[t-1] + i*Chat
@@ -290,12 +291,12 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # h[t] = o*phi(C[t])
         np.tanh(C, out=tanh_C)
         # o
-        np.matmul(Wo_C_half, C, out=Wo_C_C_half)
+        np.dot(Wo_C_half, C, out=Wo_C_C_half)
         np.add(o, Wo_h_prev_h_prev_half, out=o)
         np.add(o, Wo_C_C_half, out=o)
         np.tanh(o, out=o)
-        np.multiply(o, 0.5, out=o)
-        np.add(o, 0.5, out=o)
+        np.multiply(o, half, out=o)
+        np.add(o, half, out=o)
         # h
         np.multiply(tanh_C, o, out=h)
 
@@ -370,7 +371,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # backward of o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
         np.multiply(d_o_pre, d_h, out=d_o_pre)
         # backward of C[t] = f*C[t-1] + i*Chat
-        np.matmul(Wo_C_T, d_o_pre, out=Wo_CT_d_Wo_C_C)
+        np.dot(Wo_C_T, d_o_pre, out=Wo_CT_d_Wo_C_C)
         np.multiply(d_C_factor, d_h, out=d_h)
         np.add(d_C, d_h, out=d_C)
         np.add(d_C, Wo_CT_d_Wo_C_C, out=d_C)
@@ -379,9 +380,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
         np.multiply(d_f_i_Chat_pre_blocks, d_C, out=d_f_i_Chat_pre_blocks)
         # h
-        np.matmul(Wo_Wf_Wi_WC_h_prev_T, d_o_f_i_Chat_pre, out=d_h)
+        np.dot(Wo_Wf_Wi_WC_h_prev_T, d_o_f_i_Chat_pre, out=d_h)
         # C
-        np.matmul(Wf_Wi_C_prev_T, d_f_i_pre, out=d_C_prev)
+        np.dot(Wf_Wi_C_prev_T, d_f_i_pre, out=d_C_prev)
         np.multiply(f, d_C, out=d_C)
         np.add(d_C, d_C_prev, out=d_C)
 

@@ -212,7 +212,7 @@ def by_hand(
         states=tuple(State(n, s, 0.0) for n, s in states.items()),
         outputs=(target,),
         params=tuple(Param(n, s, Initialiser("constant", (0.0,)), True) for n, s in params.items()),
-        equations=(Equation(target, value, "", at),),
+        assignments=(Equation(target, value, "", at),),
         expect=Expect(), at=at, path="",
     )  # fmt: skip
 

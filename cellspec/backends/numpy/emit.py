@@ -57,7 +57,7 @@ class Emitter(Views):
                 left = f"{weights}.T" if step.transposed else weights
                 if step.transposed:
                     left = self.bind(("transposed", weights), f"{weights}_T", left)
-                lines.append(f"np.matmul({left}, {self.operand(operands)}, out={self.operand(self.ordered(step.outs))})")
+                lines.append(f"np.dot({left}, {self.operand(operands)}, out={self.operand(self.ordered(step.outs))})")
             case ir.Product():
                 self.whole_product(step, lines)
             case ir.Concat(out=out, parts=parts):
@@ -90,7 +90,7 @@ class Emitter(Views):
         args = []
         for column in step.args:
             if isinstance(column, Scalar):
-                args.append(self.plain.scalar(column.value))
+                args.append(self.number(column.value))
             elif len(column) == 1 and grouped:
                 args.append(self.shared(column[0]))
             else:
@@ -102,6 +102,18 @@ class Emitter(Views):
             self.text.helpers.add(step.ufunc)
             return f"_{step.ufunc}({', '.join(args)}, out={out})"
         return f"np.{step.ufunc}({', '.join(args)}, out={out})"
+
+    def number(self, value: sympy.Expr) -> str:
+        """A number: a literal, in the loop an array without axes, which a ufunc takes up faster."""
+        text = self.plain.scalar(value)
+        if self.region is not Region.LOOP:
+            return text
+        known = {"0": "zero", "0.5": "half", "1": "one", "-1": "minus_one", "2": "two", "3": "three"}
+        key = ("number", text)
+        if key not in self.bound:
+            self.bound[key] = self.names.get(key, known.get(text, "number"))
+            self.text.locals.append(f"{self.bound[key]} = np.array({text}, dtype)")
+        return self.bound[key]
 
     def shared(self, name: str) -> str:
         """An argument that all blocks of a grouped call share."""
