@@ -156,7 +156,6 @@ class _Backward:
         self.d_o_i_g_pre = np.empty((T, 3*H, B), dtype)
         self.d_i_pre_factor = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
-        self.d_h_2 = np.empty((H, B), dtype)
         self.tmp = np.empty((H, B), dtype)
         self.d_c = np.empty((H, B), dtype)
         self.Uo_Ui_Ug = np.empty((3*H, H), dtype)
@@ -224,6 +223,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(Wo_half_Wi_half_Wg, x_2d.T, out=ws.Wo_x_half_Wi_x_half_Wg_x_flat.reshape(3*H, T*B))
     np.add(bo_half_bi_half_bg, ws.Wo_x_half_Wi_x_half_Wg_x, out=ws.o_i_g)
 
+    # In the loop, the last argument is where the result goes.
+    dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     Uo_h_prev_half_etc = ws.Uo_h_prev_half_etc
     half = np.array(0.5, dtype)
     one = np.array(1, dtype)
@@ -232,20 +233,20 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        np.dot(Uo_half_Ui_half_Ug, h_prev, out=Uo_h_prev_half_etc)
-        np.add(o_i_g, Uo_h_prev_half_etc, out=o_i_g)
-        np.tanh(o_i_g, out=o_i_g)
-        np.multiply(o_i, half, out=o_i)
-        np.add(o_i, half, out=o_i)
+        dot(Uo_half_Ui_half_Ug, h_prev, Uo_h_prev_half_etc)
+        add(o_i_g, Uo_h_prev_half_etc, o_i_g)
+        tanh(o_i_g, o_i_g)
+        multiply(o_i, half, o_i)
+        add(o_i, half, o_i)
         # f = 1 - i
-        np.subtract(one, i, out=c)
+        subtract(one, i, c)
         # c[t] = f*c[t-1] + i*g
-        np.multiply(c_prev, c, out=c)
-        np.multiply(i, g, out=tmp)
-        np.add(c, tmp, out=c)
+        multiply(c_prev, c, c)
+        multiply(i, g, tmp)
+        add(c, tmp, c)
         # h[t] = o*phi(c[t])
-        np.tanh(c, out=tanh_c)
-        np.multiply(o, tanh_c, out=h)
+        tanh(c, tanh_c)
+        multiply(o, tanh_c, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy(), c=ws.c_all[T].T.copy())
@@ -296,27 +297,28 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(saved.g, saved.c_prev, out=ws.d_i_pre)
     np.multiply(ws.f, saved.i, out=ws.d_i_pre_factor)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    d_h_2 = ws.d_h_2
     tmp = ws.tmp
     d_c = ws.d_c
     Uo_Ui_Ug_T = Uo_Ui_Ug.T
     for (d_c_factor, d_o_pre, d_i_pre, d_i_pre_factor, d_i_g_pre_blocks, f, d_o_i_g_pre), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of h[t] = o*phi(c[t])
-        np.add(dy_t, d_h, out=d_h_2)
+        add(dy_t, d_h, d_h)
         # backward of c[t] = f*c[t-1] + i*g
-        np.multiply(d_c_factor, d_h_2, out=tmp)
-        np.add(d_c, tmp, out=d_c)
+        multiply(d_c_factor, d_h, tmp)
+        add(d_c, tmp, d_c)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        np.multiply(d_o_pre, d_h_2, out=d_o_pre)
+        multiply(d_o_pre, d_h, d_o_pre)
         # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
-        np.multiply(d_i_pre, d_i_pre_factor, out=d_i_pre)
+        multiply(d_i_pre, d_i_pre_factor, d_i_pre)
         # i, g
-        np.multiply(d_i_g_pre_blocks, d_c, out=d_i_g_pre_blocks)
+        multiply(d_i_g_pre_blocks, d_c, d_i_g_pre_blocks)
         # c
-        np.multiply(f, d_c, out=d_c)
+        multiply(f, d_c, d_c)
         # h
-        np.dot(Uo_Ui_Ug_T, d_o_i_g_pre, out=d_h)
+        dot(Uo_Ui_Ug_T, d_o_i_g_pre, d_h)
 
     np.copyto(ws.d_o_i_g_pre_flat.transpose(1, 0, 2), ws.d_o_i_g_pre)
     np.matmul(ws.d_o_i_g_pre_flat.reshape(3*H, T*B).T, Wo_Wi_Wg, out=ws.d_x_out.reshape(T*B, I))

@@ -118,7 +118,6 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.d_h_pre = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
         self.d_h_pre_flat = np.empty((H, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
         self.d_W_rows = np.empty((H, I), dtype)
@@ -166,12 +165,14 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
     np.add(b, ws.W_x, out=ws.h)
 
+    # In the loop, the last argument is where the result goes.
+    dot, add, tanh = np.dot, np.add, np.tanh
     U_h_prev = ws.U_h_prev
     for (h_prev, h) in ws.steps:
         # h[t] = g(W @ x[t] + U @ h[t-1] + b)
-        np.dot(U, h_prev, out=U_h_prev)
-        np.add(h, U_h_prev, out=h)
-        np.tanh(h, out=h)
+        dot(U, h_prev, U_h_prev)
+        add(h, U_h_prev, h)
+        tanh(h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy())
@@ -201,14 +202,15 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.square(saved.h, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    tmp = ws.tmp
     U_T = U.T
     for (d_h_pre,), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of h[t] = g(W @ x[t] + U @ h[t-1] + b)
-        np.add(dy_t, d_h, out=tmp)
-        np.multiply(tmp, d_h_pre, out=d_h_pre)
-        np.dot(U_T, d_h_pre, out=d_h)
+        add(dy_t, d_h, d_h)
+        multiply(d_h, d_h_pre, d_h_pre)
+        dot(U_T, d_h_pre, d_h)
 
     np.copyto(ws.d_h_pre_flat.transpose(1, 0, 2), ws.d_h_pre)
     np.matmul(ws.d_h_pre_flat.reshape(H, T*B).T, W, out=ws.d_x_out.reshape(T*B, I))

@@ -230,6 +230,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(Wu_half_Wr_half_Wn, x_2d.T, out=ws.Wu_x_half_Wr_x_half_Wn_x_flat.reshape(3*H, T*B))
     np.add(bu_half_br_half_bn, ws.Wu_x_half_Wr_x_half_Wn_x, out=ws.u_r_n)
 
+    # In the loop, the last argument is where the result goes.
+    dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     Ur_h_prev_half = ws.Ur_h_prev_half
     Uu_h_prev_half = ws.Uu_h_prev_half
     Uu_Ur_h_prev_half = ws.Uu_Ur_h_prev_half
@@ -239,25 +241,25 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     tmp_2 = ws.tmp_2
     for (h_prev, Un_h_prev, u_r, r, n, u, h) in ws.steps:
         # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
-        np.dot(Ur_half, h_prev, out=Ur_h_prev_half)
+        dot(Ur_half, h_prev, Ur_h_prev_half)
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
-        np.dot(Uu_half, h_prev, out=Uu_h_prev_half)
+        dot(Uu_half, h_prev, Uu_h_prev_half)
         # n = phi(Wn @ x[t] + r*(Un @ h[t-1]) + bn)
-        np.dot(Un, h_prev, out=Un_h_prev)
+        dot(Un, h_prev, Un_h_prev)
         # u, r
-        np.add(u_r, Uu_Ur_h_prev_half, out=u_r)
-        np.tanh(u_r, out=u_r)
-        np.multiply(u_r, half, out=u_r)
-        np.add(u_r, half, out=u_r)
+        add(u_r, Uu_Ur_h_prev_half, u_r)
+        tanh(u_r, u_r)
+        multiply(u_r, half, u_r)
+        add(u_r, half, u_r)
         # n
-        np.multiply(Un_h_prev, r, out=tmp)
-        np.add(n, tmp, out=n)
-        np.tanh(n, out=n)
+        multiply(Un_h_prev, r, tmp)
+        add(n, tmp, n)
+        tanh(n, n)
         # h[t] = u*n + (1 - u)*h[t-1]
-        np.subtract(one, u, out=h)
-        np.multiply(h_prev, h, out=h)
-        np.multiply(u, n, out=tmp_2)
-        np.add(h, tmp_2, out=h)
+        subtract(one, u, h)
+        multiply(h_prev, h, h)
+        multiply(u, n, tmp_2)
+        add(h, tmp_2, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy())
@@ -303,23 +305,25 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.Un_h_prev, out=ws.d_r_pre)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     Uu_Ur_Un_T = Uu_Ur_Un.T
     d_h_prev = ws.d_h_prev
     for (d_n_pre, r, d_Un_h_prev, d_u_pre, d_r_pre, d_u_pre_r_pre_Un_h_prev, d_h_prev_base), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of h[t] = u*n + (1 - u)*h[t-1]
-        np.add(dy_t, d_h, out=d_h)
+        add(dy_t, d_h, d_h)
         # backward of n = phi(Wn @ x[t] + r*(Un @ h[t-1]) + bn)
-        np.multiply(d_n_pre, d_h, out=d_n_pre)
-        np.multiply(r, d_n_pre, out=d_Un_h_prev)
+        multiply(d_n_pre, d_h, d_n_pre)
+        multiply(r, d_n_pre, d_Un_h_prev)
         # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
-        np.multiply(d_u_pre, d_h, out=d_u_pre)
+        multiply(d_u_pre, d_h, d_u_pre)
         # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
-        np.multiply(d_r_pre, d_n_pre, out=d_r_pre)
+        multiply(d_r_pre, d_n_pre, d_r_pre)
         # h
-        np.dot(Uu_Ur_Un_T, d_u_pre_r_pre_Un_h_prev, out=d_h_prev)
-        np.multiply(d_h_prev_base, d_h, out=d_h)
-        np.add(d_h, d_h_prev, out=d_h)
+        dot(Uu_Ur_Un_T, d_u_pre_r_pre_Un_h_prev, d_h_prev)
+        multiply(d_h_prev_base, d_h, d_h)
+        add(d_h, d_h_prev, d_h)
 
     np.copyto(ws.d_n_pre_flat.transpose(1, 0, 2), ws.d_n_pre)
     np.matmul(ws.d_n_pre_flat.reshape(H, T*B).T, Wn, out=ws.d_x_0_out.reshape(T*B, I))

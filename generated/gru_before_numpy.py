@@ -219,6 +219,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(Wu_half_Wr_half_Wn, x_2d.T, out=ws.Wu_x_half_Wr_x_half_Wn_x_flat.reshape(3*H, T*B))
     np.add(bu_half_br_half_bn, ws.Wu_x_half_Wr_x_half_Wn_x, out=ws.u_r_n)
 
+    # In the loop, the last argument is where the result goes.
+    dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     Uu_Ur_h_prev_half = ws.Uu_Ur_h_prev_half
     half = np.array(0.5, dtype)
     n_part = ws.n_part
@@ -228,21 +230,21 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     for (h_prev, u_r, r, n, u, h) in ws.steps:
         # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
-        np.dot(Uu_Ur_half, h_prev, out=Uu_Ur_h_prev_half)
-        np.add(u_r, Uu_Ur_h_prev_half, out=u_r)
-        np.tanh(u_r, out=u_r)
-        np.multiply(u_r, half, out=u_r)
-        np.add(u_r, half, out=u_r)
+        dot(Uu_Ur_half, h_prev, Uu_Ur_h_prev_half)
+        add(u_r, Uu_Ur_h_prev_half, u_r)
+        tanh(u_r, u_r)
+        multiply(u_r, half, u_r)
+        add(u_r, half, u_r)
         # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
-        np.multiply(h_prev, r, out=n_part)
-        np.dot(Un, n_part, out=Un_n_part)
-        np.add(n, Un_n_part, out=n)
-        np.tanh(n, out=n)
+        multiply(h_prev, r, n_part)
+        dot(Un, n_part, Un_n_part)
+        add(n, Un_n_part, n)
+        tanh(n, n)
         # h[t] = u*h[t-1] + (1 - u)*n
-        np.multiply(h_prev, u, out=h)
-        np.subtract(one, u, out=tmp)
-        np.multiply(tmp, n, out=tmp)
-        np.add(h, tmp, out=h)
+        multiply(h_prev, u, h)
+        subtract(one, u, tmp)
+        multiply(tmp, n, tmp)
+        add(h, tmp, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy())
@@ -288,6 +290,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(saved.h_prev, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     Un_T = Un.T
     UnT_d_Un_n_part = ws.UnT_d_Un_n_part
@@ -295,21 +299,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_h_prev = ws.d_h_prev
     for (d_n_pre, d_u_pre, d_r_pre, d_u_r_pre, u, r), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of h[t] = u*h[t-1] + (1 - u)*n
-        np.add(dy_t, d_h, out=d_h)
+        add(dy_t, d_h, d_h)
         # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
-        np.multiply(d_n_pre, d_h, out=d_n_pre)
+        multiply(d_n_pre, d_h, d_n_pre)
         # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
-        np.multiply(d_u_pre, d_h, out=d_u_pre)
+        multiply(d_u_pre, d_h, d_u_pre)
         # n
-        np.dot(Un_T, d_n_pre, out=UnT_d_Un_n_part)
+        dot(Un_T, d_n_pre, UnT_d_Un_n_part)
         # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
-        np.multiply(d_r_pre, UnT_d_Un_n_part, out=d_r_pre)
+        multiply(d_r_pre, UnT_d_Un_n_part, d_r_pre)
         # h
-        np.dot(Uu_Ur_T, d_u_r_pre, out=d_h_prev)
-        np.multiply(u, d_h, out=d_h)
-        np.multiply(r, UnT_d_Un_n_part, out=UnT_d_Un_n_part)
-        np.add(d_h, UnT_d_Un_n_part, out=d_h)
-        np.add(d_h, d_h_prev, out=d_h)
+        dot(Uu_Ur_T, d_u_r_pre, d_h_prev)
+        multiply(u, d_h, d_h)
+        multiply(r, UnT_d_Un_n_part, UnT_d_Un_n_part)
+        add(d_h, UnT_d_Un_n_part, d_h)
+        add(d_h, d_h_prev, d_h)
 
     # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)

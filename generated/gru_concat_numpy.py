@@ -210,6 +210,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     # n = phi(W @ [r*h[t-1], x[t]])
     np.matmul(Wz_x_half_Wr_x_half_W_x, x_2d.T, out=ws.Wz_x_x_half_Wr_x_x_half_W_x_x_flat.reshape(3*H, T*B))
 
+    # In the loop, the last argument is where the result goes.
+    dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     half = np.array(0.5, dtype)
     n_part = ws.n_part
     one = np.array(1, dtype)
@@ -217,21 +219,21 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     for (h_prev, z_r, Wz_Wr_x_x_half, r, n, W_x_x, z, h) in ws.steps:
         # z = sigma(Wz @ [h[t-1], x[t]])
         # r = sigma(Wr @ [h[t-1], x[t]])
-        np.dot(Wz_Wr_h_prev_half, h_prev, out=z_r)
-        np.add(Wz_Wr_x_x_half, z_r, out=z_r)
-        np.tanh(z_r, out=z_r)
-        np.multiply(z_r, half, out=z_r)
-        np.add(z_r, half, out=z_r)
+        dot(Wz_Wr_h_prev_half, h_prev, z_r)
+        add(Wz_Wr_x_x_half, z_r, z_r)
+        tanh(z_r, z_r)
+        multiply(z_r, half, z_r)
+        add(z_r, half, z_r)
         # n = phi(W @ [r*h[t-1], x[t]])
-        np.multiply(h_prev, r, out=n_part)
-        np.dot(W_n_part, n_part, out=n)
-        np.add(W_x_x, n, out=n)
-        np.tanh(n, out=n)
+        multiply(h_prev, r, n_part)
+        dot(W_n_part, n_part, n)
+        add(W_x_x, n, n)
+        tanh(n, n)
         # h[t] = (1 - z)*h[t-1] + z*n
-        np.subtract(one, z, out=h)
-        np.multiply(h_prev, h, out=h)
-        np.multiply(z, n, out=tmp)
-        np.add(h, tmp, out=h)
+        subtract(one, z, h)
+        multiply(h_prev, h, h)
+        multiply(z, n, tmp)
+        add(h, tmp, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy())
@@ -278,6 +280,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(saved.n, saved.h_prev, out=ws.tmp)
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     W_n_part_T = W_n_part.T
     W_n_partT_d_W_n_part_n_part = ws.W_n_partT_d_W_n_part_n_part
@@ -285,21 +289,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_h_prev = ws.d_h_prev
     for (d_n_pre, d_z_pre, d_r_pre, d_z_r_pre, d_h_prev_base, r), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of h[t] = (1 - z)*h[t-1] + z*n
-        np.add(dy_t, d_h, out=d_h)
+        add(dy_t, d_h, d_h)
         # backward of n = phi(W @ [r*h[t-1], x[t]])
-        np.multiply(d_n_pre, d_h, out=d_n_pre)
+        multiply(d_n_pre, d_h, d_n_pre)
         # backward of z = sigma(Wz @ [h[t-1], x[t]])
-        np.multiply(d_z_pre, d_h, out=d_z_pre)
+        multiply(d_z_pre, d_h, d_z_pre)
         # n
-        np.dot(W_n_part_T, d_n_pre, out=W_n_partT_d_W_n_part_n_part)
+        dot(W_n_part_T, d_n_pre, W_n_partT_d_W_n_part_n_part)
         # backward of r = sigma(Wr @ [h[t-1], x[t]])
-        np.multiply(d_r_pre, W_n_partT_d_W_n_part_n_part, out=d_r_pre)
+        multiply(d_r_pre, W_n_partT_d_W_n_part_n_part, d_r_pre)
         # h
-        np.dot(Wz_Wr_h_prev_T, d_z_r_pre, out=d_h_prev)
-        np.multiply(d_h_prev_base, d_h, out=d_h)
-        np.multiply(r, W_n_partT_d_W_n_part_n_part, out=W_n_partT_d_W_n_part_n_part)
-        np.add(d_h, W_n_partT_d_W_n_part_n_part, out=d_h)
-        np.add(d_h, d_h_prev, out=d_h)
+        dot(Wz_Wr_h_prev_T, d_z_r_pre, d_h_prev)
+        multiply(d_h_prev_base, d_h, d_h)
+        multiply(r, W_n_partT_d_W_n_part_n_part, W_n_partT_d_W_n_part_n_part)
+        add(d_h, W_n_partT_d_W_n_part_n_part, d_h)
+        add(d_h, d_h_prev, d_h)
 
     # backward of n = phi(W @ [r*h[t-1], x[t]])
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)

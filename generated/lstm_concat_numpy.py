@@ -245,6 +245,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(Wo_x_half_etc, x_2d.T, out=ws.Wo_x_x_half_etc_flat.reshape(4*H, T*B))
     np.add(bo_half_bf_half_bi_half_bC, ws.Wo_x_x_half_etc, out=ws.o_f_i_Chat)
 
+    # In the loop, the last argument is where the result goes.
+    dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     Wo_h_prev_h_prev_half_etc = ws.Wo_h_prev_h_prev_half_etc
     half = np.array(0.5, dtype)
     tmp = ws.tmp
@@ -253,18 +255,18 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # i = sigma(Wi @ [h[t-1], x[t]] + bi)
         # Chat = phi(WC @ [h[t-1], x[t]] + bC)
         # o = sigma(Wo @ [h[t-1], x[t]] + bo)
-        np.dot(Wo_h_prev_half_etc, h_prev, out=Wo_h_prev_h_prev_half_etc)
-        np.add(o_f_i_Chat, Wo_h_prev_h_prev_half_etc, out=o_f_i_Chat)
-        np.tanh(o_f_i_Chat, out=o_f_i_Chat)
-        np.multiply(o_f_i, half, out=o_f_i)
-        np.add(o_f_i, half, out=o_f_i)
+        dot(Wo_h_prev_half_etc, h_prev, Wo_h_prev_h_prev_half_etc)
+        add(o_f_i_Chat, Wo_h_prev_h_prev_half_etc, o_f_i_Chat)
+        tanh(o_f_i_Chat, o_f_i_Chat)
+        multiply(o_f_i, half, o_f_i)
+        add(o_f_i, half, o_f_i)
         # C[t] = f*C[t-1] + i*Chat
-        np.multiply(C_prev, f, out=C)
-        np.multiply(i, Chat, out=tmp)
-        np.add(C, tmp, out=C)
+        multiply(C_prev, f, C)
+        multiply(i, Chat, tmp)
+        add(C, tmp, C)
         # h[t] = o*phi(C[t])
-        np.tanh(C, out=tanh_C)
-        np.multiply(o, tanh_C, out=h)
+        tanh(C, tanh_C)
+        multiply(o, tanh_C, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy(), C=ws.C_all[T].T.copy())
@@ -321,25 +323,27 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(saved.C_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     d_C = ws.d_C
     Wo_Wf_Wi_WC_h_prev_T = Wo_Wf_Wi_WC_h_prev.T
     for (d_o_pre, d_C_factor, d_f_i_Chat_pre_blocks, f, d_o_f_i_Chat_pre), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of h[t] = o*phi(C[t])
-        np.add(dy_t, d_h, out=d_h)
+        add(dy_t, d_h, d_h)
         # backward of o = sigma(Wo @ [h[t-1], x[t]] + bo)
-        np.multiply(d_o_pre, d_h, out=d_o_pre)
+        multiply(d_o_pre, d_h, d_o_pre)
         # backward of C[t] = f*C[t-1] + i*Chat
-        np.multiply(d_C_factor, d_h, out=d_h)
-        np.add(d_C, d_h, out=d_C)
+        multiply(d_C_factor, d_h, d_h)
+        add(d_C, d_h, d_C)
         # backward of f = sigma(Wf @ [h[t-1], x[t]] + bf)
         # backward of i = sigma(Wi @ [h[t-1], x[t]] + bi)
         # backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
-        np.multiply(d_f_i_Chat_pre_blocks, d_C, out=d_f_i_Chat_pre_blocks)
+        multiply(d_f_i_Chat_pre_blocks, d_C, d_f_i_Chat_pre_blocks)
         # C
-        np.multiply(f, d_C, out=d_C)
+        multiply(f, d_C, d_C)
         # h
-        np.dot(Wo_Wf_Wi_WC_h_prev_T, d_o_f_i_Chat_pre, out=d_h)
+        dot(Wo_Wf_Wi_WC_h_prev_T, d_o_f_i_Chat_pre, d_h)
 
     np.copyto(ws.d_o_f_i_Chat_pre_flat.transpose(1, 0, 2), ws.d_o_f_i_Chat_pre)
     np.matmul(ws.d_o_f_i_Chat_pre_flat.reshape(4*H, T*B).T, Wo_Wf_Wi_WC_x, out=ws.d_x_out.reshape(T*B, I))

@@ -171,7 +171,6 @@ class _Backward:
         self.tmp_tmp_tmp = np.empty((T, 3*H, B), dtype)
         self.tmp_2 = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
-        self.d_h_2 = np.empty((H, B), dtype)
         self.tmp_5 = np.empty((H, B), dtype)
         self.d_c = np.empty((H, B), dtype)
         self.Ug_Uo_Ui_Uf = np.empty((4*H, H), dtype)
@@ -249,6 +248,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(Wg_Wo_Wi_Wf, x_2d.T, out=ws.Wg_Wo_Wi_Wf_x_flat.reshape(4*H, T*B))
     np.add(bg_bo_bi_bf, ws.Wg_Wo_Wi_Wf_x, out=ws.g_o_pre_i_pre_f_pre)
 
+    # In the loop, the last argument is where the result goes.
+    dot, add, multiply, maximum, minimum, tanh = np.dot, np.add, np.multiply, np.maximum, np.minimum, np.tanh
     Ug_Uo_Ui_Uf_h_prev = ws.Ug_Uo_Ui_Uf_h_prev
     number = np.array(0.16666666666666666, dtype)
     half = np.array(0.5, dtype)
@@ -260,20 +261,20 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        np.dot(Ug_Uo_Ui_Uf, h_prev, out=Ug_Uo_Ui_Uf_h_prev)
-        np.add(g_o_pre_i_pre_f_pre, Ug_Uo_Ui_Uf_h_prev, out=g_o_pre_i_pre_f_pre)
-        np.multiply(o_i_f_pre, number, out=o_i_f)
-        np.add(o_i_f, half, out=o_i_f)
-        np.maximum(o_i_f, zero, out=o_i_f)
-        np.minimum(o_i_f, one, out=o_i_f)
-        np.tanh(g, out=g)
+        dot(Ug_Uo_Ui_Uf, h_prev, Ug_Uo_Ui_Uf_h_prev)
+        add(g_o_pre_i_pre_f_pre, Ug_Uo_Ui_Uf_h_prev, g_o_pre_i_pre_f_pre)
+        multiply(o_i_f_pre, number, o_i_f)
+        add(o_i_f, half, o_i_f)
+        maximum(o_i_f, zero, out=o_i_f)
+        minimum(o_i_f, one, out=o_i_f)
+        tanh(g, g)
         # c[t] = f*c[t-1] + i*g
-        np.multiply(c_prev, f, out=c)
-        np.multiply(i, g, out=tmp)
-        np.add(c, tmp, out=c)
+        multiply(c_prev, f, c)
+        multiply(i, g, tmp)
+        add(c, tmp, c)
         # h[t] = o*phi(c[t])
-        np.tanh(c, out=tanh_c)
-        np.multiply(o, tanh_c, out=h)
+        tanh(c, tanh_c)
+        multiply(o, tanh_c, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy(), c=ws.c_all[T].T.copy())
@@ -334,28 +335,29 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    d_h_2 = ws.d_h_2
     tmp_5 = ws.tmp_5
     d_c = ws.d_c
     Ug_Uo_Ui_Uf_T = Ug_Uo_Ui_Uf.T
     for (d_c_factor, d_o_pre, d_g_pre, d_i_f_pre_blocks, f, d_g_o_i_f_pre), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of h[t] = o*phi(c[t])
-        np.add(dy_t, d_h, out=d_h_2)
+        add(dy_t, d_h, d_h)
         # backward of c[t] = f*c[t-1] + i*g
-        np.multiply(d_c_factor, d_h_2, out=tmp_5)
-        np.add(d_c, tmp_5, out=d_c)
+        multiply(d_c_factor, d_h, tmp_5)
+        add(d_c, tmp_5, d_c)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        np.multiply(d_o_pre, d_h_2, out=d_o_pre)
+        multiply(d_o_pre, d_h, d_o_pre)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        np.multiply(d_g_pre, d_c, out=d_g_pre)
+        multiply(d_g_pre, d_c, d_g_pre)
         # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
-        np.multiply(d_i_f_pre_blocks, d_c, out=d_i_f_pre_blocks)
+        multiply(d_i_f_pre_blocks, d_c, d_i_f_pre_blocks)
         # c
-        np.multiply(f, d_c, out=d_c)
+        multiply(f, d_c, d_c)
         # h
-        np.dot(Ug_Uo_Ui_Uf_T, d_g_o_i_f_pre, out=d_h)
+        dot(Ug_Uo_Ui_Uf_T, d_g_o_i_f_pre, d_h)
 
     np.copyto(ws.d_g_o_i_f_pre_flat.transpose(1, 0, 2), ws.d_g_o_i_f_pre)
     np.matmul(ws.d_g_o_i_f_pre_flat.reshape(4*H, T*B).T, Wg_Wo_Wi_Wf, out=ws.d_x_out.reshape(T*B, I))

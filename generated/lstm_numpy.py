@@ -168,7 +168,6 @@ class _Backward:
         self.d_c_factor = np.empty((T, H, B), dtype)
         self.d_o_i_f_g_pre = np.empty((T, 4*H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
-        self.d_h_2 = np.empty((H, B), dtype)
         self.tmp = np.empty((H, B), dtype)
         self.d_c = np.empty((H, B), dtype)
         self.Uo_Ui_Uf_Ug = np.empty((4*H, H), dtype)
@@ -241,6 +240,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(Wo_half_Wi_half_Wf_half_Wg, x_2d.T, out=ws.Wo_x_half_etc_flat.reshape(4*H, T*B))
     np.add(bo_half_bi_half_bf_half_bg, ws.Wo_x_half_etc, out=ws.o_i_f_g)
 
+    # In the loop, the last argument is where the result goes.
+    dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     Uo_h_prev_half_etc = ws.Uo_h_prev_half_etc
     half = np.array(0.5, dtype)
     tmp = ws.tmp
@@ -249,18 +250,18 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        np.dot(Uo_half_Ui_half_Uf_half_Ug, h_prev, out=Uo_h_prev_half_etc)
-        np.add(o_i_f_g, Uo_h_prev_half_etc, out=o_i_f_g)
-        np.tanh(o_i_f_g, out=o_i_f_g)
-        np.multiply(o_i_f, half, out=o_i_f)
-        np.add(o_i_f, half, out=o_i_f)
+        dot(Uo_half_Ui_half_Uf_half_Ug, h_prev, Uo_h_prev_half_etc)
+        add(o_i_f_g, Uo_h_prev_half_etc, o_i_f_g)
+        tanh(o_i_f_g, o_i_f_g)
+        multiply(o_i_f, half, o_i_f)
+        add(o_i_f, half, o_i_f)
         # c[t] = f*c[t-1] + i*g
-        np.multiply(c_prev, f, out=c)
-        np.multiply(i, g, out=tmp)
-        np.add(c, tmp, out=c)
+        multiply(c_prev, f, c)
+        multiply(i, g, tmp)
+        add(c, tmp, c)
         # h[t] = o*phi(c[t])
-        np.tanh(c, out=tanh_c)
-        np.multiply(o, tanh_c, out=h)
+        tanh(c, tanh_c)
+        multiply(o, tanh_c, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy(), c=ws.c_all[T].T.copy())
@@ -316,27 +317,28 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    d_h_2 = ws.d_h_2
     tmp = ws.tmp
     d_c = ws.d_c
     Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
     for (d_c_factor, d_o_pre, d_i_f_g_pre_blocks, f, d_o_i_f_g_pre), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of h[t] = o*phi(c[t])
-        np.add(dy_t, d_h, out=d_h_2)
+        add(dy_t, d_h, d_h)
         # backward of c[t] = f*c[t-1] + i*g
-        np.multiply(d_c_factor, d_h_2, out=tmp)
-        np.add(d_c, tmp, out=d_c)
+        multiply(d_c_factor, d_h, tmp)
+        add(d_c, tmp, d_c)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        np.multiply(d_o_pre, d_h_2, out=d_o_pre)
+        multiply(d_o_pre, d_h, d_o_pre)
         # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        np.multiply(d_i_f_g_pre_blocks, d_c, out=d_i_f_g_pre_blocks)
+        multiply(d_i_f_g_pre_blocks, d_c, d_i_f_g_pre_blocks)
         # c
-        np.multiply(f, d_c, out=d_c)
+        multiply(f, d_c, d_c)
         # h
-        np.dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, out=d_h)
+        dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, d_h)
 
     np.copyto(ws.d_o_i_f_g_pre_flat.transpose(1, 0, 2), ws.d_o_i_f_g_pre)
     np.matmul(ws.d_o_i_f_g_pre_flat.reshape(4*H, T*B).T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))

@@ -252,6 +252,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(Wo_T_half_etc, x_2d.T, out=ws.WoT_x_half_etc_flat.reshape(4*H, T*B))
     np.add(bo_half_be_half_bi_half_b, ws.WoT_x_half_etc, out=ws.o_e_i_snew)
 
+    # In the loop, the last argument is where the result goes.
+    dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     VoT_z_prev_half_etc = ws.VoT_z_prev_half_etc
     half = np.array(0.5, dtype)
     tmp = ws.tmp
@@ -260,18 +262,18 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
         # i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
         # o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
-        np.dot(Vo_T_half_etc, z_prev, out=VoT_z_prev_half_etc)
-        np.add(o_e_i_snew, VoT_z_prev_half_etc, out=o_e_i_snew)
-        np.tanh(o_e_i_snew, out=o_e_i_snew)
-        np.multiply(o_e_i, half, out=o_e_i)
-        np.add(o_e_i, half, out=o_e_i)
+        dot(Vo_T_half_etc, z_prev, VoT_z_prev_half_etc)
+        add(o_e_i_snew, VoT_z_prev_half_etc, o_e_i_snew)
+        tanh(o_e_i_snew, o_e_i_snew)
+        multiply(o_e_i, half, o_e_i)
+        add(o_e_i, half, o_e_i)
         # s[t] = e*s[t-1] + i*snew
-        np.multiply(s_prev, e, out=s)
-        np.multiply(snew, i, out=tmp)
-        np.add(s, tmp, out=s)
+        multiply(s_prev, e, s)
+        multiply(snew, i, tmp)
+        add(s, tmp, s)
         # z[t] = o*phi(s[t])
-        np.tanh(s, out=tanh_s)
-        np.multiply(o, tanh_s, out=z)
+        tanh(s, tanh_s)
+        multiply(o, tanh_s, z)
 
     np.copyto(ws.z_out.transpose(0, 2, 1), ws.z)
     final = State(z=ws.z_all[T].T.copy(), s=ws.s_all[T].T.copy())
@@ -328,25 +330,27 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(saved.s_prev, ws.d_e_pre, out=ws.d_e_pre)
     np.multiply(ws.d_e_pre, saved.e, out=ws.d_e_pre)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_z = ws.d_z
     d_s = ws.d_s
     Vo_Ve_Vi_V_T_T = Vo_Ve_Vi_V_T.T
     for (d_o_pre, d_s_factor, d_e_i_snew_pre_blocks, e, d_o_e_i_snew_pre), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of z[t] = o*phi(s[t])
-        np.add(dy_t, d_z, out=d_z)
+        add(dy_t, d_z, d_z)
         # backward of o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
-        np.multiply(d_o_pre, d_z, out=d_o_pre)
+        multiply(d_o_pre, d_z, d_o_pre)
         # backward of s[t] = e*s[t-1] + i*snew
-        np.multiply(d_s_factor, d_z, out=d_z)
-        np.add(d_s, d_z, out=d_s)
+        multiply(d_s_factor, d_z, d_z)
+        add(d_s, d_z, d_s)
         # backward of e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
         # backward of i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
         # backward of snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
-        np.multiply(d_e_i_snew_pre_blocks, d_s, out=d_e_i_snew_pre_blocks)
+        multiply(d_e_i_snew_pre_blocks, d_s, d_e_i_snew_pre_blocks)
         # s
-        np.multiply(e, d_s, out=d_s)
+        multiply(e, d_s, d_s)
         # z
-        np.dot(Vo_Ve_Vi_V_T_T, d_o_e_i_snew_pre, out=d_z)
+        dot(Vo_Ve_Vi_V_T_T, d_o_e_i_snew_pre, d_z)
 
     np.copyto(ws.d_o_e_i_snew_pre_flat.transpose(1, 0, 2), ws.d_o_e_i_snew_pre)
     np.matmul(ws.d_o_e_i_snew_pre_flat.reshape(4*H, T*B).T, Wo_We_Wi_W_T, out=ws.d_x_out.reshape(T*B, I))

@@ -263,6 +263,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(Wo_x_half_etc, x_2d.T, out=ws.Wo_x_x_half_etc_flat.reshape(4*H, T*B))
     np.add(bo_half_bf_half_bi_half_bC, ws.Wo_x_x_half_etc, out=ws.o_f_i_Chat)
 
+    # In the loop, the last argument is where the result goes.
+    dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     Wf_Wi_C_prev_C_prev_half = ws.Wf_Wi_C_prev_C_prev_half
     Wo_h_prev_h_prev_half_etc = ws.Wo_h_prev_h_prev_half_etc
     Wf_Wi_h_prev_h_prev_half = ws.Wf_Wi_h_prev_h_prev_half
@@ -274,31 +276,31 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     for (C_prev, h_prev, f_i, Chat, f, C, i, tanh_C, o, h) in ws.steps:
         # f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
         # i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
-        np.dot(Wf_Wi_C_prev_half, C_prev, out=Wf_Wi_C_prev_C_prev_half)
+        dot(Wf_Wi_C_prev_half, C_prev, Wf_Wi_C_prev_C_prev_half)
         # f, i, Chat, o
-        np.dot(Wo_h_prev_half_etc, h_prev, out=Wo_h_prev_h_prev_half_etc)
-        np.add(f_i, Wf_Wi_C_prev_C_prev_half, out=f_i)
-        np.add(f_i, Wf_Wi_h_prev_h_prev_half, out=f_i)
-        np.tanh(f_i, out=f_i)
-        np.multiply(f_i, half, out=f_i)
-        np.add(f_i, half, out=f_i)
-        np.add(Chat, WC_h_prev_h_prev, out=Chat)
-        np.tanh(Chat, out=Chat)
+        dot(Wo_h_prev_half_etc, h_prev, Wo_h_prev_h_prev_half_etc)
+        add(f_i, Wf_Wi_C_prev_C_prev_half, f_i)
+        add(f_i, Wf_Wi_h_prev_h_prev_half, f_i)
+        tanh(f_i, f_i)
+        multiply(f_i, half, f_i)
+        add(f_i, half, f_i)
+        add(Chat, WC_h_prev_h_prev, Chat)
+        tanh(Chat, Chat)
         # C[t] = f*C[t-1] + i*Chat
-        np.multiply(C_prev, f, out=C)
-        np.multiply(i, Chat, out=tmp)
-        np.add(C, tmp, out=C)
+        multiply(C_prev, f, C)
+        multiply(i, Chat, tmp)
+        add(C, tmp, C)
         # h[t] = o*phi(C[t])
-        np.tanh(C, out=tanh_C)
+        tanh(C, tanh_C)
         # o
-        np.dot(Wo_C_half, C, out=Wo_C_C_half)
-        np.add(o, Wo_h_prev_h_prev_half, out=o)
-        np.add(o, Wo_C_C_half, out=o)
-        np.tanh(o, out=o)
-        np.multiply(o, half, out=o)
-        np.add(o, half, out=o)
+        dot(Wo_C_half, C, Wo_C_C_half)
+        add(o, Wo_h_prev_h_prev_half, o)
+        add(o, Wo_C_C_half, o)
+        tanh(o, o)
+        multiply(o, half, o)
+        add(o, half, o)
         # h
-        np.multiply(tanh_C, o, out=h)
+        multiply(tanh_C, o, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy(), C=ws.C_all[T].T.copy())
@@ -358,6 +360,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(saved.C_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     Wo_C_T = Wo_C.T
     Wo_CT_d_Wo_C_C = ws.Wo_CT_d_Wo_C_C
@@ -367,24 +371,24 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_C_prev = ws.d_C_prev
     for (d_o_pre, d_C_factor, d_f_i_Chat_pre_blocks, d_o_f_i_Chat_pre, d_f_i_pre, f), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of h[t] = o*phi(C[t])
-        np.add(dy_t, d_h, out=d_h)
+        add(dy_t, d_h, d_h)
         # backward of o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
-        np.multiply(d_o_pre, d_h, out=d_o_pre)
+        multiply(d_o_pre, d_h, d_o_pre)
         # backward of C[t] = f*C[t-1] + i*Chat
-        np.dot(Wo_C_T, d_o_pre, out=Wo_CT_d_Wo_C_C)
-        np.multiply(d_C_factor, d_h, out=d_h)
-        np.add(d_C, d_h, out=d_C)
-        np.add(d_C, Wo_CT_d_Wo_C_C, out=d_C)
+        dot(Wo_C_T, d_o_pre, Wo_CT_d_Wo_C_C)
+        multiply(d_C_factor, d_h, d_h)
+        add(d_C, d_h, d_C)
+        add(d_C, Wo_CT_d_Wo_C_C, d_C)
         # backward of f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
         # backward of i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
         # backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
-        np.multiply(d_f_i_Chat_pre_blocks, d_C, out=d_f_i_Chat_pre_blocks)
+        multiply(d_f_i_Chat_pre_blocks, d_C, d_f_i_Chat_pre_blocks)
         # h
-        np.dot(Wo_Wf_Wi_WC_h_prev_T, d_o_f_i_Chat_pre, out=d_h)
+        dot(Wo_Wf_Wi_WC_h_prev_T, d_o_f_i_Chat_pre, d_h)
         # C
-        np.dot(Wf_Wi_C_prev_T, d_f_i_pre, out=d_C_prev)
-        np.multiply(f, d_C, out=d_C)
-        np.add(d_C, d_C_prev, out=d_C)
+        dot(Wf_Wi_C_prev_T, d_f_i_pre, d_C_prev)
+        multiply(f, d_C, d_C)
+        add(d_C, d_C_prev, d_C)
 
     np.copyto(ws.d_o_f_i_Chat_pre_flat.transpose(1, 0, 2), ws.d_o_f_i_Chat_pre)
     np.matmul(ws.d_o_f_i_Chat_pre_flat.reshape(4*H, T*B).T, Wo_Wf_Wi_WC_x, out=ws.d_x_out.reshape(T*B, I))

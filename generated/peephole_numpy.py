@@ -270,6 +270,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(Wo_half_Wi_half_Wf_half_Wg, x_2d.T, out=ws.Wo_x_half_etc_flat.reshape(4*H, T*B))
     np.add(bo_half_bi_half_bf_half_bg, ws.Wo_x_half_etc, out=ws.o_i_f_g)
 
+    # In the loop, the last argument is where the result goes.
+    dot, multiply, add, tanh = np.dot, np.multiply, np.add, np.tanh
     Uo_h_prev_half_etc = ws.Uo_h_prev_half_etc
     tmp_tmp_blocks = ws.tmp_tmp_blocks
     tmp_tmp = ws.tmp_tmp
@@ -284,29 +286,29 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
-        np.dot(Uo_half_Ui_half_Uf_half_Ug, h_prev, out=Uo_h_prev_half_etc)
-        np.multiply(c_prev, pi_pf_half_blocks, out=tmp_tmp_blocks)
-        np.add(tmp_tmp, i_f, out=i_f)
-        np.add(i_f, Ui_Uf_h_prev_half, out=i_f)
-        np.tanh(i_f, out=i_f)
-        np.multiply(i_f, half, out=i_f)
-        np.add(i_f, half, out=i_f)
-        np.add(g, Ug_h_prev, out=g)
-        np.tanh(g, out=g)
+        dot(Uo_half_Ui_half_Uf_half_Ug, h_prev, Uo_h_prev_half_etc)
+        multiply(c_prev, pi_pf_half_blocks, tmp_tmp_blocks)
+        add(tmp_tmp, i_f, i_f)
+        add(i_f, Ui_Uf_h_prev_half, i_f)
+        tanh(i_f, i_f)
+        multiply(i_f, half, i_f)
+        add(i_f, half, i_f)
+        add(g, Ug_h_prev, g)
+        tanh(g, g)
         # c[t] = f*c[t-1] + i*g
-        np.multiply(c_prev, f, out=c)
-        np.multiply(i, g, out=tmp)
-        np.add(c, tmp, out=c)
+        multiply(c_prev, f, c)
+        multiply(i, g, tmp)
+        add(c, tmp, c)
         # o
-        np.add(o, Uo_h_prev_half, out=o)
-        np.multiply(o_pre_factor, c, out=tmp_2)
-        np.add(o, tmp_2, out=o)
-        np.tanh(o, out=o)
-        np.multiply(o, half, out=o)
-        np.add(o, half, out=o)
+        add(o, Uo_h_prev_half, o)
+        multiply(o_pre_factor, c, tmp_2)
+        add(o, tmp_2, o)
+        tanh(o, o)
+        multiply(o, half, o)
+        add(o, half, o)
         # h[t] = o*phi(c[t])
-        np.tanh(c, out=tanh_c)
-        np.multiply(o, tanh_c, out=h)
+        tanh(c, tanh_c)
+        multiply(o, tanh_c, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy(), c=ws.c_all[T].T.copy())
@@ -365,6 +367,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
 
+    # In the loop, the last argument is where the result goes.
+    add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     d_c = ws.d_c
     tmp = ws.tmp
@@ -373,26 +377,26 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
     for (d_o_pre, d_c_factor, d_i_f_g_pre_blocks, f, d_f_pre, d_i_pre, d_o_i_f_g_pre), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
         # backward of h[t] = o*phi(c[t])
-        np.add(dy_t, d_h, out=d_h)
+        add(dy_t, d_h, d_h)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
-        np.multiply(d_o_pre, d_h, out=d_o_pre)
+        multiply(d_o_pre, d_h, d_o_pre)
         # backward of c[t] = f*c[t-1] + i*g
-        np.multiply(d_c_factor, d_h, out=d_h)
-        np.add(d_c, d_h, out=d_c)
-        np.multiply(po, d_o_pre, out=tmp)
-        np.add(d_c, tmp, out=d_c)
+        multiply(d_c_factor, d_h, d_h)
+        add(d_c, d_h, d_c)
+        multiply(po, d_o_pre, tmp)
+        add(d_c, tmp, d_c)
         # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
         # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + bf)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        np.multiply(d_i_f_g_pre_blocks, d_c, out=d_i_f_g_pre_blocks)
+        multiply(d_i_f_g_pre_blocks, d_c, d_i_f_g_pre_blocks)
         # c
-        np.multiply(f, d_c, out=d_c)
-        np.multiply(pf, d_f_pre, out=tmp_2)
-        np.add(d_c, tmp_2, out=d_c)
-        np.multiply(pi, d_i_pre, out=tmp_3)
-        np.add(d_c, tmp_3, out=d_c)
+        multiply(f, d_c, d_c)
+        multiply(pf, d_f_pre, tmp_2)
+        add(d_c, tmp_2, d_c)
+        multiply(pi, d_i_pre, tmp_3)
+        add(d_c, tmp_3, d_c)
         # h
-        np.dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, out=d_h)
+        dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, d_h)
 
     np.copyto(ws.d_o_i_f_g_pre_flat.transpose(1, 0, 2), ws.d_o_i_f_g_pre)
     np.matmul(ws.d_o_i_f_g_pre_flat.reshape(4*H, T*B).T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))

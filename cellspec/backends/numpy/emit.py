@@ -16,6 +16,10 @@ HELPERS = ("erf", "where")
 """Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them."""
 
 
+KEYWORD_OUT = ("maximum", "minimum")
+"""Ufuncs of which NumPy deprecates the call with the result's place as a positional argument."""
+
+
 class Emitter(Views):
     """Writes one direction."""
 
@@ -57,7 +61,7 @@ class Emitter(Views):
                 left = f"{weights}.T" if step.transposed else weights
                 if step.transposed:
                     left = self.bind(("transposed", weights), f"{weights}_T", left)
-                lines.append(f"np.dot({left}, {self.operand(operands)}, out={self.operand(self.ordered(step.outs))})")
+                lines.append(self.call("dot", [left, self.operand(operands)], self.operand(self.ordered(step.outs))))
             case ir.Product():
                 self.whole_product(step, lines)
             case ir.Concat(out=out, parts=parts):
@@ -101,7 +105,18 @@ class Emitter(Views):
         if step.ufunc in HELPERS:
             self.text.helpers.add(step.ufunc)
             return f"_{step.ufunc}({', '.join(args)}, out={out})"
-        return f"np.{step.ufunc}({', '.join(args)}, out={out})"
+        return self.call(step.ufunc, args, out)
+
+    def call(self, function: str, args: Sequence[str], out: str) -> str:
+        """A call of a NumPy function; in the loop under a local name and with the result's place last, which is faster."""
+        if self.region is not Region.LOOP:
+            return f"np.{function}({', '.join(args)}, out={out})"
+        key = ("function", function)
+        if key not in self.bound:
+            self.bound[key] = self.names.get(key, function)
+            self.text.functions.append((self.bound[key], f"np.{function}"))
+        keyword = "out=" if function in KEYWORD_OUT else ""
+        return f"{self.bound[key]}({', '.join(args)}, {keyword}{out})"
 
     def number(self, value: sympy.Expr) -> str:
         """A number: a literal, in the loop an array without axes, which a ufunc takes up faster."""

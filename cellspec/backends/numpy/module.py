@@ -287,7 +287,8 @@ class _Module:
             head = f"({fixed}) in ws.steps" if text.steps else "_ in ws.steps"
         else:
             head = f"{variables} in zip({sequences})" if text.steps else f"{variables.replace('()', '_')} in zip({sequences})"
-        return {"text": text, "zip": f"zip({over})" if over else "[()]*T", "head": _wrap(head), **more}
+        functions = " = ".join(", ".join(names) for names in zip(*text.functions, strict=True))
+        return {"text": text, "zip": f"zip({over})" if over else "[()]*T", "head": _wrap(head), "functions": functions, **more}
 
 
 def _about(cell: Cell) -> list[str]:

@@ -117,9 +117,9 @@ class Sharing:
             _, instruction = self.sequence[k]
             if isinstance(instruction, Elementwise) and instruction.out in found:
                 shape = self.values[instruction.out].shape
-                for name in reads(instruction):
-                    if self.last.get(name) == k and self.homes[name] is Home.STEP and self.values[name].shape == shape:
-                        found.add(name)
+                dying = [n for n in reads(instruction) if self.last.get(n) == k and self.values[n].shape == shape]
+                if not any(self.homes[n] is Home.SEQUENCE for n in dying):
+                    found.update(n for n in dying if self.homes[n] is Home.STEP)
         return found
 
     def home_of_class(self, name: str) -> Home:

@@ -24,6 +24,7 @@ class Text:
     steps: list[tuple[str, str]] = field(default_factory=list)  # loop variable, sequence that it runs over
     call_steps: list[tuple[str, str]] = field(default_factory=list)  # the same, for arrays of this call
     locals: list[str] = field(default_factory=list)  # bound before the loop
+    functions: list[tuple[str, str]] = field(default_factory=list)  # local name, NumPy function
     prologue: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
     loop: list[str] = field(default_factory=list)
