@@ -31,7 +31,7 @@ class RandomCell:
             lines.append(f"v{k} = {self.varying(size, 3)}")
             self.values[f"v{k}"] = size
         for name, size in states.items():
-            lines.append(f"{name}[t] = {self.bounded(size)}")
+            lines.append(f"{name}[t] = {self.bounded(size)} + 0.1*{self.param([size])}")
             self.values[f"{name}[t]"] = size
         outputs = list(states)[: rng.randint(1, len(states))]
         if rng.random() < 0.5:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import jinja2
 import sympy
@@ -23,6 +24,7 @@ from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
 from cellspec.cell import Cell, Kind, Shape, State
 from cellspec.ir import Program
+from cellspec.paths import shipped_dir
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import schedule
 
@@ -85,6 +87,7 @@ class _Module:
                 about=[_quotable(line) for line in _about(cell)],
                 header=self.command(),
                 equations=[e.text for e in cell.assignments],
+                settings=[f"{name} = {value}" for name, value in (*cell.activations, *cell.hyper)],
                 dims=[{"name": d, "local": self.dims[d]} for d in cell.dims],
                 unpack=unpack(self.dims.values()),
                 rng="rng_" if "rng" in cell.dims else "rng",
@@ -121,7 +124,8 @@ class _Module:
     def command(self) -> str:
         """The command that makes this module again."""
         settings = "".join(f" --set {name}={value}" for name, value in self.cell.settings)
-        return f"cellspec generate {self.cell.name}{settings}"
+        shipped = Path(self.cell.path).resolve().parent == shipped_dir().resolve()
+        return f"cellspec generate {self.cell.name}{'' if shipped else '.yaml'}{settings}"
 
     def state(self, state: State) -> dict[str, str]:
         return {"name": state.name, "size": self.shape(state.shape), "init": float_text(float(state.init))}

@@ -1,0 +1,34 @@
+"""Specs that nobody wrote: random combinations of the language, verified against the oracle like any other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from random_cells import RandomCell
+
+import cellspec
+from cellspec.elaborate import elaborate
+from cellspec.loader import parse_spec
+from cellspec.verify import verify
+
+FEW, MANY = range(25), range(25, 400)
+
+
+def check(seed: int) -> None:
+    print(f"seed {seed}")
+    text = RandomCell(seed).text()
+    print(text)
+    cell = elaborate(parse_spec(text, f"random_{seed}.yaml"))
+    report = verify(cell, cellspec.build(cell), seed=seed, dtypes=(np.float64,), exact=False)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("seed", FEW)
+def test_random_cells_are_right(seed: int) -> None:
+    check(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", MANY)
+def test_many_random_cells_are_right(seed: int) -> None:
+    check(seed)
