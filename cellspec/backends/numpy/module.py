@@ -270,7 +270,7 @@ class _Module:
         plain = Plain(program.values, constants, self.dims, batched=False)
         for op in storage.code.schedule.prologue:
             (out,) = ir.outs(op)
-            text = plain.op(op, program.shape(out))
+            text = plain.whole(op, program.shape(out), self.tuple_text(program.shape(out)), "dtype")
             constants[out] = plain.texts[out] = text if bare(text) != text or text.isidentifier() else f"({text})"
         self.helpers |= plain.helpers
         return Emitter(storage, Around(self.names, comments, constants, given, fixed, matrix, self.dims), forwards=not prefix)

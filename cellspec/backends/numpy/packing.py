@@ -22,10 +22,13 @@ class _Planner(Sharing):
         super().__init__(code, demands)
         self.packs: list[list[str]] = []
         self.in_pack: dict[str, int] = {}
+        self.products_packed = False
 
     def packable(self, name: str) -> bool:
         if self.homes[name] in (Home.GIVEN, Home.STATE, Home.USER):
             return False
+        if self.homes[name] is Home.FLAT and self.products_packed:
+            return False  # a product over all steps writes the whole of its buffer
         return self.homes[name] is Home.CONSTANT or self.home_of_class(name) is not Home.STATE
 
     def fits(self, names: Sequence[str]) -> bool:
@@ -59,6 +62,7 @@ class _Planner(Sharing):
         for names in sorted(stacks, key=len, reverse=True):
             if self.fits(names):
                 self.make_pack(names)
+        self.products_packed = True
         self.regions = tuple(
             tuple(part for i in region for part in (self.split(i) if isinstance(i, ir.Product) else (i,)))
             for region in self.code.regions
