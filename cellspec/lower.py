@@ -131,6 +131,8 @@ class _Builder:
                 if not any(c.refs(node)):  # a number
                     return row.symbol(*map(self.expr, args))
                 atoms = [self.argument(arg) for arg in args]
+                if all(atom.is_number for atom in atoms):  # SymPy has found the arguments to be constant
+                    return row.definition(*atoms)
                 name = label or f"{function}({', '.join(map(str, atoms))})"
                 return symbol(self.emit(ir.Pointwise(name, row.symbol(*atoms)), node.shape))
             case c.MatMul(left=left, right=right):

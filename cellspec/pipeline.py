@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cellspec import ir
 from cellspec.adjoint import Adjoint, adjoint_prologue, adjoint_step, live
@@ -37,11 +37,18 @@ def compile_cell(cell: Cell) -> Compiled:
     step = ir.typecheck(live(lowered.step, keep_stops=True))
     adjoint = adjoint_step(step, [f"{item.name}[t]" for item in cell.inputs], wanted)
     residuals = select(step, adjoint)
-    forward = ir.typecheck(live(step))
+    given_out = dict.fromkeys((*step.outputs, *_computed(step, residuals.stash)))
+    forward = ir.typecheck(live(replace(step, outputs=tuple(given_out))))
     feeding = {name for op in lowered.prologue.ops for name in lowered.prologue.args(op)} | set(lowered.prologue.outputs)
     known = dict.fromkeys(total.target.removeprefix("d:") for total in residuals.backward.totals)
     epilogue = adjoint_prologue(lowered.prologue, trainable, [name for name in known if name in feeding])
     return Compiled(cell, lowered.prologue, lowered.step, forward, residuals.backward, residuals.stash, epilogue)
+
+
+def _computed(step: Program, stash: tuple[str, ...]) -> list[str]:
+    """Those of ``stash`` that the step itself computes; simplification must not drop them from it."""
+    made = {name for op in step.ops for name in ir.outs(op)}
+    return [name for name in stash if name in made]
 
 
 def _dependent(prologue: Program, trainable: list[str]) -> list[str]:

@@ -134,7 +134,8 @@ def stack_operands(program: Program) -> Program:
     ``Ui.T@d_i + Uf.T@d_f`` becomes ``[Ui; Uf].T @ [d_i; d_f]``.
     """
     made = {op.out: op for op in program.ops if isinstance(op, ir.MatMul)}
-    computed = {out for op in program.ops for out in ir.outs(op)}
+    reach = reaches(program)
+    computed = {out for op in program.ops for out in ir.outs(op) if reach[out] is not Reach.CONSTANT}
     readers: defaultdict[str, int] = defaultdict(int)
     for op in program.ops:
         for name in program.args(op):

@@ -168,7 +168,8 @@ class _Module:
         compiled = self.compiled
         befores = {c.before for c in compiled.forward.carries}
         kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
-        program = tanh_form(compiled.forward, compiled.stash)
+        given_out = replace(compiled.forward, outputs=tuple(o.label for o in self.cell.outputs))
+        program = tanh_form(given_out, compiled.stash)
         program = replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept))))
         code = instructions(schedule(program))
         demands = Demands(frozenset(kept), frozenset(), True, self.ranks_of(code.values))

@@ -58,11 +58,14 @@ class _Planner(Sharing):
     def pack_products(self) -> None:
         """Stacks that products write and read, and the stacks of gradients."""
         products = [i for _, i in self.sequence if isinstance(i, ir.Product)]
+        for product in products:
+            if len(product.outs) > 1 and self.homes[product.outs[0]] is Home.FLAT:
+                self.make_pack(self.ranked(product.outs))
+        self.products_packed = True
         stacks = [self.ranked(names) for p in products for names in (p.outs, p.operands) if len(names) > 1]
         for names in sorted(stacks, key=len, reverse=True):
             if self.fits(names):
                 self.make_pack(names)
-        self.products_packed = True
         self.regions = tuple(
             tuple(part for i in region for part in (self.split(i) if isinstance(i, ir.Product) else (i,)))
             for region in self.code.regions
@@ -163,7 +166,8 @@ class _Planner(Sharing):
         """Whether the instructions of ``run`` can be one call."""
         columns = self.columns(run)
         stacks = [c for c in columns if not isinstance(c, Scalar) and len(c) > 1]
-        if not stacks:
+        outs = [self.values[i.out].shape for i in run]
+        if not stacks or any([self.values[n].shape for n in c] != outs for c in stacks):
             return False
         if any(not isinstance(c, Scalar) and len(c) == 1 and self.values[c[0]].shape not in ((), (1,)) for c in columns):
             shapes = {self.values[i.out].shape for i in run}

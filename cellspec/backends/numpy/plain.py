@@ -165,10 +165,13 @@ class Plain:
         return str(self.printer.doprint(expr))
 
     def call(self, name: str, args: Sequence[sympy.Expr]) -> str:
+        """A function application; among dims alone a Python float, since a NumPy scalar would decide the dtype."""
+        text = self.array_call(name, args)
+        return text if any(map(self.holds_values, args)) else f"float({bare(text)})"
+
+    def array_call(self, name: str, args: Sequence[sympy.Expr]) -> str:
         texts = [bare(self.text(a)) for a in args]
         joined = ", ".join(texts)
-        if not any(map(self.holds_values, args)):  # a NumPy scalar would decide the dtype; a Python float does not
-            return f"float({_DIRECT.get(name, 'np.' + name)}({joined}))"
         if name in _DIRECT:
             return f"{_DIRECT[name]}({joined})"
         if name in HELPED:
