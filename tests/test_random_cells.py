@@ -13,7 +13,8 @@ from cellspec.verify import verify
 
 FEW = range(25)
 MANY = [seed for seed in range(25, 400) if seed not in (79, 116, 307)]
-"""Without three cells that amplify a perturbation of their inputs by 1e3 and more within the run: there 1e-11 is below rounding."""
+"""Left out: 79 and 116 are chaotic (a relative change of 1e-9 in x changes the outputs by their whole size), and 307 feeds
+large products to ``sin`` at every step; its worst error, after nine steps, is 2.3e-11."""
 
 
 def check(seed: int) -> None:
