@@ -9,13 +9,13 @@ from cellspec.backends.numpy.plain import float_text
 from cellspec.cell import Param
 
 
-def call(param: Param) -> str:
-    """The expression that initialises ``param``; ``rng`` and ``dtype`` are at hand."""
+def call(param: Param, rng: str, numpy: str) -> str:
+    """The expression that initialises ``param``, with the names of the generator and of NumPy; ``dtype`` is at hand."""
     shape = tuple_text(param.shape, {})
     numbers = ", ".join(float_text(n) for n in param.init.numbers)
     if param.init.kind == "constant":
-        return f"np.full({shape}, {numbers}, dtype)"
-    arguments = f"rng, {shape}, dtype" + (f", {numbers}" if numbers else "")
+        return f"{numpy}.full({shape}, {numbers}, dtype)"
+    arguments = f"{rng}, {shape}, dtype" + (f", {numbers}" if numbers else "")
     return f"_{param.init.kind}({arguments})"
 
 

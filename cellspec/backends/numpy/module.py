@@ -76,6 +76,8 @@ class _Module:
         forward, emitter = self.forward()
         backward = self.backward(emitter)
         reserved = [*LOCALS, *self.dims.values(), *self.derived.values()]
+        # Dims are arguments of init_params, where they hide what has their name.
+        numpy, rng = "numpy" if "np" in cell.dims else "np", "rng_" if "rng" in cell.dims else "rng"
         plain, helpers = plain_step(self.compiled, self.constants, self.derived, self.dims, reserved)
         self.helpers |= helpers
         text = (
@@ -90,9 +92,10 @@ class _Module:
                 settings=[f"{name} = {value}" for name, value in (*cell.activations, *cell.hyper)],
                 dims=[{"name": d, "local": self.dims[d]} for d in cell.dims],
                 unpack=unpack(self.dims.values()),
-                rng="rng_" if "rng" in cell.dims else "rng",
+                rng=rng,
+                numpy=numpy,
                 param_shapes={p.name: [dim_text(s, {}) for s in p.shape] for p in cell.params},
-                params=[{"name": p.name, "shape": bracket(p.shape), "init": initial.call(p)} for p in cell.params],
+                params=[{"name": p.name, "shape": bracket(p.shape), "init": initial.call(p, rng, numpy)} for p in cell.params],
                 initialisers=initial.needed(cell.params),
                 states=[self.state(s) for s in cell.states],
                 outputs=[{"name": o.name, "shape": dim_text(o.shape[0], {})} for o in cell.outputs],
