@@ -16,6 +16,7 @@ from cellspec.errors import Location, Reporter
 
 MAX_NESTING = 100
 MAX_TOKENS = 5000
+MAX_ALL_TOKENS = 60_000
 MAX_NAME = 100
 MAX_TEXT = 20_000
 
@@ -111,6 +112,7 @@ class Scanner:
 
     def scan(self) -> Iterator[Statement]:
         line, line_start, position = 0, 0, 0
+        count = 0
         while position < len(self.text):
             match = _TOKEN.match(self.text, position)
             assert match is not None  # 'other' takes any character
@@ -124,6 +126,11 @@ class Scanner:
                     yield self.finish()
                 continue
             self.current.tokens.append(token)
+            count += 1
+            if count > MAX_ALL_TOKENS:
+                self.fail(token, f"the equations have more than {MAX_ALL_TOKENS} names, numbers and operators in all")
+                self.brackets, position = [], len(self.text)
+                continue
             if not self.current.broken:
                 self.take(token)
             else:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellspec.errors import Location, Reporter
+from cellspec.errors import Location, Reporter, SpecError
 from cellspec.expressions import parse_equations, parse_expression, walk
+from cellspec.loader import parse_spec
 from cellspec.spec import (
     Assignment,
     Binary,
@@ -234,3 +235,14 @@ def test_no_text_escapes_as_another_exception(text: str) -> None:
     for diagnostic in report.diagnostics:
         assert 10 <= diagnostic.location.line <= 10 + text.count("\n")
         assert 1 <= diagnostic.location.column <= len(diagnostic.location.text) + 1
+
+
+def test_a_block_of_too_many_symbols_is_refused_quickly() -> None:
+    """900 equations of 90 terms each: within every other limit, and too much together."""
+    term = " + ".join("a*b" for _ in range(90))
+    text = "".join(f"  v{k} = {term}\n" for k in range(900))
+    spec = f"name: bulk\ninputs: {{x: I}}\nstates: {{h: I}}\nequations: |\n{text}  h[t] = x[t]\n"
+    start = time.perf_counter()
+    with pytest.raises(SpecError, match="more than 60000 names, numbers and operators in all"):
+        parse_spec(spec)
+    assert time.perf_counter() - start < 2
