@@ -5,7 +5,7 @@ Values made here are called ``%1``, ``%2``, …; they have a shape like any othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -186,7 +186,7 @@ class _Flattener:
 
     def visit(self, expr: sympy.Expr) -> Arg:
         """The value of an expression."""
-        if not any(s.name in self.order for s in expr.free_symbols):
+        if not self.holds_values(expr):
             return Scalar(expr)
         match expr:
             case sympy.Symbol(name=name):
@@ -227,7 +227,7 @@ class _Flattener:
         number, rest = expr.as_coeff_Mul()
         over = [f for f in sympy.Mul.make_args(rest) if isinstance(f, sympy.Pow) and f.exp.could_extract_minus_sign()]
         factors = [f for f in sympy.Mul.make_args(rest) if f not in over]
-        scalars = [f for f in factors if isinstance(self.visit_kind(f), Scalar)]
+        scalars = [f for f in factors if not self.holds_values(f)]
         factors = sorted((f for f in factors if f not in scalars), key=self.rank)
         scale = sympy.Mul(number, *scalars)
         below = [1 / f for f in over]
@@ -246,9 +246,9 @@ class _Flattener:
             total = self.call("divide", total, self.visit(factor))
         return total
 
-    def visit_kind(self, expr: sympy.Expr) -> Arg | None:
-        """A Scalar where ``expr`` holds no value; nothing is emitted."""
-        return None if any(s.name in self.order for s in expr.free_symbols) else Scalar(expr)
+    def holds_values(self, expr: sympy.Expr) -> bool:
+        """Whether any value stands in ``expr``; otherwise it is a number, maybe of dims."""
+        return any(s.name in self.order for s in expr.free_symbols)
 
     def power(self, base: Arg, exponent: sympy.Expr) -> Arg:
         if exponent == _HALF:
@@ -266,4 +266,3 @@ class _Flattener:
 
 
 _HALF = sympy.Rational(1, 2)
-Namer = Callable[[str], str]
