@@ -117,6 +117,7 @@ class _Backward:
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.d_h_pre = np.empty((T, H, B), dtype)
+        self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
         self.d_h_pre_flat = np.empty((H, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
@@ -124,7 +125,7 @@ class _Backward:
         self.h_prev_flat = np.empty((H, T, B), dtype)
         self.d_U_rows = np.empty((H, H), dtype)
         self.d_b_sum = np.empty((H,), dtype)
-        self.steps = list(zip(self.d_h_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_h_pre))[::-1]
 
 
 class Workspace:
@@ -207,25 +208,26 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of h[t] = g(W @ x[t] + U @ h[t-1] + b)
     np.subtract(1, saved.h, out=ws.d_h_pre)
     np.multiply(ws.d_h_pre, saved.h, out=ws.d_h_pre)
+    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     U_T = U.T
-    for (d_h_pre,), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
+    for (dy_t, d_h_pre) in ws.steps:
         # backward of h[t] = g(W @ x[t] + U @ h[t-1] + b)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
         dot(U_T, d_h_pre, d_h)
 
-    np.copyto(ws.d_h_pre_flat.transpose(1, 0, 2), ws.d_h_pre)
-    np.matmul(ws.d_h_pre_flat.reshape(H, T*B).T, W, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(ws.d_h_pre_flat.reshape(H, T*B), x_2d, out=ws.d_W_rows)
+    d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
+    np.matmul(d_h_pre_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    np.matmul(d_h_pre_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
-    np.copyto(ws.h_prev_flat.transpose(1, 0, 2), saved.h_prev)
-    np.matmul(ws.d_h_pre_flat.reshape(H, T*B), ws.h_prev_flat.reshape(H, T*B).T, out=ws.d_U_rows)
+    h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
+    np.matmul(d_h_pre_flat, h_prev_flat.T, out=ws.d_U_rows)
     d_U = ws.d_U_rows
-    np.sum(ws.d_h_pre_flat.reshape(H, T*B), axis=1, out=ws.d_b_sum)
+    np.matmul(d_h_pre_flat, np.ones(T*B, dtype), out=ws.d_b_sum)
     d_b = ws.d_b_sum
     return Grads(
         params=Params(
@@ -386,6 +388,15 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) ->
     q, r = np.linalg.qr(normal)
     q *= np.sign(np.diag(r))
     return np.ascontiguousarray(q if shape[0] >= shape[1] else q.T).astype(dtype)
+
+
+def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
+    n, T, B = buffer.shape
+    if steps.shape == (T, n, 1):
+        return steps.transpose(1, 0, 2).reshape(n, T)
+    np.copyto(buffer.transpose(1, 0, 2), steps)
+    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -154,6 +154,7 @@ class _Backward:
         self.d_h_prev_base = np.empty((T, H, B), dtype)
         self.d_u_pre_r_pre_Un_h_prev = np.empty((T, 3*H, B), dtype)
         self.tmp = np.empty((T, H, B), dtype)
+        self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
         self.Uu_Ur_Un = np.empty((3*H, H), dtype)
         self.d_h_prev = np.empty((H, B), dtype)
@@ -181,7 +182,7 @@ class _Backward:
         self.d_x_sum2 = self.d_x_sum2_out.transpose(0, 2, 1)
         self.d_x_2 = self.d_x_2_out.transpose(0, 2, 1)
         self.d_x = self.d_x_out.transpose(0, 2, 1)
-        self.steps = list(zip(self.d_n_pre, saved.r, self.d_Un_h_prev, self.d_u_pre, self.d_r_pre, self.d_u_pre_r_pre_Un_h_prev, self.d_h_prev_base))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_n_pre, saved.r, self.d_Un_h_prev, self.d_u_pre, self.d_r_pre, self.d_u_pre_r_pre_Un_h_prev, self.d_h_prev_base))[::-1]
 
 
 class Workspace:
@@ -306,13 +307,14 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.Un_h_prev, out=ws.d_r_pre)
+    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     Uu_Ur_Un_T = Uu_Ur_Un.T
     d_h_prev = ws.d_h_prev
-    for (d_n_pre, r, d_Un_h_prev, d_u_pre, d_r_pre, d_u_pre_r_pre_Un_h_prev, d_h_prev_base), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
+    for (dy_t, d_n_pre, r, d_Un_h_prev, d_u_pre, d_r_pre, d_u_pre_r_pre_Un_h_prev, d_h_prev_base) in ws.steps:
         # backward of h[t] = u*n + (1 - u)*h[t-1]
         add(dy_t, d_h, d_h)
         # backward of n = phi(Wn @ x[t] + r*(Un @ h[t-1]) + bn)
@@ -327,30 +329,30 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(d_h_prev_base, d_h, d_h)
         add(d_h, d_h_prev, d_h)
 
-    np.copyto(ws.d_n_pre_flat.transpose(1, 0, 2), ws.d_n_pre)
-    np.matmul(ws.d_n_pre_flat.reshape(H, T*B).T, Wn, out=ws.d_x_0_out.reshape(T*B, I))
-    np.copyto(ws.d_u_pre_flat.transpose(1, 0, 2), ws.d_u_pre)
-    np.matmul(ws.d_u_pre_flat.reshape(H, T*B).T, Wu, out=ws.d_x_1_out.reshape(T*B, I))
-    np.copyto(ws.d_r_pre_flat.transpose(1, 0, 2), ws.d_r_pre)
-    np.matmul(ws.d_r_pre_flat.reshape(H, T*B).T, Wr, out=ws.d_x_2_out.reshape(T*B, I))
+    d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
+    np.matmul(d_n_pre_flat.T, Wn, out=ws.d_x_0_out.reshape(T*B, I))
+    d_u_pre_flat = _columns(ws.d_u_pre, ws.d_u_pre_flat)
+    np.matmul(d_u_pre_flat.T, Wu, out=ws.d_x_1_out.reshape(T*B, I))
+    d_r_pre_flat = _columns(ws.d_r_pre, ws.d_r_pre_flat)
+    np.matmul(d_r_pre_flat.T, Wr, out=ws.d_x_2_out.reshape(T*B, I))
     np.add(ws.d_x_0, ws.d_x_1, out=ws.d_x_sum2)
     np.add(ws.d_x_sum2, ws.d_x_2, out=ws.d_x)
-    np.matmul(ws.d_u_pre_flat.reshape(H, T*B), x_2d, out=ws.d_Wu_rows)
+    np.matmul(d_u_pre_flat, x_2d, out=ws.d_Wu_rows)
     d_Wu = ws.d_Wu_rows
-    np.matmul(ws.d_r_pre_flat.reshape(H, T*B), x_2d, out=ws.d_Wr_rows)
+    np.matmul(d_r_pre_flat, x_2d, out=ws.d_Wr_rows)
     d_Wr = ws.d_Wr_rows
-    np.matmul(ws.d_n_pre_flat.reshape(H, T*B), x_2d, out=ws.d_Wn_rows)
+    np.matmul(d_n_pre_flat, x_2d, out=ws.d_Wn_rows)
     d_Wn = ws.d_Wn_rows
-    np.copyto(ws.d_u_pre_r_pre_Un_h_prev_flat.transpose(1, 0, 2), ws.d_u_pre_r_pre_Un_h_prev)
-    np.copyto(ws.h_prev_flat.transpose(1, 0, 2), saved.h_prev)
-    np.matmul(ws.d_u_pre_r_pre_Un_h_prev_flat.reshape(3*H, T*B), ws.h_prev_flat.reshape(H, T*B).T, out=ws.d_Uu_Ur_Un_rows)
+    d_u_pre_r_pre_Un_h_prev_flat = _columns(ws.d_u_pre_r_pre_Un_h_prev, ws.d_u_pre_r_pre_Un_h_prev_flat)
+    h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
+    np.matmul(d_u_pre_r_pre_Un_h_prev_flat, h_prev_flat.T, out=ws.d_Uu_Ur_Un_rows)
     d_Uu = ws.d_Uu_Ur_Un_rows[0:H]
     d_Ur = ws.d_Uu_Ur_Un_rows[H:2*H]
     d_Un = ws.d_Uu_Ur_Un_rows[2*H:3*H]
-    np.sum(ws.d_u_pre_r_pre_Un_h_prev_flat.reshape(3*H, T*B), axis=1, out=ws.d_bu_br_sum)
+    np.matmul(d_u_pre_r_pre_Un_h_prev_flat, np.ones(T*B, dtype), out=ws.d_bu_br_sum)
     d_bu = ws.d_bu_br_sum[0:H]
     d_br = ws.d_bu_br_sum[H:2*H]
-    np.sum(ws.d_n_pre_flat.reshape(H, T*B), axis=1, out=ws.d_bn_sum)
+    np.matmul(d_n_pre_flat, np.ones(T*B, dtype), out=ws.d_bn_sum)
     d_bn = ws.d_bn_sum
     return Grads(
         params=Params(
@@ -535,6 +537,15 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) ->
     q, r = np.linalg.qr(normal)
     q *= np.sign(np.diag(r))
     return np.ascontiguousarray(q if shape[0] >= shape[1] else q.T).astype(dtype)
+
+
+def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
+    n, T, B = buffer.shape
+    if steps.shape == (T, n, 1):
+        return steps.transpose(1, 0, 2).reshape(n, T)
+    np.copyto(buffer.transpose(1, 0, 2), steps)
+    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

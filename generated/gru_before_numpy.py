@@ -149,6 +149,7 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.d_u_r_n_pre = np.empty((T, 3*H, B), dtype)
         self.tmp = np.empty((T, H, B), dtype)
+        self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
         self.UnT_d_Un_n_part = np.empty((H, B), dtype)
         self.Uu_Ur = np.empty((2*H, H), dtype)
@@ -169,7 +170,7 @@ class _Backward:
         self.d_n_pre = self.d_u_r_n_pre[:, 2*H:]
         self.d_r_pre = self.d_u_r_n_pre[:, H:2*H]
         self.d_u_r_pre = self.d_u_r_n_pre[:, :2*H]
-        self.steps = list(zip(self.d_n_pre, self.d_u_pre, self.d_r_pre, self.d_u_r_pre, saved.u, saved.r))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_n_pre, self.d_u_pre, self.d_r_pre, self.d_u_r_pre, saved.u, saved.r))[::-1]
 
 
 class Workspace:
@@ -291,6 +292,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(saved.h_prev, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
+    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -299,7 +301,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     UnT_d_Un_n_part = ws.UnT_d_Un_n_part
     Uu_Ur_T = Uu_Ur.T
     d_h_prev = ws.d_h_prev
-    for (d_n_pre, d_u_pre, d_r_pre, d_u_r_pre, u, r), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
+    for (dy_t, d_n_pre, d_u_pre, d_r_pre, d_u_r_pre, u, r) in ws.steps:
         # backward of h[t] = u*h[t-1] + (1 - u)*n
         add(dy_t, d_h, d_h)
         # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
@@ -319,22 +321,22 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 
     # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)
-    np.copyto(ws.d_u_r_n_pre_flat.transpose(1, 0, 2), ws.d_u_r_n_pre)
-    np.matmul(ws.d_u_r_n_pre_flat.reshape(3*H, T*B).T, Wu_Wr_Wn, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(ws.d_u_r_n_pre_flat.reshape(3*H, T*B), x_2d, out=ws.d_Wu_Wr_Wn_rows)
+    d_u_r_n_pre_flat = _columns(ws.d_u_r_n_pre, ws.d_u_r_n_pre_flat)
+    np.matmul(d_u_r_n_pre_flat.T, Wu_Wr_Wn, out=ws.d_x_out.reshape(T*B, I))
+    np.matmul(d_u_r_n_pre_flat, x_2d, out=ws.d_Wu_Wr_Wn_rows)
     d_Wu = ws.d_Wu_Wr_Wn_rows[0:H]
     d_Wr = ws.d_Wu_Wr_Wn_rows[H:2*H]
     d_Wn = ws.d_Wu_Wr_Wn_rows[2*H:3*H]
-    np.copyto(ws.d_u_r_pre_flat.transpose(1, 0, 2), ws.d_u_r_pre)
-    np.copyto(ws.h_prev_flat.transpose(1, 0, 2), saved.h_prev)
-    np.matmul(ws.d_u_r_pre_flat.reshape(2*H, T*B), ws.h_prev_flat.reshape(H, T*B).T, out=ws.d_Uu_Ur_rows)
+    d_u_r_pre_flat = _columns(ws.d_u_r_pre, ws.d_u_r_pre_flat)
+    h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
+    np.matmul(d_u_r_pre_flat, h_prev_flat.T, out=ws.d_Uu_Ur_rows)
     d_Uu = ws.d_Uu_Ur_rows[0:H]
     d_Ur = ws.d_Uu_Ur_rows[H:2*H]
-    np.copyto(ws.d_n_pre_flat.transpose(1, 0, 2), ws.d_n_pre)
-    np.copyto(ws.n_part_flat.transpose(1, 0, 2), ws.n_part)
-    np.matmul(ws.d_n_pre_flat.reshape(H, T*B), ws.n_part_flat.reshape(H, T*B).T, out=ws.d_Un_rows)
+    d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
+    n_part_flat = _columns(ws.n_part, ws.n_part_flat)
+    np.matmul(d_n_pre_flat, n_part_flat.T, out=ws.d_Un_rows)
     d_Un = ws.d_Un_rows
-    np.sum(ws.d_u_r_n_pre_flat.reshape(3*H, T*B), axis=1, out=ws.d_bu_br_bn_sum)
+    np.matmul(d_u_r_n_pre_flat, np.ones(T*B, dtype), out=ws.d_bu_br_bn_sum)
     d_bu = ws.d_bu_br_bn_sum[0:H]
     d_br = ws.d_bu_br_bn_sum[H:2*H]
     d_bn = ws.d_bu_br_bn_sum[2*H:3*H]
@@ -521,6 +523,15 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) ->
     q, r = np.linalg.qr(normal)
     q *= np.sign(np.diag(r))
     return np.ascontiguousarray(q if shape[0] >= shape[1] else q.T).astype(dtype)
+
+
+def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
+    n, T, B = buffer.shape
+    if steps.shape == (T, n, 1):
+        return steps.transpose(1, 0, 2).reshape(n, T)
+    np.copyto(buffer.transpose(1, 0, 2), steps)
+    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -146,6 +146,7 @@ class _Backward:
         self.d_z_r_n_pre = np.empty((T, 3*H, B), dtype)
         self.d_h_prev_base = np.empty((T, H, B), dtype)
         self.tmp = np.empty((T, H, B), dtype)
+        self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
         self.W_n_partT_d_W_n_part_n_part = np.empty((H, B), dtype)
         self.Wz_Wr_h_prev = np.empty((2*H, H), dtype)
@@ -165,7 +166,7 @@ class _Backward:
         self.d_r_pre = self.d_z_r_n_pre[:, H:2*H]
         self.d_z_pre = self.d_z_r_n_pre[:, :H]
         self.d_z_r_pre = self.d_z_r_n_pre[:, :2*H]
-        self.steps = list(zip(self.d_n_pre, self.d_z_pre, self.d_r_pre, self.d_z_r_pre, self.d_h_prev_base, saved.r))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_n_pre, self.d_z_pre, self.d_r_pre, self.d_z_r_pre, self.d_h_prev_base, saved.r))[::-1]
 
 
 class Workspace:
@@ -281,6 +282,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_h_prev_base, saved.z, out=ws.d_z_pre)
     np.subtract(saved.n, saved.h_prev, out=ws.tmp)
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
+    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -289,7 +291,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     W_n_partT_d_W_n_part_n_part = ws.W_n_partT_d_W_n_part_n_part
     Wz_Wr_h_prev_T = Wz_Wr_h_prev.T
     d_h_prev = ws.d_h_prev
-    for (d_n_pre, d_z_pre, d_r_pre, d_z_r_pre, d_h_prev_base, r), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
+    for (dy_t, d_n_pre, d_z_pre, d_r_pre, d_z_r_pre, d_h_prev_base, r) in ws.steps:
         # backward of h[t] = (1 - z)*h[t-1] + z*n
         add(dy_t, d_h, d_h)
         # backward of n = phi(W @ [r*h[t-1], x[t]])
@@ -309,20 +311,20 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 
     # backward of n = phi(W @ [r*h[t-1], x[t]])
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)
-    np.copyto(ws.d_z_r_n_pre_flat.transpose(1, 0, 2), ws.d_z_r_n_pre)
-    np.matmul(ws.d_z_r_n_pre_flat.reshape(3*H, T*B).T, Wz_Wr_W_x, out=ws.d_x_out.reshape(T*B, I))
-    np.copyto(ws.d_z_r_pre_flat.transpose(1, 0, 2), ws.d_z_r_pre)
-    np.copyto(ws.h_prev_flat.transpose(1, 0, 2), saved.h_prev)
-    np.matmul(ws.d_z_r_pre_flat.reshape(2*H, T*B), ws.h_prev_flat.reshape(H, T*B).T, out=ws.d_Wz_Wr_h_prev_rows)
+    d_z_r_n_pre_flat = _columns(ws.d_z_r_n_pre, ws.d_z_r_n_pre_flat)
+    np.matmul(d_z_r_n_pre_flat.T, Wz_Wr_W_x, out=ws.d_x_out.reshape(T*B, I))
+    d_z_r_pre_flat = _columns(ws.d_z_r_pre, ws.d_z_r_pre_flat)
+    h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
+    np.matmul(d_z_r_pre_flat, h_prev_flat.T, out=ws.d_Wz_Wr_h_prev_rows)
     d_Wz_h_prev = ws.d_Wz_Wr_h_prev_rows[0:H]
     d_Wr_h_prev = ws.d_Wz_Wr_h_prev_rows[H:2*H]
-    np.matmul(ws.d_z_r_n_pre_flat.reshape(3*H, T*B), x_2d, out=ws.d_Wz_Wr_W_x_rows)
+    np.matmul(d_z_r_n_pre_flat, x_2d, out=ws.d_Wz_Wr_W_x_rows)
     d_Wz_x = ws.d_Wz_Wr_W_x_rows[0:H]
     d_Wr_x = ws.d_Wz_Wr_W_x_rows[H:2*H]
     d_W_x = ws.d_Wz_Wr_W_x_rows[2*H:3*H]
-    np.copyto(ws.d_n_pre_flat.transpose(1, 0, 2), ws.d_n_pre)
-    np.copyto(ws.n_part_flat.transpose(1, 0, 2), ws.n_part)
-    np.matmul(ws.d_n_pre_flat.reshape(H, T*B), ws.n_part_flat.reshape(H, T*B).T, out=ws.d_W_n_part_rows)
+    d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
+    n_part_flat = _columns(ws.n_part, ws.n_part_flat)
+    np.matmul(d_n_pre_flat, n_part_flat.T, out=ws.d_W_n_part_rows)
     d_W_n_part = ws.d_W_n_part_rows
     d_Wz = np.concatenate((d_Wz_h_prev, d_Wz_x), axis=-1)
     d_Wr = np.concatenate((d_Wr_h_prev, d_Wr_x), axis=-1)
@@ -495,6 +497,15 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[0] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
+    n, T, B = buffer.shape
+    if steps.shape == (T, n, 1):
+        return steps.transpose(1, 0, 2).reshape(n, T)
+    np.copyto(buffer.transpose(1, 0, 2), steps)
+    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -174,6 +174,7 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.d_o_f_i_Chat_pre = np.empty((T, 4*H, B), dtype)
         self.d_C_factor = np.empty((T, H, B), dtype)
+        self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
         self.d_C = np.empty((H, B), dtype)
         self.Wo_Wf_Wi_WC_h_prev = np.empty((4*H, H), dtype)
@@ -189,7 +190,7 @@ class _Backward:
         self.d_i_pre = self.d_o_f_i_Chat_pre[:, 2*H:3*H]
         self.d_f_pre = self.d_o_f_i_Chat_pre[:, H:2*H]
         self.d_f_i_Chat_pre_blocks = self.d_o_f_i_Chat_pre[:, H:].reshape(T, 3, H, B)
-        self.steps = list(zip(self.d_o_pre, self.d_C_factor, self.d_f_i_Chat_pre_blocks, saved.f, self.d_o_f_i_Chat_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_C_factor, self.d_f_i_Chat_pre_blocks, saved.f, self.d_o_f_i_Chat_pre))[::-1]
 
 
 class Workspace:
@@ -324,13 +325,14 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.C_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
+    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     d_C = ws.d_C
     Wo_Wf_Wi_WC_h_prev_T = Wo_Wf_Wi_WC_h_prev.T
-    for (d_o_pre, d_C_factor, d_f_i_Chat_pre_blocks, f, d_o_f_i_Chat_pre), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
+    for (dy_t, d_o_pre, d_C_factor, d_f_i_Chat_pre_blocks, f, d_o_f_i_Chat_pre) in ws.steps:
         # backward of h[t] = o*phi(C[t])
         add(dy_t, d_h, d_h)
         # backward of o = sigma(Wo @ [h[t-1], x[t]] + bo)
@@ -347,20 +349,20 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # h
         dot(Wo_Wf_Wi_WC_h_prev_T, d_o_f_i_Chat_pre, d_h)
 
-    np.copyto(ws.d_o_f_i_Chat_pre_flat.transpose(1, 0, 2), ws.d_o_f_i_Chat_pre)
-    np.matmul(ws.d_o_f_i_Chat_pre_flat.reshape(4*H, T*B).T, Wo_Wf_Wi_WC_x, out=ws.d_x_out.reshape(T*B, I))
-    np.copyto(ws.h_prev_flat.transpose(1, 0, 2), saved.h_prev)
-    np.matmul(ws.d_o_f_i_Chat_pre_flat.reshape(4*H, T*B), ws.h_prev_flat.reshape(H, T*B).T, out=ws.d_Wo_Wf_Wi_WC_h_prev_rows)
+    d_o_f_i_Chat_pre_flat = _columns(ws.d_o_f_i_Chat_pre, ws.d_o_f_i_Chat_pre_flat)
+    np.matmul(d_o_f_i_Chat_pre_flat.T, Wo_Wf_Wi_WC_x, out=ws.d_x_out.reshape(T*B, I))
+    h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
+    np.matmul(d_o_f_i_Chat_pre_flat, h_prev_flat.T, out=ws.d_Wo_Wf_Wi_WC_h_prev_rows)
     d_Wo_h_prev = ws.d_Wo_Wf_Wi_WC_h_prev_rows[0:H]
     d_Wf_h_prev = ws.d_Wo_Wf_Wi_WC_h_prev_rows[H:2*H]
     d_Wi_h_prev = ws.d_Wo_Wf_Wi_WC_h_prev_rows[2*H:3*H]
     d_WC_h_prev = ws.d_Wo_Wf_Wi_WC_h_prev_rows[3*H:4*H]
-    np.matmul(ws.d_o_f_i_Chat_pre_flat.reshape(4*H, T*B), x_2d, out=ws.d_Wo_Wf_Wi_WC_x_rows)
+    np.matmul(d_o_f_i_Chat_pre_flat, x_2d, out=ws.d_Wo_Wf_Wi_WC_x_rows)
     d_Wo_x = ws.d_Wo_Wf_Wi_WC_x_rows[0:H]
     d_Wf_x = ws.d_Wo_Wf_Wi_WC_x_rows[H:2*H]
     d_Wi_x = ws.d_Wo_Wf_Wi_WC_x_rows[2*H:3*H]
     d_WC_x = ws.d_Wo_Wf_Wi_WC_x_rows[3*H:4*H]
-    np.sum(ws.d_o_f_i_Chat_pre_flat.reshape(4*H, T*B), axis=1, out=ws.d_bo_bf_bi_bC_sum)
+    np.matmul(d_o_f_i_Chat_pre_flat, np.ones(T*B, dtype), out=ws.d_bo_bf_bi_bC_sum)
     d_bo = ws.d_bo_bf_bi_bC_sum[0:H]
     d_bf = ws.d_bo_bf_bi_bC_sum[H:2*H]
     d_bi = ws.d_bo_bf_bi_bC_sum[2*H:3*H]
@@ -556,6 +558,15 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[0] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
+    n, T, B = buffer.shape
+    if steps.shape == (T, n, 1):
+        return steps.transpose(1, 0, 2).reshape(n, T)
+    np.copyto(buffer.transpose(1, 0, 2), steps)
+    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -169,6 +169,7 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.d_c_factor = np.empty((T, H, B), dtype)
         self.d_o_i_f_g_pre = np.empty((T, 4*H, B), dtype)
+        self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
         self.tmp = np.empty((H, B), dtype)
         self.d_c = np.empty((H, B), dtype)
@@ -185,7 +186,7 @@ class _Backward:
         self.d_f_pre = self.d_o_i_f_g_pre[:, 2*H:3*H]
         self.d_i_pre = self.d_o_i_f_g_pre[:, H:2*H]
         self.d_i_f_g_pre_blocks = self.d_o_i_f_g_pre[:, H:].reshape(T, 3, H, B)
-        self.steps = list(zip(self.d_c_factor, self.d_o_pre, self.d_i_f_g_pre_blocks, saved.f, self.d_o_i_f_g_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_i_f_g_pre_blocks, saved.f, self.d_o_i_f_g_pre))[::-1]
 
 
 class Workspace:
@@ -318,6 +319,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
+    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -325,7 +327,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     tmp = ws.tmp
     d_c = ws.d_c
     Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
-    for (d_c_factor, d_o_pre, d_i_f_g_pre_blocks, f, d_o_i_f_g_pre), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
+    for (dy_t, d_c_factor, d_o_pre, d_i_f_g_pre_blocks, f, d_o_i_f_g_pre) in ws.steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
         # backward of c[t] = f*c[t-1] + i*g
@@ -342,20 +344,20 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # h
         dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, d_h)
 
-    np.copyto(ws.d_o_i_f_g_pre_flat.transpose(1, 0, 2), ws.d_o_i_f_g_pre)
-    np.matmul(ws.d_o_i_f_g_pre_flat.reshape(4*H, T*B).T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(ws.d_o_i_f_g_pre_flat.reshape(4*H, T*B), x_2d, out=ws.d_Wo_Wi_Wf_Wg_rows)
+    d_o_i_f_g_pre_flat = _columns(ws.d_o_i_f_g_pre, ws.d_o_i_f_g_pre_flat)
+    np.matmul(d_o_i_f_g_pre_flat.T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))
+    np.matmul(d_o_i_f_g_pre_flat, x_2d, out=ws.d_Wo_Wi_Wf_Wg_rows)
     d_Wo = ws.d_Wo_Wi_Wf_Wg_rows[0:H]
     d_Wi = ws.d_Wo_Wi_Wf_Wg_rows[H:2*H]
     d_Wf = ws.d_Wo_Wi_Wf_Wg_rows[2*H:3*H]
     d_Wg = ws.d_Wo_Wi_Wf_Wg_rows[3*H:4*H]
-    np.copyto(ws.h_prev_flat.transpose(1, 0, 2), saved.h_prev)
-    np.matmul(ws.d_o_i_f_g_pre_flat.reshape(4*H, T*B), ws.h_prev_flat.reshape(H, T*B).T, out=ws.d_Uo_Ui_Uf_Ug_rows)
+    h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
+    np.matmul(d_o_i_f_g_pre_flat, h_prev_flat.T, out=ws.d_Uo_Ui_Uf_Ug_rows)
     d_Uo = ws.d_Uo_Ui_Uf_Ug_rows[0:H]
     d_Ui = ws.d_Uo_Ui_Uf_Ug_rows[H:2*H]
     d_Uf = ws.d_Uo_Ui_Uf_Ug_rows[2*H:3*H]
     d_Ug = ws.d_Uo_Ui_Uf_Ug_rows[3*H:4*H]
-    np.sum(ws.d_o_i_f_g_pre_flat.reshape(4*H, T*B), axis=1, out=ws.d_bo_bi_bf_bg_sum)
+    np.matmul(d_o_i_f_g_pre_flat, np.ones(T*B, dtype), out=ws.d_bo_bi_bf_bg_sum)
     d_bo = ws.d_bo_bi_bf_bg_sum[0:H]
     d_bi = ws.d_bo_bi_bf_bg_sum[H:2*H]
     d_bf = ws.d_bo_bi_bf_bg_sum[2*H:3*H]
@@ -560,6 +562,15 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) ->
     q, r = np.linalg.qr(normal)
     q *= np.sign(np.diag(r))
     return np.ascontiguousarray(q if shape[0] >= shape[1] else q.T).astype(dtype)
+
+
+def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
+    n, T, B = buffer.shape
+    if steps.shape == (T, n, 1):
+        return steps.transpose(1, 0, 2).reshape(n, T)
+    np.copyto(buffer.transpose(1, 0, 2), steps)
+    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -180,6 +180,7 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.d_o_e_i_snew_pre = np.empty((T, 4*H, B), dtype)
         self.d_s_factor = np.empty((T, H, B), dtype)
+        self.dy_rows = np.empty((T, H, B), dtype)
         self.d_z = np.empty((H, B), dtype)
         self.d_s = np.empty((H, B), dtype)
         self.Vo_Ve_Vi_V_T = np.empty((4*H, H), dtype)
@@ -196,7 +197,7 @@ class _Backward:
         self.d_i_snew_pre_blocks = self.d_o_e_i_snew_pre[:, 2*H:].reshape(T, 2, H, B)
         self.d_e_pre = self.d_o_e_i_snew_pre[:, H:2*H]
         self.d_e_i_snew_pre_blocks = self.d_o_e_i_snew_pre[:, H:].reshape(T, 3, H, B)
-        self.steps = list(zip(self.d_o_pre, self.d_s_factor, self.d_e_i_snew_pre_blocks, saved.e, self.d_o_e_i_snew_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_s_factor, self.d_e_i_snew_pre_blocks, saved.e, self.d_o_e_i_snew_pre))[::-1]
 
 
 class Workspace:
@@ -331,13 +332,14 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(1, saved.e, out=ws.d_e_pre)
     np.multiply(saved.s_prev, ws.d_e_pre, out=ws.d_e_pre)
     np.multiply(ws.d_e_pre, saved.e, out=ws.d_e_pre)
+    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_z = ws.d_z
     d_s = ws.d_s
     Vo_Ve_Vi_V_T_T = Vo_Ve_Vi_V_T.T
-    for (d_o_pre, d_s_factor, d_e_i_snew_pre_blocks, e, d_o_e_i_snew_pre), dy_t in zip(ws.steps, dy.transpose(0, 2, 1)[::-1]):
+    for (dy_t, d_o_pre, d_s_factor, d_e_i_snew_pre_blocks, e, d_o_e_i_snew_pre) in ws.steps:
         # backward of z[t] = o*phi(s[t])
         add(dy_t, d_z, d_z)
         # backward of o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
@@ -354,20 +356,20 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # z
         dot(Vo_Ve_Vi_V_T_T, d_o_e_i_snew_pre, d_z)
 
-    np.copyto(ws.d_o_e_i_snew_pre_flat.transpose(1, 0, 2), ws.d_o_e_i_snew_pre)
-    np.matmul(ws.d_o_e_i_snew_pre_flat.reshape(4*H, T*B).T, Wo_We_Wi_W_T, out=ws.d_x_out.reshape(T*B, I))
-    np.copyto(ws.z_prev_flat.transpose(1, 0, 2), saved.z_prev)
-    np.matmul(ws.d_o_e_i_snew_pre_flat.reshape(4*H, T*B), ws.z_prev_flat.reshape(H, T*B).T, out=ws.d_Vo_Ve_Vi_V_T_rows)
+    d_o_e_i_snew_pre_flat = _columns(ws.d_o_e_i_snew_pre, ws.d_o_e_i_snew_pre_flat)
+    np.matmul(d_o_e_i_snew_pre_flat.T, Wo_We_Wi_W_T, out=ws.d_x_out.reshape(T*B, I))
+    z_prev_flat = _columns(saved.z_prev, ws.z_prev_flat)
+    np.matmul(d_o_e_i_snew_pre_flat, z_prev_flat.T, out=ws.d_Vo_Ve_Vi_V_T_rows)
     d_Vo_T = ws.d_Vo_Ve_Vi_V_T_rows[0:H]
     d_Ve_T = ws.d_Vo_Ve_Vi_V_T_rows[H:2*H]
     d_Vi_T = ws.d_Vo_Ve_Vi_V_T_rows[2*H:3*H]
     d_V_T = ws.d_Vo_Ve_Vi_V_T_rows[3*H:4*H]
-    np.matmul(ws.d_o_e_i_snew_pre_flat.reshape(4*H, T*B), x_2d, out=ws.d_Wo_We_Wi_W_T_rows)
+    np.matmul(d_o_e_i_snew_pre_flat, x_2d, out=ws.d_Wo_We_Wi_W_T_rows)
     d_Wo_T = ws.d_Wo_We_Wi_W_T_rows[0:H]
     d_We_T = ws.d_Wo_We_Wi_W_T_rows[H:2*H]
     d_Wi_T = ws.d_Wo_We_Wi_W_T_rows[2*H:3*H]
     d_W_T = ws.d_Wo_We_Wi_W_T_rows[3*H:4*H]
-    np.sum(ws.d_o_e_i_snew_pre_flat.reshape(4*H, T*B), axis=1, out=ws.d_bo_be_bi_b_sum)
+    np.matmul(d_o_e_i_snew_pre_flat, np.ones(T*B, dtype), out=ws.d_bo_be_bi_b_sum)
     d_bo = ws.d_bo_be_bi_b_sum[0:H]
     d_be = ws.d_bo_be_bi_b_sum[H:2*H]
     d_bi = ws.d_bo_be_bi_b_sum[2*H:3*H]
@@ -582,6 +584,15 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) ->
     q, r = np.linalg.qr(normal)
     q *= np.sign(np.diag(r))
     return np.ascontiguousarray(q if shape[0] >= shape[1] else q.T).astype(dtype)
+
+
+def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
+    n, T, B = buffer.shape
+    if steps.shape == (T, n, 1):
+        return steps.transpose(1, 0, 2).reshape(n, T)
+    np.copyto(buffer.transpose(1, 0, 2), steps)
+    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

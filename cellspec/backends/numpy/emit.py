@@ -226,8 +226,9 @@ class Emitter(Views):
             wanted = together([identifier(n) for n in names]) + "_flat"
             name = self.names.get(("flat", key), wanted)
             self.text.buffers.append((name, f"({rows}, T, B)"))
-            lines.append(f"np.copyto(ws.{name}.transpose(1, 0, 2), {self.operand(names)})")
-            text = f"ws.{name}.reshape({rows}, T*B)"
+            self.text.helpers.add("columns")
+            lines.append(f"{name} = _columns({self.operand(names)}, ws.{name})")
+            text = name
         self.flats[key] = text
         return text
 
@@ -285,13 +286,12 @@ class Emitter(Views):
         for total in schedule.sums:
             sums.setdefault(total.value, []).append(total.target)
         for summed, wanted in self.sum_stacks(list(sums)):
-            if summed in self.flats:
-                source, axis = self.flats[summed], "1"
-            else:
-                source, axis = self.operand(summed), "(0, 2)"
             name = self.names.get(("sum", summed), together([identifier(sums[s][0]) for s in wanted]) + "_sum")
             self.text.buffers.append((name, f"({self.rows([self.values[n].shape for n in summed])},)"))
-            lines.append(f"np.sum({source}, axis={axis}, out=ws.{name})")
+            if summed in self.flats:
+                lines.append(f"np.matmul({self.flats[summed]}, np.ones(T*B, dtype), out=ws.{name})")
+            else:
+                lines.append(f"np.sum({self.operand(summed)}, axis=(0, 2), out=ws.{name})")
             self.slices(summed, {n: sums[n] for n in wanted}, f"ws.{name}", finish)
 
     def sum_stacks(self, names: list[str]) -> list[tuple[tuple[str, ...], list[str]]]:

@@ -33,7 +33,7 @@ LOCALS = (
     "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params", "State", "Grads",
     "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "len", "tuple", "isinstance",
     "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
-    "reversed", "dict", "getattr", "_check", "_derived", "_elu", "_equations", "_erf", "_gelu", "_sigmoid", "_silu",
+    "reversed", "dict", "getattr", "_check", "_columns", "_derived", "_elu", "_equations", "_erf", "_gelu", "_sigmoid", "_silu",
     "_softsign", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
@@ -288,13 +288,7 @@ class _Module:
         self.helpers |= text.helpers
         over = ", ".join(sequence for _, sequence in text.steps)
         fixed = ", ".join(variable for variable, _ in text.steps) + ("," if len(text.steps) == 1 else "")
-        order = "" if emitter.forwards else "[::-1]"
-        variables = ", ".join([f"({fixed})", *(variable for variable, _ in text.call_steps)])
-        sequences = ", ".join(["ws.steps", *(f"{sequence}{order}" for _, sequence in text.call_steps)])
-        if not text.call_steps:
-            head = f"({fixed}) in ws.steps" if text.steps else "_ in ws.steps"
-        else:
-            head = f"{variables} in zip({sequences})" if text.steps else f"{variables.replace('()', '_')} in zip({sequences})"
+        head = f"({fixed}) in ws.steps" if text.steps else "_ in ws.steps"
         functions = " = ".join(", ".join(names) for names in zip(*text.functions, strict=True))
         return {"text": text, "zip": f"zip({over})" if over else "[()]*T", "head": _wrap(head), "functions": functions, **more}
 
@@ -322,8 +316,6 @@ def _wrap(head: str) -> str:
     names, rest = head.split(") in ", 1)
     lines = textwrap.wrap(names.removeprefix("("), 110)
     inner = "\n            ".join(lines)
-    if ")," in names:
-        return head
     return f"(\n            {inner}\n        ) in {rest}"
 
 

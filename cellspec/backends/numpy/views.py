@@ -22,7 +22,6 @@ class Text:
     buffers: list[tuple[str, str]] = field(default_factory=list)  # attribute, shape
     views: list[tuple[str, str]] = field(default_factory=list)  # attribute, expression
     steps: list[tuple[str, str]] = field(default_factory=list)  # loop variable, sequence that it runs over
-    call_steps: list[tuple[str, str]] = field(default_factory=list)  # the same, for arrays of this call
     locals: list[str] = field(default_factory=list)  # bound before the loop
     functions: list[tuple[str, str]] = field(default_factory=list)  # local name, NumPy function
     prologue: list[str] = field(default_factory=list)
@@ -204,14 +203,13 @@ class Views:
             return expression + spread
         key = ("loop", expression)
         if key not in self.loop_names:
-            wanted = (
-                f"{expression.split('.transpose')[0].replace('.', '_')}_t"
-                if name not in self.around.fixed
-                else identifier(name)
-            )
-            self.loop_names[key] = self.names.get(key, wanted)
-            where = self.text.steps if name in self.around.fixed else self.text.call_steps
-            where.append((self.loop_names[key], expression))
+            if name in self.around.fixed:
+                return self.iterate(key, self.names.get(key, identifier(name)), expression)
+            array = expression.split(".transpose")[0].replace(".", "_")
+            rows = self.names.get(("rows", name), f"{array}_rows")
+            self.text.buffers.append((rows, f"(T, {self.rows([self.values[name].shape])}, B)"))
+            self.text.before.append(f"np.copyto(ws.{rows}, {expression})")
+            return self.iterate(key, self.names.get(key, f"{array}_t"), f"self.{rows}")
         return self.loop_names[key]
 
     def constant(self, name: str) -> str:
