@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import sympy
@@ -20,6 +20,7 @@ import sympy
 from cellspec import ir
 from cellspec.cell import Shape
 from cellspec.ir import Op, Program, Value, symbol
+from cellspec.simplify import simplify
 
 
 def cotangent(name: str) -> str:
@@ -268,97 +269,10 @@ class _Builder:
             outputs=outputs,
             totals=totals,
         )
-        program = ir.typecheck(fuse(live(program)))
-        used = {name for op in program.ops for name in program.args(op)}
+        program = ir.typecheck(simplify(program))
+        used = {name for op in program.ops for name in program.args(op)} | {total.value for total in program.totals}
         kept = tuple(name for name in program.sequences if name in used or name in sequences)
         return Adjoint(
-            ir.typecheck(Program(program.values, constants, kept, carries, program.ops, outputs, totals)),
+            ir.typecheck(replace(program, sequences=kept)),
             tuple(name for name in kept if name not in sequences),
         )
-
-
-def live(program: Program, *, keep_stops: bool = False) -> Program:
-    """``program`` without operations whose results nothing needs, and with copies read at their source.
-
-    Where cotangents flow is settled once a program has been differentiated: from then on a stopped gradient is a copy too.
-    """
-    program = _name_results(_resolve_copies(program, keep_stops))
-    needed = set(program.roots())
-    kept: list[Op] = []
-    for op in reversed(program.ops):
-        if needed.intersection(ir.outs(op)):
-            kept.append(op)
-            needed.update(ir.operands(op))
-    return program.with_ops(reversed(kept))
-
-
-def _resolve_copies(program: Program, keep_stops: bool) -> Program:
-    source: dict[str, str] = {}
-    ops = []
-    for op in program.ops:
-        new = ir.rename(op, {name: source[name] for name in ir.operands(op) if name in source})
-        match new:
-            case ir.Pointwise(out=out, expr=sympy.Symbol(name=name)) | ir.Stop(out=out, operand=name):
-                if isinstance(new, ir.Stop) and keep_stops:
-                    pass
-                elif name in program.values and program.shape(name) == program.shape(out):
-                    source[out] = name
-                    new = ir.Pointwise(out, symbol(name))
-        ops.append(new)
-    return program.with_ops(ops)
-
-
-def _name_results(program: Program) -> Program:
-    """Where a result is a copy of an operation's value that is no result itself, let the operation define the result."""
-    roots = set(program.roots())
-    defined = {out for op in program.ops for out in ir.outs(op)}
-    names: dict[str, str] = {}
-    for op in program.ops:
-        match op:
-            case ir.Pointwise(out=out, expr=sympy.Symbol(name=name)) if out in roots and name in defined - roots:
-                if name not in names and program.shape(name) == program.shape(out):
-                    names[name] = out
-    ops = []
-    for op in program.ops:
-        (out,) = ir.outs(op)
-        match op:
-            case ir.Pointwise(expr=sympy.Symbol(name=name)) if names.get(name) == out:
-                continue
-        ops.append(ir.with_out(ir.rename(op, names), names.get(out, out)))
-    return program.with_ops(ops)
-
-
-def fuse(program: Program) -> Program:
-    """Substitute every pointwise value that is read exactly once, by a pointwise operation of its own shape.
-
-    ``d_i = d_c*g`` and ``d_i.pre = d_i*i*(1 - i)`` become ``d_i.pre = d_c*g*i*(1 - i)``, whose cotangent-free part can be
-    computed for many steps at once.
-    """
-    uses: defaultdict[str, int] = defaultdict(int)
-    for op in program.ops:
-        for name in program.args(op):
-            match op:
-                case ir.Pointwise(expr=expr):
-                    uses[name] += sum(1 for node in sympy.preorder_traversal(expr) if node == symbol(name))
-                case _:
-                    uses[name] += 2  # must stay a value
-    for name in program.roots():
-        uses[name] += 2
-    pending: dict[sympy.Symbol, sympy.Expr] = {}
-    ops: list[Op] = []
-    for op in program.ops:
-        match op:
-            case ir.Pointwise(out=out, expr=expr):
-                symbols = sorted(expr.free_symbols, key=lambda s: s.name)
-                inlined = {s: pending[s] for s in symbols if s in pending and program.shape(s.name) == program.shape(out)}
-                for s in (s for s in symbols if s not in inlined):
-                    if s in pending:
-                        ops.append(ir.Pointwise(s.name, pending.pop(s)))
-                expr = expr.xreplace(inlined)
-                if uses[out] == 1 and not expr.is_Symbol:
-                    pending[symbol(out)] = expr
-                else:
-                    ops.append(ir.Pointwise(out, expr))
-            case _:
-                ops.append(op)
-    return program.with_ops(ops)

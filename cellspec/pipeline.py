@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cellspec import ir
-from cellspec.adjoint import Adjoint, adjoint_prologue, adjoint_step, live
+from cellspec.adjoint import Adjoint, adjoint_prologue, adjoint_step
 from cellspec.cell import Cell
 from cellspec.ir import Program
 from cellspec.lower import lower
 from cellspec.residuals import select
+from cellspec.simplify import live
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import sympy
 
 from cellspec import ir
-from cellspec.adjoint import Adjoint, live
+from cellspec.adjoint import Adjoint
 from cellspec.ir import Op, Program
+from cellspec.simplify import live
 
 NOMINAL_DIM = 64
 """Every dim's size when sizes are weighed against one another; derivation knows no real ones."""
@@ -71,7 +72,7 @@ def select(step: Program, adjoint: Adjoint) -> Residuals:
         ops=(*_reachable(again, step, {*order, *step.constants}), *backward.ops),
     )
     program = live(whole)
-    used = {name for op in program.ops for name in program.args(op)}
+    used = {name for op in program.ops for name in program.args(op)} | {total.value for total in program.totals}
     stash_order = tuple(name for name in order if name in used)
     program = replace(program, sequences=(*given, *stash_order))
     return Residuals(stash_order, ir.typecheck(program))

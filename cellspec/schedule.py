@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 import sympy
 
 from cellspec import ir
-from cellspec.adjoint import live
 from cellspec.hoist import Reach, hoist, reaches
 from cellspec.ir import Op, Program, symbol
+from cellspec.simplify import live
 
 
 @dataclass(frozen=True)

@@ -132,10 +132,8 @@ class _Backward:
         self.Wz_Wh = np.empty((2*H, I), dtype)
         self.d_z_pre_Wh_x_flat = np.empty((2*H, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_bh_each = np.empty((T, H, B), dtype)
         self.d_Wz_Wh_rows = np.empty((2*H, I), dtype)
-        self.d_bz_sum = np.empty((2*H,), dtype)
-        self.d_bh_sum = np.empty((H,), dtype)
+        self.d_bz_bh_sum = np.empty((2*H,), dtype)
         self.d_z_pre = self.d_z_pre_Wh_x[:, :H]
         self.d_Wh_x = self.d_z_pre_Wh_x[:, H:]
         self.steps = list(zip(self.dy_rows, self.d_z_pre, self.d_h_prev_base))[::-1]
@@ -245,14 +243,12 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
     d_z_pre_Wh_x_flat = _columns(ws.d_z_pre_Wh_x, ws.d_z_pre_Wh_x_flat)
     np.matmul(d_z_pre_Wh_x_flat.T, Wz_Wh, out=ws.d_x_out.reshape(T*B, I))
-    np.copyto(ws.d_bh_each, ws.d_Wh_x)
     np.matmul(d_z_pre_Wh_x_flat, x_2d, out=ws.d_Wz_Wh_rows)
     d_Wz = ws.d_Wz_Wh_rows[0:H]
     d_Wh = ws.d_Wz_Wh_rows[H:2*H]
-    np.matmul(d_z_pre_Wh_x_flat, np.ones(T*B, dtype), out=ws.d_bz_sum)
-    d_bz = ws.d_bz_sum[0:H]
-    np.sum(ws.d_bh_each, axis=(0, 2), out=ws.d_bh_sum)
-    d_bh = ws.d_bh_sum
+    np.matmul(d_z_pre_Wh_x_flat, np.ones(T*B, dtype), out=ws.d_bz_bh_sum)
+    d_bz = ws.d_bz_bh_sum[0:H]
+    d_bh = ws.d_bz_bh_sum[H:2*H]
     return Grads(
         params=Params(
             Wz=d_Wz,
