@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from cellspec.errors import CellspecError, Diagnostic, Location, SpecError
+from cellspec.errors import CellspecError, Diagnostic, Location, Reporter, SpecError
 
 if TYPE_CHECKING:
     from cellspec.cell import Cell
@@ -33,7 +33,8 @@ def load(source: str | Path, settings: Mapping[str, str] | None = None) -> Cell:
     from cellspec.elaborate import elaborate
     from cellspec.loader import load_spec
 
-    return elaborate(load_spec(source, settings))
+    report = Reporter()
+    return elaborate(load_spec(source, settings, report), report)
 
 
 def generate(cell: Cell, backend: str = "numpy") -> str:

@@ -13,7 +13,7 @@ from cellspec.errors import Reporter
 from cellspec.order import label, sort, walk
 from cellspec.scope import FUNCTIONS, STEP_INDEX, Role, Scope, declare_all
 from cellspec.shapes import broadcast, show
-from cellspec.spec import Assignment, Call, Initialiser, Name, Spec, Subscript, Variable
+from cellspec.spec import Assignment, Call, Initialiser, Name, Spec, Subscript, Unread, Variable
 from cellspec.typing_rules import Typer
 from cellspec.unparse import source
 
@@ -21,17 +21,23 @@ MATRIX_DEFAULT = Initialiser("glorot_uniform")
 VECTOR_DEFAULT = Initialiser("constant", (0.0,))
 
 
-def elaborate(spec: Spec) -> Cell:
-    """The typed cell that ``spec`` describes; raises :class:`~cellspec.errors.SpecError` with all its mistakes."""
-    reporter = Reporter()
-    scope = Scope(reporter)
+def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
+    """The typed cell that ``spec`` describes; raises :class:`~cellspec.errors.SpecError` with all its mistakes.
+
+    ``report`` holds those that were made before: a spec with gaps has no cell, but what could be read of it is checked.
+    """
+    reporter = report or Reporter()
+    scope = Scope(reporter, spec.gaps)
     declare_all(spec, scope)
     _unused(scope, Role.DIM)
     equations, strays = _targets(spec, scope)
     for equation in spec.equations:
         _look_up(equation, scope)
     ordered, cycles = sort(equations, scope.constants)
+    undecided = {label(equation) for equation in ordered if _is_undecided(equation, scope)}
     for cycle in cycles:
+        if undecided.intersection(cycle.labels):
+            continue  # the branch that makes it may not be taken
         hint = "; write [t-1] for the value before the step" if any("[t]" in name for name in cycle.labels) else ""
         reporter.error(cycle.at, f"cycle within one step: {cycle}{hint}")
     typer = Typer(scope)
@@ -82,6 +88,8 @@ def _targets(spec: Spec, scope: Scope) -> tuple[list[Assignment], list[Assignmen
             strays.append(equation)
     assigned = {equation.target for equation in spec.equations}
     for entry in scope.of_role(Role.STATE):
+        if scope.gaps.may_hold(entry.name, "equations"):
+            continue
         if entry.name not in assigned and not entry.used:  # else it was suggested for a misspelt left side
             entry.used = True  # one mistake is enough
             scope.reporter.error(entry.at, f"state {entry.name!r} is never assigned: write {entry.name}[t] = …")
@@ -98,6 +106,8 @@ def _target_mistake(equation: Assignment, earlier: Mapping[str, Assignment], sco
         case Role.STATE if not equation.is_state:
             return f"{name!r} is a state: write {name}[t] = …"
         case Role.STATE:
+            return None
+        case None if equation.is_state and scope.gaps.may_hold(name, "states"):
             return None
         case None if equation.is_state:
             hint = scope.suggest(name, (state.name for state in scope.of_role(Role.STATE)))
@@ -121,7 +131,7 @@ def _look_up(equation: Assignment, scope: Scope) -> None:
                 _look_up_name(part, scope)
             case Subscript(id=name):
                 if (entry := scope.entries.get(name)) is None:
-                    scope.unknown_name(name, part.at)
+                    scope.unknown_name(name, part.at, "inputs", "states")
                 else:
                     entry.used = True
                 for inner in walk(part.index):
@@ -132,6 +142,15 @@ def _look_up(equation: Assignment, scope: Scope) -> None:
                     scope.entries[name].used = True
                 elif name not in FUNCTIONS:
                     scope.unknown_function(name, part.at)
+            case Unread(names=names):
+                for name in names:
+                    scope.mention(name)
+
+
+def _is_undecided(equation: Assignment, scope: Scope) -> bool:
+    """Whether an equation has a ``where`` of which it is not known which branch counts."""
+    calls = [part for part in walk(equation.value) if isinstance(part, Call)]
+    return any(call.function == "where" and not all(map(scope.is_certain, call.args[:1])) for call in calls)
 
 
 def _look_up_name(name: Name, scope: Scope) -> None:
@@ -145,12 +164,14 @@ def _look_up_name(name: Name, scope: Scope) -> None:
             message = f"is an input: write {name.id}[t] for its value at this step"
         case Role.ACTIVATION:
             message = f"is an activation: write {name.id}(…)"
+        case None if name.id in scope.gaps.names:
+            return
         case None if name.id in FUNCTIONS:
             message = f"is a function: write {name.id}(…)"
         case None if name.id == "t":
             message = "is the time: it stands only in brackets, as in x[t]"
         case None if name.id != STEP_INDEX:
-            return scope.unknown_name(name.id, name.at)
+            return scope.unknown_name(name.id, name.at, "hyper", "params", "equations")
         case _:
             return
     scope.reporter.error(name.at, f"{name.id!r} {message}")
@@ -163,8 +184,9 @@ def _outputs(spec: Spec, scope: Scope) -> tuple[Ref, ...]:
     for name, at in mentions:
         entry = scope.entries.get(name)
         if entry is None:
-            hint = scope.suggest(name, (known.name for known in scope.of_role(Role.STATE, Role.VALUE)))
-            scope.reporter.error(at, f"output {name!r} is neither a state nor an intermediate{hint}")
+            if not scope.gaps.may_hold(name, "states", "equations"):
+                hint = scope.suggest(name, (known.name for known in scope.of_role(Role.STATE, Role.VALUE)))
+                scope.reporter.error(at, f"output {name!r} is neither a state nor an intermediate{hint}")
             continue
         entry.used = True
         if entry.role not in (Role.STATE, Role.VALUE):
@@ -179,19 +201,21 @@ def _outputs(spec: Spec, scope: Scope) -> tuple[Ref, ...]:
 def _unused(scope: Scope, *roles: Role) -> None:
     """Report the names of these roles that nothing has used."""
     for entry in scope.of_role(*roles):
-        if not entry.used:
-            scope.reporter.error(entry.at, _UNUSED[entry.role].format(repr(entry.name)))
+        message, *parts = _UNUSED[entry.role]
+        if not entry.used and not scope.gaps.may_hold(entry.name, "remove", *parts):
+            scope.reporter.error(entry.at, message.format(repr(entry.name)))
 
 
-_UNUSED: dict[Role, str] = {
-    Role.DIM: "dim {0} is not used by any shape",
-    Role.HYPER: "hyperparameter {0} is not used by any equation",
-    Role.INPUT: "input {0} is not used by any equation",
-    Role.STATE: "state {0} is neither read by an equation nor an output",
-    Role.PARAM: "param {0} is not used by any equation",
-    Role.ACTIVATION: "activation {0} is not used by any equation",
-    Role.VALUE: "intermediate {0} is neither read by an equation nor an output",
+_UNUSED: dict[Role, tuple[str, ...]] = {
+    Role.DIM: ("dim {0} is not used by any shape", "inputs", "states", "params"),
+    Role.HYPER: ("hyperparameter {0} is not used by any equation", "inputs", "states", "params", "equations"),
+    Role.INPUT: ("input {0} is not used by any equation", "equations"),
+    Role.STATE: ("state {0} is neither read by an equation nor an output", "equations", "outputs"),
+    Role.PARAM: ("param {0} is not used by any equation", "equations"),
+    Role.ACTIVATION: ("activation {0} is not used by any equation", "equations"),
+    Role.VALUE: ("intermediate {0} is neither read by an equation nor an output", "equations", "outputs"),
 }
+"""What is said of an unused name of each role; then the parts that can use it."""
 
 # --- types -------------------------------------------------------------------------------------------------------------
 
@@ -199,8 +223,8 @@ _UNUSED: dict[Role, str] = {
 def _equation(equation: Assignment, typer: Typer) -> Equation | None:
     """The typed equation; its left side gets its shape."""
     typed = typer.type(equation.value)
-    entry = typer.scope.entries[equation.target]
-    if typed is None:
+    entry = typer.scope.entries.get(equation.target)
+    if typed is None or entry is None:
         return None
     if equation.is_state:
         if entry.shape is None:

@@ -66,11 +66,15 @@ class Reporter:
             raise SpecError(self.diagnostics)
 
 
-def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """``"; did you mean 'Uf'?"`` where a candidate is close to ``name``, else an empty string."""
+def closest(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The candidate that is most like ``name``, if one is close."""
     options = sorted(set(candidates))
     folded = {option.casefold(): option for option in reversed(options)}
-    close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
-    if not close and name.casefold() in folded:
-        close = [folded[name.casefold()]]
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(name, options, n=1, cutoff=cutoff)
+    return close[0] if close else folded.get(name.casefold())
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """``"; did you mean 'Uf'?"`` where a candidate is close to ``name``, else an empty string."""
+    close = closest(name, candidates)
+    return "" if close is None else f"; did you mean {close!r}?"

@@ -11,8 +11,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from cellspec.errors import Location, Reporter
+from cellspec.names import words
 from cellspec.scanner import MAX_NESTING, Place, Scanner, Statement, Token
-from cellspec.spec import Assignment, Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary
+from cellspec.spec import Assignment, Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
 
 MAX_EXPONENT = 64
 MAX_EQUATIONS = 1000
@@ -36,14 +37,21 @@ def parse_expression(text: str, at: Location, report: Reporter) -> Expr | None:
     return None if statement.broken else _convert(text, statement.tokens, place, report)
 
 
-def parse_equations(block: str, places: Sequence[Location], report: Reporter) -> tuple[Assignment, ...]:
-    """The equations of ``block``; ``places[k]`` is where the first character of its line ``k`` stands in the file."""
+def parse_equations(
+    block: str, places: Sequence[Location], report: Reporter, unread: list[Assignment] | None = None
+) -> tuple[Assignment, ...]:
+    """The equations of ``block``; ``places[k]`` is where the first character of its line ``k`` stands in the file.
+
+    The others go to ``unread``: their value is Unread, and the target is empty where the left side could not be read either.
+    A block that is too large gives nothing at all.
+    """
 
     def place(line: int, column: int) -> Location:
         start = places[min(line, len(places) - 1)]
         return Location(start.file, start.line, start.column + column, start.text)
 
     found: list[Assignment] = []
+    broken: list[Assignment] = []
     margin: int | None = None  # the first equation's indentation
     body: int | None = None  # indentation of a block statement ('for') whose body is skipped
     scanner = Scanner(block, place, report, equations=True)
@@ -51,24 +59,38 @@ def parse_equations(block: str, places: Sequence[Location], report: Reporter) ->
         first = statement.tokens[0]
         if count >= MAX_EQUATIONS:
             report.error(place(first.line, first.column), f"there are more than {MAX_EQUATIONS} equations")
-            break
-        if body is not None and first.column > body:
-            continue
-        body = first.column if first.text in _BLOCKS else None
-        margin = first.column if margin is None else margin
-        if statement.broken:
-            continue
-        if first.column != margin:
-            report.error(place(first.line, first.column), "this equation is not indented like the first one")
-            continue
-        assignment = _assignment(block, statement, place, report)
-        if assignment is not None:
+            return ()
+        skipped = body is not None and first.column > body
+        if not skipped:
+            body = first.column if first.text in _BLOCKS else None
+            margin = first.column if margin is None else margin
+            if first.column != margin and not statement.broken:
+                report.error(place(first.line, first.column), "this equation is not indented like the first one")
+        assignment = None if skipped or statement.broken else _assignment(block, statement, place, report)
+        if assignment is None:
+            broken.append(_unread(statement, place, skipped))
+        else:
             found.append(assignment)
+    if scanner.cut:
+        return ()
+    if unread is not None:
+        unread.extend(broken)
     return tuple(found)
 
 
+def _unread(statement: Statement, place: Place, skipped: bool) -> Assignment:
+    """What is known of an equation that could not be read, or that stands in a block statement."""
+    first = statement.tokens[0]
+    at = place(first.line, first.column)
+    names = words(" ".join(token.text for token in statement.tokens if token.kind == "name"))
+    left = [token.text for token in statement.tokens[: statement.equals or 0]]
+    is_state = left[1:] == ["[", "t", "]"]
+    readable = first.kind == "name" and (is_state or len(left) == 1) and not skipped
+    return Assignment(names[0] if readable else "", is_state, Unread(names, at), "", at)
+
+
 def _assignment(block: str, statement: Statement, place: Place, report: Reporter) -> Assignment | None:
-    """One equation: a target ``name`` or ``name[t]``, and its value."""
+    """One equation: a target ``name`` or ``name[t]``, and its value; None after reporting what is wrong with it."""
     assert statement.equals is not None
     tokens = statement.tokens
     left = _convert(block, tokens[: statement.equals], place, report)

@@ -1,73 +1,70 @@
 """YAML text -> :class:`~cellspec.spec.Spec`. Reads keys and values, expands braces and shorthands, merges ``extends``.
 
-Every mistake goes to one Reporter, and a broken part is left out, so that one reading reports them all.
+Every mistake goes to one Reporter. What is broken is Unread or a gap, so that elaboration can check the rest in the same run.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
-from cellspec.errors import Location, Reporter, did_you_mean
-from cellspec.expressions import parse_equations, walk
-from cellspec.keys import (
-    ACTIVATIONS,
-    CITE_KEYS,
-    EXPECT_KEYS,
-    KEYS,
-    LATER_KEYS,
-    LATER_VARIABLE_KEYS,
-    MATRIX_INITIALISERS,
-    NUMBERED_INITIALISERS,
-    PLAIN_INITIALISERS,
-    RECURRENCES,
-    VARIABLE_KEYS,
-)
+from cellspec.errors import Location, Reporter, SpecError, did_you_mean
+from cellspec.expressions import parse_equations
+from cellspec.keys import ACTIVATIONS, CITE_KEYS, EXPECT_KEYS, KEYS, LATER_KEYS, RECURRENCES
 from cellspec.merge import apply_settings, check_whole, merge
-from cellspec.names import RESERVED, check_name, expand_braces
-from cellspec.nodes import NodeReader
+from cellspec.names import RESERVED, check_name, expand_braces, words
 from cellspec.paths import find, parent_path, resolve, shipped_dir, shipped_names
 from cellspec.scanner import shorten
-from cellspec.source import compose, decode, number, read_bytes
-from cellspec.spec import Assignment, Cite, Expect, Expr, Initialiser, Mention, Name, Setting, Spec, Variable
+from cellspec.source import compose, decode, read_bytes
+from cellspec.spec import Assignment, Cite, Expect, Gaps, Mention, Setting, Spec, Unread
+from cellspec.variables import VariableReader
 
 MAX_CHAIN = 16
 
-
-def load_spec(source: str | Path, settings: Mapping[str, str] | None = None) -> Spec:
-    """The spec at a path or of a shipped name, with ``settings`` (``--set``) in force; SpecError with every mistake."""
-    report = Reporter()
-    path = find(source, report)
-    report.raise_if_any()
-    assert path is not None
-    data = read_bytes(path, report, Location(str(path), 1, 1))
-    text = None if data is None else decode(data, str(path), report)
-    report.raise_if_any()
-    assert data is not None and text is not None
-    return _finish(_Reader(text, data, str(path), report, (path.resolve(),), stem=path.stem).spec(), settings, report)
+_T = TypeVar("_T")
 
 
-def parse_spec(text: str, file: str = "<spec>", settings: Mapping[str, str] | None = None) -> Spec:
-    """The spec that ``text`` writes; ``file`` names it in messages, and parents are looked for beside it."""
-    report = Reporter()
-    data = text.encode("utf-8", errors="replace")
-    return _finish(_Reader(text, data, file, report, (Path(file).absolute(),)).spec(), settings, report)
+def load_spec(source: str | Path, settings: Mapping[str, str] | None = None, report: Reporter | None = None) -> Spec:
+    """The spec at a path or of a shipped name, with ``settings`` (``--set``) in force; SpecError with every mistake.
 
-
-def _finish(spec: Spec | None, settings: Mapping[str, str] | None, report: Reporter) -> Spec:
-    if spec is not None:
-        spec = apply_settings(check_whole(spec, report), settings or {}, ACTIVATIONS, report)
-    report.raise_if_any()
-    assert spec is not None
+    With a ``report``, mistakes go there, and what could be read is given; SpecError only where that is nothing.
+    """
+    found = report or Reporter()
+    path = find(source, found)
+    data = None if path is None else read_bytes(path, found, Location(str(path), 1, 1))
+    text = None if data is None else decode(data, str(path), found)
+    if path is None or data is None or text is None:
+        raise SpecError(found.diagnostics)
+    spec = _finish(_Reader(text, data, str(path), found, (path.resolve(),), stem=path.stem).spec(), settings, found)
+    if report is None:
+        found.raise_if_any()
     return spec
 
 
-class _Reader(NodeReader):
+def parse_spec(
+    text: str, file: str = "<spec>", settings: Mapping[str, str] | None = None, report: Reporter | None = None
+) -> Spec:
+    """The spec that ``text`` writes; ``file`` names it in messages, and parents are looked for beside it."""
+    found = report or Reporter()
+    data = text.encode("utf-8", errors="replace")
+    spec = _finish(_Reader(text, data, file, found, (Path(file).absolute(),)).spec(), settings, found)
+    if report is None:
+        found.raise_if_any()
+    return spec
+
+
+def _finish(spec: Spec | None, settings: Mapping[str, str] | None, report: Reporter) -> Spec:
+    if spec is None:
+        raise SpecError(report.diagnostics)
+    return apply_settings(check_whole(spec, report), settings or {}, ACTIVATIONS, report)
+
+
+class _Reader(VariableReader):
     """Reads one file; ``chain`` holds the paths of the files that extend one another down to this one."""
 
     def __init__(self, text: str, data: bytes, file: str, report: Reporter, chain: tuple[Path, ...], stem: str = "") -> None:
@@ -83,16 +80,18 @@ class _Reader(NodeReader):
         for key in LATER_KEYS:
             if key in values:
                 self.report.error(values[key][0], f"{key!r} is not supported yet")
+                self.skip(values[key][1])
         nodes = {key: node for key, (_, node) in values.items() if not self.blank(key, node)}
-        own, remove = self.own(nodes), self.mentions(nodes, "remove", "", braces=True)
-        if "extends" not in nodes:
+        self.parts.update(values.keys() - nodes.keys())
+        remove = self.part(nodes, "remove", self.mentions, "", True)
+        own = self.own(nodes)
+        if "extends" not in values:
             for mention in remove:
                 self.report.error(mention.at, f"there is nothing to remove {mention.name!r} from, as this spec extends none")
             return own
-        parent = self.parent(nodes["extends"])
+        parent = self.parent(nodes["extends"]) if "extends" in nodes else None
         if parent is None:
-            # What is missing here may be the parent's: nothing more can be told.
-            return None
+            return replace(own, gaps=own.gaps | Gaps(parts=frozenset(("extends",))))
         return replace(merge(parent, own, remove, self.report), sha256=hashlib.sha256(self.data).hexdigest())
 
     def own(self, nodes: Mapping[str, yaml.Node]) -> Spec:
@@ -107,16 +106,29 @@ class _Reader(NodeReader):
             doc=self.text(nodes["doc"], "'doc'").strip() if "doc" in nodes else "",
             cite=tuple(self.cites(nodes["cite"])) if "cite" in nodes else (),
             extends=self.text(nodes["extends"], "'extends'") if "extends" in nodes else None,
-            dims=self.mentions(nodes, "dims", "a dim"),
-            hyper=self.settings(nodes, "hyper", "a hyperparameter", self.hyper_value),
-            inputs=self.variables(nodes, "inputs", "an input"),
-            states=self.variables(nodes, "states", "a state"),
-            outputs=self.mentions(nodes, "outputs", ""),
-            params=self.variables(nodes, "params", "a param"),
-            activations=self.settings(nodes, "activations", "an activation", self.activation_value),
-            equations=self.equations(nodes["equations"]) if "equations" in nodes else (),
+            dims=self.part(nodes, "dims", self.mentions, "a dim"),
+            hyper=self.part(nodes, "hyper", self.settings, "a hyperparameter", self.hyper_value),
+            inputs=self.part(nodes, "inputs", self.variables, "an input"),
+            states=self.part(nodes, "states", self.variables, "a state"),
+            outputs=self.part(nodes, "outputs", self.mentions),
+            params=self.part(nodes, "params", self.variables, "a param"),
+            activations=self.part(nodes, "activations", self.settings, "an activation", self.activation_value),
+            equations=self.part(nodes, "equations", self.equations),
             expect=self.expect(nodes["expect"]) if "expect" in nodes else Expect(),
+            gaps=self.gaps,
         )
+
+    def part(
+        self, nodes: Mapping[str, yaml.Node], key: str, read: Callable[..., tuple[_T, ...]], *details: object
+    ) -> tuple[_T, ...]:
+        """What ``read`` finds under a key; where that is nothing but mistakes, the part is a gap."""
+        if key not in nodes:
+            return ()
+        before = len(self.report.diagnostics)
+        found = read(nodes[key], key, *details)
+        if not found and len(self.report.diagnostics) > before:
+            self.parts.add(key)
+        return found
 
     def parent(self, node: yaml.Node) -> Spec | None:
         """The spec that this one extends."""
@@ -161,158 +173,48 @@ class _Reader(NodeReader):
                 entries = self.entries(part, CITE_KEYS, "a source of 'cite'")
                 yield Cite(**{key: " ".join(self.text(value, f"{key!r}").split()) for key, _, value in entries})
 
-    def mentions(self, nodes: Mapping[str, yaml.Node], key: str, kind: str, braces: bool = False) -> tuple[Mention, ...]:
+    def mentions(self, node: yaml.Node, key: str, kind: str = "", braces: bool = False) -> tuple[Mention, ...]:
         """A list of names."""
-        node = nodes.get(key)
-        if node is None:
-            return ()
         if not isinstance(node, yaml.SequenceNode):
             self.report.error(self.source.at(node), f"{key!r} must be a list of names, such as [h, c]")
+            self.skip(node)
             return ()
         found: dict[str, Mention] = {}
         for item in node.value:
             at, text = self.source.at(item), self.text(item, f"an entry of {key!r}")
-            for written in (expand_braces(text, at, self.report) if braces else (text,)) if text else ():
+            names = (expand_braces(text, at, self.report) if braces else (text,)) if text else ()
+            if not names:
+                self.skip(item)
+            for written in names:
                 name = check_name(written, at, self.report, kind or f"an entry of {key!r}")
-                if name is not None and name in found:
+                if name is None:
+                    self.names.update(words(written))
+                elif name in found:
                     self.report.error(at, f"{name!r} stands twice in {key!r}")
-                elif name is not None:
+                else:
                     found[name] = Mention(name, at)
         return tuple(found.values())
 
     def settings(
-        self, nodes: Mapping[str, yaml.Node], key: str, kind: str, read: Callable[[yaml.Node], float | int | str | None]
+        self, node: yaml.Node, key: str, kind: str, read: Callable[[yaml.Node], float | int | str | None]
     ) -> tuple[Setting, ...]:
         """``hyper`` or ``activations``."""
-        found: list[Setting] = []
-        for name, at, node in self.named(nodes.get(key), key, kind):
-            value = read(node)
-            if value is not None:
-                found.append(Setting(name, value, at))
-        return tuple(found)
+        return tuple(Setting(name, read(value), at) for name, at, value in self.named(node, key, kind))
 
     def hyper_value(self, node: yaml.Node) -> float | int | None:
         return self.number(node, "a hyperparameter")
 
-    def activation_value(self, node: yaml.Node) -> str | None:
+    def activation_value(self, node: yaml.Node) -> str:
+        """The name of a function; ``identity``, which changes no shape either, after reporting that there is none."""
         text = self.text(node, "an activation")
         if text in ACTIVATIONS:
             return text
         if text:
             hint = did_you_mean(text, ACTIVATIONS) or "; expected one such as 'sigmoid' or 'tanh'"
             self.report.error(self.source.at(node), f"{shorten(text)} is no pointwise function of one argument{hint}")
-        return None
+        return "identity"
 
-    def variables(self, nodes: Mapping[str, yaml.Node], key: str, kind: str) -> tuple[Variable, ...]:
-        """``inputs``, ``states`` or ``params``; braces in names expand."""
-        found: list[Variable] = []
-        shapes: dict[int, Variable | None] = {}  # an entry with braces is read, and its mistakes told, once
-        for name, at, node in self.named(nodes.get(key), key, kind, field=True):
-            if id(node) not in shapes:
-                shapes[id(node)] = self.variable(node, at, kind)
-            variable = shapes[id(node)]
-            if variable is not None:
-                found.append(replace(variable, name=name, at=at))
-        return tuple(found)
-
-    def variable(self, node: yaml.Node, at: Location, kind: str) -> Variable | None:
-        """A shape, or a mapping with ``shape``, ``init`` and so on."""
-        if not isinstance(node, yaml.MappingNode):
-            shape = self.shape(node)
-            return None if shape is None else Variable("", shape, at)
-        values = {key: (place, value) for key, place, value in self.entries(node, VARIABLE_KEYS[kind], kind)}
-        shape, init, trainable = None, None, True
-        if "shape" in values:
-            shape = self.shape(values["shape"][1])
-        else:
-            self.report.error(self.source.at(node), "'shape' is missing; expected a mapping such as {shape: [H, I]}")
-        if "init" in values:
-            init = self.initialiser(values["init"][1], kind, len(shape or ()))
-        if "trainable" in values:
-            text = self.text(values["trainable"][1], "'trainable'")
-            if text.lower() not in ("true", "false"):
-                self.report.error(self.source.at(values["trainable"][1]), f"'trainable' is true or false, not {shorten(text)}")
-            trainable = text.lower() != "false"
-        for key in LATER_VARIABLE_KEYS:
-            if key in values:
-                self.report.error(values[key][0], f"{key!r} is not supported yet")
-        return None if shape is None else Variable("", shape, at, init, trainable)
-
-    def shape(self, node: yaml.Node) -> tuple[Expr, ...] | None:
-        if isinstance(node, yaml.MappingNode):
-            self.report.error(self.source.at(node), "a shape is a dim such as H, or a list of them such as [H, I]")
-            return None
-        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        if not items:
-            self.report.error(self.source.at(node), "a shape cannot be empty; a single number has the shape 1")
-            return None
-        axes = [self.expression(item, "a dim") for item in items]
-        known = tuple(axis for axis in axes if axis is not None)
-        dims = [part for axis in known for part in walk(axis) if isinstance(part, Name)]
-        named = [check_name(dim.id, dim.at, self.report, "a dim") is not None for dim in dims]
-        return known if len(known) == len(axes) and all(named) else None
-
-    def initialiser(self, node: yaml.Node, kind: str, axes: int) -> Initialiser | None:
-        """``init`` of a state (a constant) or of a param."""
-        at = self.source.at(node)
-        if isinstance(node, yaml.MappingNode):
-            return self.numbered(node, kind)
-        text = self.text(node, "'init'")
-        value = number(text)
-        if value is not None:
-            if math.isinf(value) and not (kind == "a state" and text.lower() in (".inf", "-.inf", "+.inf")):
-                self.report.error(at, f"the initial value {shorten(text)} is out of range")
-                return None
-            return Initialiser("constant", (value,))
-        known = PLAIN_INITIALISERS.get(text)
-        if known is not None and not (kind == "a state" and known.kind != "constant"):
-            if text in MATRIX_INITIALISERS and axes == 1:
-                self.report.error(at, f"{text!r} initialises a matrix, but this shape has one axis")
-                return None
-            return known
-        if not text:
-            return None
-        if kind == "a state":
-            self.report.error(at, f"a state starts from a number, not from {shorten(text)}")
-        elif text in NUMBERED_INITIALISERS:
-            self.report.error(at, f"{text!r} needs a number: {{{NUMBERED_INITIALISERS[text]}}}")
-        else:
-            names = (*PLAIN_INITIALISERS, *NUMBERED_INITIALISERS)
-            hint = did_you_mean(text, names) or f"; expected a number or one of {', '.join(names)}"
-            self.report.error(at, f"unknown initialiser {shorten(text)}{hint}")
-        return None
-
-    def numbered(self, node: yaml.MappingNode, kind: str) -> Initialiser | None:
-        """``{normal: std}``, ``{uniform: [low, high]}``, ``{chrono: Tmax}``."""
-        at = self.source.at(node)
-        if kind == "a state":
-            self.report.error(at, "a state starts from a number")
-            return None
-        entries = list(self.entries(node, tuple(NUMBERED_INITIALISERS), "an initialiser"))
-        if len(entries) != 1:
-            if len(node.value) != 1:
-                self.report.error(at, "an initialiser is one entry, such as {normal: 0.1}")
-            return None
-        name, _, value = entries[0]
-        items = value.value if isinstance(value, yaml.SequenceNode) else [value]
-        if (name == "uniform") != isinstance(value, yaml.SequenceNode) or (name == "uniform" and len(items) != 2):
-            self.report.error(self.source.at(value), f"this initialiser is written {{{NUMBERED_INITIALISERS[name]}}}")
-            return None
-        numbers = [self.number(item, f"{name!r}") for item in items]
-        kept = tuple(value for value in numbers if value is not None)
-        if len(kept) != len(numbers):
-            return None
-        wrong = {
-            "normal": ("a standard deviation is not negative", kept[0] < 0),
-            "uniform": ("the lower bound is above the upper", kept[0] > kept[-1]),
-            "chrono": ("the longest time Tmax must be above 2", kept[0] <= 2),
-        }[name]
-        if wrong[1]:
-            self.report.error(self.source.at(items[0]), wrong[0])
-            return None
-        return Initialiser(name, kept)
-
-    def equations(self, node: yaml.Node) -> tuple[Assignment, ...]:
+    def equations(self, node: yaml.Node, key: str) -> tuple[Assignment, ...]:
         at = self.source.at(node)
         if not isinstance(node, yaml.ScalarNode) or node.style == ">" or (node.style != "|" and "\n" in str(node.value)):
             self.report.error(at, "'equations' must be a literal block: 'equations: |' and one equation a line below it")
@@ -321,16 +223,23 @@ class _Reader(NodeReader):
             self.report.error(at, "'equations' must be a literal block: 'equations: |' and one equation a line below it")
             return ()
         found: dict[tuple[str, bool], Assignment] = {}
-        for equation in parse_equations(node.value, self.source.block(node), self.report):
-            name, key = equation.target, (equation.target, equation.is_state)
-            if check_name(name, equation.at, self.report, "the left side of an equation") is None:
-                continue
-            if key in found:
-                left = f"{name}[t]" if equation.is_state else name
-                self.report.error(equation.at, f"{left!r} is assigned twice, first in line {found[key].at.line}")
+        unread: list[Assignment] = []
+        read = parse_equations(node.value, self.source.block(node), self.report, unread)
+        for equation in sorted((*read, *unread), key=lambda equation: equation.at):
+            left = (equation.target, equation.is_state)
+            if equation.target and self.assignable(equation, found.get(left)):
+                found[left] = equation
             else:
-                found[key] = equation
+                self.names.update(equation.value.names if isinstance(equation.value, Unread) else words(equation.text))
         return tuple(found.values())
+
+    def assignable(self, equation: Assignment, earlier: Assignment | None) -> bool:
+        """Whether the left side is a name that can be assigned, and that no ``earlier`` equation assigns."""
+        name = check_name(equation.target, equation.at, self.report, "the left side of an equation")
+        if name is not None and earlier is not None:
+            text = f"{name}[t]" if equation.is_state else name
+            self.report.error(equation.at, f"{text!r} is assigned twice, first in line {earlier.at.line}")
+        return name is not None and earlier is None
 
     def expect(self, node: yaml.Node) -> Expect:
         if not self.mapping(node, "'expect'"):

@@ -8,11 +8,13 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from cellspec.errors import Location, Reporter, did_you_mean
+from cellspec.errors import Location, Reporter, closest, did_you_mean
 from cellspec.expressions import walk
 from cellspec.scanner import shorten
 from cellspec.source import number
-from cellspec.spec import Assignment, Mention, Name, Setting, Spec, Variable
+from cellspec.spec import Assignment, Gaps, Mention, Name, Setting, Spec, Variable
+
+REMOVABLE = ("params", "states", "inputs", "equations")
 
 _Part = TypeVar("_Part", Variable, Setting)
 
@@ -23,12 +25,15 @@ def merge(parent: Spec, child: Spec, remove: Sequence[Mention], report: Reporter
     The child's name, title, doc, cite and expect are its own; dims and outputs are inherited as whole lists.
     """
     removed = {mention.name for mention in remove}
+    gaps = parent.gaps | child.gaps
     known = [part.name for group in (parent.params, parent.states, parent.inputs) for part in group]
     known += [equation.target for equation in parent.equations]
     for mention in remove:
-        if mention.name not in known:
-            hint = did_you_mean(mention.name, known)
+        if mention.name not in known and not parent.gaps.may_hold(mention.name, *REMOVABLE):
+            meant = closest(mention.name, known)
+            hint = "" if meant is None else f"; did you mean {meant!r}?"
             report.error(mention.at, f"there is no {mention.name!r} to remove from {parent.name!r}{hint}")
+            gaps |= Gaps(names=frozenset((meant or mention.name,)))
     merged = replace(
         child,
         hyper=_over(parent.hyper, child.hyper, set()),
@@ -38,6 +43,7 @@ def merge(parent: Spec, child: Spec, remove: Sequence[Mention], report: Reporter
         activations=_over(parent.activations, child.activations, set()),
         equations=_equations(parent.equations, child.equations, removed),
         outputs=child.outputs or tuple(mention for mention in parent.outputs if mention.name not in removed),
+        gaps=gaps,
     )
     return replace(merged, dims=child.dims or _inherited_dims(parent, merged))
 
@@ -74,15 +80,14 @@ def _free_names(variables: Iterable[Variable]) -> Iterable[Name]:
 
 
 def check_whole(spec: Spec, report: Reporter) -> Spec:
-    """Report what a spec lacks or has too much of once it is merged."""
-    if report.diagnostics:
-        return spec  # what is missing may have been dropped as broken
-    for key in ("inputs", "states", "equations"):
-        if not getattr(spec, key):
-            report.error(spec.at, f"{key!r} is missing")
+    """Report what a spec lacks or has too much of once it is merged; what it lacks is a gap."""
+    needed = () if "extends" in spec.gaps.parts else ("inputs", "states", "equations")
+    missing = [key for key in needed if not getattr(spec, key) and key not in spec.gaps.parts]
+    for key in missing:
+        report.error(spec.at, f"{key!r} is missing")
     for variable in spec.inputs[1:]:
         report.error(variable.at, f"a second input, {variable.name!r}, is not supported yet")
-    return spec
+    return replace(spec, gaps=spec.gaps | Gaps(parts=frozenset(missing)))
 
 
 def apply_settings(spec: Spec, settings: Mapping[str, str], activations: Sequence[str], report: Reporter) -> Spec:
@@ -105,7 +110,7 @@ def apply_settings(spec: Spec, settings: Mapping[str, str], activations: Sequenc
             else:
                 hint = did_you_mean(text[:100], activations) or "; expected one such as 'sigmoid' or 'tanh'"
                 report.error(value_at, f"{shorten(text)} is no pointwise function of one argument{hint}")
-        else:
+        elif not spec.gaps.may_hold(name, "hyper", "activations"):
             known = sorted((*hyper, *functions))
             hint = did_you_mean(name[:100], known) or (f"; it has {', '.join(known)}" if known else "; it has none")
             report.error(at, f"{spec.name!r} has no hyperparameter or activation {shorten(name)}{hint}")

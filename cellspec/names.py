@@ -24,6 +24,12 @@ RESERVED_DIMS = frozenset(("T", "B", "dtype"))
 MAX_EXPANSION = 1000
 
 _GROUP = re.compile(r"\{([^{}]*)\}")
+_WORD = re.compile(r"[^\W\d]\w*")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The names that stand in ``text``, whatever else it is."""
+    return tuple(dict.fromkeys(_WORD.findall(unicodedata.normalize("NFKC", text))))
 
 
 def check_name(name: str, at: Location, report: Reporter, kind: str, *, field: bool = False) -> str | None:

@@ -3,59 +3,100 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import TypeGuard
 
 import yaml
 
-from cellspec.errors import Location, Reporter, did_you_mean
+from cellspec.errors import Location, Reporter, closest
 from cellspec.expressions import parse_expression
-from cellspec.names import check_name, expand_braces
+from cellspec.names import check_name, expand_braces, words
 from cellspec.scanner import shorten
 from cellspec.source import Source, number
-from cellspec.spec import Expr
+from cellspec.spec import Expr, Gaps
+
+CLOSE = 0.75
+"""How like a key of the language an unknown one must be to be read as that."""
+
+_BRACE = re.compile("[{}]")
 
 
 class NodeReader:
-    """Reads the nodes of one source; what is wrong with them goes to the Reporter."""
+    """Reads the nodes of one source; what is wrong with them goes to the Reporter, and what is lost with it to the gaps."""
 
     def __init__(self, source: Source, report: Reporter) -> None:
         self.source, self.report = source, report
+        self.names, self.stems, self.parts = set[str](), set[str](), set[str]()
+
+    @property
+    def gaps(self) -> Gaps:
+        """What could not be read so far."""
+        return Gaps(frozenset(self.names), frozenset(self.stems), frozenset(self.parts))
+
+    def skip(self, *nodes: yaml.Node) -> None:
+        """Note the names in nodes that are not read."""
+        waiting = list(nodes)
+        while waiting:
+            match waiting.pop():
+                case yaml.MappingNode(value=pairs):
+                    waiting.extend(part for pair in pairs for part in pair)
+                case yaml.SequenceNode(value=items):
+                    waiting.extend(items)
+                case yaml.ScalarNode(value=str(text)) if "{" in text or "}" in text:
+                    self.stems.add("".join(words(_BRACE.split(text)[0])[:1]))
+                case yaml.ScalarNode(value=text):
+                    self.names.update(words(str(text)))
 
     def entries(self, node: yaml.MappingNode, keys: tuple[str, ...], what: str) -> Iterator[tuple[str, Location, yaml.Node]]:
-        """The entries of a mapping whose keys are known: (key, its place, value)."""
+        """The entries of a mapping whose keys are known: (key, its place, value); one that is all but known counts as that."""
+        written = {key_node.value for key_node, _ in node.value if isinstance(key_node, yaml.ScalarNode)}
         seen: dict[str, Location] = {}
         for key_node, value in node.value:
             at = self.source.at(key_node)
             key = self.text(key_node, "a key")
             if not key:
+                self.skip(value)
                 continue
             if key in seen:
                 self.report.error(at, f"the key {shorten(key)} is repeated; it first stands in line {seen[key].line}")
+                self.skip(value)
             elif key not in keys:
-                hint = did_you_mean(key[:100], keys) or f"; expected one of {', '.join(keys)}"
+                meant = closest(key[:100], keys)
+                hint = f"; did you mean {meant!r}?" if meant else f"; expected one of {', '.join(keys)}"
                 self.report.error(at, f"unknown key {shorten(key)} in {what}{hint}")
+                if meant is not None and meant not in written and closest(key[:100], (meant,), CLOSE):
+                    written.add(meant)
+                    yield meant, at, value
+                else:
+                    self.skip(value)
             else:
                 yield key, at, value
             seen.setdefault(key, at)
 
-    def named(
-        self, node: yaml.Node | None, key: str, kind: str, field: bool = False
-    ) -> Iterator[tuple[str, Location, yaml.Node]]:
+    def named(self, node: yaml.Node, key: str, kind: str, field: bool = False) -> Iterator[tuple[str, Location, yaml.Node]]:
         """The entries of a mapping whose keys are names that the spec declares; braces expand where names become fields."""
-        if node is None or not self.mapping(node, f"{key!r}"):
+        if not self.mapping(node, f"{key!r}"):
+            self.skip(node)
             return
         seen: dict[str, Location] = {}
         for key_node, value in node.value:
             at = self.source.at(key_node)
             text = self.text(key_node, "a name")
-            for written in (expand_braces(text, at, self.report) if field else (text,)) if text else ():
+            names = (expand_braces(text, at, self.report) if field else (text,)) if text else ()
+            lost: tuple[yaml.Node, ...] = () if names else (key_node, value)
+            for written in names:
                 name = check_name(written, at, self.report, kind, field=field)
-                if name is not None and name in seen:
+                if name is None:
+                    self.names.update(words(written))
+                elif name in seen:
                     self.report.error(at, f"{name!r} is declared twice in {key!r}; it first stands in line {seen[name].line}")
-                elif name is not None:
+                else:
                     seen[name] = at
                     yield name, at, value
+                    continue
+                lost = (value,)
+            self.skip(*lost)
 
     def mapping(self, node: yaml.Node, what: str) -> TypeGuard[yaml.MappingNode]:
         """Whether ``node`` is a mapping; reported where it is not."""

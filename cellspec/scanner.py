@@ -104,6 +104,7 @@ class Scanner:
         self.text, self.place, self.report, self.equations = text, place, report, equations
         self.current = Statement()
         self.brackets: list[tuple[str, Token]] = []  # kind (call, group, subscript, list), opener
+        self.cut = False  # whether some of the text was too much to look at
 
     def fail(self, token: Token, message: str) -> None:
         if not self.current.broken:
@@ -129,7 +130,7 @@ class Scanner:
             count += 1
             if count > MAX_ALL_TOKENS:
                 self.fail(token, f"the equations have more than {MAX_ALL_TOKENS} names, numbers and operators in all")
-                self.brackets, position = [], len(self.text)
+                self.brackets, position, self.cut = [], len(self.text), True
                 continue
             if not self.current.broken:
                 self.take(token)
@@ -137,7 +138,7 @@ class Scanner:
                 self.skip(token)
             if len(self.current.tokens) > MAX_TOKENS:  # told by now: on to the next line
                 newline = self.text.find("\n", position)
-                self.brackets, position = [], newline if newline >= 0 else len(self.text)
+                self.brackets, position, self.cut = [], newline if newline >= 0 else len(self.text), True
         if self.current.tokens:
             yield self.finish()
 

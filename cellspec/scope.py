@@ -10,9 +10,10 @@ import sympy
 
 from cellspec.cell import Shape
 from cellspec.errors import Location, Reporter, did_you_mean
+from cellspec.expressions import walk
 from cellspec.functions import CALLABLE
 from cellspec.shapes import Constant, dim_polynomial
-from cellspec.spec import Expr, Name, Spec, Variable
+from cellspec.spec import Expr, Gaps, Name, Spec, Variable
 from cellspec.unparse import source
 
 STRUCTURAL = {"eye": 1, "roll": 2, "stop_gradient": 1}
@@ -57,8 +58,8 @@ class Entry:
 class Scope:
     """All the names of one cell, and the reporter to which their mistakes go."""
 
-    def __init__(self, reporter: Reporter) -> None:
-        self.reporter = reporter
+    def __init__(self, reporter: Reporter, gaps: Gaps) -> None:
+        self.reporter, self.gaps = reporter, gaps
         self.entries: dict[str, Entry] = {}
         self.constants: dict[str, Constant] = {}
         self.activations: dict[str, str] = {}
@@ -92,19 +93,42 @@ class Scope:
             entry.used = True
         return hint
 
-    def unknown_name(self, name: str, at: Location, *roles: Role) -> None:
-        """Report a name that nothing declares; suggest one of ``roles`` (default: whatever an equation can read)."""
-        roles = roles or (Role.PARAM, Role.VALUE, Role.INPUT, Role.STATE, Role.HYPER, Role.DIM)
-        self.reporter.error(at, f"unknown name {name!r}{self.suggest(name, (e.name for e in self.of_role(*roles)))}")
+    def unknown_name(self, name: str, at: Location, *parts: str) -> None:
+        """Report a name that none of the ``parts`` of the spec declares; suggest whatever an equation can read."""
+        if not self.gaps.may_hold(name, *parts):
+            known = self.of_role(Role.PARAM, Role.VALUE, Role.INPUT, Role.STATE, Role.HYPER, Role.DIM)
+            self.reporter.error(at, f"unknown name {name!r}{self.suggest(name, (e.name for e in known))}")
 
     def unknown_function(self, name: str, at: Location) -> None:
         """Report a call of something that is no function."""
         if (entry := self.entries.get(name)) is not None:
             entry.used = True
             self.reporter.error(at, f"{name!r} is {entry.role.value}, not a function")
-        else:
+        elif not self.gaps.may_hold(name, "activations", "functions"):
             hint = self.suggest(name, (*FUNCTIONS, *self.activations))
             self.reporter.error(at, f"unknown function {name!r}{hint}")
+
+    def mention(self, name: str) -> None:
+        """Count a name as used that stands in what could not be read; if it is misspelt there, the one that may be meant."""
+        if (entry := self.entries.get(name)) is not None:
+            entry.used = True
+        elif name not in FUNCTIONS:
+            self.suggest(name, self.entries)
+
+    def is_certain(self, expr: Expr) -> bool:
+        """Whether all names in ``expr`` are known for what they are: else it may be a constant whose value is not known."""
+        names = [part.id for part in walk(expr) if isinstance(part, Name) and part.id not in ("t", STEP_INDEX)]
+        return all(name in self.constants or self._is_no_constant(name) for name in names)
+
+    def _is_no_constant(self, name: str) -> bool:
+        entry = self.entries.get(name)
+        match entry.role if entry else None:
+            case None | Role.HYPER:
+                return False
+            case Role.DIM:
+                return not self.gaps.may_hold(name, "hyper")
+            case _:
+                return True
 
 
 def declare_all(spec: Spec, scope: Scope) -> None:
@@ -112,7 +136,7 @@ def declare_all(spec: Spec, scope: Scope) -> None:
     for mention in spec.dims:
         scope.declare(mention.name, Role.DIM, mention.at)
     for setting in spec.hyper:
-        if scope.declare(setting.name, Role.HYPER, setting.at) and not isinstance(setting.value, str):
+        if scope.declare(setting.name, Role.HYPER, setting.at) and isinstance(setting.value, int | float):
             scope.constants[setting.name] = setting.value
     parts = ((Role.INPUT, spec.inputs), (Role.STATE, spec.states), (Role.PARAM, spec.params))
     declared: list[tuple[Entry, Variable]] = []
@@ -133,8 +157,9 @@ def resolve_dim(name: Name, scope: Scope, hint: str = "") -> sympy.Expr | None:
     """The value of a name within a dim expression: a dim's symbol or a whole hyperparameter. Marks it used."""
     entry = scope.entries.get(name.id)
     if entry is None:
-        hint = scope.suggest(name.id, (e.name for e in scope.of_role(Role.DIM))) or hint
-        scope.reporter.error(name.at, f"unknown dim {name.id!r}{hint}")
+        if not scope.gaps.may_hold(name.id, "dims", "hyper"):
+            hint = scope.suggest(name.id, (e.name for e in scope.of_role(Role.DIM))) or hint
+            scope.reporter.error(name.at, f"unknown dim {name.id!r}{hint}")
         return None
     entry.used = True
     match entry.role:
@@ -142,6 +167,8 @@ def resolve_dim(name: Name, scope: Scope, hint: str = "") -> sympy.Expr | None:
             return sympy.Symbol(name.id)
         case Role.HYPER if isinstance(value := scope.constants.get(name.id), int):
             return sympy.Integer(value)
+        case Role.HYPER if name.id not in scope.constants:
+            return None
         case Role.HYPER:
             scope.reporter.error(name.at, f"{name.id!r} is no whole number, as a shape needs")
         case role:

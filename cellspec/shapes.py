@@ -13,7 +13,7 @@ import sympy
 
 from cellspec.cell import Shape
 from cellspec.errors import Reporter
-from cellspec.spec import Binary, Compare, Expr, Name, Number, Unary
+from cellspec.spec import Binary, Compare, Expr, Name, Number, Unary, Unread
 from cellspec.unparse import source
 
 Constant = int | float
@@ -110,6 +110,8 @@ def dim_polynomial(
                 return bounded(part, sympy.Integer(value))
             case Name():
                 return resolve(part)
+            case Unread():
+                return None
             case Unary(op="-", operand=operand):
                 inner = build(operand)
                 return None if inner is None else bounded(part, -inner)

@@ -92,7 +92,15 @@ class Listed:
     at: Location
 
 
-Expr = Number | Name | Subscript | Unary | Binary | Compare | Call | Transposed | Listed
+@dataclass(frozen=True)
+class Unread:
+    """Text that could not be parsed, as has been reported; ``names`` are those that it mentions."""
+
+    names: tuple[str, ...]
+    at: Location
+
+
+Expr = Number | Name | Subscript | Unary | Binary | Compare | Call | Transposed | Listed | Unread
 
 # --- parts -------------------------------------------------------------------------------------------------
 
@@ -138,10 +146,10 @@ class Variable:
 
 @dataclass(frozen=True)
 class Setting:
-    """``name: value`` of ``hyper`` (a number) or ``activations`` (a function's name)."""
+    """``name: value`` of ``hyper`` (a number) or ``activations`` (a function's name); None where it could not be read."""
 
     name: str
-    value: float | int | str
+    value: float | int | str | None
     at: Location
 
 
@@ -175,8 +183,35 @@ class Expect:
 
 
 @dataclass(frozen=True)
+class Gaps:
+    """What could not be read, as has been reported: nothing is concluded from its absence.
+
+    ``names`` stand in it, ``stems`` begin names that do (``W`` of ``W{i,f``), ``parts`` are keys of which nothing is left.
+    """
+
+    names: frozenset[str] = frozenset()
+    stems: frozenset[str] = frozenset()
+    parts: frozenset[str] = frozenset()
+
+    def __or__(self, other: Gaps) -> Gaps:
+        """Both gaps."""
+        return Gaps(self.names | other.names, self.stems | other.stems, self.parts | other.parts)
+
+    def may_hold(self, name: str, *parts: str) -> bool:
+        """Whether ``name`` may stand in what could not be read, if ``parts`` (or a parent) are where it would stand."""
+        return (
+            name in self.names
+            or not self.parts.isdisjoint(("extends", *parts))
+            or (bool(self.stems) and any(name[:end] in self.stems for end in range(len(name) + 1)))
+        )
+
+
+@dataclass(frozen=True)
 class Spec:
-    """A cell as its file (and those it extends) state it. Names are unique within each part; nothing else is promised."""
+    """A cell as its file (and those it extends) state it. Names are unique within each part; nothing else is promised.
+
+    A file with mistakes gives what could be read of it, with ``gaps``.
+    """
 
     name: str
     path: str
@@ -196,3 +231,4 @@ class Spec:
     equations: tuple[Assignment, ...] = ()
     expect: Expect = Expect()
     settings: tuple[tuple[str, str], ...] = ()  # the --set choices in force
+    gaps: Gaps = Gaps()

@@ -6,6 +6,8 @@ is reported once and has no type; whatever contains it is silent.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -26,11 +28,10 @@ from cellspec.cell import (
     StopGradient,
     Transpose,
 )
-from cellspec.expressions import walk
 from cellspec.functions import COMPARISONS, OPERATORS, PRIMITIVES
 from cellspec.scope import LATER, STEP_INDEX, STRUCTURAL, Role, Scope, resolve_dim
-from cellspec.shapes import Constants, broadcast, decide, dim_polynomial, expand, fold, show
-from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary
+from cellspec.shapes import Constant, Constants, broadcast, decide, dim_polynomial, expand, fold, show
+from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
 from cellspec.unparse import source
 
 LARGEST_EXPONENT = 64
@@ -110,7 +111,7 @@ class Typer:
                     self._fail(right, "division by zero")
                 return self._pointwise(OPERATORS[op], expr, (left, right), _VERBS[op])
             case Compare(left=left, right=right):
-                self._all((left, right))
+                self._each((left, right))
                 self._fail(expr, "a comparison stands only as the condition of where(condition, a, b)")
             case Call():
                 return self._call(expr)
@@ -118,18 +119,31 @@ class Typer:
                 return self._transposed(expr)
             case Listed():
                 return self._concat(expr)
+            case Unread():
+                raise _Untyped
 
     def _fail(self, expr: Expr, message: str) -> NoReturn:
         self.scope.reporter.error(expr.at, message)
         raise _Untyped
 
+    def _each(self, exprs: Iterable[Expr]) -> list[Typed | None]:
+        """The types of ``exprs``, where they have one; the mistakes of all are reported."""
+        return [self.type(expr) for expr in exprs]
+
     def _all(self, exprs: tuple[Expr, ...]) -> tuple[Typed, ...]:
-        """The types of ``exprs``; the mistakes of all are reported."""
-        typed = [self.type(expr) for expr in exprs]
+        """The types of ``exprs``, if all have one; the mistakes of all are reported."""
+        typed = self._each(exprs)
         known = tuple(item for item in typed if item is not None)
         if len(known) < len(typed):
             raise _Untyped
         return known
+
+    def _constant(self, expr: Expr) -> Constant | None:
+        """The number that ``expr`` is; None where it is none for certain."""
+        value = fold(expr, self.scope.constants)
+        if value is None and not self.scope.is_certain(expr):
+            raise _Untyped
+        return value
 
     def _made(self, expr: Expr, node: Node, varies: bool) -> Typed:
         """``node``, unless it is a matrix that changes from step to step."""
@@ -146,8 +160,8 @@ class Typer:
         if entry is None:
             raise _Untyped
         match entry.role:
-            case Role.HYPER if (value := self.scope.constants.get(name.id)) is not None:
-                return Typed(Const(value), False)
+            case Role.HYPER:  # one whose value could not be read has a shape all the same
+                return Typed(Const(self.scope.constants.get(name.id, math.nan)), False)
             case Role.DIM:
                 return Typed(DimValue(sympy.Symbol(name.id)), False)
             case Role.PARAM | Role.VALUE if entry.shape is not None:
@@ -161,8 +175,7 @@ class Typer:
         offset = time_offset(expr.index, self.scope.constants)
         if entry is None:
             raise _Untyped
-        known = {*self.scope.entries, "t"}
-        if any(isinstance(part, Name) and part.id not in known for part in walk(expr.index)):
+        if not self.scope.is_certain(expr.index):
             raise _Untyped
         name, text = expr.id, source(expr)
         if offset is not None and offset[0] == 0:
@@ -207,7 +220,7 @@ class Typer:
 
     def _power(self, expr: Binary) -> Typed:
         base = self.type(expr.left)
-        exponent = fold(expr.right, self.scope.constants)
+        exponent = self._constant(expr.right)
         if exponent is None:
             self._fail(expr.right, f"the exponent {source(expr.right)!r} is not a constant")
         if abs(exponent) > LARGEST_EXPONENT:
@@ -224,6 +237,8 @@ class Typer:
         decided = decide(condition, self.scope.constants)
         if decided is not None:
             return self._type(yes if decided else no)
+        if not self.scope.is_certain(condition):
+            raise _Untyped
         if not isinstance(condition, Compare):
             self._all(expr.args)
             self._fail(condition, f"the condition of where is a comparison such as 'a < b', not {source(condition)!r}")
@@ -244,14 +259,14 @@ class Typer:
         listed = row is not None and row.listed
         arity = row.arity if row is not None and listed else STRUCTURAL.get(function) or LATER.get(function)
         if arity is None:  # an unknown function, which has been reported
-            self._all(expr.args)
+            self._each(expr.args)
             raise _Untyped
         if len(expr.args) != arity:
-            self._all(tuple(arg for arg in expr.args if not isinstance(arg, Compare)))
+            self._each(arg for arg in expr.args if not isinstance(arg, Compare))
             plural = "argument" if arity == 1 else "arguments"
             self._fail(expr, f"{expr.function!r} takes {arity} {plural}, not {len(expr.args)}")
         if function in LATER:
-            self._all(expr.args)
+            self._each(expr.args)
             self._fail(expr, f"{function!r} is not supported yet")
         match function:
             case "where":
@@ -277,7 +292,7 @@ class Typer:
     def _roll(self, expr: Call) -> Typed:
         vector, by = expr.args
         operand = self.type(vector)
-        shift = fold(by, self.scope.constants)
+        shift = self._constant(by)
         if shift is None or shift != int(shift):
             self._fail(by, f"roll shifts by a constant whole number, not by {source(by)!r}")
         if operand is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary
+from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
 
 LONGEST = 60
 _LEVEL = {"+": 1, "-": 1, "*": 2, "/": 2, "@": 2, "**": 4}
@@ -24,6 +24,8 @@ def _text(expr: Expr, level: int) -> str:
             return str(value)
         case Name(id=name):
             return name
+        case Unread():
+            return "…"
         case Subscript(id=name, index=index):
             return f"{name}[{_compact(index)}]"
         case Call(function=function, args=args):

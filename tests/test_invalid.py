@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import cellspec
 from cellspec.errors import SpecError
-from cellspec.loader import load_spec
 
 FILES = sorted(Path(__file__).with_name("invalid").glob("*.yaml"))
 HEADER = re.compile(r"# error: (\d+):(\d+): (.+)")
@@ -19,9 +19,7 @@ def test_every_mistake_is_reported_where_it_stands(path: Path) -> None:
     expected = [match.groups() for match in map(HEADER.fullmatch, path.read_text("utf-8").splitlines()) if match]
     assert expected, f"{path} has no '# error: line:column: regex' line"
     with pytest.raises(SpecError) as caught:
-        from cellspec.elaborate import elaborate
-
-        elaborate(load_spec(path))
+        cellspec.load(path)
     found = list(caught.value.diagnostics)
     for line, column, pattern in expected:
         matching = [

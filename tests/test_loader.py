@@ -70,7 +70,6 @@ def test_shipped_specs_load(name: str) -> None:
     assert spec.expect.params is not None
     assert spec.expect.stages is not None
     assert spec.expect.recurrence is not None
-    assert spec.expect.bound
     first = (shipped_dir() / f"{name}.yaml").read_text("utf-8").splitlines()[0]
     assert first == "# yaml-language-server: $schema=../cellspec/cell.schema.json"
 
