@@ -62,16 +62,16 @@ def settings(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def backends(choice: str) -> tuple[str, ...]:
-    """The backends that ``--backend`` names."""
+def backends(choice: str | None, specs: Sequence[str]) -> tuple[str, ...]:
+    """The backends that ``--backend`` names; without it NumPy for named SPECs, all for the folder of the shipped cells."""
     from cellspec.backends import BACKENDS
 
+    if choice is None:
+        choice = "numpy" if specs else "all"
     if choice == "all":
         return BACKENDS
     if choice in BACKENDS:
         return (choice,)
-    if choice == "cupy":
-        raise UsageMistake(f"the backend 'cupy' is not available yet; there is {', '.join(BACKENDS)}")
     known = (*BACKENDS, "all")
     hint = did_you_mean(choice, known) or f"; there is {', '.join(known)}"
     raise UsageMistake(f"unknown backend {choice!r}{hint}")

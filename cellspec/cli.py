@@ -115,11 +115,15 @@ def check(specs: tuple[str, ...], as_json: bool) -> None:
 
 @main.command()
 @click.argument("specs", metavar="[SPEC...]", nargs=-1)
-@click.option("--backend", default="numpy", show_default=True, metavar="numpy|cupy|all", help="What the modules run on.")
+@click.option(
+    "--backend",
+    metavar="numpy|cupy|all",
+    help="What the modules run on.  [default: numpy for SPECs; all for the shipped cells]",
+)
 @click.option("--out", default="generated", show_default=True, metavar="DIR", help="The folder of the modules.")
 @_set_option
 @click.option("--check", "only_check", is_flag=True, help="Write nothing; fail if a module is stale, missing or orphaned.")
-def generate(specs: tuple[str, ...], backend: str, out: str, choices: tuple[str, ...], only_check: bool) -> None:
+def generate(specs: tuple[str, ...], backend: str | None, out: str, choices: tuple[str, ...], only_check: bool) -> None:
     """Write modules for SPECs, or for all shipped cells.
 
     Nothing is written if any spec is wrong. With --check, a module in DIR is orphaned if its cell is neither named, nor
@@ -129,7 +133,7 @@ def generate(specs: tuple[str, ...], backend: str, out: str, choices: tuple[str,
     from cellspec.arguments import UsageMistake, backends, known_cells, settings, shipped_paths, spec_paths
     from cellspec.backends import BACKENDS
 
-    chosen = backends(backend)
+    chosen = backends(backend, specs)
     if choices and not specs:
         raise UsageMistake("--set needs a SPEC, as cells differ in what can be set")
     folder, paths = Path(out), spec_paths(specs) or shipped_paths()

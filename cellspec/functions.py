@@ -26,6 +26,7 @@ class Primitive:
     ``definition(*args)`` is an ordinary SymPy expression, exact but not always stable: the oracle's reading of the function.
     ``derivatives[k](*args, y)`` is the partial derivative by argument ``k``, with ``y`` the result.
     ``numpy(*args)`` spells it with NumPy ufuncs, stable for any finite argument.
+    ``cuda`` is CUDA's function of that meaning (``fabs``), or a stable definition in C++ (``relu(a) = a < 0 ? 0 : a``).
     ``domain`` is where tests sample the arguments; ``kinks`` are points at which a derivative jumps.
     ``listed`` tells whether a spec may call it by name (``add`` is written ``+``).
     """
@@ -39,6 +40,7 @@ class Primitive:
     domain: tuple[float, float] = (-3.0, 3.0)
     kinks: tuple[float, ...] = ()
     listed: bool = True
+    cuda: str = ""
 
 
 def ufunc(name: str) -> Callable[..., Expr]:
@@ -81,8 +83,9 @@ def _row(
     domain: tuple[float, float] = (-3.0, 3.0),
     kinks: tuple[float, ...] = (),
     listed: bool = True,
+    cuda: str = "",
 ) -> None:
-    """Add a pointwise function; ``numpy`` defaults to the ufunc of the same name."""
+    """Add a pointwise function; ``numpy`` defaults to the ufunc of the same name, ``cuda`` to CUDA's function of it."""
     arity = len(derivatives)
     PRIMITIVES[name] = Primitive(
         name,
@@ -94,6 +97,7 @@ def _row(
         domain,
         kinks,
         listed,
+        cuda or name,
     )
 
 
@@ -132,12 +136,52 @@ _arithmetic("identity", 1, lambda a: a)
 PRIMITIVES["identity"] = Primitive(**{**vars(PRIMITIVES["identity"]), "listed": True})
 
 # Comparisons give 1 or 0 and have derivative zero.
-_row("lt", lambda a, b: _cases((1, a < b), (0, True)), _zero, _zero, numpy=ufunc("less"), listed=False)
-_row("le", lambda a, b: _cases((1, a <= b), (0, True)), _zero, _zero, numpy=ufunc("less_equal"), listed=False)
-_row("gt", lambda a, b: _cases((1, a > b), (0, True)), _zero, _zero, numpy=ufunc("greater"), listed=False)
-_row("ge", lambda a, b: _cases((1, a >= b), (0, True)), _zero, _zero, numpy=ufunc("greater_equal"), listed=False)
-_row("eq", lambda a, b: _cases((1, sympy.Eq(a, b)), (0, True)), _zero, _zero, numpy=ufunc("equal"), listed=False)
-_row("ne", lambda a, b: _cases((0, sympy.Eq(a, b)), (1, True)), _zero, _zero, numpy=ufunc("not_equal"), listed=False)
+_row("lt", lambda a, b: _cases((1, a < b), (0, True)), _zero, _zero, numpy=ufunc("less"), listed=False, cuda="lt(a, b) = a < b")
+_row(
+    "le",
+    lambda a, b: _cases((1, a <= b), (0, True)),
+    _zero,
+    _zero,
+    numpy=ufunc("less_equal"),
+    listed=False,
+    cuda="le(a, b) = a <= b",
+)
+_row(
+    "gt",
+    lambda a, b: _cases((1, a > b), (0, True)),
+    _zero,
+    _zero,
+    numpy=ufunc("greater"),
+    listed=False,
+    cuda="gt(a, b) = a > b",
+)
+_row(
+    "ge",
+    lambda a, b: _cases((1, a >= b), (0, True)),
+    _zero,
+    _zero,
+    numpy=ufunc("greater_equal"),
+    listed=False,
+    cuda="ge(a, b) = a >= b",
+)
+_row(
+    "eq",
+    lambda a, b: _cases((1, sympy.Eq(a, b)), (0, True)),
+    _zero,
+    _zero,
+    numpy=ufunc("equal"),
+    listed=False,
+    cuda="eq(a, b) = a == b",
+)
+_row(
+    "ne",
+    lambda a, b: _cases((0, sympy.Eq(a, b)), (1, True)),
+    _zero,
+    _zero,
+    numpy=ufunc("not_equal"),
+    listed=False,
+    cuda="ne(a, b) = a != b",
+)
 
 _row("exp", _exp, lambda x, y: y)
 _row("log", _log, lambda x, y: 1 / x, domain=(0.1, 3.0))
@@ -150,6 +194,7 @@ _row(
     lambda x: 1 / (1 + _exp(-x)),
     lambda x, y: y * (1 - y),
     numpy=lambda x: ufunc("reciprocal")(1 + ufunc("exp")(_minimum(-x, 88))),  # exp(88) is finite in float32 too
+    cuda="sigmoid(a) = 1/(1 + exp(-a))",
 )
 _row(
     "erf",
@@ -161,12 +206,14 @@ _row(
     lambda x: _log(1 + _exp(x)),
     lambda x, y: _call("sigmoid", x),
     numpy=lambda x: _logaddexp(0, x),
+    cuda="softplus(a) = maximum(a, 0) + log1p(exp(-fabs(a)))",
 )
 _row(
     "logsigmoid",
     lambda x: -_log(1 + _exp(-x)),
     lambda x, y: _call("sigmoid", -x),
     numpy=lambda x: -_logaddexp(0, -x),
+    cuda="logsigmoid(a) = minimum(a, 0) - log1p(exp(-fabs(a)))",
 )
 _row(
     "relu",  # derivative 0 at 0
@@ -174,6 +221,7 @@ _row(
     lambda x, y: _call("gt", y, 0),
     numpy=lambda x: _maximum(x, 0),
     kinks=(0.0,),
+    cuda="relu(a) = a < 0 ? 0 : a",
 )
 _row(
     "leaky_relu",  # slope 0.01 for x <= 0
@@ -181,30 +229,35 @@ _row(
     lambda x, y: Rational(1, 100) + Rational(99, 100) * _call("gt", x, 0),
     numpy=lambda x: _maximum(x, x / 100),
     kinks=(0.0,),
+    cuda="leaky_relu(a) = a > 0 ? a : a/100",
 )
 _row(
     "elu",  # x for x > 0, else exp(x) - 1
     lambda x: _cases((x, x > 0), (_exp(x) - 1, True)),
     lambda x, y: 1 + _call("min", y, 0),
     numpy=lambda x: _maximum(x, 0) + _expm1(_minimum(x, 0)),
+    cuda="elu(a) = a > 0 ? a : expm1(a)",
 )
 _row(
     "gelu",  # the exact form, x Phi(x)
     lambda x: x * (1 + _erf(x / _sqrt(2))) / 2,
     lambda x, y: (1 + _call("erf", x / _sqrt(2))) / 2 + x * _call("exp", -(x**2) / 2) / _sqrt(2 * _pi),
     numpy=lambda x: x * (1 + ufunc("erf")(x / _sqrt(2))) / 2,
+    cuda="gelu(a) = a*erfc(-a*real(0.7071067811865476))/2",
 )
 _row(
     "silu",
     lambda x: x / (1 + _exp(-x)),
     lambda x, y: _call("sigmoid", x) + y * (1 - _call("sigmoid", x)),
     numpy=lambda x: x * PRIMITIVES["sigmoid"].numpy(x),
+    cuda="silu(a) = a/(1 + exp(-a))",
 )
 _row(
     "softsign",
     lambda x: x / (1 + _cases((x, x > 0), (-x, True))),
     lambda x, y: (1 - _call("abs", y)) ** 2,
     numpy=lambda x: x / (1 + _abs(x)),
+    cuda="softsign(a) = a/(1 + fabs(a))",
 )
 _row(
     "hard_sigmoid",  # clip(x/6 + 1/2, 0, 1); derivative 0 at -3 and 3
@@ -213,6 +266,7 @@ _row(
     numpy=lambda x: _minimum(_maximum(x / 6 + Rational(1, 2), 0), 1),
     domain=(-5.0, 5.0),
     kinks=(-3.0, 3.0),
+    cuda="hard_sigmoid(a) = minimum(maximum(a/6 + real(0.5), 0), 1)",
 )
 _row(
     "hard_tanh",  # clip(x, -1, 1); derivative 0 at -1 and 1
@@ -220,14 +274,16 @@ _row(
     lambda x, y: _call("gt", x, -1) * _call("lt", x, 1),
     numpy=lambda x: _minimum(_maximum(x, -1), 1),
     kinks=(-1.0, 1.0),
+    cuda="hard_tanh(a) = minimum(maximum(a, -1), 1)",
 )
 _row(
     "abs",  # derivative 0 at 0
     lambda x: _cases((x, x > 0), (-x, x < 0), (0, True)),
     lambda x, y: _call("sign", x),
     kinks=(0.0,),
+    cuda="fabs",
 )
-_row("sign", lambda x: _cases((1, x > 0), (-1, x < 0), (0, True)), _zero, kinks=(0.0,))
+_row("sign", lambda x: _cases((1, x > 0), (-1, x < 0), (0, True)), _zero, kinks=(0.0,), cuda="sign(a) = (a > 0) - (a < 0)")
 _row("floor", lambda x: _Floor(x), _zero, kinks=(0.0, 1.0))
 _row(
     "max",  # a tie gives half to each side
@@ -235,6 +291,7 @@ _row(
     lambda a, b, y: (_call("gt", a, b) + _call("ge", a, b)) / 2,
     lambda a, b, y: (_call("gt", b, a) + _call("ge", b, a)) / 2,
     numpy=_maximum,
+    cuda="maximum(a, b) = a < b || b != b ? b : a",
 )
 _row(
     "min",
@@ -242,6 +299,7 @@ _row(
     lambda a, b, y: (_call("lt", a, b) + _call("le", a, b)) / 2,
     lambda a, b, y: (_call("lt", b, a) + _call("le", b, a)) / 2,
     numpy=_minimum,
+    cuda="minimum(a, b) = b < a || b != b ? b : a",
 )
 _row(
     "clip",  # derivative 1 at either end; where lo > hi the result is hi
@@ -250,6 +308,7 @@ _row(
     lambda v, lo, hi, y: _call("lt", v, lo) * _call("le", lo, hi),
     lambda v, lo, hi, y: _call("max", _call("gt", v, hi), _call("gt", lo, hi)),
     numpy=lambda v, lo, hi: _minimum(_maximum(v, lo), hi),
+    cuda="clip(a, low, high) = minimum(maximum(a, low), high)",
 )
 _row(
     "mod",  # a - b*floor(a/b): the sign of b, as in Python; the quotient has derivative zero
@@ -258,6 +317,7 @@ _row(
     lambda a, b, y: -_call("floor", a / b),
     numpy=ufunc("remainder"),
     domain=(0.5, 3.0),
+    cuda="mod(a, b) = a - b*floor(a/b)",
 )
 _row(
     "where",
@@ -265,6 +325,7 @@ _row(
     _zero,
     lambda c, a, b, y: c,
     lambda c, a, b, y: 1 - c,
+    cuda="where(c, a, b) = c != 0 ? a : b",
 )
 
 COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}

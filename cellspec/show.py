@@ -124,13 +124,19 @@ def _adjoint(cell: Cell) -> str:
 
 
 def _schedules(cell: Cell) -> str:
+    from cellspec.backends.cupy.describe import describe
+
     compiled = compile_cell(cell)
+    forward, backward = schedule(compiled.forward), schedule(compiled.backward)
+    ahead, back = describe(compiled, forward, backward)
     parts = []
     if compiled.prologue.ops:
         parts.append(_section("derived parameters, once a sequence", _operations(compiled.prologue, compiled.prologue.ops)))
-    parts.append("FORWARD\n\n" + _schedule(schedule(compiled.forward)))
+    parts.append("FORWARD\n\n" + _schedule(forward))
+    parts.append(_section("on a GPU", _indented(ahead)))
     parts.append(_section("stashed for the backward pass", ", ".join(compiled.stash) or "nothing"))
-    parts.append("BACKWARD\n\n" + _schedule(schedule(compiled.backward)))
+    parts.append("BACKWARD\n\n" + _schedule(backward))
+    parts.append(_section("on a GPU", _indented(back)))
     if compiled.epilogue.program.ops:
         program = compiled.epilogue.program
         parts.append(_section("through the derived parameters, once a sequence", _operations(program, program.ops)))

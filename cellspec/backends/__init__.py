@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cellspec.cell import Cell
 
-BACKENDS = ("numpy",)
+BACKENDS = ("numpy", "cupy")
 """The backends that there are."""
 
 
@@ -17,6 +17,10 @@ def generator(backend: str) -> Callable[[Cell], str]:
     match backend:
         case "numpy":
             from cellspec.backends.numpy.module import generate
+
+            return generate
+        case "cupy":
+            from cellspec.backends.cupy.module import generate
 
             return generate
     raise ValueError(f"unknown backend {backend!r}; there is {', '.join(BACKENDS)}")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import sympy
 
 from cellspec import ir
+from cellspec.backends.naming import identifier, together
 from cellspec.backends.numpy.instructions import Region, Scalar
-from cellspec.backends.numpy.naming import identifier, together
 from cellspec.backends.numpy.storage import Block, Home, Packed, Step, step_writes
 from cellspec.backends.numpy.views import Text, Views
 

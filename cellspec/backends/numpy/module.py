@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
-import jinja2
 import sympy
 
 from cellspec import ir
-from cellspec.backends.numpy import initial
-from cellspec.backends.numpy.dims import bracket, dim_lines, length, other_dims, tuple_text
+from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
+from cellspec.backends.equations import plain_step
+from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.emit import Emitter
-from cellspec.backends.numpy.equations import plain_step, unpack
 from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.instructions import instructions, keep_carries
-from cellspec.backends.numpy.naming import Names, identifier
 from cellspec.backends.numpy.packing import plan
-from cellspec.backends.numpy.plain import Plain, bare, dim_text, float_text
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
-from cellspec.cell import Cell, Kind, Shape, State
+from cellspec.backends.plain import Plain, bare, dim_text
+from cellspec.cell import Cell
 from cellspec.ir import Program
-from cellspec.paths import shipped_dir
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import schedule
 
@@ -44,125 +40,46 @@ def generate(cell: Cell) -> str:
     return _Module(compile_cell(cell)).text()
 
 
-def environment() -> jinja2.Environment:
-    """The templates of this backend."""
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("cellspec.backends.numpy", "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-
-
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
         self.compiled, self.cell = compiled, compiled.cell
-        self.dims = {d: d if d not in LOCALS else f"{d}_" for d in self.cell.dims}
-        self.names = Names([*LOCALS, *self.dims.values()])
+        self.common = Common(compiled, LOCALS)
+        self.dims, self.names, self.constants = self.common.dims, self.common.names, self.common.constants
         self.helpers: set[str] = set()
         self.rank = _ranks(compiled.equations)
-        written = [e.target.name for e in self.cell.assignments if e.target.kind is Kind.DERIVED]
-        read = [n for n in compiled.epilogue.residuals if n not in compiled.prologue.constants]
-        derived = dict.fromkeys((*written, *compiled.prologue.outputs, *read))
-        self.derived = {n: self.names.get(("derived", n), identifier(n)) for n in derived}
-        self.constants = {p.name: f"params.{p.name}" for p in self.cell.params} | self.derived
-
-    # --- parts ----------------------------------------------------------------------------------------------
 
     def text(self) -> str:
-        cell = self.cell
+        common = self.common
         forward, emitter = self.forward()
         backward = self.backward(emitter)
-        reserved = [*LOCALS, *self.dims.values(), *self.derived.values()]
-        # Dims are arguments of init_params, where they hide what has their name.
-        numpy, rng = "numpy" if "np" in cell.dims else "np", "rng_" if "rng" in cell.dims else "rng"
-        plain, helpers = plain_step(self.compiled, self.constants, self.derived, self.dims, reserved)
-        self.helpers |= helpers
+        derived, helpers = common.derived_lines()
+        derived["lines"] = [*(["dtype = _params_dtype(params)"] if derived["dtype"] else []), *strings(derived["lines"])]
+        derived["value"] = f"({''.join(f'{name}, ' for name in strings(derived['names']))})"
+        reserved = [*common.reserved, *common.derived.values()]
+        plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved)
+        context = common.context("NumPy")
         text = (
-            environment()
+            environment("numpy")
             .get_template("module.py.jinja")
             .render(
-                cell=cell,
-                summary=f"{_quotable(cell.title or cell.name)}: forward and backward passes in NumPy.",
-                about=[_quotable(line) for line in _about(cell)],
-                header=self.command(),
-                equations=[e.text for e in cell.assignments],
-                settings=[f"{name} = {value}" for name, value in (*cell.activations, *cell.hyper)],
-                dims=[{"name": d, "local": self.dims[d]} for d in cell.dims],
-                unpack=unpack(self.dims.values()),
-                rng=rng,
-                numpy=numpy,
-                param_shapes={p.name: [dim_text(s, {}) for s in p.shape] for p in cell.params},
-                params=[{"name": p.name, "shape": bracket(p.shape), "init": initial.call(p, rng, numpy)} for p in cell.params],
-                initialisers=initial.needed(cell.params),
-                states=[self.state(s) for s in cell.states],
-                outputs=[{"name": o.name, "shape": dim_text(o.shape[0], {})} for o in cell.outputs],
-                input={"shape": dim_text(cell.inputs[0].shape[0], {}), "local": self.shape(cell.inputs[0].shape)},
-                y_type="Outputs" if len(cell.outputs) > 1 else "np.ndarray",
-                dim_lines=dim_lines(cell, self.dims, with_arguments=False),
-                all_dim_lines=dim_lines(cell, self.dims, with_arguments=True),
-                other_dims=other_dims(cell),
-                checks=[{"name": p.name, "shape": self.tuple_text(p.shape), "spec": bracket(p.shape)} for p in cell.params],
-                derived=self.derived_lines(),
+                **context,
+                header=common.command(),
+                imports=[*(["import numpy"] if "np" in self.cell.dims else []), "import numpy as np"],
+                array="np.ndarray",
+                xp="np",
+                dtypes="float32 or float64",
+                convert=[],
+                convert_dy=[],
+                y_type="Outputs" if len(self.cell.outputs) > 1 else "np.ndarray",
+                derived=derived,
                 forward=forward,
                 backward=backward,
                 plain=plain,
-                step_value=self.gather([f'values["{o.name}"]' for o in cell.outputs]),
-                helpers=self.needed_helpers(),
+                step_value=gather([f'values["{o.name}"]' for o in self.cell.outputs]),
+                helpers=with_callees({*self.helpers, *helpers, *more}),
             )
         )
-        return _tidy(text)
-
-    def needed_helpers(self) -> list[str]:
-        """The functions that the module defines, those that they call included."""
-        calls = {"silu": "sigmoid", "gelu": "erf"}
-        return sorted(self.helpers | {calls[name] for name in self.helpers if name in calls})
-
-    def gather(self, outputs: Sequence[str]) -> str:
-        """What is given out: the array, or an Outputs tuple of several."""
-        return outputs[0] if len(outputs) == 1 else f"Outputs({', '.join(outputs)})"
-
-    def command(self) -> str:
-        """The command that makes this module again."""
-        settings = "".join(f" --set {name}={value}" for name, value in self.cell.settings)
-        shipped = Path(self.cell.path).resolve().parent == shipped_dir().resolve()
-        return f"cellspec generate {self.cell.name}{'' if shipped else '.yaml'}{settings}"
-
-    def state(self, state: State) -> dict[str, str]:
-        return {"name": state.name, "size": self.shape(state.shape), "init": float_text(float(state.init))}
-
-    def shape(self, shape: Shape) -> str:
-        return length(shape, self.dims)
-
-    def tuple_text(self, shape: Shape) -> str:
-        return tuple_text(shape, self.dims)
-
-    # --- derived parameters ---------------------------------------------------------------------------------
-
-    def derived_lines(self) -> dict[str, object]:
-        """The function that computes derived parameters."""
-        program = self.compiled.prologue
-        names = Names([*LOCALS, *self.dims.values()])
-        texts = dict(self.constants)
-        plain = Plain(program.values, texts, self.dims, batched=False)
-        lines = []
-        for op in program.ops:
-            (out,) = ir.outs(op)
-            plain.texts[out] = self.derived.get(out) or names.get(out, identifier(out))
-            shape = program.shape(out)
-            lines.append(f"{plain.texts[out]} = {plain.whole(op, shape, self.tuple_text(shape), 'dtype')}")
-        self.helpers |= plain.helpers
-        used = {s.name for op in program.ops for s in _dims_in(op, program)}
-        dims = [self.dims[d] for d in self.cell.dims if d in used]
-        return {
-            "lines": lines,
-            "names": list(self.derived.values()),
-            "unpack": unpack(self.derived.values()),
-            "dims": dims,
-            "dtype": any("dtype" in line for line in lines),
-        }
+        return tidy(text)
 
     # --- directions -----------------------------------------------------------------------------------------
 
@@ -182,10 +99,12 @@ class _Module:
         outputs = []
         for o in self.cell.outputs:
             y = self.names.get(("output", o.name), f"{identifier(o.name)}_out")
-            emitter.text.buffers.append((y, f"(T, B, {self.shape(o.shape)})"))
+            emitter.text.buffers.append((y, f"(T, B, {self.common.size(o.shape)})"))
             emitter.text.after.append(f"np.copyto(ws.{y}.transpose(0, 2, 1), {emitter.operand([o.label])})")
             dy = f"dy.{o.name}" if len(self.cell.outputs) > 1 else "dy"
-            outputs.append({"dy": dy, "size": self.shape(o.shape), "shape": dim_text(o.shape[0], {}), "source": f"ws.{y}"})
+            outputs.append(
+                {"dy": dy, "size": self.common.size(o.shape), "shape": dim_text(o.shape[0], {}), "source": f"ws.{y}"}
+            )
         for name in compiled.stash:
             if name != x:
                 emitter.operand([name])
@@ -193,8 +112,8 @@ class _Module:
         for state in self.cell.states:
             block = emitter.storage.block([f"{state.name}[t]"])
             assert block is not None
-            states.append({**self.state(state), "buffer": emitter.buffer_attribute(block.buffer)})
-        value = self.gather([str(o["source"]) for o in outputs])
+            states.append({**self.common.state(state), "buffer": emitter.buffer_attribute(block.buffer)})
+        value = gather([str(o["source"]) for o in outputs])
         return self.context(emitter, outputs=outputs, states=states, value=value), emitter
 
     def backward(self, forward: Emitter) -> dict[str, object]:
@@ -209,7 +128,7 @@ class _Module:
         for name in compiled.stash:
             if name != x:
                 given[name] = forward.operand([name]).replace("ws.", "saved.", 1)
-        forward_names, self.names = self.names, Names([*LOCALS, *self.dims.values(), *self.derived.values()])
+        forward_names, self.names = self.names, Names([*LOCALS, *self.dims.values(), *self.common.derived.values()])
         emitter = self.emitter(plan(code, demands), given, frozenset(compiled.stash) - {x}, matrix, "backward of ")
         emitter.run()
         variables = self.variables(emitter)
@@ -221,7 +140,7 @@ class _Module:
         elif emitter.storage.home(dx) is Home.USER:
             dx_source = f"ws.{emitter.buffer_attribute(emitter.storage.place[dx][0])}"
         else:
-            emitter.text.buffers.append(("d_x_out", f"(T, B, {self.shape(self.cell.inputs[0].shape)})"))
+            emitter.text.buffers.append(("d_x_out", f"(T, B, {self.common.size(self.cell.inputs[0].shape)})"))
             emitter.text.after.append(f"np.copyto(ws.d_x_out.transpose(0, 2, 1), {emitter.operand([dx])})")
             dx_source = "ws.d_x_out"
         states = []
@@ -229,7 +148,7 @@ class _Module:
             before = f"d:{state.name}[t]<-"
             block = emitter.storage.block([before])
             assert block is not None
-            states.append({**self.state(state), "buffer": emitter.view(block, [before], 0)})
+            states.append({**self.common.state(state), "buffer": emitter.view(block, [before], 0)})
         self.names = forward_names
         return self.context(emitter, grads=grads, dx=dx_source, states=states)
 
@@ -246,12 +165,12 @@ class _Module:
         program = self.compiled.epilogue.program
         texts = {**self.constants, **{f"{t} total": v for t, v in variables.items()}}
         for name in self.compiled.epilogue.residuals:
-            texts.setdefault(name, self.derived.get(name, ""))
+            texts.setdefault(name, self.common.derived.get(name, ""))
         plain = Plain(program.values, texts, self.dims, batched=False)
         for op in program.ops:
             (out,) = ir.outs(op)
             plain.texts[out] = emitter.names.get(("epilogue", out), identifier(out))
-            right = plain.whole(op, program.shape(out), self.tuple_text(program.shape(out)), "dtype")
+            right = plain.whole(op, program.shape(out), self.common.axes(program.shape(out)), "dtype")
             emitter.text.after.append(f"{plain.texts[out]} = {right}")
         self.helpers |= plain.helpers
         grads = []
@@ -274,7 +193,7 @@ class _Module:
         plain = Plain(program.values, constants, self.dims, batched=False)
         for op in storage.code.schedule.prologue:
             (out,) = ir.outs(op)
-            text = plain.whole(op, program.shape(out), self.tuple_text(program.shape(out)), "dtype")
+            text = plain.whole(op, program.shape(out), self.common.axes(program.shape(out)), "dtype")
             constants[out] = plain.texts[out] = text if bare(text) != text or text.isidentifier() else f"({text})"
         self.helpers |= plain.helpers
         return Emitter(storage, Around(self.names, comments, constants, given, fixed, matrix, self.dims), forwards=not prefix)
@@ -293,22 +212,6 @@ class _Module:
         return {"text": text, "zip": f"zip({over})" if over else "[()]*T", "head": _wrap(head), "functions": functions, **more}
 
 
-def _about(cell: Cell) -> list[str]:
-    """The doc, and where the cell comes from."""
-    lines = [line for paragraph in cell.doc.split("\n") for line in (textwrap.wrap(paragraph, 116) or [""])]
-    while lines and not lines[-1]:
-        lines.pop()
-    for cite in cell.cite:
-        parts = [cite.authors, cite.title, cite.year, f"doi:{cite.doi}" if cite.doi else "", cite.url, cite.note]
-        lines += ["", *textwrap.wrap("Source: " + ". ".join(p.rstrip(".") for p in parts if p) + ".", 116)]
-    return lines
-
-
-def _quotable(text: str) -> str:
-    """``text`` as it can stand within a docstring, on one line."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
-
-
 def _wrap(head: str) -> str:
     """A loop's head, over several lines if it is long."""
     if len(head) <= 110 or ") in " not in head:
@@ -317,17 +220,6 @@ def _wrap(head: str) -> str:
     lines = textwrap.wrap(names.removeprefix("("), 110)
     inner = "\n            ".join(lines)
     return f"(\n            {inner}\n        ) in {rest}"
-
-
-def _dims_in(op: ir.Op, program: Program) -> set[sympy.Symbol]:
-    match op:
-        case ir.Pointwise(expr=expr):
-            return {s for s in expr.free_symbols if s.name not in program.values}
-        case ir.Slice(start=start, stop=stop):
-            return set(start.free_symbols | stop.free_symbols)
-        case ir.Eye(out=out):
-            return set(program.shape(out)[0].free_symbols)
-    return set()
 
 
 def _ranks(program: Program) -> dict[str, tuple[int, ...]]:
@@ -350,13 +242,3 @@ def _ranks(program: Program) -> dict[str, tuple[int, ...]]:
         else:
             ranks.setdefault(origin, (3, 0, order[out]))
     return ranks
-
-
-def _tidy(text: str) -> str:
-    """No blank line twice, no trailing space."""
-    lines = [line.rstrip() for line in text.split("\n")]
-    kept: list[str] = []
-    for line in lines:
-        if line or kept[-2:] != ["", ""]:
-            kept.append(line)
-    return "\n".join(kept).rstrip("\n") + "\n"

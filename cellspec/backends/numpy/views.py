@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import sympy
 
 from cellspec import ir
+from cellspec.backends.naming import Names, identifier, together
 from cellspec.backends.numpy.instructions import Region
-from cellspec.backends.numpy.naming import Names, identifier, together
-from cellspec.backends.numpy.plain import Plain, bare, dim_text
 from cellspec.backends.numpy.storage import Block, Home, Storage
+from cellspec.backends.plain import Plain, bare, dim_text
 from cellspec.cell import Shape
 
 

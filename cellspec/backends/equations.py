@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 import sympy
 
 from cellspec import ir
-from cellspec.backends.numpy.dims import length
-from cellspec.backends.numpy.naming import Names, identifier
-from cellspec.backends.numpy.plain import Plain
+from cellspec.backends.dims import length
+from cellspec.backends.naming import Names, identifier
+from cellspec.backends.plain import Plain
 from cellspec.cell import Kind
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled

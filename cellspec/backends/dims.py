@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sympy
 
-from cellspec.backends.numpy.plain import dim_text
+from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell, Shape
 
 

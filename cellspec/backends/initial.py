@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cellspec.backends.numpy.dims import tuple_text
-from cellspec.backends.numpy.plain import float_text
+from cellspec.backends.dims import tuple_text
+from cellspec.backends.plain import float_text
 from cellspec.cell import Param
 
 

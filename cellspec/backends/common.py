@@ -1,0 +1,171 @@
+"""What generated modules have in common, whatever they run on: the names, the header, the arguments, derived parameters."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import jinja2
+import sympy
+
+from cellspec import ir
+from cellspec.backends import initial
+from cellspec.backends.dims import bracket, dim_lines, length, other_dims, tuple_text
+from cellspec.backends.equations import unpack
+from cellspec.backends.naming import Names, identifier
+from cellspec.backends.plain import Plain, dim_text, float_text
+from cellspec.cell import Cell, Kind, Shape, State
+from cellspec.ir import Program
+from cellspec.paths import shipped_dir
+from cellspec.pipeline import Compiled
+
+
+def environment(backend: str) -> jinja2.Environment:
+    """The templates of a backend, and behind them those that all share."""
+    own = jinja2.PackageLoader(f"cellspec.backends.{backend}", "templates")
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([own, jinja2.PackageLoader("cellspec.backends", "templates")]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+class Common:
+    """The parts of a module that do not depend on the backend; ``taken`` are the names with a meaning inside it."""
+
+    def __init__(self, compiled: Compiled, taken: Sequence[str]) -> None:
+        self.compiled, self.cell = compiled, compiled.cell
+        self.dims = {d: d if d not in taken else f"{d}_" for d in self.cell.dims}
+        self.names = Names([*taken, *self.dims.values()])
+        written = [e.target.name for e in self.cell.assignments if e.target.kind is Kind.DERIVED]
+        read = [n for n in compiled.epilogue.residuals if n not in compiled.prologue.constants]
+        derived = dict.fromkeys((*written, *compiled.prologue.outputs, *read))
+        self.derived = {n: self.names.get(("derived", n), identifier(n)) for n in derived}
+        self.constants = {p.name: f"params.{p.name}" for p in self.cell.params} | self.derived
+        self.reserved = [*taken, *self.dims.values()]
+
+    def context(self, runs_on: str, spell: Callable[[str], str] = str) -> dict[str, object]:
+        """What the shared templates need; ``runs_on`` names the array library, ``spell`` turns NumPy text into its."""
+        cell = self.cell
+        # Dims are arguments of init_params, where they hide what has their name.
+        numpy, rng = "numpy" if "np" in cell.dims else "np", "rng_" if "rng" in cell.dims else "rng"
+        return {
+            "cell": cell,
+            "summary": f"{quotable(cell.title or cell.name)}: forward and backward passes in {runs_on}.",
+            "about": [quotable(line) for line in about(cell)],
+            "equations": [e.text for e in cell.assignments],
+            "settings": [f"{name} = {value}" for name, value in (*cell.activations, *cell.hyper)],
+            "dims": [{"name": d, "local": self.dims[d]} for d in cell.dims],
+            "unpack": unpack(self.dims.values()),
+            "rng": rng,
+            "numpy": numpy,
+            "param_shapes": {p.name: [dim_text(s, {}) for s in p.shape] for p in cell.params},
+            "params": [{"name": p.name, "shape": bracket(p.shape), "init": initial.call(p, rng, numpy)} for p in cell.params],
+            "initialisers": initial.needed(cell.params),
+            "states": [self.state(s) for s in cell.states],
+            "outputs": [{"name": o.name, "shape": dim_text(o.shape[0], {})} for o in cell.outputs],
+            "input": {"shape": dim_text(cell.inputs[0].shape[0], {}), "local": self.size(cell.inputs[0].shape)},
+            "dim_lines": dim_lines(cell, self.dims, with_arguments=False),
+            "all_dim_lines": dim_lines(cell, self.dims, with_arguments=True),
+            "other_dims": other_dims(cell),
+            "checks": [{"name": p.name, "shape": self.axes(p.shape), "spec": bracket(p.shape)} for p in cell.params],
+        }
+
+    def command(self, options: str = "") -> str:
+        """The command that makes this module again."""
+        settings = "".join(f" --set {name}={value}" for name, value in self.cell.settings)
+        shipped = Path(self.cell.path).resolve().parent == shipped_dir().resolve()
+        return f"cellspec generate {self.cell.name}{'' if shipped else '.yaml'}{settings}{options}"
+
+    def state(self, state: State) -> dict[str, str]:
+        """A state: its name, its length, and the number that it starts from."""
+        return {"name": state.name, "size": self.size(state.shape), "init": float_text(float(state.init))}
+
+    def size(self, shape: Shape) -> str:
+        """A vector's length as Python."""
+        return length(shape, self.dims)
+
+    def axes(self, shape: Shape) -> str:
+        """A shape as a Python tuple."""
+        return tuple_text(shape, self.dims)
+
+    def derived_lines(self) -> tuple[dict[str, object], set[str]]:
+        """What the function that computes derived parameters needs, and the helper functions that it calls."""
+        program = self.compiled.prologue
+        names = Names(self.reserved)
+        plain = Plain(program.values, dict(self.constants), self.dims, batched=False)
+        lines = []
+        for op in program.ops:
+            (out,) = ir.outs(op)
+            plain.texts[out] = self.derived.get(out) or names.get(out, identifier(out))
+            shape = program.shape(out)
+            lines.append(f"{plain.texts[out]} = {plain.whole(op, shape, self.axes(shape), 'dtype')}")
+        used = {s.name for op in program.ops for s in dims_in(op, program)}
+        context: dict[str, object] = {
+            "lines": lines,
+            "names": list(self.derived.values()),
+            "unpack": unpack(self.derived.values()),
+            "dims": [self.dims[d] for d in self.cell.dims if d in used],
+            "dtype": any("dtype" in line for line in lines),
+        }
+        return context, plain.helpers
+
+
+def gather(outputs: Sequence[str]) -> str:
+    """What is given out: the array, or an Outputs tuple of several."""
+    return outputs[0] if len(outputs) == 1 else f"Outputs({', '.join(outputs)})"
+
+
+def strings(lines: object) -> list[str]:
+    """A template's list, as what it is: lines of text."""
+    assert isinstance(lines, list)
+    return [str(line) for line in lines]
+
+
+def with_callees(helpers: Iterable[str]) -> list[str]:
+    """Helper functions, those that they call included."""
+    calls = {"silu": "sigmoid", "gelu": "erf"}
+    names = set(helpers)
+    return sorted(names | {calls[name] for name in names if name in calls})
+
+
+def about(cell: Cell) -> list[str]:
+    """The doc, and where the cell comes from."""
+    lines = [line for paragraph in cell.doc.split("\n") for line in (textwrap.wrap(paragraph, 116) or [""])]
+    while lines and not lines[-1]:
+        lines.pop()
+    for cite in cell.cite:
+        parts = [cite.authors, cite.title, cite.year, f"doi:{cite.doi}" if cite.doi else "", cite.url, cite.note]
+        lines += ["", *textwrap.wrap("Source: " + ". ".join(p.rstrip(".") for p in parts if p) + ".", 116)]
+    return lines
+
+
+def quotable(text: str) -> str:
+    """``text`` as it can stand within a docstring, on one line."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
+
+
+def dims_in(op: ir.Op, program: Program) -> set[sympy.Symbol]:
+    """The dims that the text of ``op`` mentions."""
+    match op:
+        case ir.Pointwise(expr=expr):
+            return {s for s in expr.free_symbols if s.name not in program.values}
+        case ir.Slice(start=start, stop=stop):
+            return set(start.free_symbols | stop.free_symbols)
+        case ir.Eye(out=out):
+            return set(program.shape(out)[0].free_symbols)
+    return set()
+
+
+def tidy(text: str) -> str:
+    """No blank line twice, no trailing space."""
+    lines = [line.rstrip() for line in text.split("\n")]
+    kept: list[str] = []
+    for line in lines:
+        if line or kept[-2:] != ["", ""]:
+            kept.append(line)
+    return "\n".join(kept).rstrip("\n") + "\n"

@@ -1,0 +1,1 @@
+"""CuPy: standalone modules whose fused CUDA kernels and packed products run a cell on a GPU."""

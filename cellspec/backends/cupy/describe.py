@@ -1,0 +1,39 @@
+"""What the GPU makes of a cell, for people: the class of each direction's loop, its exchanges and kernels."""
+
+from __future__ import annotations
+
+from cellspec import ir
+from cellspec.backends.cupy.classes import Choice, live
+from cellspec.backends.cupy.flow import Phase
+from cellspec.backends.cupy.module import plans
+from cellspec.backends.cupy.regions import Plan, Region
+from cellspec.backends.dims import bracket
+from cellspec.exchanges import Exchange, exchanges
+from cellspec.pipeline import Compiled
+from cellspec.schedule import Schedule
+
+PHASES = {Phase.BEFORE: "before the loop", Phase.LOOP: "in the loop", Phase.AFTER: "after the loop"}
+
+
+def describe(compiled: Compiled, forward: Schedule, backward: Schedule) -> tuple[str, str]:
+    """Each direction as lines of text."""
+    ahead, back = plans(compiled)
+    return _direction(*ahead, exchanges(forward)), _direction(*back, exchanges(backward))
+
+
+def _direction(plan: Plan, choice: Choice, found: tuple[Exchange, ...]) -> str:
+    lines = [f"class {choice.kind.value}: {choice.reason}", f"exchanges per step: {len(found)}"]
+    for number, exchange in enumerate(found, 1):
+        carried = ", ".join(f"{name}: {bracket(shape)}" for name, shape in exchange.operands)
+        lines.append(f"  {number} carries {carried}")
+    for phase, where in PHASES.items():
+        for step in plan.steps[phase]:
+            match step:
+                case Region(units=units):
+                    made = ", ".join(step.results)
+                    lines.append(f"{where}: kernel over {units} units, {live(step)} values a thread: {made}")
+                case ir.Product(outs=outs):
+                    lines.append(f"{where}: product: {', '.join(outs)}")
+                case _:
+                    lines.append(f"{where}: across units: {', '.join(ir.outs(step))}")
+    return "\n".join(lines)

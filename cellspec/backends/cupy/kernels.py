@@ -1,0 +1,385 @@
+"""Regions → CUDA kernels: a thread per (sample, unit); loads first, then the equations, then stores."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sympy
+
+from cellspec import ir
+from cellspec.backends.cupy.cuda import Printer, plain_name, reserved
+from cellspec.backends.cupy.flow import Phase
+from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
+from cellspec.backends.cupy.regions import Region
+from cellspec.backends.naming import Names, identifier
+from cellspec.backends.plain import dim_text
+from cellspec.ir import symbol
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel's text in parts, and what it is called with: ``sizes`` (``t``, ``B``, dims), then ``buffers``.
+
+    ``parameters`` are lines of text.
+    """
+
+    name: str
+    about: str
+    sizes: tuple[str, ...]
+    parameters: tuple[str, ...]
+    buffers: tuple[Buffer, ...]
+    body: tuple[str, ...]
+    units: sympy.Expr
+    functions: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What kernels call things: dims, and above each line the equation that it belongs to."""
+
+    dims: Mapping[str, str]  # dim → C++ variable
+    comments: Mapping[str, str]  # origin → comment
+
+
+class Around:
+    """How a kernel finds its place: the variables of one way of running a region."""
+
+    def __init__(self, memory: Memory, region: Region, texts: Texts, single: bool) -> None:
+        self.memory, self.region, self.texts, self.single = memory, region, texts, single
+        self.flat = region.phase is not Phase.LOOP
+        self.forwards = memory.flow.forwards
+        self.units = self.size(region.units)
+        self.whole = self.factor(region.units)
+
+    def size(self, expr: sympy.Expr) -> str:
+        """A number of units, safe as a factor."""
+        text = dim_text(expr, self.texts.dims)
+        return f"({text})" if isinstance(expr, sympy.Add) else text
+
+    def factor(self, expr: sympy.Expr) -> str:
+        """A number of units, safe to divide by."""
+        text = self.size(expr)
+        return text if expr.is_Atom or text.startswith("(") else f"({text})"
+
+    def index(self, place: Place, units: sympy.Expr, unit: str = "j") -> str:
+        """Where this thread finds a value of width ``units`` at ``place``."""
+        buffer = place.buffer
+        late = place.late if self.forwards or buffer.saved else not place.late
+        unit = "0" if units == 1 else unit
+        if buffer.home is Home.CONSTANT:
+            return unit
+        plain = unit in ("j", "0") and buffer.units == units == self.region.units
+        samples = f"B*{self.units}" if plain else "B"
+        match buffer.home:
+            case Home.SEQUENCE:
+                row, at = "row", "at"
+            case Home.HISTORY if late:
+                row, at = "(row + B)", f"at + {samples}"
+            case Home.HISTORY:
+                row, at = "row", "at"
+            case Home.ROLLING:
+                turn = "(t + 1)%2" if late else "t%2"
+                row, at = f"({turn}*B + sample)", f"{turn}*{samples} + k"
+            case _:
+                row, at = "sample", "k"
+        if plain:
+            return at
+        width = "" if buffer.units == 1 else f"*{self.size(buffer.units)}"
+        row = row[1:-1] if not width and row.startswith("(row") else row
+        terms = [
+            f"{row}{width}",
+            "" if place.offset == 0 else dim_text(place.offset, self.texts.dims),
+            "" if unit == "0" else unit,
+        ]
+        return " + ".join(term for term in terms if term)
+
+    def sizes_used(self, lines: Sequence[str]) -> tuple[str, ...]:
+        """The sizes that ``lines`` mention, in the order in which they are passed."""
+        words = _words(lines)
+        own = ("T",) if self.single else ("t", "rows")
+        return tuple(name for name in (*own, "B", *self.texts.dims.values()) if name in words)
+
+    def opening(self, body: Sequence[str]) -> list[str]:
+        """The lines by which a thread learns which sample and unit it has."""
+        words = _words(body)
+        count = "rows" if self.flat else "B"
+        lines = ["const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;"]
+        one = self.region.units == 1
+        lines.append(f"if (k >= {count if one else f'{count}*{self.units}'}) return;")
+        found = []
+        if "j" in words:
+            found.append("j = 0" if one else f"j = k%{self.whole}")
+        if self.flat:
+            if "row" in words:
+                found.insert(0, "row = k" if one else f"row = k/{self.whole}")
+            if "at" in words:
+                found.append("at = k")
+        elif words & {"sample", "row"}:
+            found.insert(0, "sample = k" if one else f"sample = k/{self.whole}")
+        if found:
+            lines.append(f"const long long {', '.join(found)};")
+        return lines
+
+    def moment(self, body: Sequence[str]) -> list[str]:
+        """Where in all steps this step's row lies."""
+        words = _words(body)
+        found = []
+        if "row" in words:
+            found.append("row = t*B + sample")
+        if "at" in words:
+            found.append("at = t*B + k" if self.region.units == 1 else f"at = t*B*{self.units} + k")
+        return [f"const long long {', '.join(found)};"] if found and not self.flat else []
+
+
+def kernel(name: str, memory: Memory, region: Region, texts: Texts, single: bool) -> Kernel:
+    """The kernel that runs ``region``; with ``single`` it runs the whole loop."""
+    return _Writer(name, memory, region, texts, single).kernel()
+
+
+class _Writer:
+    def __init__(self, name: str, memory: Memory, region: Region, texts: Texts, single: bool) -> None:
+        self.name, self.memory, self.region, self.texts = name, memory, region, texts
+        self.flow = memory.flow
+        self.single = single and region.phase is Phase.LOOP
+        self.around = Around(memory, region, texts, self.single)
+        self.ops = _inlined(region, self.stored())
+        self.buffers: dict[Buffer, bool] = {}  # whether it is written
+        mentioned = {name for op in self.ops for name in (op.out, *self.flow.program.args(op))} | {
+            name for total in self.flow.sums for name in (total.value,)
+        }
+        self.loads = [n for n in region.loads if n in mentioned or n in self.stored()]
+        self.carries = [k for k in memory.carries if self.single and self.owns(k.carry.before, k.carry.after)]
+        taken = [*reserved(), *texts.dims.values(), *(b.name for b in self.all_buffers())]
+        self.locals = Names(taken)
+        self.variables: dict[str, str] = {}
+        for value in (*self.loads, *(k.carry.before for k in self.carries), *(op.out for op in self.ops)):
+            if value not in self.variables:
+                self.variables[value] = self.variable(value)
+        order = {n: i for i, n in enumerate(self.flow.program.values)}
+        self.printer = Printer(self.variables, texts.dims, order, self.flow.constants)
+
+    def variable(self, value: str) -> str:
+        stem = plain_name(identifier(value.removesuffix("<-") if value.startswith("d:") else value))
+        if value.startswith("d:") and value.endswith("<-"):
+            stem += "_next"
+        return self.locals.get(value, f"{stem}_j" if value in self.flow.constants else stem)
+
+    def owns(self, before: str, after: str) -> bool:
+        return before in self.region.loads or after in {op.out for op in self.region.ops}
+
+    def stored(self) -> set[str]:
+        """The values that leave this region by memory."""
+        found = {name for name in self.region.results if self.memory.stores.get(name)}
+        if self.region.phase is Phase.LOOP:
+            found |= {name for name in self.memory.totals if name in self.region.results}
+            ends = {k.carry.after for k in self.memory.carries}
+            found |= {op.out for op in self.region.ops if self.single and op.out in ends}
+        return found
+
+    def all_buffers(self) -> list[Buffer]:
+        """The buffers that this kernel may touch."""
+        found = [place.buffer for n in self.region.loads for place in [self.memory.reads.get(self.origin(n))] if place]
+        found += [place.buffer for n in self.region.results for place in self.memory.stores.get(n, ())]
+        found += [k.state for k in self.memory.carries] + list(self.memory.totals.values())
+        return found
+
+    def origin(self, name: str) -> str:
+        """The value whose memory is read when ``name`` is loaded."""
+        made = self.flow.made.get(name)
+        match made:
+            case (_, ir.Slice(operand=operand) | ir.Roll(operand=operand)):
+                return self.origin(operand)
+        return name
+
+    # --- text -------------------------------------------------------------------------------------------------
+
+    def kernel(self) -> Kernel:
+        befores = {k.carry.before for k in self.carries}
+        constant = [self.load(n) for n in self.loads if n in self.flow.constants]
+        varying = [self.load(n) for n in self.loads if n not in self.flow.constants and n not in befores]
+        first = [self.initial(k.state, k.carry.before) for k in self.carries]
+        equations = self.equations()
+        stores = self.stores()
+        if self.single:
+            body = self.sequence(constant, first, varying, equations, stores)
+        else:
+            inner = [*constant, *varying, *_gap(equations), *_gap(stores)]
+            body = [*self.around.opening([*inner, *self.around.moment(inner)]), *self.around.moment(inner), "", *inner]
+        sizes = self.around.sizes_used(body)
+        read = [b for b, written in self.buffers.items() if not written]
+        changed = [b for b, written in self.buffers.items() if written]
+        parameters = [f"const long long {size}" for size in sizes]
+        parameters += [f"const {_pointer(b)}" for b in read] + [_pointer(b) for b in changed]
+        return Kernel(
+            self.name, self.about(), sizes, _wrapped(parameters), (*read, *changed), tuple(body), self.region.units,
+            frozenset(self.printer.used),
+        )  # fmt: skip
+
+    def about(self) -> str:
+        """What the kernel is for, in one line."""
+        match self.region.phase:
+            case Phase.LOOP if self.single:
+                return (
+                    "Every step, from the first to the last."
+                    if self.flow.forwards
+                    else "Every step, from the last to the first."
+                )
+            case Phase.LOOP:
+                products = [op for op in self.memory.plan.steps[Phase.LOOP] if isinstance(op, ir.Product)]
+                before = [p for p in products if self.memory.plan.stage[p.outs[0]] == self.region.stage]
+                if before:
+                    return f"One step, after {' and '.join(map(_product, before))}."
+                return "One step."
+            case Phase.BEFORE:
+                return "All steps at once, before the loop." if self.memory.plan.steps[Phase.LOOP] else "All steps at once."
+            case Phase.AFTER:
+                return "All steps at once, after the loop."
+
+    def sequence(
+        self, constant: list[str], first: list[str], varying: list[str], equations: list[str], stores: list[str]
+    ) -> list[str]:
+        """A kernel that runs over the whole loop, carries in registers."""
+        last = [
+            f"{self.use(k.state, True)}[{self.around.index(Place(k.state), self.width(k.carry.before))}]"
+            f" = {self.variables[k.carry.before]};"
+            for k in self.carries
+            if k.state.home is Home.LATEST
+        ]
+        totals = {n: self.memory.totals[n] for n in self.region.results if n in self.memory.totals}
+        registers = {n: self.locals.get(("total", n), f"{self.variables[n]}_total") for n in totals}
+        first += [f"real {register} = 0;" for register in registers.values()]
+        sums = [f"{registers[n]} += {self.variables[n]};" for n in totals]
+        turn = [f"{self.variables[k.carry.before]} = {self.printer.text(symbol(k.carry.after))};" for k in self.carries]
+        last += [
+            f"{self.use(b, True)}[{self.around.index(Place(b), self.width(n))}] = {registers[n]};" for n, b in totals.items()
+        ]
+        inner = [*varying, *_gap(equations), *_gap(stores), *_gap([*sums, *turn])]
+        inner = [*self.around.moment(inner), *inner]
+        head = "for (long long t = 0; t < T; t++) {" if self.flow.forwards else "for (long long t = T - 1; t >= 0; t--) {"
+        body = [*constant, *first, "", head, *(f"    {line}" if line else "" for line in inner), "}"]
+        body += [*last]
+        return [*self.around.opening(body), *body]
+
+    def use(self, buffer: Buffer, written: bool = False) -> str:
+        """The name of a buffer, which becomes a parameter."""
+        self.buffers[buffer] = self.buffers.get(buffer, False) or written
+        return buffer.name
+
+    def width(self, name: str) -> sympy.Expr:
+        return self.flow.width(name)
+
+    def load(self, name: str) -> str:
+        """The line that reads a value into a variable."""
+        return f"const real {self.variables[name]} = {self.element(name)};"
+
+    def element(self, name: str, unit: str = "j") -> str:
+        """The element of memory that is this thread's ``name``."""
+        made = self.flow.made.get(name)
+        match made:
+            case (_, ir.Roll(operand=operand, shift=shift)):
+                n = self.around.factor(self.width(operand))
+                moved = f"(j + {n} - {shift}%{n})%{n}" if shift >= 0 else f"(j + {-shift})%{n}"
+                return self.element(operand, moved)
+            case (_, ir.Slice(operand=operand, start=start)):
+                place = self.memory.reads[operand]
+                moved_place = Place(place.buffer, sympy.expand(place.offset + start), place.late)
+                return f"{self.use(place.buffer)}[{self.around.index(moved_place, self.width(name))}]"
+        place = self.memory.reads[name]
+        return f"{self.use(place.buffer)}[{self.around.index(place, self.width(name), unit)}]"
+
+    def initial(self, state: Buffer, before: str) -> str:
+        """The line that reads a carry before the first step."""
+        index = self.around.index(Place(state), self.width(before))
+        if state.home is Home.HISTORY:
+            narrow = self.width(before) != self.region.units
+            own = "sample" if narrow else "k"
+            size = "" if narrow else f"*{self.around.units}"
+            size = "" if size == "*1" else size
+            index = own if self.flow.forwards else f"T*B{size} + {own}"
+        return f"real {self.variables[before]} = {self.use(state)}[{index}];"
+
+    def equations(self) -> list[str]:
+        """The lines that compute, under the equations that they belong to."""
+        lines: list[str] = []
+        shown = ""
+        for op in self.ops:
+            origin = self.flow.program.values[op.out].origin
+            comment = self.texts.comments.get(origin, "")
+            if comment and comment != shown:
+                lines.append(comment)
+            shown = comment or shown
+            lines.append(f"const real {self.variables[op.out]} = {self.printer.text(op.expr)};")
+        return lines
+
+    def stores(self) -> list[str]:
+        """The lines that write what the kernel leaves."""
+        lines = []
+        operands = {k.operand for k in self.memory.carries if k.operand is not None and k.operand != k.state}
+        for name in self.region.results:
+            for place in self.memory.stores.get(name, ()):
+                if self.single and place.buffer.home is Home.LATEST:
+                    continue
+                index = self.around.index(place, self.width(name))
+                guard = "if (j == 0) " if self.width(name) == 1 and self.region.units != 1 else ""
+                target = self.use(place.buffer, True)
+                if place.buffer in operands:
+                    lines.append(f"{guard}keep({target}, {index}, {self.variables[name]});")
+                else:
+                    lines.append(f"{guard}{target}[{index}] = {self.variables[name]};")
+        return lines
+
+
+def _inlined(region: Region, stored: set[str]) -> tuple[ir.Pointwise, ...]:
+    """The region's operations, those that are read once, by one of their own width, written where they are read."""
+    uses: defaultdict[str, int] = defaultdict(int)
+    for op in region.ops:
+        for node in sympy.preorder_traversal(op.expr):
+            if node.is_Symbol:
+                uses[node.name] += 1
+    pending: dict[sympy.Symbol, sympy.Expr] = {}
+    kept: list[ir.Pointwise] = []
+    for op in region.ops:
+        expr = op.expr.xreplace({s: pending[s] for s in op.expr.free_symbols if s in pending})
+        if uses[op.out] == 1 and op.out not in stored and not isinstance(expr, sympy.Function):
+            pending[symbol(op.out)] = expr
+        elif uses[op.out] or op.out in stored:
+            kept.append(ir.Pointwise(op.out, expr))
+    return tuple(kept)
+
+
+def _product(op: ir.Product) -> str:
+    """A product as a comment writes it: ``[Ui; Uf] @ h_prev``."""
+    turned = ".T" if op.transposed else ""
+    rows = "; ".join(", ".join(weight + turned for weight in row) for row in op.weights)
+    vectors = "; ".join(identifier(name) for name in op.operands)
+    left = rows if len(op.outs) == len(op.operands) == 1 else f"[{rows}]"
+    return f"{left} @ {vectors if len(op.operands) == 1 else f'[{vectors}]'}"
+
+
+def _words(lines: Sequence[str]) -> set[str]:
+    """The words of C++ text, comments left out."""
+    return {word for line in lines for word in re.findall(r"\w+", line.split("//")[0])}
+
+
+def _pointer(buffer: Buffer) -> str:
+    """A parameter that points to a buffer."""
+    return f"{'real' if buffer.real else 'stored'}* {buffer.name}"
+
+
+def _wrapped(parameters: Sequence[str]) -> tuple[str, ...]:
+    """A list of parameters as lines, none broken within a parameter, with the closing parenthesis."""
+    lines = [""]
+    for k, parameter in enumerate(parameters):
+        piece = parameter + (")" if k == len(parameters) - 1 else ",")
+        if lines[-1] and len(lines[-1]) + len(piece) > 110:
+            lines.append("")
+        lines[-1] += f"{' ' if lines[-1] else ''}{piece}"
+    return tuple(lines)
+
+
+def _gap(lines: Sequence[str]) -> list[str]:
+    """``lines`` after an empty one, if there are any."""
+    return ["", *lines] if lines else []

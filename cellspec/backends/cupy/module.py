@@ -1,0 +1,316 @@
+"""Cell → the text of a CuPy module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cellspec import ir
+from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
+from cellspec.backends.cupy.classes import Choice, Kind, choose
+from cellspec.backends.cupy.cuda import definitions, plain_name, reserved
+from cellspec.backends.cupy.flow import Flow, flow
+from cellspec.backends.cupy.host import Host, Text
+from cellspec.backends.cupy.kernels import Texts
+from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place, as_saved, matrices, remember
+from cellspec.backends.cupy.regions import Plan, plan
+from cellspec.backends.equations import plain_step
+from cellspec.backends.naming import Names, identifier
+from cellspec.backends.plain import Plain, dim_text
+from cellspec.cell import Cell
+from cellspec.pipeline import Compiled, compile_cell
+from cellspec.schedule import schedule
+
+ATTRIBUTES = ("use", "T", "B", "dtype", "captured", "saved", "steps")
+"""Attributes that the memory of either direction has."""
+
+LOCALS = (
+    "cp", "np", "params", "x", "state", "workspace", "graph", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B",
+    "dtype", "real", "y", "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params",
+    "State", "Grads", "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "len",
+    "tuple", "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type",
+    "name", "now", "t", "reversed", "dict", "getattr", "vectors", "dot", "THREADS", "SUM_THREADS", "rows", "stored",
+    "max", "min", "map", "captured", "wide", "_Backward", "_Forward", "_array", "_axis", "_backward_loop", "_blocks",
+    "_check", "_check_graph", "_derived", "_dot", "_elu", "_equations", "_erf", "_expect", "_fields", "_forward_loop",
+    "_gelu", "_kernel", "_loop", "_parts", "_real", "_run", "_sigmoid", "_silu", "_size", "_softsign", "_sum_parts",
+    "_sum_rows", "_sum_units", "_sum_arguments", "_where", "_CUDA", "_TYPES", "_MODULES",
+)  # fmt: skip
+"""Names with a meaning inside the module's functions, which values are not called by."""
+
+
+def generate(cell: Cell) -> str:
+    """The CuPy module of ``cell``."""
+    return _Module(compile_cell(cell)).text()
+
+
+def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
+    """The forward direction's plan and class."""
+    cell = compiled.cell
+    befores = {c.before for c in compiled.forward.carries}
+    kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
+    labels = tuple(dict.fromkeys(o.label for o in cell.outputs))
+    program = replace(compiled.forward, outputs=tuple(dict.fromkeys((*labels, *kept))))
+    late = tuple(n for n in compiled.stash if n not in compiled.forward.sequences)
+    made = plan(flow(schedule(program), labels, late, compiled.forward.sequences, True))
+    return made, choose(made)
+
+
+def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]:
+    """The plans and classes of both directions."""
+    module = _Module(compiled)
+    memory, choice = module.forward_memory()
+    return (memory.plan, choice), module.backward_plan(memory)
+
+
+def cupy_text(text: str) -> str:
+    """Plain NumPy as plain CuPy: the functions have the same names."""
+    return re.sub(r"(?<![\w.])np\.", "cp.", text)
+
+
+class _Module:
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled, self.cell = compiled, compiled.cell
+        self.common = Common(compiled, LOCALS)
+        self.x = f"{self.cell.inputs[0].name}[t]"
+        cuda = Names(reserved())
+        self.cuda_dims = {d: cuda.get(("dim", d), plain_name(d)) for d in self.cell.dims}
+        self.python = Names([*self.common.reserved, *self.common.derived.values()])
+        self.rank = {e.target.name: k for k, e in enumerate(self.cell.assignments)}
+        self.attributes = [*reserved(), *self.cuda_dims.values(), *ATTRIBUTES]
+        self.names = Names(self.attributes)
+
+    # --- the two directions ---------------------------------------------------------------------------------
+
+    def given(self, flow_: Flow, made: Plan, more: Mapping[str, Place]) -> dict[str, Place]:
+        """Where the values are that come from outside: constants that kernels read, and ``more``."""
+        loaded = {n for region in made.regions for n in region.loads} | {
+            op.operand for ops in flow_.phases for op in ops if isinstance(op, ir.Roll | ir.Slice)
+        }
+        places = dict(more)
+        for name in flow_.program.values:
+            if name in flow_.constants and name in loaded:
+                called = self.names.get(("constant", flow_.forwards, name), plain_name(identifier(name)))
+                places[name] = Place(Buffer(called, Home.CONSTANT, flow_.width(name)))
+        return places
+
+    def sequence(self, flow_: Flow, made: Plan, name: str, called: str) -> Place:
+        """A sequence that the caller gives: kernels read a copy in the workspace, so that the loop depends on nothing else."""
+        loaded = any(name in region.loads for region in made.regions)
+        own = self.names.get(("sequence", name), plain_name(called)) if loaded else "x"
+        return Place(Buffer(own, Home.SEQUENCE, flow_.width(name), saved=not loaded))
+
+    def forward_memory(self) -> tuple[Memory, Choice]:
+        made, choice = forward_plan(self.compiled)
+        x_place = self.sequence(made.flow, made, self.x, "x_all")
+        given = self.given(made.flow, made, {self.x: x_place})
+        whole = {self.x: Place(Buffer("x", Home.SEQUENCE, x_place.buffer.units, saved=True))}
+        memory = remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
+        return memory, choice
+
+    def backward_plan(self, forward: Memory) -> tuple[Plan, Choice]:
+        compiled = self.compiled
+        whole = {self.x, *matrices(forward), *(f"d:{o.label} given" for o in self.cell.outputs)}
+        outputs = tuple(n for n in compiled.backward.outputs)
+        made = plan(flow(schedule(compiled.backward), outputs, (), whole, False))
+        return made, choose(made)
+
+    def backward_memory(self, forward: Memory) -> tuple[Memory, Choice]:
+        made, choice = self.backward_plan(forward)
+        self.names = Names([*self.attributes, *(b.name for b in forward.buffers if b.home in (Home.SEQUENCE, Home.HISTORY))])
+        saved = {n: as_saved(forward.reads[n]) for n in self.compiled.stash if n in forward.reads}
+        whole = {n: as_saved(p) for n, p in matrices(forward).items()}
+        units = made.flow.width(self.x) if self.x in made.flow.program.values else None
+        if units is not None:
+            saved[self.x] = self.sequence(made.flow, made, self.x, "x_all")
+            whole[self.x] = Place(Buffer("x", Home.SEQUENCE, units, saved=True))
+        for o in self.cell.outputs:
+            name = f"d:{o.label} given"
+            if name in made.flow.program.values:
+                called = "dy" if len(self.cell.outputs) == 1 else f"dy_{o.name}"
+                buffer = Buffer(
+                    self.names.get(("dy", o.name), plain_name(f"{called}_all")), Home.SEQUENCE, made.flow.width(name)
+                )
+                saved[name] = whole[name] = Place(buffer)
+        given = self.given(made.flow, made, saved)
+        return remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank), choice
+
+    def host(self, direction: str, memory: Memory, choice: Choice) -> Host:
+        prefix = "" if memory.flow.forwards else "backward of "
+        comments = {e.target.name: f"// {prefix}{e.text}" for e in self.cell.assignments}
+        texts = Texts(self.cuda_dims, comments)
+        constants = dict(self.common.constants)
+        program = memory.flow.program
+        plain = Plain(program.values, constants, self.common.dims, batched=False)
+        lines = []
+        for op in memory.flow.fixed:
+            (out,) = ir.outs(op)
+            shape = program.shape(out)
+            constants[out] = plain.texts[out] = self.python.get(("fixed", direction, out), identifier(out))
+            lines.append(f"{constants[out]} = {cupy_text(plain.whole(op, shape, self.common.axes(shape), 'dtype'))}")
+        self.helpers |= plain.helpers
+        made = Host(direction, memory, choice, texts, self.common.dims, constants, self.names, cupy_text)
+        made.text.prologue += lines
+        for name, place in memory.reads.items():
+            buffer = place.buffer
+            if name in program.sequences and not buffer.saved and buffer.home is Home.SEQUENCE:
+                made.text.buffers.append((buffer.name, f"cp.empty((T, B, {dim_text(buffer.units, self.common.dims)}), dtype)"))
+                made.text.prologue.append(f"cp.copyto(ws.{buffer.name}, {self.source(name)})")
+        return made
+
+    def source(self, name: str) -> str:
+        """The argument that a sequence is given by."""
+        if name == self.x:
+            return "x"
+        label = name.removeprefix("d:").removesuffix(" given")
+        (ref,) = {o.name for o in self.cell.outputs if o.label == label}
+        return f"dy.{ref}" if len(self.cell.outputs) > 1 else "dy"
+
+    def forward(self) -> tuple[dict[str, object], Memory]:
+        memory, choice = self.forward_memory()
+        host = self.host("forward", memory, choice)
+        text = host.run()
+        outputs = [
+            {
+                "dy": self.source(f"d:{o.label} given"),
+                "size": self.common.size(o.shape),
+                "shape": dim_text(o.shape[0], {}),
+                "source": f"ws.{memory.outputs[o.label].name}",
+            }
+            for o in self.cell.outputs
+        ]
+        states = []
+        for state in self.cell.states:
+            kept = memory.kept(f"{state.name}[t-1]")
+            assert kept is not None
+            first = {Home.HISTORY: "[0]", Home.ROLLING: "[0]", Home.LATEST: "[...]"}[kept.state.home]
+            last = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: ""}[kept.state.home]
+            text.prologue.append(f"ws.{kept.state.name}{first} = state.{state.name}")
+            if kept.operand not in (None, kept.state):
+                assert kept.operand is not None
+                text.prologue.append(f"ws.{kept.operand.name}{first} = state.{state.name}")
+            states.append({**self.common.state(state), "last": f"ws.{kept.state.name}{last}.astype(dtype)"})
+        value = gather([str(o["source"]) for o in outputs])
+        return {"text": text, "outputs": outputs, "states": states, "value": value, **self.loop(text, choice, True)}, memory
+
+    def backward(self, forward: Memory) -> dict[str, object]:
+        memory, choice = self.backward_memory(forward)
+        host = self.host("backward", memory, choice)
+        text = host.run()
+        names = Names([*self.common.reserved, *self.common.derived.values()])
+        variables = {t.target: names.get(("total", t.target), identifier(t.target)) for t in memory.flow.program.totals}
+        host.gradients(variables.__getitem__)
+        grads = self.epilogue(text, variables, names)
+        states = []
+        for state in self.cell.states:
+            kept = memory.kept(f"d:{state.name}[t]<-")
+            assert kept is not None
+            first = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: "[...]"}[kept.state.home]
+            last = {Home.HISTORY: "[0]", Home.ROLLING: "[0]", Home.LATEST: ""}[kept.state.home]
+            for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
+                text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else dfinal.{state.name}")
+            states.append({**self.common.state(state), "last": f"ws.{kept.state.name}{last}.astype(dtype)"})
+        dx = memory.outputs.get(f"d:{self.x}")
+        source = "cp.zeros_like(x)" if dx is None else f"ws.{dx.name}"
+        return {"text": text, "grads": grads, "dx": source, "states": states, **self.loop(text, choice, False)}
+
+    def loop(self, text: Text, choice: Choice, forwards: bool) -> dict[str, object]:
+        """The head of the loop, and how its steps are prepared."""
+        variables = ", ".join(text.variables)
+        steps = ", ".join(text.steps)
+        if len(text.variables) == 1:
+            head = f"for {variables} in ws.steps:"
+        else:
+            head = f"for {variables} in ws.steps:" if text.variables else "for _ in range(ws.T):"
+            steps = f"({steps})"
+        order = "range(T)" if forwards else "reversed(range(T))"
+        return {
+            "kind": choice.kind.value,
+            "reason": choice.reason,
+            "head": "" if choice.kind is Kind.SEQUENCE else head,
+            "steps": f"[{steps} for t in {order}]" if text.variables else "",
+        }
+
+    def epilogue(self, text: Text, variables: Mapping[str, str], names: Names) -> list[dict[str, str]]:
+        """The gradient of every parameter, through derived parameters where there are any: in the type of carries."""
+        program = self.compiled.epilogue.program
+        lines = []
+        if program.ops:
+            lines += ["real = _real(dtype)", "wide = Params(*(value.astype(real, copy=False) for value in params))"]
+        derived = dict.fromkeys(n for n in self.compiled.epilogue.residuals if n in self.common.derived)
+        texts = {param.name: f"wide.{param.name}" for param in self.cell.params}
+        texts |= {n: self.common.derived[n] for n in derived} | {f"{t} total": v for t, v in variables.items()}
+        widened = [texts[n] for n in (*derived, *(f"{t} total" for t in variables)) if n in program.values]
+        lines += [f"{name} = {name}.astype(real, copy=False)" for name in widened]
+        plain = Plain(program.values, texts, self.common.dims, batched=False)
+        for op in program.ops:
+            (out,) = ir.outs(op)
+            plain.texts[out] = names.get(("epilogue", out), identifier(out))
+            right = plain.whole(op, program.shape(out), self.common.axes(program.shape(out)), "real")
+            lines.append(cupy_text(f"{plain.texts[out]} = {right}"))
+        text.after += lines
+        self.helpers |= plain.helpers
+        grads = []
+        for param in self.cell.params:
+            target = f"d:{param.name}"
+            source = variables.get(target, f"cp.zeros_like(params.{param.name})")
+            if target in program.outputs:
+                source = f"{plain.texts[target]}.astype(dtype, copy=False)"
+            grads.append({"name": param.name, "source": source})
+        return grads
+
+    # --- the module -----------------------------------------------------------------------------------------
+
+    def text(self) -> str:
+        common, cell = self.common, self.cell
+        self.helpers: set[str] = set()
+        forward, memory = self.forward()
+        backward = self.backward(memory)
+        derived, helpers = common.derived_lines()
+        derived["lines"] = [
+            "dtype = _params_dtype(params)",
+            "params = Params(*(value.astype(_real(dtype), copy=False) for value in params))",
+            *(cupy_text(line) for line in strings(derived["lines"])),
+        ]
+        values = ", ".join(strings(derived["names"]))
+        derived["value"] = f"tuple(cp.asarray(value, dtype, order='C') for value in ({values},))"
+        reserved_names = [*common.reserved, *common.derived.values()]
+        plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved_names)
+        plain["lines"] = [cupy_text(line) for line in strings(plain["lines"])]
+        context = common.context("CuPy")
+        params = context["params"]
+        assert isinstance(params, list)
+        context["params"] = [{**p, "init": f"cp.asarray({p['init']})"} for p in params]
+        kernels = [*_of(forward).kernels, *_of(backward).kernels]
+        text = (
+            environment("cupy")
+            .get_template("module.py.jinja")
+            .render(
+                **context,
+                header=common.command(" --backend cupy"),
+                imports=[*(["import numpy"] if "np" in cell.dims else []), "import cupy as cp", "import numpy as np"],
+                array="cp.ndarray",
+                xp="cp",
+                dtypes="float64, float32, float16 or bfloat16",
+                convert=['x = _array("x", x)'],
+                convert_dy=[] if len(cell.outputs) > 1 else ['dy = _array("dy", dy)'],
+                y_type="Outputs" if len(cell.outputs) > 1 else "cp.ndarray",
+                derived=derived,
+                forward=forward,
+                backward=backward,
+                plain=plain,
+                kernels=kernels,
+                multiplies=any(_of(d).multiplies for d in (forward, backward)),
+                adds_units=any(_of(d).adds_units for d in (forward, backward)),
+                functions=definitions({name for k in kernels for name in k.functions}),
+                step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
+                helpers=with_callees({*self.helpers, *helpers, *more}),
+            )
+        )
+        return tidy(text)
+
+
+def _of(direction: Mapping[str, object]) -> Text:
+    text = direction["text"]
+    assert isinstance(text, Text)
+    return text
