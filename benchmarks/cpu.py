@@ -16,7 +16,6 @@ import os
 import platform
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,58 +24,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from cells import CELLS, Case
+from process import Failure, Missing, Worker
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from worker import CONTENDERS, GATES, Case
+from worker import CONTENDERS, KNOWN
 
 OURS = "ours"
 PEERS = {"torch": ("torch.nn", "torch loop"), "jax": ("jax.lax.scan",)}
 SHAPES = ((200, 16, 32, 32), (100, 32, 64, 128), (100, 1, 64, 128), (50, 20, 650, 650), (100, 64, 256, 512))
 DISTURBED = 1.3  # a third quartile so many times the first: something else was running
 TOLERANCE = 1e-4  # of a gradient, relative to its largest element
-
-
-class Failure(Exception):
-    """One sentence: why there is no measurement."""
-
-
-class Missing(Failure):
-    """The contender is not installed."""
-
-
-class Worker:
-    """A contender's process."""
-
-    def __init__(self, name: str, python: str, threads: int) -> None:
-        self.name = name
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        command = [python, str(Path(__file__).with_name("worker.py"))]
-        try:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | limits
-            )
-        except OSError as error:
-            raise Failure(f"{python}: {error.strerror}") from None
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """The answer to a request; a Failure where there is none."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            print(json.dumps(request), file=self.process.stdin, flush=True)
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise Failure(f"its process ended with status {self.process.wait()}")
-        reply: dict[str, Any] = json.loads(line)
-        if "error" in reply:
-            raise (Missing if reply.get("missing") else Failure)(reply["error"])
-        return reply
-
-    def close(self) -> None:
-        """Ends the process: it stops where its input does."""
-        self.process.communicate()
 
 
 class Result(NamedTuple):
@@ -115,7 +74,7 @@ class Benchmark:
 
     def contenders(self, cell: str) -> list[str]:
         """Who takes part for a cell: ourselves, and the peers asked for that know the cell."""
-        peers = [name for library in self.options.peers for name in PEERS[library]] if cell in GATES else []
+        peers = [name for library in self.options.peers for name in PEERS[library] if cell in KNOWN[name]]
         return [name for name in CONTENDERS if name not in self.skipped and (name.startswith(OURS) or name in peers)]
 
     def prepared(self, case: Case) -> dict[str, tuple[Worker, dict[str, Any]]]:
@@ -123,7 +82,8 @@ class Benchmark:
         workers: dict[str, tuple[Worker, dict[str, Any]]] = {}
         for name in self.contenders(case.cell):
             python = sys.executable if name.startswith(OURS) else self.options.peer_python
-            worker = Worker(name, python, case.threads)
+            limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(case.threads))
+            worker = Worker(python, Path(__file__).with_name("worker.py"), limits)
             try:
                 workers[name] = worker, worker.ask(do="prepare", contender=name, **case._asdict())
             except Failure as failure:
@@ -261,7 +221,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--cells", type=names, default="lstm,gru_after", help=f"generated cells; peers know {', '.join(GATES)}")
+    add("--cells", type=names, default="lstm,gru_after", help=f"generated cells; peers know {', '.join(CELLS)}")
     add("--shape", type=shape, action="append", metavar="T,B,I,H", help="a shape, may be given again (default: the usual five)")
     add("--peers", type=names, default="torch,jax", help="of torch, jax; or none")
     add("--peer-python", default=sys.executable, metavar="PATH", help="the interpreter that has them")
@@ -309,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for cell in options.cells:
         console.print(table(cell, [result for result in results if result.cell == cell]))
-        if cell not in GATES:
+        if cell not in CELLS:
             console.print(f"no peer knows {cell}", style="yellow")
     if any(result.q3 > DISTURBED * result.q1 for result in results):
         console.print("~ the turns differ much: something else was running, or the calls are too short", style="yellow")

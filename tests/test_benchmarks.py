@@ -69,7 +69,8 @@ def test_nothing_is_written_unasked(tmp_path: Path) -> None:
 def test_missing_peers_are_skipped_visibly(tmp_path: Path) -> None:
     """A peer's interpreter without the peers: a folder of modules that cannot be imported stands for it."""
     blocked = tmp_path / "python"
-    text = "import runpy, sys; sys.modules |= dict.fromkeys(('torch', 'jax')); runpy.run_path(sys.argv[1], run_name='__main__')"
+    text = "import os, runpy, sys; sys.modules |= dict.fromkeys(('torch', 'jax')); sys.path[0] = os.path.dirname(sys.argv[1]); "
+    text += "runpy.run_path(sys.argv[1], run_name='__main__')"
     blocked.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{text}" "$@"\n')
     blocked.chmod(0o755)
     done = cpu("--cells", "lstm", "--peer-python", str(blocked), "--json", str(tmp_path / "report.json"))
