@@ -2,6 +2,7 @@
 # make test      set up .venv, lint, type-check, compare generated/ with the specs, run the tests
 # make test-all  the same with the slow tests
 # make bench     speed on this machine (what is compared: benchmarks/README.md)
+# make gpu-check on a machine with an NVIDIA GPU: the tests that need one, then speed there
 # make clean     remove .venv and everything else that is made here, but not generated/
 #
 # Any Python from 3.11 on does; one that is not found by itself is named: make test PYTHON=/path/to/python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml
 DEMO ?= --hidden 128 --seconds 30
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench gpu-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/cellspec generate
@@ -32,6 +33,11 @@ lint: $(VENV)/.test
 bench: $(VENV)/.demo
 	$(BIN)/cellspec generate
 	$(BIN)/python benchmarks/cpu.py
+
+gpu-check: $(VENV)/.test
+	$(BIN)/cellspec generate
+	$(BIN)/python -m pytest -m gpu -rs
+	$(BIN)/python benchmarks/gpu.py --quick
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo
