@@ -5,7 +5,7 @@ SymPy evaluates as it builds (``0*h`` becomes a scalar 0), which would lose shap
 from them where the shapes no longer matter.
 
 A shape is a tuple of SymPy polynomials over the dims, expanded, so that equal shapes compare equal. ``()`` is a number,
-``(n,)`` a vector (one per sample), ``(m, n)`` a matrix (parameters and derived parameters only).
+``(n,)`` a vector, ``(m, n)`` a matrix: a parameter's, or (one per sample) a value's, as heads ``[N, D]`` or a matrix state.
 """
 
 from __future__ import annotations
@@ -79,8 +79,28 @@ class Apply:
 
 
 @dataclass(frozen=True)
+class StepIndex:
+    """``t_now``: the index of the step, from 0."""
+
+    shape: Shape = ()
+
+
+@dataclass(frozen=True)
+class Member:
+    """``R[l]``: one member of a family of parameters; ``family.shape`` has the family's length in front."""
+
+    family: Ref
+    index: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
 class MatMul:
-    """``left @ right``: matrix times vector, or matrix times matrix among derived parameters."""
+    """``left @ right``, contracted over the last axis of ``left``.
+
+    ``[m, k] @ [k]``, ``[n, m, k] @ [k]`` (one product for all heads), ``[n, m, k] @ [n, k]`` (each head its own),
+    and ``[m, k] @ [k, n]`` among parameters. ``left`` is made of parameters, or it is a matrix state: ``[m, k] @ [k]``.
+    """
 
     left: Node
     right: Node
@@ -90,6 +110,14 @@ class MatMul:
 @dataclass(frozen=True)
 class Transpose:
     """``operand.T`` of a matrix."""
+
+    operand: Node
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """``inv(operand)`` of a square matrix made of parameters."""
 
     operand: Node
     shape: Shape
@@ -111,8 +139,30 @@ class Concat:
 
 
 @dataclass(frozen=True)
+class Along:
+    """A function along the last axis, by its name in the language.
+
+    ``softmax`` and ``cumsum`` keep the axis; ``sum``, ``mean``, ``var`` (of the population), ``norm`` (Euclidean), ``logsumexp``
+    and ``dot`` (of two arguments) leave it with size 1.
+    """
+
+    function: str
+    args: tuple[Node, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class OuterProduct:
+    """``outer(u, v)``: the matrix ``u vᵀ`` of two vectors."""
+
+    left: Node
+    right: Node
+    shape: Shape
+
+
+@dataclass(frozen=True)
 class Roll:
-    """``roll(v, k)``: element ``j`` of the result is element ``j - k`` of ``v``, as in ``numpy.roll``."""
+    """``roll(v, k)``: along the last axis, element ``j`` of the result is element ``j - k`` of ``v``, as in ``numpy.roll``."""
 
     operand: Node
     shift: int
@@ -127,18 +177,36 @@ class StopGradient:
     shape: Shape
 
 
-Node = Const | DimValue | Ref | Apply | MatMul | Transpose | Eye | Concat | Roll | StopGradient
+Node = (
+    Const
+    | DimValue
+    | StepIndex
+    | Ref
+    | Member
+    | Apply
+    | MatMul
+    | Transpose
+    | Inverse
+    | Eye
+    | Concat
+    | Along
+    | OuterProduct
+    | Roll
+    | StopGradient
+)
 
 
 def children(node: Node) -> tuple[Node, ...]:
     """The operands of ``node``, from left to right."""
     match node:
-        case Apply(args=args) | Concat(parts=args):
+        case Apply(args=args) | Concat(parts=args) | Along(args=args):
             return args
-        case MatMul(left=left, right=right):
+        case MatMul(left=left, right=right) | OuterProduct(left=left, right=right):
             return (left, right)
-        case Transpose(operand=operand) | Roll(operand=operand) | StopGradient(operand=operand):
+        case Transpose(operand=operand) | Inverse(operand=operand) | Roll(operand=operand) | StopGradient(operand=operand):
             return (operand,)
+        case Member(family=family):
+            return (family,)
         case _:
             return ()
 
@@ -153,21 +221,27 @@ def refs(node: Node) -> Iterator[Ref]:
 
 @dataclass(frozen=True)
 class Param:
-    """A parameter: its shape and how it starts."""
+    """A parameter: its shape and how it starts. A family of ``repeat`` members has that many in front of its shape."""
 
     name: str
     shape: Shape
     init: Initialiser
     trainable: bool
+    repeat: int | None = None
 
 
 @dataclass(frozen=True)
 class State:
-    """A state: its shape and the number that it starts from."""
+    """A state: its shape and the number that it starts from.
+
+    ``lag_of`` is set for a state that the language makes of a lag: ``h_lag2``, read as ``h[t-2]``, is a ``State`` whose
+    equation is ``h_lag2[t] = h[t-1]``; ``x_lag1`` holds ``x[t-1]``. They come after the spec's own states.
+    """
 
     name: str
     shape: Shape
     init: float
+    lag_of: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
