@@ -36,7 +36,11 @@ class Pointwise:
 
 @dataclass(frozen=True)
 class MatMul:
-    """``out = left @ right``, ``left`` transposed first if ``left_t``, ``right`` if ``right_t``."""
+    """``out = left @ right``, ``left`` transposed first if ``left_t``, ``right`` if ``right_t``.
+
+    A ``left`` of three axes is one matrix for all heads, ``[n*m, k] @ [k]``, or one for each, ``[n, m, k] @ [n, k]``
+    (see :func:`by_head`); transposed, ``[k, n*m] @ [n*m]`` or ``[n, k, m] @ [n, m]``.
+    """
 
     out: str
     left: str
@@ -60,7 +64,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Outer:
-    """``out = left rightᵀ``: what one step adds to the gradient of a matrix."""
+    """``out = left rightᵀ``: what one step adds to the gradient of a matrix; of each head's matrix, if it has heads."""
 
     out: str
     left: str
@@ -101,6 +105,56 @@ class Eye:
 
 
 @dataclass(frozen=True)
+class Inverse:
+    """``out``: the inverse of the matrix ``operand``."""
+
+    out: str
+    operand: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """``out = operand[index]``: one of a family."""
+
+    out: str
+    operand: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Stack:
+    """``out[k]`` is ``parts[k]``: a family of them."""
+
+    out: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """``out``: the elements of ``operand``, in their order, in another shape."""
+
+    out: str
+    operand: str
+
+
+@dataclass(frozen=True)
+class Largest:
+    """``out``: the largest element along the last axis, which stays with size 1. No cotangent flows through it."""
+
+    out: str
+    operand: str
+
+
+@dataclass(frozen=True)
+class CumSum:
+    """``out[j] = sum of operand[:j + 1]`` along the last axis; of ``operand[j:]`` if ``reverse``."""
+
+    out: str
+    operand: str
+    reverse: bool = False
+
+
+@dataclass(frozen=True)
 class Roll:
     """``out[j] = operand[j - shift]``, cyclically, along the last axis."""
 
@@ -125,7 +179,25 @@ class Stop:
     operand: str
 
 
-Op = Pointwise | MatMul | Product | Outer | Concat | Slice | Transpose | Eye | Roll | SumTo | Stop
+Op = (
+    Pointwise
+    | MatMul
+    | Product
+    | Outer
+    | Concat
+    | Slice
+    | Transpose
+    | Eye
+    | Inverse
+    | Index
+    | Stack
+    | Reshape
+    | Largest
+    | CumSum
+    | Roll
+    | SumTo
+    | Stop
+)
 
 
 @dataclass(frozen=True)
@@ -197,12 +269,12 @@ def operands(op: Op) -> tuple[str, ...]:
             return (left, right)
         case Product(weights=weights, operands=vectors):
             return (*(w for row in weights for w in row), *vectors)
-        case Concat(parts=parts):
+        case Concat(parts=parts) | Stack(parts=parts):
             return parts
-        case Slice(operand=a) | Transpose(operand=a) | Roll(operand=a) | SumTo(operand=a) | Stop(operand=a):
-            return (a,)
         case Eye():
             return ()
+        case _:
+            return (op.operand,)
 
 
 def rename(op: Op, names: Mapping[str, str]) -> Op:
@@ -220,7 +292,7 @@ def rename(op: Op, names: Mapping[str, str]) -> Op:
         case Product():
             weights = tuple(tuple(new(w) for w in row) for row in op.weights)
             return replace(op, weights=weights, operands=tuple(new(v) for v in op.operands))
-        case Concat():
+        case Concat() | Stack():
             return replace(op, parts=tuple(new(p) for p in op.parts))
         case Eye():
             return op
@@ -273,18 +345,16 @@ def _check_shape(program: Program, op: Op) -> None:
                 raise TypecheckError(f"{out!r} is not a number: {expr}")
             ok = all(stretches(shape(name), shape(out)) for name in program.args(op))
         case MatMul(out=out, left=left, right=right, left_t=left_t, right_t=right_t):
-            a = shape(left)[::-1] if left_t else shape(left)
             b = shape(right)[::-1] if right_t else shape(right)
-            ok = a[-1] == b[0] and shape(out) == (*a[:-1], *b[1:])
+            ok = by_head(program, op) or contracted(shape(left), b, left_t) == shape(out)
         case Product(outs=targets, weights=weights, operands=vectors, transposed=transposed):
-            step = -1 if transposed else 1
             ok = all(
-                shape(w)[::step] == (*shape(out), *shape(v))
+                contracted(shape(w), shape(v), transposed) == shape(out)
                 for out, row in zip(targets, weights, strict=True)
                 for w, v in zip(row, vectors, strict=True)
             )
         case Outer(out=out, left=left, right=right):
-            ok = shape(out) == (*shape(left), *shape(right))
+            ok = by_head(program, op) or shape(out) == (*shape(left), *shape(right))
         case Concat(out=out, parts=parts):
             heads = {shape(p)[:-1] for p in parts}
             ok = heads == {shape(out)[:-1]} and sympy.expand(sum(shape(p)[-1] for p in parts)) == shape(out)[-1]
@@ -294,13 +364,48 @@ def _check_shape(program: Program, op: Op) -> None:
             ok = shape(out) == shape(operand)[::-1]
         case Eye(out=out):
             ok = len(shape(out)) == 2 and shape(out)[0] == shape(out)[1]
-        case Roll(out=out, operand=operand) | Stop(out=out, operand=operand):
+        case Inverse(out=out, operand=operand):
+            ok = shape(out) == shape(operand) and len(shape(out)) == 2 and shape(out)[0] == shape(out)[1]
+        case Index(out=out, operand=operand, index=index):
+            ok = shape(out) == shape(operand)[1:] and 0 <= index < shape(operand)[0]
+        case Stack(out=out, parts=parts):
+            ok = all(shape(out) == (len(parts), *shape(part)) for part in parts)
+        case Reshape(out=out, operand=operand):
+            ok = size(shape(out)) == size(shape(operand))
+        case Largest(out=out, operand=operand):
+            ok = shape(out) == (*shape(operand)[:-1], 1)
+        case Roll(out=out, operand=operand) | Stop(out=out, operand=operand) | CumSum(out=out, operand=operand):
             ok = shape(out) == shape(operand)
         case SumTo(out=out, operand=operand):
             ok = stretches(shape(out), shape(operand))
     if not ok:
         shapes = {name: shape(name) for name in (*outs(op), *program.args(op))}
         raise TypecheckError(f"shapes do not fit in {op}: {shapes}")
+
+
+def size(shape: Shape) -> sympy.Expr:
+    """The number of elements."""
+    return sympy.expand(sympy.Mul(*shape))
+
+
+def contracted(left: Shape, right: Shape, transposed: bool = False) -> Shape | None:
+    """The shape of ``left @ right`` over all that they share; None if they do not fit."""
+    axes = len(left) - 1
+    if transposed:
+        return left[axes:] if left[:axes] == right else (*left[1:], *right[1:]) if left[:1] == right[:1] else None
+    return (*left[:axes], *right[1:]) if left[axes:] == right[:1] else None
+
+
+def by_head(program: Program, op: MatMul | Outer) -> bool:
+    """Whether ``op`` works head by head: ``[n, m, k] @ [n, k] -> [n, m]``, its transpose, or ``[n, m] ⊗ [n, k]``."""
+    left, right, out = program.shape(op.left), program.shape(op.right), program.shape(op.out)
+    match op:
+        case Outer():
+            return len(left) == len(right) == 2 and out == (*left, right[1]) and left[0] == right[0]
+        case MatMul(left_t=True):
+            return len(left) == 3 and right == left[:2] and out == (left[0], left[2])
+        case _:
+            return len(left) == 3 and right == (left[0], left[2]) and out == left[:2]
 
 
 def stretches(small: Shape, large: Shape) -> bool:
@@ -351,6 +456,18 @@ def _right_side(op: Op) -> str:
             return f"{operand}.T"
         case Eye():
             return "identity"
+        case Inverse(operand=operand):
+            return f"inv({operand})"
+        case Index(operand=operand, index=index):
+            return f"{operand}[{index}]"
+        case Stack(parts=parts):
+            return f"stack({', '.join(parts)})"
+        case Reshape(operand=operand):
+            return f"reshape({operand})"
+        case Largest(operand=operand):
+            return f"largest({operand})"
+        case CumSum(operand=operand, reverse=reverse):
+            return f"cumsum({operand}{', from the end' * reverse})"
         case Roll(operand=operand, shift=shift):
             return f"roll({operand}, {shift})"
         case SumTo(operand=operand):
