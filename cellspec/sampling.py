@@ -1,9 +1,13 @@
-"""Random parameters, inputs, states and cotangents for a cell: asymmetric, away from kinks, where every value is finite."""
+"""Random parameters, inputs, states and cotangents for a cell: asymmetric, away from kinks, where every value is finite.
+
+Matrices that go into an inverse are drawn near the identity or, as for ``inv(eye(H) - A)``, near zero, so that they are well
+conditioned. What a state that starts at minus infinity passes on in the first step may be infinite too, but is never NaN.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellspec import oracle
-from cellspec.cell import Cell, Param
+from cellspec.cell import Cell, Inverse, Kind, Node, Param, children, refs
 from cellspec.oracle.values import sizes
 
 Array = npt.NDArray[Any]
@@ -21,6 +25,9 @@ MARGIN = 1e-4
 
 LARGEST = 1e3
 """Largest magnitude of any value: an unstable recurrence, once it has blown up, multiplies rounding errors as well."""
+
+CONDITION = 20.0
+"""Largest condition number of a matrix that is inverted."""
 
 ATTEMPTS = 40
 
@@ -78,38 +85,70 @@ def sample(
 ) -> Sample:
     """Draw until every value is finite and no function comes near a kink; later attempts stay positive, then small.
 
-    Where kinks or large values cannot be avoided a finite draw is good enough. ``ValueError`` if none is finite.
+    Where kinks, large values or badly conditioned matrices cannot be avoided the best of the finite draws is good enough.
+    ``ValueError`` if none is finite.
     """
     dims = dict(dims)
+    inverted = _inverted(cell)
+    may_be_infinite = default_state and any(math.isinf(one.init) for one in cell.states)
     found: Sample | None = None
+    best: tuple[bool, bool, float] | None = None
     for attempt in range(ATTEMPTS):
         positive, scale = attempt >= ATTEMPTS // 2, 0.3 if attempt >= 3 * ATTEMPTS // 4 else 1.0
 
         def draw(values: Array, positive: bool = positive, scale: float = scale) -> Array:
-            return (scale * (np.abs(values) if positive else values)).astype(dtype)
+            return (scale * (0.2 + np.abs(values) if positive else values)).astype(dtype)
 
         params = {p.name: draw(_param(p, sizes(p.shape, dims), rng)) for p in cell.params}
+        for name in inverted:
+            matrix = np.asarray(0.3 * params[name])
+            params[name] = (matrix + np.eye(matrix.shape[-1]) * (attempt % 2 == 0)).astype(dtype)
         x = {i.name: draw(rng.normal(size=(steps, batch, *sizes(i.shape, dims)))) for i in cell.inputs}
         state: dict[str, Array] | None = None
         if not default_state:
             state = {s.name: draw(0.7 * rng.normal(size=(batch, *sizes(s.shape, dims)))) for s in cell.states}
-        values, nearest = oracle.probe(cell, params, x, state, dims=dims)
+        probe = oracle.probe(cell, params, x, state, dims=dims)
+        values = probe.forward
         reached = [*values.derived.values(), *values.values.values()]
-        if not all(np.isfinite(array).all() for array in reached):
+        if any(np.isnan(array).any() or (np.isinf(array).any() and not may_be_infinite) for array in reached):
             continue
-        dy = {o.name: rng.normal(size=values.outputs[o.name].shape).astype(dtype) for o in cell.outputs}
-        dfinal = {s.name: rng.normal(size=values.final[s.name].shape).astype(dtype) for s in cell.states}
-        found = Sample(dims, steps, batch, np.dtype(dtype), rng, params, x, state, dy, dfinal)
-        if nearest >= MARGIN and max((np.max(np.abs(a), initial=0.0) for a in reached), default=0.0) <= LARGEST:
+        largest = max((np.max(np.abs(a), initial=0.0, where=np.isfinite(a)) for a in reached), default=0.0)
+        quality = (probe.condition <= CONDITION, bool(largest <= LARGEST), min(probe.nearest, MARGIN))
+        if best is None or quality > best:
+            best = quality
+            dy = {o.name: rng.normal(size=values.outputs[o.name].shape).astype(dtype) for o in cell.outputs}
+            dfinal = {s.name: rng.normal(size=values.final[s.name].shape).astype(dtype) for s in cell.states}
+            found = Sample(dims, steps, batch, np.dtype(dtype), rng, params, x, state, dy, dfinal)
+        if best == (True, True, MARGIN):
             break
     if found is None:
         raise ValueError(f"no random values were found at which every equation of cell {cell.name!r} is finite")
     return found
 
 
+def _inverted(cell: Cell) -> list[str]:
+    """The square matrices among the parameters, or families of these, that an inverse depends on."""
+    definitions = {e.target.name: e.value for e in cell.assignments if e.target.kind is Kind.DERIVED}
+    names: set[str] = set()
+    reached = {ref.name for e in cell.assignments for operand in _operands(e.value) for ref in refs(operand)}
+    while reached - names:
+        names |= reached
+        reached = {ref.name for name in names if name in definitions for ref in refs(definitions[name])}
+    return [p.name for p in cell.params if p.name in names and len(p.shape) > 1 and p.shape[-1] == p.shape[-2]]
+
+
+def _operands(node: Node) -> Iterator[Node]:
+    """The operands of all inverses in ``node``."""
+    if isinstance(node, Inverse):
+        yield node.operand
+    for child in children(node):
+        yield from _operands(child)
+
+
 def _param(param: Param, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """A parameter of magnitude about one (matrices: one over the root of a row's length), near where the spec starts it."""
-    spread = 2.0 / math.sqrt(shape[-1]) if len(shape) > 1 and shape[-1] else 1.0
+    member = shape if param.repeat is None else shape[1:]
+    spread = 2.0 / math.sqrt(member[-1]) if len(member) > 1 and member[-1] else 1.0
     noise = rng.uniform(-1.0, 1.0, size=shape)
     match param.init.kind, param.init.numbers:
         case "constant", (value,) if value:

@@ -6,9 +6,9 @@ and so is one too many.
 **float64**: every error is at most 1e-11, relative to the largest magnitude of the array compared.
 
 **float32**: at most ``16 * eps * (T + 1) * sqrt(K + T*B)`` with ``eps = 2**-23``. A sum of ``n`` rounded terms is off by about
-``sqrt(n) * eps`` relative to its terms; ``K`` is the longest row of a parameter, ``T*B`` the number of terms in a parameter's
-gradient; the error of a step is passed on to each of the ``T`` later ones; 16 covers the functions and products in a step.
-Inputs are drawn as float32 numbers, so both sides start from the same values.
+``sqrt(n) * eps`` relative to its terms; ``K`` is the longest row of a parameter or value, ``T*B`` the number of terms in a
+parameter's gradient; the error of a step is passed on to each of the ``T`` later ones; 16 covers the functions and products in
+a step. Inputs are drawn as float32 numbers, so both sides start from the same values.
 
 A small array among larger ones is compared relative to a part of the largest: 1/1000 in float64, 1/10 in float32. It is made of
 the larger ones, with their rounding errors: a gate's slope ``y*(1 - y)`` is off by ``eps`` however small it is. The largest is
@@ -169,8 +169,13 @@ def verify_sample(cell: Cell, module: ModuleType, drawn: Sample, setting: str = 
 
 
 def _check_fields(cell: Cell, module: Any, log: _Log) -> None:
-    """The fields of Params and State must be those of the cell, in its order."""
-    for kind, names in (("Params", [p.name for p in cell.params]), ("State", [s.name for s in cell.states])):
+    """The fields of Params and State must be those of the cell, in its order; of Inputs and Outputs where there are several."""
+    expected = {"Params": [p.name for p in cell.params], "State": [s.name for s in cell.states]}
+    several = {"Inputs": [i.name for i in cell.inputs], "Outputs": [o.name for o in cell.outputs]}
+    for kind, names in (expected | {kind: names for kind, names in several.items() if len(names) > 1}).items():
+        if not hasattr(module, kind):
+            log.faults.append(f"the module has no {kind}; the cell has {', '.join(names)}")
+            continue
         fields = list(getattr(module, kind)._fields)
         if fields != names:
             log.faults.append(f"the fields of {kind} are {', '.join(fields)}; the cell has {', '.join(names)}")
@@ -180,7 +185,8 @@ def tolerance(cell: Cell, drawn: Sample) -> float:
     """The relative error allowed: see the module's docstring."""
     if drawn.dtype == np.float64:
         return FLOAT64_TOLERANCE
-    longest = max((p.shape[-1] for p in drawn.params.values() if p.ndim), default=1)
+    shapes = [p.shape for p in cell.params] + [i.shape for i in cell.inputs] + [e.target.shape for e in cell.assignments]
+    longest = max((sizes(shape[-1:], drawn.dims)[0] for shape in shapes if shape), default=1)
     return 16 * 2.0**-23 * (drawn.steps + 1) * math.sqrt(longest + drawn.steps * drawn.batch)
 
 

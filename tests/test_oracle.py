@@ -72,7 +72,7 @@ def random_case(cell: Cell, dims: dict[str, int], steps: int, batch: int, seed: 
     rng = generator(seed)
     of = lambda shape: tuple(int(sympy.sympify(n).subs(dims)) for n in shape)  # noqa: E731
     params = {p.name: rng.uniform(-1, 1, of(p.shape)) for p in cell.params}
-    x = rng.uniform(-1, 1, (steps, batch, *of(cell.inputs[0].shape)))
+    x = {i.name: rng.uniform(-1, 1, (steps, batch, *of(i.shape))) for i in cell.inputs}
     state = {s.name: rng.uniform(-1, 1, (batch, *of(s.shape))) for s in cell.states}
     dy = {o.name: rng.normal(size=(steps, batch, *of(o.shape))) for o in cell.outputs}
     dfinal = {s.name: rng.normal(size=(batch, *of(s.shape))) for s in cell.states}
@@ -83,7 +83,8 @@ def test_one_step_of_a_tanh_rnn_has_its_closed_form_jacobians() -> None:
     cell = cell_from(TANH_RNN)
     params, x, state, dy, dfinal = random_case(cell, {"I": 3, "H": 4}, 1, 1, seed=11)
     W, U, b = params["W"], params["U"], params["b"]
-    h = np.tanh(W @ x[0, 0] + U @ state["h"][0] + b)
+    x0 = x["x"][0, 0]
+    h = np.tanh(W @ x0 + U @ state["h"][0] + b)
     slope = np.diag(1 - h**2)
     found = oracle.forward(cell, params, x, state)
     np.testing.assert_allclose(found.values["h"][0, 0], h, rtol=1e-15, atol=1e-15)
@@ -97,7 +98,7 @@ def test_one_step_of_a_tanh_rnn_has_its_closed_form_jacobians() -> None:
 
     delta = slope @ (dy["h"][0, 0] + dfinal["h"][0])
     exact = oracle.exact_gradients(cell, params, x, state, dy, dfinal)
-    np.testing.assert_allclose(exact.params["W"], np.outer(delta, x[0, 0]), atol=1e-14)
+    np.testing.assert_allclose(exact.params["W"], np.outer(delta, x0), atol=1e-14)
     np.testing.assert_allclose(exact.params["U"], np.outer(delta, state["h"][0]), atol=1e-14)
     np.testing.assert_allclose(exact.params["b"], delta, atol=1e-14)
     np.testing.assert_allclose(exact.x["x"][0, 0], W.T @ delta, atol=1e-14)
@@ -113,7 +114,7 @@ def test_the_exact_gradients_are_those_of_the_literally_unrolled_expression() ->
     variables = [*W, *U, *b, *h]
     loss: Any = 0
     for t in range(3):
-        h = (W * float(x[t, 0, 0]) + U * h + b).applyfunc(sympy.tanh)
+        h = (W * float(x["x"][t, 0, 0]) + U * h + b).applyfunc(sympy.tanh)
         loss += sum(float(dy["h"][t, 0, k]) * h[k] for k in range(2))
     loss += sum(float(dfinal["h"][0, k]) * h[k] for k in range(2))
     numbers = [*params["W"].ravel(), *params["U"].ravel(), *params["b"], *state["h"][0]]
@@ -130,12 +131,12 @@ def test_both_gradients_agree(text: str) -> None:
     cell = cell_from(text)
     params, x, state, dy, dfinal = random_case(cell, {"I": 2, "H": 3}, 3, 2, seed=13)
     exact = oracle.exact_gradients(cell, params, x, state, dy, dfinal)
-    values, nearest = oracle.probe(cell, params, x, state)
-    assert nearest > 1e-6
+    probe = oracle.probe(cell, params, x, state)
+    assert probe.nearest > 1e-6
     for name in dy:
-        np.testing.assert_allclose(values.outputs[name], exact.outputs[name], atol=1e-14)
+        np.testing.assert_allclose(probe.forward.outputs[name], exact.outputs[name], atol=1e-14)
     rng = generator(14)
-    parts = {"params": (params, exact.params), "x": ({"x": x}, exact.x), "state": (state, exact.state)}
+    parts = {"params": (params, exact.params), "x": (x, exact.x), "state": (state, exact.state)}
     for part, (arrays, gradients) in parts.items():
         for name, array in arrays.items():
             if part == "params" and not next(p.trainable for p in cell.params if p.name == name):
@@ -168,11 +169,11 @@ def test_the_state_is_carried_and_chunks_add_up() -> None:
     cell = cell_from(GATED)
     params, x, state, _, _ = random_case(cell, {"I": 2, "H": 3}, 5, 2, seed=17)
     whole = oracle.forward(cell, params, x, state)
-    first = oracle.forward(cell, params, x[:2], state)
-    second = oracle.forward(cell, params, x[2:], first.final)
+    first = oracle.forward(cell, params, {"x": x["x"][:2]}, state)
+    second = oracle.forward(cell, params, {"x": x["x"][2:]}, first.final)
     assert np.array_equal(np.concatenate([first.outputs["h"], second.outputs["h"]]), whole.outputs["h"])
     assert all(np.array_equal(second.final[name], whole.final[name]) for name in ("h", "c"))
-    empty = oracle.forward(cell, params, x[:0], state)
+    empty = oracle.forward(cell, params, {"x": x["x"][:0]}, state)
     assert empty.outputs["h"].shape == (0, 2, 3) and np.array_equal(empty.final["c"], state["c"])
 
 
@@ -185,7 +186,7 @@ def test_stop_gradient_roll_and_eye() -> None:
     product = Apply("mul", (Roll(h, 1, (H,)), StopGradient(x, (H,))), (H,))
     value = Apply("add", (product, MatMul(Eye((H, H)), x, (H,))), (H,))
     cell = by_hand({}, {"x": (H,)}, {"h": (H,)}, value, (H,))
-    x0, h0, v = np.array([[[2.0, 3.0, 5.0]]]), {"h": np.array([[7.0, 11.0, 13.0]])}, np.array([1.0, -2.0, 4.0])
+    x0, h0, v = {"x": np.array([[[2.0, 3.0, 5.0]]])}, {"h": np.array([[7.0, 11.0, 13.0]])}, np.array([1.0, -2.0, 4.0])
     found = oracle.forward(cell, {}, x0, h0)
     assert found.final["h"].tolist() == [[13 * 2 + 2, 7 * 3 + 3, 11 * 5 + 5]]
     moved = oracle.jvp(cell, {}, x0, h0, oracle.Tangents(x={"x": v[None, None, None]}))
@@ -270,7 +271,7 @@ def test_kinks(name: str, args: tuple[float, ...], value: float, slopes: tuple[f
     node = Apply("add", (node, Apply("mul", (Ref("h", Kind.PREVIOUS, (H,)), Ref("x", Kind.INPUT, (H,))), (H,))), (H,))
     cell = by_hand({n: (H,) for n in names}, {"x": (H,)}, {"h": (H,)}, node, (H,))
     params = {n: np.array([a]) for n, a in zip(names, args, strict=True)}
-    x, state, one = np.zeros((1, 1, 1)), {"h": np.zeros((1, 1))}, {"h": np.ones((1, 1))}
+    x, state, one = {"x": np.zeros((1, 1, 1))}, {"h": np.zeros((1, 1))}, {"h": np.ones((1, 1))}
     exact = oracle.exact_gradients(cell, params, x, state, {"h": np.zeros((1, 1, 1))}, one)
     assert exact.final["h"].item() == pytest.approx(value, abs=1e-15)
     assert oracle.forward(cell, params, x, state).final["h"].item() == pytest.approx(value, abs=1e-15)

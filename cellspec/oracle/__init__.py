@@ -10,6 +10,6 @@ derivatives, no later stage of the compiler. What generated code computes is com
 
 from cellspec.oracle.duals import Tangents, jvp
 from cellspec.oracle.exact import Exact, exact_gradients
-from cellspec.oracle.values import Forward, forward, infer_dims, probe
+from cellspec.oracle.values import Forward, Probe, forward, infer_dims, probe
 
-__all__ = ["Exact", "Forward", "Tangents", "exact_gradients", "forward", "infer_dims", "jvp", "probe"]
+__all__ = ["Exact", "Forward", "Probe", "Tangents", "exact_gradients", "forward", "infer_dims", "jvp", "probe"]

@@ -6,14 +6,31 @@ A tangent is an array ``[K, B, *shape]`` for K directions, or None where it is z
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from cellspec.cell import Apply, Cell, Concat, Equation, Kind, MatMul, Node, Ref, Roll, Transpose
+from cellspec.cell import (
+    Along,
+    Apply,
+    Cell,
+    Concat,
+    Equation,
+    Inverse,
+    Kind,
+    MatMul,
+    Member,
+    Node,
+    OuterProduct,
+    Ref,
+    Roll,
+    Transpose,
+)
+from cellspec.oracle import along
 from cellspec.oracle.primitives import Array
 from cellspec.oracle.values import (
+    STEP,
     Evaluator,
     Inputs,
     Numbers,
@@ -22,6 +39,7 @@ from cellspec.oracle.values import (
     join,
     lift,
     multiply,
+    outer,
     previous,
     rule_of,
     sizes,
@@ -55,26 +73,44 @@ class _Duals(Evaluator):
                 return self.tangents.get(node.label)
             case Apply():
                 return self._apply(node)
+            case Member(family=family, index=index):
+                inner = self.tangent(family)
+                return None if inner is None else inner[:, :, index]
+            case Along(function=function, args=args):
+                rank = len(node.shape)
+                moved = [None if d is None else lift(d, 2, rank) for d in map(self.tangent, args)]
+                return along.tangent(function, [value[None] for value in self.aligned(args, rank)], moved)
             case MatMul(left=left, right=right):
-                d_left, d_right = self.tangent(left), self.tangent(right)
-                rank = len(right.shape)
-                first = None if d_left is None else multiply(d_left, self(right)[None], rank)
-                second = None if d_right is None else multiply(self(left)[None], d_right, rank)
-                return second if first is None else first if second is None else first + second
+                ranks = len(left.shape), len(right.shape)
+                return self._bilinear(left, right, lambda a, b: multiply(a, b, *ranks))
+            case OuterProduct(left=left, right=right):
+                return self._bilinear(left, right, outer)
             case Transpose(operand=operand):
                 inner = self.tangent(operand)
                 return None if inner is None else np.swapaxes(inner, -1, -2)
+            case Inverse(operand=operand):
+                inner = self.tangent(operand)
+                inverse = self(node)[None]
+                return None if inner is None else -inverse @ inner @ inverse
             case Concat(parts=parts):
                 inners = [self.tangent(part) for part in parts]
                 if all(inner is None for inner in inners):
                     return None
-                pairs = zip(parts, inners, strict=True)
-                return join([np.zeros_like(self(part))[None] if inner is None else inner for part, inner in pairs])
+                rank = len(node.shape)
+                pairs = zip(self.aligned(parts, rank), inners, strict=True)
+                return join([np.zeros_like(part)[None] if inner is None else lift(inner, 2, rank) for part, inner in pairs])
             case Roll(operand=operand, shift=shift):
                 inner = self.tangent(operand)
                 return None if inner is None else np.roll(inner, shift, axis=-1)
-            case _:  # constants, and StopGradient by its meaning
+            case _:  # constants, the step's index, and StopGradient by its meaning
                 return None
+
+    def _bilinear(self, left: Node, right: Node, product: Callable[[Array, Array], Array]) -> Array | None:
+        """The product rule."""
+        d_left, d_right = self.tangent(left), self.tangent(right)
+        first = None if d_left is None else product(d_left, self(right)[None])
+        second = None if d_right is None else product(self(left)[None], d_right)
+        return second if first is None else first if second is None else first + second
 
     def _apply(self, node: Apply) -> Array | None:
         """The chain rule for a primitive: the sum over its arguments of partial derivative times tangent."""
@@ -136,6 +172,7 @@ def jvp(
     d_states = {one.name: tangents.state.get(one.name) for one in cell.states}
     outputs = {output.name: np.zeros((count, steps, batch, *sizes(output.shape, dims))) for output in cell.outputs}
     for t in range(steps):
+        env[STEP] = np.full((1,), float(t))
         for name, stream in inputs.items():
             label = Ref(name, Kind.INPUT, ()).label
             env[label] = stream[t]

@@ -6,6 +6,7 @@ the branch in force is the documented convention at a kink.
 Definitions are exact but not always stable. ``log(1 + …)`` and ``exp(…) - 1`` are evaluated by SymPy's own rewriting as
 ``log1p`` and ``expm1``, and an element that comes out infinite or NaN though its arguments are finite is evaluated again
 with mpmath. There 1200 bits hold ``1 + exp(-x)`` for every ``x`` whose exponential is a float64 (``exp(-745) = 2**-1074``).
+So is one that comes out NaN because a single argument is infinite, as a state may start: it is the limit, where there is one.
 What is left is cancellation as in ``1 - tanh(x)**2``: an absolute error of 1e-16, all that can be asked of float64.
 """
 
@@ -53,13 +54,22 @@ class Compiled:
             result = np.asarray(self.numpy(*arrays), dtype=np.float64)
         if result.shape != shape:  # a constant derivative
             result = np.full(shape, result)
-        finite = np.isfinite(result)
-        if not finite.all():
+        if not np.isfinite(result).all():
             result = np.array(result)
-            for index in np.argwhere(~finite & np.all([np.isfinite(array) for array in arrays], axis=0)):
+            infinite = np.sum([np.isinf(array) for array in arrays], axis=0)
+            defined = ~np.any([np.isnan(array) for array in arrays], axis=0)
+            again = np.where(infinite == 0, ~np.isfinite(result), (infinite == 1) & np.isnan(result))
+            for index in np.argwhere(defined & again):
                 place = tuple(index)
-                result[place] = self._again([float(array[place]) for array in arrays], float(result[place]))
+                at = [float(array[place]) for array in arrays]
+                result[place] = self._limit(at) if infinite[place] else self._again(at, float(result[place]))
         return result
+
+    def _limit(self, args: Sequence[float]) -> float:
+        """The limit as the infinite one of ``args`` is approached: what two huge numbers in its place agree on, else NaN."""
+        huge = [[math.copysign(size, arg) if math.isinf(arg) else arg for arg in args] for size in (1e290, 1e300)]
+        one, other = (self._again(at, math.nan) for at in huge)
+        return other if math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-280) else math.nan
 
     def _again(self, args: Sequence[float], otherwise: float) -> float:
         """One element with mpmath, or ``otherwise`` where the expression has no finite real value there."""
@@ -87,22 +97,26 @@ def compile_scalar(expression: sympy.Expr, symbols: tuple[sympy.Symbol, ...]) ->
 
 @dataclass(frozen=True)
 class Rule:
-    """A primitive as the oracle knows it: its value, its partial derivatives and where these may jump."""
+    """A primitive as the oracle knows it: its value, its partial derivatives, where these may jump and where they grow."""
 
     value: Compiled
     partials: tuple[Compiled, ...]
     jumps: tuple[Compiled, ...]
     steps: tuple[Compiled, ...]
+    edges: tuple[Compiled, ...]
 
     def distance_to_kink(self, args: Sequence[Array]) -> float:
         """How near ``args`` come to a point where the function or a derivative jumps; infinity if there is none.
 
         Jumps are where the two sides of an inequality of the definition meet, and where the argument of a floor is an integer.
+        Where a logarithm's argument, a denominator or the base of a root is zero, derivatives grow without bound already
+        nearby: 1/100 of the distance counts.
         """
         with np.errstate(all="ignore"):
             gaps = [np.abs(side(args)) for side in self.jumps]
             gaps += [np.abs(value - np.rint(value)) for value in (argument(args) for argument in self.steps)]
-        return min((float(np.min(gap)) for gap in gaps if gap.size), default=float("inf"))
+            gaps += [np.abs(edge(args)) / 100 for edge in self.edges]
+        return min((float(np.min(np.where(np.isnan(gap), np.inf, gap))) for gap in gaps if gap.size), default=float("inf"))
 
 
 @cache
@@ -119,9 +133,19 @@ def rule(name: str, exponent: sympy.Expr | None = None) -> Rule:
     # Equalities are left out: a condition is a comparison, which is watched where it is made.
     inequalities = [c for c in definition.atoms(Relational) if not isinstance(c, Eq | Ne)]
     floors = [atom for atom in definition.atoms(sympy.Function) if type(atom).__name__ == "_Floor"]
+    logs = {atom.args[0] for atom in definition.atoms(sympy.log)}
+    roots = {power.base for power in definition.atoms(sympy.Pow) if not (power.exp.is_Integer and power.exp >= 0)}
+    real = {symbol: sympy.Symbol(symbol.name, real=True) for symbol in symbols}
+    edges = [edge for edge in logs | roots if edge.free_symbols and not _at_least_one(edge.subs(real))]
     return Rule(
         value=compile_scalar(definition, symbols),
         partials=tuple(compile_scalar(sympy.diff(definition, symbol), symbols) for symbol in symbols),
         jumps=tuple(compile_scalar(c.lhs - c.rhs, symbols) for c in sorted(inequalities, key=str)),
         steps=tuple(compile_scalar(floor.args[0], symbols) for floor in sorted(floors, key=str)),
+        edges=tuple(compile_scalar(edge, symbols) for edge in sorted(edges, key=str)),
     )
+
+
+def _at_least_one(expression: sympy.Expr) -> bool:
+    """Whether SymPy sees that ``expression`` is never below 1, as ``1 + exp(-x)``."""
+    return bool((expression - 1).is_nonnegative)

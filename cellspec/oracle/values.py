@@ -1,6 +1,7 @@
 """The equations of a cell evaluated in float64, one step after the other.
 
 Inside the oracle every value is an array with a leading batch axis, ``[B, *shape]``; parameters and constants have 1 there.
+The inverse of a singular matrix is NaN.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import sympy
 
 from cellspec.cell import (
+    Along,
     Apply,
     Cell,
     Concat,
@@ -20,21 +22,30 @@ from cellspec.cell import (
     DimValue,
     Equation,
     Eye,
+    Inverse,
     Kind,
     MatMul,
+    Member,
     Node,
+    OuterProduct,
     Ref,
     Roll,
     Shape,
+    StepIndex,
     StopGradient,
     Transpose,
+    refs,
 )
 from cellspec.functions import PRIMITIVES
+from cellspec.oracle import along
 from cellspec.oracle.primitives import Array, Rule, rule
 
 Numbers = npt.ArrayLike
-Inputs = Numbers | Mapping[str, Numbers]
-"""``x[T, B, *shape]``, or a mapping from names where there are several streams."""
+Inputs = Mapping[str, Numbers]
+"""The input streams by name, ``[T, B, *shape]``: a mapping also where there is one."""
+
+STEP = "t_now"
+"""The label of the step's index."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,7 @@ def sizes(shape: Shape, dims: Mapping[str, int]) -> tuple[int, ...]:
 
 def streams(cell: Cell, x: Inputs) -> dict[str, Array]:
     """The input streams by name, in float64."""
-    named = x if isinstance(x, Mapping) else {cell.inputs[0].name: x}
-    return {stream.name: np.asarray(named[stream.name], dtype=np.float64) for stream in cell.inputs}
+    return {stream.name: np.asarray(x[stream.name], dtype=np.float64) for stream in cell.inputs}
 
 
 def infer_dims(
@@ -77,12 +87,12 @@ def infer_dims(
     for param in cell.params:
         pairs += zip(param.shape, np.shape(params[param.name]), strict=True)
     for stream in cell.inputs:
-        pairs += zip(stream.shape, streams(cell, x)[stream.name].shape[2:], strict=True)
+        pairs += zip(stream.shape, np.shape(x[stream.name])[2:], strict=True)
     for one in cell.states if state is not None else ():
         pairs += zip(one.shape, np.shape((state or {})[one.name])[1:], strict=True)
     symbols = sorted({s for extent, _ in pairs for s in sympy.sympify(extent).free_symbols}, key=lambda s: str(s.name))
     equations = sorted({sympy.sympify(extent) - number for extent, number in pairs} - {sympy.Integer(0)}, key=str)
-    solutions = sympy.solve(equations, symbols, dict=True) if symbols else [{}]
+    solutions = sympy.solve(equations, symbols, dict=True) if symbols else [] if equations else [{}]
     for solution in solutions:
         found = {symbol.name: int(value) for symbol, value in solution.items() if value.is_Integer and value >= 0}
         if all(name in found for name in cell.dims if name in {s.name for s in symbols}):
@@ -131,27 +141,53 @@ class Evaluator:
                 return np.full((1,), value, dtype=np.float64)
             case DimValue(value=value):
                 return np.full((1,), size(value, self.dims), dtype=np.float64)
+            case StepIndex():
+                return self.env[STEP]
             case Ref():
                 return self.env[node.label]
+            case Member(family=family, index=index):
+                return self(family)[:, index]
             case Apply(args=args):
-                rank = len(node.shape)
-                return self.apply(rule_of(node, self.dims), [lift(self(arg), 1, rank) for arg in args])
+                return self.apply(node, self.aligned(args, len(node.shape)))
+            case Along(function=function, args=args):
+                return self.along(function, self.aligned(args, len(node.shape)))
             case MatMul(left=left, right=right):
-                return multiply(self(left), self(right), len(right.shape))
+                return multiply(self(left), self(right), len(left.shape), len(right.shape))
+            case OuterProduct(left=left, right=right):
+                return outer(self(left), self(right))
             case Transpose(operand=operand):
                 return np.swapaxes(self(operand), -1, -2)
+            case Inverse(operand=operand):
+                return self.invert(self(operand))
             case Eye(shape=shape):
                 return np.eye(sizes(shape, self.dims)[0])[None]
             case Concat(parts=parts):
-                return join([self(part) for part in parts])
+                return join(self.aligned(parts, len(node.shape)))
             case Roll(operand=operand, shift=shift):
                 return np.roll(self(operand), shift, axis=-1)
             case StopGradient(operand=operand):
                 return self(operand)
 
-    def apply(self, function: Rule, args: Sequence[Array]) -> Array:
-        """A primitive's value; a subclass may look on."""
-        return function.value(args)
+    def aligned(self, nodes: Sequence[Node], rank: int) -> list[Array]:
+        """The values of ``nodes``, each with ``rank`` axes after the batch."""
+        return [lift(self(node), 1, rank) for node in nodes]
+
+    # A subclass may look on at these.
+
+    def apply(self, node: Apply, args: Sequence[Array]) -> Array:
+        """A primitive's value."""
+        return rule_of(node, self.dims).value(args)
+
+    def along(self, function: str, args: Sequence[Array]) -> Array:
+        """The value of a function along the last axis."""
+        return along.value(function, args)
+
+    def invert(self, matrix: Array) -> Array:
+        """The inverse of a matrix, NaN where there is none."""
+        try:
+            return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+        except np.linalg.LinAlgError:
+            return np.full_like(matrix, np.nan)
 
     def sizes(self, shape: Shape) -> tuple[int, ...]:
         """A shape as numbers; remembered, as every step asks again."""
@@ -166,10 +202,22 @@ class Evaluator:
         self.env[equation.target.label] = value if value.shape == shape else np.broadcast_to(value, shape)
 
 
-def multiply(left: Array, right: Array, right_rank: int) -> Array:
-    """``left[…, m, n] @ right[…, n]`` or ``@ right[…, n, p]``; the leading axes broadcast."""
-    product: Array = np.matmul(left, right[..., None])[..., 0] if right_rank == 1 else np.matmul(left, right)
-    return product
+def multiply(left: Array, right: Array, left_rank: int, right_rank: int) -> Array:
+    """``left @ right`` contracted over the last axis of ``left``; what stands before the ranks' axes broadcasts.
+
+    ``[m, k] @ [k]``; ``[n, m, k] @ [k]``; ``[n, m, k] @ [n, k]``, head by head; ``[m, k] @ [k, p]`` and stacks of these.
+    """
+    if right_rank >= left_rank:
+        product: Array = np.matmul(left, right)
+        return product
+    heads = right if right_rank + 1 == left_rank else right[..., None, :]
+    product = np.matmul(left, heads[..., None])
+    return product[..., 0]
+
+
+def outer(left: Array, right: Array) -> Array:
+    """``left[…, m]`` and ``right[…, n]`` give ``[…, m, n]``."""
+    return left[..., :, None] * right[..., None, :]
 
 
 def join(parts: Sequence[Array]) -> Array:
@@ -204,6 +252,7 @@ def run(evaluator: Evaluator, params: Mapping[str, Numbers], x: Inputs, state: M
     by_step = [equation for equation in cell.assignments if equation.target.kind is not Kind.DERIVED]
     values = {e.target.name: np.empty((steps, batch, *sizes(e.target.shape, dims))) for e in by_step}
     for t in range(steps):
+        env[STEP] = np.full((1,), float(t))
         for name, stream in inputs.items():
             env[Ref(name, Kind.INPUT, ()).label] = stream[t]
         for name, value in states.items():
@@ -230,20 +279,59 @@ def forward(
 ) -> Forward:
     """Evaluate the equations over a sequence, in float64.
 
-    ``params``: by name, with the declared shapes. ``x[T, B, *shape]``. ``state``: by name, ``[B, *shape]``; None for the spec's
-    initial values. ``dims`` are read off the arrays where they are not given. ``ValueError`` if the shapes contradict.
+    ``params``: by name, with the declared shapes, families with their length in front. ``x``: by stream, ``[T, B, *shape]``.
+    ``state``: by name, ``[B, *shape]``; None for the spec's initial values. ``dims`` are read off the arrays where they are not
+    given. ``ValueError`` if the shapes contradict.
     """
     return run(Evaluator(cell, dims or infer_dims(cell, params, x, state)), params, x, state)
 
 
+@dataclass(frozen=True)
+class Probe:
+    """An evaluation that looks out for arguments at which derivatives mean little.
+
+    ``nearest``: how near any function comes to a kink, and 1/100 of how near it comes to a point where its derivative grows
+    without bound, such as the 0 of a logarithm. ``condition``: the largest condition number of an inverted matrix.
+    """
+
+    forward: Forward
+    nearest: float
+    condition: float
+
+
 class _Watch(Evaluator):
-    """Notes how near any primitive comes to a kink."""
+    """Notes what a :class:`Probe` tells."""
 
-    nearest = float("inf")
+    def __init__(self, cell: Cell, dims: Mapping[str, int]) -> None:
+        super().__init__(cell, dims)
+        self.nearest = float("inf")
+        self.condition = 1.0
+        self.still: set[str] = set()  # labels of what depends on the step's index at most: at a kink it stays there
+        for equation in cell.assignments:
+            if equation.target.kind is Kind.VALUE and not self.moves(equation.value):
+                self.still.add(equation.target.label)
 
-    def apply(self, function: Rule, args: Sequence[Array]) -> Array:
-        self.nearest = min(self.nearest, function.distance_to_kink(args))
-        return super().apply(function, args)
+    def moves(self, node: Node) -> bool:
+        """Whether ``node`` depends on anything that could be given another value."""
+        return any(ref.label not in self.still for ref in refs(node))
+
+    def apply(self, node: Apply, args: Sequence[Array]) -> Array:
+        distance = rule_of(node, self.dims).distance_to_kink(args)
+        if distance < self.nearest and self.moves(node):
+            self.nearest = distance
+        return super().apply(node, args)
+
+    def along(self, function: str, args: Sequence[Array]) -> Array:
+        result = super().along(function, args)
+        if function == "norm" and result.size:
+            self.nearest = min(self.nearest, float(np.min(result)) / 100)
+        return result
+
+    def invert(self, matrix: Array) -> Array:
+        result = super().invert(matrix)
+        sizes = [np.linalg.norm(m, 2, axis=(-2, -1)).max() if np.isfinite(m).all() else np.inf for m in (matrix, result)]
+        self.condition = max(self.condition, float(sizes[0] * sizes[1]))
+        return result
 
 
 def probe(
@@ -253,8 +341,8 @@ def probe(
     state: Mapping[str, Numbers] | None = None,
     *,
     dims: Mapping[str, int] | None = None,
-) -> tuple[Forward, float]:
-    """:func:`forward`, and how near it comes to a kink of any function: nearer than the errors, derivatives mean nothing."""
+) -> Probe:
+    """:func:`forward`, and how near it comes to where derivatives jump or grow without bound."""
     watch = _Watch(cell, dims or infer_dims(cell, params, x, state))
     values = run(watch, params, x, state)
-    return values, watch.nearest
+    return Probe(values, watch.nearest, watch.condition)
