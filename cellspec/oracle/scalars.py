@@ -1,7 +1,8 @@
 """Equations as scalars: each element of each equation one SymPy expression over the elements it reads, and its derivatives.
 
-The definitions of all functions are written out. Where that would make expressions too long (the operands and results of
-functions along an axis, the steps of an elimination) elements get symbols, as if the spec had given them a name.
+The definitions of all functions are written out. Where that would make expressions too long (the operands of products, what
+has branches, the operands and results of functions along an axis, the steps of an elimination) elements get symbols, as if the
+spec had named them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import mpmath
@@ -53,10 +55,35 @@ class Frozen(sympy.Function):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Scalar:
-    """One element of an equation: the elements it reads, and a function from their values to value and derivatives."""
+    """One element of an equation: the elements it reads and, in ``symbols`` for these, its expression and the derivatives."""
 
     reads: tuple[tuple[str, tuple[int, ...]], ...]
-    evaluate: Callable[..., Sequence[Any]]
+    symbols: tuple[sympy.Symbol, ...]
+    row: tuple[sympy.Expr, ...]
+
+    def evaluate(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Value and derivatives at ``values``.
+
+        Common subexpressions are computed once, and so also those of branches that are not taken. Where these have no value
+        every expression is evaluated by itself.
+        """
+        try:
+            return self._together(*values)
+        except (ZeroDivisionError, ValueError):
+            return self._one_by_one(*values)
+
+    @cached_property
+    def _together(self) -> Callable[..., Sequence[Any]]:
+        return self._compiled(cse=True)
+
+    @cached_property
+    def _one_by_one(self) -> Callable[..., Sequence[Any]]:
+        return self._compiled(cse=False)
+
+    def _compiled(self, *, cse: bool) -> Callable[..., Sequence[Any]]:
+        modules = [{"_Floor": mpmath.floor, "Frozen": lambda value: value}, "mpmath"]
+        compiled: Callable[..., Sequence[Any]] = sympy.lambdify(self.symbols, self.row, modules=modules, cse=cse)
+        return compiled
 
 
 Block = list[tuple[str, Elements]]
@@ -82,9 +109,8 @@ class Writer:
         def scalar(expression: Any) -> Scalar:
             expression = sympy.sympify(expression)
             reads = sorted(expression.free_symbols, key=lambda symbol: int(symbol.name[1:]))
-            row = [expression, *(sympy.diff(expression, symbol) for symbol in reads)]
-            modules = [{"_Floor": mpmath.floor, "Frozen": lambda value: value}, "mpmath"]
-            return Scalar(tuple(keys[s] for s in reads), sympy.lambdify(reads, row, modules=modules, cse=True))
+            row = (expression, *(sympy.diff(expression, symbol) for symbol in reads))
+            return Scalar(tuple(keys[symbol] for symbol in reads), tuple(reads), row)
 
         return [(label, each(scalar, elements)) for label, elements in written]
 
@@ -105,7 +131,7 @@ class Writer:
             case Apply(function=function, args=args):
                 folded = constant(args[1], self.dims) if function == "pow" else None
                 operands = [self(arg) for arg in args] if folded is None else [self(args[0]), filled((), lambda _: folded)]
-                return each(PRIMITIVES[function].definition, *operands)
+                return each(PRIMITIVES[function].definition, *(self._settled(operand) for operand in operands))
             case Along(function=function, args=args):
                 rows = np.broadcast_arrays(*(self._named(np.atleast_1d(self(arg))) for arg in args))
                 kept = rows[0].shape[:-1]
@@ -113,7 +139,7 @@ class Writer:
                 shape = (*kept, len(next(iter(results.values()))))
                 return self._named(filled(shape, lambda place: results[place[:-1]][place[-1]]))
             case MatMul(left=left, right=right):
-                return _product(self(left), self(right))
+                return _product(self._named(self(left)), self._named(self(right)))
             case OuterProduct(left=left, right=right):
                 return np.asarray(self(left)[..., :, None] * self(right)[..., None, :], dtype=object)
             case Transpose(operand=operand):
@@ -143,6 +169,11 @@ class Writer:
         return filled(
             elements.shape, lambda at: elements[at] if sympy.sympify(elements[at]).is_Atom else self._symbol(label, at)
         )
+
+    def _settled(self, elements: Elements) -> Elements:
+        """``elements``, named if any has branches: SymPy would merge branches with branches, also with impossible ones."""
+        branches = any(sympy.sympify(element).has(sympy.Piecewise) for element in elements.flat)
+        return self._named(elements) if branches else elements
 
     def _inverse(self, matrix: Elements) -> Elements:
         """``inv(M)`` as ``inv(MᵀM) Mᵀ``, by elimination, which for ``MᵀM`` never meets a pivot that is zero."""
