@@ -390,6 +390,11 @@ def size(shape: Shape) -> sympy.Expr:
     return sympy.expand(sympy.Mul(*shape))
 
 
+def is_one(shape: Shape) -> bool:
+    """Whether a value of this shape is a single number."""
+    return all(axis == 1 for axis in shape)
+
+
 def turned(shape: Shape, transposed: bool) -> Shape:
     """The shape of a matrix, or of each head's matrix, transposed or not."""
     return (*shape[:-2], shape[-1], shape[-2]) if transposed else shape
@@ -420,7 +425,7 @@ def stretched(shapes: Iterable[Shape]) -> Shape:
 
 def stretches(small: Shape, large: Shape) -> bool:
     """Whether ``small`` broadcasts to ``large``: equal, or its axes of size 1 stretch, as the language allows."""
-    if all(axis == 1 for axis in small):
+    if is_one(small):
         return len(small) <= len(large)
     return len(small) == len(large) and all(a in (b, 1) for a, b in zip(small, large, strict=True))
 

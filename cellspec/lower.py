@@ -192,6 +192,9 @@ class _Builder:
 
     def reshape(self, name: str, shape: c.Shape, label: str | None = None) -> str:
         """The elements of a value in another shape."""
+        if self.outer is not None and name in self.outer.values:
+            self.outer.origin = self.outer.values[name].origin
+            return self.outer.reshape(name, shape, label)
         return self.emit(ir.Reshape(label or f"{name}:{len(shape)}", name), shape)
 
     def weighted(self, left: str, right: str, shape: c.Shape, label: str | None = None) -> sympy.Expr:
@@ -199,10 +202,8 @@ class _Builder:
         weights, vector = self.lookup(left), self.lookup(right)
         if len(weights.shape) < 3 or len(vector.shape) > 1:
             return self.product(left, right, shape, label)
-        owner = self.outer or self
         rows = sympy.expand(weights.shape[0] * weights.shape[1])
-        owner.origin = weights.origin
-        flat = self.product(owner.reshape(left, (rows, weights.shape[2])), right, (rows,))
+        flat = self.product(self.reshape(left, (rows, weights.shape[2])), right, (rows,))
         if not flat.is_Symbol:  # a sum over the parts of a concatenation
             flat = symbol(self.emit(ir.Pointwise(f"{self.stem}.rows", flat), (rows,)))
         return symbol(self.reshape(str(flat.name), shape, label))

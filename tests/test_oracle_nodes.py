@@ -154,15 +154,15 @@ def clocked() -> Cell:
 
 def several() -> Cell:
     """States of rank 0, 1 and 2, three inputs, one of rank 0; all-ones shapes stretch to any rank."""
-    z, u = before("z"), stream("u")
+    z, u = before("z", 1), stream("u", 1)
     return cell(
         {
-            after("z"): op("tanh", add(mul(z, param("a")), u)),
+            after("z", 1): op("tanh", add(mul(z, param("a", 1)), u)),
             after("m", 1): add(mul(m, dt), along("sum", h)),
             after("C", H, H): op("sin", add(mul(C, before("m", 1)), outer(h, b), param("o", 1, 1))),
             after("h", H): op("tanh", add(driven, mul(z, m), matmul(C, h))),
         },
-        outputs=(after("h", H), after("z")),
+        outputs=(after("h", H), after("z", 1)),
     )
 
 

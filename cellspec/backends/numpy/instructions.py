@@ -175,8 +175,7 @@ class _Flattener:
         """The value of ``ufunc(*args)``, computed once."""
         key = (ufunc, args)
         if key not in self.known:
-            shapes = [self.shape(a) for a in args if isinstance(a, str)]
-            shape = max(shapes, key=lambda s: (len(s), sum(axis != 1 for axis in s)))
+            shape = ir.stretched(self.shape(a) for a in args if isinstance(a, str))
             name = f"%{len(self.order)}"
             self.order[name] = len(self.order)
             self.values[name] = Value(name, shape, self.origin)

@@ -13,7 +13,7 @@ Per-step arrays are feature-major, ``[n, B]``: every value is a contiguous block
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -44,7 +44,7 @@ class Packed:
     args: tuple[tuple[str, ...] | Scalar, ...]
 
 
-Step = Packed | ir.MatMul | ir.Product | ir.Concat | ir.Slice | ir.Roll | ir.SumTo
+Step = Packed | ir.Product | ir.Concat | ir.Slice | ir.Roll | ir.Reshape | ir.SumTo | ir.CumSum | ir.Largest
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Storage:
     place: Mapping[str, tuple[int, int]]  # value → buffer, place
     values: Mapping[str, Value]
     copied_carries: tuple[ir.Carry, ...]  # carries whose two ends do not share memory
+    aliases: Mapping[str, str]  # a given value in another shape → the given value
 
     def block(self, names: Sequence[str]) -> Block | None:
         """The block that holds ``names`` in this order, if they are neighbours."""
@@ -99,6 +100,11 @@ class Demands:
     given: frozenset[str]
     states: bool  # whether carries keep every step (forward) or only the latest (backward)
     rank: Mapping[str, tuple[int, ...]]  # value → its place among neighbours
+
+
+def is_mixed(shape: Shape, args: Iterable[Shape]) -> bool:
+    """Whether an instruction stretches operands along some of several axes: all of them then have their axes apart."""
+    return any(arg != shape and not ir.is_one(arg) for arg in args)
 
 
 def step_reads(step: Step) -> tuple[str, ...]:
