@@ -11,12 +11,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import cached_property
 
 import sympy
 
 from cellspec import ir
 from cellspec.ir import Op, Program, Value, symbol
 from cellspec.schedule import Gradient, Schedule
+
+
+Move = ir.Slice | ir.Roll | ir.Reshape
+"""What is no work of its own: whoever reads its value reads the operand's memory elsewhere."""
 
 
 class Phase(IntEnum):
@@ -50,7 +55,7 @@ class Flow:
         """Values that are the same at every step and have memory."""
         return frozenset((*self.program.constants, *(name for op in self.fixed for name in ir.outs(op))))
 
-    @property
+    @cached_property
     def made(self) -> dict[str, tuple[Phase, Op]]:
         """What defines each value, and when."""
         return {name: (phase, op) for phase in Phase for op in self.phases[phase] for name in ir.outs(op)}
@@ -62,13 +67,18 @@ class Flow:
 
 def width(program: Program, name: str) -> sympy.Expr:
     """The number of units of a value: 1 for a number."""
-    shape = program.shape(name)
-    return shape[0] if shape else sympy.Integer(1)
+    return ir.size(program.shape(name))
 
 
 def vectors(op: Op) -> tuple[str, ...]:
     """The per-sample values that ``op`` reads."""
     return op.operands if isinstance(op, ir.Product) else ir.operands(op)
+
+
+def origin(flow: Flow, name: str) -> str:
+    """The value whose memory is read when ``name`` is: itself, or what it is a part of."""
+    made = flow.made.get(name)
+    return origin(flow, made[1].operand) if made and isinstance(made[1], Move) else name
 
 
 def flow(schedule: Schedule, outputs: Sequence[str], kept: Sequence[str], whole: Iterable[str], forwards: bool) -> Flow:

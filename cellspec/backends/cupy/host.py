@@ -50,14 +50,16 @@ class Text:
 
 
 class Host:
-    """Writes one direction. ``constants`` are the texts of parameters, ``texts`` what kernels call things."""
+    """Writes one direction. ``constants`` are the texts of parameters, ``texts`` what kernels call things, ``matrices`` the
+    caller's streams as matrices over all steps and samples.
+    """
 
     def __init__(
         self, direction: str, memory: Memory, choice: Choice, texts: Texts, dims: Mapping[str, str],
-        constants: Mapping[str, str], names: Names, spell: Callable[[str], str],
+        constants: Mapping[str, str], names: Names, matrices: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.direction, self.memory, self.choice, self.texts = direction, memory, choice, texts
-        self.dims, self.constants, self.names, self.spell = dims, dict(constants), names, spell
+        self.dims, self.constants, self.names, self.matrices = dims, dict(constants), names, matrices
         self.flow: Flow = memory.flow
         self.text = Text()
         self.single = choice.kind is Kind.SEQUENCE
@@ -84,8 +86,8 @@ class Host:
     def flat(self, place: Place) -> str:
         """All steps' rows at ``place`` as one matrix."""
         buffer = place.buffer
-        if buffer.name == "x" and buffer.saved:
-            return "x_2d"
+        if buffer.saved and buffer.name in self.matrices:
+            return self.matrices[buffer.name]
         part = ""
         if buffer.home is Home.HISTORY:
             part = "[1:]" if self.slot(place) else "[:T]"
