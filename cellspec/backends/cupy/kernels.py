@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.cuda import Printer, plain_name, reserved
-from cellspec.backends.cupy.flow import Phase
+from cellspec.backends.cupy.flow import Phase, origin
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
+from cellspec.backends.cupy.units import first, rolled, stretched, widened
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text
+from cellspec.cell import Shape
 from cellspec.ir import symbol
 
 
@@ -52,6 +54,7 @@ class Around:
         self.flat = region.phase is not Phase.LOOP
         self.forwards = memory.flow.forwards
         self.units = self.size(region.units)
+        self.shape = region.shape
         self.whole = self.factor(region.units)
 
     def size(self, expr: sympy.Expr) -> str:
@@ -64,14 +67,24 @@ class Around:
         text = self.size(expr)
         return text if expr.is_Atom or text.startswith("(") else f"({text})"
 
-    def index(self, place: Place, units: sympy.Expr, unit: str = "j") -> str:
-        """Where this thread finds a value of width ``units`` at ``place``."""
+    def unit(self, shape: Shape) -> str:
+        """Which unit of a value of this shape a thread has."""
+        return stretched(shape, self.shape, self.factor)
+
+    def guard(self, shape: Shape) -> str:
+        """What stands before a store of a value of this shape: of several threads that have a unit the first stores it."""
+        condition = first(shape, self.shape, self.factor)
+        return f"if ({condition}) " if condition else ""
+
+    def index(self, place: Place, unit: str) -> str:
+        """Where a thread finds unit ``unit`` of the value at ``place``."""
         buffer = place.buffer
         late = place.late if self.forwards or buffer.saved else not place.late
-        unit = "0" if units == 1 else unit
         if buffer.home is Home.CONSTANT:
             return unit
-        plain = unit in ("j", "0") and buffer.units == units == self.region.units
+        one = self.region.units == 1
+        plain = unit == ("0" if one else "j") and place.offset == 0 and buffer.units == self.region.units
+        plain = plain and place.pitch is None
         samples = f"B*{self.units}" if plain else "B"
         match buffer.home:
             case Home.SEQUENCE:
@@ -89,12 +102,20 @@ class Around:
             return at
         width = "" if buffer.units == 1 else f"*{self.size(buffer.units)}"
         row = row[1:-1] if not width and row.startswith("(row") else row
-        terms = [
-            f"{row}{width}",
-            "" if place.offset == 0 else dim_text(place.offset, self.texts.dims),
-            "" if unit == "0" else unit,
-        ]
-        return " + ".join(term for term in terms if term)
+        start = "" if place.offset == 0 else dim_text(place.offset, self.texts.dims)
+        terms = [start, "" if unit == "0" else unit]
+        if place.pitch is not None and unit != "0":
+            terms = widened(unit, *place.pitch, start, self.factor)
+        return " + ".join(term for term in (f"{row}{width}", *terms) if term)
+
+    def start(self, state: Buffer, unit: str) -> str:
+        """Where a thread finds unit ``unit`` of a carry before the first step, in the memory of all steps."""
+        if state.units == self.region.units:
+            whole = "" if self.region.units == 1 else f"*{self.units}"
+            return "k" if self.forwards else f"T*B{whole} + k"
+        row, width = "sample" if self.forwards else "T*B + sample", "" if state.units == 1 else f"*{self.size(state.units)}"
+        row = f"({row}){width}" if width and not self.forwards else f"{row}{width}"
+        return row if unit == "0" else f"{row} + {unit}"
 
     def sizes_used(self, lines: Sequence[str]) -> tuple[str, ...]:
         """The sizes that ``lines`` mention, in the order in which they are passed."""
@@ -181,18 +202,10 @@ class _Writer:
 
     def all_buffers(self) -> list[Buffer]:
         """The buffers that this kernel may touch."""
-        found = [place.buffer for n in self.region.loads for place in [self.memory.reads.get(self.origin(n))] if place]
+        found = [place.buffer for n in self.region.loads for place in [self.memory.reads.get(origin(self.flow, n))] if place]
         found += [place.buffer for n in self.region.results for place in self.memory.stores.get(n, ())]
         found += [k.state for k in self.memory.carries] + list(self.memory.totals.values())
         return found
-
-    def origin(self, name: str) -> str:
-        """The value whose memory is read when ``name`` is loaded."""
-        made = self.flow.made.get(name)
-        match made:
-            case (_, ir.Slice(operand=operand) | ir.Roll(operand=operand)):
-                return self.origin(operand)
-        return name
 
     # --- text -------------------------------------------------------------------------------------------------
 
@@ -243,8 +256,7 @@ class _Writer:
     ) -> list[str]:
         """A kernel that runs over the whole loop, carries in registers."""
         last = [
-            f"{self.use(k.state, True)}[{self.around.index(Place(k.state), self.width(k.carry.before))}]"
-            f" = {self.variables[k.carry.before]};"
+            self.store(Place(k.state), k.carry.before, self.variables[k.carry.before])
             for k in self.carries
             if k.state.home is Home.LATEST
         ]
@@ -253,9 +265,7 @@ class _Writer:
         first += [f"real {register} = 0;" for register in registers.values()]
         sums = [f"{registers[n]} += {self.variables[n]};" for n in totals]
         turn = [f"{self.variables[k.carry.before]} = {self.printer.text(symbol(k.carry.after))};" for k in self.carries]
-        last += [
-            f"{self.use(b, True)}[{self.around.index(Place(b), self.width(n))}] = {registers[n]};" for n, b in totals.items()
-        ]
+        last += [self.store(Place(buffer), n, registers[n]) for n, buffer in totals.items()]
         inner = [*varying, *_gap(equations), *_gap(stores), *_gap([*sums, *turn])]
         inner = [*self.around.moment(inner), *inner]
         head = "for (long long t = 0; t < T; t++) {" if self.flow.forwards else "for (long long t = T - 1; t >= 0; t--) {"
@@ -268,37 +278,42 @@ class _Writer:
         self.buffers[buffer] = self.buffers.get(buffer, False) or written
         return buffer.name
 
-    def width(self, name: str) -> sympy.Expr:
-        return self.flow.width(name)
+    def shape(self, name: str) -> Shape:
+        return self.flow.program.shape(name)
 
     def load(self, name: str) -> str:
         """The line that reads a value into a variable."""
-        return f"const real {self.variables[name]} = {self.element(name)};"
+        return f"const real {self.variables[name]} = {self.element(name, self.around.unit(self.shape(name)))};"
 
-    def element(self, name: str, unit: str = "j") -> str:
-        """The element of memory that is this thread's ``name``."""
-        made = self.flow.made.get(name)
-        match made:
+    def element(self, name: str, unit: str, ahead: sympy.Expr = sympy.S.Zero) -> str:
+        """The element of memory that is ``name`` at ``unit``, or so many units ahead of it."""
+        factor = self.around.factor
+        match self.flow.made.get(name):
+            case (_, ir.Reshape(operand=operand)):
+                return self.element(operand, unit, ahead)
+            case (_, ir.Slice(operand=operand, start=start)) if len(self.shape(name)) == 1:
+                return self.element(operand, unit, sympy.expand(ahead + start))
+        place = self.memory.reads.get(name)
+        if ahead != 0 and (place is None or place.pitch is not None):
+            unit = f"{factor(ahead)} + {unit}"
+            ahead = sympy.S.Zero
+        match self.flow.made.get(name):
             case (_, ir.Roll(operand=operand, shift=shift)):
-                n = self.around.factor(self.width(operand))
-                moved = f"(j + {n} - {shift}%{n})%{n}" if shift >= 0 else f"(j + {-shift})%{n}"
-                return self.element(operand, moved)
+                return self.element(operand, rolled(unit, self.shape(name), shift, factor))
             case (_, ir.Slice(operand=operand, start=start)):
-                place = self.memory.reads[operand]
-                moved_place = Place(place.buffer, sympy.expand(place.offset + start), place.late)
-                return f"{self.use(place.buffer)}[{self.around.index(moved_place, self.width(name))}]"
-        place = self.memory.reads[name]
-        return f"{self.use(place.buffer)}[{self.around.index(place, self.width(name), unit)}]"
+                begin = "" if start == 0 else factor(start)
+                terms = widened(unit, self.shape(name)[-1], self.shape(operand)[-1], begin, factor)
+                return self.element(operand, " + ".join(terms))
+        assert place is not None
+        place = replace(place, offset=sympy.expand(place.offset + ahead))
+        return f"{self.use(place.buffer)}[{self.around.index(place, unit)}]"
 
     def initial(self, state: Buffer, before: str) -> str:
         """The line that reads a carry before the first step."""
-        index = self.around.index(Place(state), self.width(before))
+        unit = self.around.unit(self.shape(before))
+        index = self.around.index(Place(state), unit)
         if state.home is Home.HISTORY:
-            narrow = self.width(before) != self.region.units
-            own = "sample" if narrow else "k"
-            size = "" if narrow else f"*{self.around.units}"
-            size = "" if size == "*1" else size
-            index = own if self.flow.forwards else f"T*B{size} + {own}"
+            index = self.around.start(state, unit)
         return f"real {self.variables[before]} = {self.use(state)}[{index}];"
 
     def equations(self) -> list[str]:
@@ -322,14 +337,21 @@ class _Writer:
             for place in self.memory.stores.get(name, ()):
                 if self.single and place.buffer.home is Home.LATEST:
                     continue
-                index = self.around.index(place, self.width(name))
-                guard = "if (j == 0) " if self.width(name) == 1 and self.region.units != 1 else ""
-                target = self.use(place.buffer, True)
                 if place.buffer in operands:
-                    lines.append(f"{guard}keep({target}, {index}, {self.variables[name]});")
+                    target, index = self.target(place, name)
+                    lines.append(f"{self.around.guard(self.shape(name))}keep({target}, {index}, {self.variables[name]});")
                 else:
-                    lines.append(f"{guard}{target}[{index}] = {self.variables[name]};")
+                    lines.append(self.store(place, name, self.variables[name]))
         return lines
+
+    def target(self, place: Place, name: str) -> tuple[str, str]:
+        """The buffer and the index where this thread's ``name`` is stored."""
+        return self.use(place.buffer, True), self.around.index(place, self.around.unit(self.shape(name)))
+
+    def store(self, place: Place, name: str, variable: str) -> str:
+        """The line that writes ``name``, which a variable holds."""
+        target, index = self.target(place, name)
+        return f"{self.around.guard(self.shape(name))}{target}[{index}] = {variable};"
 
 
 def _inlined(region: Region, stored: set[str]) -> tuple[ir.Pointwise, ...]:

@@ -11,6 +11,7 @@ from cellspec.backends.common import Common, environment, gather, strings, tidy,
 from cellspec.backends.cupy.classes import Choice, Kind, choose
 from cellspec.backends.cupy.cuda import definitions, plain_name, reserved
 from cellspec.backends.cupy.flow import Flow, flow, origin
+from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
 from cellspec.backends.cupy.kernels import Texts
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place, as_saved, matrices, remember
@@ -31,11 +32,12 @@ LOCALS = (
     "dtype", "real", "y", "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params",
     "State", "Grads", "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "len",
     "tuple", "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type",
-    "name", "now", "t", "reversed", "dict", "getattr", "vectors", "dot", "THREADS", "SUM_THREADS", "rows", "stored",
+    "name", "now", "t", "reversed", "dict", "getattr", "vectors", "dot", "THREADS", "ALONG_THREADS", "rows", "stored",
     "max", "min", "map", "captured", "wide", "_Backward", "_Forward", "_array", "_axis", "_backward_loop", "_blocks",
     "_check", "_check_graph", "_derived", "_dot", "_elu", "_equations", "_erf", "_expect", "_fields", "_forward_loop",
     "_gelu", "_kernel", "_largest", "_loop", "_parts", "_real", "_run", "_sigmoid", "_silu", "_size", "_softsign", "_sum_parts",
-    "_sum_rows", "_sum_units", "_sum_arguments", "_where", "_CUDA", "_TYPES", "_MODULES",
+    "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments", "_heads_blocks",
+    "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -86,9 +88,7 @@ class _Module:
 
     def given(self, flow_: Flow, made: Plan, more: Mapping[str, Place]) -> dict[str, Place]:
         """Where the values are that come from outside: constants that kernels read, and ``more``."""
-        loaded = {n for region in made.regions for n in region.loads} | {
-            op.operand for ops in flow_.phases for op in ops if isinstance(op, ir.Roll | ir.Slice)
-        }
+        loaded = {origin(flow_, n) for region in made.regions for n in region.loads}
         places = dict(more)
         for name in flow_.program.values:
             if name in flow_.constants and name in loaded:
@@ -211,7 +211,7 @@ class _Module:
         text = host.run()
         names = Names([*self.common.reserved, *self.common.derived.values()])
         variables = {t.target: names.get(("total", t.target), identifier(t.target)) for t in memory.flow.program.totals}
-        host.gradients(variables.__getitem__)
+        add_gradients(host, variables.__getitem__)
         grads = self.epilogue(text, variables, names)
         states = []
         for state in self.cell.states:
@@ -326,7 +326,8 @@ class _Module:
                 plain=plain,
                 kernels=kernels,
                 multiplies=any(_of(d).multiplies for d in (forward, backward)),
-                adds_units=any(_of(d).adds_units for d in (forward, backward)),
+                by_heads=any(_of(d).by_heads for d in (forward, backward)),
+                along=_of(forward).along | _of(backward).along,
                 functions=definitions({name for k in kernels for name in k.functions}),
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),
