@@ -95,7 +95,7 @@ class _Builder:
     def emit(self, op: Op, shape: c.Shape) -> str:
         """Add ``op``, or find the value of an equal operation made before; the name of its value."""
         (out,) = ir.outs(op)
-        key = ir.with_out(op, "")
+        key = (ir.with_out(op, ""), shape)
         if key in self.made and not _is_copy(op):
             return self.made[key]
         unique, number = out, 2

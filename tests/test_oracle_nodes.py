@@ -159,7 +159,7 @@ def several() -> Cell:
         {
             after("z", 1): op("tanh", add(mul(z, param("a", 1)), u)),
             after("m", 1): add(mul(m, dt), along("sum", h)),
-            after("C", H, H): op("sin", add(mul(C, before("m", 1)), outer(h, b), param("o", 1, 1))),
+            after("C", H, H): op("sin", add(mul(C, op("tanh", before("m", 1))), outer(h, b), param("o", 1, 1))),
             after("h", H): op("tanh", add(driven, mul(z, m), matmul(C, h))),
         },
         outputs=(after("h", H), after("z", 1)),

@@ -185,7 +185,7 @@ class Emitter(Views):
         flat = [w for row in matrix for w in row]
         if len(flat) == 1:
             return self.matrix(flat[0])
-        stacked_rows = (len(rows) > 1) != step.transposed
+        stacked_rows = self.heads(step) or (len(rows) > 1) != step.transposed
         return self.stack(tuple(flat), stacked_rows)
 
     def heads(self, product: ir.Product) -> bool:
@@ -195,7 +195,8 @@ class Emitter(Views):
     def head_product(self, step: ir.Product, lines: list[str]) -> None:
         """A product head by head, in the loop."""
         weights, outs = self.head_weights(step), self.ordered(step.outs)
-        weights = self.bind(("weights", weights), f"{weights.split('.')[0]}_T" if step.transposed else weights, weights)
+        if not weights.isidentifier():
+            weights = self.bind(("weights", weights), f"{weights.split('.')[0]}_{'T' if step.transposed else 'heads'}", weights)
         operand = self.operand(step.operands, self.own(step.operands[0]))
         blocks = (str(len(outs)),) * (len(outs) > 1)
         lines.append(self.call("matmul", [weights, operand], self.operand(outs, (*blocks, *self.own(outs[0])))))
