@@ -141,8 +141,8 @@ class _Builder:
                 return self.weighted(self.atom(left), self.atom(right), node.shape, label)
             case c.MatMul(left=left, right=right):  # a matrix of the sample's own: no weights, a sum of pointwise products
                 matrix, vector = self.atom(left), self.atom(right)
-                row = self.reshape(vector, (*right.shape[:-1], ONE, right.shape[-1]))
-                each = self.emit(ir.Pointwise(f"{matrix}*{vector}", symbol(matrix) * symbol(row)), left.shape)
+                across = self.reshape(vector, (*right.shape[:-1], ONE, right.shape[-1]))
+                each = self.emit(ir.Pointwise(f"{matrix}*{vector}", symbol(matrix) * symbol(across)), left.shape)
                 column = self.emit(ir.SumTo(f"sum({each})", each), (*left.shape[:-1], ONE))
                 return symbol(self.reshape(column, node.shape, label))
             case c.OuterProduct(left=left, right=right):
