@@ -15,6 +15,7 @@ import sympy
 from cellspec import products
 from cellspec.cell import Apply, Const, DimValue, Eye, Kind, Node, Ref, Shape, StepIndex, StopGradient
 from cellspec.functions import COMPARISONS, OPERATORS, PRIMITIVES
+from cellspec.lags import Lags
 from cellspec.operands import Clash, Typed
 from cellspec.scope import STEP_INDEX, STRUCTURAL, Role, Scope, resolve_dim
 from cellspec.shapes import Constant, broadcast, decide, dim_polynomial, fold
@@ -41,6 +42,7 @@ class Typer:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
+        self.lags = Lags(scope)
 
     def type(self, expr: Expr) -> Typed | None:
         """The typed form of ``expr``; None after reporting its mistakes."""
@@ -146,18 +148,18 @@ class Typer:
         if offset is not None and offset[0] == 0:
             self._fail(expr, f"{text!r}: a family subscript is not supported yet")
         if offset is None or offset[0] != 1 or offset[1] != int(offset[1]):
-            self._fail(expr, f"the subscript of {text!r} is neither t nor t-1")
+            self._fail(expr, f"the subscript of {text!r} is neither t nor a constant number of steps before it, as in t-1")
         lag = -int(offset[1])
         match entry.role:
             case Role.INPUT | Role.STATE if lag < 0:
                 self._fail(expr, f"{text!r} lies in the future: an equation reads {name}[t] at the latest")
-            case Role.STATE if lag > 1:
-                self._fail(expr, f"{text!r}: a lag beyond {name}[t-1] is not supported yet")
-            case Role.INPUT if lag > 0:
-                self._fail(expr, f"{text!r}: an earlier input is not supported yet")
-            case Role.INPUT | Role.STATE if entry.shape is not None:
-                kind = Kind.INPUT if entry.role is Role.INPUT else Kind.PREVIOUS if lag else Kind.STATE
-                return Typed(expr, Ref(name, kind, entry.shape), True)
+            case (Role.INPUT | Role.STATE) as role if entry.shape is not None:
+                if lag == 0:
+                    return Typed(expr, Ref(name, Kind.INPUT if role is Role.INPUT else Kind.STATE, entry.shape), True)
+                try:
+                    return Typed(expr, self.lags.read(name, role, entry.shape, lag, expr.at), True)
+                except Clash as clash:
+                    self._fail(expr, str(clash))
             case Role.VALUE if lag > 0:
                 self._fail(expr, f"{name!r} is an intermediate, which lasts one step: declare it as a state to read {text}")
             case Role.PARAM | Role.VALUE | Role.HYPER | Role.DIM | Role.ACTIVATION:

@@ -82,7 +82,18 @@ def clock(p: Values, x: Values, s: Values, t: int) -> tuple[Values, Values]:
     return {"h": h, "n": n}, {"phase": phase, "age": p["k"] * t}
 
 
-STEPS: Mapping[str, Step] = {"heads": heads, "memory": memory, "cayley": cayley, "clock": clock}
+def dilated(p: Values, x: Values, s: Values, t: int) -> tuple[Values, Values]:
+    h = np.tanh(p["U"] @ s["h_lag4"] + p["W"] @ x["x"] + p["V"] @ s["x_lag3"] + s["h_lag2"]) + p["a"] * s["p"]
+    now = {"h": h, "p": p["a"] * s["p_lag3"] + s["m_lag2"] + x["m"]}
+    now["g"] = 0.5 * s["g_lag2"] + np.outer(p["one"], p["W"] @ x["x"])
+    for name in ("h_lag4", "h_lag3", "h_lag2", "p_lag3", "p_lag2", "g_lag2"):
+        base, back = name.split("_lag")
+        now[name] = s[f"{base}_lag{int(back) - 1}"] if back != "2" else s[base]
+    now |= {"x_lag1": x["x"], "x_lag2": s["x_lag1"], "x_lag3": s["x_lag2"], "m_lag1": x["m"], "m_lag2": s["m_lag1"]}
+    return now, {}
+
+
+STEPS: Mapping[str, Step] = {"heads": heads, "memory": memory, "cayley": cayley, "clock": clock, "dilated": dilated}
 
 
 def test_every_spec_has_its_loop() -> None:
@@ -107,3 +118,29 @@ def test_the_cell_does_what_the_loop_does(name: str, default_state: bool) -> Non
                 np.testing.assert_allclose(found.values[key][t, sample], value, rtol=1e-12, atol=1e-12, err_msg=f"{key} {t}")
         for key, value in state.items():
             np.testing.assert_allclose(found.final[key][sample], value, rtol=1e-12, atol=1e-12)
+
+
+def test_lags_begin_with_the_initial_state_and_zero_inputs() -> None:
+    cell = elaborate(load_spec(FOLDER / "dilated.yaml"))
+    drawn = draw(cell, steps=9, batch=1, seed=6, default_state=True)
+    found = oracle.forward(cell, drawn.params, drawn.x, None, dims=drawn.dims)
+    p, x, m = drawn.params, drawn.x["x"][:, 0], drawn.x["m"][:, 0]
+    h: dict[int, Array] = {t: np.full(len(p["a"]), 0.25) for t in range(-4, 0)}
+    q: dict[int, Array] = {t: np.zeros(len(p["a"])) for t in range(-4, 0)}
+    for t in range(9):
+        earlier = x[t - 3] if t >= 3 else 0 * x[0]
+        h[t] = np.tanh(p["U"] @ h[t - 4] + p["W"] @ x[t] + p["V"] @ earlier + h[t - 2]) + p["a"] * q[t - 1]
+        q[t] = p["a"] * q[t - 3] + (m[t - 2] if t >= 2 else 0) + m[t]
+        np.testing.assert_allclose(found.values["h"][t, 0], h[t], rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(found.values["p"][t, 0], q[t], rtol=1e-12, atol=1e-13)
+
+
+def test_lags_become_states_after_the_spec_s_own() -> None:
+    cell = elaborate(load_spec(FOLDER / "dilated.yaml"))
+    expected = ["h", "p", "g", "h_lag2", "h_lag3", "h_lag4", "p_lag2", "p_lag3", "g_lag2"]
+    assert [state.name for state in cell.states] == [*expected, "x_lag1", "x_lag2", "x_lag3", "m_lag1", "m_lag2"]
+    assert [state.lag_of for state in cell.states[3:6]] == [("h", 2), ("h", 3), ("h", 4)]
+    assert [state.init for state in cell.states[3:7]] == [0.25] * 3 + [0.0]
+    texts = {equation.target.name: (equation.text, equation.at.line) for equation in cell.assignments}
+    assert texts["h_lag2"] == ("h_lag2[t] = h[t-1]", 15) and texts["h_lag3"][0] == "h_lag3[t] = h_lag2[t-1]"
+    assert texts["x_lag1"][0] == "x_lag1[t] = x[t]" and texts["x_lag2"][0] == "x_lag2[t] = x_lag1[t-1]"
