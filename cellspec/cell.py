@@ -82,13 +82,6 @@ class Apply:
 
 
 @dataclass(frozen=True)
-class StepIndex:
-    """``t_now``: the index of the step, from 0."""
-
-    shape: Shape = ()
-
-
-@dataclass(frozen=True)
 class Member:
     """``R[l]``: one member of a family of parameters; ``family.shape`` has the family's length in front."""
 
@@ -183,7 +176,6 @@ class StopGradient:
 Node = (
     Const
     | DimValue
-    | StepIndex
     | Ref
     | Member
     | Apply

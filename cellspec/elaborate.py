@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cellspec.cell import Cell, Equation, Input, Kind, Param, Ref, Shape, State
+from cellspec.cell import STEP_INDEX, Cell, Equation, Input, Kind, Param, Ref, Shape, State
 from cellspec.errors import Reporter
 from cellspec.order import label, sort, walk
-from cellspec.scope import FUNCTIONS, STEP_INDEX, Role, Scope, declare_all
+from cellspec.scope import FUNCTIONS, Role, Scope, declare_all
 from cellspec.shapes import broadcast, show
 from cellspec.spec import Assignment, Call, Initialiser, Name, Spec, Subscript, Unread, Variable
 from cellspec.typing_rules import Typer

@@ -13,11 +13,11 @@ from typing import NoReturn
 import sympy
 
 from cellspec import products
-from cellspec.cell import Apply, Const, DimValue, Eye, Kind, Node, Ref, Shape, StepIndex, StopGradient
+from cellspec.cell import STEP_INDEX, Apply, Const, DimValue, Eye, Kind, Node, Ref, Shape, StopGradient
 from cellspec.functions import COMPARISONS, OPERATORS, PRIMITIVES
 from cellspec.lags import Lags
 from cellspec.operands import Clash, Typed
-from cellspec.scope import STEP_INDEX, STRUCTURAL, Role, Scope, resolve_dim
+from cellspec.scope import STRUCTURAL, Role, Scope, resolve_dim
 from cellspec.shapes import Constant, broadcast, decide, dim_polynomial, fold
 from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
 from cellspec.subscripts import time_offset
@@ -123,7 +123,7 @@ class Typer:
     def _name(self, name: Name) -> Typed:
         entry = self.scope.entries.get(name.id)
         if entry is None and name.id == STEP_INDEX:
-            return Typed(name, StepIndex(), True)
+            return Typed(name, self.lags.step_index(name.at), True)
         if entry is None:
             raise _Untyped
         match entry.role:

@@ -33,7 +33,7 @@ from by_hand import (
 from support import Array, generator
 
 from cellspec import oracle
-from cellspec.cell import Cell, DimValue, Node, StepIndex
+from cellspec.cell import Cell, DimValue, Node
 from cellspec.oracle.primitives import rule
 from cellspec.sampling import CONDITION, MARGIN, Sample, sample
 
@@ -146,10 +146,12 @@ def family() -> Cell:
 
 
 def clocked() -> Cell:
-    phase = op("mod", StepIndex(), 2)
-    wave = op("where", op("lt", phase, 1), op("sin", mul(StepIndex(), b)), matmul(W, x))
-    ramp = op("div", StepIndex(), add(StepIndex(), op("exp", dt)))
-    return cell({value("p"): phase, after("h", H): add(mul(h, ramp), mul(wave, add(value("p"), DimValue(H))))})
+    now = stop(before("t_now", 1))
+    phase = op("mod", now, 2)
+    wave = op("where", op("lt", phase, 1), op("sin", mul(now, b)), matmul(W, x))
+    ramp = op("div", now, add(now, op("exp", dt)))
+    state = add(mul(h, ramp), mul(wave, add(value("p", 1), DimValue(H))))
+    return cell({value("p", 1): phase, after("h", H): state, after("t_now", 1): add(now, 1)})
 
 
 def several() -> Cell:
