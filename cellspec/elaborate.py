@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cellspec.cell import Cell, Equation, Input, Kind, Param, Ref, Shape, State
+from cellspec.cell import STEP_INDEX, Cell, Equation, Input, Kind, Param, Ref, Shape, State
 from cellspec.errors import Reporter
 from cellspec.order import label, sort, walk
-from cellspec.scope import FUNCTIONS, STEP_INDEX, Role, Scope, declare_all
+from cellspec.scope import FUNCTIONS, Role, Scope, declare_all
 from cellspec.shapes import broadcast, show
 from cellspec.spec import Assignment, Call, Initialiser, Name, Spec, Subscript, Unread, Variable
 from cellspec.typing_rules import Typer
@@ -49,6 +49,9 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
     reporter.raise_if_any()
     assert len(typed) == len(spec.equations), "an equation was left out in silence"
     derived = [equation for equation in typed if equation.target.kind is Kind.DERIVED]
+    inputs = tuple(Input(variable.name, scope.shape_of(variable.name)) for variable in spec.inputs)
+    states = tuple(State(variable.name, scope.shape_of(variable.name), _initial(variable)) for variable in spec.states)
+    lags = tuple(typer.lags.made(inputs, states))
     return Cell(
         name=spec.name,
         title=spec.title,
@@ -59,11 +62,15 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
         hyper=tuple(scope.constants.items()),
         activations=tuple(scope.activations.items()),
         settings=spec.settings,
-        inputs=tuple(Input(variable.name, scope.shape_of(variable.name)) for variable in spec.inputs),
-        states=tuple(State(variable.name, scope.shape_of(variable.name), _initial(variable)) for variable in spec.states),
+        inputs=inputs,
+        states=(*states, *(state for state, _ in lags)),
         outputs=outputs,
         params=tuple(_param(variable, scope.shape_of(variable.name)) for variable in spec.params),
-        assignments=(*derived, *(equation for equation in typed if equation.target.kind is not Kind.DERIVED)),
+        assignments=(
+            *derived,
+            *(equation for equation in typed if equation.target.kind is not Kind.DERIVED),
+            *(equation for _, equation in lags),
+        ),
         expect=spec.expect,
         at=spec.at,
         path=spec.path,

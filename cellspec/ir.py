@@ -401,7 +401,7 @@ def turned(shape: Shape, transposed: bool) -> Shape:
 
 
 def product(left: Shape, right: Shape) -> Shape | None:
-    """The shape of ``left @ right``: ``[m, k] @ [k]``, ``[m, k] @ [k, n]``, or head by head ``[n, m, k] @ [n, k]``; else None."""
+    """The shape of ``left @ right``: ``[m, k] @ [k]``, ``[m, k] @ [k, n]``, by heads ``[n, m, k] @ [n, k]``; or None."""
     if len(left) == 3:
         return left[:2] if right == (left[0], left[2]) else None
     return (left[0], *right[1:]) if len(left) == 2 and left[1:] == right[:1] else None

@@ -18,6 +18,7 @@ from cellspec.along import along
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Program, Value, symbol
 
+_LONGEST_NAME = 40
 ONE = sympy.Integer(1)
 CONSTANT = (c.Kind.PARAM, c.Kind.DERIVED)
 
@@ -95,7 +96,7 @@ class _Builder:
     def emit(self, op: Op, shape: c.Shape) -> str:
         """Add ``op``, or find the value of an equal operation made before; the name of its value."""
         (out,) = ir.outs(op)
-        key = ir.with_out(op, "")
+        key = (ir.with_out(op, ""), shape)
         if key in self.made and not _is_copy(op):
             return self.made[key]
         unique, number = out, 2
@@ -135,14 +136,14 @@ class _Builder:
                 atoms = [self.argument(arg) for arg in args]
                 if all(atom.is_number for atom in atoms):  # SymPy has found the arguments to be constant
                     return row.definition(*atoms)
-                name = label or f"{function}({', '.join(map(str, atoms))})"
+                name = label or self.described(f"{function}({', '.join(map(_short, atoms))})", function)
                 return symbol(self.emit(ir.Pointwise(name, row.symbol(*atoms)), node.shape))
             case c.MatMul(left=left, right=right) if _is_constant(left):
                 return self.weighted(self.atom(left), self.atom(right), node.shape, label)
             case c.MatMul(left=left, right=right):  # a matrix of the sample's own: no weights, a sum of pointwise products
                 matrix, vector = self.atom(left), self.atom(right)
-                row = self.reshape(vector, (*right.shape[:-1], ONE, right.shape[-1]))
-                each = self.emit(ir.Pointwise(f"{matrix}*{vector}", symbol(matrix) * symbol(row)), left.shape)
+                across = self.reshape(vector, (*right.shape[:-1], ONE, right.shape[-1]))
+                each = self.emit(ir.Pointwise(f"{matrix}*{vector}", symbol(matrix) * symbol(across)), left.shape)
                 column = self.emit(ir.SumTo(f"sum({each})", each), (*left.shape[:-1], ONE))
                 return symbol(self.reshape(column, node.shape, label))
             case c.OuterProduct(left=left, right=right):
@@ -170,6 +171,10 @@ class _Builder:
             case c.StopGradient(operand=operand):
                 a = self.atom(operand)
                 return symbol(self.emit(ir.Stop(label or f"stop_gradient({a})", a), node.shape))
+
+    def described(self, name: str, kind: str) -> str:
+        """What an unnamed value is called: ``name``, or where that is long, the equation and the ``kind`` of the value."""
+        return name if len(name) <= _LONGEST_NAME else f"{self.stem}.{kind}"
 
     def atom(self, node: c.Node) -> str:
         """The name of a value that holds ``node``."""
@@ -226,6 +231,10 @@ class _Builder:
         self.origin = self.values[matrix].origin
         shape = (*self.values[matrix].shape[:-1], sympy.expand(stop - start))
         return self.emit(ir.Slice(f"{matrix}|{part}", matrix, start, stop), shape)
+
+
+def _short(atom: sympy.Expr) -> str:
+    return repr(float(atom)) if atom.is_Float else str(atom)
 
 
 def _is_copy(op: Op) -> bool:

@@ -85,8 +85,6 @@ def check_whole(spec: Spec, report: Reporter) -> Spec:
     missing = [key for key in needed if not getattr(spec, key) and key not in spec.gaps.parts]
     for key in missing:
         report.error(spec.at, f"{key!r} is missing")
-    for variable in spec.inputs[1:]:
-        report.error(variable.at, f"a second input, {variable.name!r}, is not supported yet")
     return replace(spec, gaps=spec.gaps | Gaps(parts=frozenset(missing)))
 
 

@@ -24,12 +24,24 @@ RESERVED_DIMS = frozenset(("T", "B", "dtype"))
 MAX_EXPANSION = 1000
 
 _GROUP = re.compile(r"\{([^{}]*)\}")
+_MEMBER = re.compile(r"(\w+)\[(\d+)\]")
 _WORD = re.compile(r"[^\W\d]\w*")
 
 
 def words(text: str) -> tuple[str, ...]:
     """The names that stand in ``text``, whatever else it is."""
     return tuple(dict.fromkeys(_WORD.findall(unicodedata.normalize("NFKC", text))))
+
+
+def member(family: str, index: int) -> str:
+    """``s[1]``: how a member of a family is called."""
+    return f"{family}[{index}]"
+
+
+def of_family(name: str) -> tuple[str, int] | None:
+    """The family and the index of a member's name; None for any other."""
+    found = _MEMBER.fullmatch(name)
+    return None if found is None else (found[1], int(found[2]))
 
 
 def check_name(name: str, at: Location, report: Reporter, kind: str, *, field: bool = False) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cellspec.errors import Location
 from cellspec.shapes import Constants, decide
 from cellspec.spec import Assignment, Binary, Call, Compare, Expr, Listed, Name, Subscript, Transposed, Unary
-from cellspec.typing_rules import time_offset
+from cellspec.subscripts import time_offset
 
 LONGEST_CYCLE = 12
 

@@ -8,8 +8,27 @@ from typing import Any
 import sympy
 from sympy.printing.precedence import PRECEDENCE
 
-from cellspec.cell import Apply, Cell, Concat, Const, DimValue, Eye, Kind, MatMul, Node, Ref, Roll, StopGradient, Transpose
+from cellspec.cell import (
+    Along,
+    Apply,
+    Cell,
+    Concat,
+    Const,
+    DimValue,
+    Eye,
+    Inverse,
+    Kind,
+    MatMul,
+    Member,
+    Node,
+    OuterProduct,
+    Ref,
+    Roll,
+    StopGradient,
+    Transpose,
+)
 from cellspec.functions import PRIMITIVES
+from cellspec.names import of_family
 from cellspec.typeset import assignments, latex, pretty
 
 __all__ = ["Joined", "Matmul", "Transposed", "latex", "pretty", "sympy_equations"]
@@ -58,46 +77,71 @@ def sympy_equations(cell: Cell) -> tuple[sympy.Eq, ...]:
     """The equations of ``cell`` as SymPy equalities, in dependency order.
 
     Parameters are symbols. What changes from step to step carries its time: ``h[t]``, ``h[t-1]``, ``x[t]``, ``i[t]``, elements
-    of an ``IndexedBase`` with an integer symbol ``t``. Products and functions act elementwise; ``A @ b`` is a :class:`Matmul`.
+    of an ``IndexedBase`` with an integer symbol ``t``; a member of a family carries its index before that, ``s[1, t]``.
+    Products and functions act elementwise; ``A @ b`` is a :class:`Matmul`.
     """
-    return tuple(sympy.Eq(_convert(e.target), _convert(e.value), evaluate=False) for e in assignments(cell))
+    convert = _Converter(cell)
+    return tuple(sympy.Eq(convert(e.target), convert(e.value), evaluate=False) for e in assignments(cell))
 
 
-def _convert(node: Node) -> Any:
-    match node:
-        case Const(value=value):
-            return sympy.Rational(repr(value))
-        case DimValue(value=value):
-            return value
-        case Ref(name=name, kind=kind):
-            if kind in (Kind.PARAM, Kind.DERIVED):
-                return sympy.Symbol(name)
-            return sympy.IndexedBase(name)[TIME - 1 if kind is Kind.PREVIOUS else TIME]
-        case MatMul(left=left, right=right):
-            return Matmul(_convert(left), _convert(right))
-        case Transpose(operand=operand):
-            return Transposed(_convert(operand))
-        case Eye(shape=shape):
-            return sympy.Function("eye")(shape[0])
-        case Concat(parts=parts):
-            return Joined(*map(_convert, parts))
-        case Roll(operand=operand, shift=shift):
-            return sympy.Function("roll")(_convert(operand), shift)
-        case StopGradient(operand=operand):
-            return sympy.Function("stop_gradient")(_convert(operand))
-        case Apply(function="where", args=(condition, a, b)):
-            return sympy.Piecewise((_convert(a), _condition(condition)), (_convert(b), True))
-        case Apply(function=function, args=args):
-            build = _OWN.get(function) or PRIMITIVES[function].symbol
-            return build(*map(_convert, args))
+class _Converter:
+    """Nodes of one cell -> SymPy."""
 
+    def __init__(self, cell: Cell) -> None:
+        self.lags = {state.name: state.lag_of for state in cell.states if state.lag_of is not None}
 
-def _condition(node: Node) -> Any:
-    match node:
-        case Apply(function=function, args=(a, b)) if function in _RELATIONS:
-            return _RELATIONS[function](_convert(a), _convert(b))
-        case _:
-            return sympy.Ne(_convert(node), 0)
+    def __call__(self, node: Node) -> Any:
+        match node:
+            case Const(value=value):
+                return sympy.Rational(repr(value))
+            case DimValue(value=value):
+                return value
+            case StopGradient(operand=Ref(name="t_now")):
+                return TIME
+            case Ref():
+                return self.ref(node)
+            case Member(family=family, index=index):
+                return sympy.IndexedBase(family.name)[index]
+            case MatMul(left=left, right=right):
+                return Matmul(self(left), self(right))
+            case Transpose(operand=operand):
+                return Transposed(self(operand))
+            case Eye(shape=shape):
+                return sympy.Function("eye")(shape[0])
+            case Concat(parts=parts):
+                return Joined(*map(self, parts))
+            case Roll(operand=operand, shift=shift):
+                return sympy.Function("roll")(self(operand), shift)
+            case Inverse(operand=operand):
+                return sympy.Function("inv")(self(operand))
+            case OuterProduct(left=left, right=right):
+                return sympy.Function("outer")(self(left), self(right))
+            case StopGradient(operand=operand):
+                return sympy.Function("stop_gradient")(self(operand))
+            case Along(function=function, args=args):
+                return sympy.Function(function)(*map(self, args))
+            case Apply(function="where", args=(condition, a, b)):
+                return sympy.Piecewise((self(a), self.condition(condition)), (self(b), True))
+            case Apply(function=function, args=args):
+                build = _OWN.get(function) or PRIMITIVES[function].symbol
+                return build(*map(self, args))
+
+    def ref(self, ref: Ref) -> Any:
+        """A symbol, or an element of an ``IndexedBase`` where there is an index or a time."""
+        name, back = self.lags.get(ref.name, (ref.name, 1)) if ref.kind is Kind.PREVIOUS else (ref.name, 0)
+        family, index = of_family(name) or (name, None)
+        subscripts = [] if index is None else [sympy.Integer(index)]
+        if ref.kind not in (Kind.PARAM, Kind.DERIVED):
+            subscripts.append(TIME - back)
+        return sympy.IndexedBase(family)[tuple(subscripts)] if subscripts else sympy.Symbol(family)
+
+    def condition(self, node: Node) -> Any:
+        """A comparison as a relation."""
+        match node:
+            case Apply(function=function, args=(a, b)) if function in _RELATIONS:
+                return _RELATIONS[function](self(a), self(b))
+            case _:
+                return sympy.Ne(self(node), 0)
 
 
 _RELATIONS: dict[str, Callable[..., Any]] = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import sympy
 
 from cellspec.cell import (
+    Along,
     Apply,
     Cell,
     Concat,
@@ -14,16 +15,23 @@ from cellspec.cell import (
     Kind,
     MatMul,
     Node,
+    OuterProduct,
     Ref,
     Roll,
     Shape,
+    State,
     StopGradient,
-    Transpose,
     children,
 )
 
 _FREE = -1  # depth of a value that depends on no previous state
-_NONLINEAR = 2  # degree of a value that is not affine and elementwise in the previous states
+
+_LINEAR, _NONLINEAR, _COUPLED = 1, 2, 3
+"""Degrees of a value that depends on previous states; 0 is that of one that does not.
+
+Affine and elementwise in them; not affine, or elements move to other places or are stretched; a matrix product, or a function
+along an axis, makes one element of many.
+"""
 
 
 def parameter_count(cell: Cell) -> sympy.Expr:
@@ -36,66 +44,74 @@ def stages(cell: Cell) -> int:
 
     A product is recurrent if it depends on a previous state and its result reaches a new one. LSTM 1; ``U @ (r*h[t-1])`` 2.
     """
-    depths: dict[str, int] = {}
+    depths = {_before(state): 0 for state in _recurrent(cell)}
     for equation in cell.assignments:
         depths[equation.target.label] = _depth(equation.value, depths)
     return max((0, *(depths[f"{state.name}[t]"] for state in cell.states)))
 
 
 def recurrence(cell: Cell) -> str:
-    """``"dense"``: a matrix product on the path from state to state; ``"linear"``: every new state is affine and elementwise
-    in the previous ones (a scan); ``"elementwise"``: the rest.
+    """``"dense"``: on the path from state to state a matrix product, or a function along an axis, couples the units;
+    ``"linear"``: every new state is affine and elementwise in the previous ones (a scan); ``"elementwise"``: the rest.
     """
-    if stages(cell) > 0:
-        return "dense"
-    degrees: dict[str, int] = {}
+    degrees = {_before(state): _LINEAR for state in _recurrent(cell)}
     for equation in cell.assignments:
         target, value = equation.target, equation.value
         degrees[target.label] = _in_place(_degree(value, degrees), value.shape, target.shape)
-    return "elementwise" if any(degrees[f"{state.name}[t]"] >= _NONLINEAR for state in cell.states) else "linear"
+    worst = max((degrees[f"{state.name}[t]"] for state in cell.states), default=0)
+    return "dense" if worst >= _COUPLED else "elementwise" if worst >= _NONLINEAR else "linear"
 
 
-def _depth(node: Node, depths: dict[str, int]) -> int:
+def _recurrent(cell: Cell) -> list[State]:
+    """The states but for those that only hold earlier inputs or count the steps."""
+    return [state for state in cell.states if state not in cell.streams]
+
+
+def _before(state: State) -> str:
+    """The label of a state before the step."""
+    return Ref(state.name, Kind.PREVIOUS, state.shape).label
+
+
+def _depth(node: Node, depths: Mapping[str, int]) -> int:
     """The recurrent matrix products on the longest path from a previous state to ``node``; ``_FREE`` where there is no path."""
-    match node:
-        case Ref(kind=Kind.PREVIOUS):
-            return 0
-        case Ref():
-            return depths.get(node.label, _FREE)
-        case _:
-            depth = max((_depth(child, depths) for child in children(node)), default=_FREE)
-            return depth + 1 if isinstance(node, MatMul) and depth != _FREE else depth
+    if isinstance(node, Ref):
+        return depths.get(node.label, _FREE)
+    depth = max((_depth(child, depths) for child in children(node)), default=_FREE)
+    return depth + 1 if isinstance(node, MatMul) and depth != _FREE else depth
 
 
-def _degree(node: Node, degrees: dict[str, int]) -> int:
-    """0: independent of the previous states; 1: affine and elementwise in them; 2: neither."""
+def _degree(node: Node, degrees: Mapping[str, int]) -> int:
+    """How ``node`` depends on the previous states, of which ``degrees`` has those by label."""
     match node:
-        case Ref(kind=Kind.PREVIOUS):
-            return 1
         case Ref():
             return degrees.get(node.label, 0)
         case Apply(function=function, args=args, shape=shape):
             return _applied(function, args, [_in_place(_degree(arg, degrees), arg.shape, shape) for arg in args])
         case StopGradient(operand=operand):
             return _degree(operand, degrees)
-        case MatMul() | Transpose() | Concat() | Roll():
-            return _NONLINEAR if any(_degree(child, degrees) for child in children(node)) else 0
-        case _:
-            return 0
+    inner = max((_degree(child, degrees) for child in children(node)), default=0)
+    match node:
+        case MatMul() | Along():
+            return _COUPLED if inner else 0
+        case Concat() | Roll() | OuterProduct():
+            return max(inner, _NONLINEAR) if inner else 0
+        case _:  # made of params
+            return inner
 
 
 def _in_place(degree: int, own: Shape, result: Shape) -> int:
     """The degree of an operand within a result: stretching lets one element reach many."""
-    return _NONLINEAR if degree and own != result else degree
+    return max(degree, _NONLINEAR) if degree and own != result else degree
 
 
 def _applied(function: str, args: Iterable[Node], degrees: list[int]) -> int:
     """The degree of a pointwise function of operands of these degrees."""
+    worst = max(degrees)
     match function, degrees:
-        case _, _ if not any(degrees):
-            return 0
+        case _ if worst in (0, _COUPLED):
+            return worst
         case "add" | "sub" | "neg" | "identity", _:
-            return max(degrees)
+            return worst
         case "mul", _:
             return min(sum(degrees), _NONLINEAR)
         case "div", [above, 0]:
@@ -104,6 +120,6 @@ def _applied(function: str, args: Iterable[Node], degrees: list[int]) -> int:
             return max(branches)
         case "pow", _:
             _, exponent = args
-            return degrees[0] if isinstance(exponent, Const) and exponent.value == 1 else _NONLINEAR
+            return worst if isinstance(exponent, Const) and exponent.value == 1 else _NONLINEAR
         case _:
             return _NONLINEAR

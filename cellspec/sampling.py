@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellspec import oracle
-from cellspec.cell import Cell, Inverse, Kind, Node, Param, children, refs
+from cellspec.cell import STEP_INDEX, Cell, Inverse, Kind, Node, Param, children, refs
 from cellspec.oracle.values import sizes
 
 Array = npt.NDArray[Any]
@@ -110,6 +110,8 @@ def sample(
         state: dict[str, Array] | None = None
         if not default_state:
             state = {s.name: draw(0.7 * rng.normal(size=(batch, *sizes(s.shape, dims)))) for s in cell.states}
+            if STEP_INDEX in state:  # a count
+                state[STEP_INDEX] = rng.integers(0, 4, (batch, 1)).astype(dtype)
         probe = oracle.probe(cell, params, x, state, dims=dims)
         values = probe.forward
         reached = [*values.derived.values(), *values.values.values()]
@@ -145,7 +147,8 @@ def _sensitivity(
     def nudged(arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {name: array * (1.0 + change * rng.choice([-1.0, 1.0], size=array.shape)) for name, array in arrays.items()}
 
-    other = oracle.forward(cell, nudged(params), nudged(x), None if state is None else nudged(state), dims=dims)
+    start = None if state is None else nudged(state) | {name: state[name] for name in state if name == STEP_INDEX}
+    other = oracle.forward(cell, nudged(params), nudged(x), start, dims=dims)
     worst = 0.0
     for name, array in values.values.items():
         finite = np.isfinite(array)

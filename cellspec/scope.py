@@ -8,22 +8,22 @@ from enum import Enum
 
 import sympy
 
-from cellspec.cell import Shape
+from cellspec.cell import STEP_INDEX, Shape
 from cellspec.errors import Location, Reporter, did_you_mean
 from cellspec.expressions import walk
 from cellspec.functions import CALLABLE
+from cellspec.products import ALONG
 from cellspec.shapes import Constant, dim_polynomial
 from cellspec.spec import Expr, Gaps, Name, Spec, Variable
 from cellspec.unparse import source
 
-STRUCTURAL = {"eye": 1, "roll": 2, "stop_gradient": 1}
-"""Functions that are not pointwise → number of arguments."""
+STRUCTURAL = {"eye": 1, "roll": 2, "stop_gradient": 1, "outer": 2, "inv": 1}
+"""Functions that are neither pointwise nor along an axis → number of arguments."""
 
-LATER = {"sum": 1, "mean": 1, "var": 1, "norm": 1, "softmax": 1, "logsumexp": 1, "cumsum": 1, "dot": 2, "outer": 2, "inv": 1}
-"""Functions of the language that this version does not compile → number of arguments."""
+FUNCTIONS = (*CALLABLE, *STRUCTURAL, *ALONG)
 
-FUNCTIONS = (*CALLABLE, *STRUCTURAL, *LATER)
-STEP_INDEX = "t_now"
+MOST_AXES = 3
+"""Heads, rows and columns; a family of params has one more."""
 
 _MOST_SUGGESTIONS = 50
 
@@ -150,7 +150,7 @@ def declare_all(spec: Spec, scope: Scope) -> None:
             scope.activations[setting.name] = str(setting.value)
     implied = not spec.dims
     for entry, variable in declared:
-        entry.shape = _shape(variable, entry.role, scope, implied)
+        entry.shape = _shape(variable, scope, implied)
 
 
 def resolve_dim(name: Name, scope: Scope, hint: str = "") -> sympy.Expr | None:
@@ -176,7 +176,7 @@ def resolve_dim(name: Name, scope: Scope, hint: str = "") -> sympy.Expr | None:
     return None
 
 
-def _shape(variable: Variable, role: Role, scope: Scope, implied: bool) -> Shape | None:
+def _shape(variable: Variable, scope: Scope, implied: bool) -> Shape | None:
     """The declared shape; None after an error."""
 
     def resolve(name: Name) -> sympy.Expr | None:
@@ -189,15 +189,10 @@ def _shape(variable: Variable, role: Role, scope: Scope, implied: bool) -> Shape
         if axis is not None and axis.is_Integer and axis < 1:
             scope.reporter.error(expr.at, f"an axis has at least size 1, but {source(expr)!r} is {axis}")
             return None
-    if len(axes) > 2:
-        _later(variable.shape[2], variable.name, f"a shape of {len(axes)} axes", scope)
-        return None
-    if len(axes) == 2 and role is not Role.PARAM:
-        _later(variable.shape[1], variable.name, f"{role.value} of more than one axis", scope)
+    if len(axes) > MOST_AXES:
+        what = f"{variable.name!r}: a shape has at most {MOST_AXES} axes, not {len(axes)}"
+        scope.reporter.error(variable.shape[MOST_AXES].at, what)
         return None
     known = tuple(axis for axis in axes if axis is not None)
     return known if len(known) == len(axes) else None
 
-
-def _later(at: Expr, name: str, what: str, scope: Scope) -> None:
-    scope.reporter.error(at.at, f"{name!r}: {what} is not supported yet")

@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 import sympy
 
 from cellspec.cell import (
+    Along,
     Apply,
     Cell,
     Concat,
@@ -20,22 +21,27 @@ from cellspec.cell import (
     DimValue,
     Equation,
     Eye,
+    Inverse,
     Kind,
     MatMul,
+    Member,
     Node,
+    OuterProduct,
     Ref,
     Roll,
     StopGradient,
     Transpose,
 )
+from cellspec.names import member, of_family
 
 _NONE, _SUM, _TERM, _PRODUCT, _FACTOR, _ATOM = range(6)
 """How tightly a text binds: a sum, a term ``a ⊙ b``, a matrix product ``W x``, a power, an atom."""
 
 
 def assignments(cell: Cell) -> tuple[Equation, ...]:
-    """The typed equations of ``cell``, in dependency order."""
-    return cell.assignments
+    """The typed equations of ``cell``, in dependency order, without those that the language adds for lags."""
+    lags = {state.name for state in cell.states if state.lag_of is not None}
+    return tuple(equation for equation in cell.assignments if equation.target.name not in lags)
 
 
 def latex(cell: Cell) -> str:
@@ -47,7 +53,7 @@ def latex(cell: Cell) -> str:
 
 def pretty(cell: Cell) -> str:
     """The equations of ``cell`` in Unicode, one a line, their equals signs in a column."""
-    writer = _Plain()
+    writer = _Plain(cell)
     pairs = [(writer.ref(equation.target), writer.text(equation.value)) for equation in assignments(cell)]
     width = max((len(left) for left, _ in pairs), default=0)
     return "\n".join(f"{left:>{width}} = {right}" for left, right in pairs)
@@ -64,6 +70,13 @@ class _Writer:
     times, minus = "", "-"
     comparisons: ClassVar[dict[str, str]]
 
+    def __init__(self, cell: Cell) -> None:
+        self.lags = {state.name: state.lag_of for state in cell.states if state.lag_of is not None}
+
+    def moment(self, ref: Ref) -> tuple[str, int]:
+        """The name of a value before the step, and how many steps back it lies: ``h`` and 2 for ``h_lag2[t-1]``."""
+        return self.lags.get(ref.name, (ref.name, 1))
+
     def text(self, node: Node, level: int = _NONE) -> str:
         """``node``, in parentheses unless it binds at least as tightly as ``level``."""
         text, own = self.write(node)
@@ -79,6 +92,16 @@ class _Writer:
                 return _Written(self.ref(node), _ATOM)
             case MatMul(left=left, right=right):
                 return _Written(f"{self.text(left, _PRODUCT)} {self.text(right, _PRODUCT)}", _PRODUCT)
+            case OuterProduct(left=left, right=right):
+                return _Written(f"{self.text(left, _PRODUCT)} {self.transposed(self.text(right, _ATOM))}", _PRODUCT)
+            case Member(family=family, index=index):
+                return _Written(self.ref(Ref(member(family.name, index), family.kind, node.shape)), _ATOM)
+            case StopGradient(operand=Ref(name="t_now")):
+                return _Written("t", _ATOM)
+            case Inverse(operand=operand):
+                return self.power(operand, Const(-1))
+            case Along(function=function, args=args):
+                return _Written(self.call(function, [self.text(arg) for arg in args]), _ATOM)
             case Transpose(operand=operand):
                 return _Written(self.transposed(self.text(operand, _ATOM)), _ATOM)
             case Eye():
@@ -125,7 +148,7 @@ class _Writer:
         scalar = any(all(axis == 1 for axis in part.shape) for part in (a, b))
         sign = self.dot if scalar else self.times
         # r ⊙ (U h): the parentheses tell it from (r ⊙ U) h at a glance.
-        left, right = (self.text(part, _FACTOR if isinstance(part, MatMul) else _TERM) for part in (a, b))
+        left, right = (self.text(part, _FACTOR if isinstance(part, MatMul | OuterProduct) else _TERM) for part in (a, b))
         return _Written(f"{left} {sign} {right}", _TERM)
 
     def condition(self, node: Node) -> str:
@@ -176,9 +199,10 @@ class _Plain(_Writer):
     times, dot = "⊙", "·"
     comparisons: ClassVar = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "≠"}
     raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    lowered = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
     def number(self, value: int | float) -> str:
-        return f"{value:g}" if float(f"{value:g}") == value else str(value)
+        return _digits(value)
 
     def dim(self, value: sympy.Expr) -> str:
         return str(value)
@@ -186,7 +210,8 @@ class _Plain(_Writer):
     def ref(self, ref: Ref) -> str:
         match ref.kind:
             case Kind.PREVIOUS:
-                return f"{ref.name}ₜ₋₁"
+                name, back = self.moment(ref)
+                return f"{name}ₜ₋{str(back).translate(self.lowered)}"
             case Kind.PARAM | Kind.DERIVED:
                 return ref.name
             case _:
@@ -206,7 +231,8 @@ class _Plain(_Writer):
 
     def call(self, name: str, args: list[str]) -> str:
         spelled = {"sigmoid": "σ", "sqrt": "√"}.get(name, name)
-        return f"|{args[0]}|" if name == "abs" else f"{spelled}({', '.join(args)})"
+        bars = {"abs": "|", "norm": "‖"}.get(name)
+        return f"{spelled}({', '.join(args)})" if bars is None else f"{bars}{args[0]}{bars}"
 
     def quotient(self, a: Node, b: Node) -> _Written:
         return _Written(f"{self.text(a, _TERM)}/{self.text(b, _FACTOR)}", _TERM)
@@ -237,11 +263,12 @@ class _Latex(_Writer):
     functions = frozenset(("tanh", "exp", "log", "sin", "cos", "max", "min"))
 
     def __init__(self, cell: Cell) -> None:
+        super().__init__(cell)
         values = (equation.target.name for equation in assignments(cell))
         self.suffixes = {*values, *(stream.name for stream in cell.inputs)}
 
     def number(self, value: int | float) -> str:
-        mantissa, _, exponent = _Plain().number(value).partition("e")
+        mantissa, _, exponent = _digits(value).partition("e")
         if not exponent:
             return mantissa
         power = f"10^{{{int(exponent)}}}"
@@ -251,14 +278,17 @@ class _Latex(_Writer):
         return str(sympy.latex(value))
 
     def ref(self, ref: Ref) -> str:
-        match ref.kind:
-            case Kind.PARAM | Kind.DERIVED:
-                base, lower = self.split(ref.name, parameter=True)
-                return base + (f"_{_group(lower)}" if lower else "")
-            case kind:
-                base, lower = self.split(ref.name)
-                time = "t-1" if kind is Kind.PREVIOUS else "t"
-                return f"{base}_{_group(f'{lower},{time}' if lower else time)}"
+        name, time = ref.name, "t"
+        if ref.kind is Kind.PREVIOUS:
+            name, back = self.moment(ref)
+            time = f"t-{back}"
+        fixed = ref.kind in (Kind.PARAM, Kind.DERIVED)
+        family, index = of_family(name) or (name, None)
+        base, below = self.split(family, parameter=fixed)
+        lower = [below] if below else []
+        lower += [] if index is None else [str(index)]
+        lower += [] if fixed else [time]
+        return f"{base}_{_group(','.join(lower))}" if lower else base
 
     def split(self, name: str, parameter: bool = False) -> tuple[str, str]:
         """A name as a symbol and what stands below it: ``Wi`` as ``W``, ``i``; ``s1`` as ``s``, ``1``."""
@@ -290,6 +320,8 @@ class _Latex(_Writer):
                 return rf"\sqrt{{{inner}}}"
             case "abs":
                 return _fenced("|", inner, "|")
+            case "norm":
+                return _fenced(r"\lVert ", inner, r" \rVert")
             case "floor":
                 return _fenced(r"\lfloor ", inner, r" \rfloor")
             case "sigmoid":
@@ -310,6 +342,11 @@ class _Latex(_Writer):
 
     def where(self, condition: str, a: str, b: str) -> _Written:
         return _Written(rf"\begin{{cases}} {a} & \text{{if }} {condition} \\ {b} & \text{{otherwise}} \end{{cases}}", _ATOM)
+
+
+def _digits(value: int | float) -> str:
+    """``value`` in as few digits as tell it apart."""
+    return f"{value:g}" if float(f"{value:g}") == value else str(value)
 
 
 def _symbol(name: str) -> str:

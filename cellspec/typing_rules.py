@@ -7,31 +7,20 @@ is reported once and has no type; whatever contains it is silent.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 import sympy
 
-from cellspec.cell import (
-    Apply,
-    Concat,
-    Const,
-    DimValue,
-    Eye,
-    Kind,
-    MatMul,
-    Node,
-    Ref,
-    Roll,
-    Shape,
-    StopGradient,
-    Transpose,
-)
+from cellspec import products
+from cellspec.cell import STEP_INDEX, Apply, Const, DimValue, Eye, Kind, Node, Ref, Shape, StopGradient
 from cellspec.functions import COMPARISONS, OPERATORS, PRIMITIVES
-from cellspec.scope import LATER, STEP_INDEX, STRUCTURAL, Role, Scope, resolve_dim
-from cellspec.shapes import Constant, Constants, broadcast, decide, dim_polynomial, expand, fold, show
+from cellspec.lags import Lags
+from cellspec.operands import Clash, Typed
+from cellspec.scope import STRUCTURAL, Role, Scope, resolve_dim
+from cellspec.shapes import Constant, broadcast, decide, dim_polynomial, fold
 from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
+from cellspec.subscripts import time_offset
 from cellspec.unparse import source
 
 LARGEST_EXPONENT = 64
@@ -44,35 +33,6 @@ _VERBS = {
 }
 
 
-@dataclass(frozen=True)
-class Typed:
-    """A node, and whether its value changes from step to step (else it is made of params and constants alone)."""
-
-    node: Node
-    varies: bool
-
-    @property
-    def shape(self) -> Shape:
-        """The node's shape."""
-        return self.node.shape
-
-
-def time_offset(index: Expr, constants: Constants) -> tuple[float, float] | None:
-    """``index`` as ``a*t + b``: ``(1, -1)`` for ``t-1``, ``(0, 2)`` for ``2``; None where it is nothing of the kind."""
-    match index:
-        case Name(id="t"):
-            return 1, 0
-        case Unary(op="-", operand=operand) if (inner := time_offset(operand, constants)) is not None:
-            return -inner[0], -inner[1]
-        case Binary(op="+" | "-" as op, left=left, right=right):
-            a, b = time_offset(left, constants), time_offset(right, constants)
-            sign = 1 if op == "+" else -1
-            return None if a is None or b is None else (a[0] + sign * b[0], a[1] + sign * b[1])
-        case _:
-            value = fold(index, constants)
-            return None if value is None else (0, value)
-
-
 class _Untyped(Exception):
     """An expression has a mistake, which has been reported."""
 
@@ -82,6 +42,7 @@ class Typer:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
+        self.lags = Lags(scope)
 
     def type(self, expr: Expr) -> Typed | None:
         """The typed form of ``expr``; None after reporting its mistakes."""
@@ -93,17 +54,17 @@ class Typer:
     def _type(self, expr: Expr) -> Typed:
         match expr:
             case Number(value=value):
-                return Typed(Const(value), False)
+                return Typed(expr, Const(value), False)
             case Name():
                 return self._name(expr)
             case Subscript():
                 return self._subscript(expr)
             case Unary(operand=Number(value=value)):
-                return Typed(Const(-value), False)
+                return Typed(expr, Const(-value), False)
             case Unary(operand=operand):
                 return self._pointwise("neg", expr, (operand,))
-            case Binary(op="@"):
-                return self._product(expr)
+            case Binary(op="@", left=left, right=right):
+                return self._made(expr, (left, right), lambda args: products.product(*args))
             case Binary(op="**"):
                 return self._power(expr)
             case Binary(op=op, left=left, right=right):
@@ -115,10 +76,12 @@ class Typer:
                 self._fail(expr, "a comparison stands only as the condition of where(condition, a, b)")
             case Call():
                 return self._call(expr)
-            case Transposed():
-                return self._transposed(expr)
-            case Listed():
-                return self._concat(expr)
+            case Transposed(operand=operand):
+                return self._made(expr, (operand,), lambda args: products.transposed(*args))
+            case Listed(items=items):
+                if not items:
+                    self._fail(expr, "a list of nothing has no shape")
+                return self._made(expr, items, lambda args: products.concat(args, expr))
             case Unread():
                 raise _Untyped
 
@@ -138,6 +101,16 @@ class Typer:
             raise _Untyped
         return known
 
+    def _made(self, expr: Expr, operands: tuple[Expr, ...], rule: Callable[[tuple[Typed, ...]], Node]) -> Typed:
+        """What ``rule`` makes of the operands of ``expr``."""
+        return self._ruled(expr, self._all(operands), rule)
+
+    def _ruled(self, expr: Expr, typed: tuple[Typed, ...], rule: Callable[[tuple[Typed, ...]], Node]) -> Typed:
+        try:
+            return Typed(expr, rule(typed), any(item.varies for item in typed))
+        except Clash as clash:
+            self._fail(clash.expr or expr, str(clash))
+
     def _constant(self, expr: Expr) -> Constant | None:
         """The number that ``expr`` is; None where it is none for certain."""
         value = fold(expr, self.scope.constants)
@@ -145,28 +118,22 @@ class Typer:
             raise _Untyped
         return value
 
-    def _made(self, expr: Expr, node: Node, varies: bool) -> Typed:
-        """``node``, unless it is a matrix that changes from step to step."""
-        if varies and len(node.shape) > 1:
-            self._fail(expr, f"{source(expr)!r} is a matrix that changes from step to step, which is not supported yet")
-        return Typed(node, varies)
-
     # --- names ---------------------------------------------------------------------------------------------
 
     def _name(self, name: Name) -> Typed:
         entry = self.scope.entries.get(name.id)
         if entry is None and name.id == STEP_INDEX:
-            self._fail(name, f"{STEP_INDEX!r} is not supported yet")
+            return Typed(name, self.lags.step_index(name.at), True)
         if entry is None:
             raise _Untyped
         match entry.role:
             case Role.HYPER:  # one whose value could not be read has a shape all the same
-                return Typed(Const(self.scope.constants.get(name.id, math.nan)), False)
+                return Typed(name, Const(self.scope.constants.get(name.id, math.nan)), False)
             case Role.DIM:
-                return Typed(DimValue(sympy.Symbol(name.id)), False)
+                return Typed(name, DimValue(sympy.Symbol(name.id)), False)
             case Role.PARAM | Role.VALUE if entry.shape is not None:
                 kind = Kind.PARAM if entry.role is Role.PARAM else Kind.VALUE if entry.varies else Kind.DERIVED
-                return Typed(Ref(name.id, kind, entry.shape), entry.varies)
+                return Typed(name, Ref(name.id, kind, entry.shape), entry.varies)
             case _:
                 raise _Untyped
 
@@ -181,18 +148,18 @@ class Typer:
         if offset is not None and offset[0] == 0:
             self._fail(expr, f"{text!r}: a family subscript is not supported yet")
         if offset is None or offset[0] != 1 or offset[1] != int(offset[1]):
-            self._fail(expr, f"the subscript of {text!r} is neither t nor t-1")
+            self._fail(expr, f"the subscript of {text!r} is neither t nor a constant number of steps before it, as in t-1")
         lag = -int(offset[1])
         match entry.role:
             case Role.INPUT | Role.STATE if lag < 0:
                 self._fail(expr, f"{text!r} lies in the future: an equation reads {name}[t] at the latest")
-            case Role.STATE if lag > 1:
-                self._fail(expr, f"{text!r}: a lag beyond {name}[t-1] is not supported yet")
-            case Role.INPUT if lag > 0:
-                self._fail(expr, f"{text!r}: an earlier input is not supported yet")
-            case Role.INPUT | Role.STATE if entry.shape is not None:
-                kind = Kind.INPUT if entry.role is Role.INPUT else Kind.PREVIOUS if lag else Kind.STATE
-                return Typed(Ref(name, kind, entry.shape), True)
+            case (Role.INPUT | Role.STATE) as role if entry.shape is not None:
+                if lag == 0:
+                    return Typed(expr, Ref(name, Kind.INPUT if role is Role.INPUT else Kind.STATE, entry.shape), True)
+                try:
+                    return Typed(expr, self.lags.read(name, role, entry.shape, lag, expr.at), True)
+                except Clash as clash:
+                    self._fail(expr, str(clash))
             case Role.VALUE if lag > 0:
                 self._fail(expr, f"{name!r} is an intermediate, which lasts one step: declare it as a state to read {text}")
             case Role.PARAM | Role.VALUE | Role.HYPER | Role.DIM | Role.ACTIVATION:
@@ -204,17 +171,17 @@ class Typer:
 
     def _pointwise(self, function: str, expr: Expr, args: tuple[Expr, ...], clash: str = "") -> Typed:
         typed = self._all(args)
-        shape = self._aligned(expr, args, typed, clash or f"{function} cannot combine {{0}} and {{1}}")
-        return self._made(expr, Apply(function, tuple(item.node for item in typed), shape), any(item.varies for item in typed))
+        shape = self._aligned(expr, typed, clash or f"{function} cannot combine {{0}} and {{1}}")
+        return _applied(expr, function, typed, shape)
 
-    def _aligned(self, expr: Expr, args: tuple[Expr, ...], typed: tuple[Typed, ...], clash: str) -> Shape:
+    def _aligned(self, expr: Expr, typed: tuple[Typed, ...], clash: str) -> Shape:
         """The common shape of operands; reports the first two that do not align."""
         shape: Shape = ()
         for position, item in enumerate(typed):
             wider = broadcast(shape, item.shape)
             if wider is None:
                 other = next((k for k in range(position) if broadcast(typed[k].shape, item.shape) is None), 0)
-                self._fail(expr, clash.format(_described(args[other], typed[other]), _described(args[position], item)))
+                self._fail(expr, clash.format(typed[other], item))
             shape = wider
         return shape
 
@@ -230,7 +197,7 @@ class Typer:
         if exponent < 0 and fold(expr.left, self.scope.constants) == 0:
             self._fail(expr, "division by zero")
         whole = int(exponent) if exponent == int(exponent) else exponent
-        return Typed(Apply("pow", (base.node, Const(whole)), base.shape), base.varies)
+        return Typed(expr, Apply("pow", (base.node, Const(whole)), base.shape), base.varies)
 
     def _where(self, expr: Call) -> Typed:
         condition, yes, no = expr.args
@@ -242,14 +209,11 @@ class Typer:
         if not isinstance(condition, Compare):
             self._all(expr.args)
             self._fail(condition, f"the condition of where is a comparison such as 'a < b', not {source(condition)!r}")
-        args = (condition.left, condition.right, yes, no)
-        typed = self._all(args)
-        sides = self._aligned(condition, args[:2], typed[:2], "cannot compare {0} and {1}")
-        varies = typed[0].varies or typed[1].varies
-        test = Typed(Apply(COMPARISONS[condition.op], (typed[0].node, typed[1].node), sides), varies)
-        parts = (test, *typed[2:])
-        shape = self._aligned(expr, expr.args, parts, "where cannot combine {0} and {1}")
-        return self._made(expr, Apply("where", tuple(part.node for part in parts), shape), any(part.varies for part in parts))
+        left, right, *branches = self._all((condition.left, condition.right, yes, no))
+        sides = self._aligned(condition, (left, right), "cannot compare {0} and {1}")
+        parts = (_applied(condition, COMPARISONS[condition.op], (left, right), sides), *branches)
+        shape = self._aligned(expr, parts, "where cannot combine {0} and {1}")
+        return _applied(expr, "where", parts, shape)
 
     # --- calls ---------------------------------------------------------------------------------------------
 
@@ -257,7 +221,7 @@ class Typer:
         function = self.scope.activations.get(expr.function, expr.function)
         row = PRIMITIVES.get(function)
         listed = row is not None and row.listed
-        arity = row.arity if row is not None and listed else STRUCTURAL.get(function) or LATER.get(function)
+        arity = row.arity if row is not None and listed else STRUCTURAL.get(function) or products.ALONG.get(function)
         if arity is None:  # an unknown function, which has been reported
             self._each(expr.args)
             raise _Untyped
@@ -265,29 +229,32 @@ class Typer:
             self._each(arg for arg in expr.args if not isinstance(arg, Compare))
             plural = "argument" if arity == 1 else "arguments"
             self._fail(expr, f"{expr.function!r} takes {arity} {plural}, not {len(expr.args)}")
-        if function in LATER:
-            self._each(expr.args)
-            self._fail(expr, f"{function!r} is not supported yet")
         match function:
             case "where":
                 return self._where(expr)
             case "eye":
-                return self._eye(expr.args[0])
+                return self._eye(expr)
             case "roll":
                 return self._roll(expr)
+            case "outer":
+                return self._made(expr, expr.args, lambda args: products.outer(*args))
+            case "inv":
+                return self._made(expr, expr.args, lambda args: products.inverse(*args))
             case "stop_gradient":
-                (operand,) = self._all(expr.args)
-                return Typed(StopGradient(operand.node, operand.shape), operand.varies)
+                return self._made(expr, expr.args, lambda args: StopGradient(args[0].node, args[0].shape))
+            case _ if function in products.ALONG:
+                return self._made(expr, expr.args, lambda args: products.along(function, args))
             case _:
                 return self._pointwise(function, expr, expr.args, f"{expr.function} cannot combine {{0}} and {{1}}")
 
-    def _eye(self, size: Expr) -> Typed:
+    def _eye(self, expr: Call) -> Typed:
+        (size,) = expr.args
         axis = dim_polynomial(size, lambda name: resolve_dim(name, self.scope), self.scope.reporter)
         if axis is None:
             raise _Untyped
         if axis.is_Integer and axis < 1:
             self._fail(size, f"an axis has at least size 1, but {source(size)!r} is {axis}")
-        return Typed(Eye((axis, axis)), False)
+        return Typed(expr, Eye((axis, axis)), False)
 
     def _roll(self, expr: Call) -> Typed:
         vector, by = expr.args
@@ -297,62 +264,9 @@ class Typer:
             self._fail(by, f"roll shifts by a constant whole number, not by {source(by)!r}")
         if operand is None:
             raise _Untyped
-        if len(operand.shape) != 1:
-            self._fail(vector, f"roll needs a vector, but {_described(vector, operand)} is none")
-        return Typed(Roll(operand.node, int(shift), operand.shape), operand.varies)
-
-    # --- matrices and lists --------------------------------------------------------------------------------
-
-    def _product(self, expr: Binary) -> Typed:
-        typed = self._all((expr.left, expr.right))
-        left, right = typed
-        clash = f"cannot multiply {_described(expr.left, left)} and {_described(expr.right, right)} with '@'"
-        if len(left.shape) != 2:
-            self._fail(expr, f"{clash}: the left side must be a matrix{_turned(expr, left.shape, right.shape)}")
-        if not right.shape:
-            self._fail(expr, f"{clash}: the right side must be a vector or a matrix; write * for numbers")
-        if left.shape[1] != right.shape[0]:
-            self._fail(expr, f"{clash}: {left.shape[1]} is not {right.shape[0]}")
-        shape = (left.shape[0], *right.shape[1:])
-        return self._made(expr, MatMul(left.node, right.node, shape), left.varies or right.varies)
-
-    def _transposed(self, expr: Transposed) -> Typed:
-        (operand,) = self._all((expr.operand,))
-        if len(operand.shape) != 2:
-            self._fail(expr, f"'.T' needs a matrix, but {_described(expr.operand, operand)} is none")
-        rows, columns = operand.shape
-        return Typed(Transpose(operand.node, (columns, rows)), operand.varies)
-
-    def _concat(self, expr: Listed) -> Typed:
-        if not expr.items:
-            self._fail(expr, "a list of nothing has no shape")
-        typed = self._all(expr.items)
-        for item, part in zip(expr.items, typed, strict=True):
-            if len(part.shape) > 1:
-                self._fail(item, f"a list of matrices, as of {_described(item, part)}, is not supported yet")
-            if not part.shape:
-                self._fail(item, f"a list is made of vectors, but {_described(item, part)} is none")
-        if len(typed) == 1:
-            return typed[0]
-        length = expand(sympy.Add(*(part.shape[0] for part in typed)))
-        if length is None:
-            self._fail(expr, f"the shape of {source(expr)!r} is too complicated")
-        return Typed(Concat(tuple(part.node for part in typed), (length,)), any(part.varies for part in typed))
+        return self._ruled(expr, (operand,), lambda args: products.rolled(args[0], int(shift)))
 
 
-def _turned(expr: Binary, left: Shape, right: Shape) -> str:
-    """How to write a product that has a vector on its left, where there is a way."""
-    match left, right:
-        case [axis], [_, columns] if axis == columns:
-            return f"; write {source(Binary('@', expr.right, expr.left, expr.at))!r}"
-        case [axis], [rows, _] if axis == rows:
-            return f"; write {source(Binary('@', Transposed(expr.right, expr.at), expr.left, expr.at))!r}"
-        case [_], [_]:
-            return "; products of vectors are written with *"
-        case _:
-            return ""
-
-
-def _described(expr: Expr, typed: Typed) -> str:
-    """``'Wi @ x[t]' of shape [H]``."""
-    return f"{source(expr)!r} of shape {show(typed.shape)}"
+def _applied(expr: Expr, function: str, typed: tuple[Typed, ...], shape: Shape) -> Typed:
+    """A pointwise function of operands that align to ``shape``."""
+    return Typed(expr, Apply(function, tuple(item.node for item in typed), shape), any(item.varies for item in typed))

@@ -11,6 +11,7 @@ import pytest
 import sympy
 
 from cellspec.cell import (
+    Along,
     Apply,
     Cell,
     Concat,
@@ -18,9 +19,12 @@ from cellspec.cell import (
     DimValue,
     Equation,
     Eye,
+    Inverse,
     Kind,
     MatMul,
+    Member,
     Node,
+    OuterProduct,
     Ref,
     Roll,
     StopGradient,
@@ -36,7 +40,8 @@ from cellspec.spec import Initialiser
 from cellspec.unparse import source
 
 ROOT = Path(__file__).resolve().parent.parent
-SPECS = [*sorted((ROOT / "specs").glob("*.yaml")), *sorted((ROOT / "tests" / "valid").glob("*.yaml"))]
+FOLDERS = (ROOT / "specs", ROOT / "tests" / "valid", ROOT / "tests" / "valid_language")
+SPECS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml"))]
 H, IN = sympy.symbols("H I")
 HEAD = """
 name: cell
@@ -89,7 +94,8 @@ def test_every_cell_is_well_typed_and_ordered(path: Path) -> None:
         derived = one.target.kind is Kind.DERIVED
         assert not (derived and seen_step), "derived parameters come first"
         seen_step = seen_step or not derived
-        moving = {ref.kind for ref in refs(one.value)} & {Kind.INPUT, Kind.PREVIOUS, Kind.STATE, Kind.VALUE}
+        kinds = {ref.kind for ref in refs(one.value)}
+        moving = bool(kinds & {Kind.INPUT, Kind.PREVIOUS, Kind.STATE, Kind.VALUE})
         assert derived == (not moving and one.target.kind is not Kind.STATE)
         check_shapes(one.value)
         known.add(one.target)
@@ -108,11 +114,24 @@ def check_shapes(node: Node) -> None:
         case Apply(args=args, shape=shape):
             assert all(broadcast(arg.shape, shape) == shape for arg in args)
         case MatMul(left=left, right=right, shape=shape):
-            assert left.shape[1] == right.shape[0] and shape == (left.shape[0], *right.shape[1:])
+            heads = left.shape[:-2] if len(right.shape) == len(left.shape) - 1 else ()
+            assert left.shape[-1] == right.shape[len(heads)] and heads == right.shape[: len(heads)]
+            assert shape == (*left.shape[:-1], *right.shape[len(heads) + 1 :])
+        case Along(function=function, args=args, shape=shape):
+            longest = max((arg.shape[-1:] for arg in args), key=lambda axis: axis not in ((), (1,)))
+            axes = shape if function in ("softmax", "cumsum") else (*shape[:-1], *longest)
+            assert all(broadcast(arg.shape, axes) == axes for arg in args) and (shape == axes or shape[-1] == 1)
+        case OuterProduct(left=left, right=right, shape=shape):
+            assert shape == (*left.shape, *right.shape) and len(shape) == 2
+        case Member(family=family, shape=shape):
+            assert shape == family.shape[1:]
+        case Inverse(operand=operand, shape=shape):
+            assert shape == operand.shape and len(shape) == 2 and shape[0] == shape[1]
         case Transpose(operand=operand, shape=shape):
             assert shape == operand.shape[::-1] and len(shape) == 2
         case Concat(parts=parts, shape=shape):
-            assert shape == (sympy.expand(sympy.Add(*(part.shape[0] for part in parts))),) and len(parts) > 1
+            assert shape[-1] == sympy.expand(sympy.Add(*(part.shape[-1] for part in parts))) and len(parts) > 1
+            assert {part.shape[:-1] for part in parts} == {shape[:-1]}
         case Roll(operand=operand, shape=shape) | StopGradient(operand=operand, shape=shape):
             assert shape == operand.shape
         case Eye(shape=shape):

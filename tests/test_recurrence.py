@@ -82,3 +82,49 @@ def test_only_trainable_parameters_count() -> None:
         "W: [H, I], V: {shape: [H, H + I], trainable: false}, k: 1, b: 3*H - 2*H",
     )
     assert parameter_count(made) == H * IN + H + 1
+
+
+@pytest.mark.parametrize(
+    ("right", "expected"),
+    [
+        # What was some steps ago counts as what was before the step; inputs are free, however old.
+        ("f*h[t-3] + 0.5*h[t-2]", (0, "linear")),
+        ("h[t-2]*h[t-3]", (0, "elementwise")),
+        ("U @ h[t-2]", (1, "dense")),
+        ("tanh(W @ x[t-2])*h[t-1] + W @ x[t-1]", (0, "linear")),
+        # A function along the units couples them, as the product with a row of ones does.
+        ("h[t-1]*sum(f)", (0, "linear")),
+        ("h[t-1] + sum(h[t-1])", (0, "dense")),
+        ("softmax(h[t-1])", (0, "dense")),
+        ("f*(h[t-1] - mean(h[t-1]))/sqrt(var(h[t-1]) + 1)", (0, "dense")),
+        ("tanh(cumsum(f*h[t-2]))", (0, "dense")),
+        ("dot(h[t-1], f)*stop_gradient(f)", (0, "dense")),
+        ("f*t_now + h[t-1]*t_now", (0, "linear")),
+        # A matrix state: written in place it is linear, read with a vector it is a product.
+        ("h[t-1] + f + 0*(C[t] @ f)", (1, "dense")),
+    ],
+)
+def test_what_couples_the_units(right: str, expected: tuple[int, str]) -> None:
+    equations = f"f = sigmoid(W @ x[t])\nC[t] = sum(f)*C[t-1] + outer(f, f)\nh[t] = {right} + 0*f"
+    made = cell(equations, "W: [H, I], U: [H, H]" if "U" in right else "W: [H, I]", states="h: H, C: [H, H]", outputs="h, C")
+    assert (stages(made), recurrence(made)) == expected
+
+
+@pytest.mark.parametrize(
+    ("right", "expected"),
+    [
+        ("0.5*C[t-1] + outer(f, f)", "linear"),
+        ("outer(f, f)*C[t-1] + C[t-2]*mean(f)", "linear"),
+        ("C[t-1] + outer(h[t-1], f)", "elementwise"),
+        ("C[t-1] - outer(C[t-1] @ f, f)", "dense"),
+        ("C[t-1]/(1 + norm(C[t-1]))", "dense"),
+        ("roll(C[t-1], 1)", "elementwise"),
+        ("C[t-1]*(U @ U)", "linear"),
+        ("C[t-1]*inv(U)", "linear"),
+    ],
+)
+def test_matrix_states(right: str, expected: str) -> None:
+    equations = f"f = W @ x[t]\nC[t] = {right}\ny = C[t] @ f\nh[t] = h[t-1] + f"
+    made = cell(equations, "W: [H, I], U: [H, H]" if "U" in right else "W: [H, I]", states="C: [H, H], h: H", outputs="y, h")
+    assert recurrence(made) == expected
+    assert stages(made) == ("@ f" in right)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jinja2
+
 from cellspec import ir
 from cellspec.backends import initial
 from cellspec.backends.dims import bracket, dim_lines, input_texts, length, other_dims, tuple_text

@@ -36,7 +36,7 @@ def plain_step(
     dtype = f"{texts[streams[0]]}.dtype"
     for state in cell.states:
         texts[f"{state.name}[t-1]"] = names.get(f"{state.name}[t-1]", identifier(f"{state.name}[t-1]"))
-    plain = Plain(program.values, texts, dims, True, constants)
+    plain = Plain(program.values, texts, dims, True, constants, dtype)
     labels = {e.target.label: e for e in cell.assignments}
     uses: dict[str, int] = defaultdict(int)
     for op in program.ops:

@@ -12,7 +12,7 @@ from sympy.printing.str import StrPrinter
 
 from cellspec import ir
 from cellspec.cell import Shape
-from cellspec.functions import PRIMITIVES
+from cellspec.functions import COMPARISONS, PRIMITIVES
 from cellspec.ir import Op, Value
 
 HELPED = ("sigmoid", "gelu", "silu", "softsign", "erf", "elu")
@@ -136,9 +136,10 @@ class Plain:
         dims: Mapping[str, str],
         batched: bool,
         constants: Iterable[str] = (),
+        dtype: str = "dtype",
     ) -> None:
         self.values, self.texts, self.dims, self.batched = values, dict(texts), dims, batched
-        self.constants = frozenset(constants)
+        self.constants, self.dtype = frozenset(constants), dtype
         self.order = {name: k for k, name in enumerate(values)}
         self.helpers: set[str] = set()
         self.printer = _Printer(self)
@@ -185,12 +186,19 @@ class Plain:
             return f"_{name}({joined})"
         match name:
             case "where":
-                return f"np.where(np.asarray({texts[0]}) != 0, {texts[1]}, {texts[2]})"
+                return self.where(args, texts)
             case "relu":
                 return f"np.maximum({joined}, 0)"
             case "logaddexp" | "maximum" | "minimum" | "reciprocal" | "expm1" | "abs":
                 return f"np.{name}({joined})"
         return f"({self.text(PRIMITIVES[name].numpy(*args))})"
+
+    def where(self, args: Sequence[sympy.Expr], texts: Sequence[str]) -> str:
+        """A choice. A comparison is a condition as it is; two numbers to choose from need a dtype."""
+        compared = type(args[0]).__name__ in COMPARISONS.values() and self.holds_values(args[0])
+        condition = texts[0] if compared else f"np.asarray({texts[0]}) != 0"
+        yes = texts[1] if any(map(self.holds_values, args[1:])) else f"{self.dtype}.type({texts[1]})"
+        return f"np.where({condition}, {yes}, {texts[2]})"
 
     def op(self, op: Op, shape: Shape) -> str:
         """The right side of ``op``."""

@@ -111,7 +111,10 @@ class Emitter(Views):
         first = 0 if self.region is Region.LOOP else 1
         axes = [k + first for k, (m, n) in enumerate(zip(large, small, strict=True)) if m != n]
         axis = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
-        return f"np.sum({self.operand([operand], self.own(operand))}, axis={axis}, keepdims=True, out={target})"
+        source = self.operand([operand], self.own(operand))
+        if self.region is not Region.LOOP:
+            return f"np.sum({source}, axis={axis}, keepdims=True, out={target})"
+        return f"{self.function('total', 'np.add.reduce')}({source}, axis={axis}, out={target}, keepdims=True)"
 
     def elementwise(self, step: Packed) -> str:
         count = len(step.outs)
@@ -140,12 +143,16 @@ class Emitter(Views):
         """A call of a NumPy function; in the loop under a local name and with the result's place last, which is faster."""
         if self.region is not Region.LOOP:
             return f"np.{function}({', '.join(args)}, out={out})"
-        key = ("function", function)
-        if key not in self.bound:
-            self.bound[key] = self.names.get(key, function)
-            self.text.functions.append((self.bound[key], f"np.{function}"))
         keyword = "out=" if function in KEYWORD_OUT else ""
-        return f"{self.bound[key]}({', '.join(args)}, {keyword}{out})"
+        return f"{self.function(function, f'np.{function}')}({', '.join(args)}, {keyword}{out})"
+
+    def function(self, name: str, meaning: str) -> str:
+        """The local name of a function that the loop calls."""
+        key = ("function", name)
+        if key not in self.bound:
+            self.bound[key] = self.names.get(key, name)
+            self.text.functions.append((self.bound[key], meaning))
+        return self.bound[key]
 
     def number(self, value: sympy.Expr) -> str:
         """A number: a literal, in the loop an array without axes, which a ufunc takes up faster."""
@@ -185,7 +192,7 @@ class Emitter(Views):
         flat = [w for row in matrix for w in row]
         if len(flat) == 1:
             return self.matrix(flat[0])
-        stacked_rows = (len(rows) > 1) != step.transposed
+        stacked_rows = self.heads(step) or (len(rows) > 1) != step.transposed
         return self.stack(tuple(flat), stacked_rows)
 
     def heads(self, product: ir.Product) -> bool:
@@ -195,7 +202,8 @@ class Emitter(Views):
     def head_product(self, step: ir.Product, lines: list[str]) -> None:
         """A product head by head, in the loop."""
         weights, outs = self.head_weights(step), self.ordered(step.outs)
-        weights = self.bind(("weights", weights), f"{weights.split('.')[0]}_T" if step.transposed else weights, weights)
+        if not weights.isidentifier():
+            weights = self.bind(("weights", weights), f"{weights.split('.')[0]}_{'T' if step.transposed else 'heads'}", weights)
         operand = self.operand(step.operands, self.own(step.operands[0]))
         blocks = (str(len(outs)),) * (len(outs) > 1)
         lines.append(self.call("matmul", [weights, operand], self.operand(outs, (*blocks, *self.own(outs[0])))))

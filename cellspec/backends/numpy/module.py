@@ -20,6 +20,7 @@ from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
 from cellspec.backends.plain import Plain, bare
+from cellspec.backends.streams import Stream, streams
 from cellspec.cell import Cell, Input
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled, compile_cell
@@ -30,8 +31,8 @@ LOCALS = (
     "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params", "State", "Grads",
     "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "len", "tuple", "isinstance",
     "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
-    "reversed", "dict", "getattr", "_check", "_columns", "_derived", "_elu", "_equations", "_erf", "_gelu", "_largest", "_sigmoid", "_silu",
-    "_softsign", "_where",
+    "reversed", "dict", "getattr", "_check", "_columns", "_derived", "_elu", "_equations", "_erf", "_gelu", "_largest",
+    "_sigmoid", "_silu", "_softsign", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -48,6 +49,8 @@ class _Module:
         self.dims, self.names, self.constants = self.common.dims, self.common.names, self.common.constants
         self.helpers: set[str] = set()
         self.rank = _ranks(compiled.equations)
+        buffers = {state.name: self.names.get(("stream", state.name), f"{state.name}_all") for state in self.cell.streams}
+        self.known = streams(self.cell, buffers)
 
     def text(self) -> str:
         common = self.common
@@ -95,7 +98,7 @@ class _Module:
         program = replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept))))
         code = instructions(schedule(program))
         demands = Demands(frozenset(kept), frozenset(), True, self.ranks_of(code.values))
-        given, matrix = self.streams()
+        given, matrix = self.sequences("ws")
         emitter = self.emitter(plan(code, demands), given, frozenset(), matrix, "")
         emitter.run()
         outputs = []
@@ -114,18 +117,22 @@ class _Module:
         for name in compiled.stash:
             if name not in given:
                 emitter.operand([name])
-        states = []
+        states: list[dict[str, object]] = []
         for state in self.cell.states:
+            if state in self.cell.streams:
+                continue
             block = emitter.storage.block([f"{state.name}[t]"])
             assert block is not None
             buffer = emitter.buffer_attribute(block.buffer)
             states.append(
                 {
-                    "buffer": buffer,
-                    "flat": self.common.flat(f"state.{state.name}", state.shape),
+                    "start": [f"ws.{buffer}[0] = {self.common.flat(f'state.{state.name}', state.shape)}.T"],
                     "final": f"{state.name}={self.common.shaped(f'ws.{buffer}[T].T.copy()', state.shape)}",
                 }
             )
+        for stream in self.known:
+            emitter.text.buffers.append((stream.buffer, f"(T + 1, B, {self.common.size(stream.state.shape)})"))
+            states.append(self.stream_forward(stream))
         value = gather([str(o["source"]) for o in outputs])
         return self.context(emitter, outputs=outputs, states=states, value=value), emitter
 
@@ -134,7 +141,7 @@ class _Module:
         compiled = self.compiled
         code = instructions(keep_carries(schedule(compiled.backward)))
         demands = Demands(frozenset(), frozenset(compiled.stash), False, self.ranks_of(code.values))
-        given, matrix = self.streams()
+        given, matrix = self.sequences("saved")
         inputs = tuple(given)
         for ref in self.cell.outputs:
             flat = self.common.flat(self.dy(ref.name), ref.shape, "T, B")
@@ -148,36 +155,84 @@ class _Module:
         variables = self.variables(emitter)
         emitter.gradients(lambda target: variables[target])
         grads = self.epilogue(emitter, variables)
-        dx = [self.d_input(emitter, item) for item in self.cell.inputs]
-        states = []
+        states: list[dict[str, object]] = []
         for state in self.cell.states:
+            if state in self.cell.streams:
+                continue
             before = f"d:{state.name}[t]<-"
             block = emitter.storage.block([before])
             assert block is not None
             buffer = emitter.view(block, [before], ())
             states.append(
                 {
-                    "buffer": buffer,
-                    "flat": self.common.flat(f"dfinal.{state.name}", state.shape),
+                    "start": [
+                        f"ws.{buffer}[...] = 0 if dfinal is None else {self.common.flat(f'dfinal.{state.name}', state.shape)}.T"
+                    ],
                     "final": f"{state.name}={self.common.shaped(f'ws.{buffer}.T.copy()', state.shape)}",
                 }
             )
+        states += [self.stream_backward(emitter, stream) for stream in reversed(self.known)][::-1]
+        dx = [self.d_input(emitter, item) for item in self.cell.inputs]
         self.names = forward_names
         return self.context(emitter, grads=grads, dx=gather(dx, "Inputs"), states=states)
 
-    def streams(self) -> tuple[dict[str, str], dict[str, str]]:
-        """The inputs, as feature-major sequences and as matrices over all steps and samples."""
+    def stream_forward(self, stream: Stream) -> dict[str, object]:
+        """How a stream is made before anything is computed, and what it leaves as the final state."""
+        shape, name, whole = stream.state.shape, stream.state.name, f"ws.{stream.buffer}"
+        start = [f"{whole}[...] = state.{name} + np.arange(T + 1)[:, None, None]"]
+        if stream.follows is not None:
+            follows = stream.follows if stream.follows.startswith("ws.") else self.common.flat(stream.follows, shape, "T, B")
+            start = [f"{whole}[0] = {self.common.flat(f'state.{name}', shape)}", f"{whole}[1:] = {follows}"]
+        return {"start": start, "final": f"{name}={self.common.shaped(f'{whole}[T].copy()', shape)}"}
+
+    def stream_backward(self, emitter: Emitter, stream: Stream) -> dict[str, object]:
+        """The gradient of a stream's initial state; its other steps' are handed on to what it follows."""
+        shape, name = stream.state.shape, stream.state.name
+        if stream.follows is None:
+            # No gradient flows through the count; without a step the final state is the initial one.
+            given = f"dfinal.{name}.copy() if T == 0 and dfinal is not None"
+            return {"start": [], "final": f"{name}={given} else np.zeros_like(tape.state.{name})"}
+        whole = f"ws.{self.gradient_buffer(emitter, stream)}"
+        lines = emitter.text.after
+        if (d := f"d:{stream.value}") in emitter.storage.place:
+            lines.append(f"np.copyto({whole}[:-1].transpose(0, 2, 1), {emitter.operand([d])})")
+        else:
+            lines.append(f"{whole}[:-1] = 0")
+        later = next((s for s in self.known if s.follows == f"ws.{stream.buffer}[:-1]"), None)
+        if later is not None:
+            lines.append(f"{whole}[:-1] += ws.{self.gradient_buffer(emitter, later)}[1:]")
+        lines.append(f"{whole}[T] = 0 if dfinal is None else {self.common.flat(f'dfinal.{name}', shape)}")
+        return {"start": [], "final": f"{name}={self.common.shaped(f'{whole}[0].copy()', shape)}"}
+
+    def gradient_buffer(self, emitter: Emitter, stream: Stream) -> str:
+        """The attribute that holds a stream's gradient."""
+        key = ("gradient of", stream.state.name)
+        if key not in emitter.names.by_key:
+            buffer = emitter.names.get(key, f"d_{stream.buffer}")
+            emitter.text.buffers.append((buffer, f"(T + 1, B, {self.common.size(stream.state.shape)})"))
+        return emitter.names.by_key[key]
+
+    def sequences(self, memory: str) -> tuple[dict[str, str], dict[str, str]]:
+        """The inputs and streams, as feature-major sequences and as matrices over all steps and samples."""
         sequences, matrices = {}, {}
         for item, text in zip(self.cell.inputs, self.common.inputs, strict=True):
             sequences[f"{item.name}[t]"] = f"{self.common.flat(str(text['value']), item.shape, 'T, B')}.transpose(0, 2, 1)"
             matrices[f"{item.name}[t]"] = str(text["matrix"])
+        for stream in self.known:
+            steps = f"{memory}.{stream.buffer}[:-1]"
+            sequences[stream.value] = f"{steps}.transpose(0, 2, 1)"
+            matrices[stream.value] = f"{steps}.reshape(T*B, {self.common.size(stream.state.shape)})"
         return sequences, matrices
 
     def d_input(self, emitter: Emitter, item: Input) -> str:
         """The gradient of an input, written for the caller."""
         name = f"d:{item.name}[t]"
         single = len(self.cell.inputs) == 1
+        follower = next((s for s in self.known if s.state.lag_of == (item.name, 1)), None)
+        later = f"ws.{self.gradient_buffer(emitter, follower)}[1:]" if follower else None
         if name not in emitter.storage.place:
+            if later is not None:
+                return self.common.shaped(later, item.shape, "T, B")
             return f"np.zeros_like({'x' if single else f'x.{item.name}'})"
         if emitter.storage.home(name) is Home.USER:
             buffer = emitter.buffer_attribute(emitter.storage.place[name][0])
@@ -185,6 +240,8 @@ class _Module:
             buffer = emitter.names.get(("gradient of", name), "d_x_out" if single else f"d_{item.name}_out")
             emitter.text.buffers.append((buffer, f"(T, B, {self.common.size(item.shape)})"))
             emitter.text.after.append(f"np.copyto(ws.{buffer}.transpose(0, 2, 1), {emitter.operand([name])})")
+        if later is not None:
+            emitter.text.after.append(f"ws.{buffer} += {later}")
         return self.common.shaped(f"ws.{buffer}", item.shape, "T, B")
 
     def dy(self, name: str) -> str:

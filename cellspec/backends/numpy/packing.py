@@ -111,7 +111,7 @@ class _Planner(Sharing):
         for instruction in instructions:
             level = max((depth.get(n, 0) for n in reads(instruction)), default=0) + 1
             depth |= dict.fromkeys(writes(instruction), level)
-            if isinstance(instruction, Elementwise) and instruction.ufunc not in ("where", "erf") and not self.mixed(instruction):
+            if isinstance(instruction, Elementwise) and self.groups(instruction):
                 shapes = tuple(
                     a
                     if isinstance(a, Scalar)
@@ -125,9 +125,10 @@ class _Planner(Sharing):
                 together |= dict.fromkeys(run.outs, run)
         return self.ordered(instructions, together)
 
-    def mixed(self, instruction: Elementwise) -> bool:
+    def groups(self, instruction: Elementwise) -> bool:
+        """Whether one call can do the work of several such instructions."""
         shapes = (self.values[name].shape for name in reads(instruction))
-        return is_mixed(self.values[instruction.out].shape, shapes)
+        return instruction.ufunc not in ("where", "erf") and not is_mixed(self.values[instruction.out].shape, shapes)
 
     def runs(self, members: list[Elementwise]) -> list[Packed]:
         """Maximal runs of ``members`` whose results and arguments can be neighbours; whoever cannot join ends a run."""
@@ -188,7 +189,9 @@ class _Planner(Sharing):
                 case Elementwise(out=out, ufunc=ufunc, args=args):
                     alone = Packed(ufunc, (out,), tuple(a if isinstance(a, Scalar) else (a,) for a in args))
                     step: Step = together.get(out, alone)
-                case ir.Product() | ir.Concat() | ir.Slice() | ir.Roll() | ir.Reshape() | ir.SumTo() | ir.CumSum() | ir.Largest():
+                case ir.Product() | ir.Concat() | ir.Slice() | ir.Roll() | ir.Reshape():
+                    step = instruction
+                case ir.SumTo() | ir.CumSum() | ir.Largest():
                     step = instruction
                 case _:
                     raise NotImplementedError(f"the NumPy backend has no code for {instruction}")

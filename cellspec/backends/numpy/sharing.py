@@ -72,9 +72,9 @@ class Sharing:
         for _, instruction in self.sequence:
             if isinstance(instruction, ir.Product) and region_of[instruction.outs[0]] is not Region.LOOP:
                 self.homes |= dict.fromkeys(instruction.outs, Home.FLAT)
-                matrices = len(self.values[instruction.weights[0][0]].shape) == 2
-                if matrices and len(instruction.outs) == 1 and instruction.outs[0] in self.program.outputs and not self.demands.states:
-                    self.homes[instruction.outs[0]] = Home.USER
+                out, heads = instruction.outs[0], len(self.values[instruction.weights[0][0]].shape) == 3
+                if len(instruction.outs) == 1 and out in self.program.outputs and not (heads or self.demands.states):
+                    self.homes[out] = Home.USER
         for carry in self.program.carries:
             home = Home.STATE if self.demands.states else Home.STEP
             self.homes[carry.before] = self.homes[carry.after] = home

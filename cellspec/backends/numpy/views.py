@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,9 +15,12 @@ from cellspec.backends.numpy.storage import Block, Home, Storage
 from cellspec.backends.plain import Plain, bare, dim_text
 from cellspec.cell import Shape
 
-
 Split = tuple[str, ...]
 """The axes, as Python, into which rows are split: so many blocks of neighbours, or a value's own axes."""
+
+
+_ARRAY = re.compile(r"\.reshape|\.transpose|\[")
+"""What follows the name of an array in the expression of a view of it."""
 
 
 @dataclass
@@ -220,7 +224,7 @@ class Views:
         if key not in self.loop_names:
             if name in self.around.fixed:
                 return self.iterate(key, self.names.get(key, identifier(name)), expression + axes)
-            array = expression.split(".reshape")[0].split(".transpose")[0].replace(".", "_")
+            array = _ARRAY.split(expression.removeprefix("ws."))[0].replace(".", "_")
             known = ("rows", name) in self.names.by_key
             rows = self.names.get(("rows", name), f"{array}_rows")
             if not known:

@@ -1,0 +1,39 @@
+"""What the typing rules work on: an expression with its node, and the complaint that operands do not fit together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cellspec.cell import Node, Shape
+from cellspec.shapes import show
+from cellspec.spec import Expr
+from cellspec.unparse import source
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A node, the expression that it stands for, and whether it changes from step to step.
+
+    What does not change is made of params and constants alone.
+    """
+
+    expr: Expr
+    node: Node
+    varies: bool
+
+    @property
+    def shape(self) -> Shape:
+        """The node's shape."""
+        return self.node.shape
+
+    def __str__(self) -> str:
+        """``'Wi @ x[t]' of shape [H]``."""
+        return f"{source(self.expr)!r} of shape {show(self.shape)}"
+
+
+class Clash(Exception):
+    """Operands do not fit together; ``expr`` is the one to blame, None where it is the operation as a whole."""
+
+    def __init__(self, message: str, expr: Expr | None = None) -> None:
+        super().__init__(message)
+        self.expr = expr
