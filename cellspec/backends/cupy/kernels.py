@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.cuda import Printer, plain_name, reserved
+from cellspec.backends.cupy.cuda import Printer, length, plain_name, reserved
 from cellspec.backends.cupy.flow import Phase, origin
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
 from cellspec.backends.cupy.units import first, rolled, stretched, widened
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import dim_text
 from cellspec.cell import Shape
 from cellspec.ir import symbol
 
@@ -59,7 +58,7 @@ class Around:
 
     def size(self, expr: sympy.Expr) -> str:
         """A number of units, safe as a factor."""
-        text = dim_text(expr, self.texts.dims)
+        text = length(expr, self.texts.dims)
         return f"({text})" if isinstance(expr, sympy.Add) else text
 
     def factor(self, expr: sympy.Expr) -> str:
@@ -102,7 +101,7 @@ class Around:
             return at
         width = "" if buffer.units == 1 else f"*{self.size(buffer.units)}"
         row = row[1:-1] if not width and row.startswith("(row") else row
-        start = "" if place.offset == 0 else dim_text(place.offset, self.texts.dims)
+        start = "" if place.offset == 0 else length(place.offset, self.texts.dims)
         terms = [start, "" if unit == "0" else unit]
         if place.pitch is not None and unit != "0":
             terms = widened(unit, *place.pitch, start, self.factor)
