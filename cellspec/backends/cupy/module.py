@@ -10,6 +10,7 @@ from cellspec import ir
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
 from cellspec.backends.cupy.classes import Choice, Kind, choose
 from cellspec.backends.cupy.cuda import definitions, plain_name, reserved
+from cellspec.backends.cupy.earlier import Earlier
 from cellspec.backends.cupy.flow import Flow, flow, origin
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
@@ -20,7 +21,7 @@ from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text
-from cellspec.cell import Cell, Input, State
+from cellspec.cell import STEP_INDEX, Cell, Input, State
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import schedule
 
@@ -55,7 +56,8 @@ def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
     labels = tuple(dict.fromkeys(o.label for o in cell.outputs))
     program = replace(compiled.forward, outputs=tuple(dict.fromkeys((*labels, *kept))))
     late = tuple(n for n in compiled.stash if n not in compiled.forward.sequences)
-    made = plan(flow(schedule(program), labels, late, compiled.forward.sequences, True))
+    whole = tuple(n for n in compiled.forward.sequences if n != f"{STEP_INDEX}[t-1]")
+    made = plan(flow(schedule(program), labels, late, whole, True))
     return made, choose(made)
 
 
@@ -76,13 +78,15 @@ class _Module:
         self.compiled, self.cell = compiled, compiled.cell
         self.common = Common(compiled, LOCALS)
         streams = zip(self.cell.inputs, self.common.inputs, strict=True)
-        self.streams = {f"{item.name}[t]": {key: str(text) for key, text in given.items()} for item, given in streams}
+        self.inputs = {f"{item.name}[t]": {key: str(text) for key, text in given.items()} for item, given in streams}
         cuda = Names(reserved())
         self.cuda_dims = {d: cuda.get(("dim", d), plain_name(d)) for d in self.cell.dims}
         self.python = Names([*self.common.reserved, *self.common.derived.values()])
         self.rank = {e.target.name: k for k, e in enumerate(self.cell.assignments)}
         self.attributes = [*reserved(), *self.cuda_dims.values(), *ATTRIBUTES]
         self.names = Names(self.attributes)
+        self.earlier = Earlier(self.cell, self.common, self.names)
+        self.attributes += [name for stream in self.earlier.known for name in (stream.buffer, f"d_{stream.buffer}")]
 
     # --- the two directions ---------------------------------------------------------------------------------
 
@@ -99,7 +103,7 @@ class _Module:
     def sequence(self, flow_: Flow, made: Plan, name: str) -> Place:
         """A sequence that the caller gives: kernels read a copy in the workspace, so that the loop depends on nothing else."""
         loaded = any(origin(flow_, n) == name for region in made.regions for n in region.loads)
-        text = self.streams[name]["value"]
+        text = self.inputs[name]["value"]
         own = self.names.get(("sequence", name), f"{plain_name(identifier(text))}_all") if loaded else text
         return Place(Buffer(own, Home.SEQUENCE, flow_.width(name), saved=not loaded))
 
@@ -107,20 +111,22 @@ class _Module:
         """The sequences that the caller gives where they lie, as products read them."""
         return {
             name: Place(Buffer(given["value"], Home.SEQUENCE, flow_.width(name), saved=True))
-            for name, given in self.streams.items()
+            for name, given in self.inputs.items()
             if name in flow_.program.values
         }
 
     def forward_memory(self) -> tuple[Memory, Choice]:
         made, choice = forward_plan(self.compiled)
         whole = self.as_given(made.flow)
-        given = self.given(made.flow, made, {name: self.sequence(made.flow, made, name) for name in whole})
+        sequences = {name: self.sequence(made.flow, made, name) for name in whole}
+        given = self.given(made.flow, made, {**sequences, **self.earlier.places})
+        whole |= self.earlier.matrices
         memory = remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
         return memory, choice
 
     def backward_plan(self, forward: Memory) -> tuple[Plan, Choice]:
         compiled = self.compiled
-        whole = {*self.streams, *matrices(forward), *(f"d:{o.label} given" for o in self.cell.outputs)}
+        whole = {*self.inputs, *matrices(forward), *(f"d:{o.label} given" for o in self.cell.outputs)}
         outputs = tuple(n for n in compiled.backward.outputs)
         made = plan(flow(schedule(compiled.backward), outputs, (), whole, False))
         return made, choose(made)
@@ -170,12 +176,12 @@ class _Module:
 
     def matrices(self) -> dict[str, str]:
         """What the caller's streams are called as matrices over all steps and samples."""
-        return {given["value"]: given["matrix"] for given in self.streams.values()}
+        return {given["value"]: given["matrix"] for given in self.inputs.values()}
 
     def source(self, name: str) -> str:
         """The argument that a sequence is given by."""
-        if name in self.streams:
-            return self.streams[name]["value"]
+        if name in self.inputs:
+            return self.inputs[name]["value"]
         label = name.removeprefix("d:").removesuffix(" given")
         (ref,) = {o.name for o in self.cell.outputs if o.label == label}
         return f"dy.{ref}" if len(self.cell.outputs) > 1 else "dy"
@@ -195,6 +201,10 @@ class _Module:
         ]
         states = []
         for state in self.cell.states:
+            if state.name in self.earlier.by_state:
+                last = self.earlier.forward(text, self.earlier.by_state[state.name])
+                states.append({**self.common.state(state), "last": last})
+                continue
             kept = memory.kept(f"{state.name}[t-1]")
             assert kept is not None
             first = {Home.HISTORY: "[0]", Home.ROLLING: "[0]", Home.LATEST: "[...]"}[kept.state.home]
@@ -214,7 +224,11 @@ class _Module:
         add_gradients(host, variables.__getitem__)
         grads = self.epilogue(text, variables, names)
         states = []
+        earlier = self.earlier.backward(text, memory.outputs)
         for state in self.cell.states:
+            if state.name in earlier:
+                states.append({**self.common.state(state), "last": earlier[state.name]})
+                continue
             kept = memory.kept(f"d:{state.name}[t]<-")
             assert kept is not None
             first = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: "[...]"}[kept.state.home]
@@ -223,19 +237,21 @@ class _Module:
                 given = self.common.flat(f"dfinal.{state.name}", state.shape)
                 text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else {given}")
             states.append({**self.common.state(state), "last": self.final(kept.state, last, state)})
-        dx = gather([self.d_input(memory, item) for item in self.cell.inputs], "Inputs")
+        dx = gather([self.d_input(text, memory, item) for item in self.cell.inputs], "Inputs")
         return {"text": text, "grads": grads, "dx": dx, "states": states, **self.loop(text, choice, False)}
 
     def final(self, buffer: Buffer, last: str, state: State) -> str:
         """A copy of a state's rows in ``buffer``, for the caller."""
         return self.common.shaped(f"ws.{buffer.name}{last}.astype(dtype)", state.shape)
 
-    def d_input(self, memory: Memory, item: Input) -> str:
+    def d_input(self, text: Text, memory: Memory, item: Input) -> str:
         """The gradient of an input."""
         name = f"{item.name}[t]"
-        made = memory.outputs.get(f"d:{name}")
+        made, later = memory.outputs.get(f"d:{name}"), self.earlier.of_input(item.name)
         if made is None:
-            return f"cp.zeros_like({self.streams[name]['value']})"
+            return f"cp.zeros_like({self.inputs[name]['value']})" if later is None else self.common.shaped(later, item.shape, "T, B")
+        if later is not None:
+            text.after.append(f"ws.{made.name} += {later}")
         return self.common.shaped(f"ws.{made.name}", item.shape, "T, B")
 
     def loop(self, text: Text, choice: Choice, forwards: bool) -> dict[str, object]:
