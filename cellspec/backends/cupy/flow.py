@@ -21,7 +21,6 @@ from cellspec.cell import Shape
 from cellspec.ir import Op, Program, Value, symbol
 from cellspec.schedule import Gradient, Schedule
 
-
 Move = ir.Slice | ir.Roll | ir.Reshape
 """What is no work of its own: whoever reads its value reads the operand's memory elsewhere."""
 

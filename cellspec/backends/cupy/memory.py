@@ -12,8 +12,8 @@ from enum import Enum
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.cuda import plain_name
 from cellspec.backends.cupy.axes import Along
+from cellspec.backends.cupy.cuda import plain_name
 from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, vectors
 from cellspec.backends.cupy.regions import Plan, Region
 from cellspec.backends.naming import Names, identifier, together

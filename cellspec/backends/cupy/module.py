@@ -249,7 +249,11 @@ class _Module:
         name = f"{item.name}[t]"
         made, later = memory.outputs.get(f"d:{name}"), self.earlier.of_input(item.name)
         if made is None:
-            return f"cp.zeros_like({self.inputs[name]['value']})" if later is None else self.common.shaped(later, item.shape, "T, B")
+            return (
+                f"cp.zeros_like({self.inputs[name]['value']})"
+                if later is None
+                else self.common.shaped(later, item.shape, "T, B")
+            )
         if later is not None:
             text.after.append(f"ws.{made.name} += {later}")
         return self.common.shaped(f"ws.{made.name}", item.shape, "T, B")
@@ -322,6 +326,7 @@ class _Module:
         assert isinstance(params, list)
         context["params"] = [{**p, "init": f"cp.asarray({p['init']})"} for p in params]
         kernels = [*_of(forward).kernels, *_of(backward).kernels]
+        along = _of(forward).along | _of(backward).along
         text = (
             environment("cupy")
             .get_template("module.py.jinja")
@@ -343,7 +348,8 @@ class _Module:
                 kernels=kernels,
                 multiplies=any(_of(d).multiplies for d in (forward, backward)),
                 by_heads=any(_of(d).by_heads for d in (forward, backward)),
-                along=_of(forward).along | _of(backward).along,
+                along=along,
+                infinite="largest_unit" in along or any("INFINITY" in line for k in kernels for line in k.body),
                 functions=definitions({name for k in kernels for name in k.functions}),
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),

@@ -13,6 +13,7 @@ from cellspec.backends.cupy.flow import Flow, Move, Phase, stages, vectors
 from cellspec.cell import Shape
 from cellspec.ir import Op
 
+
 @dataclass(frozen=True)
 class Region:
     """A fused region: a kernel over the units of a ``shape``, for every sample.
