@@ -57,7 +57,7 @@ def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
     program = replace(compiled.forward, outputs=tuple(dict.fromkeys((*labels, *kept))))
     late = tuple(n for n in compiled.stash if n not in compiled.forward.sequences)
     whole = tuple(n for n in compiled.forward.sequences if n != f"{STEP_INDEX}[t-1]")
-    made = plan(flow(schedule(program), labels, late, whole, True))
+    made = plan(flow(schedule(program, heads=True), labels, late, whole, True))
     return made, choose(made)
 
 
@@ -128,7 +128,7 @@ class _Module:
         compiled = self.compiled
         whole = {*self.inputs, *matrices(forward), *(f"d:{o.label} given" for o in self.cell.outputs)}
         outputs = tuple(n for n in compiled.backward.outputs)
-        made = plan(flow(schedule(compiled.backward), outputs, (), whole, False))
+        made = plan(flow(schedule(compiled.backward, heads=True), outputs, (), whole, False))
         return made, choose(made)
 
     def backward_memory(self, forward: Memory) -> tuple[Memory, Choice]:
