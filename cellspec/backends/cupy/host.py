@@ -9,6 +9,8 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.axes import KERNELS, Along, extent, kernel_of
+from cellspec.backends.cupy.chained import chain_kernel
+from cellspec.backends.cupy.chains import Chain, launches
 from cellspec.backends.cupy.classes import Choice, Kind
 from cellspec.backends.cupy.flow import Flow, Phase, has_heads, origin
 from cellspec.backends.cupy.kernels import Kernel, Texts, kernel
@@ -63,6 +65,7 @@ class Text:
     multiplies: bool = False
     by_heads: bool = False
     along: set[str] = field(default_factory=set)
+    chained: set[str] = field(default_factory=set)
 
 
 class Host:
@@ -180,10 +183,13 @@ class Host:
 
     def phase(self, phase: Phase, lines: list[str]) -> None:
         """The work on all steps at once."""
-        for step in self.memory.plan.steps[phase]:
+        for step in launches(self.memory.plan, phase):
             match step:
+                case Chain():
+                    made = self.kernel(step, phase)
+                    lines.append(f'_kernel("{made.name}", dtype)((max(1, T*B),), ALONG_THREADS, ws.{made.name})')
                 case Region():
-                    made = self.kernel(step)
+                    made = self.kernel(step, phase)
                     lines.append(f'_run(_kernel("{made.name}", dtype), T*B*{self.factor(made.units)}, ws.{made.name})')
                 case ir.Product(outs=outs, operands=operands) if has_heads(self.flow.program, step):
                     place, order = self.memory.stacks[frozenset(operands)]
@@ -199,6 +205,7 @@ class Host:
                     )
                 case ir.SumTo() | ir.Largest() | ir.CumSum():
                     along = self.along(step)
+                    self.text.along.add(along.kernel)
                     source, out = self.flat(along.source), self.flat(along.out)
                     lines += self.comments(ir.outs(step))
                     lines.append(f'_along("{along.kernel}", {source}, {along.offset}, {along.shape}, {out}, dtype)')
@@ -209,7 +216,6 @@ class Host:
         shape = self.flow.program.shape
         seen = extent(op, shape(op.operand), shape(op.out))
         kernel = kernel_of(op, seen)
-        self.text.along.add(kernel)
         extents = ", ".join(map(self.size, (seen.outer, seen.length, seen.inner)))
         threads = ir.size((seen.outer, seen.inner))
         return _Along(kernel, source, self.size(source.offset), f"({extents})", out, self.factor(threads))
@@ -218,14 +224,17 @@ class Host:
         """Where a product goes: from the first column of a buffer of its own."""
         return Place(self.memory.outputs[op.outs[0]]) if op.outs[0] in self.memory.outputs else self.memory.reads[op.outs[0]]
 
-    def kernel(self, region: Region) -> Kernel:
-        """The kernel of a region, and its arguments."""
-        number = len([k for k in self.text.kernels if k.name.startswith(f"{self.direction}_")]) + 1
-        suffix = {Phase.BEFORE: "before", Phase.LOOP: "loop" if self.single else "step", Phase.AFTER: "after"}[region.phase]
-        several = len(self.memory.plan.in_phase(region.phase)) > 1
+    def kernel(self, step: Region | Chain, phase: Phase) -> Kernel:
+        """The kernel of a region or a chain, and its arguments."""
+        suffix = {Phase.BEFORE: "before", Phase.LOOP: "loop" if self.single else "step", Phase.AFTER: "after"}[phase]
+        several = sum(isinstance(other, Region | Chain) for other in launches(self.memory.plan, phase)) > 1
         number = len([k for k in self.text.kernels if k.name.startswith(f"{self.direction}_{suffix}")]) + 1
         name = f"{self.direction}_{suffix}_{number}" if several else f"{self.direction}_{suffix}"
-        made = kernel(name, self.memory, region, self.texts, self.single)
+        if isinstance(step, Chain):
+            made = chain_kernel(name, self.memory, step, phase, self.texts)
+            self.text.chained |= {self.along(link).kernel for link in step.links if not isinstance(link, Region)}
+        else:
+            made = kernel(name, self.memory, step, self.texts, self.single)
         self.text.kernels.append(made)
         back = {cuda: self.dims[d] for d, cuda in self.texts.dims.items()}
         sizes = {"rows": "T*B", "T": "T", "B": "B"} | back
@@ -268,22 +277,23 @@ class Host:
     def loop(self) -> None:
         """The body of the loop: products and launches, whose arguments are prepared for every step."""
         names = Names([*LOOP_NAMES, *self.dims.values()])
-        for step in self.memory.plan.steps[Phase.LOOP]:
+        for step in launches(self.memory.plan, Phase.LOOP):
             match step:
-                case Region():
-                    made = self.kernel(step)
+                case Region() | Chain():
+                    made = self.kernel(step, Phase.LOOP)
                     blocks = self.single or "t" not in made.sizes
                     self.text.locals.append((made.name, f'_kernel("{made.name}", ws.dtype)'))
                     count = f"B*{self.factor(made.units)}"
                     grid = f"{made.name}_blocks"
-                    self.text.buffers_after.append((grid, f"_blocks({count})"))
+                    self.text.buffers_after.append((grid, "(max(1, B),)" if made.by_sample else f"_blocks({count})"))
                     self.text.locals.append((grid, f"ws.{grid}"))
                     if blocks:
                         argument = f"ws.{made.name}"
                     else:
                         argument = names.get(made.name, f"{made.name}_arguments")
                         self.step(argument, f"(cp.int64(t), *self.{made.name})")
-                    self.text.loop.append(f"{made.name}({grid}, THREADS, {argument})")
+                    threads = "ALONG_THREADS" if made.by_sample else "THREADS"
+                    self.text.loop.append(f"{made.name}({grid}, {threads}, {argument})")
                 case ir.Product() if has_heads(self.flow.program, step):
                     self.loop_heads(names, step)
                 case ir.Product(outs=outs, operands=operands):
@@ -315,6 +325,7 @@ class Host:
     def loop_along(self, names: Names, op: Along) -> None:
         """A function along an axis."""
         along = self.along(op)
+        self.text.along.add(along.kernel)
         name = names.get(("along", op), f"{identifier(op.out)}_along")
         kernel = f"{along.kernel}_real" if along.source.buffer.real else along.kernel
         blocks = f"{name}_blocks"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.cuda import Printer, length, plain_name, reserved
+from cellspec.backends.cupy.around import Around, Texts
+from cellspec.backends.cupy.cuda import Printer, plain_name, reserved
 from cellspec.backends.cupy.flow import Phase, origin
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
-from cellspec.backends.cupy.units import first, rolled, stretched, widened
+from cellspec.backends.cupy.units import rolled, widened
 from cellspec.backends.naming import Names, identifier
 from cellspec.cell import Shape
 from cellspec.ir import symbol
@@ -24,7 +24,7 @@ from cellspec.ir import symbol
 class Kernel:
     """A kernel's text in parts, and what it is called with: ``sizes`` (``t``, ``B``, dims), then ``buffers``.
 
-    ``parameters`` are lines of text.
+    ``parameters`` are lines of text. A thread has one of ``units`` of a sample, or, with ``by_sample``, a block has a sample.
     """
 
     name: str
@@ -35,131 +35,17 @@ class Kernel:
     body: tuple[str, ...]
     units: sympy.Expr
     functions: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What kernels call things: dims, and above each line the equation that it belongs to."""
-
-    dims: Mapping[str, str]  # dim → C++ variable
-    comments: Mapping[str, str]  # origin → comment
-
-
-class Around:
-    """How a kernel finds its place: the variables of one way of running a region."""
-
-    def __init__(self, memory: Memory, region: Region, texts: Texts, single: bool) -> None:
-        self.memory, self.region, self.texts, self.single = memory, region, texts, single
-        self.flat = region.phase is not Phase.LOOP
-        self.forwards = memory.flow.forwards
-        self.units = self.size(region.units)
-        self.shape = region.shape
-        self.whole = self.factor(region.units)
-
-    def size(self, expr: sympy.Expr) -> str:
-        """A number of units, safe as a factor."""
-        text = length(expr, self.texts.dims)
-        return f"({text})" if isinstance(expr, sympy.Add) else text
-
-    def factor(self, expr: sympy.Expr) -> str:
-        """A number of units, safe to divide by."""
-        text = self.size(expr)
-        return text if expr.is_Atom or text.startswith("(") else f"({text})"
-
-    def unit(self, shape: Shape) -> str:
-        """Which unit of a value of this shape a thread has."""
-        return stretched(shape, self.shape, self.factor)
-
-    def guard(self, shape: Shape) -> str:
-        """What stands before a store of a value of this shape: of several threads that have a unit the first stores it."""
-        condition = first(shape, self.shape, self.factor)
-        return f"if ({condition}) " if condition else ""
-
-    def index(self, place: Place, unit: str) -> str:
-        """Where a thread finds unit ``unit`` of the value at ``place``."""
-        buffer = place.buffer
-        late = place.late if self.forwards or buffer.saved else not place.late
-        if buffer.home is Home.CONSTANT:
-            return unit
-        one = self.region.units == 1
-        plain = unit == ("0" if one else "j") and place.offset == 0 and buffer.units == self.region.units
-        plain = plain and place.pitch is None
-        samples = f"B*{self.units}" if plain else "B"
-        match buffer.home:
-            case Home.SEQUENCE:
-                row, at = "row", "at"
-            case Home.HISTORY if late:
-                row, at = "(row + B)", f"at + {samples}"
-            case Home.HISTORY:
-                row, at = "row", "at"
-            case Home.ROLLING:
-                turn = "(t + 1)%2" if late else "t%2"
-                row, at = f"({turn}*B + sample)", f"{turn}*{samples} + k"
-            case _:
-                row, at = "sample", "k"
-        if plain:
-            return at
-        width = "" if buffer.units == 1 else f"*{self.size(buffer.units)}"
-        row = row[1:-1] if not width and row.startswith("(row") else row
-        start = "" if place.offset == 0 else length(place.offset, self.texts.dims)
-        terms = [start, "" if unit == "0" else unit]
-        if place.pitch is not None and unit != "0":
-            terms = widened(unit, *place.pitch, start, self.factor)
-        return " + ".join(term for term in (f"{row}{width}", *terms) if term)
-
-    def start(self, state: Buffer, unit: str) -> str:
-        """Where a thread finds unit ``unit`` of a carry before the first step, in the memory of all steps."""
-        if state.units == self.region.units:
-            whole = "" if self.region.units == 1 else f"*{self.units}"
-            return "k" if self.forwards else f"T*B{whole} + k"
-        row, width = "sample" if self.forwards else "T*B + sample", "" if state.units == 1 else f"*{self.size(state.units)}"
-        row = f"({row}){width}" if width and not self.forwards else f"{row}{width}"
-        return row if unit == "0" else f"{row} + {unit}"
-
-    def sizes_used(self, lines: Sequence[str]) -> tuple[str, ...]:
-        """The sizes that ``lines`` mention, in the order in which they are passed."""
-        words = _words(lines)
-        own = ("T",) if self.single else ("t", "rows")
-        return tuple(name for name in (*own, "B", *self.texts.dims.values()) if name in words)
-
-    def opening(self, body: Sequence[str]) -> list[str]:
-        """The lines by which a thread learns which sample and unit it has."""
-        words = _words(body)
-        count = "rows" if self.flat else "B"
-        lines = ["const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;"]
-        one = self.region.units == 1
-        lines.append(f"if (k >= {count if one else f'{count}*{self.units}'}) return;")
-        found = []
-        if "j" in words:
-            found.append("j = 0" if one else f"j = k%{self.whole}")
-        if self.flat:
-            if "row" in words:
-                found.insert(0, "row = k" if one else f"row = k/{self.whole}")
-            if "at" in words:
-                found.append("at = k")
-        elif words & {"sample", "row"}:
-            found.insert(0, "sample = k" if one else f"sample = k/{self.whole}")
-        if found:
-            lines.append(f"const long long {', '.join(found)};")
-        return lines
-
-    def moment(self, body: Sequence[str]) -> list[str]:
-        """Where in all steps this step's row lies."""
-        words = _words(body)
-        found = []
-        if "row" in words:
-            found.append("row = t*B + sample")
-        if "at" in words:
-            found.append("at = t*B + k" if self.region.units == 1 else f"at = t*B*{self.units} + k")
-        return [f"const long long {', '.join(found)};"] if found and not self.flat else []
+    by_sample: bool = False
 
 
 def kernel(name: str, memory: Memory, region: Region, texts: Texts, single: bool) -> Kernel:
     """The kernel that runs ``region``; with ``single`` it runs the whole loop."""
-    return _Writer(name, memory, region, texts, single).kernel()
+    return Writer(name, memory, region, texts, single).kernel()
 
 
-class _Writer:
+class Writer:
+    """Writes the kernel of one region, or the part of a larger kernel that it is."""
+
     def __init__(self, name: str, memory: Memory, region: Region, texts: Texts, single: bool) -> None:
         self.name, self.memory, self.region, self.texts = name, memory, region, texts
         self.flow = memory.flow
@@ -209,24 +95,18 @@ class _Writer:
     # --- text -------------------------------------------------------------------------------------------------
 
     def kernel(self) -> Kernel:
-        befores = {k.carry.before for k in self.carries}
-        constant = [self.load(n) for n in self.loads if n in self.flow.constants]
-        varying = [self.load(n) for n in self.loads if n not in self.flow.constants and n not in befores]
-        first = [self.initial(k.state, k.carry.before) for k in self.carries]
-        equations = self.equations()
-        stores = self.stores()
         if self.single:
-            body = self.sequence(constant, first, varying, equations, stores)
+            body = self.sequence()
         else:
-            inner = [*constant, *varying, *_gap(equations), *_gap(stores)]
+            inner = self.lines()
             body = [*self.around.opening([*inner, *self.around.moment(inner)]), *self.around.moment(inner), "", *inner]
         sizes = self.around.sizes_used(body)
         read = [b for b, written in self.buffers.items() if not written]
         changed = [b for b, written in self.buffers.items() if written]
         parameters = [f"const long long {size}" for size in sizes]
-        parameters += [f"const {_pointer(b)}" for b in read] + [_pointer(b) for b in changed]
+        parameters += [f"const {pointer(b)}" for b in read] + [pointer(b) for b in changed]
         return Kernel(
-            self.name, self.about(), sizes, _wrapped(parameters), (*read, *changed), tuple(body), self.region.units,
+            self.name, self.about(), sizes, wrapped(parameters), (*read, *changed), tuple(body), self.region.units,
             frozenset(self.printer.used),
         )  # fmt: skip
 
@@ -243,17 +123,32 @@ class _Writer:
                 products = [op for op in self.memory.plan.steps[Phase.LOOP] if isinstance(op, ir.Product)]
                 before = [p for p in products if self.memory.plan.stage[p.outs[0]] == self.region.stage]
                 if before:
-                    return f"One step, after {' and '.join(map(_product, before))}."
+                    return f"One step, after {' and '.join(map(product, before))}."
                 return "One step."
             case Phase.BEFORE:
                 return "All steps at once, before the loop." if self.memory.plan.steps[Phase.LOOP] else "All steps at once."
             case Phase.AFTER:
                 return "All steps at once, after the loop."
 
-    def sequence(
-        self, constant: list[str], first: list[str], varying: list[str], equations: list[str], stores: list[str]
-    ) -> list[str]:
+    def lines(self) -> list[str]:
+        """Loads, equations and stores."""
+        loads = [*self.constant(), *self.varying()]
+        return [*loads, *gap(self.equations()), *gap(self.stores())]
+
+    def constant(self) -> list[str]:
+        """The loads of what is the same at every step."""
+        return [self.load(n) for n in self.loads if n in self.flow.constants]
+
+    def varying(self) -> list[str]:
+        """The loads of everything else but the carries that are in registers."""
+        befores = {k.carry.before for k in self.carries}
+        return [self.load(n) for n in self.loads if n not in self.flow.constants and n not in befores]
+
+    def sequence(self) -> list[str]:
         """A kernel that runs over the whole loop, carries in registers."""
+        constant, varying = self.constant(), self.varying()
+        first = [self.initial(k.state, k.carry.before) for k in self.carries]
+        equations, stores = self.equations(), self.stores()
         last = [
             self.store(Place(k.state), k.carry.before, self.variables[k.carry.before])
             for k in self.carries
@@ -265,7 +160,7 @@ class _Writer:
         sums = [f"{registers[n]} += {self.variables[n]};" for n in totals]
         turn = [f"{self.variables[k.carry.before]} = {self.printer.text(symbol(k.carry.after))};" for k in self.carries]
         last += [self.store(Place(buffer), n, registers[n]) for n, buffer in totals.items()]
-        inner = [*varying, *_gap(equations), *_gap(stores), *_gap([*sums, *turn])]
+        inner = [*varying, *gap(equations), *gap(stores), *gap([*sums, *turn])]
         inner = [*self.around.moment(inner), *inner]
         head = "for (long long t = 0; t < T; t++) {" if self.flow.forwards else "for (long long t = T - 1; t >= 0; t--) {"
         body = [*constant, *first, "", head, *(f"    {line}" if line else "" for line in inner), "}"]
@@ -371,7 +266,7 @@ def _inlined(region: Region, stored: set[str]) -> tuple[ir.Pointwise, ...]:
     return tuple(kept)
 
 
-def _product(op: ir.Product) -> str:
+def product(op: ir.Product) -> str:
     """A product as a comment writes it: ``[Ui; Uf] @ h_prev``."""
     turned = ".T" if op.transposed else ""
     rows = "; ".join(", ".join(weight + turned for weight in row) for row in op.weights)
@@ -380,17 +275,12 @@ def _product(op: ir.Product) -> str:
     return f"{left} @ {vectors if len(op.operands) == 1 else f'[{vectors}]'}"
 
 
-def _words(lines: Sequence[str]) -> set[str]:
-    """The words of C++ text, comments left out."""
-    return {word for line in lines for word in re.findall(r"\w+", line.split("//")[0])}
-
-
-def _pointer(buffer: Buffer) -> str:
+def pointer(buffer: Buffer) -> str:
     """A parameter that points to a buffer."""
     return f"{'real' if buffer.real else 'stored'}* {buffer.name}"
 
 
-def _wrapped(parameters: Sequence[str]) -> tuple[str, ...]:
+def wrapped(parameters: Sequence[str]) -> tuple[str, ...]:
     """A list of parameters as lines, none broken within a parameter, with the closing parenthesis."""
     lines = [""]
     for k, parameter in enumerate(parameters):
@@ -401,6 +291,6 @@ def _wrapped(parameters: Sequence[str]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _gap(lines: Sequence[str]) -> list[str]:
+def gap(lines: Sequence[str]) -> list[str]:
     """``lines`` after an empty one, if there are any."""
     return ["", *lines] if lines else []

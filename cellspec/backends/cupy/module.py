@@ -327,6 +327,7 @@ class _Module:
         context["params"] = [{**p, "init": f"cp.asarray({p['init']})"} for p in params]
         kernels = [*_of(forward).kernels, *_of(backward).kernels]
         along = _of(forward).along | _of(backward).along
+        axes = along | _of(forward).chained | _of(backward).chained
         text = (
             environment("cupy")
             .get_template("module.py.jinja")
@@ -349,7 +350,8 @@ class _Module:
                 multiplies=any(_of(d).multiplies for d in (forward, backward)),
                 by_heads=any(_of(d).by_heads for d in (forward, backward)),
                 along=along,
-                infinite="largest_unit" in along or any("INFINITY" in line for k in kernels for line in k.body),
+                axes=axes,
+                infinite="largest_unit" in axes or any("INFINITY" in line for k in kernels for line in k.body),
                 functions=definitions({name for k in kernels for name in k.functions}),
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),

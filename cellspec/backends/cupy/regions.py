@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.flow import Flow, Move, Phase, stages, vectors
+from cellspec.backends.cupy.axes import Along
+from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, stages, vectors
 from cellspec.cell import Shape
 from cellspec.ir import Op
 
@@ -110,9 +111,21 @@ class _Phase:
         found: list[Step] = []
         for number in range(last + 1):
             here = [op for op in self.ops if self.stage[ir.outs(op)[0]] == number]
-            found += [op for op in here if not isinstance(op, ir.Pointwise | Move)]
+            found += self.others(number, here)
             found += self.regions(number, [op for op in here if isinstance(op, ir.Pointwise) and op.out in self.wanted])
         return tuple(found)
+
+    def others(self, number: int, ops: list[Op]) -> list[Op]:
+        """What fills no region: functions along axes first, as far as they wait for nothing else of this stage."""
+        waiting: list[Op] = []
+        early: list[Op] = []
+        for op in ops:
+            if isinstance(op, ir.Pointwise | Move):
+                continue
+            late = {name for other in waiting for name in ir.outs(other)}
+            can_go = isinstance(op, Along) and origin(self.flow, op.operand) not in late
+            (early if can_go else waiting).append(op)
+        return [*early, *waiting]
 
     def regions(self, number: int, ops: list[ir.Pointwise]) -> list[Region]:
         """One region a shape; what stretches to another shape joins the first such region."""
