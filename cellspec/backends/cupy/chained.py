@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.around import Around, Texts
 from cellspec.backends.cupy.axes import Along, extent, kernel_of
-from cellspec.backends.cupy.chains import Chain
+from cellspec.backends.cupy.chains import Chain, Link
 from cellspec.backends.cupy.flow import Phase, origin
 from cellspec.backends.cupy.kernels import Kernel, Writer, pointer, wrapped
 from cellspec.backends.cupy.memory import Buffer, Memory
@@ -32,13 +33,16 @@ def chain_kernel(name: str, memory: Memory, chain: Chain, phase: Phase, texts: T
 class _Chained:
     def __init__(self, name: str, memory: Memory, chain: Chain, phase: Phase, texts: Texts) -> None:
         self.name, self.memory, self.chain, self.texts = name, memory, chain, texts
+        self.flow = memory.flow
         self.buffers: dict[Buffer, bool] = {}
         self.functions: set[str] = set()
         self.whole = Around(memory, Region(phase, 0, (sympy.Integer(1),), (), (), frozenset()), texts, False)
 
     def kernel(self) -> Kernel:
-        parts = [self.region(link) if isinstance(link, Region) else self.along(link) for link in self.chain.links]
-        inner = [line for k, part in enumerate(parts) for line in (*(["__syncthreads();"] if k else []), *part)]
+        links = self.chain.links
+        inner = self.link(links[0])
+        for before, link in pairwise(links):
+            inner += [*self.wait(before, link), *self.link(link)]
         body = [*self.whole.sample_of_block(inner), "", *inner]
         sizes = self.whole.sizes_used(body)
         read = [b for b, written in self.buffers.items() if not written]
@@ -51,6 +55,17 @@ class _Chained:
             self.name, f"{about}; a block for each sample.", sizes, wrapped(parameters), (*read, *changed), tuple(body),
             sympy.Integer(1), frozenset(self.functions), by_sample=True,
         )  # fmt: skip
+
+    def link(self, link: Link) -> list[str]:
+        """What the block does for one link."""
+        return self.region(link) if isinstance(link, Region) else self.along(link)
+
+    def wait(self, before: Link, link: Link) -> list[str]:
+        """The block waits between links, but not between functions along axes of which neither reads another's result."""
+        made = {other.out for other in self.chain.links if not isinstance(other, Region)}
+        if not isinstance(before, Region) and not isinstance(link, Region) and origin(self.flow, link.operand) not in made:
+            return []
+        return ["__syncthreads();"]
 
     def use(self, buffers: Mapping[Buffer, bool]) -> None:
         for buffer, written in buffers.items():
@@ -68,15 +83,15 @@ class _Chained:
 
     def along(self, op: Along) -> list[str]:
         """The lines of a function along an axis."""
-        shape = self.memory.flow.program.shape
+        shape = self.flow.program.shape
         seen = extent(op, shape(op.operand), shape(op.out))
-        source, out = self.memory.reads[origin(self.memory.flow, op.operand)], self.memory.reads[op.out]
+        source, out = self.memory.reads[origin(self.flow, op.operand)], self.memory.reads[op.out]
         self.use({source.buffer: False, out.buffer: True})
         outer, length, inner = map(self.whole.factor, (seen.outer, seen.length, seen.inner))
         values = f"{source.buffer.name} + {self.whole.index(source, '0', alone=False)}"
         results = f"{out.buffer.name} + {self.whole.index(out, '0', alone=False)}"
         kind = kernel_of(op, seen)
-        comment = self.texts.comments.get(self.memory.flow.program.values[op.out].origin, "")
+        comment = self.texts.comments.get(self.flow.program.values[op.out].origin, "")
         lines = [comment] if comment else []
         if kind == "sum_across":
             column = f"{values} + i/{inner}*{length}*{inner} + i%{inner}"
@@ -85,13 +100,11 @@ class _Chained:
                 f"for (long long i = threadIdx.x; i < {outer}*{inner}; i += blockDim.x)",
                 f"    ({results})[i] = sum_of_column({length}, {inner}, {column});",
             ]
-        step = 1 if isinstance(op, ir.SumTo | ir.Largest) else length
+        result = f"{results} + i" if isinstance(op, ir.SumTo | ir.Largest) else f"{results} + i*{length}"
         if seen.outer == 1:
             return [*lines, f"{FUNCTIONS[kind]}({length}, {values}, {results});"]
         return [
             *lines,
             f"for (long long i = 0; i < {outer}; i++)",
-            f"    {FUNCTIONS[kind]}({length}, {values} + i*{length}, {results} + {'i' if step == 1 else f'i*{length}'});",
+            f"    {FUNCTIONS[kind]}({length}, {values} + i*{length}, {result});",
         ]
-
-

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from cellspec import ir
+from cellspec.backends.cupy.chains import Chain, launches
 from cellspec.backends.cupy.classes import Choice, live
 from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.module import plans
-from cellspec.backends.cupy.regions import Plan, Region
+from cellspec.backends.cupy.regions import Plan, Region, Step
 from cellspec.backends.dims import bracket
 from cellspec.exchanges import Exchange, exchanges
 from cellspec.pipeline import Compiled
@@ -27,13 +28,20 @@ def _direction(plan: Plan, choice: Choice, found: tuple[Exchange, ...]) -> str:
         carried = ", ".join(f"{name}: {bracket(shape)}" for name, shape in exchange.operands)
         lines.append(f"  {number} carries {carried}")
     for phase, where in PHASES.items():
-        for step in plan.steps[phase]:
-            match step:
-                case Region(units=units):
-                    made = ", ".join(step.results)
-                    lines.append(f"{where}: kernel over {units} units, {live(step)} values a thread: {made}")
-                case ir.Product(outs=outs):
-                    lines.append(f"{where}: product: {', '.join(outs)}")
-                case _:
-                    lines.append(f"{where}: across units: {', '.join(ir.outs(step))}")
+        for step in launches(plan, phase):
+            if isinstance(step, Chain):
+                lines.append(f"{where}: kernel of a block for each sample:")
+                lines += [f"  {_step(link)}" for link in step.links]
+            else:
+                lines.append(f"{where}: {_step(step)}")
     return "\n".join(lines)
+
+
+def _step(step: Step) -> str:
+    match step:
+        case Region(units=units):
+            return f"kernel over {units} units, {live(step)} values a thread: {', '.join(step.results)}"
+        case ir.Product(outs=outs):
+            return f"product: {', '.join(outs)}"
+        case _:
+            return f"across units: {', '.join(ir.outs(step))}"

@@ -177,7 +177,7 @@ class _Draft:
 
     def buffer(self, names: Sequence[str], home: Home, real: bool = False, called: str = "") -> Buffer:
         suffix = {Home.STEP: "_now", Home.SEQUENCE: "_all", Home.HISTORY: "_all", Home.ROLLING: "_pair", Home.LATEST: "_last"}
-        wanted = called or together([identifier(plain_name(n)) for n in names]) + suffix[home]
+        wanted = called or together([plain_name(identifier(n)) for n in names]) + suffix[home]
         made = Buffer(self.names.get(("buffer", len(self.buffers), wanted), wanted), home, self.units(names), real)
         self.buffers.append(made)
         return made
@@ -206,7 +206,7 @@ class _Draft:
                     continue
                 home = Home.SEQUENCE if self.in_time(*outs) or outs[0] in self.flow.outputs else Home.STEP
                 if outs[0] in self.flow.outputs:
-                    buffer = self.buffer(outs, home, called=f"{identifier(plain_name(outs[0]))}_out")
+                    buffer = self.buffer(outs, home, called=f"{plain_name(identifier(outs[0]))}_out")
                     self.outputs[outs[0]] = buffer
                 else:
                     buffer = self.buffer(outs, home, real=isinstance(op, Along))
@@ -228,7 +228,7 @@ class _Draft:
                 home = Home.HISTORY  # what several threads read may be read after one of them has stored it
             made = self.made.get(carry.after)
             product = made is not None and isinstance(made[1], ir.Product)
-            stem = identifier(plain_name(carry.after if self.flow.forwards else carry.before.removesuffix("<-")))
+            stem = plain_name(identifier(carry.after if self.flow.forwards else carry.before.removesuffix("<-")))
             suffix = {Home.HISTORY: "_all", Home.ROLLING: "_pair", Home.LATEST: "_last"}[home]
             state = self.buffer([carry.before], home, real=not product, called=stem + suffix)
             operand: Buffer | None = None
@@ -284,7 +284,7 @@ class _Draft:
         """What is given to the caller lies in memory that nothing else reads."""
         for name in self.flow.outputs:
             if name not in self.outputs:
-                self.outputs[name] = self.buffer([name], Home.SEQUENCE, called=f"{identifier(plain_name(name))}_out")
+                self.outputs[name] = self.buffer([name], Home.SEQUENCE, called=f"{plain_name(identifier(name))}_out")
                 self.stores[name].append(Place(self.outputs[name]))
 
     def totals_(self) -> None:
@@ -293,7 +293,7 @@ class _Draft:
             for total in self.flow.sums:
                 made = self.made.get(total.value)
                 if made is not None and made[0] is Phase.LOOP and total.value not in self.totals:
-                    called = f"{identifier(plain_name(total.value))}_totals"
+                    called = f"{plain_name(identifier(total.value))}_totals"
                     self.totals[total.value] = self.buffer([total.value], Home.LATEST, real=True, called=called)
 
     def generic(self) -> None:
@@ -372,7 +372,7 @@ class _Draft:
             residents = [by_offset[offset] for offset in dict.fromkeys(self.reads[name].offset for name in here)]
             if old.home is not Home.SEQUENCE or len(here) == len(residents) or any(not self.stores[n] for n in residents):
                 continue
-            wanted = together([identifier(plain_name(name)) for name in residents]) + "_all"
+            wanted = together([plain_name(identifier(name)) for name in residents]) + "_all"
             new = replace(old, name=self.names.get(("renamed", old), wanted))
             self.buffers[k] = new
             self.reads = {n: replace(p, buffer=new) if p.buffer == old else p for n, p in self.reads.items()}

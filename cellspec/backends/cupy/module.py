@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from cellspec import ir
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
+from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.classes import Choice, Kind, choose
 from cellspec.backends.cupy.cuda import definitions, plain_name, reserved
 from cellspec.backends.cupy.earlier import Earlier
 from cellspec.backends.cupy.flow import Flow, flow, origin
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
-from cellspec.backends.cupy.kernels import Texts
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place, as_saved, matrices, remember
 from cellspec.backends.cupy.regions import Plan, plan
 from cellspec.backends.dims import bracket
