@@ -94,17 +94,17 @@ class _Chained:
         comment = self.texts.comments.get(self.flow.program.values[op.out].origin, "")
         lines = [comment] if comment else []
         if kind == "sum_across":
-            column = f"{values} + i/{inner}*{length}*{inner} + i%{inner}"
+            column = f"{values} + k/{inner}*{length}*{inner} + k%{inner}"
             return [
                 *lines,
-                f"for (long long i = threadIdx.x; i < {outer}*{inner}; i += blockDim.x)",
-                f"    ({results})[i] = sum_of_column({length}, {inner}, {column});",
+                f"for (long long k = threadIdx.x; k < {outer}*{inner}; k += blockDim.x)",
+                f"    ({results})[k] = sum_of_column({length}, {inner}, {column});",
             ]
-        result = f"{results} + i" if isinstance(op, ir.SumTo | ir.Largest) else f"{results} + i*{length}"
+        result = f"{results} + k" if isinstance(op, ir.SumTo | ir.Largest) else f"{results} + k*{length}"
         if seen.outer == 1:
             return [*lines, f"{FUNCTIONS[kind]}({length}, {values}, {results});"]
         return [
             *lines,
-            f"for (long long i = 0; i < {outer}; i++)",
-            f"    {FUNCTIONS[kind]}({length}, {values} + i*{length}, {result});",
+            f"for (long long k = 0; k < {outer}; k++)",
+            f"    {FUNCTIONS[kind]}({length}, {values} + k*{length}, {result});",
         ]

@@ -130,6 +130,10 @@ KEYWORDS = [
     "row",
     "rows",
     "at",
+    "sum_row",
+    "sum_of_column",
+    "largest_of_row",
+    "running_sums",
 ]
 """Names that mean something in the text of a kernel."""
 
