@@ -682,6 +682,8 @@ def _expect(name: str, value: Any, dtype: Any, shape: tuple[int, ...], axes: str
 
 def _axis(name: str, value: Any, ndim: int, axis: int, axes: str) -> int:
     """The length of an axis, from which a dim is read."""
+    if not isinstance(value, cp.ndarray):
+        raise TypeError(f"{name} must be a CuPy array of shape {axes}, got {type(value).__name__}")
     if value.ndim != ndim:
         raise ValueError(f"{name} has shape {value.shape}, expected {axes}")
     return value.shape[axis]
