@@ -9,7 +9,7 @@ import pytest
 from cuda_host import unavailable
 from cupy_support import on_device
 from random_cells import RandomCell
-from support import SPECS, call, cell_of, copied, draw, same_bits, spec_id
+from support import SPECS, call, cell_of, copied, draw, leaves, same_bits, spec_id
 
 from cellspec.elaborate import elaborate
 from cellspec.loader import parse_spec
@@ -35,6 +35,14 @@ def test_the_order_of_threads_changes_no_bit(path: Path) -> None:
             assert same_bits(call(module, drawn), first), "the second call gives other bits"
             results.append(first)
     assert all(same_bits(result, results[0]) for result in results[1:])
+
+
+@pytest.mark.parametrize("path", SPECS, ids=spec_id)
+def test_no_samples_give_zeros(path: Path) -> None:
+    """A launch for nothing reads and writes nothing: its arrays have no memory."""
+    with on_device(cell_of(path)) as module:
+        _, _, grads = call(module, draw(cell_of(path), batch=0))
+    assert not any(gradient.any() for gradient in leaves(grads))
 
 
 def check_random(seed: int) -> None:
