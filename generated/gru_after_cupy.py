@@ -463,8 +463,7 @@ __device__ inline void sum_columns(long long rows, long long columns, const from
 {
     __shared__ real tile[8][33];
     const long long column = (long long)blockIdx.x*32 + threadIdx.x;
-    const long long part = (rows + gridDim.y - 1)/gridDim.y, first = part*blockIdx.y;
-    const long long last = first + part < rows ? first + part : rows;
+    const long long first = rows*blockIdx.y/gridDim.y, last = rows*(blockIdx.y + 1)/gridDim.y;
     real total = 0;
     if (column < columns)
         for (long long row = first + threadIdx.y; row < last; row += 8) total += real(source[row*columns + column]);
