@@ -209,3 +209,14 @@ def test_stand_in_headers_hold_nothing_that_cuda_lacks() -> None:
         assert len(names) > 10
         lines = "".join(f"using ::{name};\n" for name in names)
         nvrtc.resources(f"#include <{header}>\nnamespace here {{\n{lines}}}\n" + kernel_of("x[0] = 0;"))
+
+
+# --- README.md ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_the_readme() -> None:
+    readme = (Path(cuda_host.__file__).parent / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    exec(compile(code, "README.md", "exec"), {})
+    for name in re.findall(r"^- `(\w+)\(", readme, re.MULTILINE):
+        assert name in cuda_host.__all__
