@@ -25,8 +25,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import cupy as cp
 import numpy as np
+
+try:
+    import cupy as cp
+except ModuleNotFoundError as error:
+    if error.name != "cupy":
+        raise
+    raise ModuleNotFoundError("gru_after_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
     "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",

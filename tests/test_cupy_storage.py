@@ -75,11 +75,9 @@ def test_every_array_that_is_returned_has_the_dtype_of_the_arguments(cell: Cell,
         params, x, state = drawn.module_params(module), drawn.module_x(module), drawn.module_state(module)
         traced = module.trace(params, x, state)
         made = module.init_params(np.random.default_rng(0), **drawn.dims, dtype=dtype)
-        results = (
-            call(module, drawn), module.step(params, x[0], state), tuple(traced.values()), made, module.init_state(made, batch=2),
-            module.forward(params, x)[:2],
-        )  # fmt: skip
-    assert {array.dtype for array in leaves(results)} == {np.dtype(dtype)}
+        stepped = module.step(params, x[0], state)
+        results = (call(module, drawn), stepped, tuple(traced.values()), made, module.init_state(made, batch=2))
+        assert {array.dtype for array in leaves((*results, module.forward(params, x)[:2]))} == {np.dtype(dtype)}
 
 
 @cells("lstm", "gru_after", "indrnn", "mingru")

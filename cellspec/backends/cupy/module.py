@@ -288,7 +288,7 @@ class _Module:
             .render(
                 **context,
                 header=common.command(" --backend cupy"),
-                imports=[*(["import numpy"] if "np" in cell.dims else []), "import cupy as cp", "import numpy as np"],
+                imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],
                 array="cp.ndarray",
                 xp="cp",
                 dtypes="float64, float32, float16 or bfloat16",
@@ -308,6 +308,19 @@ class _Module:
             )
         )
         return tidy(text)
+
+
+def _import_of_cupy(cell: Cell) -> list[str]:
+    """The lines that import CuPy, or say what to install."""
+    sentence = f"{cell.name}_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)"
+    return [
+        "try:",
+        "    import cupy as cp",
+        "except ModuleNotFoundError as error:",
+        '    if error.name != "cupy":',
+        "        raise",
+        f'    raise ModuleNotFoundError("{sentence}", name="cupy") from None',
+    ]
 
 
 def _of(direction: Mapping[str, object]) -> Text:
