@@ -434,6 +434,8 @@ def _run(kernel: Any, count: int, arguments: tuple[Any, ...]) -> None:
 
 def _loop(ws: Any, body: Any, graph: bool) -> None:
     """Run the steps, or replay the graph of them. They are captured after they have run once, when nothing is left to set up."""
+    if ws.B == 0:
+        return
     if not graph:
         body(ws, cp.dot)
     elif ws.captured is not None:

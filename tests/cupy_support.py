@@ -101,8 +101,27 @@ class OnDevice:
         return call
 
 
+@cache
+def text_of(cell: Cell) -> str:
+    """The CuPy module of ``cell``."""
+    return cellspec.generate(cell, "cupy")
+
+
 @contextmanager
 def on_device(cell: Cell, schedule: str = "forward", *, machine: str = SUBSTITUTE, **options: Any) -> Iterator[OnDevice]:
     """The CuPy module of ``cell`` on ``machine``; what it does can be watched on the substitute alone."""
     with cupy_on(machine, schedule, **options) as cupy:
-        yield OnDevice(import_text(cellspec.generate(cell, "cupy"), f"{cell.name}_cupy"), cupy)
+        yield OnDevice(import_text(text_of(cell), f"{cell.name}_cupy"), cupy)
+
+
+def every_second(cupy: Any, array: Any) -> Any:
+    """The same numbers as a view of every second element of a larger array."""
+    wide = cupy.full(tuple(2 * n for n in array.shape), float("nan"), array.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
+    view[...] = array
+    return view
+
+
+def fortran(cupy: Any, array: Any) -> Any:
+    """The same numbers in Fortran order."""
+    return cupy.ascontiguousarray(array.transpose()).transpose()
