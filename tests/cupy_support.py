@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_host import import_text, substitute
+from cuda_host import Seen, import_text, substitute
 from cuda_host import unavailable as substitute_unavailable
 from support import SPECS, cell_of, spec_id
 
@@ -57,6 +57,27 @@ def cupy_on(machine: str, schedule: str = "forward", **options: Any) -> Iterator
 
     with cupy.cuda.Stream(non_blocking=True):
         yield cupy
+
+
+@contextmanager
+def watch(cupy: Any) -> Iterator[Seen]:
+    """What happens on a machine; of a device the allocations alone."""
+    if hasattr(cupy, "machine"):
+        with cupy.machine.watch() as seen:
+            yield seen
+        return
+    seen = Seen()
+
+    class Hook(cupy.cuda.MemoryHook):  # type: ignore[misc,name-defined]
+        """Lists what is asked of the memory pool."""
+
+        name = "Hook"
+
+        def malloc_preprocess(self, **what: Any) -> None:
+            seen.allocations.append(f"{what['size']} bytes")
+
+    with Hook():
+        yield seen
 
 
 def cells(*names: str) -> pytest.MarkDecorator:
