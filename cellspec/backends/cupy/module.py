@@ -226,7 +226,6 @@ class _Module:
         order = "range(T)" if forwards else "reversed(range(T))"
         return {
             "kind": choice.kind.value,
-            "reason": choice.reason,
             "head": "" if choice.kind is Kind.SEQUENCE else head,
             "steps": f"[{steps} for t in {order}]" if text.variables else "",
         }
