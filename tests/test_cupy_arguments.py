@@ -189,8 +189,11 @@ def test_arrays_of_other_libraries_are_taken(cell: Cell, protocols: dict[str, bo
             return carried(there, lambda array: Foreign(array, **protocols), module.cupy.ndarray)
 
         params, x, state, dy, dfinal = map(foreign, (ok.params, ok.x, ok.state, ok.dy, ok.dfinal))
-        y, final, tape = m.forward(params, x, state)
-        assert same_bits(module.here((y, final, m.backward(params, tape, dy, dfinal))), expected)
+        with watch(module.cupy) as seen:
+            y, final, tape = m.forward(params, x, state)
+            grads = m.backward(params, tape, dy, dfinal)
+        assert (seen.copies, seen.synchronisations) == ([], [])
+        assert same_bits(module.here((y, final, grads)), expected)
         steps = (m.step(params, foreign(ok.x[0]), state), m.step(ok.params, ok.x[0], ok.state))
         assert same_bits(*map(module.here, steps))
         values = (m.trace(params, x, state), m.trace(ok.params, ok.x, ok.state))
