@@ -149,6 +149,7 @@ def stack_operands(program: Program, heads: bool = False) -> Program:
     for op in program.ops:
         if isinstance(op, ir.Pointwise):
             terms = [made[t.name] for t in sympy.Add.make_args(op.expr) if t.is_Symbol and t.name in made]
+            terms = [m for m in terms if program.shape(m.out) == program.shape(op.out)]  # others are stretched
             for transposed, axes in product((False, True), (2, 3) if heads else (2,)):
                 group = [m for m in terms if m.left_t is transposed and m.right in computed and readers[m.out] == 1]
                 group = [m for m in group if len(program.shape(m.left)) == axes]

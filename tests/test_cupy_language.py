@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cuda_host import nvrtc, unavailable
 from cupy_support import on_device
-from random_language import RandomLanguageCell
+from random_language import RandomLanguage
 from support import call, cell_from, copied, draw, leaves, same_bits
 from test_cupy_resources import SHARED, text_of_kernels
 from test_oracle_nodes import CELLS
@@ -119,7 +119,7 @@ def test_an_elementwise_matrix_state_runs_in_one_kernel() -> None:
 
 
 def check_random(seed: int) -> None:
-    text = RandomLanguageCell(seed).text()
+    text = RandomLanguage(seed).text()
     print(f"seed {seed}\n{text}")
     cell = cell_from(text)
     with on_device(cell, "random", seed=seed) as module:
