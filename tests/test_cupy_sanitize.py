@@ -38,7 +38,8 @@ FEW_THREADS = ((3, 2, 17, False), (1, 6, 23, False), (2, 3, 17, True), (22, 6, 5
 WITH_PRODUCTS = ROOT / "specs" / "lstm.yaml"  # a launch for each step, between products
 WITH_LOOPS = [ROOT / "specs" / f"{name}.yaml" for name in ("indrnn", "mingru")]  # a loop inside the kernel
 WITH_UNITS = ROOT / "tests" / "valid" / "constants.yaml"  # sums over the units of a sample
-REPRESENTATIVE = [WITH_PRODUCTS, *WITH_LOOPS, WITH_UNITS]
+WITH_CHAINS = ROOT / "tests" / "valid" / "normed.yaml"  # functions along the units, one after the other
+REPRESENTATIVE = [WITH_PRODUCTS, *WITH_LOOPS, WITH_UNITS, WITH_CHAINS]
 NUMBERS = re.compile(r"__device__ inline real \w+\(real a(, real b)*\)")  # functions of numbers: there is no index in them
 
 
@@ -87,7 +88,7 @@ def reports_of(variant: str, texts: list[str], path: Path, dtype: str) -> list[R
     needs(variant)
     shapes = SHAPES
     if variant == "tsan":  # which holds no block of a sum over units for each of the last shape's 132 samples
-        shapes = FEW_THREADS[:-1] if "sum_units" in texts[0] else FEW_THREADS
+        shapes = FEW_THREADS[:-1] if "ALONG_THREADS" in texts[0] else FEW_THREADS
     return sanitize(variant, fault, [(text, calls(path, shapes, dtype)) for text in texts])
 
 
@@ -163,9 +164,8 @@ def test_wrong_indices_in_loops_are_caught(path: Path) -> None:
 
 
 def test_wrong_indices_in_sums_over_units_are_caught() -> None:
-    before = cuda_in(text_of(WITH_UNITS)).split("// The sum over the units")[0].count("\n")
-    mutants = [mutant for mutant in wrong_indices(WITH_UNITS) if mutant.line > before]
-    assert len(mutants) == 5
+    mutants = own(WITH_UNITS, wrong_indices(WITH_UNITS))
+    assert len(mutants) > 10
     check_indices(WITH_UNITS, mutants)
 
 
@@ -175,14 +175,36 @@ def test_wrong_indices_in_any_cell_are_caught(path: Path) -> None:
     check_indices(path, own(path, wrong_indices(path)))
 
 
-@pytest.mark.parametrize(("path", "others"), [(WITH_PRODUCTS, ()), (WITH_UNITS, (WITH_PRODUCTS,))], ids=["products", "units"])
-def test_missing_barriers_are_races(path: Path, others: tuple[Path, ...]) -> None:
-    mutants = own(path, barrier_mutants(cuda_in(text_of(path))), others)
-    assert len(mutants) == 2
+def barriers(path: Path, others: Iterable[Path]) -> list[Mutant]:
+    """Mutants that lack a barrier within a kernel or a function.
+
+    Left out is where a block waits between the links of a chain, or for what the caller of a function does next: in
+    the cells here the same threads often go on with what they have written themselves.
+    """
+    lines = cuda_in(text_of(path)).splitlines()
+    chained, found = False, set()
+    for number, line in enumerate(lines, 1):
+        chained = "a block for each sample" in line or (chained and not line.startswith("// "))
+        ends = lines[number].strip() if number < len(lines) else ""
+        if not chained and ends not in ("}", "return result;"):
+            found.add(number)
+    return [mutant for mutant in own(path, barrier_mutants(cuda_in(text_of(path))), others) if mutant.line in found]
+
+
+@pytest.mark.parametrize(("path", "others", "count"), [(WITH_PRODUCTS, (), 2), (WITH_UNITS, (WITH_PRODUCTS,), 1)], ids=spec_id)
+def test_missing_barriers_are_races(path: Path, others: tuple[Path, ...], count: int) -> None:
+    mutants = barriers(path, others)
+    assert len(mutants) == count
     for name, report in reports_of_mutants("tsan", path, mutants):
         assert "data race" in {finding.kind for finding in report.findings}, f"{name}: {report}"
 
 
+def test_missing_waits_between_links_are_races() -> None:
+    waits = own(WITH_CHAINS, barrier_mutants(cuda_in(text_of(WITH_CHAINS))))
+    reports = [report for _, report in reports_of_mutants("tsan", WITH_CHAINS, waits)]
+    assert sum("data race" in {finding.kind for finding in report.findings} for report in reports) >= 8
+
+
 def test_there_are_no_other_barriers() -> None:
     for path in SPECS:
-        assert not own(path, barrier_mutants(cuda_in(text_of(path))), (WITH_PRODUCTS, WITH_UNITS)), path
+        assert not barriers(path, (WITH_PRODUCTS, WITH_UNITS, WITH_CHAINS)), path

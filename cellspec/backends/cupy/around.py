@@ -126,18 +126,20 @@ class Around:
         """The lines by which a block learns which sample it has, in a kernel of a block per sample."""
         words = words_of(body)
         if self.flat:
-            return ["const long long row = blockIdx.x;", "if (row >= rows) return;"]
-        lines = ["const long long sample = blockIdx.x;", "if (sample >= B) return;"]
+            return ["const long long row = blockIdx.x;"]
+        lines = ["const long long sample = blockIdx.x;"]
         return [*lines, *(["const long long row = t*B + sample;"] if "row" in words else [])]
 
     def within_sample(self, body: Sequence[str]) -> list[str]:
         """The lines that say where unit ``j`` lies, in a kernel of a block per sample."""
         words = words_of(body)
-        units = "" if self.region.units == 1 else f"*{self.units}"
         row = "row" if self.flat else "sample"
-        found = [f"k = {row}{units} + j"] if "k" in words else []
-        if "at" in words:
-            found.append(f"at = row{units} + j" if self.flat else f"at = (t*B + sample){units} + j")
+        step = "row" if self.flat else "t*B + sample"
+        if self.region.units == 1:
+            found = [f"{name} = {value}" for name, value in (("j", "0"), ("k", row), ("at", step)) if name in words]
+        else:
+            step = step if self.flat else f"({step})"
+            found = [f"{name} = {value}*{self.units} + j" for name, value in (("k", row), ("at", step)) if name in words]
         return [f"const long long {', '.join(found)};"] if found else []
 
     def moment(self, body: Sequence[str]) -> list[str]:

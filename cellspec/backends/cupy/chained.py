@@ -79,6 +79,8 @@ class _Chained:
         self.functions |= writer.printer.used
         around = writer.around
         head = f"for (long long j = threadIdx.x; j < {around.units}; j += blockDim.x) {{"
+        if region.units == 1:
+            head = "if (threadIdx.x == 0) {"
         return [head, *(f"    {line}" if line else "" for line in [*around.within_sample(lines), *lines]), "}"]
 
     def along(self, op: Along) -> list[str]:

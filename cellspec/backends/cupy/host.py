@@ -47,6 +47,11 @@ class _Along:
     out: Place
     results: str
 
+    @property
+    def entry(self) -> str:
+        """The kernel for what is read."""
+        return f"{self.kernel}_real" if self.source.buffer.real else self.kernel
+
 
 @dataclass
 class Text:
@@ -188,7 +193,7 @@ class Host:
             match step:
                 case Chain():
                     made = self.kernel(step, phase)
-                    lines.append(f'_kernel("{made.name}", dtype)((max(1, T*B),), ALONG_THREADS, ws.{made.name})')
+                    lines.append(f'_run_blocks(_kernel("{made.name}", dtype), T*B, ws.{made.name})')
                 case Region():
                     made = self.kernel(step, phase)
                     lines.append(f'_run(_kernel("{made.name}", dtype), T*B*{self.factor(made.units)}, ws.{made.name})')
@@ -206,10 +211,10 @@ class Host:
                     )
                 case ir.SumTo() | ir.Largest() | ir.CumSum():
                     along = self.along(step)
-                    self.text.along.add(along.kernel)
+                    self.text.along.add(along.entry)
                     source, out = self.flat(along.source), self.flat(along.out)
                     lines += self.comments(ir.outs(step))
-                    lines.append(f'_along("{along.kernel}", {source}, {along.offset}, {along.shape}, {out}, dtype)')
+                    lines.append(f'_along("{along.entry}", {source}, {along.offset}, {along.shape}, {out}, dtype)')
 
     def along(self, op: Along) -> _Along:
         """What the kernel of a function along an axis is called with."""
@@ -286,7 +291,7 @@ class Host:
                     self.text.locals.append((made.name, f'_kernel("{made.name}", ws.dtype)'))
                     count = f"B*{self.factor(made.units)}"
                     grid = f"{made.name}_blocks"
-                    self.text.buffers_after.append((grid, "(max(1, B),)" if made.by_sample else f"_blocks({count})"))
+                    self.text.buffers_after.append((grid, "(B,)" if made.by_sample else f"_blocks({count})"))
                     self.text.locals.append((grid, f"ws.{grid}"))
                     if blocks:
                         argument = f"ws.{made.name}"
@@ -326,16 +331,15 @@ class Host:
     def loop_along(self, names: Names, op: Along) -> None:
         """A function along an axis."""
         along = self.along(op)
-        self.text.along.add(along.kernel)
+        self.text.along.add(along.entry)
         name = names.get(("along", op), f"{identifier(op.out)}_along")
-        kernel = f"{along.kernel}_real" if along.source.buffer.real else along.kernel
         blocks = f"{name}_blocks"
-        self.text.buffers_after.append((blocks, f'_along_blocks("{along.kernel}", B*{along.results})'))
-        self.local(kernel, f'_kernel("{kernel}", ws.dtype)')
+        self.text.buffers_after.append((blocks, f'_along_blocks("{along.entry}", B*{along.results})'))
+        self.local(along.entry, f'_kernel("{along.entry}", ws.dtype)')
         self.local(blocks, f"ws.{blocks}")
         rows, out = self.at_step(along.source), self.at_step(along.out)
         self.step(name, f"_along_arguments({rows}, {along.offset}, {along.shape}, {out})")
-        self.text.loop += [*self.comments(ir.outs(op)), f"{kernel}({blocks}, ALONG_THREADS, {name})"]
+        self.text.loop += [*self.comments(ir.outs(op)), f"{along.entry}({blocks}, ALONG_THREADS, {name})"]
 
     def local(self, name: str, text: str) -> None:
         if (name, text) not in self.text.locals:

@@ -37,7 +37,8 @@ LOCALS = (
     "max", "min", "map", "captured", "wide", "_Backward", "_Forward", "_array", "_axis", "_backward_loop", "_blocks",
     "_check", "_check_graph", "_derived", "_dot", "_elu", "_equations", "_erf", "_expect", "_fields", "_forward_loop",
     "_gelu", "_kernel", "_largest", "_loop", "_parts", "_real", "_run", "_sigmoid", "_silu", "_size", "_softsign", "_sum_parts",
-    "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments", "_heads_blocks",
+    "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments",
+    "_heads_blocks", "_run_blocks",
     "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
@@ -326,7 +327,8 @@ class _Module:
         context["params"] = [{**p, "init": f"cp.asarray({p['init']})"} for p in params]
         kernels = [*_of(forward).kernels, *_of(backward).kernels]
         along = _of(forward).along | _of(backward).along
-        axes = along | _of(forward).chained | _of(backward).chained
+        chained = _of(forward).chained | _of(backward).chained
+        axes = chained | {entry.removesuffix("_real") for entry in along}
         text = (
             environment("cupy")
             .get_template("module.py.jinja")
@@ -350,6 +352,7 @@ class _Module:
                 by_heads=any(_of(d).by_heads for d in (forward, backward)),
                 along=along,
                 axes=axes,
+                chained=chained,
                 infinite="largest_unit" in axes or any("INFINITY" in line for k in kernels for line in k.body),
                 functions=definitions({name for k in kernels for name in k.functions}),
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
