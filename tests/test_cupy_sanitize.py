@@ -191,7 +191,7 @@ def barriers(path: Path, others: Iterable[Path]) -> list[Mutant]:
     return [mutant for mutant in own(path, barrier_mutants(cuda_in(text_of(path))), others) if mutant.line in found]
 
 
-@pytest.mark.parametrize(("path", "others", "count"), [(WITH_PRODUCTS, (), 2), (WITH_UNITS, (WITH_PRODUCTS,), 1)], ids=spec_id)
+@pytest.mark.parametrize(("path", "others", "count"), [(WITH_PRODUCTS, (), 2), (WITH_UNITS, (WITH_PRODUCTS,), 1)], ids=["products", "units"])
 def test_missing_barriers_are_races(path: Path, others: tuple[Path, ...], count: int) -> None:
     mutants = barriers(path, others)
     assert len(mutants) == count
