@@ -115,7 +115,7 @@ def test_sanitizers_find_nothing_in_any_cell(variant: str, dtype: str, path: Pat
 
 def definitions(cuda: str) -> list[str]:
     """The functions and kernels of a CUDA text, each with what stands before it."""
-    return re.split(r"(?<=^}\n)", cuda, flags=re.MULTILINE)
+    return re.split(r"(?<=^}\n)|(?<=; }\n)", cuda, flags=re.MULTILINE)
 
 
 def own(path: Path, mutants: Iterable[Mutant], others: Iterable[Path] = (WITH_PRODUCTS,)) -> list[Mutant]:
@@ -191,7 +191,9 @@ def barriers(path: Path, others: Iterable[Path]) -> list[Mutant]:
     return [mutant for mutant in own(path, barrier_mutants(cuda_in(text_of(path))), others) if mutant.line in found]
 
 
-@pytest.mark.parametrize(("path", "others", "count"), [(WITH_PRODUCTS, (), 2), (WITH_UNITS, (WITH_PRODUCTS,), 1)], ids=["products", "units"])
+@pytest.mark.parametrize(
+    ("path", "others", "count"), [(WITH_PRODUCTS, (), 2), (WITH_UNITS, (WITH_PRODUCTS,), 1)], ids=["products", "units"]
+)
 def test_missing_barriers_are_races(path: Path, others: tuple[Path, ...], count: int) -> None:
     mutants = barriers(path, others)
     assert len(mutants) == count
