@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,19 +67,24 @@ _specs_argument = click.argument("specs", metavar="SPEC...", nargs=-1, required=
 
 @main.command("list")
 @_json_option
-def list_(as_json: bool) -> None:
-    """List the shipped cells: title, parameters, stages, recurrence."""
-    from cellspec.arguments import shipped_paths
-    from cellspec.show import facts
+@click.option("--markdown", is_flag=True, help="Print a table in Markdown, with sources.")
+def list_(as_json: bool, markdown: bool) -> None:
+    """List the shipped cells by family: title, parameters, stages, recurrence.
 
-    rows = [facts(cell) for cell in _loaded(shipped_paths(), {})]
-    if as_json:
-        _print_json(rows)
-        return
-    table = _table("cell", "title", "parameters", "stages", "recurrence")
-    for row in rows:
-        table.add_row(row["name"], row["title"], row["parameters"], str(row["stages"]), row["recurrence"])
-    _console().print(table)
+    A family is what extends one cell, if there are enough of them; other cells are grouped by recurrence.
+    """
+    from cellspec import listing
+    from cellspec.arguments import UsageMistake, shipped_paths
+
+    if as_json and markdown:
+        raise UsageMistake("--json and --markdown exclude each other")
+    cells = list(_loaded(shipped_paths(), {}))
+    if markdown:
+        click.echo(listing.markdown(cells), nl=False)
+    elif as_json:
+        _print_json(listing.facts(cells))
+    else:
+        _print_list(listing.by_family(listing.facts(cells)))
 
 
 @main.command()
@@ -264,6 +269,18 @@ def _table(*heads: str) -> Any:
 
 def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _print_list(families: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """A table of cells with the names of the families between them."""
+    from rich.text import Text
+
+    table = _table("cell", "title", "parameters", "stages", "recurrence")
+    for family, rows in families.items():
+        table.add_row(Text(family, style="bold"))
+        for row in rows:
+            table.add_row(f"  {row['name']}", row["title"], row["parameters"], str(row["stages"]), row["recurrence"])
+    _console().print(table)
 
 
 def _print_report(report: Any) -> None:
