@@ -63,22 +63,7 @@ def fails(status: int, message: str, *arguments: str) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (status, "", f"cellspec: {message}\n")
 
 
-# --- list, check -------------------------------------------------------------------------------------------
-
-
-def test_list() -> None:
-    lines = run("list").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["cell", *shipped_names()]
-    (row,) = (line for line in lines if line.startswith("lstm "))
-    assert "4*H*(H + I + 1)" in row and row.split()[-2:] == ["1", "dense"]
-
-
-def test_list_json() -> None:
-    found = json.loads(run("list", "--json").stdout)
-    assert [cell["name"] for cell in found] == list(shipped_names())
-    gru = next(cell for cell in found if cell["name"] == "gru")
-    assert (gru.pop("title"), gru.pop("name")) == ("Gated recurrent unit", "gru")
-    assert gru == {"parameters": "3*H*(H + I + 1)", "stages": 2, "recurrence": "dense"}
+# --- check -------------------------------------------------------------------------------------------
 
 
 def test_check(folder: Path) -> None:
