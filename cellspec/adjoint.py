@@ -181,7 +181,7 @@ class _Builder:
             case ir.Index(operand=operand, index=index):
                 self.members[operand].append((index, d_out))
             case ir.Reshape(operand=operand):
-                self.add(operand, self.emit(ir.Reshape(f"{d_out}:{operand}", d_out), shape(operand), origin))
+                self.add(operand, self.emit(ir.Reshape(f"{d_out}.flat", d_out), shape(operand), origin))
             case ir.SumTo(operand=operand):
                 self.add(operand, symbol(d_out))
             case ir.CumSum(operand=operand, reverse=reverse):

@@ -1,21 +1,22 @@
 """Elaboration: from what a file says to a typed cell, or to all of its mistakes at once.
 
-Spec → Cell, in four passes: declare the names, look up every name that an equation mentions, sort the equations,
-type them in that order. A pass reports and goes on; the cell is built if nothing was reported.
+Spec → Cell, in five passes: declare the names, unroll the loops, look up every name that an equation mentions, sort the
+equations, type them in that order. A pass reports and goes on; the cell is built if nothing was reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from cellspec.cell import STEP_INDEX, Cell, Equation, Input, Kind, Param, Ref, Shape, State
+from cellspec.cell import Cell, Equation, Input, Kind, Param, Ref, State
 from cellspec.errors import Reporter
-from cellspec.order import label, sort, walk
-from cellspec.scope import FUNCTIONS, Role, Scope, declare_all
+from cellspec.lookup import look_up_equation, look_up_loops
+from cellspec.order import sort, walk
+from cellspec.scope import Entry, Role, Scope, declare_all
 from cellspec.shapes import broadcast, show
-from cellspec.spec import Assignment, Call, Initialiser, Name, Spec, Subscript, Unread, Variable
+from cellspec.spec import Assignment, Call, Initialiser, Spec, Variable
+from cellspec.targets import declare_targets, single_assignments
 from cellspec.typing_rules import Typer
-from cellspec.unparse import source
+from cellspec.unparse import label, source
+from cellspec.unroll import unroll
 
 MATRIX_DEFAULT = Initialiser("glorot_uniform")
 VECTOR_DEFAULT = Initialiser("constant", (0.0,))
@@ -29,10 +30,15 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
     reporter = report or Reporter()
     scope = Scope(reporter, spec.gaps)
     declare_all(spec, scope)
-    _unused(scope, Role.DIM)
-    equations, strays = _targets(spec, scope)
+    _unused(spec, scope, Role.DIM)
+    strays = declare_targets(spec.equations, scope)
+    unrolled = unroll(spec.equations, scope)
+    look_up_loops(spec.equations, scope)
+    replaced = set(map(id, unrolled.replaced))
     for equation in spec.equations:
-        _look_up(equation, scope)
+        if id(equation) not in replaced:
+            look_up_equation(equation, scope)
+    equations, others = single_assignments(unrolled.singles, strays, scope)
     ordered, cycles = sort(equations, scope.constants)
     undecided = {label(equation) for equation in ordered if _is_undecided(equation, scope)}
     for cycle in cycles:
@@ -42,12 +48,12 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
         reporter.error(cycle.at, f"cycle within one step: {cycle}{hint}")
     typer = Typer(scope)
     typed = [item for equation in ordered if (item := _equation(equation, typer)) is not None]
-    for stray in strays:
-        typer.type(stray.value)
+    for other in others:
+        typer.type(other.value)
     outputs = _outputs(spec, scope)
-    _unused(scope, Role.HYPER, Role.INPUT, Role.STATE, Role.PARAM, Role.ACTIVATION, Role.VALUE)
+    _unused(spec, scope, Role.HYPER, Role.INPUT, Role.STATE, Role.PARAM, Role.ACTIVATION, Role.VALUE, Role.FAMILY)
     reporter.raise_if_any()
-    assert len(typed) == len(spec.equations), "an equation was left out in silence"
+    assert len(typed) == len(unrolled.singles), "an equation was left out in silence"
     derived = [equation for equation in typed if equation.target.kind is Kind.DERIVED]
     inputs = tuple(Input(variable.name, scope.shape_of(variable.name)) for variable in spec.inputs)
     states = tuple(State(variable.name, scope.shape_of(variable.name), _initial(variable)) for variable in spec.states)
@@ -65,7 +71,7 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
         inputs=inputs,
         states=(*states, *(state for state, _ in lags)),
         outputs=outputs,
-        params=tuple(_param(variable, scope.shape_of(variable.name)) for variable in spec.params),
+        params=tuple(_param(variable, scope.entries[variable.name]) for variable in spec.params),
         assignments=(
             *derived,
             *(equation for equation in typed if equation.target.kind is not Kind.DERIVED),
@@ -80,108 +86,10 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
 # --- names -------------------------------------------------------------------------------------------------------------
 
 
-def _targets(spec: Spec, scope: Scope) -> tuple[list[Assignment], list[Assignment]]:
-    """The equations with a good left side of their own, and the strays whose left side is reported here."""
-    good: dict[str, Assignment] = {}
-    strays: list[Assignment] = []
-    for equation in spec.equations:
-        message = _target_mistake(equation, good, scope)
-        if message is None:
-            good[label(equation)] = equation
-            if not equation.is_state:
-                scope.declare(equation.target, Role.VALUE, equation.at)
-        else:
-            scope.reporter.error(equation.at, message)
-            strays.append(equation)
-    assigned = {equation.target for equation in spec.equations}
-    for entry in scope.of_role(Role.STATE):
-        if scope.gaps.may_hold(entry.name, "equations"):
-            continue
-        if entry.name not in assigned and not entry.used:  # else it was suggested for a misspelt left side
-            entry.used = True  # one mistake is enough
-            scope.reporter.error(entry.at, f"state {entry.name!r} is never assigned: write {entry.name}[t] = …")
-    return list(good.values()), strays
-
-
-def _target_mistake(equation: Assignment, earlier: Mapping[str, Assignment], scope: Scope) -> str | None:
-    """What is wrong with the left side of an equation, or None."""
-    name, text = equation.target, label(equation)
-    entry = scope.entries.get(name)
-    if text in earlier:
-        return f"{text!r} is assigned twice; first in line {earlier[text].at.line}"
-    match entry.role if entry else None:
-        case Role.STATE if not equation.is_state:
-            return f"{name!r} is a state: write {name}[t] = …"
-        case Role.STATE:
-            return None
-        case None if equation.is_state and scope.gaps.may_hold(name, "states"):
-            return None
-        case None if equation.is_state:
-            hint = scope.suggest(name, (state.name for state in scope.of_role(Role.STATE)))
-            hint = hint or f": write {name} = … or declare it under states"
-            return f"{text!r} is assigned, but {name!r} is not a state{hint}"
-        case None if name in FUNCTIONS or name == STEP_INDEX:
-            return f"{name!r} is a name of the language and cannot be assigned"
-        case None:
-            return None
-        case Role.VALUE:
-            return f"{text!r} is assigned, but {name!r} is an intermediate"
-        case role:
-            return f"{name!r} is {role.value} and cannot be assigned"
-
-
-def _look_up(equation: Assignment, scope: Scope) -> None:
-    """Mark what an equation mentions as used, in branches that are not taken too; report what it cannot mention."""
-    for part in walk(equation.value):
-        match part:
-            case Name():
-                _look_up_name(part, scope)
-            case Subscript(id=name):
-                if (entry := scope.entries.get(name)) is None:
-                    scope.unknown_name(name, part.at, "inputs", "states")
-                else:
-                    entry.used = True
-                for inner in walk(part.index):
-                    if isinstance(inner, Name) and inner.id != "t":
-                        _look_up_name(inner, scope)
-            case Call(function=name):
-                if name in scope.activations:
-                    scope.entries[name].used = True
-                elif name not in FUNCTIONS:
-                    scope.unknown_function(name, part.at)
-            case Unread(names=names):
-                for name in names:
-                    scope.mention(name)
-
-
 def _is_undecided(equation: Assignment, scope: Scope) -> bool:
     """Whether an equation has a ``where`` of which it is not known which branch counts."""
     calls = [part for part in walk(equation.value) if isinstance(part, Call)]
     return any(call.function == "where" and not all(map(scope.is_certain, call.args[:1])) for call in calls)
-
-
-def _look_up_name(name: Name, scope: Scope) -> None:
-    entry = scope.entries.get(name.id)
-    if entry is not None:
-        entry.used = True
-    match entry.role if entry else None:
-        case Role.STATE:
-            message = f"is a state: write {name.id}[t-1] for its value before the step or {name.id}[t] after it"
-        case Role.INPUT:
-            message = f"is an input: write {name.id}[t] for its value at this step"
-        case Role.ACTIVATION:
-            message = f"is an activation: write {name.id}(…)"
-        case None if name.id in scope.gaps.names:
-            return
-        case None if name.id in FUNCTIONS:
-            message = f"is a function: write {name.id}(…)"
-        case None if name.id == "t":
-            message = "is the time: it stands only in brackets, as in x[t]"
-        case None if name.id != STEP_INDEX:
-            return scope.unknown_name(name.id, name.at, "hyper", "params", "equations")
-        case _:
-            return
-    scope.reporter.error(name.at, f"{name.id!r} {message}")
 
 
 def _outputs(spec: Spec, scope: Scope) -> tuple[Ref, ...]:
@@ -196,8 +104,10 @@ def _outputs(spec: Spec, scope: Scope) -> tuple[Ref, ...]:
                 scope.reporter.error(at, f"output {name!r} is neither a state nor an intermediate{hint}")
             continue
         entry.used = True
-        if entry.role not in (Role.STATE, Role.VALUE):
-            scope.reporter.error(at, f"output {name!r} is {entry.role.value}; only states and intermediates are given out")
+        if entry.role is Role.FAMILY:
+            scope.reporter.error(at, f"output {name!r} is a family: give a member a name of its own, as in y = {name}[0]")
+        elif entry.role not in (Role.STATE, Role.VALUE):
+            scope.reporter.error(at, f"output {name!r} is {entry.kind}; only states and intermediates are given out")
         elif entry.shape is not None and not entry.varies:
             scope.reporter.error(at, f"output {name!r} is a derived parameter, the same at every step")
         elif entry.shape is not None:
@@ -205,13 +115,18 @@ def _outputs(spec: Spec, scope: Scope) -> tuple[Ref, ...]:
     return tuple(outputs)
 
 
-def _unused(scope: Scope, *roles: Role) -> None:
-    """Report the names of these roles that nothing has used."""
+def _unused(spec: Spec, scope: Scope, *roles: Role) -> None:
+    """Report the names of these roles that nothing has used; what an heir inherits and cannot drop it need not use."""
     for entry in scope.of_role(*roles):
         message, *parts = _UNUSED[entry.role]
+        if entry.role in _KEPT and entry.at.file != spec.path:
+            continue
         if not entry.used and not scope.gaps.may_hold(entry.name, "remove", *parts):
             scope.reporter.error(entry.at, message.format(repr(entry.name)))
 
+
+_KEPT = (Role.HYPER, Role.ACTIVATION)
+"""Roles of names that ``remove`` does not drop."""
 
 _UNUSED: dict[Role, tuple[str, ...]] = {
     Role.DIM: ("dim {0} is not used by any shape", "inputs", "states", "params"),
@@ -220,6 +135,7 @@ _UNUSED: dict[Role, tuple[str, ...]] = {
     Role.STATE: ("state {0} is neither read by an equation nor an output", "equations", "outputs"),
     Role.PARAM: ("param {0} is not used by any equation", "equations"),
     Role.ACTIVATION: ("activation {0} is not used by any equation", "equations"),
+    Role.FAMILY: ("family {0} is read by no equation but its own", "equations", "outputs"),
     Role.VALUE: ("intermediate {0} is neither read by an equation nor an output", "equations", "outputs"),
 }
 """What is said of an unused name of each role; then the parts that can use it."""
@@ -249,10 +165,10 @@ def _equation(equation: Assignment, typer: Typer) -> Equation | None:
     return Equation(target, typed.node, " ".join(equation.text.split()), equation.at)
 
 
-def _param(variable: Variable, shape: Shape) -> Param:
-    """A parameter with its initialiser, by default uniform for matrices and zero for vectors."""
-    default = MATRIX_DEFAULT if len(shape) == 2 else VECTOR_DEFAULT
-    return Param(variable.name, shape, variable.init or default, variable.trainable)
+def _param(variable: Variable, entry: Entry) -> Param:
+    """A parameter with its initialiser, by default uniform for matrices, and the matrices of heads, and zero for vectors."""
+    default = MATRIX_DEFAULT if len(variable.shape) > 1 else VECTOR_DEFAULT
+    return Param(variable.name, entry.shape or (), variable.init or default, variable.trainable, entry.members)
 
 
 def _initial(variable: Variable) -> float:

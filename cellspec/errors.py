@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -51,13 +52,24 @@ class SpecError(CellspecError):
 
 
 class Reporter:
-    """Collects diagnostics, so that one pass over a file reports all its mistakes at once."""
+    """Collects diagnostics, so that one pass over a file reports all its mistakes at once.
+
+    Places in ``copied`` stand in several equations, as the body of a loop does: a mistake there is told once, even where only
+    the numbers that it mentions tell the copies apart.
+    """
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
+        self.copied: set[Location] = set()
+        self._told: set[tuple[Location, str]] = set()
 
     def error(self, location: Location, message: str) -> None:
         """Note a mistake and go on."""
+        if location in self.copied:
+            kind = location, re.sub(r"\d+", "", message)
+            if kind in self._told:
+                return
+            self._told.add(kind)
         self.diagnostics.append(Diagnostic(location, message))
 
     def raise_if_any(self) -> None:

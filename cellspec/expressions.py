@@ -1,4 +1,4 @@
-"""Text of equations and shapes -> the expression trees of :mod:`cellspec.spec`. Nothing is ever evaluated.
+"""Text of shapes and of the sides of equations -> the expression trees of :mod:`cellspec.spec`. Nothing is ever evaluated.
 
 What the scanner lets through goes to :func:`ast.parse`, and the tree is copied node by node against a whitelist.
 """
@@ -6,19 +6,14 @@ What the scanner lets through goes to :func:`ast.parse`, and the tree is copied 
 from __future__ import annotations
 
 import ast
-import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 from cellspec.errors import Location, Reporter
-from cellspec.names import words
-from cellspec.scanner import MAX_NESTING, Place, Scanner, Statement, Token
-from cellspec.spec import Assignment, Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
+from cellspec.scanner import MAX_NESTING, Place, Scanner, Token
+from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary
 
 MAX_EXPONENT = 64
-MAX_EQUATIONS = 1000
-
-_BLOCKS = {"for", "while", "if", "def", "class", "with", "try", "async"}
 
 
 def parse_expression(text: str, at: Location, report: Reporter) -> Expr | None:
@@ -34,88 +29,7 @@ def parse_expression(text: str, at: Location, report: Reporter) -> Expr | None:
         report.error(at, "an expression is expected, but there is nothing here")
         return None
     statement = statements[0]
-    return None if statement.broken else _convert(text, statement.tokens, place, report)
-
-
-def parse_equations(
-    block: str, places: Sequence[Location], report: Reporter, unread: list[Assignment] | None = None
-) -> tuple[Assignment, ...]:
-    """The equations of ``block``; ``places[k]`` is where the first character of its line ``k`` stands in the file.
-
-    The others go to ``unread``: their value is Unread, and the target is empty where the left side could not be read either.
-    A block that is too large gives nothing at all.
-    """
-
-    def place(line: int, column: int) -> Location:
-        start = places[min(line, len(places) - 1)]
-        return Location(start.file, start.line, start.column + column, start.text)
-
-    found: list[Assignment] = []
-    broken: list[Assignment] = []
-    margin: int | None = None  # the first equation's indentation
-    body: int | None = None  # indentation of a block statement ('for') whose body is skipped
-    scanner = Scanner(block, place, report, equations=True)
-    for count, statement in enumerate(scanner.scan()):
-        first = statement.tokens[0]
-        if count >= MAX_EQUATIONS:
-            report.error(place(first.line, first.column), f"there are more than {MAX_EQUATIONS} equations")
-            return ()
-        skipped = body is not None and first.column > body
-        if not skipped:
-            body = first.column if first.text in _BLOCKS else None
-            margin = first.column if margin is None else margin
-            if first.column != margin and not statement.broken:
-                report.error(place(first.line, first.column), "this equation is not indented like the first one")
-        assignment = None if skipped or statement.broken else _assignment(block, statement, place, report)
-        if assignment is None:
-            broken.append(_unread(statement, place, skipped))
-        else:
-            found.append(assignment)
-    if scanner.cut:
-        return ()
-    if unread is not None:
-        unread.extend(broken)
-    return tuple(found)
-
-
-def _unread(statement: Statement, place: Place, skipped: bool) -> Assignment:
-    """What is known of an equation that could not be read, or that stands in a block statement."""
-    first = statement.tokens[0]
-    at = place(first.line, first.column)
-    names = words(" ".join(token.text for token in statement.tokens if token.kind == "name"))
-    left = [token.text for token in statement.tokens[: statement.equals or 0]]
-    is_state = left[1:] == ["[", "t", "]"]
-    readable = first.kind == "name" and (is_state or len(left) == 1) and not skipped
-    return Assignment(names[0] if readable else "", is_state, Unread(names, at), "", at)
-
-
-def _assignment(block: str, statement: Statement, place: Place, report: Reporter) -> Assignment | None:
-    """One equation: a target ``name`` or ``name[t]``, and its value; None after reporting what is wrong with it."""
-    assert statement.equals is not None
-    tokens = statement.tokens
-    left = _convert(block, tokens[: statement.equals], place, report)
-    value = _convert(block, tokens[statement.equals + 1 :], place, report)
-    if left is None:
-        return None
-    match left:
-        case Name(id=name):
-            is_state = False
-        case Subscript(id=name, index=Name(id="t")):
-            is_state = True
-        case Subscript(id=name, index=index) if any(isinstance(e, Name) and e.id == "t" for e in walk(index)):
-            report.error(left.at, f"only '{name}[t]' can be assigned; other steps of {name!r} can only be read")
-            return None
-        case Subscript(id=name):
-            report.error(left.at, f"a family of values ('{name}[…]' without t) is not supported yet")
-            return None
-        case _:
-            report.error(left.at, "the left side of an equation is 'name' or 'name[t]'")
-            return None
-    if value is None:
-        return None
-    lines = block[tokens[0].start : tokens[-1].start + len(tokens[-1].text)].split("\n")
-    kept = (re.sub(r"#.*|\\\r?$", "", line).strip() for line in lines)
-    return Assignment(name, is_state, value, " ".join(part for part in kept if part), left.at)
+    return None if statement.broken else convert(text, statement.tokens, place, report)
 
 
 # --- Python's tree -> ours ---------------------------------------------------------------------------------
@@ -138,7 +52,7 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
 }
 
 
-def _convert(text: str, tokens: list[Token], place: Place, report: Reporter) -> Expr | None:
+def convert(text: str, tokens: list[Token], place: Place, report: Reporter) -> Expr | None:
     """Parse the tokens' stretch of ``text`` and copy the tree; None after reporting a mistake."""
     first, last = tokens[0], tokens[-1]
     source = text[first.start : last.start + len(last.text)]
@@ -230,19 +144,3 @@ def _exponent_fits(exponent: Expr) -> bool:
     while isinstance(exponent, Unary):
         exponent = exponent.operand
     return not isinstance(exponent, Number) or exponent.value <= MAX_EXPONENT
-
-
-def walk(expr: Expr) -> Iterator[Expr]:
-    """``expr`` and everything inside it, from left to right."""
-    yield expr
-    match expr:
-        case Subscript(index=index):
-            yield from walk(index)
-        case Unary(operand=operand) | Transposed(operand=operand):
-            yield from walk(operand)
-        case Binary(left=left, right=right) | Compare(left=left, right=right):
-            yield from walk(left)
-            yield from walk(right)
-        case Call(args=parts) | Listed(items=parts):
-            for part in parts:
-                yield from walk(part)

@@ -14,17 +14,16 @@ KEYS = {
     "remove": "Names of the parent's equations, params, states or inputs to drop; braces expand.",
     "dims": "Every free identifier of the shapes, in the order of the generated keyword arguments.",
     "hyper": "Numeric constants, fixed when generating; --set name=value overrides them.",
-    "inputs": "The input stream, one value a step: {x: I}.",
+    "inputs": "The input streams, one value a step: {x: I, dt: 1}.",
     "states": "What is carried from step to step: a shape, or {shape, init}.",
     "outputs": "States or intermediates given out at each step; default: the first state.",
-    "params": "What is learnt: a shape, or {shape, init, trainable}.",
+    "params": "What is learnt: a shape, or {shape, init, trainable, repeat}.",
     "activations": "Local names of pointwise functions; --set name=function replaces them.",
     "functions": "Local macros (not supported yet).",
-    "equations": "A literal block (|) of equations such as h[t] = tanh(W @ x[t] + U @ h[t-1] + b).",
+    "equations": "A literal block (|) of equations such as h[t] = tanh(W @ x[t] + U @ h[t-1] + b), and of loops over them.",
     "expect": "Facts that are checked: params, stages, recurrence, bound.",
 }
 LATER_KEYS = ("functions",)
-LATER_VARIABLE_KEYS = ("repeat",)
 CITE_KEYS = ("key", "title", "authors", "year", "doi", "url", "note")
 EXPECT_KEYS = ("params", "stages", "recurrence", "bound")
 RECURRENCES = ("dense", "elementwise", "linear")

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import yaml
 
+from cellspec.equations import parse_equations
 from cellspec.errors import Location, Reporter, SpecError, did_you_mean
-from cellspec.expressions import parse_equations
 from cellspec.keys import ACTIVATIONS, CITE_KEYS, EXPECT_KEYS, KEYS, LATER_KEYS, RECURRENCES
 from cellspec.merge import apply_settings, check_whole, merge
-from cellspec.names import RESERVED, check_name, expand_braces, words
+from cellspec.names import RESERVED, check_name, expand_braces, of_family, words
 from cellspec.paths import find, parent_path, resolve, shipped_dir, shipped_names
 from cellspec.scanner import shorten
 from cellspec.source import compose, decode, read_bytes
@@ -186,7 +186,12 @@ class _Reader(VariableReader):
             if not names:
                 self.skip(item)
             for written in names:
-                name = check_name(written, at, self.report, kind or f"an entry of {key!r}")
+                name = None
+                if of_family(written):
+                    what = f"{written!r} is a member of a family: give it a name of its own, as in y = {written}"
+                    self.report.error(at, what)
+                else:
+                    name = check_name(written, at, self.report, kind or f"an entry of {key!r}")
                 if name is None:
                     self.names.update(words(written))
                 elif name in found:
@@ -222,13 +227,12 @@ class _Reader(VariableReader):
         if node.style != "|" and not at.text.startswith(node.value, at.column - 1):
             self.report.error(at, "'equations' must be a literal block: 'equations: |' and one equation a line below it")
             return ()
-        found: dict[tuple[str, bool], Assignment] = {}
+        found: dict[object, Assignment] = {}
         unread: list[Assignment] = []
         read = parse_equations(node.value, self.source.block(node), self.report, unread)
         for equation in sorted((*read, *unread), key=lambda equation: equation.at):
-            left = (equation.target, equation.is_state)
-            if equation.target and self.assignable(equation, found.get(left)):
-                found[left] = equation
+            if equation.target and self.assignable(equation, found.get(equation.left)):
+                found[equation.left] = equation
             else:
                 self.names.update(equation.value.names if isinstance(equation.value, Unread) else words(equation.text))
         return tuple(found.values())

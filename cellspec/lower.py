@@ -142,14 +142,14 @@ class _Builder:
                 return self.weighted(self.atom(left), self.atom(right), node.shape, label)
             case c.MatMul(left=left, right=right):  # a matrix of the sample's own: no weights, a sum of pointwise products
                 matrix, vector = self.atom(left), self.atom(right)
-                across = self.reshape(vector, (*right.shape[:-1], ONE, right.shape[-1]))
+                across = self.reshape(vector, (*right.shape[:-1], ONE, right.shape[-1]), "row")
                 each = self.emit(ir.Pointwise(f"{matrix}*{vector}", symbol(matrix) * symbol(across)), left.shape)
                 column = self.emit(ir.SumTo(f"sum({each})", each), (*left.shape[:-1], ONE))
-                return symbol(self.reshape(column, node.shape, label))
+                return symbol(self.reshape(column, node.shape, "vector", label))
             case c.OuterProduct(left=left, right=right):
                 (*heads, m), n = left.shape, right.shape[-1]
-                column = self.reshape(self.atom(left), (*heads, m, ONE))
-                return symbol(column) * symbol(self.reshape(self.atom(right), (*heads, ONE, n)))
+                column = self.reshape(self.atom(left), (*heads, m, ONE), "column")
+                return symbol(column) * symbol(self.reshape(self.atom(right), (*heads, ONE, n), "row"))
             case c.Along(function=function, args=args):
                 return along(self, function, tuple(map(self.atom, args)), args[0].shape, node.shape, label)
             case c.Member(family=family, index=index):
@@ -195,12 +195,12 @@ class _Builder:
         known = name in self.values or (self.outer is not None and name in self.outer.values)
         return known and self.lookup(name).shape == shape
 
-    def reshape(self, name: str, shape: c.Shape, label: str | None = None) -> str:
-        """The elements of a value in another shape."""
+    def reshape(self, name: str, shape: c.Shape, kind: str, label: str | None = None) -> str:
+        """The elements of a value in another shape, of which ``kind`` is the name: ``k.row``."""
         if self.outer is not None and name in self.outer.values:
             self.outer.origin = self.outer.values[name].origin
-            return self.outer.reshape(name, shape, label)
-        return self.emit(ir.Reshape(label or f"{name}:{len(shape)}", name), shape)
+            return self.outer.reshape(name, shape, kind, label)
+        return self.emit(ir.Reshape(label or f"{name}.{kind}", name), shape)
 
     def weighted(self, left: str, right: str, shape: c.Shape, label: str | None = None) -> sympy.Expr:
         """``left @ right`` of constant weights; where all heads share a vector, all their rows make one matrix."""
@@ -208,10 +208,10 @@ class _Builder:
         if len(weights.shape) < 3 or len(vector.shape) > 1:
             return self.product(left, right, shape, label)
         rows = sympy.expand(weights.shape[0] * weights.shape[1])
-        flat = self.product(self.reshape(left, (rows, weights.shape[2])), right, (rows,))
+        flat = self.product(self.reshape(left, (rows, weights.shape[2]), "rows"), right, (rows,))
         if not flat.is_Symbol:  # a sum over the parts of a concatenation
             flat = symbol(self.emit(ir.Pointwise(f"{self.stem}.rows", flat), (rows,)))
-        return symbol(self.reshape(str(flat.name), shape, label))
+        return symbol(self.reshape(str(flat.name), shape, "heads", label))
 
     def product(self, left: str, right: str, shape: c.Shape, label: str | None = None) -> sympy.Expr:
         """``left @ right``; a sum over column blocks of ``left`` where ``right`` is a concatenation."""

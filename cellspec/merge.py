@@ -9,10 +9,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cellspec.errors import Location, Reporter, closest, did_you_mean
-from cellspec.expressions import walk
 from cellspec.scanner import shorten
 from cellspec.source import number
-from cellspec.spec import Assignment, Gaps, Mention, Name, Setting, Spec, Variable
+from cellspec.spec import Assignment, Gaps, Mention, Name, Setting, Spec, Variable, walk
 
 REMOVABLE = ("params", "states", "inputs", "equations")
 
@@ -56,8 +55,9 @@ def _over(parent: Sequence[_Part], child: Sequence[_Part], removed: set[str]) ->
 
 
 def _equations(parent: Sequence[Assignment], child: Sequence[Assignment], removed: set[str]) -> tuple[Assignment, ...]:
-    parts = {(part.target, part.is_state): part for part in parent if part.target not in removed}
-    parts |= {(part.target, part.is_state): part for part in child}
+    """A child's equation takes the place of its parent's; which members of families it replaces, unrolling will tell."""
+    parts = {part.left: part for part in parent if part.target not in removed}
+    parts |= {part.left: part for part in child}
     return tuple(parts.values())
 
 

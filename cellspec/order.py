@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cellspec.errors import Location
+from cellspec.names import member
 from cellspec.shapes import Constants, decide
-from cellspec.spec import Assignment, Binary, Call, Compare, Expr, Listed, Name, Subscript, Transposed, Unary
+from cellspec.spec import Assignment, Call, Expr, Name, Subscript, parts
 from cellspec.subscripts import time_offset
+from cellspec.unparse import label
 
 LONGEST_CYCLE = 12
 
@@ -31,16 +33,10 @@ class Cycle:
 def operands(expr: Expr) -> tuple[Expr, ...]:
     """The direct operands of ``expr``, from left to right. An index, or the size of ``eye``, is no value and so no operand."""
     match expr:
-        case Call(function="eye"):
+        case Subscript() | Call(function="eye"):
             return ()
-        case Unary(operand=operand) | Transposed(operand=operand):
-            return (operand,)
-        case Binary(left=left, right=right) | Compare(left=left, right=right):
-            return (left, right)
-        case Call(args=items) | Listed(items=items):
-            return items
         case _:
-            return ()
+            return parts(expr)
 
 
 def walk(expr: Expr, constants: Constants | None = None) -> Iterator[Expr]:
@@ -58,11 +54,6 @@ def walk(expr: Expr, constants: Constants | None = None) -> Iterator[Expr]:
                 decided = decide(condition, constants)
                 inner = inner if decided is None else (yes if decided else no,)
         waiting.extend(reversed(inner))
-
-
-def label(equation: Assignment) -> str:
-    """The left side as the file writes it: ``i`` or ``h[t]``."""
-    return f"{equation.target}[t]" if equation.is_state else equation.target
 
 
 def sort(equations: Sequence[Assignment], constants: Constants) -> tuple[list[Assignment], list[Cycle]]:
@@ -98,9 +89,20 @@ def _reads(value: Expr, index: dict[str, int], constants: Constants) -> dict[int
         match part:
             case Name(id=name) if name in index:
                 sources.setdefault(index[name], part.at)
-            case Subscript(id=name) if f"{name}[t]" in index and time_offset(part.index, constants) == (1, 0):
-                sources.setdefault(index[f"{name}[t]"], part.at)
+            case Subscript(id=name, index=inside) if (found := _read(name, time_offset(inside, constants))) in index:
+                sources.setdefault(index[found], part.at)
     return sources
+
+
+def _read(name: str, offset: tuple[float, float] | None) -> str:
+    """The left side that a subscript reads within the step: ``h[t]`` or ``s[1]``; empty where it reads none."""
+    match offset:
+        case (1, 0):
+            return f"{name}[t]"
+        case (0, index) if index == int(index) and index >= 0:
+            return member(name, int(index))
+        case _:
+            return ""
 
 
 def _components(nodes: Sequence[int], reads: Sequence[dict[int, Location]]) -> list[list[int]]:

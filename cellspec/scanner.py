@@ -32,12 +32,16 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _LITERAL = re.compile(r"(?:0+|[1-9][0-9]*|(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)")
-_FRESH = re.compile(r"[ \t]*[^\W\d]\w*[ \t]*(\[[^\]\n]*\][ \t]*)?=(?!=)")
+_FRESH = re.compile(r"[ \t]*(?:for\b|[^\W\d]\w*[ \t]*(\[[^\]\n]*\][ \t]*)?=(?!=))")
 _BINARY = {"+", "-", "*", "/", "@", "**", "<", "<=", ">", ">=", "==", "!="}
 _OPENER = {")": "(", "]": "["}
 
+LOOP = "for l in range(0, L):"
+
+_HEAD = ("for", "", "in", "range", "(")
+
 _KEYWORDS = {
-    "for": "'for' is not supported yet",
+    "for": f"'for' begins a loop over equations, on a line of its own: {LOOP}",
     "lambda": "'lambda' is not allowed; write the expression itself",
     "if": "'if' is not allowed; a condition is written where(condition, a, b)",
     "else": "'else' is not allowed; a condition is written where(condition, a, b)",
@@ -90,10 +94,11 @@ class Token:
 
 @dataclass
 class Statement:
-    """The tokens of one equation (or of a whole expression)."""
+    """The tokens of one equation, of the head of a loop up to its ':', or of a whole expression."""
 
     tokens: list[Token] = field(default_factory=list)
     equals: int | None = None  # index of the token '=' at depth 0
+    is_loop: bool = False
     broken: bool = False
 
 
@@ -136,6 +141,8 @@ class Scanner:
                 self.take(token)
             else:
                 self.skip(token)
+            if self.current.is_loop and text == ":" and not self.current.broken:
+                yield self.finish()
             if len(self.current.tokens) > MAX_TOKENS:  # told by now: on to the next line
                 newline = self.text.find("\n", position)
                 self.brackets, position, self.cut = [], newline if newline >= 0 else len(self.text), True
@@ -161,6 +168,9 @@ class Scanner:
             if self.brackets:
                 opener = self.brackets[-1][1]
                 self.fail(opener, f"{opener.text!r} is never closed")
+            elif statement.is_loop:
+                if last.text != ":":
+                    self.fail(last, f"a ':' is missing: a loop is written {LOOP!r}")
             elif self.equations and statement.equals is None:
                 self.fail(statement.tokens[0], "an equation is written 'name = expression', but there is no '=' here")
             elif self.equations and statement.equals == len(statement.tokens) - 1:
@@ -186,7 +196,11 @@ class Scanner:
         before = tokens[-2] if len(tokens) > 1 else None
         value_expected = before is None or _wants_value(before)
         text = token.text
-        if len(tokens) > MAX_TOKENS:
+        if self.equations and before is None and text == "for":
+            self.current.is_loop = True
+        elif self.current.is_loop and not self.brackets:
+            self.take_head(token, len(tokens) - 1)
+        elif len(tokens) > MAX_TOKENS:
             self.fail(tokens[0], f"this equation has more than {MAX_TOKENS} names, numbers and operators")
         elif before is not None and before.text == "." and before.kind == "op":
             if text != "T":
@@ -212,6 +226,15 @@ class Scanner:
             self.fail(token, f"{text!r} (an augmented assignment) is not allowed; a name is assigned once, with '='")
         else:
             self.fail(token, _SYMBOLS.get(text, f"the character {shorten(text)} has no meaning in an expression"))
+
+    def take_head(self, token: Token, position: int) -> None:
+        """Check one token of the head of a loop, outside the brackets of its range."""
+        if position == 1 and token.kind == "name":
+            return  # whether it can name a variable is checked with the other names
+        if position < len(_HEAD) and token.text == _HEAD[position]:
+            self.brackets += [("call", token)] * (token.text == "(")
+        elif position < len(_HEAD) or token.text != ":":
+            self.fail(token, f"a loop is written {LOOP!r}")
 
     def take_name(self, token: Token, before: Token | None) -> None:
         if keyword.iskeyword(token.text):

@@ -12,7 +12,6 @@ from cellspec.keys import (
     EXPECT_KEYS,
     KEYS,
     LATER_KEYS,
-    LATER_VARIABLE_KEYS,
     NUMBERED_INITIALISERS,
     PLAIN_INITIALISERS,
     RECURRENCES,
@@ -77,7 +76,7 @@ def _part(key: str) -> Schema:
         case "activations":
             return _names({"enum": sorted(ACTIVATIONS)})
         case "inputs":
-            return _names({"$ref": f"{_REF}input"}, _BRACED) | {"maxProperties": 1}
+            return _names({"$ref": f"{_REF}input"}, _BRACED)
         case "states":
             return _names({"$ref": f"{_REF}state"}, _BRACED)
         case "params":
@@ -100,13 +99,13 @@ def _variable(kind: str) -> Schema:
         "shape": {"$ref": f"{_REF}shape"},
         "init": init.get(kind, {"$ref": f"{_REF}initialiser"}),
         "trainable": {"type": "boolean", "default": True},
+        "repeat": {"type": ["string", "integer"], "minimum": 1, "description": "The length of a family R[0], R[1], …"},
     }
-    keys = [key for key in VARIABLE_KEYS[kind] if key not in LATER_VARIABLE_KEYS]
     mapping: Schema = {
         "type": "object",
         "additionalProperties": False,
         "required": ["shape"],
-        "properties": {key: parts[key] for key in keys},
+        "properties": {key: parts[key] for key in VARIABLE_KEYS[kind]},
     }
     return {"anyOf": [{"$ref": f"{_REF}shape"}, mapping]}
 

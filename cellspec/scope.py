@@ -10,11 +10,10 @@ import sympy
 
 from cellspec.cell import STEP_INDEX, Shape
 from cellspec.errors import Location, Reporter, did_you_mean
-from cellspec.expressions import walk
 from cellspec.functions import CALLABLE
 from cellspec.products import ALONG
-from cellspec.shapes import Constant, dim_polynomial
-from cellspec.spec import Expr, Gaps, Name, Spec, Variable
+from cellspec.shapes import Constant, dim_polynomial, fold
+from cellspec.spec import Expr, Gaps, Name, Spec, Unread, Variable, walk
 from cellspec.unparse import source
 
 STRUCTURAL = {"eye": 1, "roll": 2, "stop_gradient": 1, "outer": 2, "inv": 1}
@@ -24,6 +23,8 @@ FUNCTIONS = (*CALLABLE, *STRUCTURAL, *ALONG)
 
 MOST_AXES = 3
 """Heads, rows and columns; a family of params has one more."""
+
+MOST_MEMBERS = 1000
 
 _MOST_SUGGESTIONS = 50
 
@@ -38,13 +39,15 @@ class Role(Enum):
     PARAM = "a param"
     ACTIVATION = "an activation"
     VALUE = "an intermediate"
+    FAMILY = "a family of intermediates"
 
 
 @dataclass
 class Entry:
     """A declared name. ``shape`` is None while unknown, or for good after an error.
 
-    ``varies`` tells a value of each step from one that is the same throughout the sequence.
+    ``varies`` tells a value of each step from one that is the same throughout the sequence. A family of params has ``members``,
+    the number of which is None while unknown; its shape has that number in front.
     """
 
     name: str
@@ -53,6 +56,13 @@ class Entry:
     shape: Shape | None = None
     varies: bool = False
     used: bool = False
+    is_family: bool = False
+    members: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the name is, for messages."""
+        return "a family of params" if self.role is Role.PARAM and self.is_family else self.role.value
 
 
 class Scope:
@@ -68,7 +78,7 @@ class Scope:
     def declare(self, name: str, role: Role, at: Location) -> Entry | None:
         """A new entry, or None after reporting that the name is taken."""
         if (earlier := self.entries.get(name)) is not None:
-            self.reporter.error(at, f"{name!r} is declared twice: as {earlier.role.value} and as {role.value}")
+            self.reporter.error(at, f"{name!r} is declared twice: as {earlier.kind} and as {role.value}")
             return None
         entry = self.entries[name] = Entry(name, role, at)
         return entry
@@ -96,7 +106,7 @@ class Scope:
     def unknown_name(self, name: str, at: Location, *parts: str) -> None:
         """Report a name that none of the ``parts`` of the spec declares; suggest whatever an equation can read."""
         if not self.gaps.may_hold(name, *parts):
-            known = self.of_role(Role.PARAM, Role.VALUE, Role.INPUT, Role.STATE, Role.HYPER, Role.DIM)
+            known = self.of_role(Role.PARAM, Role.VALUE, Role.FAMILY, Role.INPUT, Role.STATE, Role.HYPER, Role.DIM)
             self.reporter.error(at, f"unknown name {name!r}{self.suggest(name, (e.name for e in known))}")
 
     def unknown_function(self, name: str, at: Location) -> None:
@@ -151,6 +161,10 @@ def declare_all(spec: Spec, scope: Scope) -> None:
     implied = not spec.dims
     for entry, variable in declared:
         entry.shape = _shape(variable, scope, implied)
+        if variable.repeat is not None:
+            entry.is_family, entry.members = True, _members(variable.repeat, scope)
+            known = entry.shape is not None and entry.members is not None
+            entry.shape = (sympy.Integer(entry.members), *(entry.shape or ())) if known else None
 
 
 def resolve_dim(name: Name, scope: Scope, hint: str = "") -> sympy.Expr | None:
@@ -174,6 +188,30 @@ def resolve_dim(name: Name, scope: Scope, hint: str = "") -> sympy.Expr | None:
         case role:
             scope.reporter.error(name.at, f"{name.id!r} is {role.value}; a shape is made of dims")
     return None
+
+
+def _members(repeat: Expr, scope: Scope) -> int | None:
+    """How many members a family of params has; None after an error."""
+    if isinstance(repeat, Unread):
+        return None
+    for part in walk(repeat):
+        if isinstance(part, Name):
+            if (entry := scope.entries.get(part.id)) is not None:
+                entry.used = True
+            else:
+                scope.unknown_name(part.id, part.at, "hyper")
+    value = fold(repeat, scope.constants)
+    if value is None and not scope.is_certain(repeat):
+        return None
+    if value is None or value != int(value):
+        what = "'repeat' counts the members of a family: a whole number, or a hyperparameter that is one"
+        scope.reporter.error(repeat.at, f"{what}, not {source(repeat)!r}")
+        return None
+    if not 1 <= value <= MOST_MEMBERS:
+        what = f"a family has 1 to {MOST_MEMBERS} members, but {source(repeat)!r} is {value:g}"
+        scope.reporter.error(repeat.at, what)
+        return None
+    return int(value)
 
 
 def _shape(variable: Variable, scope: Scope, implied: bool) -> Shape | None:

@@ -6,6 +6,7 @@ its parts keep the places of the files that they came from.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cellspec.errors import Location
@@ -102,6 +103,29 @@ class Unread:
 
 Expr = Number | Name | Subscript | Unary | Binary | Compare | Call | Transposed | Listed | Unread
 
+
+def parts(expr: Expr) -> tuple[Expr, ...]:
+    """What ``expr`` is made of, from left to right, indices included."""
+    match expr:
+        case Subscript(index=part) | Unary(operand=part) | Transposed(operand=part):
+            return (part,)
+        case Binary(left=left, right=right) | Compare(left=left, right=right):
+            return (left, right)
+        case Call(args=items) | Listed(items=items):
+            return items
+        case _:
+            return ()
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """``expr`` and everything inside it, from left to right."""
+    waiting = [expr]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        waiting.extend(reversed(parts(part)))
+
+
 # --- parts -------------------------------------------------------------------------------------------------
 
 
@@ -134,7 +158,8 @@ class Initialiser:
 class Variable:
     """A declared input, state or parameter. ``shape`` holds one dim expression per axis.
 
-    ``init`` is None where the file names none. States take constants only, which the loader checks.
+    ``init`` is None where the file names none. States take constants only, which the loader checks. ``repeat`` is the number of
+    members of a family of parameters, each of that shape.
     """
 
     name: str
@@ -142,6 +167,7 @@ class Variable:
     at: Location
     init: Initialiser | None = None
     trainable: bool = True
+    repeat: Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -162,14 +188,34 @@ class Mention:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """``for variable in range(start, stop):``."""
+
+    variable: str
+    start: Expr
+    stop: Expr
+    at: Location
+
+
+@dataclass(frozen=True)
 class Assignment:
-    """One equation. ``target`` is the name on the left, ``is_state`` tells ``h[t] = …`` from ``h = …``; ``text`` as written."""
+    """One equation. ``target`` is the name on the left, ``is_state`` tells ``h[t] = …`` from ``h = …``; ``text`` as written.
+
+    ``index`` is that of a member of a family, ``s[index] = …``, else None. ``loops`` are those around it, outermost first.
+    """
 
     target: str
     is_state: bool
     value: Expr
     text: str
     at: Location
+    index: Expr | None = None
+    loops: tuple[Loop, ...] = ()
+
+    @property
+    def left(self) -> tuple[object, ...]:
+        """What equations share that assign the same, as far as can be told before loops are unrolled."""
+        return self.target, self.is_state, None if self.index is None else self.at
 
 
 @dataclass(frozen=True)

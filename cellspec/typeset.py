@@ -264,7 +264,8 @@ class _Latex(_Writer):
 
     def __init__(self, cell: Cell) -> None:
         super().__init__(cell)
-        values = (equation.target.name for equation in assignments(cell))
+        names = (equation.target.name for equation in assignments(cell))
+        values = ((of_family(name) or (name, 0))[0] for name in names)
         self.suffixes = {*values, *(stream.name for stream in cell.inputs)}
 
     def number(self, value: int | float) -> str:

@@ -7,17 +7,18 @@ is reported once and has no type; whatever contains it is silent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 import sympy
 
 from cellspec import products
-from cellspec.cell import STEP_INDEX, Apply, Const, DimValue, Eye, Kind, Node, Ref, Shape, StopGradient
+from cellspec.cell import STEP_INDEX, Apply, Const, DimValue, Eye, Kind, Member, Node, Ref, Shape, StopGradient
 from cellspec.functions import COMPARISONS, OPERATORS, PRIMITIVES
 from cellspec.lags import Lags
+from cellspec.names import member, of_family
 from cellspec.operands import Clash, Typed
-from cellspec.scope import STRUCTURAL, Role, Scope, resolve_dim
+from cellspec.scope import STRUCTURAL, Entry, Role, Scope, resolve_dim
 from cellspec.shapes import Constant, broadcast, decide, dim_polynomial, fold
 from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
 from cellspec.subscripts import time_offset
@@ -131,7 +132,7 @@ class Typer:
                 return Typed(name, Const(self.scope.constants.get(name.id, math.nan)), False)
             case Role.DIM:
                 return Typed(name, DimValue(sympy.Symbol(name.id)), False)
-            case Role.PARAM | Role.VALUE if entry.shape is not None:
+            case Role.PARAM | Role.VALUE if entry.shape is not None and not entry.is_family:
                 kind = Kind.PARAM if entry.role is Role.PARAM else Kind.VALUE if entry.varies else Kind.DERIVED
                 return Typed(name, Ref(name.id, kind, entry.shape), entry.varies)
             case _:
@@ -146,7 +147,7 @@ class Typer:
             raise _Untyped
         name, text = expr.id, source(expr)
         if offset is not None and offset[0] == 0:
-            self._fail(expr, f"{text!r}: a family subscript is not supported yet")
+            return self._member(expr, entry, offset[1])
         if offset is None or offset[0] != 1 or offset[1] != int(offset[1]):
             self._fail(expr, f"the subscript of {text!r} is neither t nor a constant number of steps before it, as in t-1")
         lag = -int(offset[1])
@@ -160,12 +161,38 @@ class Typer:
                     return Typed(expr, self.lags.read(name, role, entry.shape, lag, expr.at), True)
                 except Clash as clash:
                     self._fail(expr, str(clash))
-            case Role.VALUE if lag > 0:
-                self._fail(expr, f"{name!r} is an intermediate, which lasts one step: declare it as a state to read {text}")
-            case Role.PARAM | Role.VALUE | Role.HYPER | Role.DIM | Role.ACTIVATION:
-                self._fail(expr, f"{name!r} is {entry.role.value} and takes no [t]: write {name}")
-            case _:
+            case Role.VALUE | Role.FAMILY if lag > 0:
+                self._fail(expr, f"{name!r} is {entry.kind}, which lasts one step: declare it as a state to read {text}")
+            case Role.INPUT | Role.STATE:
                 raise _Untyped
+            case _:
+                bare = member(name, 0) if entry.is_family or entry.role is Role.FAMILY else name
+                self._fail(expr, f"{name!r} is {entry.kind} and takes no [t]: write {bare}")
+
+    def _member(self, expr: Subscript, entry: Entry, index: float) -> Typed:
+        """``R[0]``, ``s[1]``."""
+        name, text = expr.id, source(expr)
+        if entry.role in (Role.INPUT, Role.STATE):
+            self._fail(expr, f"{name!r} is {entry.kind}: write {name}[t] or {name}[t-1], not {text}")
+        if entry.role is not Role.FAMILY and not entry.is_family:
+            self._fail(expr, f"{name!r} is {entry.kind} and no family: write {name}, not {text}")
+        if index < 0 or index != int(index):
+            self._fail(expr, f"{text!r} is no member of {name!r}: members are counted 0, 1, 2 and so on")
+        number = int(index)
+        if entry.is_family:
+            if entry.shape is None or entry.members is None:
+                raise _Untyped
+            if number >= entry.members:
+                self._fail(expr, f"there is no {member(name, number)}: {name!r} has {_counted(range(entry.members), name)}")
+            family = Ref(name, Kind.PARAM, entry.shape)
+            return Typed(expr, Member(family, number, entry.shape[1:]), False)
+        found = self.scope.entries.get(member(name, number))
+        if found is not None and found.shape is not None:
+            return Typed(expr, Ref(found.name, Kind.VALUE if found.varies else Kind.DERIVED, found.shape), found.varies)
+        if found is None and not self.scope.gaps.may_hold(name, "equations"):
+            there = [known[1] for e in self.scope.of_role(Role.VALUE) if (known := of_family(e.name)) and known[0] == name]
+            self._fail(expr, f"{member(name, number)} is never assigned: {name!r} has {_counted(sorted(there), name)}")
+        raise _Untyped
 
     # --- pointwise -----------------------------------------------------------------------------------------
 
@@ -270,3 +297,13 @@ class Typer:
 def _applied(expr: Expr, function: str, typed: tuple[Typed, ...], shape: Shape) -> Typed:
     """A pointwise function of operands that align to ``shape``."""
     return Typed(expr, Apply(function, tuple(item.node for item in typed), shape), any(item.varies for item in typed))
+
+
+def _counted(indices: Sequence[int], family: str) -> str:
+    """``no members``, ``R[0]``, ``R[0] to R[3]``, ``s[0], s[2] and s[5]``."""
+    names = [member(family, index) for index in indices]
+    if len(names) < 2:
+        return "".join(names) or "no members"
+    if len(indices) > 8 or indices[-1] - indices[0] == len(indices) - 1 > 1:
+        return f"{names[0]} to {names[-1]}"
+    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,8 +1,8 @@
-"""Expressions back to source text, for messages."""
+"""Expressions back to source text, for messages and for the equations of loops."""
 
 from __future__ import annotations
 
-from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
+from cellspec.spec import Assignment, Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
 
 LONGEST = 60
 _LEVEL = {"+": 1, "-": 1, "*": 2, "/": 2, "@": 2, "**": 4}
@@ -11,10 +11,22 @@ _UNARY, _ATOM = 3, 5
 
 def source(expr: Expr) -> str:
     """The text of ``expr`` on one line, parentheses where they are needed; the middle of a long one is left out."""
-    text = _text(expr, 0)
+    text = written(expr)
     if len(text) <= LONGEST:
         return text
     return f"{text[: LONGEST // 2].rstrip()} … {text[-LONGEST // 3 :].lstrip()}"
+
+
+def label(equation: Assignment) -> str:
+    """The left side as the file writes it: ``i``, ``h[t]`` or ``s[l+1]``."""
+    if equation.index is not None:
+        return f"{equation.target}[{_compact(equation.index)}]"
+    return f"{equation.target}[t]" if equation.is_state else equation.target
+
+
+def written(expr: Expr) -> str:
+    """The whole text of ``expr`` on one line."""
+    return _text(expr, 0)
 
 
 def _text(expr: Expr, level: int) -> str:

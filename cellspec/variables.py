@@ -8,13 +8,12 @@ from dataclasses import replace
 import yaml
 
 from cellspec.errors import Location, did_you_mean
-from cellspec.expressions import walk
-from cellspec.keys import LATER_VARIABLE_KEYS, MATRIX_INITIALISERS, NUMBERED_INITIALISERS, PLAIN_INITIALISERS, VARIABLE_KEYS
+from cellspec.keys import MATRIX_INITIALISERS, NUMBERED_INITIALISERS, PLAIN_INITIALISERS, VARIABLE_KEYS
 from cellspec.names import check_name
 from cellspec.nodes import NodeReader
 from cellspec.scanner import shorten
 from cellspec.source import number
-from cellspec.spec import Expr, Initialiser, Name, Unread, Variable
+from cellspec.spec import Expr, Initialiser, Name, Unread, Variable, walk
 
 
 class VariableReader(NodeReader):
@@ -49,11 +48,11 @@ class VariableReader(NodeReader):
             if text.lower() not in ("true", "false"):
                 self.report.error(self.source.at(values["trainable"][1]), f"'trainable' is true or false, not {shorten(text)}")
             trainable = text.lower() != "false"
-        for key in LATER_VARIABLE_KEYS:
-            if key in values:
-                self.report.error(values[key][0], f"{key!r} is not supported yet")
-                shape = unread
-        return Variable("", shape, at, init, trainable)
+        repeat: Expr | None = None
+        if "repeat" in values:
+            number = values["repeat"][1]
+            repeat = self.expression(number, "'repeat'") or Unread((), self.source.at(number))
+        return Variable("", shape, at, init, trainable, repeat)
 
     def shape(self, node: yaml.Node) -> tuple[Expr, ...]:
         """An expression for each axis; Unread after reporting that there is none."""

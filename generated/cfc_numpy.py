@@ -173,7 +173,7 @@ class _Backward:
         self.d_h = np.empty((H, B), dtype)
         self.x_dt_rows = np.empty((T, 1, B), dtype)
         self.Wb_Wa_W2_W1_h_prev = np.empty((4*H, H), dtype)
-        self.d_k_pre_factordt = np.empty((T, H, B), dtype)
+        self.d_k_pre_dt = np.empty((T, H, B), dtype)
         self.d_dt = np.empty((T, 1, B), dtype)
         self.Wb_Wa_W2_W1_x = np.empty((4*H, I), dtype)
         self.d_k_pre_etc_flat = np.empty((4*H, T, B), dtype)
@@ -220,6 +220,7 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d_2 = x.x.reshape(T*B, I)
     dt_2d = x.dt.reshape(T*B, 1)
     derived = Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x, W2_h_prev = _derived(params, I, H)
@@ -342,10 +343,10 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         dot(Wb_Wa_W2_W1_h_prev_T, d_k_pre_etc, d_h)
 
     # backward of k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
-    np.add(ca, saved.Wa_x_x, out=ws.d_k_pre_factordt)
-    np.add(ws.d_k_pre_factordt, saved.Wa_h_prev_h_prev, out=ws.d_k_pre_factordt)
-    np.multiply(ws.d_k_pre, ws.d_k_pre_factordt, out=ws.d_k_pre_factordt)
-    np.sum(ws.d_k_pre_factordt, axis=1, keepdims=True, out=ws.d_dt)
+    np.add(ca, saved.Wa_x_x, out=ws.d_k_pre_dt)
+    np.add(ws.d_k_pre_dt, saved.Wa_h_prev_h_prev, out=ws.d_k_pre_dt)
+    np.multiply(ws.d_k_pre, ws.d_k_pre_dt, out=ws.d_k_pre_dt)
+    np.sum(ws.d_k_pre_dt, axis=1, keepdims=True, out=ws.d_dt)
     d_k_pre_etc_flat = _columns(ws.d_k_pre_etc, ws.d_k_pre_etc_flat)
     np.matmul(d_k_pre_etc_flat.T, Wb_Wa_W2_W1_x, out=ws.d_x_out.reshape(T*B, I))
     np.matmul(d_k_pre_etc_flat, x_2d_2, out=ws.d_Wb_Wa_W2_W1_x_rows)
@@ -390,6 +391,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t.x: [B, I]; x_t.dt: [B, 1], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, Inputs(*(each[0] for each in x)), state, _derived(params, I, H), B, dims)
     return values["h"], final
@@ -398,6 +400,7 @@ def step(params: Params, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     derived = Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x, W2_h_prev = _derived(params, I, H)
     values = {
@@ -509,10 +512,17 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.cb", params.cb, dtype, (H,), "[H]")
     _expect("x.x", x.x, dtype, (T, B, I), "[T, B, I]")
     _expect("x.dt", x.dt, dtype, (T, B, 1), "[T, B, 1]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: Inputs, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[Inputs, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype),)
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, Inputs(*map(np.ascontiguousarray, x)), state, T, B, dtype, (I, H, )
+    return Inputs(*map(np.ascontiguousarray, x)), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

@@ -120,12 +120,12 @@ def _derived(params: Params, H: int) -> tuple[Any, ...]:
     period_pre_2 = exp_period_pre + 0.5
     floor_period_pre_2 = np.floor(period_pre_2)
     period = np.maximum(1, floor_period_pre_2)
-    module_2 = module.reshape(H, 1)
-    one_2 = params.one.reshape(1, H)
-    mask_pre = module_2*one_2
-    one_2_2 = params.one.reshape(H, 1)
-    module_2_2 = module.reshape(1, H)
-    mask_pre_2 = one_2_2*module_2_2
+    module_column = module.reshape(H, 1)
+    one_row = params.one.reshape(1, H)
+    mask_pre = module_column*one_row
+    one_column = params.one.reshape(H, 1)
+    module_row = module.reshape(1, H)
+    mask_pre_2 = one_column*module_row
     le_mask_pre_mask_pre_2 = np.less_equal(mask_pre, mask_pre_2)
     mask = np.where(np.asarray(le_mask_pre_mask_pre_2) != 0, dtype.type(1), 0)
     R = params.U*mask
@@ -198,6 +198,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = module, period, mask, R = _derived(params, H)
     period_2 = period[:, None]
@@ -301,6 +302,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, x[0], state, _derived(params, H), B, dims)
     return values["h"], final
@@ -309,6 +311,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     derived = module, period, mask, R = _derived(params, H)
     values = {
@@ -416,11 +419,18 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.b", params.b, dtype, (H,), "[H]")
     _expect("params.one", params.one, dtype, (H,), "[H]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+        _expect("state.t_now", state.t_now, dtype, (B, 1), "[B, 1]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype), np.full((B, 1), 0.0, dtype))
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    _expect("state.t_now", state.t_now, dtype, (B, 1), "[B, 1]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

@@ -145,13 +145,13 @@ class _Backward:
         self.tmp_2 = np.empty((T, H, B), dtype)
         self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
-        self.d_h_factorsigmoid_zeta = np.empty((T, H, B), dtype)
+        self.d_h_sigmoid_zeta = np.empty((T, H, B), dtype)
         self.d_a = np.empty((T, H, B), dtype)
         self.UT_d_U_h_prev = np.empty((H, B), dtype)
-        self.d_h_factorsigmoid_nu = np.empty((T, H, B), dtype)
-        self.sum_d_h_factorsigmoid_nu = np.empty((T, 1, B), dtype)
-        self.d_h_factorsigmoid_zeta_factor = np.empty((T, H, B), dtype)
-        self.sum_d_h_factorsigmoid_zeta = np.empty((T, 1, B), dtype)
+        self.d_h_sigmoid_nu = np.empty((T, H, B), dtype)
+        self.sum_d_h_sigmoid_nu = np.empty((T, 1, B), dtype)
+        self.d_h_sigmoid_zeta_factor = np.empty((T, H, B), dtype)
+        self.sum_d_h_sigmoid_zeta = np.empty((T, 1, B), dtype)
         self.d_a_flat = np.empty((H, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
         self.d_W_rows = np.empty((H, I), dtype)
@@ -164,7 +164,7 @@ class _Backward:
         self.d_z_pre = self.d_z_n_pre[:, :H]
         self.d_n_pre = self.d_z_n_pre[:, H:]
         self.d_z_n_pre_blocks = self.d_z_n_pre.reshape(T, 2, H, B)
-        self.steps = list(zip(self.dy_rows, self.d_h_factorsigmoid_zeta, self.d_z_n_pre_blocks, self.d_n_pre, self.d_z_pre, self.d_a, saved.z))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_h_sigmoid_zeta, self.d_z_n_pre_blocks, self.d_n_pre, self.d_z_pre, self.d_a, saved.z))[::-1]
 
 
 class Workspace:
@@ -195,6 +195,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = sigmoid_zeta, sigmoid_nu = _derived(params)
     bz_bh = ws.bz_bh
@@ -283,26 +284,26 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_h = ws.d_h
     U_T = U.T
     UT_d_U_h_prev = ws.UT_d_U_h_prev
-    for (dy_t, d_h_factorsigmoid_zeta, d_z_n_pre_blocks, d_n_pre, d_z_pre, d_a, z) in ws.steps:
+    for (dy_t, d_h_sigmoid_zeta, d_z_n_pre_blocks, d_n_pre, d_z_pre, d_a, z) in ws.steps:
         # backward of h[t] = z*h[t-1] + (sigmoid(zeta)*(1 - z) + sigmoid(nu))*n
-        add(dy_t, d_h, d_h_factorsigmoid_zeta)
+        add(dy_t, d_h, d_h_sigmoid_zeta)
         # backward of z = sigma(a + bz)
         # backward of n = phi(a + bh)
-        multiply(d_z_n_pre_blocks, d_h_factorsigmoid_zeta, d_z_n_pre_blocks)
+        multiply(d_z_n_pre_blocks, d_h_sigmoid_zeta, d_z_n_pre_blocks)
         # backward of a = W @ x[t] + U @ h[t-1]
         add(d_n_pre, d_z_pre, d_a)
         # h
         dot(U_T, d_a, UT_d_U_h_prev)
-        multiply(z, d_h_factorsigmoid_zeta, d_h)
+        multiply(z, d_h_sigmoid_zeta, d_h)
         add(d_h, UT_d_U_h_prev, d_h)
 
     # backward of h[t] = z*h[t-1] + (sigmoid(zeta)*(1 - z) + sigmoid(nu))*n
-    np.multiply(saved.n, ws.d_h_factorsigmoid_zeta, out=ws.d_h_factorsigmoid_nu)
-    np.sum(ws.d_h_factorsigmoid_nu, axis=1, keepdims=True, out=ws.sum_d_h_factorsigmoid_nu)
-    np.subtract(1, saved.z, out=ws.d_h_factorsigmoid_zeta_factor)
-    np.multiply(ws.d_h_factorsigmoid_zeta_factor, saved.n, out=ws.d_h_factorsigmoid_zeta_factor)
-    np.multiply(ws.d_h_factorsigmoid_zeta, ws.d_h_factorsigmoid_zeta_factor, out=ws.d_h_factorsigmoid_zeta)
-    np.sum(ws.d_h_factorsigmoid_zeta, axis=1, keepdims=True, out=ws.sum_d_h_factorsigmoid_zeta)
+    np.multiply(saved.n, ws.d_h_sigmoid_zeta, out=ws.d_h_sigmoid_nu)
+    np.sum(ws.d_h_sigmoid_nu, axis=1, keepdims=True, out=ws.sum_d_h_sigmoid_nu)
+    np.subtract(1, saved.z, out=ws.d_h_sigmoid_zeta_factor)
+    np.multiply(ws.d_h_sigmoid_zeta_factor, saved.n, out=ws.d_h_sigmoid_zeta_factor)
+    np.multiply(ws.d_h_sigmoid_zeta, ws.d_h_sigmoid_zeta_factor, out=ws.d_h_sigmoid_zeta)
+    np.sum(ws.d_h_sigmoid_zeta, axis=1, keepdims=True, out=ws.sum_d_h_sigmoid_zeta)
     d_a_flat = _columns(ws.d_a, ws.d_a_flat)
     np.matmul(d_a_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
     np.matmul(d_a_flat, x_2d, out=ws.d_W_rows)
@@ -314,9 +315,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_bz = ws.d_bz_sum
     np.sum(ws.d_n_pre, axis=(0, 2), out=ws.d_bh_sum)
     d_bh = ws.d_bh_sum
-    np.sum(ws.sum_d_h_factorsigmoid_zeta, axis=(0, 2), out=ws.d_sigmoid_zeta_sum)
+    np.sum(ws.sum_d_h_sigmoid_zeta, axis=(0, 2), out=ws.d_sigmoid_zeta_sum)
     d_sigmoid_zeta = ws.d_sigmoid_zeta_sum
-    np.sum(ws.sum_d_h_factorsigmoid_nu, axis=(0, 2), out=ws.d_sigmoid_nu_sum)
+    np.sum(ws.sum_d_h_sigmoid_nu, axis=(0, 2), out=ws.d_sigmoid_nu_sum)
     d_sigmoid_nu = ws.d_sigmoid_nu_sum
     d_zeta = (1 - sigmoid_zeta)*sigmoid_zeta*d_sigmoid_zeta
     d_nu = (1 - sigmoid_nu)*sigmoid_nu*d_sigmoid_nu
@@ -339,6 +340,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, x[0], state, _derived(params), B, dims)
     return values["h"], final
@@ -347,6 +349,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     derived = sigmoid_zeta, sigmoid_nu = _derived(params)
     values = {
@@ -455,10 +458,17 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.zeta", params.zeta, dtype, (1,), "[1]")
     _expect("params.nu", params.nu, dtype, (1,), "[1]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype),)
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

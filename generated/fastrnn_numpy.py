@@ -133,11 +133,11 @@ class _Backward:
         self.d_h_pre = np.empty((T, H, B), dtype)
         self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
-        self.d_h_factorsigmoid_beta = np.empty((T, H, B), dtype)
+        self.d_h_sigmoid_beta = np.empty((T, H, B), dtype)
         self.UT_d_U_h_prev = np.empty((H, B), dtype)
-        self.d_h_factorsigmoid_alpha = np.empty((T, H, B), dtype)
-        self.sum_d_h_factorsigmoid_alpha = np.empty((T, 1, B), dtype)
-        self.sum_d_h_factorsigmoid_beta = np.empty((T, 1, B), dtype)
+        self.d_h_sigmoid_alpha = np.empty((T, H, B), dtype)
+        self.sum_d_h_sigmoid_alpha = np.empty((T, 1, B), dtype)
+        self.sum_d_h_sigmoid_beta = np.empty((T, 1, B), dtype)
         self.d_h_pre_flat = np.empty((H, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
         self.d_W_rows = np.empty((H, I), dtype)
@@ -146,7 +146,7 @@ class _Backward:
         self.d_b_sum = np.empty((H,), dtype)
         self.d_sigmoid_alpha_sum = np.empty((1,), dtype)
         self.d_sigmoid_beta_sum = np.empty((1,), dtype)
-        self.steps = list(zip(self.dy_rows, self.d_h_factorsigmoid_beta, self.d_h_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_h_sigmoid_beta, self.d_h_pre))[::-1]
 
 
 class Workspace:
@@ -177,6 +177,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = sigmoid_alpha, sigmoid_beta = _derived(params)
     W = params.W
@@ -242,19 +243,19 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_h = ws.d_h
     U_T = U.T
     UT_d_U_h_prev = ws.UT_d_U_h_prev
-    for (dy_t, d_h_factorsigmoid_beta, d_h_pre) in ws.steps:
+    for (dy_t, d_h_sigmoid_beta, d_h_pre) in ws.steps:
         # backward of h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
-        add(dy_t, d_h, d_h_factorsigmoid_beta)
-        multiply(d_h_pre, d_h_factorsigmoid_beta, d_h_pre)
+        add(dy_t, d_h, d_h_sigmoid_beta)
+        multiply(d_h_pre, d_h_sigmoid_beta, d_h_pre)
         dot(U_T, d_h_pre, UT_d_U_h_prev)
-        multiply(sigmoid_beta_2, d_h_factorsigmoid_beta, d_h)
+        multiply(sigmoid_beta_2, d_h_sigmoid_beta, d_h)
         add(d_h, UT_d_U_h_prev, d_h)
 
     # backward of h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
-    np.multiply(saved.tanh_h_pre, ws.d_h_factorsigmoid_beta, out=ws.d_h_factorsigmoid_alpha)
-    np.sum(ws.d_h_factorsigmoid_alpha, axis=1, keepdims=True, out=ws.sum_d_h_factorsigmoid_alpha)
-    np.multiply(saved.h_prev, ws.d_h_factorsigmoid_beta, out=ws.d_h_factorsigmoid_beta)
-    np.sum(ws.d_h_factorsigmoid_beta, axis=1, keepdims=True, out=ws.sum_d_h_factorsigmoid_beta)
+    np.multiply(saved.tanh_h_pre, ws.d_h_sigmoid_beta, out=ws.d_h_sigmoid_alpha)
+    np.sum(ws.d_h_sigmoid_alpha, axis=1, keepdims=True, out=ws.sum_d_h_sigmoid_alpha)
+    np.multiply(saved.h_prev, ws.d_h_sigmoid_beta, out=ws.d_h_sigmoid_beta)
+    np.sum(ws.d_h_sigmoid_beta, axis=1, keepdims=True, out=ws.sum_d_h_sigmoid_beta)
     d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
     np.matmul(d_h_pre_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
     np.matmul(d_h_pre_flat, x_2d, out=ws.d_W_rows)
@@ -264,9 +265,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_U = ws.d_U_rows
     np.matmul(d_h_pre_flat, np.ones(T*B, dtype), out=ws.d_b_sum)
     d_b = ws.d_b_sum
-    np.sum(ws.sum_d_h_factorsigmoid_alpha, axis=(0, 2), out=ws.d_sigmoid_alpha_sum)
+    np.sum(ws.sum_d_h_sigmoid_alpha, axis=(0, 2), out=ws.d_sigmoid_alpha_sum)
     d_sigmoid_alpha = ws.d_sigmoid_alpha_sum
-    np.sum(ws.sum_d_h_factorsigmoid_beta, axis=(0, 2), out=ws.d_sigmoid_beta_sum)
+    np.sum(ws.sum_d_h_sigmoid_beta, axis=(0, 2), out=ws.d_sigmoid_beta_sum)
     d_sigmoid_beta = ws.d_sigmoid_beta_sum
     d_alpha = (1 - sigmoid_alpha)*sigmoid_alpha*d_sigmoid_alpha
     d_beta = (1 - sigmoid_beta)*sigmoid_beta*d_sigmoid_beta
@@ -288,6 +289,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, x[0], state, _derived(params), B, dims)
     return values["h"], final
@@ -296,6 +298,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     derived = sigmoid_alpha, sigmoid_beta = _derived(params)
     values = {
@@ -391,10 +394,17 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.alpha", params.alpha, dtype, (1,), "[1]")
     _expect("params.beta", params.beta, dtype, (1,), "[1]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype),)
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

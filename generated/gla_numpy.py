@@ -119,9 +119,9 @@ def init_state(params: Params, batch: int) -> State:
 
 
 def _derived(params: Params, M: int) -> tuple[Any, ...]:
-    """Derived parameters: one_2."""
-    one_2 = params.one.reshape(M, 1)
-    return (one_2, )
+    """Derived parameters: one_column."""
+    one_column = params.one.reshape(M, 1)
+    return (one_column, )
 
 
 class _Forward:
@@ -130,32 +130,30 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, D: int, M: int, R: int) -> None:
         self.use = 0
         self.Wa_Wk_Wv = np.empty((D + M + R, I), dtype)
-        self.Wa_x_Wk_x_v_2_flat = np.empty((D + M + R, T, B), dtype)
-        self.k_2 = np.empty((T, D, B), dtype)
+        self.Wa_x_Wk_x_v_column_flat = np.empty((D + M + R, T, B), dtype)
+        self.k_row = np.empty((T, D, B), dtype)
         self.Va_Wa_x_flat = np.empty((D, T, B), dtype)
-        self.alpha_2 = np.empty((T, D, B), dtype)
+        self.alpha_row = np.empty((T, D, B), dtype)
         self.S_factor = np.empty((T, D*M, B), dtype)
         self.S_all = np.empty((T + 1, D*M, B), dtype)
         self.tmp = np.empty((D*M, B), dtype)
-        self.q_2_flat = np.empty((D, T, B), dtype)
-        self.S_factorq = np.empty((T, D*M, B), dtype)
+        self.q_row_flat = np.empty((D, T, B), dtype)
         self.y_2 = np.empty((T, M, B), dtype)
         self.y_out = np.empty((T, B, M), dtype)
-        self.Wk_x = self.Wa_x_Wk_x_v_2_flat[R:D + R].transpose(1, 0, 2)
+        self.Wk_x = self.Wa_x_Wk_x_v_column_flat[R:D + R].transpose(1, 0, 2)
         self.Va_Wa_x = self.Va_Wa_x_flat.transpose(1, 0, 2)
-        self.alpha_2_axes = self.alpha_2.reshape(T, 1, D, B)
+        self.alpha_row_axes = self.alpha_row.reshape(T, 1, D, B)
         self.S_factor_axes = self.S_factor.reshape(T, M, D, B)
-        self.v_2_axes = self.Wa_x_Wk_x_v_2_flat[D + R:].transpose(1, 0, 2).reshape(T, M, 1, B)
-        self.k_2_axes = self.k_2.reshape(T, 1, D, B)
+        self.v_column_axes = self.Wa_x_Wk_x_v_column_flat[D + R:].transpose(1, 0, 2).reshape(T, M, 1, B)
+        self.k_row_axes = self.k_row.reshape(T, 1, D, B)
         self.S_axes = self.S_all[1:].reshape(T, M, D, B)
         self.S_prev = self.S_all[:-1]
         self.S = self.S_all[1:]
-        self.q_2_axes = self.q_2_flat.transpose(1, 0, 2).reshape(T, 1, D, B)
-        self.S_factorq_axes = self.S_factorq.reshape(T, M, D, B)
-        self.y_axes = self.y_2.reshape(T, M, 1, B)
-        self.q_2 = self.q_2_flat.transpose(1, 0, 2)
-        self.v_2 = self.Wa_x_Wk_x_v_2_flat[D + R:].transpose(1, 0, 2)
-        self.Wa_x = self.Wa_x_Wk_x_v_2_flat[:R].transpose(1, 0, 2)
+        self.q_row_axes = self.q_row_flat.transpose(1, 0, 2).reshape(T, D, B)
+        self.y_axes = self.y_2.reshape(T, M, B)
+        self.q_row = self.q_row_flat.transpose(1, 0, 2)
+        self.v_column = self.Wa_x_Wk_x_v_column_flat[D + R:].transpose(1, 0, 2)
+        self.Wa_x = self.Wa_x_Wk_x_v_column_flat[:R].transpose(1, 0, 2)
         self.steps = list(zip(self.S_prev, self.S_factor, self.S))
 
 
@@ -163,26 +161,25 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int, M: int, R: int) -> None:
-        self.d_S_factorq_factorq_2 = np.empty((T, D*M, B), dtype)
-        self.d_S_factorv_2 = np.empty((T, D*M, B), dtype)
+        self.d_S_q = np.empty((T, D*M, B), dtype)
+        self.d_S = np.empty((T, D*M, B), dtype)
         self.d_S_prev_factor = np.empty((T, D*M, B), dtype)
-        self.d_S = np.empty((D*M, B), dtype)
+        self.d_S_2 = np.empty((D*M, B), dtype)
         self.alpha_pre = np.empty((T, D, B), dtype)
-        self.d_q_2_q = np.empty((T, D, B), dtype)
-        self.d_S_factoralpha_2 = np.empty((T, D*M, B), dtype)
+        self.d_q_row_flat = np.empty((T, D, B), dtype)
+        self.d_S_alpha_row_factor = np.empty((T, D*M, B), dtype)
         self.d_alpha_pre = np.empty((T, D, B), dtype)
-        self.d_S_factork_2 = np.empty((T, D*M, B), dtype)
         self.d_Wk_x = np.empty((T, D, B), dtype)
-        self.d_v_2_v = np.empty((T, M, B), dtype)
+        self.d_v_column_flat = np.empty((T, M, B), dtype)
         self.d_alpha_pre_factor = np.empty((T, D, B), dtype)
         self.d_alpha_pre_flat = np.empty((D, T, B), dtype)
         self.VaT_d_Va_Wa_x_flat = np.empty((R, T, B), dtype)
         self.d_x_0_out = np.empty((T, B, I), dtype)
-        self.d_v_2_v_flat = np.empty((M, T, B), dtype)
+        self.d_v_column_flat_flat = np.empty((M, T, B), dtype)
         self.d_x_1_out = np.empty((T, B, I), dtype)
         self.d_Wk_x_flat = np.empty((D, T, B), dtype)
         self.d_x_2_out = np.empty((T, B, I), dtype)
-        self.d_q_2_q_flat = np.empty((D, T, B), dtype)
+        self.d_q_row_flat_flat = np.empty((D, T, B), dtype)
         self.d_x_3_out = np.empty((T, B, I), dtype)
         self.d_x_sum2_out = np.empty((T, B, I), dtype)
         self.d_x_sum3_out = np.empty((T, B, I), dtype)
@@ -194,15 +191,14 @@ class _Backward:
         self.Wa_x_flat = np.empty((R, T, B), dtype)
         self.d_Va_rows = np.empty((D, R), dtype)
         self.d_ba_sum = np.empty((D,), dtype)
-        self.d_S_factorq_factorq_2_axes = self.d_S_factorq_factorq_2.reshape(T, M, D, B)
-        self.d_S_factorv_2_axes = self.d_S_factorv_2.reshape(T, M, D, B)
+        self.d_S_q_axes = self.d_S_q.reshape(T, M, D, B)
+        self.d_S_axes = self.d_S.reshape(T, M, D, B)
         self.d_S_prev_factor_axes = self.d_S_prev_factor.reshape(T, M, D, B)
-        self.d_q_2_q_axes = self.d_q_2_q.reshape(T, 1, D, B)
-        self.d_S_factoralpha_2_axes = self.d_S_factoralpha_2.reshape(T, M, D, B)
-        self.d_alpha_pre_axes = self.d_alpha_pre.reshape(T, 1, D, B)
-        self.d_S_factork_2_axes = self.d_S_factork_2.reshape(T, M, D, B)
-        self.d_Wk_x_axes = self.d_Wk_x.reshape(T, 1, D, B)
-        self.d_v_2_v_axes = self.d_v_2_v.reshape(T, M, 1, B)
+        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, D, B)
+        self.d_S_alpha_row_factor_axes = self.d_S_alpha_row_factor.reshape(T, M, D, B)
+        self.d_alpha_pre_axes = self.d_alpha_pre.reshape(T, D, B)
+        self.d_Wk_x_axes = self.d_Wk_x.reshape(T, D, B)
+        self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, M, B)
         self.d_x_0 = self.d_x_0_out.transpose(0, 2, 1)
         self.d_x_1 = self.d_x_1_out.transpose(0, 2, 1)
         self.d_x_sum2 = self.d_x_sum2_out.transpose(0, 2, 1)
@@ -210,7 +206,7 @@ class _Backward:
         self.d_x_sum3 = self.d_x_sum3_out.transpose(0, 2, 1)
         self.d_x_3 = self.d_x_3_out.transpose(0, 2, 1)
         self.d_x = self.d_x_out.transpose(0, 2, 1)
-        self.steps = list(zip(self.d_S_factorv_2, self.d_S_prev_factor))[::-1]
+        self.steps = list(zip(self.d_S, self.d_S_prev_factor))[::-1]
 
 
 class Workspace:
@@ -243,33 +239,34 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, D, M, R = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    derived = (one_2,) = _derived(params, M)
+    derived = (one_column,) = _derived(params, M)
     Wa_Wk_Wv = ws.Wa_Wk_Wv
     np.copyto(Wa_Wk_Wv[0:R], params.Wa)
     np.copyto(Wa_Wk_Wv[R:D + R], params.Wk)
     np.copyto(Wa_Wk_Wv[D + R:D + M + R], params.Wv)
     Va = params.Va
     ba = params.ba[:, None]
-    one_2_2 = one_2[..., None]
+    one_column_2 = one_column[..., None]
     Wq = params.Wq
     ws.S_all[0] = state.S.reshape(B, D*M).T
 
     # k = (Wk @ x[t])/sqrt(D)
     # v = Wv @ x[t]
     # alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
-    np.matmul(Wa_Wk_Wv, x_2d.T, out=ws.Wa_x_Wk_x_v_2_flat.reshape(D + M + R, T*B))
-    np.divide(ws.Wk_x, float(np.sqrt(D)), out=ws.k_2)
-    np.matmul(Va, ws.Wa_x_Wk_x_v_2_flat[:R].reshape(R, -1), out=ws.Va_Wa_x_flat.reshape(D, T*B))
-    np.add(ba, ws.Va_Wa_x, out=ws.alpha_2)
-    np.negative(ws.alpha_2, out=ws.alpha_2)
-    np.logaddexp(0, ws.alpha_2, out=ws.alpha_2)
-    np.negative(ws.alpha_2, out=ws.alpha_2)
-    np.multiply(ws.alpha_2, 0.0625, out=ws.alpha_2)
-    np.exp(ws.alpha_2, out=ws.alpha_2)
+    np.matmul(Wa_Wk_Wv, x_2d.T, out=ws.Wa_x_Wk_x_v_column_flat.reshape(D + M + R, T*B))
+    np.divide(ws.Wk_x, float(np.sqrt(D)), out=ws.k_row)
+    np.matmul(Va, ws.Wa_x_Wk_x_v_column_flat[:R].reshape(R, -1), out=ws.Va_Wa_x_flat.reshape(D, T*B))
+    np.add(ba, ws.Va_Wa_x, out=ws.alpha_row)
+    np.negative(ws.alpha_row, out=ws.alpha_row)
+    np.logaddexp(0, ws.alpha_row, out=ws.alpha_row)
+    np.negative(ws.alpha_row, out=ws.alpha_row)
+    np.multiply(ws.alpha_row, 0.0625, out=ws.alpha_row)
+    np.exp(ws.alpha_row, out=ws.alpha_row)
     # S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
-    np.multiply(one_2_2, ws.alpha_2_axes, out=ws.S_factor_axes)
-    np.multiply(ws.v_2_axes, ws.k_2_axes, out=ws.S_axes)
+    np.multiply(one_column_2, ws.alpha_row_axes, out=ws.S_factor_axes)
+    np.multiply(ws.v_column_axes, ws.k_row_axes, out=ws.S_axes)
 
     # In the loop, the last argument is where the result goes.
     multiply, add = np.multiply, np.add
@@ -280,10 +277,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, S, S)
 
     # q = Wq @ x[t]
-    np.matmul(Wq, x_2d.T, out=ws.q_2_flat.reshape(D, T*B))
+    np.matmul(Wq, x_2d.T, out=ws.q_row_flat.reshape(D, T*B))
     # y = S[t] @ q
-    np.multiply(ws.S_axes, ws.q_2_axes, out=ws.S_factorq_axes)
-    np.sum(ws.S_factorq_axes, axis=2, keepdims=True, out=ws.y_axes)
+    np.einsum("tijb,tjb->tib", ws.S_axes, ws.q_row_axes, out=ws.y_axes)
     np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
     final = State(S=ws.S_all[T].T.copy().reshape(B, M, D))
     return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
@@ -305,47 +301,43 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    (one_2,) = tape.derived
-    one_2_2 = one_2[..., None]
+    (one_column,) = tape.derived
+    one_column_2 = one_column[..., None]
     ba = params.ba[:, None]
     Va = params.Va
     Wa = params.Wa
     Wv = params.Wv
     Wk = params.Wk
     Wq = params.Wq
-    ws.d_S[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M).T
+    ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M).T
 
     # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     # backward of y = S[t] @ q
-    np.copyto(ws.d_S_factorq_factorq_2_axes, dy.transpose(0, 2, 1).reshape(T, M, 1, B))
+    np.copyto(ws.d_S_q_axes, dy.transpose(0, 2, 1).reshape(T, M, 1, B))
     # S
-    np.multiply(saved.q_2.reshape(T, 1, D, B), ws.d_S_factorq_factorq_2_axes, out=ws.d_S_factorv_2_axes)
-    np.multiply(one_2_2, saved.alpha_2.reshape(T, 1, D, B), out=ws.d_S_prev_factor_axes)
+    np.multiply(saved.q_row.reshape(T, 1, D, B), ws.d_S_q_axes, out=ws.d_S_axes)
+    np.multiply(one_column_2, saved.alpha_row.reshape(T, 1, D, B), out=ws.d_S_prev_factor_axes)
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
-    d_S = ws.d_S
-    for (d_S_factorv_2, d_S_prev_factor) in ws.steps:
+    d_S_2 = ws.d_S_2
+    for (d_S, d_S_prev_factor) in ws.steps:
         # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
-        add(d_S, d_S_factorv_2, d_S_factorv_2)
-        multiply(d_S_prev_factor, d_S_factorv_2, d_S)
+        add(d_S_2, d_S, d_S)
+        multiply(d_S_prev_factor, d_S, d_S_2)
 
     # backward of alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
     np.add(ba, saved.Va_Wa_x, out=ws.alpha_pre)
     # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     # backward of y = S[t] @ q
-    np.multiply(saved.S, ws.d_S_factorq_factorq_2, out=ws.d_S_factorq_factorq_2)
-    np.sum(ws.d_S_factorq_factorq_2_axes, axis=1, keepdims=True, out=ws.d_q_2_q_axes)
+    np.einsum("tijb,tijb->tjb", saved.S.reshape(T, M, D, B), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
     # S
-    np.multiply(one_2_2, saved.S_prev.reshape(T, M, D, B), out=ws.d_S_factoralpha_2_axes)
-    np.multiply(ws.d_S_factorv_2, ws.d_S_factoralpha_2, out=ws.d_S_factoralpha_2)
-    np.sum(ws.d_S_factoralpha_2_axes, axis=1, keepdims=True, out=ws.d_alpha_pre_axes)
-    np.multiply(ws.d_S_factorv_2_axes, saved.v_2.reshape(T, M, 1, B), out=ws.d_S_factork_2_axes)
-    np.sum(ws.d_S_factork_2_axes, axis=1, keepdims=True, out=ws.d_Wk_x_axes)
-    np.multiply(ws.d_S_factorv_2_axes, saved.k_2.reshape(T, 1, D, B), out=ws.d_S_factorv_2_axes)
-    np.sum(ws.d_S_factorv_2_axes, axis=2, keepdims=True, out=ws.d_v_2_v_axes)
+    np.multiply(one_column_2, saved.S_prev.reshape(T, M, D, B), out=ws.d_S_alpha_row_factor_axes)
+    np.einsum("tijb,tijb->tjb", ws.d_S_axes, ws.d_S_alpha_row_factor_axes, out=ws.d_alpha_pre_axes)
+    np.einsum("tijb,tib->tjb", ws.d_S_axes, saved.v_column.reshape(T, M, B), out=ws.d_Wk_x_axes)
+    np.einsum("tijb,tjb->tib", ws.d_S_axes, saved.k_row.reshape(T, D, B), out=ws.d_v_column_flat_axes)
     # alpha
-    np.multiply(saved.alpha_2, 0.0625, out=ws.d_alpha_pre_factor)
+    np.multiply(saved.alpha_row, 0.0625, out=ws.d_alpha_pre_factor)
     np.minimum(ws.alpha_pre, 88, out=ws.alpha_pre)
     np.exp(ws.alpha_pre, out=ws.alpha_pre)
     np.add(ws.alpha_pre, 1, out=ws.alpha_pre)
@@ -357,20 +349,20 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of k = (Wk @ x[t])/sqrt(D)
     np.divide(ws.d_Wk_x, float(np.sqrt(D)), out=ws.d_Wk_x)
     np.matmul(ws.VaT_d_Va_Wa_x_flat.reshape(R, -1).T, Wa, out=ws.d_x_0_out.reshape(T*B, I))
-    d_v_2_v_flat = _columns(ws.d_v_2_v, ws.d_v_2_v_flat)
-    np.matmul(d_v_2_v_flat.T, Wv, out=ws.d_x_1_out.reshape(T*B, I))
+    d_v_column_flat_flat = _columns(ws.d_v_column_flat, ws.d_v_column_flat_flat)
+    np.matmul(d_v_column_flat_flat.T, Wv, out=ws.d_x_1_out.reshape(T*B, I))
     d_Wk_x_flat = _columns(ws.d_Wk_x, ws.d_Wk_x_flat)
     np.matmul(d_Wk_x_flat.T, Wk, out=ws.d_x_2_out.reshape(T*B, I))
-    d_q_2_q_flat = _columns(ws.d_q_2_q, ws.d_q_2_q_flat)
-    np.matmul(d_q_2_q_flat.T, Wq, out=ws.d_x_3_out.reshape(T*B, I))
+    d_q_row_flat_flat = _columns(ws.d_q_row_flat, ws.d_q_row_flat_flat)
+    np.matmul(d_q_row_flat_flat.T, Wq, out=ws.d_x_3_out.reshape(T*B, I))
     np.add(ws.d_x_0, ws.d_x_1, out=ws.d_x_sum2)
     np.add(ws.d_x_sum2, ws.d_x_2, out=ws.d_x_sum3)
     np.add(ws.d_x_sum3, ws.d_x_3, out=ws.d_x)
-    np.matmul(d_q_2_q_flat, x_2d, out=ws.d_Wq_rows)
+    np.matmul(d_q_row_flat_flat, x_2d, out=ws.d_Wq_rows)
     d_Wq = ws.d_Wq_rows
     np.matmul(d_Wk_x_flat, x_2d, out=ws.d_Wk_rows)
     d_Wk = ws.d_Wk_rows
-    np.matmul(d_v_2_v_flat, x_2d, out=ws.d_Wv_rows)
+    np.matmul(d_v_column_flat_flat, x_2d, out=ws.d_Wv_rows)
     d_Wv = ws.d_Wv_rows
     np.matmul(ws.VaT_d_Va_Wa_x_flat.reshape(R, -1), x_2d, out=ws.d_Wa_rows)
     d_Wa = ws.d_Wa_rows
@@ -391,7 +383,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            S=ws.d_S.T.copy().reshape(B, M, D),
+            S=ws.d_S_2.T.copy().reshape(B, M, D),
         ),
     )
 
@@ -399,6 +391,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, D, M, R = dims
     values, final = _equations(params, x[0], state, _derived(params, M), B, dims)
     return values["y"], final
@@ -407,8 +400,9 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, D, M, R = dims
-    derived = (one_2,) = _derived(params, M)
+    derived = (one_column,) = _derived(params, M)
     values = {
         "q": np.empty((T, B, D), dtype),
         "k": np.empty((T, B, D), dtype),
@@ -427,7 +421,7 @@ def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str
 def _equations(params: Params, x_t: np.ndarray, state: State, derived: tuple[Any, ...], B: int, dims: tuple[int, ...]) -> tuple[dict[str, Any], State]:
     """The equations as the spec writes them, for one step."""
     I, D, M, R = dims
-    (one_2,) = derived
+    (one_column,) = derived
     (S_prev,) = state
     # q = Wq @ x[t]
     q = x_t @ params.Wq.T
@@ -438,7 +432,7 @@ def _equations(params: Params, x_t: np.ndarray, state: State, derived: tuple[Any
     # alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
     alpha = np.exp(0.0625*(-np.logaddexp(0, -((x_t @ params.Wa.T) @ params.Va.T + params.ba))))
     # S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
-    S = one_2*S_prev*alpha.reshape(B, 1, D) + v.reshape(B, M, 1)*k.reshape(B, 1, D)
+    S = one_column*S_prev*alpha.reshape(B, 1, D) + v.reshape(B, M, 1)*k.reshape(B, 1, D)
     # y = S[t] @ q
     y_2 = np.sum(S*q.reshape(B, 1, D), axis=-1, keepdims=True).reshape(B, M)
     values = {
@@ -527,10 +521,17 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.ba", params.ba, dtype, (D,), "[D]")
     _expect("params.one", params.one, dtype, (M,), "[M]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
+    return params, x, state, T, B, dtype, (I, D, M, R, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, D, M, R = dims
     if state is None:
         state = State(np.full((B, M, D), 0.0, dtype),)
-    _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, D, M, R, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

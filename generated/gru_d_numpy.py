@@ -307,6 +307,7 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d_2 = x.x.reshape(T*B, I)
     m_2d = x.m.reshape(T*B, I)
     d_2d = x.d.reshape(T*B, I)
@@ -631,6 +632,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t.x: [B, I]; x_t.m: [B, I]; x_t.d: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, Inputs(*(each[0] for each in x)), state, B, dims)
     return values["h"], final
@@ -639,6 +641,7 @@ def step(params: Params, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values = {
         "keepx": np.empty((T, B, I), dtype),
@@ -783,11 +786,18 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x.x", x.x, dtype, (T, B, I), "[T, B, I]")
     _expect("x.m", x.m, dtype, (T, B, I), "[T, B, I]")
     _expect("x.d", x.d, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+        _expect("state.last", state.last, dtype, (B, I), "[B, I]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: Inputs, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[Inputs, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype), np.full((B, I), 0.0, dtype))
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    _expect("state.last", state.last, dtype, (B, I), "[B, I]")
-    return params, Inputs(*map(np.ascontiguousarray, x)), state, T, B, dtype, (I, H, )
+    return Inputs(*map(np.ascontiguousarray, x)), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

@@ -183,6 +183,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     W = params.W
     V = params.V
@@ -319,6 +320,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, x[0], state, B, dims)
     return values["out"], final
@@ -327,6 +329,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values = {
         "over": np.empty((T, B, H), dtype),
@@ -433,12 +436,19 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.W", params.W, dtype, (H, I), "[H, I]")
     _expect("params.V", params.V, dtype, (H, H), "[H, H]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.out", state.out, dtype, (B, H), "[B, H]")
+        _expect("state.syn", state.syn, dtype, (B, H), "[B, H]")
+        _expect("state.mem", state.mem, dtype, (B, H), "[B, H]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype), np.full((B, H), 0.0, dtype), np.full((B, H), 0.0, dtype))
-    _expect("state.out", state.out, dtype, (B, H), "[B, H]")
-    _expect("state.syn", state.syn, dtype, (B, H), "[B, H]")
-    _expect("state.mem", state.mem, dtype, (B, H), "[B, H]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

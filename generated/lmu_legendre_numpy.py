@@ -132,19 +132,19 @@ def _derived(params: Params, Q: int) -> tuple[Any, ...]:
     mod_number_2 = np.mod(number, 2)
     signs = 1 - 2*mod_number_2
     rows = 0.02*number + 0.01
-    rows_2 = rows.reshape(Q, 1)
-    one_2 = params.one.reshape(1, Q)
-    number_2 = number.reshape(Q, 1)
-    F_pre = one_2*number_2
-    one_2_2 = params.one.reshape(Q, 1)
-    number_2_2 = number.reshape(1, Q)
-    F_pre_2 = one_2_2*number_2_2
+    rows_column = rows.reshape(Q, 1)
+    one_row = params.one.reshape(1, Q)
+    number_column = number.reshape(Q, 1)
+    F_pre = one_row*number_column
+    one_column = params.one.reshape(Q, 1)
+    number_row = number.reshape(1, Q)
+    F_pre_2 = one_column*number_row
     lt_F_pre_F_pre_2 = np.less(F_pre, F_pre_2)
-    signs_2 = signs.reshape(Q, 1)
-    signs_2_2 = signs.reshape(1, Q)
-    F_pre_3 = -signs_2*signs_2_2
+    signs_column = signs.reshape(Q, 1)
+    signs_row = signs.reshape(1, Q)
+    F_pre_3 = -signs_column*signs_row
     where_lt_F_pre_F_pre_2_1_F_pre_3 = np.where(np.asarray(lt_F_pre_F_pre_2) != 0, -1, F_pre_3)
-    F = rows_2*one_2*where_lt_F_pre_F_pre_2_1_F_pre_3
+    F = rows_column*one_row*where_lt_F_pre_F_pre_2_1_F_pre_3
     eye_Q = np.eye(Q, dtype=dtype)
     K_part = eye_Q - 0.5*F
     K = np.linalg.inv(K_part)
@@ -181,31 +181,31 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int, Q: int) -> None:
-        self.d_h_pre_sum_d_m_factoru = np.empty((T, H + 1, B), dtype)
+        self.d_h_pre_sum_d_m_u = np.empty((T, H + 1, B), dtype)
         self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
         self.WmT_d_Wm_m = np.empty((Q, B), dtype)
         self.d_m = np.empty((Q, B), dtype)
-        self.d_m_factoru = np.empty((Q, B), dtype)
+        self.d_m_u = np.empty((Q, B), dtype)
         self.Wh_eh = np.empty((H + 1, H), dtype)
         self.d_m_prev_0 = np.empty((Q, B), dtype)
         self.d_m_prev_1 = np.empty((Q, B), dtype)
         self.d_m_prev = np.empty((Q, B), dtype)
         self.Wx_ex = np.empty((H + 1, I), dtype)
-        self.d_h_pre_sum_d_m_factoru_flat = np.empty((H + 1, T, B), dtype)
+        self.d_h_pre_sum_d_m_u_flat = np.empty((H + 1, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
         self.d_Wx_ex_rows = np.empty((H + 1, I), dtype)
         self.h_prev_flat = np.empty((H, T, B), dtype)
         self.d_Wh_eh_rows = np.empty((H + 1, H), dtype)
-        self.sum_d_m_factoru_flat = np.empty((1, T, B), dtype)
+        self.sum_d_m_u_flat = np.empty((1, T, B), dtype)
         self.m_prev_flat = np.empty((Q, T, B), dtype)
         self.d_em_rows = np.empty((1, Q), dtype)
         self.d_h_pre_flat = np.empty((H, T, B), dtype)
         self.m_flat = np.empty((Q, T, B), dtype)
         self.d_Wm_rows = np.empty((H, Q), dtype)
-        self.d_h_pre = self.d_h_pre_sum_d_m_factoru[:, :H]
-        self.sum_d_m_factoru = self.d_h_pre_sum_d_m_factoru[:, H:]
-        self.steps = list(zip(self.dy_rows, self.d_h_pre, self.sum_d_m_factoru, self.d_h_pre_sum_d_m_factoru))[::-1]
+        self.d_h_pre = self.d_h_pre_sum_d_m_u[:, :H]
+        self.sum_d_m_u = self.d_h_pre_sum_d_m_u[:, H:]
+        self.steps = list(zip(self.dy_rows, self.d_h_pre, self.sum_d_m_u, self.d_h_pre_sum_d_m_u))[::-1]
 
 
 class Workspace:
@@ -237,6 +237,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H, Q = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = number, signs, rows, F, K, A, B_2 = _derived(params, Q)
     Wx_ex = ws.Wx_ex
@@ -326,42 +327,42 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Wm_T = Wm.T
     WmT_d_Wm_m = ws.WmT_d_Wm_m
     d_m = ws.d_m
-    d_m_factoru = ws.d_m_factoru
+    d_m_u = ws.d_m_u
     Wh_eh_T = Wh_eh.T
     A_T = A.T
     d_m_prev_0 = ws.d_m_prev_0
     em_T = em.T
     d_m_prev_1 = ws.d_m_prev_1
     d_m_prev = ws.d_m_prev
-    for (dy_t, d_h_pre, sum_d_m_factoru, d_h_pre_sum_d_m_factoru) in ws.steps:
+    for (dy_t, d_h_pre, sum_d_m_u, d_h_pre_sum_d_m_u) in ws.steps:
         # backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
         # backward of m[t] = A @ m[t-1] + B*u
         dot(Wm_T, d_h_pre, WmT_d_Wm_m)
         add(d_m, WmT_d_Wm_m, d_m)
-        multiply(B_3, d_m, d_m_factoru)
-        total(d_m_factoru, axis=0, out=sum_d_m_factoru, keepdims=True)
+        multiply(B_3, d_m, d_m_u)
+        total(d_m_u, axis=0, out=sum_d_m_u, keepdims=True)
         # h
-        dot(Wh_eh_T, d_h_pre_sum_d_m_factoru, d_h)
+        dot(Wh_eh_T, d_h_pre_sum_d_m_u, d_h)
         # m
         dot(A_T, d_m, d_m_prev_0)
-        dot(em_T, sum_d_m_factoru, d_m_prev_1)
+        dot(em_T, sum_d_m_u, d_m_prev_1)
         add(d_m_prev_0, d_m_prev_1, d_m_prev)
         np.copyto(d_m, d_m_prev)
 
-    d_h_pre_sum_d_m_factoru_flat = _columns(ws.d_h_pre_sum_d_m_factoru, ws.d_h_pre_sum_d_m_factoru_flat)
-    np.matmul(d_h_pre_sum_d_m_factoru_flat.T, Wx_ex, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_h_pre_sum_d_m_factoru_flat, x_2d, out=ws.d_Wx_ex_rows)
+    d_h_pre_sum_d_m_u_flat = _columns(ws.d_h_pre_sum_d_m_u, ws.d_h_pre_sum_d_m_u_flat)
+    np.matmul(d_h_pre_sum_d_m_u_flat.T, Wx_ex, out=ws.d_x_out.reshape(T*B, I))
+    np.matmul(d_h_pre_sum_d_m_u_flat, x_2d, out=ws.d_Wx_ex_rows)
     d_Wx = ws.d_Wx_ex_rows[0:H]
     d_ex = ws.d_Wx_ex_rows[H:H + 1]
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_h_pre_sum_d_m_factoru_flat, h_prev_flat.T, out=ws.d_Wh_eh_rows)
+    np.matmul(d_h_pre_sum_d_m_u_flat, h_prev_flat.T, out=ws.d_Wh_eh_rows)
     d_Wh = ws.d_Wh_eh_rows[0:H]
     d_eh = ws.d_Wh_eh_rows[H:H + 1]
-    sum_d_m_factoru_flat = _columns(ws.sum_d_m_factoru, ws.sum_d_m_factoru_flat)
+    sum_d_m_u_flat = _columns(ws.sum_d_m_u, ws.sum_d_m_u_flat)
     m_prev_flat = _columns(saved.m_prev, ws.m_prev_flat)
-    np.matmul(sum_d_m_factoru_flat, m_prev_flat.T, out=ws.d_em_rows)
+    np.matmul(sum_d_m_u_flat, m_prev_flat.T, out=ws.d_em_rows)
     d_em = ws.d_em_rows
     d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
     m_flat = _columns(saved.m, ws.m_flat)
@@ -388,6 +389,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H, Q = dims
     values, final = _equations(params, x[0], state, _derived(params, Q), B, dims)
     return values["h"], final
@@ -396,6 +398,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H, Q = dims
     derived = number, signs, rows, F, K, A, B_2 = _derived(params, Q)
     values = {
@@ -509,11 +512,18 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.Wm", params.Wm, dtype, (H, Q), "[H, Q]")
     _expect("params.one", params.one, dtype, (Q,), "[Q]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+        _expect("state.m", state.m, dtype, (B, Q), "[B, Q]")
+    return params, x, state, T, B, dtype, (I, H, Q, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H, Q = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype), np.full((B, Q), 0.0, dtype))
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    _expect("state.m", state.m, dtype, (B, Q), "[B, Q]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, Q, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

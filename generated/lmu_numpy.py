@@ -202,6 +202,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H, Q = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     Wx_ex = ws.Wx_ex
     np.copyto(Wx_ex[0:H], params.Wx)
@@ -354,6 +355,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H, Q = dims
     values, final = _equations(params, x[0], state, B, dims)
     return values["h"], final
@@ -362,6 +364,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H, Q = dims
     values = {
         "u": np.empty((T, B, 1), dtype),
@@ -467,11 +470,18 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.A", params.A, dtype, (Q, Q), "[Q, Q]")
     _expect("params.B", params.B, dtype, (Q, 1), "[Q, 1]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+        _expect("state.m", state.m, dtype, (B, Q), "[B, Q]")
+    return params, x, state, T, B, dtype, (I, H, Q, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H, Q = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype), np.full((B, Q), 0.0, dtype))
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    _expect("state.m", state.m, dtype, (B, Q), "[B, Q]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, Q, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

@@ -118,11 +118,11 @@ def init_state(params: Params, batch: int) -> State:
 
 
 def _derived(params: Params, N: int) -> tuple[Any, ...]:
-    """Derived parameters: A, one_2, exp_la."""
+    """Derived parameters: A, one_row, exp_la."""
     exp_la = np.exp(params.la)
     A = -exp_la
-    one_2 = params.one.reshape(1, N)
-    return (A, one_2, exp_la, )
+    one_row = params.one.reshape(1, N)
+    return (A, one_row, exp_la, )
 
 
 class _Forward:
@@ -131,32 +131,30 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, D: int, N: int, R: int) -> None:
         self.use = 0
         self.Wb_Wd = np.empty((N + R, D), dtype)
-        self.Wb_x_2_Wd_x_flat = np.empty((N + R, T, B), dtype)
+        self.Wb_x_row_Wd_x_flat = np.empty((N + R, T, B), dtype)
         self.Vd_Wd_x_flat = np.empty((D, T, B), dtype)
-        self.step_2 = np.empty((T, D, B), dtype)
+        self.step_column = np.empty((T, D, B), dtype)
         self.exp_h_pre = np.empty((T, D*N, B), dtype)
-        self.h_part_2 = np.empty((T, D, B), dtype)
+        self.h_part_column = np.empty((T, D, B), dtype)
         self.h_all = np.empty((T + 1, D*N, B), dtype)
         self.tmp = np.empty((D*N, B), dtype)
-        self.Wc_x_2_flat = np.empty((N, T, B), dtype)
-        self.h_factorWc_x = np.empty((T, D*N, B), dtype)
+        self.Wc_x_row_flat = np.empty((N, T, B), dtype)
         self.y_2 = np.empty((T, D, B), dtype)
         self.y_factor = np.empty((T, D, B), dtype)
         self.y_out = np.empty((T, B, D), dtype)
         self.Vd_Wd_x = self.Vd_Wd_x_flat.transpose(1, 0, 2)
-        self.step_2_axes = self.step_2.reshape(T, D, 1, B)
+        self.step_column_axes = self.step_column.reshape(T, D, 1, B)
         self.exp_h_pre_axes = self.exp_h_pre.reshape(T, D, N, B)
-        self.h_part_2_axes = self.h_part_2.reshape(T, D, 1, B)
-        self.Wb_x_2_axes = self.Wb_x_2_Wd_x_flat[:N].transpose(1, 0, 2).reshape(T, 1, N, B)
+        self.h_part_column_axes = self.h_part_column.reshape(T, D, 1, B)
+        self.Wb_x_row_axes = self.Wb_x_row_Wd_x_flat[:N].transpose(1, 0, 2).reshape(T, 1, N, B)
         self.h_axes = self.h_all[1:].reshape(T, D, N, B)
         self.h_prev = self.h_all[:-1]
         self.h = self.h_all[1:]
-        self.Wc_x_2_axes = self.Wc_x_2_flat.transpose(1, 0, 2).reshape(T, 1, N, B)
-        self.h_factorWc_x_axes = self.h_factorWc_x.reshape(T, D, N, B)
-        self.y_axes = self.y_2.reshape(T, D, 1, B)
-        self.Wd_x = self.Wb_x_2_Wd_x_flat[N:].transpose(1, 0, 2)
-        self.Wb_x_2 = self.Wb_x_2_Wd_x_flat[:N].transpose(1, 0, 2)
-        self.Wc_x_2 = self.Wc_x_2_flat.transpose(1, 0, 2)
+        self.Wc_x_row_axes = self.Wc_x_row_flat.transpose(1, 0, 2).reshape(T, N, B)
+        self.y_axes = self.y_2.reshape(T, D, B)
+        self.Wd_x = self.Wb_x_row_Wd_x_flat[N:].transpose(1, 0, 2)
+        self.Wb_x_row = self.Wb_x_row_Wd_x_flat[:N].transpose(1, 0, 2)
+        self.Wc_x_row = self.Wc_x_row_flat.transpose(1, 0, 2)
         self.steps = list(zip(self.h_prev, self.exp_h_pre, self.h))
 
 
@@ -164,22 +162,19 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, D: int, N: int, R: int) -> None:
-        self.d_h_factorWc_x_factorWc_x_2 = np.empty((T, D*N, B), dtype)
+        self.d_h_Wc_x = np.empty((T, D*N, B), dtype)
         self.d_A_each = np.empty((T, D*N, B), dtype)
         self.d_h = np.empty((D*N, B), dtype)
         self.d_step_pre_factor = np.empty((T, D, B), dtype)
-        self.h_part_2 = np.empty((T, D, B), dtype)
-        self.d_Wc_x_2_Wc_x = np.empty((T, N, B), dtype)
-        self.d_Wc_x_2_Wc_x_flat = np.empty((N, T, B), dtype)
+        self.h_part_column = np.empty((T, D, B), dtype)
+        self.d_Wc_x_row_flat = np.empty((T, N, B), dtype)
+        self.d_Wc_x_row_flat_flat = np.empty((N, T, B), dtype)
         self.WcT_d_Wc_x_flat = np.empty((D, T, B), dtype)
-        self.d_h_factorWb_x_2 = np.empty((T, D*N, B), dtype)
-        self.d_Wb_x_2_Wb_x = np.empty((T, N, B), dtype)
-        self.d_h_factorh_part_2 = np.empty((T, D*N, B), dtype)
+        self.d_Wb_x_row_flat = np.empty((T, N, B), dtype)
         self.d_step_pre_x = np.empty((T, 2*D, B), dtype)
         self.d_h_pre_factor = np.empty((T, D*N, B), dtype)
-        self.d_h_pre_factorstep_2 = np.empty((T, D*N, B), dtype)
-        self.d_step_2_step_x_base = np.empty((T, 2*D, B), dtype)
-        self.d_Wb_x_2_Wb_x_flat = np.empty((N, T, B), dtype)
+        self.d_step_column_flat_x_base = np.empty((T, 2*D, B), dtype)
+        self.d_Wb_x_row_flat_flat = np.empty((N, T, B), dtype)
         self.d_x_0_flat = np.empty((D, T, B), dtype)
         self.d_step_pre_flat = np.empty((D, T, B), dtype)
         self.VdT_d_Vd_Wd_x_flat = np.empty((R, T, B), dtype)
@@ -196,19 +191,16 @@ class _Backward:
         self.d_d_sum = np.empty((D,), dtype)
         self.d_A_sum = np.empty((D*N,), dtype)
         self.d_x_out = np.empty((T, B, D), dtype)
-        self.d_h_factorWc_x_factorWc_x_2_axes = self.d_h_factorWc_x_factorWc_x_2.reshape(T, D, N, B)
+        self.d_h_Wc_x_axes = self.d_h_Wc_x.reshape(T, D, N, B)
         self.d_A_each_axes = self.d_A_each.reshape(T, D, N, B)
-        self.d_Wc_x_2_Wc_x_axes = self.d_Wc_x_2_Wc_x.reshape(T, 1, N, B)
-        self.h_part_2_axes = self.h_part_2.reshape(T, D, 1, B)
-        self.d_h_factorWb_x_2_axes = self.d_h_factorWb_x_2.reshape(T, D, N, B)
-        self.d_Wb_x_2_Wb_x_axes = self.d_Wb_x_2_Wb_x.reshape(T, 1, N, B)
-        self.d_h_factorh_part_2_axes = self.d_h_factorh_part_2.reshape(T, D, N, B)
-        self.d_x_axes = self.d_step_pre_x[:, D:].reshape(T, D, 1, B)
-        self.d_step_2_step_axes = self.d_step_2_step_x_base[:, :D].reshape(T, D, 1, B)
-        self.d_h_pre_factorstep_2_axes = self.d_h_pre_factorstep_2.reshape(T, D, N, B)
+        self.d_Wc_x_row_flat_axes = self.d_Wc_x_row_flat.reshape(T, N, B)
+        self.h_part_column_axes = self.h_part_column.reshape(T, D, B)
+        self.d_Wb_x_row_flat_axes = self.d_Wb_x_row_flat.reshape(T, N, B)
+        self.d_x_axes = self.d_step_pre_x[:, D:].reshape(T, D, B)
+        self.d_step_column_flat_axes = self.d_step_column_flat_x_base[:, :D].reshape(T, D, B)
         self.d_x = self.d_step_pre_x[:, D:]
         self.d_step_pre = self.d_step_pre_x[:, :D]
-        self.d_x_base = self.d_step_2_step_x_base[:, D:]
+        self.d_x_base = self.d_step_column_flat_x_base[:, D:]
         self.WcT_d_Wc_x = self.WcT_d_Wc_x_flat.transpose(1, 0, 2)
         self.d_x_0 = self.d_x_0_flat.transpose(1, 0, 2)
         self.d_x_1 = self.d_x_1_flat.transpose(1, 0, 2)
@@ -246,28 +238,29 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     D, N, R = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, D)
-    derived = A, one_2, exp_la = _derived(params, N)
+    derived = A, one_row, exp_la = _derived(params, N)
     Wb_Wd = ws.Wb_Wd
     np.copyto(Wb_Wd[0:N], params.Wb)
     np.copyto(Wb_Wd[N:N + R], params.Wd)
     Vd = params.Vd
     bd = params.bd[:, None]
-    h_pre_factor = (A*one_2)[..., None]
+    h_pre_factor = (A*one_row)[..., None]
     Wc = params.Wc
     d = params.d[:, None]
     ws.h_all[0] = state.h.reshape(B, D*N).T
 
     # step = softplus(Vd @ (Wd @ x[t]) + bd)
     # h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-    np.matmul(Wb_Wd, x_2d.T, out=ws.Wb_x_2_Wd_x_flat.reshape(N + R, T*B))
-    np.matmul(Vd, ws.Wb_x_2_Wd_x_flat[N:].reshape(R, -1), out=ws.Vd_Wd_x_flat.reshape(D, T*B))
-    np.add(bd, ws.Vd_Wd_x, out=ws.step_2)
-    np.logaddexp(0, ws.step_2, out=ws.step_2)
-    np.multiply(h_pre_factor, ws.step_2_axes, out=ws.exp_h_pre_axes)
+    np.matmul(Wb_Wd, x_2d.T, out=ws.Wb_x_row_Wd_x_flat.reshape(N + R, T*B))
+    np.matmul(Vd, ws.Wb_x_row_Wd_x_flat[N:].reshape(R, -1), out=ws.Vd_Wd_x_flat.reshape(D, T*B))
+    np.add(bd, ws.Vd_Wd_x, out=ws.step_column)
+    np.logaddexp(0, ws.step_column, out=ws.step_column)
+    np.multiply(h_pre_factor, ws.step_column_axes, out=ws.exp_h_pre_axes)
     np.exp(ws.exp_h_pre, out=ws.exp_h_pre)
-    np.multiply(x.transpose(0, 2, 1), ws.step_2, out=ws.h_part_2)
-    np.multiply(ws.h_part_2_axes, ws.Wb_x_2_axes, out=ws.h_axes)
+    np.multiply(x.transpose(0, 2, 1), ws.step_column, out=ws.h_part_column)
+    np.multiply(ws.h_part_column_axes, ws.Wb_x_row_axes, out=ws.h_axes)
 
     # In the loop, the last argument is where the result goes.
     multiply, add = np.multiply, np.add
@@ -278,9 +271,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, h, h)
 
     # y = h[t] @ (Wc @ x[t]) + d*x[t]
-    np.matmul(Wc, x_2d.T, out=ws.Wc_x_2_flat.reshape(N, T*B))
-    np.multiply(ws.h_axes, ws.Wc_x_2_axes, out=ws.h_factorWc_x_axes)
-    np.sum(ws.h_factorWc_x_axes, axis=2, keepdims=True, out=ws.y_axes)
+    np.matmul(Wc, x_2d.T, out=ws.Wc_x_row_flat.reshape(N, T*B))
+    np.einsum("tijb,tjb->tib", ws.h_axes, ws.Wc_x_row_axes, out=ws.y_axes)
     np.multiply(d, x.transpose(0, 2, 1), out=ws.y_factor)
     np.add(ws.y_2, ws.y_factor, out=ws.y_2)
     np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
@@ -304,21 +296,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, D)
-    A, one_2, exp_la = tape.derived
+    A, one_row, exp_la = tape.derived
     bd = params.bd[:, None]
     Wc = params.Wc
-    d_h_pre_factorstep_2_factor = (A*one_2).reshape(-1, 1)
+    d_h_pre_step_column_factor = A*one_row
     d = params.d[:, None]
     Wb = params.Wb
     Vd = params.Vd
     Wd = params.Wd
-    one_2_2 = one_2[..., None]
+    one_row_2 = one_row[..., None]
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, D*N).T
 
     # backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
-    np.copyto(ws.d_h_factorWc_x_factorWc_x_2_axes, dy.transpose(0, 2, 1).reshape(T, D, 1, B))
+    np.copyto(ws.d_h_Wc_x_axes, dy.transpose(0, 2, 1).reshape(T, D, 1, B))
     # backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-    np.multiply(saved.Wc_x_2.reshape(T, 1, N, B), ws.d_h_factorWc_x_factorWc_x_2_axes, out=ws.d_A_each_axes)
+    np.multiply(saved.Wc_x_row.reshape(T, 1, N, B), ws.d_h_Wc_x_axes, out=ws.d_A_each_axes)
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -331,21 +323,17 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of step = softplus(Vd @ (Wd @ x[t]) + bd)
     np.add(bd, saved.Vd_Wd_x, out=ws.d_step_pre_factor)
     # backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-    np.multiply(x.transpose(0, 2, 1), saved.step_2, out=ws.h_part_2)
+    np.multiply(x.transpose(0, 2, 1), saved.step_column, out=ws.h_part_column)
     # backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
-    np.multiply(saved.h, ws.d_h_factorWc_x_factorWc_x_2, out=ws.d_h_factorWc_x_factorWc_x_2)
-    np.sum(ws.d_h_factorWc_x_factorWc_x_2_axes, axis=1, keepdims=True, out=ws.d_Wc_x_2_Wc_x_axes)
-    d_Wc_x_2_Wc_x_flat = _columns(ws.d_Wc_x_2_Wc_x, ws.d_Wc_x_2_Wc_x_flat)
-    np.matmul(Wc.T, d_Wc_x_2_Wc_x_flat, out=ws.WcT_d_Wc_x_flat.reshape(D, T*B))
+    np.einsum("tijb,tijb->tjb", saved.h.reshape(T, D, N, B), ws.d_h_Wc_x_axes, out=ws.d_Wc_x_row_flat_axes)
+    d_Wc_x_row_flat_flat = _columns(ws.d_Wc_x_row_flat, ws.d_Wc_x_row_flat_flat)
+    np.matmul(Wc.T, d_Wc_x_row_flat_flat, out=ws.WcT_d_Wc_x_flat.reshape(D, T*B))
     # h
-    np.multiply(ws.d_A_each_axes, ws.h_part_2_axes, out=ws.d_h_factorWb_x_2_axes)
-    np.sum(ws.d_h_factorWb_x_2_axes, axis=1, keepdims=True, out=ws.d_Wb_x_2_Wb_x_axes)
-    np.multiply(ws.d_A_each_axes, saved.Wb_x_2.reshape(T, 1, N, B), out=ws.d_h_factorh_part_2_axes)
-    np.sum(ws.d_h_factorh_part_2_axes, axis=2, keepdims=True, out=ws.d_x_axes)
+    np.einsum("tijb,tib->tjb", ws.d_A_each_axes, ws.h_part_column_axes, out=ws.d_Wb_x_row_flat_axes)
+    np.einsum("tijb,tjb->tib", ws.d_A_each_axes, saved.Wb_x_row.reshape(T, N, B), out=ws.d_x_axes)
     np.multiply(saved.h_prev, saved.exp_h_pre, out=ws.d_h_pre_factor)
     np.multiply(ws.d_A_each, ws.d_h_pre_factor, out=ws.d_A_each)
-    np.multiply(d_h_pre_factorstep_2_factor, ws.d_A_each, out=ws.d_h_pre_factorstep_2)
-    np.sum(ws.d_h_pre_factorstep_2_axes, axis=2, keepdims=True, out=ws.d_step_2_step_axes)
+    np.einsum("ij,tijb->tib", d_h_pre_step_column_factor, ws.d_A_each_axes, out=ws.d_step_column_flat_axes)
     # step
     np.negative(ws.d_step_pre_factor, out=ws.d_step_pre_factor)
     np.minimum(ws.d_step_pre_factor, 88, out=ws.d_step_pre_factor)
@@ -355,10 +343,10 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(x.transpose(0, 2, 1), ws.d_x, out=ws.d_step_pre)
     np.multiply(d, dy.transpose(0, 2, 1), out=ws.d_x_base)
     np.add(ws.d_x_base, ws.WcT_d_Wc_x, out=ws.d_x_base)
-    d_Wb_x_2_Wb_x_flat = _columns(ws.d_Wb_x_2_Wb_x, ws.d_Wb_x_2_Wb_x_flat)
-    np.matmul(Wb.T, d_Wb_x_2_Wb_x_flat, out=ws.d_x_0_flat.reshape(D, T*B))
-    np.multiply(saved.step_2, ws.d_x, out=ws.d_x)
-    np.add(ws.d_step_pre_x, ws.d_step_2_step_x_base, out=ws.d_step_pre_x)
+    d_Wb_x_row_flat_flat = _columns(ws.d_Wb_x_row_flat, ws.d_Wb_x_row_flat_flat)
+    np.matmul(Wb.T, d_Wb_x_row_flat_flat, out=ws.d_x_0_flat.reshape(D, T*B))
+    np.multiply(saved.step_column, ws.d_x, out=ws.d_x)
+    np.add(ws.d_step_pre_x, ws.d_step_column_flat_x_base, out=ws.d_step_pre_x)
     np.multiply(ws.d_step_pre, ws.d_step_pre_factor, out=ws.d_step_pre)
     d_step_pre_flat = _columns(ws.d_step_pre, ws.d_step_pre_flat)
     np.matmul(Vd.T, d_step_pre_flat, out=ws.VdT_d_Vd_Wd_x_flat.reshape(R, T*B))
@@ -367,11 +355,11 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
     np.multiply(dy.transpose(0, 2, 1), x.transpose(0, 2, 1), out=ws.d_d_each)
     # backward of A = -exp(la)
-    np.multiply(one_2_2, saved.step_2.reshape(T, D, 1, B), out=ws.d_A_each_factor_axes)
+    np.multiply(one_row_2, saved.step_column.reshape(T, D, 1, B), out=ws.d_A_each_factor_axes)
     np.multiply(ws.d_A_each, ws.d_A_each_factor, out=ws.d_A_each)
-    np.matmul(d_Wc_x_2_Wc_x_flat, x_2d, out=ws.d_Wc_rows)
+    np.matmul(d_Wc_x_row_flat_flat, x_2d, out=ws.d_Wc_rows)
     d_Wc = ws.d_Wc_rows
-    np.matmul(d_Wb_x_2_Wb_x_flat, x_2d, out=ws.d_Wb_rows)
+    np.matmul(d_Wb_x_row_flat_flat, x_2d, out=ws.d_Wb_rows)
     d_Wb = ws.d_Wb_rows
     np.matmul(ws.VdT_d_Vd_Wd_x_flat.reshape(R, -1), x_2d, out=ws.d_Wd_rows)
     d_Wd = ws.d_Wd_rows
@@ -407,6 +395,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, D], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     D, N, R = dims
     values, final = _equations(params, x[0], state, _derived(params, N), B, dims)
     return values["y"], final
@@ -415,8 +404,9 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     D, N, R = dims
-    derived = A, one_2, exp_la = _derived(params, N)
+    derived = A, one_row, exp_la = _derived(params, N)
     values = {
         "step": np.empty((T, B, D), dtype),
         "h": np.empty((T, B, D, N), dtype),
@@ -433,12 +423,12 @@ def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str
 def _equations(params: Params, x_t: np.ndarray, state: State, derived: tuple[Any, ...], B: int, dims: tuple[int, ...]) -> tuple[dict[str, Any], State]:
     """The equations as the spec writes them, for one step."""
     D, N, R = dims
-    A, one_2, exp_la = derived
+    A, one_row, exp_la = derived
     (h_prev,) = state
     # step = softplus(Vd @ (Wd @ x[t]) + bd)
     step_2 = np.logaddexp(0, (x_t @ params.Wd.T) @ params.Vd.T + params.bd)
     # h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-    h = h_prev*np.exp(A*one_2*step_2.reshape(B, D, 1)) + (x_t*step_2).reshape(B, D, 1)*(x_t @ params.Wb.T).reshape(B, 1, N)
+    h = h_prev*np.exp(A*one_row*step_2.reshape(B, D, 1)) + (x_t*step_2).reshape(B, D, 1)*(x_t @ params.Wb.T).reshape(B, 1, N)
     # y = h[t] @ (Wc @ x[t]) + d*x[t]
     y_2 = params.d*x_t + np.sum(h*(x_t @ params.Wc.T).reshape(B, 1, N), axis=-1, keepdims=True).reshape(B, D)
     values = {
@@ -524,10 +514,17 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.d", params.d, dtype, (D,), "[D]")
     _expect("params.one", params.one, dtype, (N,), "[N]")
     _expect("x", x, dtype, (T, B, D), "[T, B, D]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, D, N), "[B, D, N]")
+    return params, x, state, T, B, dtype, (D, N, R, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    D, N, R = dims
     if state is None:
         state = State(np.full((B, D, N), 0.0, dtype),)
-    _expect("state.h", state.h, dtype, (B, D, N), "[B, D, N]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (D, N, R, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

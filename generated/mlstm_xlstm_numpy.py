@@ -148,7 +148,7 @@ class _Forward:
         self.bo_half_bq = np.empty((2*D, 1), dtype)
         self.wf_Wk_Wv_wi = np.empty((2*D + 2, I), dtype)
         self.wf_Wk_Wv_wi_x_flat = np.empty((2*D + 2, T, B), dtype)
-        self.k_v_2 = np.empty((T, 2*D, B), dtype)
+        self.k_row_v_column = np.empty((T, 2*D, B), dtype)
         self.i_f = np.empty((T, 2, B), dtype)
         self.lf = np.empty((T, 1, B), dtype)
         self.C_all = np.empty((T + 1, D**2, B), dtype)
@@ -158,22 +158,21 @@ class _Forward:
         self.tmp_2 = np.empty((D, B), dtype)
         self.Wo_half_Wq = np.empty((2*D, I), dtype)
         self.Wo_x_half_Wq_x_flat = np.empty((2*D, T, B), dtype)
-        self.o_n_factorq = np.empty((T, 2*D, B), dtype)
-        self.C_factorq = np.empty((T, D**2, B), dtype)
-        self.sum_C_factorq_1 = np.empty((T, D, B), dtype)
-        self.sum_n_factorq = np.empty((T, 1, B), dtype)
-        self.abs_sum_n_factorq = np.empty((T, 1, B), dtype)
+        self.o_n_q = np.empty((T, 2*D, B), dtype)
+        self.sum_C_q_vector = np.empty((T, D, B), dtype)
+        self.sum_n_q = np.empty((T, 1, B), dtype)
+        self.abs_sum_n_q = np.empty((T, 1, B), dtype)
         self.exp_h_pre = np.empty((T, 1, B), dtype)
-        self.max_abs_sum_n_factorq_exp_h_pre = np.empty((T, 1, B), dtype)
+        self.max_abs_sum_n_q_exp_h_pre = np.empty((T, 1, B), dtype)
         self.h = np.empty((T, D, B), dtype)
         self.h_out = np.empty((T, B, D), dtype)
         self.Wk_Wv_x = self.wf_Wk_Wv_wi_x_flat[1:2*D + 1].transpose(1, 0, 2)
-        self.k_2 = self.k_v_2[:, :D]
+        self.k_row = self.k_row_v_column[:, :D]
         self.wi_x = self.wf_Wk_Wv_wi_x_flat[2*D + 1:].transpose(1, 0, 2)
         self.i = self.i_f[:, :1]
         self.wf_x = self.wf_Wk_Wv_wi_x_flat[:1].transpose(1, 0, 2)
-        self.v_2_axes = self.k_v_2[:, D:].reshape(T, D, 1, B)
-        self.k_2_axes = self.k_v_2[:, :D].reshape(T, 1, D, B)
+        self.v_column_axes = self.k_row_v_column[:, D:].reshape(T, D, 1, B)
+        self.k_row_axes = self.k_row_v_column[:, :D].reshape(T, 1, D, B)
         self.C_axes = self.C_all[1:].reshape(T, D, D, B)
         self.m_prev = self.m_all[:-1]
         self.m = self.m_all[1:]
@@ -183,57 +182,55 @@ class _Forward:
         self.n = self.n_all[1:]
         self.n_prev = self.n_all[:-1]
         self.Wo_x_half_Wq_x = self.Wo_x_half_Wq_x_flat.transpose(1, 0, 2)
-        self.o = self.o_n_factorq[:, :D]
-        self.n_factorq_axes = self.o_n_factorq[:, D:].reshape(T, 1, D, B)
-        self.C_factorq_axes = self.C_factorq.reshape(T, D, D, B)
-        self.sum_C_factorq_1_axes = self.sum_C_factorq_1.reshape(T, D, 1, B)
-        self.n_factorq = self.o_n_factorq[:, D:]
+        self.o = self.o_n_q[:, :D]
+        self.n_q_axes = self.o_n_q[:, D:].reshape(T, D, B)
+        self.sum_C_q_vector_axes = self.sum_C_q_vector.reshape(T, D, B)
+        self.n_q = self.o_n_q[:, D:]
         self.Wq_x = self.Wo_x_half_Wq_x_flat[D:].transpose(1, 0, 2)
         self.Wv_x = self.wf_Wk_Wv_wi_x_flat[D + 1:2*D + 1].transpose(1, 0, 2)
-        self.steps = list(zip(self.m_prev, self.lf, self.i, self.m, self.f, self.i_f, self.C, self.C_prev, self.k_2, self.n, self.n_prev))
+        self.steps = list(zip(self.m_prev, self.lf, self.i, self.m, self.f, self.i_f, self.C, self.C_prev, self.k_row, self.n, self.n_prev))
 
 
 class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int) -> None:
-        self.q_2 = np.empty((T, D, B), dtype)
-        self.d_C_factork_2_factor = np.empty((T, D, B), dtype)
+        self.q_row = np.empty((T, D, B), dtype)
+        self.d_C_k_row_factor = np.empty((T, D, B), dtype)
         self.ir = np.empty((T, 1, B), dtype)
-        self.d_h_factormax_abs_sum_n_factorq_exp_h_pre = np.empty((T, D, B), dtype)
+        self.d_h_max_abs_sum_n_q_exp_h_pre = np.empty((T, D, B), dtype)
         self.tmp = np.empty((T, 1, B), dtype)
-        self.sum_d_h_factormax_abs_sum_n_factorq_exp_h_pre = np.empty((T, 1, B), dtype)
-        self.d_sum_n_factorq_m = np.empty((T, 2, B), dtype)
+        self.sum_d_h_max_abs_sum_n_q_exp_h_pre = np.empty((T, 1, B), dtype)
+        self.d_sum_n_q_m = np.empty((T, 2, B), dtype)
         self.tmp_tmp_tmp_tmp = np.empty((T, 4, B), dtype)
-        self.d_sum_C_factorq_1_sum_C_factorq = np.empty((T, D, B), dtype)
-        self.d_C_factorq_factorq_2 = np.empty((T, D**2, B), dtype)
-        self.d_C_factorv_2 = np.empty((T, D**2, B), dtype)
-        self.d_C_factori_factor = np.empty((T, D**2, B), dtype)
+        self.d_sum_C_q_vector_flat = np.empty((T, D, B), dtype)
+        self.d_C_q = np.empty((T, D**2, B), dtype)
+        self.d_C = np.empty((T, D**2, B), dtype)
+        self.d_C_i_factor = np.empty((T, D**2, B), dtype)
         self.d_o_pre_q = np.empty((T, 2*D, B), dtype)
-        self.d_lf_pre_Wk_x_ir_v_2_v = np.empty((T, 2*D + 2, B), dtype)
+        self.d_lf_pre_Wk_x_ir_v_column_flat = np.empty((T, 2*D + 2, B), dtype)
         self.d_m_prev_base_tmp = np.empty((T, 2, B), dtype)
         self.d_n = np.empty((D, B), dtype)
-        self.d_n_factorf = np.empty((D, B), dtype)
+        self.d_n_f = np.empty((D, B), dtype)
         self.d_m_prev = np.empty((1, B), dtype)
-        self.d_n_factori = np.empty((D, B), dtype)
+        self.d_n_i = np.empty((D, B), dtype)
         self.d_i_pre = np.empty((T, 1, B), dtype)
-        self.d_C = np.empty((D**2, B), dtype)
-        self.d_C_factorf = np.empty((D**2, B), dtype)
-        self.sum_d_C_factorf = np.empty((1, B), dtype)
-        self.d_C_factori = np.empty((D**2, B), dtype)
-        self.sum_d_C_factori = np.empty((1, B), dtype)
+        self.d_C_2 = np.empty((D**2, B), dtype)
+        self.d_C_f = np.empty((D**2, B), dtype)
+        self.sum_d_C_f = np.empty((1, B), dtype)
+        self.d_C_i = np.empty((D**2, B), dtype)
+        self.sum_d_C_i = np.empty((1, B), dtype)
         self.d_m_2 = np.empty((1, B), dtype)
         self.tmp_7 = np.empty((1, B), dtype)
         self.d_lf_pre_factor = np.empty((T, 1, B), dtype)
-        self.d_q_2_q = np.empty((T, D, B), dtype)
-        self.d_C_factork_2 = np.empty((T, D**2, B), dtype)
-        self.d_k_2_k = np.empty((T, D, B), dtype)
-        self.d_C_factorv_2_factor = np.empty((T, D, B), dtype)
+        self.d_q_row_flat = np.empty((T, D, B), dtype)
+        self.d_k_row_flat = np.empty((T, D, B), dtype)
+        self.d_C_v_column_factor = np.empty((T, D, B), dtype)
         self.Wo_Wq = np.empty((2*D, I), dtype)
         self.d_o_pre_q_flat = np.empty((2*D, T, B), dtype)
         self.d_x_base_flat = np.empty((I, T, B), dtype)
         self.wf_Wk_wi_Wv = np.empty((2*D + 2, I), dtype)
-        self.d_lf_pre_Wk_x_ir_v_2_v_flat = np.empty((2*D + 2, T, B), dtype)
+        self.d_lf_pre_Wk_x_ir_v_column_flat_flat = np.empty((2*D + 2, T, B), dtype)
         self.d_x_flat = np.empty((I, T, B), dtype)
         self.d_x_2 = np.empty((T, I, B), dtype)
         self.d_lf_pre_flat = np.empty((1, T, B), dtype)
@@ -242,7 +239,7 @@ class _Backward:
         self.d_Wk_rows = np.empty((D, I), dtype)
         self.d_ir_flat = np.empty((1, T, B), dtype)
         self.d_wi_rows = np.empty((1, I), dtype)
-        self.d_v_2_v_flat = np.empty((D, T, B), dtype)
+        self.d_v_column_flat_flat = np.empty((D, T, B), dtype)
         self.d_Wv_rows = np.empty((D, I), dtype)
         self.d_o_pre_flat = np.empty((D, T, B), dtype)
         self.d_Wo_rows = np.empty((D, I), dtype)
@@ -251,38 +248,38 @@ class _Backward:
         self.d_bf_bk_bi_bv_sum = np.empty((2*D + 2,), dtype)
         self.d_bo_bq_sum = np.empty((2*D,), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_sum_n_factorq = self.d_sum_n_factorq_m[:, :1]
+        self.d_sum_n_q = self.d_sum_n_q_m[:, :1]
         self.tmp_2 = self.tmp_tmp_tmp_tmp[:, :1]
         self.tmp_3 = self.tmp_tmp_tmp_tmp[:, 1:2]
-        self.d_sum_C_factorq_1_sum_C_factorq_axes = self.d_sum_C_factorq_1_sum_C_factorq.reshape(T, D, 1, B)
-        self.d_C_factorq_factorq_2_axes = self.d_C_factorq_factorq_2.reshape(T, D, D, B)
-        self.q_2_axes = self.q_2.reshape(T, 1, D, B)
-        self.d_C_factorv_2_axes = self.d_C_factorv_2.reshape(T, D, D, B)
-        self.d_C_factork_2_factor_axes = self.d_C_factork_2_factor.reshape(T, D, 1, B)
-        self.d_C_factori_factor_axes = self.d_C_factori_factor.reshape(T, D, D, B)
-        self.d_m = self.d_sum_n_factorq_m[:, 1:]
+        self.d_sum_C_q_vector_flat_axes = self.d_sum_C_q_vector_flat.reshape(T, D, 1, B)
+        self.d_C_q_axes = self.d_C_q.reshape(T, D, D, B)
+        self.q_row_axes = self.q_row.reshape(T, 1, D, B)
+        self.d_C_axes = self.d_C.reshape(T, D, D, B)
+        self.d_C_k_row_factor_axes = self.d_C_k_row_factor.reshape(T, D, 1, B)
+        self.d_C_i_factor_axes = self.d_C_i_factor.reshape(T, D, D, B)
+        self.d_m = self.d_sum_n_q_m[:, 1:]
         self.tmp_4 = self.tmp_tmp_tmp_tmp[:, 2:3]
         self.tmp_5 = self.tmp_tmp_tmp_tmp[:, 3:]
         self.d_q = self.d_o_pre_q[:, D:]
-        self.d_Wk_x = self.d_lf_pre_Wk_x_ir_v_2_v[:, 1:D + 1]
+        self.d_Wk_x = self.d_lf_pre_Wk_x_ir_v_column_flat[:, 1:D + 1]
         self.d_m_prev_base = self.d_m_prev_base_tmp[:, :1]
         self.tmp_6 = self.d_m_prev_base_tmp[:, 1:]
-        self.sum_d_C_factorf_axes = self.sum_d_C_factorf.reshape(1, 1, B)
-        self.d_C_factorf_axes = self.d_C_factorf.reshape(D, D, B)
-        self.sum_d_C_factori_axes = self.sum_d_C_factori.reshape(1, 1, B)
-        self.d_C_factori_axes = self.d_C_factori.reshape(D, D, B)
-        self.d_lf_pre = self.d_lf_pre_Wk_x_ir_v_2_v[:, :1]
-        self.d_q_2_q_axes = self.d_q_2_q.reshape(T, 1, D, B)
-        self.d_C_factork_2_axes = self.d_C_factork_2.reshape(T, D, D, B)
-        self.d_k_2_k_axes = self.d_k_2_k.reshape(T, 1, D, B)
-        self.d_C_factorv_2_factor_axes = self.d_C_factorv_2_factor.reshape(T, 1, D, B)
-        self.d_v_2_v_axes = self.d_lf_pre_Wk_x_ir_v_2_v[:, D + 2:].reshape(T, D, 1, B)
-        self.d_ir = self.d_lf_pre_Wk_x_ir_v_2_v[:, D + 1:D + 2]
+        self.sum_d_C_f_axes = self.sum_d_C_f.reshape(1, 1, B)
+        self.d_C_f_axes = self.d_C_f.reshape(D, D, B)
+        self.sum_d_C_i_axes = self.sum_d_C_i.reshape(1, 1, B)
+        self.d_C_i_axes = self.d_C_i.reshape(D, D, B)
+        self.d_lf_pre = self.d_lf_pre_Wk_x_ir_v_column_flat[:, :1]
+        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, D, B)
+        self.d_C_k_row_factor_axes_2 = self.d_C_k_row_factor.reshape(T, D, B)
+        self.d_k_row_flat_axes = self.d_k_row_flat.reshape(T, D, B)
+        self.d_C_v_column_factor_axes = self.d_C_v_column_factor.reshape(T, D, B)
+        self.d_v_column_flat_axes = self.d_lf_pre_Wk_x_ir_v_column_flat[:, D + 2:].reshape(T, D, B)
+        self.d_ir = self.d_lf_pre_Wk_x_ir_v_column_flat[:, D + 1:D + 2]
         self.d_o_pre = self.d_o_pre_q[:, :D]
         self.d_x_base = self.d_x_base_flat.transpose(1, 0, 2)
         self.d_x = self.d_x_flat.transpose(1, 0, 2)
-        self.d_v_2_v = self.d_lf_pre_Wk_x_ir_v_2_v[:, D + 2:]
-        self.steps = list(zip(self.d_Wk_x, saved.n_prev, saved.k_2, self.d_i_pre, self.d_C_factorv_2, saved.C_prev, self.d_C_factori_factor, saved.f, saved.i, self.d_m, self.d_m_prev_base, self.d_lf_pre))[::-1]
+        self.d_v_column_flat = self.d_lf_pre_Wk_x_ir_v_column_flat[:, D + 2:]
+        self.steps = list(zip(self.d_Wk_x, saved.n_prev, saved.k_row, self.d_i_pre, self.d_C, saved.C_prev, self.d_C_i_factor, saved.f, saved.i, self.d_m, self.d_m_prev_base, self.d_lf_pre))[::-1]
 
 
 class Workspace:
@@ -313,6 +310,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, D = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     bk_bv = ws.bk_bv
     np.copyto(bk_bv[0:D], params.bk[:, None])
@@ -339,21 +337,21 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     # ir = wi @ x[t] + bi
     # lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     np.matmul(wf_Wk_Wv_wi, x_2d.T, out=ws.wf_Wk_Wv_wi_x_flat.reshape(2*D + 2, T*B))
-    np.add(bk_bv, ws.Wk_Wv_x, out=ws.k_v_2)
-    np.divide(ws.k_2, float(np.sqrt(D)), out=ws.k_2)
+    np.add(bk_bv, ws.Wk_Wv_x, out=ws.k_row_v_column)
+    np.divide(ws.k_row, float(np.sqrt(D)), out=ws.k_row)
     np.add(bi, ws.wi_x, out=ws.i)
     np.add(bf, ws.wf_x, out=ws.lf)
     np.negative(ws.lf, out=ws.lf)
     np.logaddexp(0, ws.lf, out=ws.lf)
     np.negative(ws.lf, out=ws.lf)
     # C[t] = f*C[t-1] + i*outer(v, k)
-    np.multiply(ws.v_2_axes, ws.k_2_axes, out=ws.C_axes)
+    np.multiply(ws.v_column_axes, ws.k_row_axes, out=ws.C_axes)
 
     # In the loop, the last argument is where the result goes.
     add, maximum, subtract, exp, multiply = np.add, np.maximum, np.subtract, np.exp, np.multiply
     tmp = ws.tmp
     tmp_2 = ws.tmp_2
-    for (m_prev, lf, i, m, f, i_f, C, C_prev, k_2, n, n_prev) in ws.steps:
+    for (m_prev, lf, i, m, f, i_f, C, C_prev, k_row, n, n_prev) in ws.steps:
         # lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
         add(m_prev, lf, lf)
         # m[t] = max(lf, ir)
@@ -369,28 +367,27 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(C_prev, f, tmp)
         add(C, tmp, C)
         # n[t] = f*n[t-1] + i*k
-        multiply(k_2, i, n)
+        multiply(k_row, i, n)
         multiply(n_prev, f, tmp_2)
         add(n, tmp_2, n)
 
     # q = Wq @ x[t] + bq
     # o = sigmoid(Wo @ x[t] + bo)
     np.matmul(Wo_half_Wq, x_2d.T, out=ws.Wo_x_half_Wq_x_flat.reshape(2*D, T*B))
-    np.add(bo_half_bq, ws.Wo_x_half_Wq_x, out=ws.o_n_factorq)
+    np.add(bo_half_bq, ws.Wo_x_half_Wq_x, out=ws.o_n_q)
     np.tanh(ws.o, out=ws.o)
     np.multiply(ws.o, 0.5, out=ws.o)
     np.add(ws.o, 0.5, out=ws.o)
     # h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    np.multiply(ws.C_axes, ws.n_factorq_axes, out=ws.C_factorq_axes)
-    np.sum(ws.C_factorq_axes, axis=2, keepdims=True, out=ws.sum_C_factorq_1_axes)
-    np.multiply(ws.n, ws.n_factorq, out=ws.n_factorq)
-    np.sum(ws.n_factorq, axis=1, keepdims=True, out=ws.sum_n_factorq)
-    np.abs(ws.sum_n_factorq, out=ws.abs_sum_n_factorq)
+    np.einsum("tijb,tjb->tib", ws.C_axes, ws.n_q_axes, out=ws.sum_C_q_vector_axes)
+    np.multiply(ws.n, ws.n_q, out=ws.n_q)
+    np.sum(ws.n_q, axis=1, keepdims=True, out=ws.sum_n_q)
+    np.abs(ws.sum_n_q, out=ws.abs_sum_n_q)
     np.negative(ws.m, out=ws.exp_h_pre)
     np.exp(ws.exp_h_pre, out=ws.exp_h_pre)
-    np.maximum(ws.abs_sum_n_factorq, ws.exp_h_pre, out=ws.max_abs_sum_n_factorq_exp_h_pre)
-    np.multiply(ws.o, ws.sum_C_factorq_1, out=ws.h)
-    np.divide(ws.h, ws.max_abs_sum_n_factorq_exp_h_pre, out=ws.h)
+    np.maximum(ws.abs_sum_n_q, ws.exp_h_pre, out=ws.max_abs_sum_n_q_exp_h_pre)
+    np.multiply(ws.o, ws.sum_C_q_vector, out=ws.h)
+    np.divide(ws.h, ws.max_abs_sum_n_q_exp_h_pre, out=ws.h)
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(C=ws.C_all[T].T.copy().reshape(B, D, D), n=ws.n_all[T].T.copy(), m=ws.m_all[T].T.copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
@@ -424,47 +421,47 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.copyto(wf_Wk_wi_Wv[1:D + 1], params.Wk)
     np.copyto(wf_Wk_wi_Wv[D + 1:D + 2], params.wi)
     np.copyto(wf_Wk_wi_Wv[D + 2:2*D + 2], params.Wv)
-    ws.d_C[...] = 0 if dfinal is None else dfinal.C.reshape(B, D**2).T
+    ws.d_C_2[...] = 0 if dfinal is None else dfinal.C.reshape(B, D**2).T
     ws.d_n[...] = 0 if dfinal is None else dfinal.n.T
     ws.d_m_2[...] = 0 if dfinal is None else dfinal.m.T
 
     # backward of q = Wq @ x[t] + bq
-    np.add(bq, saved.Wq_x, out=ws.q_2)
+    np.add(bq, saved.Wq_x, out=ws.q_row)
     # backward of v = Wv @ x[t] + bv
-    np.add(bv, saved.Wv_x, out=ws.d_C_factork_2_factor)
+    np.add(bv, saved.Wv_x, out=ws.d_C_k_row_factor)
     # backward of ir = wi @ x[t] + bi
     np.add(bi, saved.wi_x, out=ws.ir)
     # backward of C[t] = f*C[t-1] + i*outer(v, k)
     # backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    np.negative(dy.transpose(0, 2, 1), out=ws.d_h_factormax_abs_sum_n_factorq_exp_h_pre)
-    np.multiply(ws.d_h_factormax_abs_sum_n_factorq_exp_h_pre, saved.o, out=ws.d_h_factormax_abs_sum_n_factorq_exp_h_pre)
-    np.multiply(ws.d_h_factormax_abs_sum_n_factorq_exp_h_pre, saved.sum_C_factorq_1, out=ws.d_h_factormax_abs_sum_n_factorq_exp_h_pre)
-    np.square(saved.max_abs_sum_n_factorq_exp_h_pre, out=ws.tmp)
-    np.divide(ws.d_h_factormax_abs_sum_n_factorq_exp_h_pre, ws.tmp, out=ws.d_h_factormax_abs_sum_n_factorq_exp_h_pre)
-    np.sum(ws.d_h_factormax_abs_sum_n_factorq_exp_h_pre, axis=1, keepdims=True, out=ws.sum_d_h_factormax_abs_sum_n_factorq_exp_h_pre)
-    np.sign(saved.sum_n_factorq, out=ws.d_sum_n_factorq)
-    np.greater_equal(saved.abs_sum_n_factorq, saved.exp_h_pre, out=ws.tmp_2)
-    np.greater(saved.abs_sum_n_factorq, saved.exp_h_pre, out=ws.tmp_3)
-    np.multiply(dy.transpose(0, 2, 1), saved.o, out=ws.d_sum_C_factorq_1_sum_C_factorq)
-    np.divide(ws.d_sum_C_factorq_1_sum_C_factorq, saved.max_abs_sum_n_factorq_exp_h_pre, out=ws.d_sum_C_factorq_1_sum_C_factorq)
-    np.copyto(ws.d_C_factorq_factorq_2_axes, ws.d_sum_C_factorq_1_sum_C_factorq_axes)
+    np.negative(dy.transpose(0, 2, 1), out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
+    np.multiply(ws.d_h_max_abs_sum_n_q_exp_h_pre, saved.o, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
+    np.multiply(ws.d_h_max_abs_sum_n_q_exp_h_pre, saved.sum_C_q_vector, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
+    np.square(saved.max_abs_sum_n_q_exp_h_pre, out=ws.tmp)
+    np.divide(ws.d_h_max_abs_sum_n_q_exp_h_pre, ws.tmp, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
+    np.sum(ws.d_h_max_abs_sum_n_q_exp_h_pre, axis=1, keepdims=True, out=ws.sum_d_h_max_abs_sum_n_q_exp_h_pre)
+    np.sign(saved.sum_n_q, out=ws.d_sum_n_q)
+    np.greater_equal(saved.abs_sum_n_q, saved.exp_h_pre, out=ws.tmp_2)
+    np.greater(saved.abs_sum_n_q, saved.exp_h_pre, out=ws.tmp_3)
+    np.multiply(dy.transpose(0, 2, 1), saved.o, out=ws.d_sum_C_q_vector_flat)
+    np.divide(ws.d_sum_C_q_vector_flat, saved.max_abs_sum_n_q_exp_h_pre, out=ws.d_sum_C_q_vector_flat)
+    np.copyto(ws.d_C_q_axes, ws.d_sum_C_q_vector_flat_axes)
     # C
-    np.multiply(ws.q_2_axes, ws.d_C_factorq_factorq_2_axes, out=ws.d_C_factorv_2_axes)
-    np.multiply(ws.d_C_factork_2_factor_axes, saved.k_2.reshape(T, 1, D, B), out=ws.d_C_factori_factor_axes)
+    np.multiply(ws.q_row_axes, ws.d_C_q_axes, out=ws.d_C_axes)
+    np.multiply(ws.d_C_k_row_factor_axes, saved.k_row.reshape(T, 1, D, B), out=ws.d_C_i_factor_axes)
     # backward of m[t] = max(lf, ir)
     np.negative(saved.exp_h_pre, out=ws.d_m)
-    np.greater_equal(saved.exp_h_pre, saved.abs_sum_n_factorq, out=ws.tmp_4)
-    np.greater(saved.exp_h_pre, saved.abs_sum_n_factorq, out=ws.tmp_5)
+    np.greater_equal(saved.exp_h_pre, saved.abs_sum_n_q, out=ws.tmp_4)
+    np.greater(saved.exp_h_pre, saved.abs_sum_n_q, out=ws.tmp_5)
     # h, m
     np.multiply(ws.tmp_tmp_tmp_tmp, 0.5, out=ws.tmp_tmp_tmp_tmp)
     np.add(ws.tmp_2, ws.tmp_3, out=ws.tmp_2)
-    np.multiply(ws.d_sum_n_factorq, ws.tmp_2, out=ws.d_sum_n_factorq)
+    np.multiply(ws.d_sum_n_q, ws.tmp_2, out=ws.d_sum_n_q)
     np.add(ws.tmp_4, ws.tmp_5, out=ws.tmp_4)
     np.multiply(ws.d_m, ws.tmp_4, out=ws.d_m)
-    np.multiply(ws.d_sum_n_factorq_m, ws.sum_d_h_factormax_abs_sum_n_factorq_exp_h_pre, out=ws.d_sum_n_factorq_m)
-    np.copyto(ws.d_q, ws.d_sum_n_factorq)
+    np.multiply(ws.d_sum_n_q_m, ws.sum_d_h_max_abs_sum_n_q_exp_h_pre, out=ws.d_sum_n_q_m)
+    np.copyto(ws.d_q, ws.d_sum_n_q)
     # backward of n[t] = f*n[t-1] + i*k
-    np.multiply(ws.q_2, ws.d_q, out=ws.d_Wk_x)
+    np.multiply(ws.q_row, ws.d_q, out=ws.d_Wk_x)
     # m
     np.greater_equal(saved.lf, ws.ir, out=ws.d_m_prev_base)
     np.greater(saved.lf, ws.ir, out=ws.tmp_6)
@@ -474,40 +471,38 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # In the loop, the last argument is where the result goes.
     add, multiply, total, subtract = np.add, np.multiply, np.add.reduce, np.subtract
     d_n = ws.d_n
-    d_n_factorf = ws.d_n_factorf
+    d_n_f = ws.d_n_f
     d_m_prev = ws.d_m_prev
-    d_n_factori = ws.d_n_factori
-    d_C = ws.d_C
-    d_C_factorf = ws.d_C_factorf
-    sum_d_C_factorf_axes = ws.sum_d_C_factorf_axes
-    d_C_factorf_axes = ws.d_C_factorf_axes
-    d_C_factori = ws.d_C_factori
-    sum_d_C_factori_axes = ws.sum_d_C_factori_axes
-    d_C_factori_axes = ws.d_C_factori_axes
-    sum_d_C_factorf = ws.sum_d_C_factorf
-    sum_d_C_factori = ws.sum_d_C_factori
+    d_n_i = ws.d_n_i
+    d_C_2 = ws.d_C_2
+    d_C_f = ws.d_C_f
+    sum_d_C_f_axes = ws.sum_d_C_f_axes
+    d_C_f_axes = ws.d_C_f_axes
+    d_C_i = ws.d_C_i
+    sum_d_C_i_axes = ws.sum_d_C_i_axes
+    d_C_i_axes = ws.d_C_i_axes
+    sum_d_C_f = ws.sum_d_C_f
+    sum_d_C_i = ws.sum_d_C_i
     d_m_2 = ws.d_m_2
     tmp_7 = ws.tmp_7
-    for (
-            d_Wk_x, n_prev, k, d_i_pre, d_C_factorv_2, C_prev, d_C_factori_factor, f, i, d_m, d_m_prev_base, d_lf_pre
-        ) in ws.steps:
+    for (d_Wk_x, n_prev, k, d_i_pre, d_C, C_prev, d_C_i_factor, f, i, d_m, d_m_prev_base, d_lf_pre) in ws.steps:
         # backward of n[t] = f*n[t-1] + i*k
         add(d_n, d_Wk_x, d_Wk_x)
-        multiply(n_prev, d_Wk_x, d_n_factorf)
-        total(d_n_factorf, axis=0, out=d_m_prev, keepdims=True)
-        multiply(k, d_Wk_x, d_n_factori)
-        total(d_n_factori, axis=0, out=d_i_pre, keepdims=True)
+        multiply(n_prev, d_Wk_x, d_n_f)
+        total(d_n_f, axis=0, out=d_m_prev, keepdims=True)
+        multiply(k, d_Wk_x, d_n_i)
+        total(d_n_i, axis=0, out=d_i_pre, keepdims=True)
         # backward of C[t] = f*C[t-1] + i*outer(v, k)
-        add(d_C, d_C_factorv_2, d_C_factorv_2)
-        multiply(C_prev, d_C_factorv_2, d_C_factorf)
-        total(d_C_factorf_axes, axis=(0, 1), out=sum_d_C_factorf_axes, keepdims=True)
-        multiply(d_C_factori_factor, d_C_factorv_2, d_C_factori)
-        total(d_C_factori_axes, axis=(0, 1), out=sum_d_C_factori_axes, keepdims=True)
+        add(d_C_2, d_C, d_C)
+        multiply(C_prev, d_C, d_C_f)
+        total(d_C_f_axes, axis=(0, 1), out=sum_d_C_f_axes, keepdims=True)
+        multiply(d_C_i_factor, d_C, d_C_i)
+        total(d_C_i_axes, axis=(0, 1), out=sum_d_C_i_axes, keepdims=True)
         # backward of f = exp(lf - m[t])
-        add(d_m_prev, sum_d_C_factorf, d_m_prev)
+        add(d_m_prev, sum_d_C_f, d_m_prev)
         multiply(f, d_m_prev, d_m_prev)
         # backward of i = exp(ir - m[t])
-        add(d_i_pre, sum_d_C_factori, d_i_pre)
+        add(d_i_pre, sum_d_C_i, d_i_pre)
         multiply(i, d_i_pre, d_i_pre)
         # backward of m[t] = max(lf, ir)
         add(d_m_2, d_m, d_m)
@@ -516,7 +511,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(d_m_prev_base, d_m, tmp_7)
         add(d_m_prev, tmp_7, d_m_prev)
         # C
-        multiply(f, d_C_factorv_2, d_C)
+        multiply(f, d_C, d_C_2)
         # n
         multiply(f, d_Wk_x, d_n)
         # m
@@ -526,15 +521,12 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     np.add(bf, saved.wf_x, out=ws.d_lf_pre_factor)
     # backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    np.multiply(saved.C, ws.d_C_factorq_factorq_2, out=ws.d_C_factorq_factorq_2)
-    np.sum(ws.d_C_factorq_factorq_2_axes, axis=1, keepdims=True, out=ws.d_q_2_q_axes)
+    np.einsum("tijb,tijb->tjb", saved.C.reshape(T, D, D, B), ws.d_C_q_axes, out=ws.d_q_row_flat_axes)
     # backward of C[t] = f*C[t-1] + i*outer(v, k)
-    np.multiply(saved.i, ws.d_C_factork_2_factor, out=ws.d_C_factork_2_factor)
-    np.multiply(ws.d_C_factorv_2_axes, ws.d_C_factork_2_factor_axes, out=ws.d_C_factork_2_axes)
-    np.sum(ws.d_C_factork_2_axes, axis=1, keepdims=True, out=ws.d_k_2_k_axes)
-    np.multiply(saved.i, saved.k_2, out=ws.d_C_factorv_2_factor)
-    np.multiply(ws.d_C_factorv_2_axes, ws.d_C_factorv_2_factor_axes, out=ws.d_C_factorv_2_axes)
-    np.sum(ws.d_C_factorv_2_axes, axis=2, keepdims=True, out=ws.d_v_2_v_axes)
+    np.multiply(saved.i, ws.d_C_k_row_factor, out=ws.d_C_k_row_factor)
+    np.einsum("tijb,tib->tjb", ws.d_C_axes, ws.d_C_k_row_factor_axes_2, out=ws.d_k_row_flat_axes)
+    np.multiply(saved.i, saved.k_row, out=ws.d_C_v_column_factor)
+    np.einsum("tijb,tjb->tib", ws.d_C_axes, ws.d_C_v_column_factor_axes, out=ws.d_v_column_flat_axes)
     # lf
     np.minimum(ws.d_lf_pre_factor, 88, out=ws.d_lf_pre_factor)
     np.exp(ws.d_lf_pre_factor, out=ws.d_lf_pre_factor)
@@ -553,19 +545,19 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(dy.transpose(0, 2, 1), ws.d_o_pre, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
-    np.multiply(ws.d_o_pre, saved.sum_C_factorq_1, out=ws.d_o_pre)
-    np.divide(ws.d_o_pre, saved.max_abs_sum_n_factorq_exp_h_pre, out=ws.d_o_pre)
+    np.multiply(ws.d_o_pre, saved.sum_C_q_vector, out=ws.d_o_pre)
+    np.divide(ws.d_o_pre, saved.max_abs_sum_n_q_exp_h_pre, out=ws.d_o_pre)
     # backward of k = (Wk @ x[t] + bk)/sqrt(D)
     np.multiply(saved.i, ws.d_Wk_x, out=ws.d_Wk_x)
-    np.add(ws.d_Wk_x, ws.d_k_2_k, out=ws.d_Wk_x)
+    np.add(ws.d_Wk_x, ws.d_k_row_flat, out=ws.d_Wk_x)
     np.divide(ws.d_Wk_x, float(np.sqrt(D)), out=ws.d_Wk_x)
     # backward of q = Wq @ x[t] + bq
     np.multiply(saved.n, ws.d_q, out=ws.d_q)
-    np.add(ws.d_q, ws.d_q_2_q, out=ws.d_q)
+    np.add(ws.d_q, ws.d_q_row_flat, out=ws.d_q)
     d_o_pre_q_flat = _columns(ws.d_o_pre_q, ws.d_o_pre_q_flat)
     np.matmul(Wo_Wq.T, d_o_pre_q_flat, out=ws.d_x_base_flat.reshape(I, T*B))
-    d_lf_pre_Wk_x_ir_v_2_v_flat = _columns(ws.d_lf_pre_Wk_x_ir_v_2_v, ws.d_lf_pre_Wk_x_ir_v_2_v_flat)
-    np.matmul(wf_Wk_wi_Wv.T, d_lf_pre_Wk_x_ir_v_2_v_flat, out=ws.d_x_flat.reshape(I, T*B))
+    d_lf_pre_Wk_x_ir_v_column_flat_flat = _columns(ws.d_lf_pre_Wk_x_ir_v_column_flat, ws.d_lf_pre_Wk_x_ir_v_column_flat_flat)
+    np.matmul(wf_Wk_wi_Wv.T, d_lf_pre_Wk_x_ir_v_column_flat_flat, out=ws.d_x_flat.reshape(I, T*B))
     np.add(ws.d_x_base, ws.d_x, out=ws.d_x_2)
     d_lf_pre_flat = _columns(ws.d_lf_pre, ws.d_lf_pre_flat)
     np.matmul(d_lf_pre_flat, x_2d, out=ws.d_wf_rows)
@@ -576,8 +568,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_ir_flat = _columns(ws.d_ir, ws.d_ir_flat)
     np.matmul(d_ir_flat, x_2d, out=ws.d_wi_rows)
     d_wi = ws.d_wi_rows
-    d_v_2_v_flat = _columns(ws.d_v_2_v, ws.d_v_2_v_flat)
-    np.matmul(d_v_2_v_flat, x_2d, out=ws.d_Wv_rows)
+    d_v_column_flat_flat = _columns(ws.d_v_column_flat, ws.d_v_column_flat_flat)
+    np.matmul(d_v_column_flat_flat, x_2d, out=ws.d_Wv_rows)
     d_Wv = ws.d_Wv_rows
     d_o_pre_flat = _columns(ws.d_o_pre, ws.d_o_pre_flat)
     np.matmul(d_o_pre_flat, x_2d, out=ws.d_Wo_rows)
@@ -585,7 +577,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_q_flat = _columns(ws.d_q, ws.d_q_flat)
     np.matmul(d_q_flat, x_2d, out=ws.d_Wq_rows)
     d_Wq = ws.d_Wq_rows
-    np.matmul(d_lf_pre_Wk_x_ir_v_2_v_flat, np.ones(T*B, dtype), out=ws.d_bf_bk_bi_bv_sum)
+    np.matmul(d_lf_pre_Wk_x_ir_v_column_flat_flat, np.ones(T*B, dtype), out=ws.d_bf_bk_bi_bv_sum)
     d_bf = ws.d_bf_bk_bi_bv_sum[0:1]
     d_bk = ws.d_bf_bk_bi_bv_sum[1:D + 1]
     d_bi = ws.d_bf_bk_bi_bv_sum[D + 1:D + 2]
@@ -611,7 +603,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            C=ws.d_C.T.copy().reshape(B, D, D),
+            C=ws.d_C_2.T.copy().reshape(B, D, D),
             n=ws.d_n.T.copy(),
             m=ws.d_m_2.T.copy(),
         ),
@@ -621,6 +613,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, D = dims
     values, final = _equations(params, x[0], state, B, dims)
     return values["h"], final
@@ -629,6 +622,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, D = dims
     values = {
         "q": np.empty((T, B, D), dtype),
@@ -774,12 +768,19 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.bi", params.bi, dtype, (1,), "[1]")
     _expect("params.bf", params.bf, dtype, (1,), "[1]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.C", state.C, dtype, (B, D, D), "[B, D, D]")
+        _expect("state.n", state.n, dtype, (B, D), "[B, D]")
+        _expect("state.m", state.m, dtype, (B, 1), "[B, 1]")
+    return params, x, state, T, B, dtype, (I, D, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, D = dims
     if state is None:
         state = State(np.full((B, D, D), 0.0, dtype), np.full((B, D), 0.0, dtype), np.full((B, 1), -np.inf, dtype))
-    _expect("state.C", state.C, dtype, (B, D, D), "[B, D, D]")
-    _expect("state.n", state.n, dtype, (B, D), "[B, D]")
-    _expect("state.m", state.m, dtype, (B, 1), "[B, 1]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, D, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

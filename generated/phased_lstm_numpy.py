@@ -256,7 +256,7 @@ class _Backward:
         self.d_i_f_g_pre_blocks = self.d_o_i_f_g_pre[:, H:].reshape(T, 3, H, B)
         self.d_where_lt_ph_ron_k_pre_2_k_pre_3 = self.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc[:, :H]
         self.d_ph_base = self.d_ph_base_ron_each_factor[:, :H]
-        self.d_ron_each_factor = self.d_ph_base_ron_each_factor[:, H:]
+        self.d_ron_each_factor_2 = self.d_ph_base_ron_each_factor[:, H:]
         self.steps = list(zip(self.d_ron_each, self.dy_rows, self.d_h_2, saved.k, self.d_h_prev_base_ct_factor_blocks, self.d_o_pre, self.d_i_f_g_pre_blocks, self.d_h_prev_base, saved.f, self.d_o_i_f_g_pre))[::-1]
 
 
@@ -288,6 +288,7 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d_2 = x.x.reshape(T*B, I)
     time_2d = x.time.reshape(T*B, 1)
     derived = (k_constant_part,) = _derived(params)
@@ -409,9 +410,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.copyto(Wo_Wi_Wf_Wg[2*H:3*H], params.Wf)
     np.copyto(Wo_Wi_Wf_Wg[3*H:4*H], params.Wg)
     d_mod_ph_pre_tau_factor = (1/params.tau)[:, None]
-    d_tau_each_factor2_factor = (-1/(params.tau**2))[:, None]
-    d_ron_each_factor_factor = (-2/(params.ron**2))[:, None]
-    d_ron_each_factor2_factor = (2/(params.ron**2))[:, None]
+    d_tau_each_2_factor = (-1/(params.tau**2))[:, None]
+    d_ron_each_factor = (-2/(params.ron**2))[:, None]
+    d_ron_each_2_factor = (2/(params.ron**2))[:, None]
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
@@ -505,8 +506,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(d_mod_ph_pre_tau_factor, ws.d_tau_each, out=ws.d_tau_each)
     np.floor(ws.d_tau_each, out=ws.d_tau_each)
     np.negative(ws.d_tau_each, out=ws.d_tau_each)
-    np.multiply(saved.mod_ph_pre_tau, d_tau_each_factor2_factor, out=ws.d_tau_each_factor2)
-    np.multiply(saved.ph, d_ron_each_factor_factor, out=ws.d_ron_each_factor)
+    np.multiply(saved.mod_ph_pre_tau, d_tau_each_2_factor, out=ws.d_tau_each_factor2)
+    np.multiply(saved.ph, d_ron_each_factor, out=ws.d_ron_each_factor_2)
     np.multiply(ws.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc, ws.d_ph_base_ron_each_factor, out=ws.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc)
     np.add(ws.d_ph, ws.d_where_lt_ph_ron_k_pre_2_k_pre_3, out=ws.d_ph)
     np.multiply(d_mod_ph_pre_tau_factor, ws.d_ph, out=ws.d_sh_each)
@@ -515,7 +516,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_ph, ws.d_tau_each_factor2, out=ws.d_ph)
     np.add(ws.d_tau_each, ws.d_ph, out=ws.d_tau_each)
     np.negative(ws.d_sh_each, out=ws.d_sh_each)
-    np.multiply(saved.ph, d_ron_each_factor2_factor, out=ws.d_ron_each_factor2)
+    np.multiply(saved.ph, d_ron_each_2_factor, out=ws.d_ron_each_factor2)
     np.multiply(ws.d_k_pre_2, ws.d_ron_each_factor2, out=ws.d_k_pre_2)
     np.add(ws.d_ron_each, ws.d_k_pre_2, out=ws.d_ron_each)
     np.matmul(d_o_i_f_g_pre_flat, x_2d_2, out=ws.d_Wo_Wi_Wf_Wg_rows)
@@ -571,6 +572,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t.x: [B, I]; x_t.time: [B, 1], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, Inputs(*(each[0] for each in x)), state, _derived(params), B, dims)
     return values["h"], final
@@ -579,6 +581,7 @@ def step(params: Params, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     derived = (k_constant_part,) = _derived(params)
     values = {
@@ -721,11 +724,18 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.ron", params.ron, dtype, (H,), "[H]")
     _expect("x.x", x.x, dtype, (T, B, I), "[T, B, I]")
     _expect("x.time", x.time, dtype, (T, B, 1), "[T, B, 1]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+        _expect("state.c", state.c, dtype, (B, H), "[B, H]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: Inputs, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[Inputs, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype), np.full((B, H), 0.0, dtype))
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, Inputs(*map(np.ascontiguousarray, x)), state, T, B, dtype, (I, H, )
+    return Inputs(*map(np.ascontiguousarray, x)), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

@@ -115,21 +115,22 @@ class _Forward:
         self.use = 0
         self.W_x_flat = np.empty((H, T, B), dtype)
         self.hebb_all = np.empty((T + 1, H**2, B), dtype)
-        self.h_part_factorh_prev = np.empty((H**2, B), dtype)
-        self.h_prev_2 = np.empty((H, B), dtype)
+        self.h_part = np.empty((H**2, B), dtype)
+        self.h_prev_row = np.empty((H, B), dtype)
         self.h_all = np.empty((T + 1, H, B), dtype)
-        self.h_2 = np.empty((H, B), dtype)
+        self.h_column = np.empty((H, B), dtype)
         self.tmp = np.empty((H**2, B), dtype)
         self.h_out = np.empty((T, B, H), dtype)
         self.hebb_prev = self.hebb_all[:-1]
         self.h_prev = self.h_all[:-1]
-        self.h_part_factorh_prev_axes = self.h_part_factorh_prev.reshape(H, H, B)
-        self.h_prev_2_axes = self.h_prev_2.reshape(1, H, B)
-        self.h_axes = self.h_all[1:].reshape(T, H, 1, B)
+        self.h_part_axes = self.h_part.reshape(H, H, B)
+        self.h_prev_row_axes = self.h_prev_row.reshape(H, B)
+        self.h_axes = self.h_all[1:].reshape(T, H, B)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
         self.h = self.h_all[1:]
         self.hebb = self.hebb_all[1:]
-        self.h_2_axes = self.h_2.reshape(H, 1, B)
+        self.h_prev_row_axes_2 = self.h_prev_row.reshape(1, H, B)
+        self.h_column_axes = self.h_column.reshape(H, 1, B)
         self.tmp_axes = self.tmp.reshape(H, H, B)
         self.steps = list(zip(self.hebb_prev, self.h_prev, self.h_axes, self.W_x, self.h, self.hebb))
 
@@ -139,24 +140,21 @@ class _Backward:
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.h_part = np.empty((T, H**2, B), dtype)
-        self.d_hebb_factorh_prev_2_factor = np.empty((T, H, B), dtype)
-        self.d_hebb_factorh_2_factor = np.empty((T, H, B), dtype)
-        self.d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev = np.empty((T, H, B), dtype)
+        self.d_hebb_h_prev_row_factor = np.empty((T, H, B), dtype)
+        self.d_hebb_h_column_factor = np.empty((T, H, B), dtype)
+        self.d_sum_h_part_h_prev_vector_flat = np.empty((T, H, B), dtype)
         self.d_hebb = np.empty((H**2, B), dtype)
-        self.d_hebb_factorhebb_constant_part_etc = np.empty((T, 2*H**2, B), dtype)
-        self.d_hebb_factorh_prev_2 = np.empty((H**2, B), dtype)
-        self.d_h_prev_2 = np.empty((H, B), dtype)
-        self.d_hebb_factorh_2 = np.empty((H**2, B), dtype)
-        self.d_h_2_h = np.empty((H, B), dtype)
+        self.d_hebb_hebb_constant_part_etc = np.empty((T, 2*H**2, B), dtype)
+        self.d_h_prev_row = np.empty((H, B), dtype)
+        self.d_h_column_flat = np.empty((H, B), dtype)
         self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
         self.d_h_part = np.empty((T, H**2, B), dtype)
-        self.d_h_part_factorh_prev_factorh_prev_2 = np.empty((H**2, B), dtype)
-        self.sum_d_h_part_factorh_prev_factorh_prev_2 = np.empty((H, B), dtype)
+        self.sum_d_h_part_h_prev_h_prev_row = np.empty((H, B), dtype)
         self.tmp = np.empty((H**2, B), dtype)
-        self.d_hebb_factoreta = np.empty((T, H**2, B), dtype)
-        self.sum_d_hebb_factoreta = np.empty((T, 1, B), dtype)
-        self.sum_d_hebb_factorhebb_constant_part = np.empty((T, 1, B), dtype)
+        self.d_hebb_eta = np.empty((T, H**2, B), dtype)
+        self.sum_d_hebb_eta = np.empty((T, 1, B), dtype)
+        self.sum_d_hebb_hebb_constant_part = np.empty((T, 1, B), dtype)
         self.d_h_pre_flat = np.empty((H, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
         self.d_W_rows = np.empty((H, I), dtype)
@@ -164,24 +162,22 @@ class _Backward:
         self.d_alpha_sum = np.empty((H**2,), dtype)
         self.d_eta_sum = np.empty((1,), dtype)
         self.d_hebb_constant_part_sum = np.empty((1,), dtype)
-        self.d_hebb_factorhebb_constant_part = self.d_hebb_factorhebb_constant_part_etc[:, :H**2]
+        self.d_hebb_hebb_constant_part = self.d_hebb_hebb_constant_part_etc[:, :H**2]
         self.d_hebb_axes = self.d_hebb.reshape(H, H, B)
-        self.d_hebb_factorh_prev_2_factor_axes = self.d_hebb_factorh_prev_2_factor.reshape(T, H, 1, B)
-        self.d_hebb_factorh_prev_2_axes = self.d_hebb_factorh_prev_2.reshape(H, H, B)
-        self.d_h_prev_2_axes = self.d_h_prev_2.reshape(1, H, B)
-        self.d_hebb_factorh_2_factor_axes = self.d_hebb_factorh_2_factor.reshape(T, 1, H, B)
-        self.d_hebb_factorh_2_axes = self.d_hebb_factorh_2.reshape(H, H, B)
-        self.d_h_2_h_axes = self.d_h_2_h.reshape(H, 1, B)
-        self.d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev_axes = self.d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev.reshape(T, H, 1, B)
+        self.d_hebb_h_prev_row_factor_axes = self.d_hebb_h_prev_row_factor.reshape(T, H, B)
+        self.d_h_prev_row_axes = self.d_h_prev_row.reshape(H, B)
+        self.d_hebb_h_column_factor_axes = self.d_hebb_h_column_factor.reshape(T, H, B)
+        self.d_h_column_flat_axes = self.d_h_column_flat.reshape(H, B)
+        self.d_sum_h_part_h_prev_vector_flat_axes = self.d_sum_h_part_h_prev_vector_flat.reshape(T, H, 1, B)
         self.d_h_part_axes = self.d_h_part.reshape(T, H, H, B)
-        self.sum_d_h_part_factorh_prev_factorh_prev_2_axes = self.sum_d_h_part_factorh_prev_factorh_prev_2.reshape(1, H, B)
-        self.d_h_part_factorh_prev_factorh_prev_2_axes = self.d_h_part_factorh_prev_factorh_prev_2.reshape(H, H, B)
-        self.d_hebb_factoreta_axes = self.d_hebb_factoreta.reshape(T, H, H, B)
-        self.sum_d_hebb_factoreta_axes = self.sum_d_hebb_factoreta.reshape(T, 1, 1, B)
-        self.sum_d_hebb_factorhebb_constant_part_axes = self.sum_d_hebb_factorhebb_constant_part.reshape(T, 1, 1, B)
-        self.d_hebb_factorhebb_constant_part_axes = self.d_hebb_factorhebb_constant_part_etc[:, :H**2].reshape(T, H, H, B)
-        self.d_alpha_each = self.d_hebb_factorhebb_constant_part_etc[:, H**2:]
-        self.steps = list(zip(self.d_hebb_factorhebb_constant_part, self.d_hebb_factorh_prev_2_factor_axes, self.d_hebb_factorh_2_factor_axes, self.dy_rows, self.d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev, self.d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev_axes, self.d_h_part_axes, self.h_part, self.d_h_part, saved.h_prev.reshape(T, 1, H, B)))[::-1]
+        self.h_part_axes = self.h_part.reshape(T, H, H, B)
+        self.sum_d_h_part_h_prev_h_prev_row_axes = self.sum_d_h_part_h_prev_h_prev_row.reshape(H, B)
+        self.d_hebb_eta_axes = self.d_hebb_eta.reshape(T, H, H, B)
+        self.sum_d_hebb_eta_axes = self.sum_d_hebb_eta.reshape(T, 1, 1, B)
+        self.sum_d_hebb_hebb_constant_part_axes = self.sum_d_hebb_hebb_constant_part.reshape(T, 1, 1, B)
+        self.d_hebb_hebb_constant_part_axes = self.d_hebb_hebb_constant_part_etc[:, :H**2].reshape(T, H, H, B)
+        self.d_alpha_each = self.d_hebb_hebb_constant_part_etc[:, H**2:]
+        self.steps = list(zip(self.d_hebb_hebb_constant_part, self.d_hebb_h_prev_row_factor_axes, self.d_hebb_h_column_factor_axes, self.dy_rows, self.d_sum_h_part_h_prev_vector_flat, self.d_sum_h_part_h_prev_vector_flat_axes, self.d_h_part_axes, self.h_part_axes, saved.h_prev.reshape(T, 1, H, B), self.d_h_part))[::-1]
 
 
 class Workspace:
@@ -212,6 +208,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = (hebb_constant_part,) = _derived(params)
     W = params.W
@@ -226,29 +223,29 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
 
     # In the loop, the last argument is where the result goes.
-    multiply, add, total, tanh = np.multiply, np.add, np.add.reduce, np.tanh
-    h_part_factorh_prev = ws.h_part_factorh_prev
-    h_prev_2 = ws.h_prev_2
-    h_part_factorh_prev_axes = ws.h_part_factorh_prev_axes
-    h_prev_2_axes = ws.h_prev_2_axes
-    h_2 = ws.h_2
-    h_2_axes = ws.h_2_axes
+    multiply, add, einsum, tanh = np.multiply, np.add, np.einsum, np.tanh
+    h_part = ws.h_part
+    h_prev_row = ws.h_prev_row
+    h_part_axes = ws.h_part_axes
+    h_prev_row_axes = ws.h_prev_row_axes
+    h_column = ws.h_column
+    h_prev_row_axes_2 = ws.h_prev_row_axes_2
+    h_column_axes = ws.h_column_axes
     tmp_axes = ws.tmp_axes
     tmp = ws.tmp
     for (hebb_prev, h_prev, h_axes, W_x, h, hebb) in ws.steps:
         # h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-        multiply(alpha, hebb_prev, h_part_factorh_prev)
-        add(U, h_part_factorh_prev, h_part_factorh_prev)
-        np.copyto(h_prev_2, h_prev)
-        multiply(h_part_factorh_prev_axes, h_prev_2_axes, h_part_factorh_prev_axes)
-        total(h_part_factorh_prev_axes, axis=1, out=h_axes, keepdims=True)
+        multiply(alpha, hebb_prev, h_part)
+        add(U, h_part, h_part)
+        np.copyto(h_prev_row, h_prev)
+        einsum("ijb,jb->ib", h_part_axes, h_prev_row_axes, out=h_axes)
         add(W_x, h, h)
         tanh(h, h)
         # hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-        np.copyto(h_2, h)
+        np.copyto(h_column, h)
         multiply(hebb_constant_part_2, hebb_prev, hebb)
-        multiply(eta, h_prev_2, h_prev_2)
-        multiply(h_prev_2_axes, h_2_axes, tmp_axes)
+        multiply(eta, h_prev_row, h_prev_row)
+        multiply(h_prev_row_axes_2, h_column_axes, tmp_axes)
         add(hebb, tmp, hebb)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
@@ -285,49 +282,42 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(alpha, saved.hebb_prev, out=ws.h_part)
     np.add(U, ws.h_part, out=ws.h_part)
     # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-    np.multiply(eta, saved.h, out=ws.d_hebb_factorh_prev_2_factor)
-    np.multiply(eta, saved.h_prev, out=ws.d_hebb_factorh_2_factor)
+    np.multiply(eta, saved.h, out=ws.d_hebb_h_prev_row_factor)
+    np.multiply(eta, saved.h_prev, out=ws.d_hebb_h_column_factor)
     # h
-    np.square(saved.h, out=ws.d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev)
-    np.subtract(1, ws.d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev, out=ws.d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev)
+    np.square(saved.h, out=ws.d_sum_h_part_h_prev_vector_flat)
+    np.subtract(1, ws.d_sum_h_part_h_prev_vector_flat, out=ws.d_sum_h_part_h_prev_vector_flat)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
-    multiply, total, add = np.multiply, np.add.reduce, np.add
+    einsum, add, multiply = np.einsum, np.add, np.multiply
     d_hebb = ws.d_hebb
     d_hebb_axes = ws.d_hebb_axes
-    d_hebb_factorh_prev_2_axes = ws.d_hebb_factorh_prev_2_axes
-    d_h_prev_2_axes = ws.d_h_prev_2_axes
-    d_hebb_factorh_2_axes = ws.d_hebb_factorh_2_axes
-    d_h_2_h_axes = ws.d_h_2_h_axes
+    d_h_prev_row_axes = ws.d_h_prev_row_axes
+    d_h_column_flat_axes = ws.d_h_column_flat_axes
     d_h = ws.d_h
-    d_h_2_h = ws.d_h_2_h
-    d_h_part_factorh_prev_factorh_prev_2 = ws.d_h_part_factorh_prev_factorh_prev_2
-    sum_d_h_part_factorh_prev_factorh_prev_2_axes = ws.sum_d_h_part_factorh_prev_factorh_prev_2_axes
-    d_h_part_factorh_prev_factorh_prev_2_axes = ws.d_h_part_factorh_prev_factorh_prev_2_axes
-    d_h_prev_2 = ws.d_h_prev_2
-    sum_d_h_part_factorh_prev_factorh_prev_2 = ws.sum_d_h_part_factorh_prev_factorh_prev_2
+    d_h_column_flat = ws.d_h_column_flat
+    sum_d_h_part_h_prev_h_prev_row_axes = ws.sum_d_h_part_h_prev_h_prev_row_axes
+    d_h_prev_row = ws.d_h_prev_row
+    sum_d_h_part_h_prev_h_prev_row = ws.sum_d_h_part_h_prev_h_prev_row
     tmp = ws.tmp
     for (
-            d_hebb_factorhebb_constant_part, d_hebb_factorh_prev_2_factor_axes, d_hebb_factorh_2_factor_axes, dy_t,
-            d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev, d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev_axes,
-            d_h_part_axes, h_part, d_h_part, h_prev
+            d_hebb_hebb_constant_part, d_hebb_h_prev_row_factor_axes, d_hebb_h_column_factor_axes, dy_t,
+            d_sum_h_part_h_prev_vector_flat, d_sum_h_part_h_prev_vector_flat_axes, d_h_part_axes, h_part_axes, h_prev,
+            d_h_part
         ) in ws.steps:
         # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-        np.copyto(d_hebb_factorhebb_constant_part, d_hebb)
-        multiply(d_hebb_axes, d_hebb_factorh_prev_2_factor_axes, d_hebb_factorh_prev_2_axes)
-        total(d_hebb_factorh_prev_2_axes, axis=0, out=d_h_prev_2_axes, keepdims=True)
-        multiply(d_hebb_axes, d_hebb_factorh_2_factor_axes, d_hebb_factorh_2_axes)
-        total(d_hebb_factorh_2_axes, axis=1, out=d_h_2_h_axes, keepdims=True)
+        np.copyto(d_hebb_hebb_constant_part, d_hebb)
+        einsum("ijb,ib->jb", d_hebb_axes, d_hebb_h_prev_row_factor_axes, out=d_h_prev_row_axes)
+        einsum("ijb,jb->ib", d_hebb_axes, d_hebb_h_column_factor_axes, out=d_h_column_flat_axes)
         # backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
         add(dy_t, d_h, d_h)
-        add(d_h, d_h_2_h, d_h)
-        multiply(d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev, d_h, d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev)
-        np.copyto(d_h_part_axes, d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev_axes)
-        multiply(h_part, d_h_part, d_h_part_factorh_prev_factorh_prev_2)
-        total(d_h_part_factorh_prev_factorh_prev_2_axes, axis=0, out=sum_d_h_part_factorh_prev_factorh_prev_2_axes, keepdims=True)
-        add(d_h_prev_2, sum_d_h_part_factorh_prev_factorh_prev_2, d_h_prev_2)
-        np.copyto(d_h, d_h_prev_2)
+        add(d_h, d_h_column_flat, d_h)
+        multiply(d_sum_h_part_h_prev_vector_flat, d_h, d_sum_h_part_h_prev_vector_flat)
+        np.copyto(d_h_part_axes, d_sum_h_part_h_prev_vector_flat_axes)
+        einsum("ijb,ijb->jb", h_part_axes, d_h_part_axes, out=sum_d_h_part_h_prev_h_prev_row_axes)
+        add(d_h_prev_row, sum_d_h_part_h_prev_h_prev_row, d_h_prev_row)
+        np.copyto(d_h, d_h_prev_row)
         multiply(h_prev, d_h_part_axes, d_h_part_axes)
         # hebb
         multiply(hebb_constant_part_2, d_hebb, d_hebb)
@@ -335,12 +325,12 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         add(d_hebb, tmp, d_hebb)
 
     # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-    np.multiply(saved.h_prev.reshape(T, 1, H, B), saved.h.reshape(T, H, 1, B), out=ws.d_hebb_factoreta_axes)
-    np.multiply(ws.d_hebb_factorhebb_constant_part, ws.d_hebb_factoreta, out=ws.d_hebb_factoreta)
-    np.sum(ws.d_hebb_factoreta_axes, axis=(1, 2), keepdims=True, out=ws.sum_d_hebb_factoreta_axes)
-    np.multiply(saved.hebb_prev, ws.d_hebb_factorhebb_constant_part, out=ws.d_hebb_factorhebb_constant_part)
-    np.sum(ws.d_hebb_factorhebb_constant_part_axes, axis=(1, 2), keepdims=True, out=ws.sum_d_hebb_factorhebb_constant_part_axes)
-    d_h_pre_flat = _columns(ws.d_sum_h_part_factorh_prev_1_sum_h_part_factorh_prev, ws.d_h_pre_flat)
+    np.multiply(saved.h_prev.reshape(T, 1, H, B), saved.h.reshape(T, H, 1, B), out=ws.d_hebb_eta_axes)
+    np.multiply(ws.d_hebb_hebb_constant_part, ws.d_hebb_eta, out=ws.d_hebb_eta)
+    np.sum(ws.d_hebb_eta_axes, axis=(1, 2), keepdims=True, out=ws.sum_d_hebb_eta_axes)
+    np.multiply(saved.hebb_prev, ws.d_hebb_hebb_constant_part, out=ws.d_hebb_hebb_constant_part)
+    np.sum(ws.d_hebb_hebb_constant_part_axes, axis=(1, 2), keepdims=True, out=ws.sum_d_hebb_hebb_constant_part_axes)
+    d_h_pre_flat = _columns(ws.d_sum_h_part_h_prev_vector_flat, ws.d_h_pre_flat)
     np.matmul(d_h_pre_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.hebb_prev, ws.d_h_part, out=ws.d_alpha_each)
     np.matmul(d_h_pre_flat, x_2d, out=ws.d_W_rows)
@@ -349,9 +339,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_U = ws.d_U_sum.reshape(H, H)
     np.sum(ws.d_alpha_each, axis=(0, 2), out=ws.d_alpha_sum)
     d_alpha = ws.d_alpha_sum.reshape(H, H)
-    np.sum(ws.sum_d_hebb_factoreta, axis=(0, 2), out=ws.d_eta_sum)
+    np.sum(ws.sum_d_hebb_eta, axis=(0, 2), out=ws.d_eta_sum)
     d_eta = ws.d_eta_sum
-    np.sum(ws.sum_d_hebb_factorhebb_constant_part, axis=(0, 2), out=ws.d_hebb_constant_part_sum)
+    np.sum(ws.sum_d_hebb_hebb_constant_part, axis=(0, 2), out=ws.d_hebb_constant_part_sum)
     d_hebb_constant_part = ws.d_hebb_constant_part_sum
     d_eta_2 = d_eta - d_hebb_constant_part
     return Grads(
@@ -372,6 +362,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, x[0], state, _derived(params), B, dims)
     return values["h"], final
@@ -380,6 +371,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     derived = (hebb_constant_part,) = _derived(params)
     values = {
@@ -398,11 +390,11 @@ def _equations(params: Params, x_t: np.ndarray, state: State, derived: tuple[Any
     I, H = dims
     (hebb_constant_part,) = derived
     h_prev, hebb_prev = state
-    h_prev_2 = h_prev.reshape(B, 1, H)
+    h_prev_row = h_prev.reshape(B, 1, H)
     # h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-    h = np.tanh(x_t @ params.W.T + np.sum((params.alpha*hebb_prev + params.U)*h_prev_2, axis=-1, keepdims=True).reshape(B, H))
+    h = np.tanh(x_t @ params.W.T + np.sum((params.alpha*hebb_prev + params.U)*h_prev_row, axis=-1, keepdims=True).reshape(B, H))
     # hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-    hebb = hebb_constant_part*hebb_prev + params.eta*h_prev_2*h.reshape(B, H, 1)
+    hebb = hebb_constant_part*hebb_prev + params.eta*h_prev_row*h.reshape(B, H, 1)
     values = {
         "h": h,
         "hebb": hebb,
@@ -480,11 +472,18 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.alpha", params.alpha, dtype, (H, H), "[H, H]")
     _expect("params.eta", params.eta, dtype, (1,), "[1]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+        _expect("state.hebb", state.hebb, dtype, (B, H, H), "[B, H, H]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype), np.full((B, H, H), 0.0, dtype))
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    _expect("state.hebb", state.hebb, dtype, (B, H, H), "[B, H, H]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

@@ -109,25 +109,23 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
         self.use = 0
         self.Wk_Wv = np.empty((D + M, I), dtype)
-        self.Wk_x_v_2_flat = np.empty((D + M, T, B), dtype)
-        self.k_2 = np.empty((T, D, B), dtype)
+        self.Wk_x_v_column_flat = np.empty((D + M, T, B), dtype)
+        self.k_row = np.empty((T, D, B), dtype)
         self.S_all = np.empty((T + 1, D*M, B), dtype)
         self.tmp = np.empty((D*M, B), dtype)
-        self.q_2_flat = np.empty((D, T, B), dtype)
-        self.S_factorq = np.empty((T, D*M, B), dtype)
+        self.q_row_flat = np.empty((D, T, B), dtype)
         self.y_2 = np.empty((T, M, B), dtype)
         self.y_out = np.empty((T, B, M), dtype)
-        self.Wk_x = self.Wk_x_v_2_flat[:D].transpose(1, 0, 2)
-        self.v_2_axes = self.Wk_x_v_2_flat[D:].transpose(1, 0, 2).reshape(T, M, 1, B)
-        self.k_2_axes = self.k_2.reshape(T, 1, D, B)
+        self.Wk_x = self.Wk_x_v_column_flat[:D].transpose(1, 0, 2)
+        self.v_column_axes = self.Wk_x_v_column_flat[D:].transpose(1, 0, 2).reshape(T, M, 1, B)
+        self.k_row_axes = self.k_row.reshape(T, 1, D, B)
         self.S_axes = self.S_all[1:].reshape(T, M, D, B)
         self.S_prev = self.S_all[:-1]
         self.S = self.S_all[1:]
-        self.q_2_axes = self.q_2_flat.transpose(1, 0, 2).reshape(T, 1, D, B)
-        self.S_factorq_axes = self.S_factorq.reshape(T, M, D, B)
-        self.y_axes = self.y_2.reshape(T, M, 1, B)
-        self.q_2 = self.q_2_flat.transpose(1, 0, 2)
-        self.v_2 = self.Wk_x_v_2_flat[D:].transpose(1, 0, 2)
+        self.q_row_axes = self.q_row_flat.transpose(1, 0, 2).reshape(T, D, B)
+        self.y_axes = self.y_2.reshape(T, M, B)
+        self.q_row = self.q_row_flat.transpose(1, 0, 2)
+        self.v_column = self.Wk_x_v_column_flat[D:].transpose(1, 0, 2)
         self.steps = list(zip(self.S_prev, self.S))
 
 
@@ -135,23 +133,21 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
-        self.d_S_factorq_factorq_2 = np.empty((T, D*M, B), dtype)
-        self.d_S_factorv_2 = np.empty((T, D*M, B), dtype)
-        self.d_S = np.empty((D*M, B), dtype)
-        self.d_Wk_x_v_2_v_q_2_q = np.empty((T, 2*D + M, B), dtype)
-        self.d_S_factork_2 = np.empty((T, D*M, B), dtype)
+        self.d_S_q = np.empty((T, D*M, B), dtype)
+        self.d_S = np.empty((T, D*M, B), dtype)
+        self.d_S_2 = np.empty((D*M, B), dtype)
+        self.d_Wk_x_v_column_flat_q_row_flat = np.empty((T, 2*D + M, B), dtype)
         self.Wk_Wv_Wq = np.empty((2*D + M, I), dtype)
-        self.d_Wk_x_v_2_v_q_2_q_flat = np.empty((2*D + M, T, B), dtype)
+        self.d_Wk_x_v_column_flat_q_row_flat_flat = np.empty((2*D + M, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
         self.d_Wk_Wv_Wq_rows = np.empty((2*D + M, I), dtype)
-        self.d_S_factorq_factorq_2_axes = self.d_S_factorq_factorq_2.reshape(T, M, D, B)
-        self.d_S_factorv_2_axes = self.d_S_factorv_2.reshape(T, M, D, B)
-        self.d_q_2_q_axes = self.d_Wk_x_v_2_v_q_2_q[:, D + M:].reshape(T, 1, D, B)
-        self.d_S_factork_2_axes = self.d_S_factork_2.reshape(T, M, D, B)
-        self.d_Wk_x_axes = self.d_Wk_x_v_2_v_q_2_q[:, :D].reshape(T, 1, D, B)
-        self.d_v_2_v_axes = self.d_Wk_x_v_2_v_q_2_q[:, D:D + M].reshape(T, M, 1, B)
-        self.d_Wk_x = self.d_Wk_x_v_2_v_q_2_q[:, :D]
-        self.steps = list(zip(self.d_S_factorv_2))[::-1]
+        self.d_S_q_axes = self.d_S_q.reshape(T, M, D, B)
+        self.d_S_axes = self.d_S.reshape(T, M, D, B)
+        self.d_q_row_flat_axes = self.d_Wk_x_v_column_flat_q_row_flat[:, D + M:].reshape(T, D, B)
+        self.d_Wk_x_axes = self.d_Wk_x_v_column_flat_q_row_flat[:, :D].reshape(T, D, B)
+        self.d_v_column_flat_axes = self.d_Wk_x_v_column_flat_q_row_flat[:, D:D + M].reshape(T, M, B)
+        self.d_Wk_x = self.d_Wk_x_v_column_flat_q_row_flat[:, :D]
+        self.steps = list(zip(self.d_S))[::-1]
 
 
 class Workspace:
@@ -183,6 +179,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, D, M = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     Wk_Wv = ws.Wk_Wv
     np.copyto(Wk_Wv[0:D], params.Wk)
@@ -192,10 +189,10 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
 
     # k = (Wk @ x[t])/sqrt(D)
     # v = Wv @ x[t]
-    np.matmul(Wk_Wv, x_2d.T, out=ws.Wk_x_v_2_flat.reshape(D + M, T*B))
-    np.divide(ws.Wk_x, float(np.sqrt(D)), out=ws.k_2)
+    np.matmul(Wk_Wv, x_2d.T, out=ws.Wk_x_v_column_flat.reshape(D + M, T*B))
+    np.divide(ws.Wk_x, float(np.sqrt(D)), out=ws.k_row)
     # S[t] = gam*S[t-1] + outer(v, k)
-    np.multiply(ws.v_2_axes, ws.k_2_axes, out=ws.S_axes)
+    np.multiply(ws.v_column_axes, ws.k_row_axes, out=ws.S_axes)
 
     # In the loop, the last argument is where the result goes.
     multiply, add = np.multiply, np.add
@@ -207,10 +204,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, S, S)
 
     # q = Wq @ x[t]
-    np.matmul(Wq, x_2d.T, out=ws.q_2_flat.reshape(D, T*B))
+    np.matmul(Wq, x_2d.T, out=ws.q_row_flat.reshape(D, T*B))
     # y = S[t] @ q
-    np.multiply(ws.S_axes, ws.q_2_axes, out=ws.S_factorq_axes)
-    np.sum(ws.S_factorq_axes, axis=2, keepdims=True, out=ws.y_axes)
+    np.einsum("tijb,tjb->tib", ws.S_axes, ws.q_row_axes, out=ws.y_axes)
     np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
     final = State(S=ws.S_all[T].T.copy().reshape(B, M, D))
     return ws.y_out, final, Tape(x, state, (), ws, ws.use)
@@ -236,36 +232,33 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.copyto(Wk_Wv_Wq[0:D], params.Wk)
     np.copyto(Wk_Wv_Wq[D:D + M], params.Wv)
     np.copyto(Wk_Wv_Wq[D + M:2*D + M], params.Wq)
-    ws.d_S[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M).T
+    ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M).T
 
     # backward of y = S[t] @ q
-    np.copyto(ws.d_S_factorq_factorq_2_axes, dy.transpose(0, 2, 1).reshape(T, M, 1, B))
+    np.copyto(ws.d_S_q_axes, dy.transpose(0, 2, 1).reshape(T, M, 1, B))
     # backward of S[t] = gam*S[t-1] + outer(v, k)
-    np.multiply(saved.q_2.reshape(T, 1, D, B), ws.d_S_factorq_factorq_2_axes, out=ws.d_S_factorv_2_axes)
+    np.multiply(saved.q_row.reshape(T, 1, D, B), ws.d_S_q_axes, out=ws.d_S_axes)
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
-    d_S = ws.d_S
+    d_S_2 = ws.d_S_2
     number = np.array(0.96875, dtype)
-    for (d_S_factorv_2,) in ws.steps:
+    for (d_S,) in ws.steps:
         # backward of S[t] = gam*S[t-1] + outer(v, k)
-        add(d_S, d_S_factorv_2, d_S_factorv_2)
-        multiply(d_S_factorv_2, number, d_S)
+        add(d_S_2, d_S, d_S)
+        multiply(d_S, number, d_S_2)
 
     # backward of S[t] = gam*S[t-1] + outer(v, k)
     # backward of y = S[t] @ q
-    np.multiply(saved.S, ws.d_S_factorq_factorq_2, out=ws.d_S_factorq_factorq_2)
-    np.sum(ws.d_S_factorq_factorq_2_axes, axis=1, keepdims=True, out=ws.d_q_2_q_axes)
+    np.einsum("tijb,tijb->tjb", saved.S.reshape(T, M, D, B), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
     # S
-    np.multiply(ws.d_S_factorv_2_axes, saved.v_2.reshape(T, M, 1, B), out=ws.d_S_factork_2_axes)
-    np.sum(ws.d_S_factork_2_axes, axis=1, keepdims=True, out=ws.d_Wk_x_axes)
-    np.multiply(ws.d_S_factorv_2_axes, saved.k_2.reshape(T, 1, D, B), out=ws.d_S_factorv_2_axes)
-    np.sum(ws.d_S_factorv_2_axes, axis=2, keepdims=True, out=ws.d_v_2_v_axes)
+    np.einsum("tijb,tib->tjb", ws.d_S_axes, saved.v_column.reshape(T, M, B), out=ws.d_Wk_x_axes)
+    np.einsum("tijb,tjb->tib", ws.d_S_axes, saved.k_row.reshape(T, D, B), out=ws.d_v_column_flat_axes)
     # backward of k = (Wk @ x[t])/sqrt(D)
     np.divide(ws.d_Wk_x, float(np.sqrt(D)), out=ws.d_Wk_x)
-    d_Wk_x_v_2_v_q_2_q_flat = _columns(ws.d_Wk_x_v_2_v_q_2_q, ws.d_Wk_x_v_2_v_q_2_q_flat)
-    np.matmul(d_Wk_x_v_2_v_q_2_q_flat.T, Wk_Wv_Wq, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_Wk_x_v_2_v_q_2_q_flat, x_2d, out=ws.d_Wk_Wv_Wq_rows)
+    d_Wk_x_v_column_flat_q_row_flat_flat = _columns(ws.d_Wk_x_v_column_flat_q_row_flat, ws.d_Wk_x_v_column_flat_q_row_flat_flat)
+    np.matmul(d_Wk_x_v_column_flat_q_row_flat_flat.T, Wk_Wv_Wq, out=ws.d_x_out.reshape(T*B, I))
+    np.matmul(d_Wk_x_v_column_flat_q_row_flat_flat, x_2d, out=ws.d_Wk_Wv_Wq_rows)
     d_Wk = ws.d_Wk_Wv_Wq_rows[0:D]
     d_Wv = ws.d_Wk_Wv_Wq_rows[D:D + M]
     d_Wq = ws.d_Wk_Wv_Wq_rows[D + M:2*D + M]
@@ -277,7 +270,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            S=ws.d_S.T.copy().reshape(B, M, D),
+            S=ws.d_S_2.T.copy().reshape(B, M, D),
         ),
     )
 
@@ -285,6 +278,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, D, M = dims
     values, final = _equations(params, x[0], state, B, dims)
     return values["y"], final
@@ -293,6 +287,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, D, M = dims
     values = {
         "q": np.empty((T, B, D), dtype),
@@ -402,10 +397,17 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.Wk", params.Wk, dtype, (D, I), "[D, I]")
     _expect("params.Wv", params.Wv, dtype, (M, I), "[M, I]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
+    return params, x, state, T, B, dtype, (I, D, M, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, D, M = dims
     if state is None:
         state = State(np.full((B, M, D), 0.0, dtype),)
-    _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, D, M, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

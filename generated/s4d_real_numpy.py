@@ -110,16 +110,16 @@ def init_state(params: Params, batch: int) -> State:
 
 
 def _derived(params: Params, I: int, N: int) -> tuple[Any, ...]:
-    """Derived parameters: A, decay, gain, one_2, exp_la, exp_step, exp_step_2."""
+    """Derived parameters: A, decay, gain, one_row, exp_la, exp_step, exp_step_column."""
     exp_la = np.exp(params.la)
     A = -exp_la
     exp_step = np.exp(params.step)
-    exp_step_2 = exp_step.reshape(I, 1)
-    one_2 = params.one.reshape(1, N)
-    decay_pre = A*exp_step_2*one_2
+    exp_step_column = exp_step.reshape(I, 1)
+    one_row = params.one.reshape(1, N)
+    decay_pre = A*exp_step_column*one_row
     decay = np.exp(decay_pre)
     gain = params.B*(decay - 1)/A
-    return (A, decay, gain, one_2, exp_la, exp_step, exp_step_2, )
+    return (A, decay, gain, one_row, exp_la, exp_step, exp_step_column, )
 
 
 class _Forward:
@@ -129,15 +129,15 @@ class _Forward:
         self.use = 0
         self.h_all = np.empty((T + 1, I*N, B), dtype)
         self.tmp = np.empty((I*N, B), dtype)
-        self.y_part_factorone = np.empty((T, I*N, B), dtype)
+        self.y_part = np.empty((T, I*N, B), dtype)
         self.y_2 = np.empty((T, I, B), dtype)
         self.y_factor = np.empty((T, I, B), dtype)
         self.y_out = np.empty((T, B, I), dtype)
         self.h_axes = self.h_all[1:].reshape(T, I, N, B)
         self.h_prev = self.h_all[:-1]
         self.h = self.h_all[1:]
-        self.y_part_factorone_axes = self.y_part_factorone.reshape(T, I, N, B)
-        self.y_axes = self.y_2.reshape(T, I, 1, B)
+        self.y_part_axes = self.y_part.reshape(T, I, N, B)
+        self.y_axes = self.y_2.reshape(T, I, B)
         self.steps = list(zip(self.h_prev, self.h))
 
 
@@ -148,7 +148,6 @@ class _Backward:
         self.d_C_each = np.empty((T, I*N, B), dtype)
         self.d_gain_each = np.empty((T, I*N, B), dtype)
         self.d_h = np.empty((I*N, B), dtype)
-        self.d_h_factorx_2 = np.empty((T, I*N, B), dtype)
         self.d_x = np.empty((T, I, B), dtype)
         self.d_x_factor = np.empty((T, I, B), dtype)
         self.d_d_each = np.empty((T, I, B), dtype)
@@ -160,8 +159,8 @@ class _Backward:
         self.d_gain_sum = np.empty((I*N,), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
         self.d_C_each_axes = self.d_C_each.reshape(T, I, N, B)
-        self.d_x_axes = self.d_x.reshape(T, I, 1, B)
-        self.d_h_factorx_2_axes = self.d_h_factorx_2.reshape(T, I, N, B)
+        self.d_gain_each_axes = self.d_gain_each.reshape(T, I, N, B)
+        self.d_x_axes = self.d_x.reshape(T, I, B)
         self.d_gain_each_factor_axes = self.d_gain_each_factor.reshape(T, I, N, B)
         self.steps = list(zip(self.d_gain_each))[::-1]
 
@@ -194,17 +193,17 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, N = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    derived = A, decay, gain, one_2, exp_la, exp_step, exp_step_2 = _derived(params, I, N)
-    h_factor_factor = (one_2*gain)[..., None]
+    derived = A, decay, gain, one_row, exp_la, exp_step, exp_step_column = _derived(params, I, N)
+    h_factor = (one_row*gain)[..., None]
     decay_2 = decay.reshape(-1, 1)
     C = params.C.reshape(-1, 1)
-    one_2_2 = one_2[..., None]
     d = params.d[:, None]
     ws.h_all[0] = state.h.reshape(B, I*N).T
 
     # h[t] = decay*h[t-1] + gain*outer(x[t], one)
-    np.multiply(h_factor_factor, x.transpose(0, 2, 1).reshape(T, I, 1, B), out=ws.h_axes)
+    np.multiply(h_factor, x.transpose(0, 2, 1).reshape(T, I, 1, B), out=ws.h_axes)
 
     # In the loop, the last argument is where the result goes.
     multiply, add = np.multiply, np.add
@@ -215,9 +214,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, h, h)
 
     # y = (C*h[t]) @ one + d*x[t]
-    np.multiply(C, ws.h, out=ws.y_part_factorone)
-    np.multiply(one_2_2, ws.y_part_factorone_axes, out=ws.y_part_factorone_axes)
-    np.sum(ws.y_part_factorone_axes, axis=2, keepdims=True, out=ws.y_axes)
+    np.multiply(C, ws.h, out=ws.y_part)
+    np.einsum("j,tijb->tib", one_row.reshape(N), ws.y_part_axes, out=ws.y_axes)
     np.multiply(d, x.transpose(0, 2, 1), out=ws.y_factor)
     np.add(ws.y_2, ws.y_factor, out=ws.y_2)
     np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
@@ -241,17 +239,17 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    A, decay, gain, one_2, exp_la, exp_step, exp_step_2 = tape.derived
-    one_2_2 = one_2[..., None]
+    A, decay, gain, one_row, exp_la, exp_step, exp_step_column = tape.derived
+    one_row_2 = one_row[..., None]
     C = params.C.reshape(-1, 1)
     decay_2 = decay.reshape(-1, 1)
-    d_h_factorx_2_factor = (one_2*gain).reshape(-1, 1)
+    d_h_x_column_factor = one_row*gain
     d = params.d[:, None]
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, I*N).T
 
     # backward of y = (C*h[t]) @ one + d*x[t]
     np.copyto(ws.d_C_each_axes, dy.transpose(0, 2, 1).reshape(T, I, 1, B))
-    np.multiply(one_2_2, ws.d_C_each_axes, out=ws.d_C_each_axes)
+    np.multiply(one_row_2, ws.d_C_each_axes, out=ws.d_C_each_axes)
     # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
     np.multiply(C, ws.d_C_each, out=ws.d_gain_each)
 
@@ -264,8 +262,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(decay_2, d_gain_each, d_h)
 
     # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
-    np.multiply(d_h_factorx_2_factor, ws.d_gain_each, out=ws.d_h_factorx_2)
-    np.sum(ws.d_h_factorx_2_axes, axis=2, keepdims=True, out=ws.d_x_axes)
+    np.einsum("ij,tijb->tib", d_h_x_column_factor, ws.d_gain_each_axes, out=ws.d_x_axes)
     np.multiply(d, dy.transpose(0, 2, 1), out=ws.d_x_factor)
     np.add(ws.d_x, ws.d_x_factor, out=ws.d_x)
     np.multiply(saved.h, ws.d_C_each, out=ws.d_C_each)
@@ -273,7 +270,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of decay = exp(outer(exp(step), one)*A)
     np.multiply(saved.h_prev, ws.d_gain_each, out=ws.d_decay_each)
     # backward of gain = (decay - 1)/A*B
-    np.multiply(one_2_2, x.transpose(0, 2, 1).reshape(T, I, 1, B), out=ws.d_gain_each_factor_axes)
+    np.multiply(one_row_2, x.transpose(0, 2, 1).reshape(T, I, 1, B), out=ws.d_gain_each_factor_axes)
     np.multiply(ws.d_gain_each, ws.d_gain_each_factor, out=ws.d_gain_each)
     np.sum(ws.d_C_each, axis=(0, 2), out=ws.d_C_sum)
     d_C = ws.d_C_sum.reshape(I, N)
@@ -284,12 +281,12 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.sum(ws.d_gain_each, axis=(0, 2), out=ws.d_gain_sum)
     d_gain = ws.d_gain_sum.reshape(I, N)
     d_decay_pre = decay*(d_decay + params.B*d_gain/A)
-    d_decay_pre_factorexp_step_2 = A*one_2*d_decay_pre
-    sum_d_decay_pre_factorexp_step_2 = np.sum(d_decay_pre_factorexp_step_2, axis=(1,)).reshape(I, 1)
-    d_exp_step_2_exp_step = sum_d_decay_pre_factorexp_step_2.reshape(I)
-    d_la = exp_la*(params.B*(decay - 1)*d_gain/(A**2) - exp_step_2*one_2*d_decay_pre)
+    d_decay_pre_exp_step_column = A*one_row*d_decay_pre
+    sum_d_decay_pre_exp_step_column = np.sum(d_decay_pre_exp_step_column, axis=(1,)).reshape(I, 1)
+    d_exp_step_column_flat = sum_d_decay_pre_exp_step_column.reshape(I)
+    d_la = exp_la*(params.B*(decay - 1)*d_gain/(A**2) - exp_step_column*one_row*d_decay_pre)
     d_B = (decay - 1)*d_gain/A
-    d_step = exp_step*d_exp_step_2_exp_step
+    d_step = exp_step*d_exp_step_column_flat
     np.copyto(ws.d_x_out.transpose(0, 2, 1), ws.d_x)
     return Grads(
         params=Params(
@@ -310,6 +307,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, N = dims
     values, final = _equations(params, x[0], state, _derived(params, I, N), B, dims)
     return values["y"], final
@@ -318,8 +316,9 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, N = dims
-    derived = A, decay, gain, one_2, exp_la, exp_step, exp_step_2 = _derived(params, I, N)
+    derived = A, decay, gain, one_row, exp_la, exp_step, exp_step_column = _derived(params, I, N)
     values = {
         "h": np.empty((T, B, I, N), dtype),
         "y": np.empty((T, B, I), dtype),
@@ -337,12 +336,12 @@ def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str
 def _equations(params: Params, x_t: np.ndarray, state: State, derived: tuple[Any, ...], B: int, dims: tuple[int, ...]) -> tuple[dict[str, Any], State]:
     """The equations as the spec writes them, for one step."""
     I, N = dims
-    A, decay, gain, one_2, exp_la, exp_step, exp_step_2 = derived
+    A, decay, gain, one_row, exp_la, exp_step, exp_step_column = derived
     (h_prev,) = state
     # h[t] = decay*h[t-1] + gain*outer(x[t], one)
-    h = decay*h_prev + one_2*gain*x_t.reshape(B, I, 1)
+    h = decay*h_prev + one_row*gain*x_t.reshape(B, I, 1)
     # y = (C*h[t]) @ one + d*x[t]
-    y_2 = params.d*x_t + np.sum(one_2*(params.C*h), axis=-1, keepdims=True).reshape(B, I)
+    y_2 = params.d*x_t + np.sum(one_row*(params.C*h), axis=-1, keepdims=True).reshape(B, I)
     values = {
         "h": h,
         "y": y_2,
@@ -422,10 +421,17 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.d", params.d, dtype, (I,), "[I]")
     _expect("params.one", params.one, dtype, (N,), "[N]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, I, N), "[B, I, N]")
+    return params, x, state, T, B, dtype, (I, N, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, N = dims
     if state is None:
         state = State(np.full((B, I, N), 0.0, dtype),)
-    _expect("state.h", state.h, dtype, (B, I, N), "[B, I, N]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, N, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

@@ -190,6 +190,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H, S = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     A_B = ws.A_B
     np.copyto(A_B[0:H], params.A)
@@ -313,6 +314,7 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[Outputs, State]:
     """One step, without a tape: x_t: [B, I], and a state to the outputs and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H, S = dims
     values, final = _equations(params, x[0], state, B, dims)
     return Outputs(values["h"], values["s"]), final
@@ -321,6 +323,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[Outputs, State]
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H, S = dims
     values = {
         "s": np.empty((T, B, S), dtype),
@@ -418,11 +421,18 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.P", params.P, dtype, (H, S), "[H, S]")
     _expect("params.R", params.R, dtype, (H, H), "[H, H]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+        _expect("state.s", state.s, dtype, (B, S), "[B, S]")
+    return params, x, state, T, B, dtype, (I, H, S, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H, S = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype), np.full((B, S), 0.0, dtype))
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    _expect("state.s", state.s, dtype, (B, S), "[B, S]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, S, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

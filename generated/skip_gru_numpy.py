@@ -182,7 +182,7 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.s_etc = np.empty((T, 3, B), dtype)
         self.d_h_prev_base = np.empty((T, H, B), dtype)
-        self.d_h_factors_base = np.empty((T, H, B), dtype)
+        self.d_h_s_base = np.empty((T, H, B), dtype)
         self.tmp = np.empty((T, H, B), dtype)
         self.d_grow_pre_base_etc = np.empty((T, 4, B), dtype)
         self.d_grow_pre = np.empty((T, 1, B), dtype)
@@ -193,8 +193,8 @@ class _Backward:
         self.wpT_d_wp_h = np.empty((H, B), dtype)
         self.dy_h_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
-        self.d_h_factors = np.empty((H, B), dtype)
-        self.sum_d_h_factors = np.empty((1, B), dtype)
+        self.d_h_s = np.empty((H, B), dtype)
+        self.sum_d_h_s = np.empty((1, B), dtype)
         self.d_new = np.empty((H, B), dtype)
         self.dy_s_rows = np.empty((T, 1, B), dtype)
         self.UnT_d_Un_n_part = np.empty((H, B), dtype)
@@ -230,7 +230,7 @@ class _Backward:
         self.d_min_grow_p_pre = self.tmp_d_min_grow_p_pre_d_p[1:2]
         self.tmp_5 = self.tmp_d_min_grow_p_pre_d_p[:1]
         self.d_u_r_pre = self.d_u_r_n_pre[:, :2*H]
-        self.steps = list(zip(self.s_etc, self.d_grow_pre_base, self.d_grow_pre, self.dy_h_rows, self.d_h_factors_base, self.s, self.d_n_pre, self.d_u_pre, self.dy_s_rows, self.d_p_prev_base, self.d_r_pre, self.d_u_r_pre, self.d_min_grow_p_pre_base, self.d_h_prev_base, saved.r))[::-1]
+        self.steps = list(zip(self.s_etc, self.d_grow_pre_base, self.d_grow_pre, self.dy_h_rows, self.d_h_s_base, self.s, self.d_n_pre, self.d_u_pre, self.dy_s_rows, self.d_p_prev_base, self.d_r_pre, self.d_u_r_pre, self.d_min_grow_p_pre_base, self.d_h_prev_base, saved.r))[::-1]
 
 
 class Workspace:
@@ -261,6 +261,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     bu_half_br_half_bn = ws.bu_half_br_half_bn
     np.multiply(params.bu[:, None], 0.5, out=bu_half_br_half_bn[0:H])
@@ -381,9 +382,9 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     # backward of h[t] = s*new + (1 - s)*h[t-1]
     np.subtract(1, saved.u, out=ws.d_h_prev_base)
     # backward of new = u*n + (1 - u)*h[t-1]
-    np.multiply(saved.h_prev, ws.d_h_prev_base, out=ws.d_h_factors_base)
+    np.multiply(saved.h_prev, ws.d_h_prev_base, out=ws.d_h_s_base)
     np.multiply(saved.u, saved.n, out=ws.tmp)
-    np.add(ws.d_h_factors_base, ws.tmp, out=ws.d_h_factors_base)
+    np.add(ws.d_h_s_base, ws.tmp, out=ws.d_h_s_base)
     # backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     np.subtract(1, saved.p_prev, out=ws.p_pre)
     np.subtract(1, ws.s, out=ws.d_min_grow_p_pre_base)
@@ -393,7 +394,7 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     np.subtract(1, saved.grow, out=ws.d_grow_pre)
     np.multiply(ws.d_grow_pre, saved.grow, out=ws.d_grow_pre)
     # h
-    np.subtract(ws.d_h_factors_base, saved.h_prev, out=ws.d_h_factors_base)
+    np.subtract(ws.d_h_s_base, saved.h_prev, out=ws.d_h_s_base)
     # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
@@ -431,16 +432,16 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     wp_T = wp.T
     wpT_d_wp_h = ws.wpT_d_wp_h
     d_h = ws.d_h
-    d_h_factors = ws.d_h_factors
-    sum_d_h_factors = ws.sum_d_h_factors
+    d_h_s = ws.d_h_s
+    sum_d_h_s = ws.sum_d_h_s
     d_new = ws.d_new
     Un_T = Un.T
     UnT_d_Un_n_part = ws.UnT_d_Un_n_part
     Uu_Ur_T = Uu_Ur.T
     d_h_prev = ws.d_h_prev
     for (
-            s_etc, d_grow_pre_base, d_grow_pre, dy_h_t, d_h_factors_base, s, d_n_pre, d_u_pre, dy_s_t, d_p_prev_base,
-            d_r_pre, d_u_r_pre, d_min_grow_p_pre_base, d_h_prev_base, r
+            s_etc, d_grow_pre_base, d_grow_pre, dy_h_t, d_h_s_base, s, d_n_pre, d_u_pre, dy_s_t, d_p_prev_base, d_r_pre,
+            d_u_r_pre, d_min_grow_p_pre_base, d_h_prev_base, r
         ) in ws.steps:
         # backward of grow = sigmoid(wp @ h[t] + bp)
         # backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
@@ -452,8 +453,8 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
         dot(wp_T, d_grow_pre, wpT_d_wp_h)
         add(dy_h_t, d_h, d_h)
         add(d_h, wpT_d_wp_h, d_h)
-        multiply(d_h_factors_base, d_h, d_h_factors)
-        total(d_h_factors, axis=0, out=sum_d_h_factors, keepdims=True)
+        multiply(d_h_s_base, d_h, d_h_s)
+        total(d_h_s, axis=0, out=sum_d_h_s, keepdims=True)
         # backward of new = u*n + (1 - u)*h[t-1]
         multiply(s, d_h, d_new)
         # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
@@ -464,7 +465,7 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
         add(dy_s_t, d_p, d_p)
         multiply(d_p_prev_base, d_min_grow_p_pre, d_min_grow_p_pre)
         add(d_p, d_min_grow_p_pre, d_p)
-        add(d_p, sum_d_h_factors, d_p)
+        add(d_p, sum_d_h_s, d_p)
         # n
         dot(Un_T, d_n_pre, UnT_d_Un_n_part)
         # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
@@ -530,6 +531,7 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[Outputs, State]:
     """One step, without a tape: x_t: [B, I], and a state to the outputs and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, x[0], state, B, dims)
     return Outputs(values["h"], values["s"]), final
@@ -538,6 +540,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[Outputs, State]
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values = {
         "r": np.empty((T, B, H), dtype),
@@ -665,11 +668,18 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.wp", params.wp, dtype, (1, H), "[1, H]")
     _expect("params.bp", params.bp, dtype, (1,), "[1]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+        _expect("state.p", state.p, dtype, (B, 1), "[B, 1]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype), np.full((B, 1), 1.0, dtype))
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    _expect("state.p", state.p, dtype, (B, 1), "[B, 1]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

@@ -111,10 +111,10 @@ def init_params(rng: np.random.Generator, /, *, I: int, N: int, D: int, dtype: A
     _size("D", D)
     dtype = _float_dtype(dtype)
     return Params(
-        Wi=np.full((N, D, I), 0.0, dtype),
-        Wf=np.full((N, D, I), 0.0, dtype),
-        Wz=np.full((N, D, I), 0.0, dtype),
-        Wo=np.full((N, D, I), 0.0, dtype),
+        Wi=_glorot_uniform(rng, (N, D, I), dtype),
+        Wf=_glorot_uniform(rng, (N, D, I), dtype),
+        Wz=_glorot_uniform(rng, (N, D, I), dtype),
+        Wo=_glorot_uniform(rng, (N, D, I), dtype),
         Ri=np.full((N, D, D), 0, dtype),
         Rf=np.full((N, D, D), 0, dtype),
         Rz=np.full((N, D, D), 0, dtype),
@@ -143,12 +143,12 @@ def init_state(params: Params, batch: int) -> State:
 
 
 def _derived(params: Params, I: int, N: int, D: int) -> tuple[Any, ...]:
-    """Derived parameters: Wi_2, Wf_2, Wz_2, Wo_2."""
-    Wi_2 = params.Wi.reshape(D*N, I)
-    Wf_2 = params.Wf.reshape(D*N, I)
-    Wz_2 = params.Wz.reshape(D*N, I)
-    Wo_2 = params.Wo.reshape(D*N, I)
-    return (Wi_2, Wf_2, Wz_2, Wo_2, )
+    """Derived parameters: Wi_rows, Wf_rows, Wz_rows, Wo_rows."""
+    Wi_rows = params.Wi.reshape(D*N, I)
+    Wf_rows = params.Wf.reshape(D*N, I)
+    Wz_rows = params.Wz.reshape(D*N, I)
+    Wo_rows = params.Wo.reshape(D*N, I)
+    return (Wi_rows, Wf_rows, Wz_rows, Wo_rows, )
 
 
 class _Forward:
@@ -157,8 +157,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, N: int, D: int) -> None:
         self.use = 0
         self.bz_bi_bf = np.empty((3*D*N, 1), dtype)
-        self.Wo_Wz_Wi_Wf_2 = np.empty((4*D*N, I), dtype)
-        self.Wo_Wz_Wi_Wf_2_x_2_flat = np.empty((4*D*N, T, B), dtype)
+        self.Wo_Wz_Wi_Wf_rows = np.empty((4*D*N, I), dtype)
+        self.Wo_Wz_Wi_Wf_rows_x_heads_flat = np.empty((4*D*N, T, B), dtype)
         self.z_ir_fr = np.empty((T, 3*D*N, B), dtype)
         self.o = np.empty((T, D*N, B), dtype)
         self.Ro_half_Rz_Ri_Rf = np.empty((4*N, D, D), dtype)
@@ -171,8 +171,8 @@ class _Forward:
         self.tmp = np.empty((D*N, B), dtype)
         self.n_all = np.empty((T + 1, D*N, B), dtype)
         self.h_out = np.empty((T, B, D*N), dtype)
-        self.Wz_Wi_Wf_2_x_2 = self.Wo_Wz_Wi_Wf_2_x_2_flat[D*N:].transpose(1, 0, 2)
-        self.Wo_2_x_2 = self.Wo_Wz_Wi_Wf_2_x_2_flat[:D*N].transpose(1, 0, 2)
+        self.Wz_Wi_Wf_rows_x_heads = self.Wo_Wz_Wi_Wf_rows_x_heads_flat[D*N:].transpose(1, 0, 2)
+        self.Wo_rows_x_heads = self.Wo_Wz_Wi_Wf_rows_x_heads_flat[:D*N].transpose(1, 0, 2)
         self.h_prev_axes = self.h_all[:-1].reshape(T, N, D, B)
         self.Ro_h_prev_half_etc_blocks = self.Ro_h_prev_half_etc.reshape(4, N, D, B)
         self.Rz_Ri_Rf_h_prev = self.Ro_h_prev_half_etc[D*N:]
@@ -200,7 +200,7 @@ class _Backward:
         self.d_c_n_factor = np.empty((T, 2*D*N, B), dtype)
         self.tmp = np.empty((T, D*N, B), dtype)
         self.d_m_prev_base_tmp = np.empty((T, 2*D*N, B), dtype)
-        self.d_Wo_2_x_2_Wo_etc_2_x = np.empty((T, 4*D*N, B), dtype)
+        self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat = np.empty((T, 4*D*N, B), dtype)
         self.tmp_3 = np.empty((T, D*N, B), dtype)
         self.dy_rows = np.empty((T, D*N, B), dtype)
         self.d_h = np.empty((D*N, B), dtype)
@@ -214,36 +214,36 @@ class _Backward:
         self.RzT_d_Rz_h_prev = np.empty((D*N, B), dtype)
         self.RfT_d_Rf_h_prev = np.empty((D*N, B), dtype)
         self.RiT_d_Ri_h_prev = np.empty((D*N, B), dtype)
-        self.Wo_Wz_Wi_Wf_2 = np.empty((4*D*N, I), dtype)
-        self.d_Wo_2_x_2_Wo_etc_2_x_flat = np.empty((4*D*N, T, B), dtype)
+        self.Wo_Wz_Wi_Wf_rows = np.empty((4*D*N, I), dtype)
+        self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat = np.empty((4*D*N, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
         self.d_o_pre_z_pre_ir_fr_flat = np.empty((4*D*N, T, B), dtype)
         self.h_prev_flat = np.empty((D*N, T, B), dtype)
         self.d_Ro_Rz_Ri_Rf_rows = np.empty((4, N, D, D), dtype)
-        self.d_Wo_Wz_Wi_Wf_2_rows = np.empty((4*D*N, I), dtype)
+        self.d_Wo_Wz_Wi_Wf_rows_rows = np.empty((4*D*N, I), dtype)
         self.d_bo_bz_bi_bf_sum = np.empty((4*D*N,), dtype)
         self.d_n_factor = self.d_c_n_factor[:, D*N:]
         self.d_c_factor = self.d_c_n_factor[:, :D*N]
         self.d_m_prev_base = self.d_m_prev_base_tmp[:, :D*N]
         self.tmp_2 = self.d_m_prev_base_tmp[:, D*N:]
-        self.d_Wo_2_x_2_Wo_2_x = self.d_Wo_2_x_2_Wo_etc_2_x[:, :D*N]
-        self.d_Wz_2_x_2_Wz_2_x = self.d_Wo_2_x_2_Wo_etc_2_x[:, D*N:2*D*N]
-        self.d_Wf_2_x_2_Wf_2_x = self.d_Wo_2_x_2_Wo_etc_2_x[:, 3*D*N:]
-        self.d_Wi_2_x_2_Wi_2_x = self.d_Wo_2_x_2_Wo_etc_2_x[:, 2*D*N:3*D*N]
+        self.d_Wo_rows_x_heads_flat = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, :D*N]
+        self.d_Wz_rows_x_heads_flat = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, D*N:2*D*N]
+        self.d_Wf_rows_x_heads_flat = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, 3*D*N:]
+        self.d_Wi_rows_x_heads_flat = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, 2*D*N:3*D*N]
         self.d_c_n_factor_blocks = self.d_c_n_factor.reshape(T, 2, D*N, B)
         self.tmp_tmp_blocks = self.tmp_tmp.reshape(2, D*N, B)
         self.d_n = self.d_c_n[D*N:]
         self.d_c = self.d_c_n[:D*N]
         self.d_c_n_blocks = self.d_c_n.reshape(2, D*N, B)
-        self.d_Wo_2_x_2_Wo_2_x_axes = self.d_Wo_2_x_2_Wo_etc_2_x[:, :D*N].reshape(T, N, D, B)
+        self.d_Wo_rows_x_heads_flat_axes = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, :D*N].reshape(T, N, D, B)
         self.d_h_axes = self.d_h.reshape(N, D, B)
-        self.d_Wz_2_x_2_Wz_2_x_axes = self.d_Wo_2_x_2_Wo_etc_2_x[:, D*N:2*D*N].reshape(T, N, D, B)
+        self.d_Wz_rows_x_heads_flat_axes = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, D*N:2*D*N].reshape(T, N, D, B)
         self.RzT_d_Rz_h_prev_axes = self.RzT_d_Rz_h_prev.reshape(N, D, B)
-        self.d_Wf_2_x_2_Wf_2_x_axes = self.d_Wo_2_x_2_Wo_etc_2_x[:, 3*D*N:].reshape(T, N, D, B)
+        self.d_Wf_rows_x_heads_flat_axes = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, 3*D*N:].reshape(T, N, D, B)
         self.RfT_d_Rf_h_prev_axes = self.RfT_d_Rf_h_prev.reshape(N, D, B)
-        self.d_Wi_2_x_2_Wi_2_x_axes = self.d_Wo_2_x_2_Wo_etc_2_x[:, 2*D*N:3*D*N].reshape(T, N, D, B)
+        self.d_Wi_rows_x_heads_flat_axes = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, 2*D*N:3*D*N].reshape(T, N, D, B)
         self.RiT_d_Ri_h_prev_axes = self.RiT_d_Ri_h_prev.reshape(N, D, B)
-        self.steps = list(zip(self.dy_rows, self.d_c_n_factor_blocks, saved.n_prev, saved.c_prev, saved.f, saved.z, saved.i, self.d_m_prev_base, self.d_Wo_2_x_2_Wo_2_x, self.d_Wz_2_x_2_Wz_2_x, self.d_Wf_2_x_2_Wf_2_x, self.d_Wi_2_x_2_Wi_2_x, self.d_Wo_2_x_2_Wo_2_x_axes, self.d_Wz_2_x_2_Wz_2_x_axes, self.d_Wf_2_x_2_Wf_2_x_axes, self.d_Wi_2_x_2_Wi_2_x_axes))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_c_n_factor_blocks, saved.n_prev, saved.c_prev, saved.f, saved.z, saved.i, self.d_m_prev_base, self.d_Wo_rows_x_heads_flat, self.d_Wz_rows_x_heads_flat, self.d_Wf_rows_x_heads_flat, self.d_Wi_rows_x_heads_flat, self.d_Wo_rows_x_heads_flat_axes, self.d_Wz_rows_x_heads_flat_axes, self.d_Wf_rows_x_heads_flat_axes, self.d_Wi_rows_x_heads_flat_axes))[::-1]
 
 
 class Workspace:
@@ -275,17 +275,18 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, N, D = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    derived = Wi_2, Wf_2, Wz_2, Wo_2 = _derived(params, I, N, D)
+    derived = Wi_rows, Wf_rows, Wz_rows, Wo_rows = _derived(params, I, N, D)
     bz_bi_bf = ws.bz_bi_bf
     np.copyto(bz_bi_bf[0:D*N], params.bz.reshape(-1, 1))
     np.copyto(bz_bi_bf[D*N:2*D*N], params.bi.reshape(-1, 1))
     np.copyto(bz_bi_bf[2*D*N:3*D*N], params.bf.reshape(-1, 1))
-    Wo_Wz_Wi_Wf_2 = ws.Wo_Wz_Wi_Wf_2
-    np.copyto(Wo_Wz_Wi_Wf_2[0:D*N], Wo_2)
-    np.copyto(Wo_Wz_Wi_Wf_2[D*N:2*D*N], Wz_2)
-    np.copyto(Wo_Wz_Wi_Wf_2[2*D*N:3*D*N], Wi_2)
-    np.copyto(Wo_Wz_Wi_Wf_2[3*D*N:4*D*N], Wf_2)
+    Wo_Wz_Wi_Wf_rows = ws.Wo_Wz_Wi_Wf_rows
+    np.copyto(Wo_Wz_Wi_Wf_rows[0:D*N], Wo_rows)
+    np.copyto(Wo_Wz_Wi_Wf_rows[D*N:2*D*N], Wz_rows)
+    np.copyto(Wo_Wz_Wi_Wf_rows[2*D*N:3*D*N], Wi_rows)
+    np.copyto(Wo_Wz_Wi_Wf_rows[3*D*N:4*D*N], Wf_rows)
     o_pre_base_factor = (0.5*params.bo).reshape(-1, 1)
     Ro_half_Rz_Ri_Rf = ws.Ro_half_Rz_Ri_Rf
     np.multiply(params.Ro, 0.5, out=Ro_half_Rz_Ri_Rf[0:N])
@@ -301,9 +302,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     # fr = Wf @ x[t] + Rf @ h[t-1] + bf
     # z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
     # o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
-    np.matmul(Wo_Wz_Wi_Wf_2, x_2d.T, out=ws.Wo_Wz_Wi_Wf_2_x_2_flat.reshape(4*D*N, T*B))
-    np.add(bz_bi_bf, ws.Wz_Wi_Wf_2_x_2, out=ws.z_ir_fr)
-    np.multiply(ws.Wo_2_x_2, 0.5, out=ws.o)
+    np.matmul(Wo_Wz_Wi_Wf_rows, x_2d.T, out=ws.Wo_Wz_Wi_Wf_rows_x_heads_flat.reshape(4*D*N, T*B))
+    np.add(bz_bi_bf, ws.Wz_Wi_Wf_rows_x_heads, out=ws.z_ir_fr)
+    np.multiply(ws.Wo_rows_x_heads, 0.5, out=ws.o)
     np.add(o_pre_base_factor, ws.o, out=ws.o)
 
     # In the loop, the last argument is where the result goes.
@@ -372,16 +373,16 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    Wi_2, Wf_2, Wz_2, Wo_2 = tape.derived
+    Wi_rows, Wf_rows, Wz_rows, Wo_rows = tape.derived
     Ro = params.Ro
     Rz = params.Rz
     Rf = params.Rf
     Ri = params.Ri
-    Wo_Wz_Wi_Wf_2 = ws.Wo_Wz_Wi_Wf_2
-    np.copyto(Wo_Wz_Wi_Wf_2[0:D*N], Wo_2)
-    np.copyto(Wo_Wz_Wi_Wf_2[D*N:2*D*N], Wz_2)
-    np.copyto(Wo_Wz_Wi_Wf_2[2*D*N:3*D*N], Wi_2)
-    np.copyto(Wo_Wz_Wi_Wf_2[3*D*N:4*D*N], Wf_2)
+    Wo_Wz_Wi_Wf_rows = ws.Wo_Wz_Wi_Wf_rows
+    np.copyto(Wo_Wz_Wi_Wf_rows[0:D*N], Wo_rows)
+    np.copyto(Wo_Wz_Wi_Wf_rows[D*N:2*D*N], Wz_rows)
+    np.copyto(Wo_Wz_Wi_Wf_rows[2*D*N:3*D*N], Wi_rows)
+    np.copyto(Wo_Wz_Wi_Wf_rows[3*D*N:4*D*N], Wf_rows)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, D*N).T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.reshape(B, D*N).T
     ws.d_n[...] = 0 if dfinal is None else dfinal.n.reshape(B, D*N).T
@@ -400,25 +401,25 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_m_prev_base_tmp, 0.5, out=ws.d_m_prev_base_tmp)
     np.add(ws.d_m_prev_base, ws.tmp_2, out=ws.d_m_prev_base)
     # backward of o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
-    np.subtract(1, saved.o, out=ws.d_Wo_2_x_2_Wo_2_x)
-    np.multiply(ws.d_Wo_2_x_2_Wo_2_x, saved.o, out=ws.d_Wo_2_x_2_Wo_2_x)
-    np.multiply(ws.d_Wo_2_x_2_Wo_2_x, saved.c, out=ws.d_Wo_2_x_2_Wo_2_x)
-    np.divide(ws.d_Wo_2_x_2_Wo_2_x, saved.n, out=ws.d_Wo_2_x_2_Wo_2_x)
+    np.subtract(1, saved.o, out=ws.d_Wo_rows_x_heads_flat)
+    np.multiply(ws.d_Wo_rows_x_heads_flat, saved.o, out=ws.d_Wo_rows_x_heads_flat)
+    np.multiply(ws.d_Wo_rows_x_heads_flat, saved.c, out=ws.d_Wo_rows_x_heads_flat)
+    np.divide(ws.d_Wo_rows_x_heads_flat, saved.n, out=ws.d_Wo_rows_x_heads_flat)
     # backward of z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
-    np.square(saved.z, out=ws.d_Wz_2_x_2_Wz_2_x)
-    np.subtract(1, ws.d_Wz_2_x_2_Wz_2_x, out=ws.d_Wz_2_x_2_Wz_2_x)
-    np.multiply(ws.d_Wz_2_x_2_Wz_2_x, saved.i, out=ws.d_Wz_2_x_2_Wz_2_x)
+    np.square(saved.z, out=ws.d_Wz_rows_x_heads_flat)
+    np.subtract(1, ws.d_Wz_rows_x_heads_flat, out=ws.d_Wz_rows_x_heads_flat)
+    np.multiply(ws.d_Wz_rows_x_heads_flat, saved.i, out=ws.d_Wz_rows_x_heads_flat)
     # backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
-    np.minimum(saved.fr, 88, out=ws.d_Wf_2_x_2_Wf_2_x)
-    np.exp(ws.d_Wf_2_x_2_Wf_2_x, out=ws.d_Wf_2_x_2_Wf_2_x)
-    np.add(ws.d_Wf_2_x_2_Wf_2_x, 1, out=ws.d_Wf_2_x_2_Wf_2_x)
-    np.reciprocal(ws.d_Wf_2_x_2_Wf_2_x, out=ws.d_Wf_2_x_2_Wf_2_x)
+    np.minimum(saved.fr, 88, out=ws.d_Wf_rows_x_heads_flat)
+    np.exp(ws.d_Wf_rows_x_heads_flat, out=ws.d_Wf_rows_x_heads_flat)
+    np.add(ws.d_Wf_rows_x_heads_flat, 1, out=ws.d_Wf_rows_x_heads_flat)
+    np.reciprocal(ws.d_Wf_rows_x_heads_flat, out=ws.d_Wf_rows_x_heads_flat)
     # backward of ir = Wi @ x[t] + Ri @ h[t-1] + bi
-    np.greater_equal(saved.ir, saved.lf, out=ws.d_Wi_2_x_2_Wi_2_x)
-    np.multiply(ws.d_Wi_2_x_2_Wi_2_x, 0.5, out=ws.d_Wi_2_x_2_Wi_2_x)
+    np.greater_equal(saved.ir, saved.lf, out=ws.d_Wi_rows_x_heads_flat)
+    np.multiply(ws.d_Wi_rows_x_heads_flat, 0.5, out=ws.d_Wi_rows_x_heads_flat)
     np.greater(saved.ir, saved.lf, out=ws.tmp_3)
     np.multiply(ws.tmp_3, 0.5, out=ws.tmp_3)
-    np.add(ws.d_Wi_2_x_2_Wi_2_x, ws.tmp_3, out=ws.d_Wi_2_x_2_Wi_2_x)
+    np.add(ws.d_Wi_rows_x_heads_flat, ws.tmp_3, out=ws.d_Wi_rows_x_heads_flat)
     np.copyto(ws.dy_rows, dy.reshape(T, B, D*N).transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
@@ -447,9 +448,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     RfT_d_Rf_h_prev = ws.RfT_d_Rf_h_prev
     RiT_d_Ri_h_prev = ws.RiT_d_Ri_h_prev
     for (
-            dy_t, d_c_n_factor_blocks, n_prev, c_prev, f, z, i, d_m_prev_base, d_Wo_2_x_2_Wo_2_x, d_Wz_2_x_2_Wz_2_x,
-            d_Wf_2_x_2_Wf_2_x, d_Wi_2_x_2_Wi_2_x, d_Wo_2_x_2_Wo_2_x_axes, d_Wz_2_x_2_Wz_2_x_axes, d_Wf_2_x_2_Wf_2_x_axes,
-            d_Wi_2_x_2_Wi_2_x_axes
+            dy_t, d_c_n_factor_blocks, n_prev, c_prev, f, z, i, d_m_prev_base, d_Wo_rows_x_heads_flat,
+            d_Wz_rows_x_heads_flat, d_Wf_rows_x_heads_flat, d_Wi_rows_x_heads_flat, d_Wo_rows_x_heads_flat_axes,
+            d_Wz_rows_x_heads_flat_axes, d_Wf_rows_x_heads_flat_axes, d_Wi_rows_x_heads_flat_axes
         ) in ws.steps:
         # backward of h[t] = o*c[t]/n[t]
         add(dy_t, d_h, d_h)
@@ -472,21 +473,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(d_m_prev_base, d_m, tmp_5)
         add(d_m_prev, tmp_5, d_m_prev)
         # backward of o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
-        multiply(d_Wo_2_x_2_Wo_2_x, d_h, d_Wo_2_x_2_Wo_2_x)
+        multiply(d_Wo_rows_x_heads_flat, d_h, d_Wo_rows_x_heads_flat)
         # backward of z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
-        multiply(d_Wz_2_x_2_Wz_2_x, d_c, d_Wz_2_x_2_Wz_2_x)
+        multiply(d_Wz_rows_x_heads_flat, d_c, d_Wz_rows_x_heads_flat)
         # backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
-        multiply(d_Wf_2_x_2_Wf_2_x, d_m_prev, d_Wf_2_x_2_Wf_2_x)
+        multiply(d_Wf_rows_x_heads_flat, d_m_prev, d_Wf_rows_x_heads_flat)
         # backward of ir = Wi @ x[t] + Ri @ h[t-1] + bi
-        multiply(d_Wi_2_x_2_Wi_2_x, d_m, d_Wi_2_x_2_Wi_2_x)
-        add(d_i_pre, d_Wi_2_x_2_Wi_2_x, d_Wi_2_x_2_Wi_2_x)
+        multiply(d_Wi_rows_x_heads_flat, d_m, d_Wi_rows_x_heads_flat)
+        add(d_i_pre, d_Wi_rows_x_heads_flat, d_Wi_rows_x_heads_flat)
         # c, n
         multiply(f, d_c_n_blocks, d_c_n_blocks)
         # h
-        matmul(Ro_T, d_Wo_2_x_2_Wo_2_x_axes, d_h_axes)
-        matmul(Rz_T, d_Wz_2_x_2_Wz_2_x_axes, RzT_d_Rz_h_prev_axes)
-        matmul(Rf_T, d_Wf_2_x_2_Wf_2_x_axes, RfT_d_Rf_h_prev_axes)
-        matmul(Ri_T, d_Wi_2_x_2_Wi_2_x_axes, RiT_d_Ri_h_prev_axes)
+        matmul(Ro_T, d_Wo_rows_x_heads_flat_axes, d_h_axes)
+        matmul(Rz_T, d_Wz_rows_x_heads_flat_axes, RzT_d_Rz_h_prev_axes)
+        matmul(Rf_T, d_Wf_rows_x_heads_flat_axes, RfT_d_Rf_h_prev_axes)
+        matmul(Ri_T, d_Wi_rows_x_heads_flat_axes, RiT_d_Ri_h_prev_axes)
         add(d_h, RzT_d_Rz_h_prev, d_h)
         add(d_h, RfT_d_Rf_h_prev, d_h)
         add(d_h, RiT_d_Ri_h_prev, d_h)
@@ -496,29 +497,29 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
     # backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
     # backward of ir = Wi @ x[t] + Ri @ h[t-1] + bi
-    d_Wo_2_x_2_Wo_etc_2_x_flat = _columns(ws.d_Wo_2_x_2_Wo_etc_2_x, ws.d_Wo_2_x_2_Wo_etc_2_x_flat)
-    np.matmul(d_Wo_2_x_2_Wo_etc_2_x_flat.T, Wo_Wz_Wi_Wf_2, out=ws.d_x_out.reshape(T*B, I))
-    d_o_pre_z_pre_ir_fr_flat = _columns(ws.d_Wo_2_x_2_Wo_etc_2_x, ws.d_o_pre_z_pre_ir_fr_flat)
+    d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat = _columns(ws.d_Wo_Wz_Wi_Wf_rows_x_heads_flat, ws.d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat)
+    np.matmul(d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat.T, Wo_Wz_Wi_Wf_rows, out=ws.d_x_out.reshape(T*B, I))
+    d_o_pre_z_pre_ir_fr_flat = _columns(ws.d_Wo_Wz_Wi_Wf_rows_x_heads_flat, ws.d_o_pre_z_pre_ir_fr_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
     np.matmul(d_o_pre_z_pre_ir_fr_flat.reshape(4, N, D, T*B), h_prev_flat.reshape(N, D, T*B).swapaxes(-1, -2), out=ws.d_Ro_Rz_Ri_Rf_rows)
     d_Ro = ws.d_Ro_Rz_Ri_Rf_rows[0]
     d_Rz = ws.d_Ro_Rz_Ri_Rf_rows[1]
     d_Ri = ws.d_Ro_Rz_Ri_Rf_rows[2]
     d_Rf = ws.d_Ro_Rz_Ri_Rf_rows[3]
-    np.matmul(d_Wo_2_x_2_Wo_etc_2_x_flat, x_2d, out=ws.d_Wo_Wz_Wi_Wf_2_rows)
-    d_Wo_2 = ws.d_Wo_Wz_Wi_Wf_2_rows[0:D*N]
-    d_Wz_2 = ws.d_Wo_Wz_Wi_Wf_2_rows[D*N:2*D*N]
-    d_Wi_2 = ws.d_Wo_Wz_Wi_Wf_2_rows[2*D*N:3*D*N]
-    d_Wf_2 = ws.d_Wo_Wz_Wi_Wf_2_rows[3*D*N:4*D*N]
+    np.matmul(d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat, x_2d, out=ws.d_Wo_Wz_Wi_Wf_rows_rows)
+    d_Wo_rows = ws.d_Wo_Wz_Wi_Wf_rows_rows[0:D*N]
+    d_Wz_rows = ws.d_Wo_Wz_Wi_Wf_rows_rows[D*N:2*D*N]
+    d_Wi_rows = ws.d_Wo_Wz_Wi_Wf_rows_rows[2*D*N:3*D*N]
+    d_Wf_rows = ws.d_Wo_Wz_Wi_Wf_rows_rows[3*D*N:4*D*N]
     np.matmul(d_o_pre_z_pre_ir_fr_flat, np.ones(T*B, dtype), out=ws.d_bo_bz_bi_bf_sum)
     d_bo = ws.d_bo_bz_bi_bf_sum[0:D*N].reshape(N, D)
     d_bz = ws.d_bo_bz_bi_bf_sum[D*N:2*D*N].reshape(N, D)
     d_bi = ws.d_bo_bz_bi_bf_sum[2*D*N:3*D*N].reshape(N, D)
     d_bf = ws.d_bo_bz_bi_bf_sum[3*D*N:4*D*N].reshape(N, D)
-    d_Wo = d_Wo_2.reshape(N, D, I)
-    d_Wz = d_Wz_2.reshape(N, D, I)
-    d_Wf = d_Wf_2.reshape(N, D, I)
-    d_Wi = d_Wi_2.reshape(N, D, I)
+    d_Wo = d_Wo_rows.reshape(N, D, I)
+    d_Wz = d_Wz_rows.reshape(N, D, I)
+    d_Wf = d_Wf_rows.reshape(N, D, I)
+    d_Wi = d_Wi_rows.reshape(N, D, I)
     return Grads(
         params=Params(
             Wi=d_Wi,
@@ -547,6 +548,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, N, D = dims
     values, final = _equations(params, x[0], state, _derived(params, I, N, D), B, dims)
     return values["h"], final
@@ -555,8 +557,9 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, N, D = dims
-    derived = Wi_2, Wf_2, Wz_2, Wo_2 = _derived(params, I, N, D)
+    derived = Wi_rows, Wf_rows, Wz_rows, Wo_rows = _derived(params, I, N, D)
     values = {
         "ir": np.empty((T, B, N, D), dtype),
         "fr": np.empty((T, B, N, D), dtype),
@@ -580,16 +583,16 @@ def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str
 def _equations(params: Params, x_t: np.ndarray, state: State, derived: tuple[Any, ...], B: int, dims: tuple[int, ...]) -> tuple[dict[str, Any], State]:
     """The equations as the spec writes them, for one step."""
     I, N, D = dims
-    Wi_2, Wf_2, Wz_2, Wo_2 = derived
+    Wi_rows, Wf_rows, Wz_rows, Wo_rows = derived
     h_prev, c_prev, n_prev, m_prev = state
     # ir = Wi @ x[t] + Ri @ h[t-1] + bi
-    ir = (x_t @ Wi_2.T).reshape(B, N, D) + (params.Ri @ h_prev[..., None])[..., 0] + params.bi
+    ir = (x_t @ Wi_rows.T).reshape(B, N, D) + (params.Ri @ h_prev[..., None])[..., 0] + params.bi
     # fr = Wf @ x[t] + Rf @ h[t-1] + bf
-    fr = (x_t @ Wf_2.T).reshape(B, N, D) + (params.Rf @ h_prev[..., None])[..., 0] + params.bf
+    fr = (x_t @ Wf_rows.T).reshape(B, N, D) + (params.Rf @ h_prev[..., None])[..., 0] + params.bf
     # z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
-    z = np.tanh((x_t @ Wz_2.T).reshape(B, N, D) + (params.Rz @ h_prev[..., None])[..., 0] + params.bz)
+    z = np.tanh((x_t @ Wz_rows.T).reshape(B, N, D) + (params.Rz @ h_prev[..., None])[..., 0] + params.bz)
     # o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
-    o = _sigmoid((x_t @ Wo_2.T).reshape(B, N, D) + (params.Ro @ h_prev[..., None])[..., 0] + params.bo)
+    o = _sigmoid((x_t @ Wo_rows.T).reshape(B, N, D) + (params.Ro @ h_prev[..., None])[..., 0] + params.bo)
     # lf = logsigmoid(fr) + m[t-1]
     lf = m_prev + -np.logaddexp(0, -fr)
     # m[t] = max(lf, ir)
@@ -699,13 +702,20 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.bo", params.bo, dtype, (N, D), "[N, D]")
     _expect("params.bf", params.bf, dtype, (N, D), "[N, D]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, N, D), "[B, N, D]")
+        _expect("state.c", state.c, dtype, (B, N, D), "[B, N, D]")
+        _expect("state.n", state.n, dtype, (B, N, D), "[B, N, D]")
+        _expect("state.m", state.m, dtype, (B, N, D), "[B, N, D]")
+    return params, x, state, T, B, dtype, (I, N, D, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, N, D = dims
     if state is None:
         state = State(np.full((B, N, D), 0.0, dtype), np.full((B, N, D), 0.0, dtype), np.full((B, N, D), 0.0, dtype), np.full((B, N, D), -np.inf, dtype))
-    _expect("state.h", state.h, dtype, (B, N, D), "[B, N, D]")
-    _expect("state.c", state.c, dtype, (B, N, D), "[B, N, D]")
-    _expect("state.n", state.n, dtype, (B, N, D), "[B, N, D]")
-    _expect("state.m", state.m, dtype, (B, N, D), "[B, N, D]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, N, D, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

@@ -194,7 +194,7 @@ class _Backward:
         self.d_h = np.empty((H, B), dtype)
         self.tmp_2 = np.empty((H, B), dtype)
         self.d_c = np.empty((H, B), dtype)
-        self.d_adjusted_factordiscount = np.empty((T, H, B), dtype)
+        self.d_adjusted_discount = np.empty((T, H, B), dtype)
         self.Uo_Ui_Uf_Ug = np.empty((4*H, H), dtype)
         self.discount_pre = np.empty((T, 1, B), dtype)
         self.d_dt = np.empty((T, 1, B), dtype)
@@ -221,7 +221,7 @@ class _Backward:
         self.d_i_f_g_pre_blocks = self.d_o_i_f_g_pre[:, H:].reshape(T, 3, H, B)
         self.d_dt_factor = self.d_dt_factor_tmp[:, :1]
         self.tmp_3 = self.d_dt_factor_tmp[:, 1:]
-        self.steps = list(zip(self.dy_rows, self.d_c_factor, saved.f, self.d_adjusted_factordiscount, self.d_short_pre, self.d_o_pre, self.d_i_f_g_pre_blocks, self.d_o_i_f_g_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_c_factor, saved.f, self.d_adjusted_discount, self.d_short_pre, self.d_o_pre, self.d_i_f_g_pre_blocks, self.d_o_i_f_g_pre))[::-1]
 
 
 class Workspace:
@@ -252,6 +252,7 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d_2 = x.x.reshape(T*B, I)
     dt_2d = x.dt.reshape(T*B, 1)
     bo_half_bi_half_bf_half_bg = ws.bo_half_bi_half_bf_half_bg
@@ -395,7 +396,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Wd_T = Wd.T
     Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
     for (
-            dy_t, d_c_factor, f, d_adjusted_factordiscount, d_short_pre, d_o_pre, d_i_f_g_pre_blocks, d_o_i_f_g_pre
+            dy_t, d_c_factor, f, d_adjusted_discount, d_short_pre, d_o_pre, d_i_f_g_pre_blocks, d_o_i_f_g_pre
         ) in ws.steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
@@ -403,9 +404,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(d_c_factor, d_h, tmp_2)
         add(d_c, tmp_2, d_c)
         # backward of adjusted = c[t-1] - short + discount*short
-        multiply(f, d_c, d_adjusted_factordiscount)
+        multiply(f, d_c, d_adjusted_discount)
         # backward of short = phi(Wd @ c[t-1] + bd)
-        multiply(d_short_pre, d_adjusted_factordiscount, d_short_pre)
+        multiply(d_short_pre, d_adjusted_discount, d_short_pre)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
         # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
@@ -417,13 +418,13 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # h
         dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, d_h)
         # c
-        add(d_adjusted_factordiscount, d_c, d_c)
+        add(d_adjusted_discount, d_c, d_c)
 
     # backward of discount = 1/log(2.718281828459045 + max(dt[t], 0))
     np.add(saved.max_dt_0, 2.718281828459045, out=ws.discount_pre)
     # backward of adjusted = c[t-1] - short + discount*short
-    np.multiply(saved.short, ws.d_adjusted_factordiscount, out=ws.d_adjusted_factordiscount)
-    np.sum(ws.d_adjusted_factordiscount, axis=1, keepdims=True, out=ws.d_dt)
+    np.multiply(saved.short, ws.d_adjusted_discount, out=ws.d_adjusted_discount)
+    np.sum(ws.d_adjusted_discount, axis=1, keepdims=True, out=ws.d_dt)
     d_o_i_f_g_pre_flat = _columns(ws.d_o_i_f_g_pre, ws.d_o_i_f_g_pre_flat)
     np.matmul(d_o_i_f_g_pre_flat.T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))
     np.greater_equal(x.dt.transpose(0, 2, 1), 0, out=ws.d_dt_factor)
@@ -486,6 +487,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 def step(params: Params, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
     """One step, without a tape: x_t.x: [B, I]; x_t.dt: [B, 1], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, Inputs(*(each[0] for each in x)), state, B, dims)
     return values["h"], final
@@ -494,6 +496,7 @@ def step(params: Params, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values = {
         "i": np.empty((T, B, H), dtype),
@@ -633,11 +636,18 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.bd", params.bd, dtype, (H,), "[H]")
     _expect("x.x", x.x, dtype, (T, B, I), "[T, B, I]")
     _expect("x.dt", x.dt, dtype, (T, B, 1), "[T, B, 1]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+        _expect("state.c", state.c, dtype, (B, H), "[B, H]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: Inputs, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[Inputs, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype), np.full((B, H), 0.0, dtype))
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, Inputs(*map(np.ascontiguousarray, x)), state, T, B, dtype, (I, H, )
+    return Inputs(*map(np.ascontiguousarray, x)), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

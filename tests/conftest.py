@@ -1,4 +1,5 @@
-"""Fixtures: ``path`` is every shipped spec and every spec of ``tests/valid``; most shipped ones only in slow runs."""
+"""Fixtures: ``path`` is every shipped spec, most of them only in slow runs, and every spec of ``tests/valid``;
+``machine`` is what CuPy modules run on."""
 
 from __future__ import annotations
 
@@ -17,4 +18,15 @@ PATHS = [
 def path(request: pytest.FixtureRequest) -> Path:
     """A spec file."""
     found: Path = request.param
+    return found
+
+
+@pytest.fixture(params=["substitute", pytest.param("device", marks=pytest.mark.gpu)])
+def machine(request: pytest.FixtureRequest) -> str:
+    """The substitute for CuPy; and a CUDA device, where there is one."""
+    from cupy_support import unavailable
+
+    found: str = request.param
+    if reason := unavailable(found):
+        pytest.skip(reason)
     return found

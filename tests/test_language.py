@@ -93,7 +93,26 @@ def dilated(p: Values, x: Values, s: Values, t: int) -> tuple[Values, Values]:
     return now, {}
 
 
-STEPS: Mapping[str, Step] = {"heads": heads, "memory": memory, "cayley": cayley, "clock": clock, "dilated": dilated}
+def depth(p: Values, x: Values, s: Values, t: int) -> tuple[Values, Values]:
+    H = len(s["h"])
+    first = np.tanh(p["W"] @ x["x"] + p["R"][0] @ s["h"])
+    second = np.tanh(p["R"][1] @ first + p["b"][1])
+    third = np.tanh(p["R"][2] @ second + 2 * p["b"][2]) + s["g"]
+    P1 = np.eye(H) * 0.5 @ p["U"][0] * 0.5
+    P2 = P1 @ p["U"][1] * 0.5
+    m4, m5 = np.sin(P1 @ first + s["h"]), np.sin(P2 @ first + s["h_lag2"])
+    m8 = np.sin(P2 @ second + s["h_lag2"])
+    a1 = m5 / 2
+    a2 = a1 + m8 / 9
+    y = np.concatenate([a2, s["x_lag4"], p["U"][3] @ a1])
+    h = third + first.sum() + x["x"].sum() + 0.25 * m5
+    w = np.array([[(p["q"][0][n] @ a2 - p["q"][1][n] @ first).sum()] for n in range(2)])
+    now = {"h": h, "g": a2 / 2, "h_lag2": s["h"]}
+    now |= {"x_lag1": x["x"], **{f"x_lag{k}": s[f"x_lag{k - 1}"] for k in (2, 3, 4)}}
+    return now, {"s[2]": second, "s[3]": third, "m[4]": m4, "m[8]": m8, "a[2]": a2, "y": y, "w": w}
+
+
+STEPS: Mapping[str, Step] = {step.__name__: step for step in (heads, memory, cayley, clock, dilated, depth)}
 
 
 def test_every_spec_has_its_loop() -> None:

@@ -11,23 +11,31 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import SPECS, Array, call, cell_of, copied, draw, generator, leaves, module_of, same_bits, spec_id
+from support import (
+    SPECS,
+    Array,
+    call,
+    cell_of,
+    close,
+    copied,
+    draw,
+    driven,
+    generator,
+    leaves,
+    module_of,
+    part,
+    pushed,
+    same_bits,
+    spec_id,
+)  # fmt: skip
 
 import cellspec
 from cellspec import oracle
-from cellspec.cell import Cell, Kind
+from cellspec.cell import Kind
 from cellspec.elaborate import elaborate
 from cellspec.loader import load_spec
 from cellspec.sampling import Sample, pack
 from cellspec.verify import verify, verify_sample
-
-
-def close(one: Any, other: Any, tolerance: float = 1e-12) -> bool:
-    """Whether all arrays agree, relative to the largest magnitude in each."""
-    a, b = leaves(one), leaves(other)
-    assert [p.shape for p in a] == [q.shape for q in b]
-    pairs = [(np.max(np.abs(p - q), initial=0), np.max(np.abs(q), initial=0)) for p, q in zip(a, b, strict=True)]
-    return all(difference <= tolerance * max(size, 1e-3) for difference, size in pairs)
 
 
 @pytest.mark.parametrize("path", SPECS, ids=spec_id)
@@ -46,23 +54,6 @@ SINGULAR = {
 """Cells with vectors that are no pre-activations and cannot be large."""
 
 
-def pushed(cell: Cell, drawn: Sample, size: float) -> Sample:
-    """The same call with trained vectors at ±size, a random sign each: pre-activations that saturate."""
-    rng = generator(5)
-    trained = {param.name for param in cell.params if param.trainable}
-
-    def push(name: str, array: Array) -> Array:
-        signs = rng.choice([-1.0, 1.0], size=array.shape).astype(array.dtype)
-        return array + array.dtype.type(size) * signs if array.ndim == 1 and name in trained else array
-
-    return dataclasses.replace(drawn, params={name: push(name, array) for name, array in drawn.params.items()})
-
-
-def driven(cell: Cell, drawn: Sample, size: float) -> Sample:
-    """The same call with inputs at about ±size."""
-    return dataclasses.replace(drawn, x={name: array.dtype.type(size) * np.sign(array) for name, array in drawn.x.items()})
-
-
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("size", [100.0, 1000.0])
 @pytest.mark.parametrize("push", [pushed, driven])
@@ -70,7 +61,10 @@ def test_large_preactivations_stay_finite(path: Path, push: Callable[..., Sample
     cell, module = cell_of(path), module_of(path)
     if path.stem in SINGULAR and push is pushed:
         pytest.skip(SINGULAR[path.stem])
-    drawn = push(cell, draw(cell, steps=4, dtype=dtype), size)
+    plain = draw(cell, steps=4, dtype=dtype)
+    drawn = push(plain, size)
+    constants = {param.name: plain.params[param.name] for param in cell.params if not param.trainable}
+    drawn = dataclasses.replace(drawn, params=drawn.params | constants)
     with np.errstate(all="ignore"):
         expected = oracle.forward(cell, drawn.params, drawn.x, drawn.state)
     if not all(np.abs(array).max() < 1e6 for array in (*expected.values.values(), *expected.derived.values())):
@@ -194,19 +188,6 @@ def test_a_workspace_avoids_large_allocations(path: Path) -> None:
 
 
 # --- time and batch ------------------------------------------------------------------------------------------
-
-
-def part(drawn: Sample, chosen: Any, axis: int) -> Sample:
-    """Some steps (axis 0) or samples (axis 1) of a call."""
-    index = (chosen,) if axis == 0 else (slice(None), chosen)
-    changes: dict[str, Any] = {
-        "x": {name: array[index] for name, array in drawn.x.items()},
-        "dy": {name: array[index] for name, array in drawn.dy.items()},
-    }
-    if axis == 1:
-        changes["state"] = {name: array[chosen] for name, array in (drawn.state or {}).items()}
-        changes["dfinal"] = {name: array[chosen] for name, array in drawn.dfinal.items()}
-    return dataclasses.replace(drawn, **changes)
 
 
 def test_chunks_equal_one_run_also_backwards(path: Path) -> None:

@@ -8,7 +8,7 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.naming import identifier, together
-from cellspec.backends.numpy.instructions import Region, Scalar
+from cellspec.backends.numpy.instructions import Contraction, Region, Scalar
 from cellspec.backends.numpy.storage import Block, Home, Packed, Step, is_mixed, step_writes
 from cellspec.backends.numpy.views import Split, Text, Views
 
@@ -81,6 +81,8 @@ class Emitter(Views):
                     lines.append(f"np.copyto({self.operand([out])}, {self.operand([operand])})")
             case ir.SumTo(out=out, operand=operand):
                 lines.append(self.sum_to(out, operand))
+            case Contraction():
+                lines.append(self.contraction(step))
             case ir.CumSum(out=out, operand=operand, reverse=reverse):
                 flip = f"[{self.along(out, '', '', '-1')}]" if reverse else ""
                 target, source = self.operand([out], self.own(out)), self.operand([operand], self.own(operand))
@@ -115,6 +117,25 @@ class Emitter(Views):
         if self.region is not Region.LOOP:
             return f"np.sum({source}, axis={axis}, keepdims=True, out={target})"
         return f"{self.function('total', 'np.add.reduce')}({source}, axis={axis}, out={target}, keepdims=True)"
+
+    def contraction(self, step: Contraction) -> str:
+        """A sum of products, by the letters of its axes; ``t`` and ``b`` are those of time and batch."""
+        time = "" if self.region is Region.LOOP else "t"
+        arrays, letters = [], []
+        for name in (step.left, step.right, step.out):
+            shape = self.values[name].shape
+            padded = (sympy.Integer(1),) * (len(step.shape) - len(shape)) + shape
+            axes = {letter: axis for letter, axis in zip("ijk", padded, strict=False) if axis != 1}
+            sizes = tuple(map(self.dim, axes.values()))
+            if name in self.around.constants:
+                arrays.append(self.matrix(name) + (f".reshape({', '.join(sizes)})" if len(axes) < len(shape) else ""))
+                letters.append("".join(axes))
+            else:
+                arrays.append(self.operand([name], sizes))
+                letters.append("".join([time, *axes, "b"]))
+        left, right, out = letters
+        function = "np.einsum" if time else self.function("einsum", "np.einsum")
+        return f'{function}("{left},{right}->{out}", {arrays[0]}, {arrays[1]}, out={arrays[2]})'
 
     def elementwise(self, step: Packed) -> str:
         count = len(step.outs)

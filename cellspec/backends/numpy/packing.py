@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from cellspec import ir
-from cellspec.backends.numpy.instructions import Arg, Code, Elementwise, Instruction, Region, Scalar, reads, writes
+from cellspec.backends.numpy.instructions import Arg, Code, Contraction, Elementwise, Instruction, Region, Scalar, reads, writes
 from cellspec.backends.numpy.sharing import Sharing
 from cellspec.backends.numpy.storage import Buffer, Demands, Home, Packed, Step, Storage, is_mixed, step_reads, step_writes
 
@@ -191,7 +191,7 @@ class _Planner(Sharing):
                     step: Step = together.get(out, alone)
                 case ir.Product() | ir.Concat() | ir.Slice() | ir.Roll() | ir.Reshape():
                     step = instruction
-                case ir.SumTo() | ir.CumSum() | ir.Largest():
+                case Contraction() | ir.SumTo() | ir.CumSum() | ir.Largest():
                     step = instruction
                 case _:
                     raise NotImplementedError(f"the NumPy backend has no code for {instruction}")

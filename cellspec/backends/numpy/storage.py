@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cellspec import ir
-from cellspec.backends.numpy.instructions import Code, Scalar
+from cellspec.backends.numpy.instructions import Code, Contraction, Scalar, reads, writes
 from cellspec.cell import Shape
 from cellspec.ir import Value
 
@@ -44,7 +44,7 @@ class Packed:
     args: tuple[tuple[str, ...] | Scalar, ...]
 
 
-Step = Packed | ir.Product | ir.Concat | ir.Slice | ir.Roll | ir.Reshape | ir.SumTo | ir.CumSum | ir.Largest
+Step = Packed | Contraction | ir.Product | ir.Concat | ir.Slice | ir.Roll | ir.Reshape | ir.SumTo | ir.CumSum | ir.Largest
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def step_reads(step: Step) -> tuple[str, ...]:
     """The values that a step reads."""
     if isinstance(step, Packed):
         return tuple(name for column in step.args if not isinstance(column, Scalar) for name in column)
-    return ir.operands(step)
+    return reads(step)
 
 
 def step_writes(step: Step) -> tuple[str, ...]:
     """The values that a step defines."""
-    return step.outs if isinstance(step, Packed) else ir.outs(step)
+    return step.outs if isinstance(step, Packed) else writes(step)
