@@ -9,6 +9,7 @@ from __future__ import annotations
 from cellspec.cell import Cell, Equation, Input, Kind, Param, Ref, State
 from cellspec.errors import Reporter
 from cellspec.lookup import look_up_equation, look_up_loops
+from cellspec.macros import inline
 from cellspec.order import sort, walk
 from cellspec.scope import Entry, Role, Scope, declare_all
 from cellspec.shapes import broadcast, show
@@ -39,6 +40,8 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
         if id(equation) not in replaced:
             look_up_equation(equation, scope)
     equations, others = single_assignments(unrolled.singles, strays, scope)
+    inlined = inline([*equations, *others], spec, scope)
+    equations, others = inlined[: len(equations)], inlined[len(equations) :]
     ordered, cycles = sort(equations, scope.constants)
     undecided = {label(equation) for equation in ordered if _is_undecided(equation, scope)}
     for cycle in cycles:
@@ -51,7 +54,7 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
     for other in others:
         typer.type(other.value)
     outputs = _outputs(spec, scope)
-    _unused(spec, scope, Role.HYPER, Role.INPUT, Role.STATE, Role.PARAM, Role.ACTIVATION, Role.VALUE, Role.FAMILY)
+    _unused(spec, scope, *(role for role in _UNUSED if role is not Role.DIM))
     reporter.raise_if_any()
     assert len(typed) == len(unrolled.singles), "an equation was left out in silence"
     derived = [equation for equation in typed if equation.target.kind is Kind.DERIVED]
@@ -125,7 +128,7 @@ def _unused(spec: Spec, scope: Scope, *roles: Role) -> None:
             scope.reporter.error(entry.at, message.format(repr(entry.name)))
 
 
-_KEPT = (Role.HYPER, Role.ACTIVATION)
+_KEPT = (Role.HYPER, Role.ACTIVATION, Role.FUNCTION)
 """Roles of names that ``remove`` does not drop."""
 
 _UNUSED: dict[Role, tuple[str, ...]] = {
@@ -135,6 +138,7 @@ _UNUSED: dict[Role, tuple[str, ...]] = {
     Role.STATE: ("state {0} is neither read by an equation nor an output", "equations", "outputs"),
     Role.PARAM: ("param {0} is not used by any equation", "equations"),
     Role.ACTIVATION: ("activation {0} is not used by any equation", "equations"),
+    Role.FUNCTION: ("function {0} is not used by any equation", "equations", "functions"),
     Role.FAMILY: ("family {0} is read by no equation but its own", "equations", "outputs"),
     Role.VALUE: ("intermediate {0} is neither read by an equation nor an output", "equations", "outputs"),
 }

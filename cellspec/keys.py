@@ -19,11 +19,10 @@ KEYS = {
     "outputs": "States or intermediates given out at each step; default: the first state.",
     "params": "What is learnt: a shape, or {shape, init, trainable, repeat}.",
     "activations": "Local names of pointwise functions; --set name=function replaces them.",
-    "functions": "Local macros (not supported yet).",
+    "functions": "Local functions, inlined where they are called: 'ln(v, s, b)': s*(v - mean(v))/sqrt(var(v) + 1e-5) + b.",
     "equations": "A literal block (|) of equations such as h[t] = tanh(W @ x[t] + U @ h[t-1] + b), and of loops over them.",
     "expect": "Facts that are checked: params, stages, recurrence, bound.",
 }
-LATER_KEYS = ("functions",)
 CITE_KEYS = ("key", "title", "authors", "year", "doi", "url", "note")
 EXPECT_KEYS = ("params", "stages", "recurrence", "bound")
 RECURRENCES = ("dense", "elementwise", "linear")

@@ -36,10 +36,11 @@ class Lags:
         """The value of the state or input ``name`` as it was ``steps`` > 0 steps ago."""
         nearest = 1 if role is Role.INPUT else 2
         places = self._places.setdefault(name, {})
-        missing = range(nearest + len(places), steps + 1)
-        if self._count + len(missing) > MOST_LAGS:
-            raise Clash(f"'{name}[t-{steps}]' reaches too far back: all lags of a cell together are {MOST_LAGS} steps at most")
-        for lag in missing:
+        known = nearest + len(places) - 1
+        if self._count + steps - known > MOST_LAGS:
+            most = f"all lags of a cell together are {MOST_LAGS} steps at most"
+            raise Clash(f"'{name}[t-{steps:g}]' reaches too far back: {most}")
+        for lag in range(known + 1, steps + 1):
             if (entry := self.scope.entries.get(_name(name, lag))) is not None:
                 taken = f"{entry.name!r} is {entry.role.value} already"
                 raise Clash(f"'{name}[t-{steps}]' is kept in a state {entry.name!r}, but {taken}: choose another name")

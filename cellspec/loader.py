@@ -13,9 +13,10 @@ from typing import TypeVar
 
 import yaml
 
+from cellspec.definitions import read_macros
 from cellspec.equations import parse_equations
 from cellspec.errors import Location, Reporter, SpecError, did_you_mean
-from cellspec.keys import ACTIVATIONS, CITE_KEYS, EXPECT_KEYS, KEYS, LATER_KEYS, RECURRENCES
+from cellspec.keys import ACTIVATIONS, CITE_KEYS, EXPECT_KEYS, KEYS, RECURRENCES
 from cellspec.merge import apply_settings, check_whole, merge
 from cellspec.names import RESERVED, check_name, expand_braces, of_family, words
 from cellspec.paths import find, parent_path, resolve, shipped_dir, shipped_names
@@ -77,10 +78,6 @@ class _Reader(VariableReader):
         if self.top is None:
             return None
         values = {key: (at, node) for key, at, node in self.entries(self.top, tuple(KEYS), "a spec")}
-        for key in LATER_KEYS:
-            if key in values:
-                self.report.error(values[key][0], f"{key!r} is not supported yet")
-                self.skip(values[key][1])
         nodes = {key: node for key, (_, node) in values.items() if not self.blank(key, node)}
         self.parts.update(values.keys() - nodes.keys())
         remove = self.part(nodes, "remove", self.mentions, "", True)
@@ -113,6 +110,7 @@ class _Reader(VariableReader):
             outputs=self.part(nodes, "outputs", self.mentions),
             params=self.part(nodes, "params", self.variables, "a param"),
             activations=self.part(nodes, "activations", self.settings, "an activation", self.activation_value),
+            functions=self.part(nodes, "functions", lambda node, key: read_macros(self, node)),
             equations=self.part(nodes, "equations", self.equations),
             expect=self.expect(nodes["expect"]) if "expect" in nodes else Expect(),
             gaps=self.gaps,

@@ -41,24 +41,31 @@ def look_up_loops(equations: Collection[Assignment], scope: Scope) -> None:
             around.add(loop.variable)
 
 
-def look_up(expr: Expr, scope: Scope, local: Collection[str] = (), own: str = "") -> None:
-    """Look up what ``expr`` mentions besides the names ``local`` to it; ``own`` is the family that its equation assigns."""
+def look_up(expr: Expr, scope: Scope, local: Collection[str], own: str = "", what: str = "the variable of a loop") -> None:
+    """Look up what ``expr`` mentions besides the names ``local`` to it; ``own`` is the family that its equation assigns.
+
+    ``what`` says what the local names are.
+    """
     for part in walk(expr):
         match part:
             case Name(id=name):
                 if name not in local:
                     _look_up_name(part, scope)
             case Subscript(id=name) if name in local:
-                scope.reporter.error(part.at, f"{name!r} is a number here and takes no subscript")
+                scope.reporter.error(part.at, f"{name!r} is {what} here and takes no subscript")
+            case Call(function=name) if name in local:
+                scope.reporter.error(part.at, f"{name!r} is {what} here, not a function")
             case Subscript(id=name, index=index):
-                if (entry := scope.entries.get(name)) is None:
+                entry = scope.entries.get(name)
+                if entry is None:
                     scope.unknown_name(name, part.at, "inputs", "states", "params", "equations")
                 elif name != own:
                     entry.used = True
                 _look_up_constant(index, scope, {"t", *local})
             case Call(function=name, args=args):
-                if name in scope.activations:
-                    scope.entries[name].used = True
+                entry = scope.entries.get(name)
+                if entry is not None and entry.role in (Role.ACTIVATION, Role.FUNCTION):
+                    entry.used = True
                 elif name not in FUNCTIONS:
                     scope.unknown_function(name, part.at)
                 elif name == "eye":
@@ -94,8 +101,8 @@ def _look_up_name(name: Name, scope: Scope) -> None:
             message = f"is a state: write {name.id}[t-1] for its value before the step or {name.id}[t] after it"
         case Role.INPUT:
             message = f"is an input: write {name.id}[t] for its value at this step"
-        case Role.ACTIVATION:
-            message = f"is an activation: write {name.id}(…)"
+        case (Role.ACTIVATION | Role.FUNCTION) as role:
+            message = f"is {role.value}: write {name.id}(…)"
         case Role.FAMILY:
             message = f"is a family of intermediates: write {name.id}[0] for its first member"
         case Role.PARAM if entry is not None and entry.is_family:

@@ -11,11 +11,11 @@ from typing import TypeVar
 from cellspec.errors import Location, Reporter, closest, did_you_mean
 from cellspec.scanner import shorten
 from cellspec.source import number
-from cellspec.spec import Assignment, Gaps, Mention, Name, Setting, Spec, Variable, walk
+from cellspec.spec import Assignment, Gaps, Macro, Mention, Name, Setting, Spec, Variable, walk
 
 REMOVABLE = ("params", "states", "inputs", "equations")
 
-_Part = TypeVar("_Part", Variable, Setting)
+_Part = TypeVar("_Part", Variable, Setting, Macro)
 
 
 def merge(parent: Spec, child: Spec, remove: Sequence[Mention], report: Reporter) -> Spec:
@@ -40,6 +40,7 @@ def merge(parent: Spec, child: Spec, remove: Sequence[Mention], report: Reporter
         states=_over(parent.states, child.states, removed),
         params=_over(parent.params, child.params, removed),
         activations=_over(parent.activations, child.activations, set()),
+        functions=_over(parent.functions, child.functions, set()),
         equations=_equations(parent.equations, child.equations, removed),
         outputs=child.outputs or tuple(mention for mention in parent.outputs if mention.name not in removed),
         gaps=gaps,

@@ -63,7 +63,13 @@ def sort(equations: Sequence[Assignment], constants: Constants) -> tuple[list[As
     """
     index = {label(equation): position for position, equation in enumerate(equations)}
     reads = [_reads(equation.value, index, constants) for equation in equations]
-    readers: list[list[int]] = [[] for _ in equations]
+    done, left, cycles = arrange(list(index), reads)
+    return [equations[position] for position in (*done, *left)], cycles
+
+
+def arrange(labels: Sequence[str], reads: Sequence[dict[int, Location]]) -> tuple[list[int], list[int], list[Cycle]]:
+    """Positions in an order in which each comes after those that it reads; those in a cycle or behind one; and the cycles."""
+    readers: list[list[int]] = [[] for _ in labels]
     missing = [len(sources) for sources in reads]
     for position, sources in enumerate(reads):
         for source in sources:
@@ -78,8 +84,7 @@ def sort(equations: Sequence[Assignment], constants: Constants) -> tuple[list[As
             if not missing[reader]:
                 heapq.heappush(ready, reader)
     left = [position for position, count in enumerate(missing) if count]
-    cycles = [_cycle(component, equations, reads) for component in _components(left, reads)]
-    return [equations[position] for position in (*done, *left)], cycles
+    return done, left, [_cycle(component, labels, reads) for component in _components(left, reads)]
 
 
 def _reads(value: Expr, index: dict[str, int], constants: Constants) -> dict[int, Location]:
@@ -149,7 +154,7 @@ def _enter(node: int, number: dict[int, int], low: dict[int, int], path: list[in
     on_path.add(node)
 
 
-def _cycle(component: Sequence[int], equations: Sequence[Assignment], reads: Sequence[dict[int, Location]]) -> Cycle:
+def _cycle(component: Sequence[int], labels: Sequence[str], reads: Sequence[dict[int, Location]]) -> Cycle:
     """The shortest cycle through the first equation of a component."""
     first, inside = component[0], set(component)
     came_from: dict[int, int] = {}
@@ -166,4 +171,4 @@ def _cycle(component: Sequence[int], equations: Sequence[Assignment], reads: Seq
     while backwards[-1] != first:
         backwards.append(came_from[backwards[-1]])
     positions = backwards[::-1]
-    return Cycle(tuple(label(equations[position]) for position in positions), reads[first][positions[1]])
+    return Cycle(tuple(labels[position] for position in positions), reads[first][positions[1]])

@@ -11,7 +11,6 @@ from cellspec.keys import (
     CITE_KEYS,
     EXPECT_KEYS,
     KEYS,
-    LATER_KEYS,
     NUMBERED_INITIALISERS,
     PLAIN_INITIALISERS,
     RECURRENCES,
@@ -39,7 +38,7 @@ def build_schema() -> Schema:
         "additionalProperties": False,
         "required": ["name"],
         "anyOf": [{"required": ["extends"]}, {"required": ["inputs", "states", "equations"]}],
-        "properties": {key: {"description": text, **_part(key)} for key, text in KEYS.items() if key not in LATER_KEYS},
+        "properties": {key: {"description": text, **_part(key)} for key, text in KEYS.items()},
         "$defs": {
             "dim": {"type": ["string", "integer"], "description": "A dim expression: H, 2*H, H+I, 1.", "minimum": 1},
             "shape": {
@@ -75,6 +74,8 @@ def _part(key: str) -> Schema:
             return _names(_NUMBER)
         case "activations":
             return _names({"enum": sorted(ACTIVATIONS)})
+        case "functions":
+            return _names(_TEXT, r"^\s*[^\W\d]\w*\s*\(.*\)\s*$")
         case "inputs":
             return _names({"$ref": f"{_REF}input"}, _BRACED)
         case "states":

@@ -38,6 +38,7 @@ class Role(Enum):
     STATE = "a state"
     PARAM = "a param"
     ACTIVATION = "an activation"
+    FUNCTION = "a function"
     VALUE = "an intermediate"
     FAMILY = "a family of intermediates"
 
@@ -56,8 +57,8 @@ class Entry:
     shape: Shape | None = None
     varies: bool = False
     used: bool = False
-    is_family: bool = False
     members: int | None = None
+    is_family: bool = False
 
     @property
     def kind(self) -> str:
@@ -80,7 +81,7 @@ class Scope:
         if (earlier := self.entries.get(name)) is not None:
             self.reporter.error(at, f"{name!r} is declared twice: as {earlier.kind} and as {role.value}")
             return None
-        entry = self.entries[name] = Entry(name, role, at)
+        entry = self.entries[name] = Entry(name, role, at, is_family=role is Role.FAMILY)
         return entry
 
     def of_role(self, *roles: Role) -> list[Entry]:
@@ -113,9 +114,10 @@ class Scope:
         """Report a call of something that is no function."""
         if (entry := self.entries.get(name)) is not None:
             entry.used = True
-            self.reporter.error(at, f"{name!r} is {entry.role.value}, not a function")
+            self.reporter.error(at, f"{name!r} is {entry.kind}, not a function")
         elif not self.gaps.may_hold(name, "activations", "functions"):
-            hint = self.suggest(name, (*FUNCTIONS, *self.activations))
+            known = self.of_role(Role.ACTIVATION, Role.FUNCTION)
+            hint = self.suggest(name, (*FUNCTIONS, *(e.name for e in known)))
             self.reporter.error(at, f"unknown function {name!r}{hint}")
 
     def mention(self, name: str) -> None:
@@ -158,6 +160,8 @@ def declare_all(spec: Spec, scope: Scope) -> None:
     for setting in spec.activations:
         if scope.declare(setting.name, Role.ACTIVATION, setting.at):
             scope.activations[setting.name] = str(setting.value)
+    for macro in spec.functions:
+        scope.declare(macro.name, Role.FUNCTION, macro.at)
     implied = not spec.dims
     for entry, variable in declared:
         entry.shape = _shape(variable, scope, implied)

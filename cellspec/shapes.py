@@ -13,7 +13,7 @@ import sympy
 
 from cellspec.cell import Shape
 from cellspec.errors import Reporter
-from cellspec.spec import Binary, Compare, Expr, Name, Number, Unary, Unread
+from cellspec.spec import Binary, Compare, Expr, Inlined, Name, Number, Unary, Unread, bare
 from cellspec.unparse import source
 
 Constant = int | float
@@ -48,6 +48,8 @@ def fold(expr: Expr, constants: Constants) -> Constant | None:
         case Unary(op="-", operand=operand):
             inner = fold(operand, constants)
             return None if inner is None else -inner
+        case Inlined(body=body):
+            return fold(body, constants)
         case Binary(op=op, left=left, right=right) if op != "@":
             a, b = fold(left, constants), fold(right, constants)
             return None if a is None or b is None else _arithmetic(op, a, b)
@@ -57,7 +59,7 @@ def fold(expr: Expr, constants: Constants) -> Constant | None:
 
 def decide(condition: Expr, constants: Constants) -> bool | None:
     """Whether a comparison of constants holds; None where it is not one."""
-    match condition:
+    match bare(condition):
         case Compare(op=op, left=left, right=right):
             a, b = fold(left, constants), fold(right, constants)
             return None if a is None or b is None else _COMPARE[op](a, b)
@@ -112,6 +114,8 @@ def dim_polynomial(
                 return resolve(part)
             case Unread():
                 return None
+            case Inlined(body=body):
+                return build(body)
             case Unary(op="-", operand=operand):
                 inner = build(operand)
                 return None if inner is None else bounded(part, -inner)

@@ -101,7 +101,16 @@ class Unread:
     at: Location
 
 
-Expr = Number | Name | Subscript | Unary | Binary | Compare | Call | Transposed | Listed | Unread
+@dataclass(frozen=True)
+class Inlined:
+    """A call of a local function as the function's body with the arguments in it; ``call`` is what the file says."""
+
+    call: Call
+    body: Expr
+    at: Location
+
+
+Expr = Number | Name | Subscript | Unary | Binary | Compare | Call | Transposed | Listed | Unread | Inlined
 
 
 def parts(expr: Expr) -> tuple[Expr, ...]:
@@ -113,8 +122,17 @@ def parts(expr: Expr) -> tuple[Expr, ...]:
             return (left, right)
         case Call(args=items) | Listed(items=items):
             return items
+        case Inlined(body=body):
+            return (body,)
         case _:
             return ()
+
+
+def bare(expr: Expr) -> Expr:
+    """What stands for a call of a local function; any other expression is itself."""
+    while isinstance(expr, Inlined):
+        expr = expr.body
+    return expr
 
 
 def walk(expr: Expr) -> Iterator[Expr]:
@@ -176,6 +194,16 @@ class Setting:
 
     name: str
     value: float | int | str | None
+    at: Location
+
+
+@dataclass(frozen=True)
+class Macro:
+    """``name(arguments): body`` of ``functions``: a function that is local to the file, inlined where it is called."""
+
+    name: str
+    arguments: tuple[str, ...]
+    body: Expr
     at: Location
 
 
@@ -274,6 +302,7 @@ class Spec:
     outputs: tuple[Mention, ...] = ()
     params: tuple[Variable, ...] = ()
     activations: tuple[Setting, ...] = ()
+    functions: tuple[Macro, ...] = ()
     equations: tuple[Assignment, ...] = ()
     expect: Expect = Expect()
     settings: tuple[tuple[str, str], ...] = ()  # the --set choices in force

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cellspec.shapes import Constants, fold
-from cellspec.spec import Binary, Expr, Name, Unary
+from cellspec.spec import Binary, Expr, Name, Unary, bare
 
 
 def time_offset(index: Expr, constants: Constants) -> tuple[float, float] | None:
     """``index`` as ``a*t + b``: ``(1, -1)`` for ``t-1``, ``(0, 2)`` for ``2``; None where it is nothing of the kind."""
-    match index:
+    match bare(index):
         case Name(id="t"):
             return 1, 0
         case Unary(op="-", operand=operand) if (inner := time_offset(operand, constants)) is not None:

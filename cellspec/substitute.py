@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from cellspec.errors import Location
-from cellspec.shapes import Constants, decide
-from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, parts
+from cellspec.shapes import Constants, decide, fold
+from cellspec.spec import Binary, Call, Compare, Expr, Inlined, Listed, Name, Number, Subscript, Transposed, Unary, parts
 from cellspec.subscripts import time_offset
 
 
@@ -20,6 +20,8 @@ def rebuilt(expr: Expr, new: Sequence[Expr], at: Location | None = None) -> Expr
         return expr
     place = at or expr.at
     match expr:
+        case Inlined():
+            return new[0]  # the call does not say any more what stands in the body
         case Subscript():
             return replace(expr, index=new[0], at=place)
         case Unary() | Transposed():
@@ -56,12 +58,14 @@ def with_numbers(expr: Expr, values: Mapping[str, int]) -> Expr:
 
 
 def settled(expr: Expr, constants: Constants) -> Expr:
-    """``expr`` with the branch in the place of a ``where`` that constants decide, and with indices worked out."""
+    """``expr`` with indices and whole numbers worked out, and in the place of a ``where`` that constants decide its branch."""
 
     def change(part: Expr) -> Expr | None:
         match part:
             case Call(function="where", args=(condition, yes, no)) if (decided := decide(condition, constants)) is not None:
                 return settled(yes if decided else no, constants)
+            case Binary() | Unary() if isinstance(whole := fold(part, {}), int):
+                return Number(whole, part.at) if whole >= 0 else Unary("-", Number(-whole, part.at), part.at)
             case Subscript(index=Number() | Name() | Binary(left=Name(id="t"), right=Number())):
                 return part
             case Subscript(index=index):

@@ -20,7 +20,7 @@ from cellspec.names import member, of_family
 from cellspec.operands import Clash, Typed
 from cellspec.scope import STRUCTURAL, Entry, Role, Scope, resolve_dim
 from cellspec.shapes import Constant, broadcast, decide, dim_polynomial, fold
-from cellspec.spec import Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
+from cellspec.spec import Binary, Call, Compare, Expr, Inlined, Listed, Name, Number, Subscript, Transposed, Unary, Unread, bare
 from cellspec.subscripts import time_offset
 from cellspec.unparse import source
 
@@ -44,13 +44,19 @@ class Typer:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.lags = Lags(scope)
+        self._known: dict[int, tuple[Expr, Typed | None]] = {}  # by identity: what calls of functions share is typed once
+        self._calls: list[Inlined] = []  # those that what is being typed stands in
 
     def type(self, expr: Expr) -> Typed | None:
         """The typed form of ``expr``; None after reporting its mistakes."""
-        try:
-            return self._type(expr)
-        except _Untyped:
-            return None
+        known = self._known.get(id(expr))
+        if known is None:
+            try:
+                known = expr, self._type(expr)
+            except _Untyped:
+                known = expr, None
+            self._known[id(expr)] = known
+        return known[1]
 
     def _type(self, expr: Expr) -> Typed:
         match expr:
@@ -85,14 +91,30 @@ class Typer:
                 return self._made(expr, items, lambda args: products.concat(args, expr))
             case Unread():
                 raise _Untyped
+            case Inlined(body=body):
+                self._calls.append(expr)
+                try:
+                    inner = self._one(body)
+                finally:
+                    self._calls.pop()
+                return Typed(expr, inner.node, inner.varies)
 
     def _fail(self, expr: Expr, message: str) -> NoReturn:
+        if self._calls and self._calls[-1].at == expr.at:  # what depends on the arguments has the place of the call
+            message = f"{message} (in {self._calls[-1].call.function!r})"
         self.scope.reporter.error(expr.at, message)
         raise _Untyped
 
     def _each(self, exprs: Iterable[Expr]) -> list[Typed | None]:
         """The types of ``exprs``, where they have one; the mistakes of all are reported."""
         return [self.type(expr) for expr in exprs]
+
+    def _one(self, expr: Expr) -> Typed:
+        """The type of ``expr``, if it has one."""
+        typed = self.type(expr)
+        if typed is None:
+            raise _Untyped
+        return typed
 
     def _all(self, exprs: tuple[Expr, ...]) -> tuple[Typed, ...]:
         """The types of ``exprs``, if all have one; the mistakes of all are reported."""
@@ -148,6 +170,8 @@ class Typer:
         name, text = expr.id, source(expr)
         if offset is not None and offset[0] == 0:
             return self._member(expr, entry, offset[1])
+        if offset is None and entry.is_family:
+            self._fail(expr, f"the index of {text!r} is no constant: which member is read is known before anything is computed")
         if offset is None or offset[0] != 1 or offset[1] != int(offset[1]):
             self._fail(expr, f"the subscript of {text!r} is neither t nor a constant number of steps before it, as in t-1")
         lag = -int(offset[1])
@@ -166,20 +190,19 @@ class Typer:
             case Role.INPUT | Role.STATE:
                 raise _Untyped
             case _:
-                bare = member(name, 0) if entry.is_family or entry.role is Role.FAMILY else name
-                self._fail(expr, f"{name!r} is {entry.kind} and takes no [t]: write {bare}")
+                self._fail(expr, f"{name!r} is {entry.kind} and takes no [t]: write {_correct(entry)}")
 
     def _member(self, expr: Subscript, entry: Entry, index: float) -> Typed:
         """``R[0]``, ``s[1]``."""
         name, text = expr.id, source(expr)
         if entry.role in (Role.INPUT, Role.STATE):
             self._fail(expr, f"{name!r} is {entry.kind}: write {name}[t] or {name}[t-1], not {text}")
-        if entry.role is not Role.FAMILY and not entry.is_family:
-            self._fail(expr, f"{name!r} is {entry.kind} and no family: write {name}, not {text}")
+        if not entry.is_family:
+            self._fail(expr, f"{name!r} is {entry.kind} and no family: write {_correct(entry)}, not {text}")
         if index < 0 or index != int(index):
             self._fail(expr, f"{text!r} is no member of {name!r}: members are counted 0, 1, 2 and so on")
         number = int(index)
-        if entry.is_family:
+        if entry.role is Role.PARAM:
             if entry.shape is None or entry.members is None:
                 raise _Untyped
             if number >= entry.members:
@@ -227,10 +250,10 @@ class Typer:
         return Typed(expr, Apply("pow", (base.node, Const(whole)), base.shape), base.varies)
 
     def _where(self, expr: Call) -> Typed:
-        condition, yes, no = expr.args
+        condition, yes, no = bare(expr.args[0]), *expr.args[1:]
         decided = decide(condition, self.scope.constants)
         if decided is not None:
-            return self._type(yes if decided else no)
+            return self._one(yes if decided else no)
         if not self.scope.is_certain(condition):
             raise _Untyped
         if not isinstance(condition, Compare):
@@ -297,6 +320,13 @@ class Typer:
 def _applied(expr: Expr, function: str, typed: tuple[Typed, ...], shape: Shape) -> Typed:
     """A pointwise function of operands that align to ``shape``."""
     return Typed(expr, Apply(function, tuple(item.node for item in typed), shape), any(item.varies for item in typed))
+
+
+def _correct(entry: Entry) -> str:
+    """How the name, which takes no such subscript, is written."""
+    if entry.is_family:
+        return member(entry.name, 0)
+    return f"{entry.name}(…)" if entry.role in (Role.ACTIVATION, Role.FUNCTION) else entry.name
 
 
 def _counted(indices: Sequence[int], family: str) -> str:

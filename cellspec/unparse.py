@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from cellspec.spec import Assignment, Binary, Call, Compare, Expr, Listed, Name, Number, Subscript, Transposed, Unary, Unread
+from cellspec.spec import (
+    Assignment,
+    Binary,
+    Call,
+    Compare,
+    Expr,
+    Inlined,
+    Listed,
+    Name,
+    Number,
+    Subscript,
+    Transposed,
+    Unary,
+    Unread,
+)
 
 LONGEST = 60
 _LEVEL = {"+": 1, "-": 1, "*": 2, "/": 2, "@": 2, "**": 4}
@@ -44,6 +58,8 @@ def _text(expr: Expr, level: int) -> str:
             return f"{function}({_texts(args)})"
         case Listed(items=items):
             return f"[{_texts(items)}]"
+        case Inlined(call=call):
+            return _text(call, level)
         case Transposed(operand=operand):
             return f"{_text(operand, _ATOM)}.T"
         case Unary(op=op, operand=operand):

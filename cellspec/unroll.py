@@ -17,6 +17,8 @@ from cellspec.unparse import label, source, written
 MOST_TURNS = 10_000
 """Turns of all loops together; one without an equation counts too."""
 
+LARGEST_INDEX = 1_000_000
+
 MOST_PARTS = 60_000
 """Names, numbers and operators that loops make, all together."""
 
@@ -112,11 +114,11 @@ class _Unroller:
     def index(self, equation: Assignment, expr: Expr, constants: Constants) -> int | None:
         """Which member of a family an equation assigns."""
         value = fold(expr, constants)
-        if value is not None and value == int(value) and value >= 0:
+        if value is not None and value == int(value) and 0 <= value <= LARGEST_INDEX:
             return int(value)
         if value is not None:
-            name = f"{equation.target}[{value:g}]"
-            self.scope.reporter.error(equation.at, f"there can be no {name!r}: the members of a family are counted from 0")
+            counted = f"the members of a family are counted from 0 to {LARGEST_INDEX} at most"
+            self.scope.reporter.error(equation.at, f"there can be no '{equation.target}[{value:g}]': {counted}")
         elif self.scope.is_certain(with_numbers(expr, {loop.variable: 0 for loop in equation.loops})):
             what = f"the index of {label(equation)!r} is no constant"
             self.scope.reporter.error(expr.at, f"{what}: it is made of numbers, loop variables and hyperparameters")

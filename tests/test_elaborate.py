@@ -371,6 +371,92 @@ def test_hostile_loops_are_refused_quickly(body: str, message: str) -> None:
     assert len(caught.value.diagnostics) == 1 and message in caught.value.diagnostics[0].message
 
 
+# --- local functions ---------------------------------------------------------------------------------------------------
+
+
+def calling(equation: str, *functions: tuple[str, str]) -> str:
+    """A spec with one equation and its functions."""
+    block = "".join(f'  "{head}": {body}\n' for head, body in functions)
+    return f"name: c\ninputs: {{x: H}}\nstates: {{h: H}}\nfunctions:\n{block}equations: |\n  h[t] = {equation}\n"
+
+
+def test_a_call_is_the_body_with_the_arguments_in_it() -> None:
+    made = elaborate(parse_spec(calling("gated(x[t], h[t-1])", ("gated(v, w)", "sigmoid(v)*w + v"))))
+    plain = elaborate(parse_spec(calling("sigmoid(x[t])*h[t-1] + x[t] + f()*0", ("f()", "0"))))
+    value = plain.assignments[0].value
+    assert isinstance(value, Apply) and made.assignments[0].value == value.args[0]
+    assert made.assignments[0].text == "h[t] = gated(x[t], h[t-1])"
+
+
+def test_an_argument_is_typed_once_and_shared() -> None:
+    made = elaborate(parse_spec(calling("double(tanh(x[t])) + h[t-1]", ("double(v)", "v*v + v"))))
+    body = made.assignments[0].value.args[0]  # type: ignore[union-attr]
+    square, single = body.args  # type: ignore[union-attr]
+    assert square.args[0] is square.args[1] is single
+
+
+def test_arguments_hide_names_of_the_spec_and_nothing_else_does() -> None:
+    """The v of ``inner`` is the spec's, also where it is inlined into a function that has an argument of that name."""
+    functions = '  "inner(a)": a + v\n  "outer_(v)": inner(v)*2\n  "hidden(h, x)": h - x\n'
+    head = "name: c\ninputs: {x: H}\nstates: {h: H}\nparams: {v: H}\n"
+    lines = "  h[t] = outer_(x[t]) + hidden(x[t], h[t-1])\n"
+    made = elaborate(parse_spec(f"{head}functions:\n{functions}equations: |\n{lines}"))
+    plain = elaborate(parse_spec(f"{head}equations: |\n  h[t] = (x[t] + v)*2 + (x[t] - h[t-1])\n"))
+    assert made.assignments[0].value == plain.assignments[0].value
+
+
+def test_functions_are_inherited_key_by_key(tmp_path: Path) -> None:
+    functions = (("f(v)", "g(v) + 1"), ("g(v)", "2*v"), ("k(v, w)", "v + w"))
+    (tmp_path / "base.yaml").write_text(calling("k(f(x[t]), h[t-1])", *functions).replace("name: c", "name: base"))
+    heir = 'name: heir\nextends: base\nfunctions: {"g(a)": 3*a, "n(v)": tanh(v)}\nequations: |\n  h[t] = n(f(x[t])) + h[t-1]\n'
+    (tmp_path / "heir.yaml").write_text(heir)
+    made = elaborate(load_spec(tmp_path / "heir.yaml"))
+    plain = elaborate(parse_spec(calling("tanh(3*x[t] + 1) + h[t-1] + f()*0", ("f()", "0"))))
+    assert made.assignments[0].value == plain.assignments[0].value.args[0]  # type: ignore[union-attr]
+
+
+def test_an_inherited_function_that_is_not_called_need_not_make_sense(tmp_path: Path) -> None:
+    base = calling("f(x[t]) + h[t-1]", ("f(v)", "g(v)*b"), ("g(v)", "v")).replace("name: c", "name: base\nparams: {b: H}")
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "heir.yaml").write_text("name: heir\nextends: base\nremove: [b]\nequations: |\n  h[t] = x[t] + h[t-1]\n")
+    assert len(elaborate(load_spec(tmp_path / "heir.yaml")).assignments) == 1
+
+
+def chain(length: int, body: str, first: str) -> list[tuple[str, str]]:
+    """Functions of which each calls the one before."""
+    return [("f0(v)", first), *((f"f{k}(v)", body.format(f"f{k - 1}")) for k in range(1, length))]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (calling("f39(x[t])", *chain(40, "{0}(v) + {0}(v)", "v + v")), "'f11' comes to more than 5000"),
+        (calling("f39(x[t])", *chain(40, "{0}({0}(v))", "v*v")), "'f3' comes to more than 5000"),
+        (calling(f"{'f(' * 90}x[t]{')' * 90}", ("f(v)", "v*v")), "'f' comes to more than 5000"),
+        (calling("f299()", ("f0()", "x[t]"), *((f"f{k}()", f"f{k - 1}()") for k in range(1, 300))), "deeper than 100"),
+        (calling("f299(x[t])", *chain(300, "-{0}(v)", "v")), "nested deeper than 100"),
+        (calling("+".join(["f(x[t])"] * 90), ("f(v)", "+".join(["v"] * 90))), "more than 5000"),
+        (calling(f"{'k(' * 80}b(b(x[t])){')' * 80}", ("b(v)", "+".join(["v"] * 60)), ("k(v)", "1 + b(v) - b(v)")), "than 5000"),
+        (calling("f(x[t])", ("f(v)", " + ".join(["v"] * 9000))), "longer than 20000 characters"),
+    ],
+)
+def test_functions_that_grow_are_refused_quickly(text: str, message: str) -> None:
+    start = time.process_time()
+    with pytest.raises(SpecError) as caught:
+        elaborate(parse_spec(text.replace("h[t] = ", "h[t] = h[t-1] + ")))
+    assert time.process_time() - start < 2
+    assert len(caught.value.diagnostics) == 1 and message in caught.value.diagnostics[0].message
+
+
+def test_many_calls_are_refused_quickly() -> None:
+    lines = "".join(f"  s[{k}] = {' + '.join(['f(x[t], 1)'] * 60)}\n" for k in range(900))
+    text = calling("h[t-1] + s[0]", ("f(v, w)", "+".join(["v*w"] * 40)))
+    start = time.process_time()
+    with pytest.raises(SpecError, match="more than 60000 names, numbers and operators in all") as caught:
+        elaborate(parse_spec(text + lines[: len(lines) // 9]))
+    assert len(caught.value.diagnostics) == 1 and time.process_time() - start < 2
+
+
 # --- mistakes ----------------------------------------------------------------------------------------------------------
 
 

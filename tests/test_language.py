@@ -112,7 +112,21 @@ def depth(p: Values, x: Values, s: Values, t: int) -> tuple[Values, Values]:
     return now, {"s[2]": second, "s[3]": third, "m[4]": m4, "m[8]": m8, "a[2]": a2, "y": y, "w": w}
 
 
-STEPS: Mapping[str, Step] = {step.__name__: step for step in (heads, memory, cayley, clock, dilated, depth)}
+def normed(p: Values, x: Values, s: Values, t: int) -> tuple[Values, Values]:
+    def ln(v: Array, scale: Array, bias: Array) -> Array:
+        return scale * (v - v.mean()) / np.sqrt(v.var() + 0.01) + bias
+
+    a0 = ln(p["W"] @ x["x"], p["s"], p["gain"])
+    a1 = np.tanh(p["U"][0] @ a0) + 0.1 * s["h"]
+    a2 = np.tanh(p["U"][1] @ a1) + 0.1 * s["h"] ** 2
+    chosen = np.where(x["x"] > 0, x["x"], 1 / 3)
+    v = chosen - chosen.mean()
+    h = ln(a2, p["gain"], p["s"]) + 0.1 * (p["gain"] * s["h_lag3"] + p["s"]) + len(a1) * a1
+    now = {"h": h + np.roll(p["s"] / 3, 1) + p["W"] @ s["x_lag2"], "n": s["n"] + v.sum() ** 2}
+    return now | {"h_lag2": s["h"], "h_lag3": s["h_lag2"], "x_lag1": x["x"], "x_lag2": s["x_lag1"]}, {"a[0]": a0, "v": v}
+
+
+STEPS: Mapping[str, Step] = {step.__name__: step for step in (heads, memory, cayley, clock, dilated, depth, normed)}
 
 
 def test_every_spec_has_its_loop() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellspec.errors import SpecError
-from cellspec.keys import KEYS, LATER_KEYS
+from cellspec.keys import KEYS
 from cellspec.loader import load_spec, parse_spec, resolve, shipped_dir, shipped_names
 from cellspec.schema import PATH as SCHEMA_PATH
 from cellspec.schema import build_schema, schema_text
@@ -425,7 +425,7 @@ def test_the_committed_schema_is_fresh() -> None:
 
 
 def test_the_schema_knows_every_key() -> None:
-    assert set(build_schema()["properties"]) == set(KEYS) - set(LATER_KEYS)
+    assert set(build_schema()["properties"]) == set(KEYS)
 
 
 def test_the_schema_accepts_the_shipped_specs_and_underlines_mistakes() -> None:

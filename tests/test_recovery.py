@@ -33,17 +33,20 @@ params:
   V: {shape: [2*H, H], init: orthogonal}
   R: {shape: [H, H], repeat: n}
 activations: {sigma: sigmoid, phi: tanh}
+functions:
+  "mix(p, q, r)": r*p + (1 - r)*q
+  "half(p)": mix(p, b, eps)
 equations: |
   i = sigma(Wi @ x[t] + Ui @ h[t-1] + b)
   f = phi(Wf @ x[t] + Uf @ h[t-1])**n
   A = Ui - Ui.T
-  g = where(n < 3, i*f, V @ i) + A @ k
+  g = where(n < 3, i*f, V @ i) + A @ half(k)
   d[0] = g
   for l in range(0, n):
       e[l] = R[l] @ d[l]
       d[l+1] = phi(e[l])
   c[t] = f*c[t-1] + eps*d[n]
-  h[t] = sigma(c[t])*k + h[t-2]
+  h[t] = mix(sigma(c[t])*k, h[t-2], i)
   y = V @ h[t]
 expect: {params: "2*(H*I + H*H) + 2*H + 2*H*H + n*H*H", stages: 3}
 """
@@ -77,9 +80,9 @@ SINGLE = {
     "param key": ("k: {shape: H, init: ones}", "k: {shape: H, initial: ones}"),
     "param shape key": ("k: {shape: H, init: ones}", "k: {shpe: H, init: ones}"),
     "param init": ("init: orthogonal", "init: orthogonl"),
-    "param family": ("repeat: n", "repeat: n n"),
-    "param family of a dim": ("repeat: n", "repeat: H"),
-    "param family too small": ("repeat: n", "repeat: n - 1"),
+    "param family": ("repeat: n}", "repeat: n n}"),
+    "param family of a dim": ("repeat: n}", "repeat: H}"),
+    "param family too small": ("repeat: n}", "repeat: n - 1}"),
     "param braces": ("  W{i,f}:", "  W{i,f:"),
     "param braces empty": ("  U{i,f}:", "  U{i,f,}:"),
     "param twice": ("  b: H\n", "  b: H\n  b: [H, H]\n"),
@@ -95,22 +98,26 @@ SINGLE = {
     "variable of a loop": ("for l in range(0, n):", "for t in range(0, n):"),
     "indentation in a loop": ("      d[l+1]", "       d[l+1]"),
     "syntax in a loop": ("phi(e[l])", "phi(e[l] l)"),
-    "left side of a state": ("h[t] = sigma", "h[t-1] = sigma"),
+    "left side of a state": ("h[t] = mix", "h[t-1] = mix"),
     "no equals": ("y = V", "y V"),
     "assigned twice": ("  y = V", "  f = b\n  y = V"),
     "reserved left side": ("  y = V", "  tanh = b\n  y = V"),
     "expect": ("stages: 3", "stages: one"),
+    "head of a function": ("mix(p, q, r)", "mix(p, q, 2)"),
+    "syntax in a function": ("r*p + (1 - r)*q", "r*p + (1 - r)*q*"),
+    "function twice": ("equations: |", '  "half()": 2\nequations: |'),
+    "function reserved": ('  "half(p)"', '  "tanh(p)": 2*p\n  "half(p)"'),
     # what elaboration tells
     "unknown name": ("V @ h[t]", "V @ h[t] + 0*other"),
-    "unknown function": ("= sigma(c[t])*k", "= sigma(foo(c[t]))*k"),
+    "unknown function": ("mix(sigma(c[t])*k", "mix(sigma(foo(c[t]))*k"),
     "unknown dim": ("  b: H\n", "  b: H + Q\n"),
     "unused param": ("  b: H\n", "  b: H\n  unused: [H, H]\n"),
     "unused dim": ("[I, H]\nhyper", "[I, H, D]\nhyper"),
     "unused hyper": ("n: 2}", "n: 2, m: 3}"),
     "unused intermediate": ("  y = V", "  lonely = b*k\n  y = V"),
     "state never assigned": ("h: H,", "h: H, z: H,"),
-    "bare state": ("A @ k\n", "A @ k + c\n"),
-    "shape": ("sigma(c[t])*k", "sigma(c[t])*k*x[t]"),
+    "bare state": ("A @ half(k)\n", "A @ half(k) + c\n"),
+    "shape": ("*k, h[t-2]", "*k*x[t], h[t-2]"),
     "product": ("V @ h[t]", "V @ h[t] + V @ x[t]"),
     "arity": ("eps*d", "eps*phi(g, g)*d"),
     "no state": ("  y = V", "  j[t] = b*k\n  y = V"),
@@ -122,8 +129,16 @@ SINGLE = {
     "family as a whole": ("eps*d[n]", "eps*d"),
     "name in a loop": ("R[l] @ d[l]", "R[l] @ dd[l]"),
     "shape in a loop": ("R[l] @ d[l]", "R[l] @ x[t] + 0*d[l]"),
-    "far lag": ("h[t-2]", "h[t-2000]"),
+    "far lag": ("[t-2]", "[t-2000]"),
     "member assigned twice": ("  c[t] = f", "  d[1] = g\n  c[t] = f"),
+    "name in a function": ("mix(p, b, eps)", "mix(p, bb + 0*b, eps)"),
+    "function of a function": ("(1 - r)*q", "(1 - r)*foo(q)"),
+    "shape in a function": ("mix(p, b, eps)", "mix(p, b + 0*(b + A), eps)"),
+    "shape of a call": ("half(k)", "half(Wi)"),
+    "arguments of a call": ("half(k)", "half(k, k)"),
+    "unused function": ('  "half(p)"', '  "idle(p)": p\n  "half(p)"'),
+    "circle of functions": ("r*p + (1 - r)*q", "r*p + (1 - r)*half(q)"),
+    "taken function": ('  "half(p)"', '  "k(p)": p\n  "half(p)"'),
     "output of nothing": ("outputs: [h, y]", "outputs: [h, y, nothing]"),
 }
 
@@ -158,6 +173,10 @@ def test_one_mistake_is_one_error(kind: str, tmp_path: Path) -> None:
 LOST_LOOPS = ("head of a loop", "range of a loop", "variable of a loop")
 LOST_FAMILIES = (*LOST_LOOPS, "bounds of a loop", "syntax in a loop")
 LOST_DIMS = ("state shape", "param shape", "param braces", "param braces empty", "param twice")
+LOST_FUNCTIONS = (
+    *("head of a function", "syntax in a function", "name in a function", "function of a function"),
+    *("shape in a function", "circle of functions"),
+)
 MEMBERS = ("no such member", "member assigned twice")
 
 DEPENDENT = {
@@ -182,6 +201,14 @@ DEPENDENT = {
     *((lost, "param family of a dim") for lost in LOST_DIMS),
     *((lost, "bounds of a loop") for lost in LOST_DIMS),
     ("syntax", "future"),
+    *((lost, "shape in a function") for lost in ("param shape", "param YAML", "param braces empty", "unknown dim")),
+    *((lost, "shape in a function") for lost in ("syntax of a derived param", "left side", "arguments of a call")),
+    *((lost, "shape of a call") for lost in ("param shape", "param YAML", "param braces", "unknown dim")),
+    *((lost, "shape of a call") for lost in LOST_FUNCTIONS),
+    ("head of a function", "function of a function"),
+    ("head of a function", "circle of functions"),
+    ("circle of functions", "shape in a function"),
+    ("unknown function", "shape"),
     ("left side of a state", "unknown function"),
     ("left side of a state", "shape"),
     ("no equals", "unknown name"),
