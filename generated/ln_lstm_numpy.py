@@ -6,6 +6,8 @@ Two layer-norm LSTMs exist. This is TensorFlow's: each gate's W x + U h is norma
 replaced by
 its normalised self before the next step. The paper's own is ln_lstm_ba. The 1 in the forget gate is its bias at the
 start.
+di, df, dg, do and dc are the deviations from the mean, named because with so small an eps the mean should be
+subtracted once only.
 
 Source: Jimmy Lei Ba, Jamie Ryan Kiros, Geoffrey E. Hinton. Layer normalization. 2016.
 https://arxiv.org/abs/1607.06450.
@@ -14,11 +16,16 @@ Source: TensorFlow 1 contrib LayerNormBasicLSTMCell. the form of the equations h
 
 Equations::
 
-    i = sigmoid(ln(Wi @ x[t] + Ui @ h[t-1], si, bi))
-    f = sigmoid(ln(Wf @ x[t] + Uf @ h[t-1], sf, bf) + forget)
-    g = tanh(ln(Wg @ x[t] + Ug @ h[t-1], sg, bg))
-    o = sigmoid(ln(Wo @ x[t] + Uo @ h[t-1], so, bo))
-    c[t] = ln(f*c[t-1] + i*g, sc, bc)
+    di = centred(Wi @ x[t] + Ui @ h[t-1])
+    df = centred(Wf @ x[t] + Uf @ h[t-1])
+    dg = centred(Wg @ x[t] + Ug @ h[t-1])
+    do = centred(Wo @ x[t] + Uo @ h[t-1])
+    i = sigmoid(scaled(di, si, bi))
+    f = sigmoid(scaled(df, sf, bf) + forget)
+    g = tanh(scaled(dg, sg, bg))
+    o = sigmoid(scaled(do, so, bo))
+    dc = centred(f*c[t-1] + i*g)
+    c[t] = scaled(dc, sc, bc)
     h[t] = o*tanh(c[t])
 
 with eps = 1e-12, forget = 1.0.
@@ -39,7 +46,7 @@ __all__ = [
 ]  # fmt: skip
 
 CELL = "ln_lstm"
-SPEC_SHA256 = "d46923380f8ebc3f31d68485ef7cbf1fc69b68ca482d836abca538d1159c3b98"
+SPEC_SHA256 = "dd4b925a1f4b448874d6ca63fc3da5d84104ecc61282a3ee881af095f2163f73"
 DIMS = ("I", "H",)
 PARAM_SHAPES = {
     "Wi": ("H", "I",),
@@ -158,141 +165,112 @@ class _Forward:
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.so_si_sf_sg = np.empty((4*H, 1), dtype)
-        self.bo_bi_f_pre_2_base_bg = np.empty((4*H, 1), dtype)
-        self.Wo_Wi_Wf_Wg = np.empty((4*H, I), dtype)
-        self.Wo_Wi_Wf_Wg_x_flat = np.empty((4*H, T, B), dtype)
-        self.Uo_Ui_Uf_Ug = np.empty((4*H, H), dtype)
+        self.si_sf_sg = np.empty((3*H, 1), dtype)
+        self.bi_f_pre_2_base_bg = np.empty((3*H, 1), dtype)
+        self.Wi_Wf_Wg_Wo = np.empty((4*H, I), dtype)
+        self.Wi_Wf_Wg_Wo_x_flat = np.empty((4*H, T, B), dtype)
+        self.Ui_Uf_Ug_Uo = np.empty((4*H, H), dtype)
         self.h_all = np.empty((T + 1, H, B), dtype)
-        self.Uo_Ui_Uf_Ug_h_prev = np.empty((T, 4*H, B), dtype)
-        self.o_i_f_g = np.empty((T, 4*H, B), dtype)
-        self.sum_o_i_f_g_part = np.empty((T, 4, B), dtype)
-        self.mean_o_i_f_g_part = np.empty((T, 4, B), dtype)
-        self.o_i_f_g_part_mean_squared = np.empty((4*H, B), dtype)
+        self.di_df_dg_do = np.empty((T, 4*H, B), dtype)
+        self.sum_di_df_dg_do_part = np.empty((4, B), dtype)
+        self.i_f_g_part = np.empty((3*H, B), dtype)
         self.sqrt_o_i_f_g_pre = np.empty((T, 4, B), dtype)
+        self.i_f_g = np.empty((T, 3*H, B), dtype)
+        self.o_part = np.empty((H, B), dtype)
+        self.o = np.empty((T, H, B), dtype)
         self.c_all = np.empty((T + 1, H, B), dtype)
+        self.dc = np.empty((T, H, B), dtype)
         self.tmp = np.empty((H, B), dtype)
-        self.sum_c_part = np.empty((T, 1, B), dtype)
-        self.mean_c_part = np.empty((T, 1, B), dtype)
-        self.c_part_mean_squared = np.empty((H, B), dtype)
+        self.sum_dc_part = np.empty((1, B), dtype)
+        self.c_part = np.empty((H, B), dtype)
         self.sqrt_c_pre = np.empty((T, 1, B), dtype)
         self.tanh_c = np.empty((T, H, B), dtype)
         self.h_out = np.empty((T, B, H), dtype)
         self.h_prev = self.h_all[:-1]
-        self.Wo_Wi_Wf_Wg_x = self.Wo_Wi_Wf_Wg_x_flat.transpose(1, 0, 2)
-        self.sum_i_part = self.sum_o_i_f_g_part[:, 1:2]
-        self.i = self.o_i_f_g[:, H:2*H]
-        self.sum_f_part = self.sum_o_i_f_g_part[:, 2:3]
-        self.f = self.o_i_f_g[:, 2*H:3*H]
-        self.sum_g_part = self.sum_o_i_f_g_part[:, 3:]
-        self.g = self.o_i_f_g[:, 3*H:]
-        self.sum_o_part = self.sum_o_i_f_g_part[:, :1]
-        self.o = self.o_i_f_g[:, :H]
-        self.mean_i_part = self.mean_o_i_f_g_part[:, 1:2]
-        self.mean_f_part = self.mean_o_i_f_g_part[:, 2:3]
-        self.mean_g_part = self.mean_o_i_f_g_part[:, 3:]
-        self.mean_o_part = self.mean_o_i_f_g_part[:, :1]
+        self.Wi_Wf_Wg_Wo_x = self.Wi_Wf_Wg_Wo_x_flat.transpose(1, 0, 2)
+        self.sum_di_part = self.sum_di_df_dg_do_part[:1]
+        self.di = self.di_df_dg_do[:, :H]
+        self.sum_df_part = self.sum_di_df_dg_do_part[1:2]
+        self.df = self.di_df_dg_do[:, H:2*H]
+        self.sum_dg_part = self.sum_di_df_dg_do_part[2:3]
+        self.dg = self.di_df_dg_do[:, 2*H:3*H]
+        self.sum_do_part = self.sum_di_df_dg_do_part[3:]
+        self.do = self.di_df_dg_do[:, 3*H:]
+        self.di_df_dg = self.di_df_dg_do[:, :3*H]
         self.sqrt_i_pre = self.sqrt_o_i_f_g_pre[:, 1:2]
-        self.i_part_mean_squared = self.o_i_f_g_part_mean_squared[H:2*H]
+        self.i_part = self.i_f_g_part[:H]
         self.sqrt_f_pre = self.sqrt_o_i_f_g_pre[:, 2:3]
-        self.f_part_mean_squared = self.o_i_f_g_part_mean_squared[2*H:3*H]
+        self.f_part = self.i_f_g_part[H:2*H]
         self.sqrt_g_pre = self.sqrt_o_i_f_g_pre[:, 3:]
-        self.g_part_mean_squared = self.o_i_f_g_part_mean_squared[3*H:]
+        self.g_part = self.i_f_g_part[2*H:]
         self.sqrt_o_pre = self.sqrt_o_i_f_g_pre[:, :1]
-        self.o_part_mean_squared = self.o_i_f_g_part_mean_squared[:H]
-        self.o_i_f = self.o_i_f_g[:, :3*H]
+        self.i = self.i_f_g[:, :H]
+        self.f = self.i_f_g[:, H:2*H]
+        self.g = self.i_f_g[:, 2*H:]
+        self.i_f = self.i_f_g[:, :2*H]
         self.c_prev = self.c_all[:-1]
         self.c = self.c_all[1:]
         self.h = self.h_all[1:]
-        self.Wi_x = self.Wo_Wi_Wf_Wg_x_flat[H:2*H].transpose(1, 0, 2)
-        self.Ui_h_prev = self.Uo_Ui_Uf_Ug_h_prev[:, H:2*H]
-        self.Wf_x = self.Wo_Wi_Wf_Wg_x_flat[2*H:3*H].transpose(1, 0, 2)
-        self.Uf_h_prev = self.Uo_Ui_Uf_Ug_h_prev[:, 2*H:3*H]
-        self.Wg_x = self.Wo_Wi_Wf_Wg_x_flat[3*H:].transpose(1, 0, 2)
-        self.Ug_h_prev = self.Uo_Ui_Uf_Ug_h_prev[:, 3*H:]
-        self.Wo_x = self.Wo_Wi_Wf_Wg_x_flat[:H].transpose(1, 0, 2)
-        self.Uo_h_prev = self.Uo_Ui_Uf_Ug_h_prev[:, :H]
-        self.steps = list(zip(self.h_prev, self.Uo_Ui_Uf_Ug_h_prev, self.Wo_Wi_Wf_Wg_x, self.o_i_f_g, self.sum_i_part, self.i, self.sum_f_part, self.f, self.sum_g_part, self.g, self.sum_o_part, self.o, self.sum_o_i_f_g_part, self.mean_o_i_f_g_part, self.mean_i_part, self.mean_f_part, self.mean_g_part, self.mean_o_part, self.sqrt_i_pre, self.sqrt_f_pre, self.sqrt_g_pre, self.sqrt_o_pre, self.sqrt_o_i_f_g_pre, self.o_i_f, self.c_prev, self.c, self.sum_c_part, self.mean_c_part, self.sqrt_c_pre, self.tanh_c, self.h))
+        self.steps = list(zip(self.h_prev, self.di_df_dg_do, self.Wi_Wf_Wg_Wo_x, self.di, self.df, self.dg, self.do, self.di_df_dg, self.sqrt_i_pre, self.i_f_g, self.sqrt_f_pre, self.sqrt_g_pre, self.sqrt_o_pre, self.sqrt_o_i_f_g_pre, self.i, self.f, self.g, self.i_f, self.o, self.c_prev, self.dc, self.sqrt_c_pre, self.c, self.tanh_c, self.h))
 
 
 class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.so_si_sf_sg = np.empty((4*H, 1), dtype)
-        self.o_i_f_g_part = np.empty((T, 4*H, B), dtype)
-        self.d_o_i_f_g_part = np.empty((T, 4*H, B), dtype)
-        self.c_part = np.empty((T, H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.d_c_part_mean_factor = np.empty((T, H, B), dtype)
+        self.so_si_sf_sg_sc = np.empty((5*H, 1), dtype)
         self.d_g_pre_2_c = np.empty((T, 2*H, B), dtype)
-        self.d_c_sqrt_c_pre_sum_c_part_factor = np.empty((T, 2*H, B), dtype)
+        self.d_o_pre_2_sqrt_o_etc_pre_factor = np.empty((T, 5*H, B), dtype)
+        self.tmp = np.empty((T, 1, B), dtype)
         self.tmp_2 = np.empty((T, 1, B), dtype)
-        self.tmp_3 = np.empty((T, 1, B), dtype)
-        self.tmp_4 = np.empty((T, 1, B), dtype)
-        self.d_sum_c_part_mean_squared_factor = np.empty((T, 1, B), dtype)
+        self.d_sum_c_part_factor = np.empty((T, 1, B), dtype)
+        self.d_dc_factor = np.empty((T, H, B), dtype)
+        self.d_dc_factor2 = np.empty((T, H, B), dtype)
         self.d_o_pre_2 = np.empty((T, H, B), dtype)
-        self.d_o_pre_2_sqrt_o_etc_pre_factor = np.empty((T, 4*H, B), dtype)
+        self.tmp_3 = np.empty((T, 1, B), dtype)
+        self.d_sum_o_part_factor = np.empty((T, 1, B), dtype)
+        self.tmp_4 = np.empty((T, 1, B), dtype)
+        self.d_sum_i_f_g_part_factor = np.empty((T, 3, B), dtype)
+        self.d_i_f_pre_2 = np.empty((T, 2*H, B), dtype)
         self.tmp_5 = np.empty((T, 1, B), dtype)
         self.tmp_6 = np.empty((T, 1, B), dtype)
-        self.d_o_pre_2_sum_o_part_factor_2 = np.empty((T, H, B), dtype)
-        self.d_sum_o_part_mean_squared_factor = np.empty((T, 1, B), dtype)
-        self.d_Uo_Ui_Uf_Ug_h_prev = np.empty((T, 4*H, B), dtype)
-        self.d_i_pre_2_etc_factor = np.empty((T, 4*H, B), dtype)
-        self.tmp_7 = np.empty((T, 1, B), dtype)
-        self.tmp_8 = np.empty((T, 1, B), dtype)
-        self.d_g_pre_2_sum_g_part_factor_2 = np.empty((T, H, B), dtype)
-        self.d_sum_i_etc_part_mean_squared_factor = np.empty((T, 3, B), dtype)
-        self.d_i_f_pre_2 = np.empty((T, 2*H, B), dtype)
-        self.tmp_9 = np.empty((T, 1, B), dtype)
-        self.tmp_10 = np.empty((T, 1, B), dtype)
-        self.d_i_pre_2_sum_i_etc_part_factor = np.empty((T, 2*H, B), dtype)
-        self.tmp_11 = np.empty((T, 1, B), dtype)
-        self.tmp_12 = np.empty((T, 1, B), dtype)
+        self.d_do_factor = np.empty((T, H, B), dtype)
+        self.d_Ui_Uf_Ug_Uo_h_prev = np.empty((T, 4*H, B), dtype)
+        self.d_di_df_dg_factor = np.empty((T, 3*H, B), dtype)
         self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
-        self.d_c_2 = np.empty((H, B), dtype)
-        self.d_c_sqrt_c_pre_sum_c_part = np.empty((2*H, B), dtype)
-        self.d_sum_c_part_mean_squared = np.empty((1, B), dtype)
+        self.tmp_tmp_tmp_d_c = np.empty((4*H, B), dtype)
+        self.d_c_sqrt_c_pre = np.empty((H, B), dtype)
         self.d_sum_c_part = np.empty((1, B), dtype)
         self.d_c_part = np.empty((H, B), dtype)
-        self.d_c_part_mean_mean_c_part = np.empty((H, B), dtype)
-        self.sum_d_c_part_mean_mean_c_part = np.empty((1, B), dtype)
+        self.d_dc_sum_dc_part = np.empty((H, B), dtype)
+        self.sum_d_dc_sum_dc_part = np.empty((1, B), dtype)
+        self.tmp_tmp_tmp_d_dc_part = np.empty((4*H, B), dtype)
         self.d_o_pre_2_sqrt_o_pre = np.empty((H, B), dtype)
-        self.d_sum_o_part_mean_squared = np.empty((1, B), dtype)
-        self.d_o_pre_2_sum_o_part = np.empty((H, B), dtype)
         self.d_sum_o_part = np.empty((1, B), dtype)
-        self.d_o_part_mean_squared = np.empty((H, B), dtype)
-        self.d_o_part_mean_mean_o_part = np.empty((H, B), dtype)
-        self.sum_d_o_part_mean_mean_o_part = np.empty((1, B), dtype)
-        self.tmp_tmp_tmp = np.empty((3*H, B), dtype)
-        self.tmp_tmp_tmp_2 = np.empty((3*H, B), dtype)
+        self.d_o_part = np.empty((H, B), dtype)
+        self.d_do_sum_do_part = np.empty((H, B), dtype)
+        self.sum_d_do_sum_do_part = np.empty((1, B), dtype)
+        self.d_do_part = np.empty((H, B), dtype)
         self.d_g_pre_2_sqrt_g_pre = np.empty((H, B), dtype)
-        self.d_sum_i_f_g_part_mean_squared = np.empty((3, B), dtype)
-        self.d_g_pre_2_sum_g_part = np.empty((H, B), dtype)
         self.d_sum_i_f_g_part = np.empty((3, B), dtype)
         self.d_i_pre_2_sqrt_i_etc_pre = np.empty((2*H, B), dtype)
-        self.d_i_pre_2_sum_i_etc_part = np.empty((2*H, B), dtype)
-        self.d_i_f_g_part_mean_squared = np.empty((3*H, B), dtype)
-        self.d_i_part_mean_mean_i_etc_part = np.empty((3*H, B), dtype)
-        self.sum_d_i_part_mean_mean_i_etc_part = np.empty((3, B), dtype)
-        self.Uo_Ui_Uf_Ug = np.empty((4*H, H), dtype)
-        self.Wo_Wi_Wf_Wg = np.empty((4*H, I), dtype)
-        self.d_Uo_Ui_Uf_Ug_h_prev_flat = np.empty((4*H, T, B), dtype)
+        self.d_i_f_g_part = np.empty((3*H, B), dtype)
+        self.d_di_sum_di_etc_part = np.empty((3*H, B), dtype)
+        self.sum_d_dg_sum_dg_part = np.empty((1, B), dtype)
+        self.d_di_df_dg_part = np.empty((3*H, B), dtype)
+        self.sum_d_df_sum_df_part = np.empty((1, B), dtype)
+        self.sum_d_di_sum_di_part = np.empty((1, B), dtype)
+        self.Ui_Uf_Ug_Uo = np.empty((4*H, H), dtype)
+        self.Wi_Wf_Wg_Wo = np.empty((4*H, I), dtype)
+        self.d_Ui_Uf_Ug_Uo_h_prev_flat = np.empty((4*H, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
         self.d_si_sf_each = np.empty((T, 2*H, B), dtype)
-        self.tmp_17 = np.empty((T, 1, B), dtype)
-        self.tmp_18 = np.empty((T, 1, B), dtype)
-        self.d_sg_each = np.empty((T, H, B), dtype)
-        self.tmp_19 = np.empty((T, 1, B), dtype)
+        self.d_sg_sc_each = np.empty((T, 2*H, B), dtype)
         self.d_so_each = np.empty((T, H, B), dtype)
-        self.tmp_20 = np.empty((T, 1, B), dtype)
-        self.d_sc_each = np.empty((T, H, B), dtype)
-        self.tmp_21 = np.empty((T, H, B), dtype)
-        self.tmp_22 = np.empty((T, 1, B), dtype)
-        self.d_Wo_Wi_Wf_Wg_rows = np.empty((4*H, I), dtype)
+        self.d_Wi_Wf_Wg_Wo_rows = np.empty((4*H, I), dtype)
         self.h_prev_flat = np.empty((H, T, B), dtype)
-        self.d_Uo_Ui_Uf_Ug_rows = np.empty((4*H, H), dtype)
+        self.d_Ui_Uf_Ug_Uo_rows = np.empty((4*H, H), dtype)
         self.d_si_sum = np.empty((H,), dtype)
         self.d_sf_sum = np.empty((H,), dtype)
         self.d_sg_sum = np.empty((H,), dtype)
@@ -303,74 +281,56 @@ class _Backward:
         self.d_bg_sum = np.empty((H,), dtype)
         self.d_bo_sum = np.empty((H,), dtype)
         self.d_bc_sum = np.empty((H,), dtype)
-        self.i_part = self.o_i_f_g_part[:, H:2*H]
-        self.d_i_part = self.d_o_i_f_g_part[:, H:2*H]
-        self.f_part = self.o_i_f_g_part[:, 2*H:3*H]
-        self.d_f_part = self.d_o_i_f_g_part[:, 2*H:3*H]
-        self.g_part = self.o_i_f_g_part[:, 3*H:]
-        self.d_g_part = self.d_o_i_f_g_part[:, 3*H:]
-        self.o_part = self.o_i_f_g_part[:, :H]
-        self.d_o_part = self.d_o_i_f_g_part[:, :H]
         self.d_c = self.d_g_pre_2_c[:, H:]
-        self.d_c_sqrt_c_pre_factor = self.d_c_sqrt_c_pre_sum_c_part_factor[:, :H]
-        self.d_c_sum_c_part_factor_2 = self.d_c_sqrt_c_pre_sum_c_part_factor[:, H:]
-        self.d_Uo_h_prev = self.d_Uo_Ui_Uf_Ug_h_prev[:, :H]
-        self.d_g_pre_2_factor = self.d_i_pre_2_etc_factor[:, 2*H:3*H]
-        self.d_g_pre_2 = self.d_g_pre_2_c[:, :H]
-        self.d_sum_g_part_mean_squared_factor = self.d_sum_i_etc_part_mean_squared_factor[:, 2:]
-        self.d_Ug_h_prev = self.d_Uo_Ui_Uf_Ug_h_prev[:, 3*H:]
-        self.d_f_pre_2_factor = self.d_i_pre_2_etc_factor[:, H:2*H]
-        self.d_f_pre_2 = self.d_i_f_pre_2[:, H:]
-        self.d_f_pre_2_sum_f_part_factor_2 = self.d_i_pre_2_sum_i_etc_part_factor[:, H:]
-        self.d_sum_f_part_mean_squared_factor = self.d_sum_i_etc_part_mean_squared_factor[:, 1:2]
-        self.d_Uf_h_prev = self.d_Uo_Ui_Uf_Ug_h_prev[:, 2*H:3*H]
-        self.d_i_pre_2_factor = self.d_i_pre_2_etc_factor[:, :H]
-        self.d_i_pre_2 = self.d_i_f_pre_2[:, :H]
+        self.d_c_sqrt_c_pre_factor = self.d_o_pre_2_sqrt_o_etc_pre_factor[:, 4*H:]
         self.d_o_pre_2_sqrt_o_pre_factor = self.d_o_pre_2_sqrt_o_etc_pre_factor[:, :H]
-        self.d_g_pre_2_sqrt_g_pre_factor = self.d_o_pre_2_sqrt_o_etc_pre_factor[:, 3*H:]
+        self.d_g_pre_2 = self.d_g_pre_2_c[:, :H]
+        self.d_g_pre_2_sqrt_g_pre_factor = self.d_o_pre_2_sqrt_o_etc_pre_factor[:, 3*H:4*H]
+        self.d_sum_g_part_factor = self.d_sum_i_f_g_part_factor[:, 2:]
+        self.d_f_pre_2 = self.d_i_f_pre_2[:, H:]
         self.d_f_pre_2_sqrt_f_pre_factor = self.d_o_pre_2_sqrt_o_etc_pre_factor[:, 2*H:3*H]
+        self.d_sum_f_part_factor = self.d_sum_i_f_g_part_factor[:, 1:2]
+        self.d_i_pre_2 = self.d_i_f_pre_2[:, :H]
         self.d_i_pre_2_sqrt_i_pre_factor = self.d_o_pre_2_sqrt_o_etc_pre_factor[:, H:2*H]
-        self.d_i_pre_2_sum_i_part_factor_2 = self.d_i_pre_2_sum_i_etc_part_factor[:, :H]
-        self.d_sum_i_part_mean_squared_factor = self.d_sum_i_etc_part_mean_squared_factor[:, :1]
-        self.d_Ui_h_prev = self.d_Uo_Ui_Uf_Ug_h_prev[:, H:2*H]
-        self.d_c_prev_factor = self.d_i_pre_2_etc_factor[:, 3*H:]
-        self.d_c_sqrt_c_pre_sum_c_part_factor_blocks = self.d_c_sqrt_c_pre_sum_c_part_factor.reshape(T, 2, H, B)
-        self.d_c_sqrt_c_pre_sum_c_part_blocks = self.d_c_sqrt_c_pre_sum_c_part.reshape(2, H, B)
-        self.d_c_sqrt_c_pre = self.d_c_sqrt_c_pre_sum_c_part[:H]
-        self.d_c_sum_c_part = self.d_c_sqrt_c_pre_sum_c_part[H:]
-        self.d_i_f_g_pre_2_factor_blocks = self.d_i_pre_2_etc_factor[:, :3*H].reshape(T, 3, H, B)
-        self.tmp_tmp_tmp_blocks = self.tmp_tmp_tmp.reshape(3, H, B)
-        self.tmp_13 = self.tmp_tmp_tmp_2[2*H:]
-        self.tmp_14 = self.tmp_tmp_tmp_2[H:2*H]
-        self.tmp_15 = self.tmp_tmp_tmp_2[:H]
-        self.tmp_16 = self.tmp_tmp_tmp[2*H:]
-        self.d_sum_g_part_mean_squared = self.d_sum_i_f_g_part_mean_squared[2:]
+        self.d_sum_i_part_factor = self.d_sum_i_f_g_part_factor[:, :1]
+        self.d_Uo_h_prev = self.d_Ui_Uf_Ug_Uo_h_prev[:, 3*H:]
+        self.d_dg_factor = self.d_di_df_dg_factor[:, 2*H:]
+        self.d_Ug_h_prev = self.d_Ui_Uf_Ug_Uo_h_prev[:, 2*H:3*H]
+        self.d_df_factor = self.d_di_df_dg_factor[:, H:2*H]
+        self.d_Uf_h_prev = self.d_Ui_Uf_Ug_Uo_h_prev[:, H:2*H]
+        self.d_di_factor = self.d_di_df_dg_factor[:, :H]
+        self.d_Ui_h_prev = self.d_Ui_Uf_Ug_Uo_h_prev[:, :H]
+        self.d_c_2 = self.tmp_tmp_tmp_d_c[3*H:]
+        self.d_dc_part = self.tmp_tmp_tmp_d_dc_part[3*H:]
+        self.tmp_7 = self.tmp_tmp_tmp_d_c[2*H:3*H]
+        self.tmp_8 = self.tmp_tmp_tmp_d_dc_part[2*H:3*H]
+        self.tmp_9 = self.tmp_tmp_tmp_d_c[H:2*H]
+        self.tmp_10 = self.tmp_tmp_tmp_d_dc_part[H:2*H]
+        self.tmp_11 = self.tmp_tmp_tmp_d_c[:H]
+        self.tmp_12 = self.tmp_tmp_tmp_d_dc_part[:H]
         self.d_sum_g_part = self.d_sum_i_f_g_part[2:]
-        self.tmp_tmp = self.tmp_tmp_tmp[:2*H]
+        self.tmp_tmp = self.tmp_tmp_tmp_d_c[:2*H]
         self.d_i_pre_2_sqrt_i_etc_pre_factor = self.d_o_pre_2_sqrt_o_etc_pre_factor[:, H:3*H]
-        self.d_sum_f_part_mean_squared = self.d_sum_i_f_g_part_mean_squared[1:2]
-        self.d_f_pre_2_sqrt_f_pre = self.d_i_pre_2_sqrt_i_etc_pre[H:]
         self.d_sum_f_part = self.d_sum_i_f_g_part[1:2]
-        self.d_f_pre_2_sum_f_part = self.d_i_pre_2_sum_i_etc_part[H:]
-        self.d_Ui_Uf_h_prev = self.d_Uo_Ui_Uf_Ug_h_prev[:, H:3*H]
-        self.d_sum_i_part_mean_squared = self.d_sum_i_f_g_part_mean_squared[:1]
-        self.d_i_pre_2_sqrt_i_pre = self.d_i_pre_2_sqrt_i_etc_pre[:H]
-        self.d_g_part_mean_squared = self.d_i_f_g_part_mean_squared[2*H:]
-        self.d_f_part_mean_squared = self.d_i_f_g_part_mean_squared[H:2*H]
+        self.d_f_pre_2_sqrt_f_pre = self.d_i_pre_2_sqrt_i_etc_pre[H:]
         self.d_sum_i_part = self.d_sum_i_f_g_part[:1]
-        self.d_i_pre_2_sum_i_part = self.d_i_pre_2_sum_i_etc_part[:H]
-        self.d_i_part_mean_squared = self.d_i_f_g_part_mean_squared[:H]
-        self.d_i_f_g_part = self.d_o_i_f_g_part[:, H:]
-        self.sum_d_g_part_mean_mean_g_part = self.sum_d_i_part_mean_mean_i_etc_part[2:]
-        self.d_g_part_mean_mean_g_part = self.d_i_part_mean_mean_i_etc_part[2*H:]
-        self.sum_d_f_part_mean_mean_f_part = self.sum_d_i_part_mean_mean_i_etc_part[1:2]
-        self.d_f_part_mean_mean_f_part = self.d_i_part_mean_mean_i_etc_part[H:2*H]
-        self.sum_d_i_part_mean_mean_i_part = self.sum_d_i_part_mean_mean_i_etc_part[:1]
-        self.d_i_part_mean_mean_i_part = self.d_i_part_mean_mean_i_etc_part[:H]
-        self.d_Ui_Uf_Ug_h_prev = self.d_Uo_Ui_Uf_Ug_h_prev[:, H:]
+        self.d_i_pre_2_sqrt_i_pre = self.d_i_pre_2_sqrt_i_etc_pre[:H]
+        self.d_g_part = self.d_i_f_g_part[2*H:]
+        self.d_f_part = self.d_i_f_g_part[H:2*H]
+        self.d_i_part = self.d_i_f_g_part[:H]
+        self.d_Ui_Uf_h_prev = self.d_Ui_Uf_Ug_Uo_h_prev[:, :2*H]
+        self.d_Ui_Uf_Ug_h_prev = self.d_Ui_Uf_Ug_Uo_h_prev[:, :3*H]
+        self.d_dg_sum_dg_part = self.d_di_sum_di_etc_part[2*H:]
+        self.d_dg_part = self.d_di_df_dg_part[2*H:]
+        self.d_df_sum_df_part = self.d_di_sum_di_etc_part[H:2*H]
+        self.d_df_part = self.d_di_df_dg_part[H:2*H]
+        self.d_di_sum_di_part = self.d_di_sum_di_etc_part[:H]
+        self.d_di_part = self.d_di_df_dg_part[:H]
         self.d_si_each = self.d_si_sf_each[:, :H]
         self.d_sf_each = self.d_si_sf_each[:, H:]
-        self.steps = list(zip(self.dy_rows, self.d_c, self.d_c_sqrt_c_pre_sum_c_part_factor_blocks, self.d_sum_c_part_mean_squared_factor, self.d_c_part_mean_factor, self.d_o_pre_2, self.d_o_pre_2_sqrt_o_pre_factor, self.d_o_pre_2_sum_o_part_factor_2, self.d_sum_o_part_mean_squared_factor, self.d_o_part, self.d_Uo_h_prev, self.d_i_f_g_pre_2_factor_blocks, saved.i, saved.c_prev, saved.g, self.d_g_pre_2, self.d_g_pre_2_sqrt_g_pre_factor, self.d_g_pre_2_sum_g_part_factor_2, self.d_Ug_h_prev, self.d_i_f_pre_2, self.d_i_pre_2_sqrt_i_etc_pre_factor, self.d_i_pre_2_sum_i_etc_part_factor, self.d_Ui_Uf_h_prev, self.d_sum_i_etc_part_mean_squared_factor, self.d_i_f_g_part, self.d_g_part, self.d_f_part, self.d_i_part, self.d_Ui_Uf_Ug_h_prev, self.d_c_prev_factor, saved.f, self.d_Uo_Ui_Uf_Ug_h_prev))[::-1]
+        self.d_sg_each = self.d_sg_sc_each[:, :H]
+        self.d_sc_each = self.d_sg_sc_each[:, H:]
+        self.steps = list(zip(self.dy_rows, self.d_c, self.d_c_sqrt_c_pre_factor, self.d_sum_c_part_factor, self.d_dc_factor2, self.d_dc_factor, self.d_o_pre_2, self.d_o_pre_2_sqrt_o_pre_factor, self.d_sum_o_part_factor, saved.i, saved.c_prev, saved.g, self.d_Uo_h_prev, self.d_do_factor, saved.f, self.d_g_pre_2, self.d_g_pre_2_sqrt_g_pre_factor, self.d_i_f_pre_2, self.d_i_pre_2_sqrt_i_etc_pre_factor, self.d_sum_i_f_g_part_factor, self.d_Ug_h_prev, self.d_di_df_dg_factor, self.d_Ui_Uf_h_prev, self.d_Ui_Uf_Ug_h_prev, self.d_Ui_Uf_Ug_Uo_h_prev))[::-1]
 
 
 class Workspace:
@@ -403,104 +363,122 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    so_si_sf_sg = ws.so_si_sf_sg
-    np.copyto(so_si_sf_sg[0:H], params.so[:, None])
-    np.copyto(so_si_sf_sg[H:2*H], params.si[:, None])
-    np.copyto(so_si_sf_sg[2*H:3*H], params.sf[:, None])
-    np.copyto(so_si_sf_sg[3*H:4*H], params.sg[:, None])
-    bo_bi_f_pre_2_base_bg = ws.bo_bi_f_pre_2_base_bg
-    np.copyto(bo_bi_f_pre_2_base_bg[0:H], params.bo[:, None])
-    np.copyto(bo_bi_f_pre_2_base_bg[H:2*H], params.bi[:, None])
-    np.copyto(bo_bi_f_pre_2_base_bg[2*H:3*H], (params.bf + 1.0)[:, None])
-    np.copyto(bo_bi_f_pre_2_base_bg[3*H:4*H], params.bg[:, None])
-    Wo_Wi_Wf_Wg = ws.Wo_Wi_Wf_Wg
-    np.copyto(Wo_Wi_Wf_Wg[0:H], params.Wo)
-    np.copyto(Wo_Wi_Wf_Wg[H:2*H], params.Wi)
-    np.copyto(Wo_Wi_Wf_Wg[2*H:3*H], params.Wf)
-    np.copyto(Wo_Wi_Wf_Wg[3*H:4*H], params.Wg)
-    Uo_Ui_Uf_Ug = ws.Uo_Ui_Uf_Ug
-    np.copyto(Uo_Ui_Uf_Ug[0:H], params.Uo)
-    np.copyto(Uo_Ui_Uf_Ug[H:2*H], params.Ui)
-    np.copyto(Uo_Ui_Uf_Ug[2*H:3*H], params.Uf)
-    np.copyto(Uo_Ui_Uf_Ug[3*H:4*H], params.Ug)
+    si_sf_sg = ws.si_sf_sg
+    np.copyto(si_sf_sg[0:H], params.si[:, None])
+    np.copyto(si_sf_sg[H:2*H], params.sf[:, None])
+    np.copyto(si_sf_sg[2*H:3*H], params.sg[:, None])
+    bi_f_pre_2_base_bg = ws.bi_f_pre_2_base_bg
+    np.copyto(bi_f_pre_2_base_bg[0:H], params.bi[:, None])
+    np.copyto(bi_f_pre_2_base_bg[H:2*H], (params.bf + 1.0)[:, None])
+    np.copyto(bi_f_pre_2_base_bg[2*H:3*H], params.bg[:, None])
+    Wi_Wf_Wg_Wo = ws.Wi_Wf_Wg_Wo
+    np.copyto(Wi_Wf_Wg_Wo[0:H], params.Wi)
+    np.copyto(Wi_Wf_Wg_Wo[H:2*H], params.Wf)
+    np.copyto(Wi_Wf_Wg_Wo[2*H:3*H], params.Wg)
+    np.copyto(Wi_Wf_Wg_Wo[3*H:4*H], params.Wo)
+    Ui_Uf_Ug_Uo = ws.Ui_Uf_Ug_Uo
+    np.copyto(Ui_Uf_Ug_Uo[0:H], params.Ui)
+    np.copyto(Ui_Uf_Ug_Uo[H:2*H], params.Uf)
+    np.copyto(Ui_Uf_Ug_Uo[2*H:3*H], params.Ug)
+    np.copyto(Ui_Uf_Ug_Uo[3*H:4*H], params.Uo)
+    so = params.so[:, None]
+    bo = params.bo[:, None]
     sc = params.sc[:, None]
     bc = params.bc[:, None]
     ws.h_all[0] = state.h.T
     ws.c_all[0] = state.c.T
 
-    # i = sigmoid(ln(Wi @ x[t] + Ui @ h[t-1], si, bi))
-    # f = sigmoid(ln(Wf @ x[t] + Uf @ h[t-1], sf, bf) + forget)
-    # g = tanh(ln(Wg @ x[t] + Ug @ h[t-1], sg, bg))
-    # o = sigmoid(ln(Wo @ x[t] + Uo @ h[t-1], so, bo))
-    np.matmul(Wo_Wi_Wf_Wg, x_2d.T, out=ws.Wo_Wi_Wf_Wg_x_flat.reshape(4*H, T*B))
+    # di = centred(Wi @ x[t] + Ui @ h[t-1])
+    # df = centred(Wf @ x[t] + Uf @ h[t-1])
+    # dg = centred(Wg @ x[t] + Ug @ h[t-1])
+    # do = centred(Wo @ x[t] + Uo @ h[t-1])
+    np.matmul(Wi_Wf_Wg_Wo, x_2d.T, out=ws.Wi_Wf_Wg_Wo_x_flat.reshape(4*H, T*B))
 
     # In the loop, the last argument is where the result goes.
     dot, add, total, divide, subtract, square, multiply, sqrt, negative, minimum, exp, reciprocal, tanh = np.dot, np.add, np.add.reduce, np.divide, np.subtract, np.square, np.multiply, np.sqrt, np.negative, np.minimum, np.exp, np.reciprocal, np.tanh
+    sum_di_part = ws.sum_di_part
+    sum_df_part = ws.sum_df_part
+    sum_dg_part = ws.sum_dg_part
+    sum_do_part = ws.sum_do_part
+    sum_di_df_dg_do_part = ws.sum_di_df_dg_do_part
     number = np.array(H, dtype)
-    o_i_f_g_part_mean_squared = ws.o_i_f_g_part_mean_squared
-    i_part_mean_squared = ws.i_part_mean_squared
-    f_part_mean_squared = ws.f_part_mean_squared
-    g_part_mean_squared = ws.g_part_mean_squared
-    o_part_mean_squared = ws.o_part_mean_squared
+    i_f_g_part = ws.i_f_g_part
+    i_part = ws.i_part
+    f_part = ws.f_part
+    g_part = ws.g_part
+    o_part = ws.o_part
     number_2 = np.array(1e-12, dtype)
     number_3 = np.array(88, dtype)
     one = np.array(1, dtype)
     tmp = ws.tmp
-    c_part_mean_squared = ws.c_part_mean_squared
+    sum_dc_part = ws.sum_dc_part
+    c_part = ws.c_part
     for (
-            h_prev, Uo_Ui_Uf_Ug_h_prev, Wo_Wi_Wf_Wg_x, o_i_f_g, sum_i_part, i, sum_f_part, f, sum_g_part, g, sum_o_part,
-            o, sum_o_i_f_g_part, mean_o_i_f_g_part, mean_i_part, mean_f_part, mean_g_part, mean_o_part, sqrt_i_pre,
-            sqrt_f_pre, sqrt_g_pre, sqrt_o_pre, sqrt_o_i_f_g_pre, o_i_f, c_prev, c, sum_c_part, mean_c_part, sqrt_c_pre,
-            tanh_c, h
+            h_prev, di_df_dg_do, Wi_Wf_Wg_Wo_x, di, df, dg, do, di_df_dg, sqrt_i_pre, i_f_g, sqrt_f_pre, sqrt_g_pre,
+            sqrt_o_pre, sqrt_o_i_f_g_pre, i, f, g, i_f, o, c_prev, dc, sqrt_c_pre, c, tanh_c, h
         ) in ws.steps:
-        # i = sigmoid(ln(Wi @ x[t] + Ui @ h[t-1], si, bi))
-        # f = sigmoid(ln(Wf @ x[t] + Uf @ h[t-1], sf, bf) + forget)
-        # g = tanh(ln(Wg @ x[t] + Ug @ h[t-1], sg, bg))
-        # o = sigmoid(ln(Wo @ x[t] + Uo @ h[t-1], so, bo))
-        dot(Uo_Ui_Uf_Ug, h_prev, Uo_Ui_Uf_Ug_h_prev)
-        add(Wo_Wi_Wf_Wg_x, Uo_Ui_Uf_Ug_h_prev, o_i_f_g)
-        total(i, axis=0, out=sum_i_part, keepdims=True)
-        total(f, axis=0, out=sum_f_part, keepdims=True)
-        total(g, axis=0, out=sum_g_part, keepdims=True)
-        total(o, axis=0, out=sum_o_part, keepdims=True)
-        divide(sum_o_i_f_g_part, number, mean_o_i_f_g_part)
-        subtract(i, mean_i_part, i)
-        subtract(f, mean_f_part, f)
-        subtract(g, mean_g_part, g)
-        subtract(o, mean_o_part, o)
-        square(o_i_f_g, o_i_f_g_part_mean_squared)
-        total(i_part_mean_squared, axis=0, out=sqrt_i_pre, keepdims=True)
-        multiply(so_si_sf_sg, o_i_f_g, o_i_f_g)
-        total(f_part_mean_squared, axis=0, out=sqrt_f_pre, keepdims=True)
-        total(g_part_mean_squared, axis=0, out=sqrt_g_pre, keepdims=True)
-        total(o_part_mean_squared, axis=0, out=sqrt_o_pre, keepdims=True)
+        # di = centred(Wi @ x[t] + Ui @ h[t-1])
+        # df = centred(Wf @ x[t] + Uf @ h[t-1])
+        # dg = centred(Wg @ x[t] + Ug @ h[t-1])
+        # do = centred(Wo @ x[t] + Uo @ h[t-1])
+        dot(Ui_Uf_Ug_Uo, h_prev, di_df_dg_do)
+        add(Wi_Wf_Wg_Wo_x, di_df_dg_do, di_df_dg_do)
+        total(di, axis=0, out=sum_di_part, keepdims=True)
+        total(df, axis=0, out=sum_df_part, keepdims=True)
+        total(dg, axis=0, out=sum_dg_part, keepdims=True)
+        total(do, axis=0, out=sum_do_part, keepdims=True)
+        divide(sum_di_df_dg_do_part, number, sum_di_df_dg_do_part)
+        subtract(di, sum_di_part, di)
+        subtract(df, sum_df_part, df)
+        subtract(dg, sum_dg_part, dg)
+        subtract(do, sum_do_part, do)
+        # i = sigmoid(scaled(di, si, bi))
+        # f = sigmoid(scaled(df, sf, bf) + forget)
+        # g = tanh(scaled(dg, sg, bg))
+        square(di_df_dg, i_f_g_part)
+        total(i_part, axis=0, out=sqrt_i_pre, keepdims=True)
+        multiply(si_sf_sg, di_df_dg, i_f_g)
+        total(f_part, axis=0, out=sqrt_f_pre, keepdims=True)
+        total(g_part, axis=0, out=sqrt_g_pre, keepdims=True)
+        # o = sigmoid(scaled(do, so, bo))
+        square(do, o_part)
+        total(o_part, axis=0, out=sqrt_o_pre, keepdims=True)
+        # o, i, f, g
         divide(sqrt_o_i_f_g_pre, number, sqrt_o_i_f_g_pre)
         add(sqrt_o_i_f_g_pre, number_2, sqrt_o_i_f_g_pre)
         sqrt(sqrt_o_i_f_g_pre, sqrt_o_i_f_g_pre)
         divide(i, sqrt_i_pre, i)
         divide(f, sqrt_f_pre, f)
         divide(g, sqrt_g_pre, g)
-        divide(o, sqrt_o_pre, o)
-        add(bo_bi_f_pre_2_base_bg, o_i_f_g, o_i_f_g)
-        negative(o_i_f, o_i_f)
-        minimum(o_i_f, number_3, out=o_i_f)
-        exp(o_i_f, o_i_f)
-        add(o_i_f, one, o_i_f)
-        reciprocal(o_i_f, o_i_f)
+        add(bi_f_pre_2_base_bg, i_f_g, i_f_g)
+        negative(i_f, i_f)
+        minimum(i_f, number_3, out=i_f)
+        exp(i_f, i_f)
+        add(i_f, one, i_f)
+        reciprocal(i_f, i_f)
         tanh(g, g)
-        # c[t] = ln(f*c[t-1] + i*g, sc, bc)
-        multiply(c_prev, f, c)
+        multiply(so, do, o)
+        divide(o, sqrt_o_pre, o)
+        add(bo, o, o)
+        negative(o, o)
+        minimum(o, number_3, out=o)
+        exp(o, o)
+        add(o, one, o)
+        reciprocal(o, o)
+        # dc = centred(f*c[t-1] + i*g)
+        multiply(c_prev, f, dc)
         multiply(i, g, tmp)
-        add(c, tmp, c)
-        total(c, axis=0, out=sum_c_part, keepdims=True)
-        divide(sum_c_part, number, mean_c_part)
-        subtract(c, mean_c_part, c)
-        square(c, c_part_mean_squared)
-        total(c_part_mean_squared, axis=0, out=sqrt_c_pre, keepdims=True)
+        add(dc, tmp, dc)
+        total(dc, axis=0, out=sum_dc_part, keepdims=True)
+        divide(sum_dc_part, number, sum_dc_part)
+        subtract(dc, sum_dc_part, dc)
+        # c[t] = scaled(dc, sc, bc)
+        square(dc, c_part)
+        total(c_part, axis=0, out=sqrt_c_pre, keepdims=True)
         divide(sqrt_c_pre, number, sqrt_c_pre)
         add(sqrt_c_pre, number_2, sqrt_c_pre)
         sqrt(sqrt_c_pre, sqrt_c_pre)
-        multiply(sc, c, c)
+        multiply(sc, dc, c)
         divide(c, sqrt_c_pre, c)
         add(bc, c, c)
         # h[t] = o*tanh(c[t])
@@ -528,298 +506,239 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    so_si_sf_sg = ws.so_si_sf_sg
-    np.copyto(so_si_sf_sg[0:H], params.so[:, None])
-    np.copyto(so_si_sf_sg[H:2*H], params.si[:, None])
-    np.copyto(so_si_sf_sg[2*H:3*H], params.sf[:, None])
-    np.copyto(so_si_sf_sg[3*H:4*H], params.sg[:, None])
-    sc = params.sc[:, None]
-    d_c_sum_c_part_factor = (-params.sc/H)[:, None]
-    d_o_pre_2_sum_o_part_factor = (-params.so/H)[:, None]
-    so = ws.so_si_sf_sg[:H]
-    d_g_pre_2_sum_g_part_factor = (-params.sg/H)[:, None]
-    sg = ws.so_si_sf_sg[3*H:]
-    d_f_pre_2_sum_f_part_factor = (-params.sf/H)[:, None]
-    sf = ws.so_si_sf_sg[2*H:3*H]
-    d_i_pre_2_sum_i_part_factor = (-params.si/H)[:, None]
-    si = ws.so_si_sf_sg[H:2*H]
-    Uo_Ui_Uf_Ug = ws.Uo_Ui_Uf_Ug
-    np.copyto(Uo_Ui_Uf_Ug[0:H], params.Uo)
-    np.copyto(Uo_Ui_Uf_Ug[H:2*H], params.Ui)
-    np.copyto(Uo_Ui_Uf_Ug[2*H:3*H], params.Uf)
-    np.copyto(Uo_Ui_Uf_Ug[3*H:4*H], params.Ug)
-    Wo_Wi_Wf_Wg = ws.Wo_Wi_Wf_Wg
-    np.copyto(Wo_Wi_Wf_Wg[0:H], params.Wo)
-    np.copyto(Wo_Wi_Wf_Wg[H:2*H], params.Wi)
-    np.copyto(Wo_Wi_Wf_Wg[2*H:3*H], params.Wf)
-    np.copyto(Wo_Wi_Wf_Wg[3*H:4*H], params.Wg)
+    so_si_sf_sg_sc = ws.so_si_sf_sg_sc
+    np.copyto(so_si_sf_sg_sc[0:H], params.so[:, None])
+    np.copyto(so_si_sf_sg_sc[H:2*H], params.si[:, None])
+    np.copyto(so_si_sf_sg_sc[2*H:3*H], params.sf[:, None])
+    np.copyto(so_si_sf_sg_sc[3*H:4*H], params.sg[:, None])
+    np.copyto(so_si_sf_sg_sc[4*H:5*H], params.sc[:, None])
+    sc = ws.so_si_sf_sg_sc[4*H:]
+    so = ws.so_si_sf_sg_sc[:H]
+    sg = ws.so_si_sf_sg_sc[3*H:4*H]
+    sf = ws.so_si_sf_sg_sc[2*H:3*H]
+    si = ws.so_si_sf_sg_sc[H:2*H]
+    Ui_Uf_Ug_Uo = ws.Ui_Uf_Ug_Uo
+    np.copyto(Ui_Uf_Ug_Uo[0:H], params.Ui)
+    np.copyto(Ui_Uf_Ug_Uo[H:2*H], params.Uf)
+    np.copyto(Ui_Uf_Ug_Uo[2*H:3*H], params.Ug)
+    np.copyto(Ui_Uf_Ug_Uo[3*H:4*H], params.Uo)
+    Wi_Wf_Wg_Wo = ws.Wi_Wf_Wg_Wo
+    np.copyto(Wi_Wf_Wg_Wo[0:H], params.Wi)
+    np.copyto(Wi_Wf_Wg_Wo[H:2*H], params.Wf)
+    np.copyto(Wi_Wf_Wg_Wo[2*H:3*H], params.Wg)
+    np.copyto(Wi_Wf_Wg_Wo[3*H:4*H], params.Wo)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c_2[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of i = sigmoid(ln(Wi @ x[t] + Ui @ h[t-1], si, bi))
-    np.add(saved.Wi_x, saved.Ui_h_prev, out=ws.i_part)
-    np.subtract(ws.i_part, saved.mean_i_part, out=ws.d_i_part)
-    # backward of f = sigmoid(ln(Wf @ x[t] + Uf @ h[t-1], sf, bf) + forget)
-    np.add(saved.Wf_x, saved.Uf_h_prev, out=ws.f_part)
-    np.subtract(ws.f_part, saved.mean_f_part, out=ws.d_f_part)
-    # backward of g = tanh(ln(Wg @ x[t] + Ug @ h[t-1], sg, bg))
-    np.add(saved.Wg_x, saved.Ug_h_prev, out=ws.g_part)
-    np.subtract(ws.g_part, saved.mean_g_part, out=ws.d_g_part)
-    # backward of o = sigmoid(ln(Wo @ x[t] + Uo @ h[t-1], so, bo))
-    np.add(saved.Wo_x, saved.Uo_h_prev, out=ws.o_part)
-    np.subtract(ws.o_part, saved.mean_o_part, out=ws.d_o_part)
-    # backward of c[t] = ln(f*c[t-1] + i*g, sc, bc)
-    np.multiply(saved.c_prev, saved.f, out=ws.c_part)
-    np.multiply(saved.i, saved.g, out=ws.tmp)
-    np.add(ws.c_part, ws.tmp, out=ws.c_part)
-    np.subtract(ws.c_part, saved.mean_c_part, out=ws.d_c_part_mean_factor)
+    # backward of c[t] = scaled(dc, sc, bc)
     np.square(saved.tanh_c, out=ws.d_c)
-    np.negative(sc, out=ws.d_c_sqrt_c_pre_factor)
-    np.divide(saved.sum_c_part, H, out=ws.tmp_2)
-    np.subtract(ws.c_part, ws.tmp_2, out=ws.c_part)
-    np.multiply(ws.d_c_sqrt_c_pre_factor, ws.c_part, out=ws.d_c_sqrt_c_pre_factor)
-    np.square(saved.sqrt_c_pre, out=ws.tmp_3)
-    np.divide(ws.d_c_sqrt_c_pre_factor, ws.tmp_3, out=ws.d_c_sqrt_c_pre_factor)
-    np.divide(d_c_sum_c_part_factor, saved.sqrt_c_pre, out=ws.d_c_sum_c_part_factor_2)
-    np.divide(0.5, H, out=ws.tmp_4)
-    np.divide(ws.tmp_4, saved.sqrt_c_pre, out=ws.d_sum_c_part_mean_squared_factor)
-    np.multiply(ws.d_c_part_mean_factor, 2, out=ws.d_c_part_mean_factor)
+    # o, i, f, g, c
+    np.negative(so_si_sf_sg_sc, out=ws.d_o_pre_2_sqrt_o_etc_pre_factor)
+    np.multiply(ws.d_c_sqrt_c_pre_factor, saved.dc, out=ws.d_c_sqrt_c_pre_factor)
+    np.square(saved.sqrt_c_pre, out=ws.tmp)
+    np.divide(ws.d_c_sqrt_c_pre_factor, ws.tmp, out=ws.d_c_sqrt_c_pre_factor)
+    np.divide(0.5, H, out=ws.tmp_2)
+    np.divide(ws.tmp_2, saved.sqrt_c_pre, out=ws.d_sum_c_part_factor)
+    # backward of dc = centred(f*c[t-1] + i*g)
+    np.multiply(saved.dc, 2, out=ws.d_dc_factor)
+    np.divide(sc, saved.sqrt_c_pre, out=ws.d_dc_factor2)
     # o
     np.subtract(1, saved.o, out=ws.d_o_pre_2)
     np.multiply(ws.d_o_pre_2, saved.o, out=ws.d_o_pre_2)
     np.multiply(ws.d_o_pre_2, saved.tanh_c, out=ws.d_o_pre_2)
-    # o, i, f, g
-    np.negative(so_si_sf_sg, out=ws.d_o_pre_2_sqrt_o_etc_pre_factor)
-    np.divide(saved.sum_o_part, H, out=ws.tmp_5)
-    np.subtract(ws.o_part, ws.tmp_5, out=ws.o_part)
-    np.square(saved.sqrt_o_pre, out=ws.tmp_6)
-    np.divide(d_o_pre_2_sum_o_part_factor, saved.sqrt_o_pre, out=ws.d_o_pre_2_sum_o_part_factor_2)
-    np.divide(ws.tmp_4, saved.sqrt_o_pre, out=ws.d_sum_o_part_mean_squared_factor)
-    np.multiply(ws.d_o_i_f_g_part, 2, out=ws.d_o_i_f_g_part)
-    np.divide(so, saved.sqrt_o_pre, out=ws.d_Uo_h_prev)
-    np.multiply(sc, saved.i, out=ws.d_g_pre_2_factor)
+    np.multiply(ws.d_o_pre_2_sqrt_o_pre_factor, saved.do, out=ws.d_o_pre_2_sqrt_o_pre_factor)
+    np.square(saved.sqrt_o_pre, out=ws.tmp_3)
+    np.divide(ws.d_o_pre_2_sqrt_o_pre_factor, ws.tmp_3, out=ws.d_o_pre_2_sqrt_o_pre_factor)
+    np.divide(ws.tmp_2, saved.sqrt_o_pre, out=ws.d_sum_o_part_factor)
+    # g
     np.square(saved.g, out=ws.d_g_pre_2)
     # g, c
     np.subtract(1, ws.d_g_pre_2_c, out=ws.d_g_pre_2_c)
     np.multiply(saved.o, ws.d_c, out=ws.d_c)
-    np.divide(saved.sum_g_part, H, out=ws.tmp_7)
-    np.subtract(ws.g_part, ws.tmp_7, out=ws.g_part)
-    np.square(saved.sqrt_g_pre, out=ws.tmp_8)
-    np.divide(d_g_pre_2_sum_g_part_factor, saved.sqrt_g_pre, out=ws.d_g_pre_2_sum_g_part_factor_2)
-    np.divide(ws.tmp_4, saved.sqrt_g_pre, out=ws.d_sum_g_part_mean_squared_factor)
-    np.divide(sg, saved.sqrt_g_pre, out=ws.d_Ug_h_prev)
+    np.multiply(ws.d_g_pre_2_sqrt_g_pre_factor, saved.dg, out=ws.d_g_pre_2_sqrt_g_pre_factor)
+    np.square(saved.sqrt_g_pre, out=ws.tmp_4)
+    np.divide(ws.d_g_pre_2_sqrt_g_pre_factor, ws.tmp_4, out=ws.d_g_pre_2_sqrt_g_pre_factor)
+    np.divide(ws.tmp_2, saved.sqrt_g_pre, out=ws.d_sum_g_part_factor)
     # f
-    np.multiply(sc, saved.c_prev, out=ws.d_f_pre_2_factor)
     np.subtract(1, saved.f, out=ws.d_f_pre_2)
     np.multiply(ws.d_f_pre_2, saved.f, out=ws.d_f_pre_2)
-    np.divide(saved.sum_f_part, H, out=ws.tmp_9)
-    np.subtract(ws.f_part, ws.tmp_9, out=ws.f_part)
-    np.square(saved.sqrt_f_pre, out=ws.tmp_10)
-    np.divide(d_f_pre_2_sum_f_part_factor, saved.sqrt_f_pre, out=ws.d_f_pre_2_sum_f_part_factor_2)
-    np.divide(ws.tmp_4, saved.sqrt_f_pre, out=ws.d_sum_f_part_mean_squared_factor)
-    np.divide(sf, saved.sqrt_f_pre, out=ws.d_Uf_h_prev)
+    np.multiply(ws.d_f_pre_2_sqrt_f_pre_factor, saved.df, out=ws.d_f_pre_2_sqrt_f_pre_factor)
+    np.square(saved.sqrt_f_pre, out=ws.tmp_5)
+    np.divide(ws.d_f_pre_2_sqrt_f_pre_factor, ws.tmp_5, out=ws.d_f_pre_2_sqrt_f_pre_factor)
+    np.divide(ws.tmp_2, saved.sqrt_f_pre, out=ws.d_sum_f_part_factor)
     # i
-    np.multiply(sc, saved.g, out=ws.d_i_pre_2_factor)
     np.subtract(1, saved.i, out=ws.d_i_pre_2)
     np.multiply(ws.d_i_pre_2, saved.i, out=ws.d_i_pre_2)
-    np.divide(saved.sum_i_part, H, out=ws.tmp_11)
-    np.subtract(ws.i_part, ws.tmp_11, out=ws.i_part)
-    # o, i, f, g
-    np.multiply(ws.d_o_pre_2_sqrt_o_etc_pre_factor, ws.o_i_f_g_part, out=ws.d_o_pre_2_sqrt_o_etc_pre_factor)
-    np.divide(ws.d_o_pre_2_sqrt_o_pre_factor, ws.tmp_6, out=ws.d_o_pre_2_sqrt_o_pre_factor)
-    np.divide(ws.d_g_pre_2_sqrt_g_pre_factor, ws.tmp_8, out=ws.d_g_pre_2_sqrt_g_pre_factor)
-    np.divide(ws.d_f_pre_2_sqrt_f_pre_factor, ws.tmp_10, out=ws.d_f_pre_2_sqrt_f_pre_factor)
-    np.square(saved.sqrt_i_pre, out=ws.tmp_12)
-    np.divide(ws.d_i_pre_2_sqrt_i_pre_factor, ws.tmp_12, out=ws.d_i_pre_2_sqrt_i_pre_factor)
-    np.divide(d_i_pre_2_sum_i_part_factor, saved.sqrt_i_pre, out=ws.d_i_pre_2_sum_i_part_factor_2)
-    np.divide(ws.tmp_4, saved.sqrt_i_pre, out=ws.d_sum_i_part_mean_squared_factor)
+    np.multiply(ws.d_i_pre_2_sqrt_i_pre_factor, saved.di, out=ws.d_i_pre_2_sqrt_i_pre_factor)
+    np.square(saved.sqrt_i_pre, out=ws.tmp_6)
+    np.divide(ws.d_i_pre_2_sqrt_i_pre_factor, ws.tmp_6, out=ws.d_i_pre_2_sqrt_i_pre_factor)
+    np.divide(ws.tmp_2, saved.sqrt_i_pre, out=ws.d_sum_i_part_factor)
+    # backward of do = centred(Wo @ x[t] + Uo @ h[t-1])
+    np.multiply(saved.do, 2, out=ws.d_do_factor)
+    np.divide(so, saved.sqrt_o_pre, out=ws.d_Uo_h_prev)
+    # backward of dg = centred(Wg @ x[t] + Ug @ h[t-1])
+    np.multiply(saved.dg, 2, out=ws.d_dg_factor)
+    np.divide(sg, saved.sqrt_g_pre, out=ws.d_Ug_h_prev)
+    # backward of df = centred(Wf @ x[t] + Uf @ h[t-1])
+    np.multiply(saved.df, 2, out=ws.d_df_factor)
+    np.divide(sf, saved.sqrt_f_pre, out=ws.d_Uf_h_prev)
+    # backward of di = centred(Wi @ x[t] + Ui @ h[t-1])
+    np.multiply(saved.di, 2, out=ws.d_di_factor)
     np.divide(si, saved.sqrt_i_pre, out=ws.d_Ui_h_prev)
-    # c
-    np.multiply(sc, saved.f, out=ws.d_c_prev_factor)
-    # i, f, g, c
-    np.divide(ws.d_i_pre_2_etc_factor, saved.sqrt_c_pre, out=ws.d_i_pre_2_etc_factor)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply, total, negative, divide, dot = np.add, np.multiply, np.add.reduce, np.negative, np.divide, np.dot
     d_h = ws.d_h
     d_c_2 = ws.d_c_2
-    d_c_sqrt_c_pre_sum_c_part_blocks = ws.d_c_sqrt_c_pre_sum_c_part_blocks
-    d_sum_c_part_mean_squared = ws.d_sum_c_part_mean_squared
     d_c_sqrt_c_pre = ws.d_c_sqrt_c_pre
     d_sum_c_part = ws.d_sum_c_part
-    d_c_sum_c_part = ws.d_c_sum_c_part
     d_c_part = ws.d_c_part
-    d_c_part_mean_mean_c_part = ws.d_c_part_mean_mean_c_part
-    sum_d_c_part_mean_mean_c_part = ws.sum_d_c_part_mean_mean_c_part
+    d_dc_sum_dc_part = ws.d_dc_sum_dc_part
     number = np.array(H, dtype)
+    sum_d_dc_sum_dc_part = ws.sum_d_dc_sum_dc_part
+    d_dc_part = ws.d_dc_part
     d_o_pre_2_sqrt_o_pre = ws.d_o_pre_2_sqrt_o_pre
-    d_sum_o_part_mean_squared = ws.d_sum_o_part_mean_squared
-    d_o_pre_2_sum_o_part = ws.d_o_pre_2_sum_o_part
     d_sum_o_part = ws.d_sum_o_part
-    d_o_part_mean_squared = ws.d_o_part_mean_squared
-    d_o_part_mean_mean_o_part = ws.d_o_part_mean_mean_o_part
-    sum_d_o_part_mean_mean_o_part = ws.sum_d_o_part_mean_mean_o_part
-    tmp_tmp_tmp_blocks = ws.tmp_tmp_tmp_blocks
-    tmp_13 = ws.tmp_13
-    tmp_14 = ws.tmp_14
-    tmp_15 = ws.tmp_15
-    tmp_tmp_tmp = ws.tmp_tmp_tmp
-    tmp_tmp_tmp_2 = ws.tmp_tmp_tmp_2
-    tmp_16 = ws.tmp_16
+    d_o_part = ws.d_o_part
+    tmp_7 = ws.tmp_7
+    tmp_8 = ws.tmp_8
+    tmp_9 = ws.tmp_9
+    tmp_10 = ws.tmp_10
+    tmp_11 = ws.tmp_11
+    tmp_12 = ws.tmp_12
+    d_do_sum_do_part = ws.d_do_sum_do_part
+    sum_d_do_sum_do_part = ws.sum_d_do_sum_do_part
+    d_do_part = ws.d_do_part
+    tmp_tmp_tmp_d_c = ws.tmp_tmp_tmp_d_c
+    tmp_tmp_tmp_d_dc_part = ws.tmp_tmp_tmp_d_dc_part
     d_g_pre_2_sqrt_g_pre = ws.d_g_pre_2_sqrt_g_pre
-    d_sum_g_part_mean_squared = ws.d_sum_g_part_mean_squared
-    d_g_pre_2_sum_g_part = ws.d_g_pre_2_sum_g_part
     d_sum_g_part = ws.d_sum_g_part
     tmp_tmp = ws.tmp_tmp
     d_i_pre_2_sqrt_i_etc_pre = ws.d_i_pre_2_sqrt_i_etc_pre
-    d_sum_f_part_mean_squared = ws.d_sum_f_part_mean_squared
-    d_f_pre_2_sqrt_f_pre = ws.d_f_pre_2_sqrt_f_pre
-    d_i_pre_2_sum_i_etc_part = ws.d_i_pre_2_sum_i_etc_part
     d_sum_f_part = ws.d_sum_f_part
-    d_f_pre_2_sum_f_part = ws.d_f_pre_2_sum_f_part
-    d_sum_i_part_mean_squared = ws.d_sum_i_part_mean_squared
-    d_i_pre_2_sqrt_i_pre = ws.d_i_pre_2_sqrt_i_pre
-    d_sum_i_f_g_part_mean_squared = ws.d_sum_i_f_g_part_mean_squared
-    d_g_part_mean_squared = ws.d_g_part_mean_squared
-    d_f_part_mean_squared = ws.d_f_part_mean_squared
+    d_f_pre_2_sqrt_f_pre = ws.d_f_pre_2_sqrt_f_pre
     d_sum_i_part = ws.d_sum_i_part
-    d_i_pre_2_sum_i_part = ws.d_i_pre_2_sum_i_part
-    d_i_part_mean_squared = ws.d_i_part_mean_squared
-    d_i_f_g_part_mean_squared = ws.d_i_f_g_part_mean_squared
-    d_i_part_mean_mean_i_etc_part = ws.d_i_part_mean_mean_i_etc_part
-    sum_d_g_part_mean_mean_g_part = ws.sum_d_g_part_mean_mean_g_part
-    d_g_part_mean_mean_g_part = ws.d_g_part_mean_mean_g_part
-    sum_d_f_part_mean_mean_f_part = ws.sum_d_f_part_mean_mean_f_part
-    d_f_part_mean_mean_f_part = ws.d_f_part_mean_mean_f_part
-    sum_d_i_part_mean_mean_i_part = ws.sum_d_i_part_mean_mean_i_part
-    d_i_part_mean_mean_i_part = ws.d_i_part_mean_mean_i_part
-    sum_d_i_part_mean_mean_i_etc_part = ws.sum_d_i_part_mean_mean_i_etc_part
+    d_i_pre_2_sqrt_i_pre = ws.d_i_pre_2_sqrt_i_pre
     d_sum_i_f_g_part = ws.d_sum_i_f_g_part
-    Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
+    d_g_part = ws.d_g_part
+    d_f_part = ws.d_f_part
+    d_i_part = ws.d_i_part
+    d_i_f_g_part = ws.d_i_f_g_part
+    d_di_sum_di_etc_part = ws.d_di_sum_di_etc_part
+    sum_d_dg_sum_dg_part = ws.sum_d_dg_sum_dg_part
+    d_dg_sum_dg_part = ws.d_dg_sum_dg_part
+    d_dg_part = ws.d_dg_part
+    sum_d_df_sum_df_part = ws.sum_d_df_sum_df_part
+    d_df_sum_df_part = ws.d_df_sum_df_part
+    d_df_part = ws.d_df_part
+    sum_d_di_sum_di_part = ws.sum_d_di_sum_di_part
+    d_di_sum_di_part = ws.d_di_sum_di_part
+    d_di_part = ws.d_di_part
+    d_di_df_dg_part = ws.d_di_df_dg_part
+    Ui_Uf_Ug_Uo_T = Ui_Uf_Ug_Uo.T
     for (
-            dy_t, d_c, d_c_sqrt_c_pre_sum_c_part_factor_blocks, d_sum_c_part_mean_squared_factor, d_c_part_mean_factor,
-            d_o_pre_2, d_o_pre_2_sqrt_o_pre_factor, d_o_pre_2_sum_o_part_factor_2, d_sum_o_part_mean_squared_factor,
-            d_o_part, d_Uo_h_prev, d_i_f_g_pre_2_factor_blocks, i, c_prev, g, d_g_pre_2, d_g_pre_2_sqrt_g_pre_factor,
-            d_g_pre_2_sum_g_part_factor_2, d_Ug_h_prev, d_i_f_pre_2, d_i_pre_2_sqrt_i_etc_pre_factor,
-            d_i_pre_2_sum_i_etc_part_factor, d_Ui_Uf_h_prev, d_sum_i_etc_part_mean_squared_factor, d_i_f_g_part, d_g_part,
-            d_f_part, d_i_part, d_Ui_Uf_Ug_h_prev, d_c_prev_factor, f, d_Uo_Ui_Uf_Ug_h_prev
+            dy_t, d_c, d_c_sqrt_c_pre_factor, d_sum_c_part_factor, d_dc_factor2, d_dc_factor, d_o_pre_2,
+            d_o_pre_2_sqrt_o_pre_factor, d_sum_o_part_factor, i, c_prev, g, d_Uo_h_prev, d_do_factor, f, d_g_pre_2,
+            d_g_pre_2_sqrt_g_pre_factor, d_i_f_pre_2, d_i_pre_2_sqrt_i_etc_pre_factor, d_sum_i_f_g_part_factor,
+            d_Ug_h_prev, d_di_df_dg_factor, d_Ui_Uf_h_prev, d_Ui_Uf_Ug_h_prev, d_Ui_Uf_Ug_Uo_h_prev
         ) in ws.steps:
         # backward of h[t] = o*tanh(c[t])
         add(dy_t, d_h, d_h)
-        # backward of c[t] = ln(f*c[t-1] + i*g, sc, bc)
+        # backward of c[t] = scaled(dc, sc, bc)
         multiply(d_c, d_h, d_c)
         add(d_c_2, d_c, d_c)
-        multiply(d_c_sqrt_c_pre_sum_c_part_factor_blocks, d_c, d_c_sqrt_c_pre_sum_c_part_blocks)
-        total(d_c_sqrt_c_pre, axis=0, out=d_sum_c_part_mean_squared, keepdims=True)
-        total(d_c_sum_c_part, axis=0, out=d_sum_c_part, keepdims=True)
-        multiply(d_sum_c_part_mean_squared_factor, d_sum_c_part_mean_squared, d_sum_c_part_mean_squared)
-        np.copyto(d_c_part, d_sum_c_part_mean_squared)
-        multiply(d_c_part_mean_factor, d_c_part, d_c_part)
-        negative(d_c_part, d_c_part_mean_mean_c_part)
-        total(d_c_part_mean_mean_c_part, axis=0, out=sum_d_c_part_mean_mean_c_part, keepdims=True)
-        divide(sum_d_c_part_mean_mean_c_part, number, sum_d_c_part_mean_mean_c_part)
-        add(d_sum_c_part, sum_d_c_part_mean_mean_c_part, d_sum_c_part)
-        add(d_c_part, d_sum_c_part, d_c_part)
-        # backward of o = sigmoid(ln(Wo @ x[t] + Uo @ h[t-1], so, bo))
+        multiply(d_c_sqrt_c_pre_factor, d_c, d_c_sqrt_c_pre)
+        total(d_c_sqrt_c_pre, axis=0, out=d_sum_c_part, keepdims=True)
+        multiply(d_sum_c_part_factor, d_sum_c_part, d_sum_c_part)
+        np.copyto(d_c_part, d_sum_c_part)
+        # backward of dc = centred(f*c[t-1] + i*g)
+        multiply(d_dc_factor2, d_c, d_c_2)
+        multiply(d_dc_factor, d_c_part, d_c_part)
+        add(d_c_2, d_c_part, d_c_2)
+        negative(d_c_2, d_dc_sum_dc_part)
+        divide(d_dc_sum_dc_part, number, d_dc_sum_dc_part)
+        total(d_dc_sum_dc_part, axis=0, out=sum_d_dc_sum_dc_part, keepdims=True)
+        np.copyto(d_dc_part, sum_d_dc_sum_dc_part)
+        # backward of o = sigmoid(scaled(do, so, bo))
         multiply(d_o_pre_2, d_h, d_o_pre_2)
         multiply(d_o_pre_2_sqrt_o_pre_factor, d_o_pre_2, d_o_pre_2_sqrt_o_pre)
-        total(d_o_pre_2_sqrt_o_pre, axis=0, out=d_sum_o_part_mean_squared, keepdims=True)
-        multiply(d_o_pre_2_sum_o_part_factor_2, d_o_pre_2, d_o_pre_2_sum_o_part)
-        total(d_o_pre_2_sum_o_part, axis=0, out=d_sum_o_part, keepdims=True)
-        multiply(d_sum_o_part_mean_squared_factor, d_sum_o_part_mean_squared, d_sum_o_part_mean_squared)
-        np.copyto(d_o_part_mean_squared, d_sum_o_part_mean_squared)
-        multiply(d_o_part, d_o_part_mean_squared, d_o_part)
-        negative(d_o_part, d_o_part_mean_mean_o_part)
-        total(d_o_part_mean_mean_o_part, axis=0, out=sum_d_o_part_mean_mean_o_part, keepdims=True)
-        divide(sum_d_o_part_mean_mean_o_part, number, sum_d_o_part_mean_mean_o_part)
-        add(d_sum_o_part, sum_d_o_part_mean_mean_o_part, d_sum_o_part)
-        add(d_o_part, d_sum_o_part, d_o_part)
+        total(d_o_pre_2_sqrt_o_pre, axis=0, out=d_sum_o_part, keepdims=True)
+        multiply(d_sum_o_part_factor, d_sum_o_part, d_sum_o_part)
+        np.copyto(d_o_part, d_sum_o_part)
+        # backward of g = tanh(scaled(dg, sg, bg))
+        multiply(i, d_c_2, tmp_7)
+        multiply(i, d_dc_part, tmp_8)
+        # backward of f = sigmoid(scaled(df, sf, bf) + forget)
+        multiply(c_prev, d_c_2, tmp_9)
+        multiply(c_prev, d_dc_part, tmp_10)
+        # backward of i = sigmoid(scaled(di, si, bi))
+        multiply(g, d_c_2, tmp_11)
+        multiply(g, d_dc_part, tmp_12)
+        # backward of do = centred(Wo @ x[t] + Uo @ h[t-1])
         multiply(d_Uo_h_prev, d_o_pre_2, d_Uo_h_prev)
-        add(d_Uo_h_prev, d_o_part, d_Uo_h_prev)
-        # backward of i = sigmoid(ln(Wi @ x[t] + Ui @ h[t-1], si, bi))
-        # backward of f = sigmoid(ln(Wf @ x[t] + Uf @ h[t-1], sf, bf) + forget)
-        # backward of g = tanh(ln(Wg @ x[t] + Ug @ h[t-1], sg, bg))
-        multiply(d_i_f_g_pre_2_factor_blocks, d_c, tmp_tmp_tmp_blocks)
-        multiply(i, d_c_part, tmp_13)
-        multiply(c_prev, d_c_part, tmp_14)
-        multiply(g, d_c_part, tmp_15)
-        add(tmp_tmp_tmp, tmp_tmp_tmp_2, tmp_tmp_tmp)
-        multiply(d_g_pre_2, tmp_16, d_g_pre_2)
+        multiply(d_do_factor, d_o_part, d_do_factor)
+        add(d_Uo_h_prev, d_do_factor, d_Uo_h_prev)
+        negative(d_Uo_h_prev, d_do_sum_do_part)
+        divide(d_do_sum_do_part, number, d_do_sum_do_part)
+        total(d_do_sum_do_part, axis=0, out=sum_d_do_sum_do_part, keepdims=True)
+        np.copyto(d_do_part, sum_d_do_sum_do_part)
+        add(d_Uo_h_prev, d_do_part, d_Uo_h_prev)
+        # c
+        multiply(f, d_c_2, d_c_2)
+        multiply(f, d_dc_part, d_dc_part)
+        # i, f, g, c
+        add(tmp_tmp_tmp_d_c, tmp_tmp_tmp_d_dc_part, tmp_tmp_tmp_d_c)
+        multiply(d_g_pre_2, tmp_7, d_g_pre_2)
         multiply(d_g_pre_2_sqrt_g_pre_factor, d_g_pre_2, d_g_pre_2_sqrt_g_pre)
-        total(d_g_pre_2_sqrt_g_pre, axis=0, out=d_sum_g_part_mean_squared, keepdims=True)
-        multiply(d_g_pre_2_sum_g_part_factor_2, d_g_pre_2, d_g_pre_2_sum_g_part)
-        total(d_g_pre_2_sum_g_part, axis=0, out=d_sum_g_part, keepdims=True)
-        multiply(d_Ug_h_prev, d_g_pre_2, d_Ug_h_prev)
+        total(d_g_pre_2_sqrt_g_pre, axis=0, out=d_sum_g_part, keepdims=True)
         multiply(d_i_f_pre_2, tmp_tmp, d_i_f_pre_2)
         multiply(d_i_pre_2_sqrt_i_etc_pre_factor, d_i_f_pre_2, d_i_pre_2_sqrt_i_etc_pre)
-        total(d_f_pre_2_sqrt_f_pre, axis=0, out=d_sum_f_part_mean_squared, keepdims=True)
-        multiply(d_i_pre_2_sum_i_etc_part_factor, d_i_f_pre_2, d_i_pre_2_sum_i_etc_part)
-        total(d_f_pre_2_sum_f_part, axis=0, out=d_sum_f_part, keepdims=True)
+        total(d_f_pre_2_sqrt_f_pre, axis=0, out=d_sum_f_part, keepdims=True)
+        total(d_i_pre_2_sqrt_i_pre, axis=0, out=d_sum_i_part, keepdims=True)
+        multiply(d_sum_i_f_g_part_factor, d_sum_i_f_g_part, d_sum_i_f_g_part)
+        np.copyto(d_g_part, d_sum_g_part)
+        np.copyto(d_f_part, d_sum_f_part)
+        np.copyto(d_i_part, d_sum_i_part)
+        # backward of dg = centred(Wg @ x[t] + Ug @ h[t-1])
+        multiply(d_Ug_h_prev, d_g_pre_2, d_Ug_h_prev)
+        # di, df, dg
+        multiply(d_di_df_dg_factor, d_i_f_g_part, d_di_df_dg_factor)
         multiply(d_Ui_Uf_h_prev, d_i_f_pre_2, d_Ui_Uf_h_prev)
-        total(d_i_pre_2_sqrt_i_pre, axis=0, out=d_sum_i_part_mean_squared, keepdims=True)
-        multiply(d_sum_i_etc_part_mean_squared_factor, d_sum_i_f_g_part_mean_squared, d_sum_i_f_g_part_mean_squared)
-        np.copyto(d_g_part_mean_squared, d_sum_g_part_mean_squared)
-        np.copyto(d_f_part_mean_squared, d_sum_f_part_mean_squared)
-        total(d_i_pre_2_sum_i_part, axis=0, out=d_sum_i_part, keepdims=True)
-        np.copyto(d_i_part_mean_squared, d_sum_i_part_mean_squared)
-        multiply(d_i_f_g_part, d_i_f_g_part_mean_squared, d_i_f_g_part)
-        negative(d_i_f_g_part, d_i_part_mean_mean_i_etc_part)
-        total(d_g_part_mean_mean_g_part, axis=0, out=sum_d_g_part_mean_mean_g_part, keepdims=True)
-        total(d_f_part_mean_mean_f_part, axis=0, out=sum_d_f_part_mean_mean_f_part, keepdims=True)
-        total(d_i_part_mean_mean_i_part, axis=0, out=sum_d_i_part_mean_mean_i_part, keepdims=True)
-        divide(sum_d_i_part_mean_mean_i_etc_part, number, sum_d_i_part_mean_mean_i_etc_part)
-        add(d_sum_i_f_g_part, sum_d_i_part_mean_mean_i_etc_part, d_sum_i_f_g_part)
-        add(d_g_part, d_sum_g_part, d_g_part)
-        add(d_f_part, d_sum_f_part, d_f_part)
-        add(d_i_part, d_sum_i_part, d_i_part)
-        add(d_Ui_Uf_Ug_h_prev, d_i_f_g_part, d_Ui_Uf_Ug_h_prev)
-        # c
-        multiply(d_c_prev_factor, d_c, d_c_2)
-        multiply(f, d_c_part, d_c_part)
-        add(d_c_2, d_c_part, d_c_2)
+        add(d_Ui_Uf_Ug_h_prev, d_di_df_dg_factor, d_Ui_Uf_Ug_h_prev)
+        negative(d_Ui_Uf_Ug_h_prev, d_di_sum_di_etc_part)
+        divide(d_di_sum_di_etc_part, number, d_di_sum_di_etc_part)
+        total(d_dg_sum_dg_part, axis=0, out=sum_d_dg_sum_dg_part, keepdims=True)
+        np.copyto(d_dg_part, sum_d_dg_sum_dg_part)
+        total(d_df_sum_df_part, axis=0, out=sum_d_df_sum_df_part, keepdims=True)
+        np.copyto(d_df_part, sum_d_df_sum_df_part)
+        total(d_di_sum_di_part, axis=0, out=sum_d_di_sum_di_part, keepdims=True)
+        np.copyto(d_di_part, sum_d_di_sum_di_part)
+        add(d_Ui_Uf_Ug_h_prev, d_di_df_dg_part, d_Ui_Uf_Ug_h_prev)
         # h
-        dot(Uo_Ui_Uf_Ug_T, d_Uo_Ui_Uf_Ug_h_prev, d_h)
+        dot(Ui_Uf_Ug_Uo_T, d_Ui_Uf_Ug_Uo_h_prev, d_h)
 
-    d_Uo_Ui_Uf_Ug_h_prev_flat = _columns(ws.d_Uo_Ui_Uf_Ug_h_prev, ws.d_Uo_Ui_Uf_Ug_h_prev_flat)
-    np.matmul(d_Uo_Ui_Uf_Ug_h_prev_flat.T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))
-    np.add(saved.Wi_x, saved.Ui_h_prev, out=ws.d_si_each)
-    np.divide(saved.sum_i_part, H, out=ws.tmp_17)
-    np.subtract(ws.d_si_each, ws.tmp_17, out=ws.d_si_each)
-    np.divide(ws.d_si_each, saved.sqrt_i_pre, out=ws.d_si_each)
-    np.add(saved.Wf_x, saved.Uf_h_prev, out=ws.d_sf_each)
-    np.divide(saved.sum_f_part, H, out=ws.tmp_18)
-    np.subtract(ws.d_sf_each, ws.tmp_18, out=ws.d_sf_each)
-    np.divide(ws.d_sf_each, saved.sqrt_f_pre, out=ws.d_sf_each)
+    d_Ui_Uf_Ug_Uo_h_prev_flat = _columns(ws.d_Ui_Uf_Ug_Uo_h_prev, ws.d_Ui_Uf_Ug_Uo_h_prev_flat)
+    np.matmul(d_Ui_Uf_Ug_Uo_h_prev_flat.T, Wi_Wf_Wg_Wo, out=ws.d_x_out.reshape(T*B, I))
+    np.divide(saved.di, saved.sqrt_i_pre, out=ws.d_si_each)
+    np.divide(saved.df, saved.sqrt_f_pre, out=ws.d_sf_each)
     np.multiply(ws.d_i_f_pre_2, ws.d_si_sf_each, out=ws.d_si_sf_each)
-    np.add(saved.Wg_x, saved.Ug_h_prev, out=ws.d_sg_each)
-    np.divide(saved.sum_g_part, H, out=ws.tmp_19)
-    np.subtract(ws.d_sg_each, ws.tmp_19, out=ws.d_sg_each)
-    np.divide(ws.d_sg_each, saved.sqrt_g_pre, out=ws.d_sg_each)
-    np.multiply(ws.d_g_pre_2, ws.d_sg_each, out=ws.d_sg_each)
-    np.add(saved.Wo_x, saved.Uo_h_prev, out=ws.d_so_each)
-    np.divide(saved.sum_o_part, H, out=ws.tmp_20)
-    np.subtract(ws.d_so_each, ws.tmp_20, out=ws.d_so_each)
-    np.divide(ws.d_so_each, saved.sqrt_o_pre, out=ws.d_so_each)
+    np.divide(saved.dg, saved.sqrt_g_pre, out=ws.d_sg_each)
+    np.divide(saved.do, saved.sqrt_o_pre, out=ws.d_so_each)
     np.multiply(ws.d_o_pre_2, ws.d_so_each, out=ws.d_so_each)
-    np.multiply(saved.c_prev, saved.f, out=ws.d_sc_each)
-    np.multiply(saved.i, saved.g, out=ws.tmp_21)
-    np.add(ws.d_sc_each, ws.tmp_21, out=ws.d_sc_each)
-    np.divide(saved.sum_c_part, H, out=ws.tmp_22)
-    np.subtract(ws.d_sc_each, ws.tmp_22, out=ws.d_sc_each)
-    np.divide(ws.d_sc_each, saved.sqrt_c_pre, out=ws.d_sc_each)
-    np.multiply(ws.d_c, ws.d_sc_each, out=ws.d_sc_each)
-    np.matmul(d_Uo_Ui_Uf_Ug_h_prev_flat, x_2d, out=ws.d_Wo_Wi_Wf_Wg_rows)
-    d_Wo = ws.d_Wo_Wi_Wf_Wg_rows[0:H]
-    d_Wi = ws.d_Wo_Wi_Wf_Wg_rows[H:2*H]
-    d_Wf = ws.d_Wo_Wi_Wf_Wg_rows[2*H:3*H]
-    d_Wg = ws.d_Wo_Wi_Wf_Wg_rows[3*H:4*H]
+    np.divide(saved.dc, saved.sqrt_c_pre, out=ws.d_sc_each)
+    np.multiply(ws.d_g_pre_2_c, ws.d_sg_sc_each, out=ws.d_sg_sc_each)
+    np.matmul(d_Ui_Uf_Ug_Uo_h_prev_flat, x_2d, out=ws.d_Wi_Wf_Wg_Wo_rows)
+    d_Wi = ws.d_Wi_Wf_Wg_Wo_rows[0:H]
+    d_Wf = ws.d_Wi_Wf_Wg_Wo_rows[H:2*H]
+    d_Wg = ws.d_Wi_Wf_Wg_Wo_rows[2*H:3*H]
+    d_Wo = ws.d_Wi_Wf_Wg_Wo_rows[3*H:4*H]
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_Uo_Ui_Uf_Ug_h_prev_flat, h_prev_flat.T, out=ws.d_Uo_Ui_Uf_Ug_rows)
-    d_Uo = ws.d_Uo_Ui_Uf_Ug_rows[0:H]
-    d_Ui = ws.d_Uo_Ui_Uf_Ug_rows[H:2*H]
-    d_Uf = ws.d_Uo_Ui_Uf_Ug_rows[2*H:3*H]
-    d_Ug = ws.d_Uo_Ui_Uf_Ug_rows[3*H:4*H]
+    np.matmul(d_Ui_Uf_Ug_Uo_h_prev_flat, h_prev_flat.T, out=ws.d_Ui_Uf_Ug_Uo_rows)
+    d_Ui = ws.d_Ui_Uf_Ug_Uo_rows[0:H]
+    d_Uf = ws.d_Ui_Uf_Ug_Uo_rows[H:2*H]
+    d_Ug = ws.d_Ui_Uf_Ug_Uo_rows[2*H:3*H]
+    d_Uo = ws.d_Ui_Uf_Ug_Uo_rows[3*H:4*H]
     np.sum(ws.d_si_each, axis=(0, 2), out=ws.d_si_sum)
     d_si = ws.d_si_sum
     np.sum(ws.d_sf_each, axis=(0, 2), out=ws.d_sf_sum)
@@ -884,10 +803,15 @@ def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str
     x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values = {
+        "di": np.empty((T, B, H), dtype),
+        "df": np.empty((T, B, H), dtype),
+        "dg": np.empty((T, B, H), dtype),
+        "do": np.empty((T, B, H), dtype),
         "i": np.empty((T, B, H), dtype),
         "f": np.empty((T, B, H), dtype),
         "g": np.empty((T, B, H), dtype),
         "o": np.empty((T, B, H), dtype),
+        "dc": np.empty((T, B, H), dtype),
         "c": np.empty((T, B, H), dtype),
         "h": np.empty((T, B, H), dtype),
     }
@@ -904,39 +828,44 @@ def _equations(params: Params, x_t: np.ndarray, state: State, B: int, dims: tupl
     h_prev, c_prev = state
     Wi_x = x_t @ params.Wi.T
     Ui_h_prev = h_prev @ params.Ui.T
-    i_part = Wi_x + Ui_h_prev
-    sum_i_part = np.sum(i_part, axis=-1, keepdims=True)
-    # i = sigmoid(ln(Wi @ x[t] + Ui @ h[t-1], si, bi))
-    i = _sigmoid(params.si*(Wi_x + Ui_h_prev - sum_i_part/H)/np.sqrt(np.sum((i_part - sum_i_part/H)**2, axis=-1, keepdims=True)/H + 1e-12) + params.bi)
+    # di = centred(Wi @ x[t] + Ui @ h[t-1])
+    di = Wi_x + Ui_h_prev - np.sum(Wi_x + Ui_h_prev, axis=-1, keepdims=True)/H
     Wf_x = x_t @ params.Wf.T
     Uf_h_prev = h_prev @ params.Uf.T
-    f_part = Wf_x + Uf_h_prev
-    sum_f_part = np.sum(f_part, axis=-1, keepdims=True)
-    # f = sigmoid(ln(Wf @ x[t] + Uf @ h[t-1], sf, bf) + forget)
-    f = _sigmoid(params.sf*(Wf_x + Uf_h_prev - sum_f_part/H)/np.sqrt(np.sum((f_part - sum_f_part/H)**2, axis=-1, keepdims=True)/H + 1e-12) + params.bf + 1.0)
+    # df = centred(Wf @ x[t] + Uf @ h[t-1])
+    df = Wf_x + Uf_h_prev - np.sum(Wf_x + Uf_h_prev, axis=-1, keepdims=True)/H
     Wg_x = x_t @ params.Wg.T
     Ug_h_prev = h_prev @ params.Ug.T
-    g_part = Wg_x + Ug_h_prev
-    sum_g_part = np.sum(g_part, axis=-1, keepdims=True)
-    # g = tanh(ln(Wg @ x[t] + Ug @ h[t-1], sg, bg))
-    g = np.tanh(params.sg*(Wg_x + Ug_h_prev - sum_g_part/H)/np.sqrt(np.sum((g_part - sum_g_part/H)**2, axis=-1, keepdims=True)/H + 1e-12) + params.bg)
+    # dg = centred(Wg @ x[t] + Ug @ h[t-1])
+    dg = Wg_x + Ug_h_prev - np.sum(Wg_x + Ug_h_prev, axis=-1, keepdims=True)/H
     Wo_x = x_t @ params.Wo.T
     Uo_h_prev = h_prev @ params.Uo.T
-    o_part = Wo_x + Uo_h_prev
-    sum_o_part = np.sum(o_part, axis=-1, keepdims=True)
-    # o = sigmoid(ln(Wo @ x[t] + Uo @ h[t-1], so, bo))
-    o = _sigmoid(params.so*(Wo_x + Uo_h_prev - sum_o_part/H)/np.sqrt(np.sum((o_part - sum_o_part/H)**2, axis=-1, keepdims=True)/H + 1e-12) + params.bo)
-    c_part = c_prev*f + i*g
-    sum_c_part = np.sum(c_part, axis=-1, keepdims=True)
-    # c[t] = ln(f*c[t-1] + i*g, sc, bc)
-    c = params.sc*(c_prev*f + i*g - sum_c_part/H)/np.sqrt(np.sum((c_part - sum_c_part/H)**2, axis=-1, keepdims=True)/H + 1e-12) + params.bc
+    # do = centred(Wo @ x[t] + Uo @ h[t-1])
+    do = Wo_x + Uo_h_prev - np.sum(Wo_x + Uo_h_prev, axis=-1, keepdims=True)/H
+    # i = sigmoid(scaled(di, si, bi))
+    i = _sigmoid(params.si*di/np.sqrt(np.sum(di**2, axis=-1, keepdims=True)/H + 1e-12) + params.bi)
+    # f = sigmoid(scaled(df, sf, bf) + forget)
+    f = _sigmoid(params.sf*df/np.sqrt(np.sum(df**2, axis=-1, keepdims=True)/H + 1e-12) + params.bf + 1.0)
+    # g = tanh(scaled(dg, sg, bg))
+    g = np.tanh(params.sg*dg/np.sqrt(np.sum(dg**2, axis=-1, keepdims=True)/H + 1e-12) + params.bg)
+    # o = sigmoid(scaled(do, so, bo))
+    o = _sigmoid(params.so*do/np.sqrt(np.sum(do**2, axis=-1, keepdims=True)/H + 1e-12) + params.bo)
+    # dc = centred(f*c[t-1] + i*g)
+    dc = c_prev*f + i*g - np.sum(c_prev*f + i*g, axis=-1, keepdims=True)/H
+    # c[t] = scaled(dc, sc, bc)
+    c = params.sc*dc/np.sqrt(np.sum(dc**2, axis=-1, keepdims=True)/H + 1e-12) + params.bc
     # h[t] = o*tanh(c[t])
     h = o*np.tanh(c)
     values = {
+        "di": di,
+        "df": df,
+        "dg": dg,
+        "do": do,
         "i": i,
         "f": f,
         "g": g,
         "o": o,
+        "dc": dc,
         "c": c,
         "h": h,
     }
