@@ -6,6 +6,7 @@ conditioned. What a state that starts at minus infinity passes on in the first s
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,12 @@ class Sample:
         return pack(module, "Inputs", list(self.x.values()))
 
     def module_state(self, module: Any) -> Any:
-        """``State`` of a generated module, or None."""
-        return None if self.state is None else module.State(*self.state.values())
+        """``State`` of a generated module; None for the spec's own, if the module can tell all dims without it."""
+        if self.state is not None:
+            return module.State(*self.state.values())
+        asked = inspect.signature(module.init_state).parameters.values()
+        others = {p.name: self.dims[p.name] for p in asked if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        return module.init_state(self.module_params(module), batch=self.batch, **others) if others else None
 
     def upstream(self, module: Any) -> tuple[Any, Any]:
         """``dy`` and ``dfinal`` as ``backward`` takes them."""
