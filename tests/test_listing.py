@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,17 @@ def test_a_forward_pass_holds_what_is_told(name: str) -> None:
     held = sum(array.size for array in owned.values()) / (60 * 8)
     told = float(memory.numbers(compile_cell(cell)).subs(drawn.dims))
     assert told <= held <= 2.5 * told
+
+
+# --- what every shipped spec tells -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_spec_says_what_it_is(path: Path) -> None:
+    cell = cell_of(path)
+    assert cell.title and len(cell.doc) > 60 and cell.cite
+    assert all(cite.key and cite.title for cite in cell.cite)
+    assert all(re.fullmatch(r"10\.\d{4,}/\S+", cite.doi) for cite in cell.cite if cite.doi)
+    assert all(cite.url.startswith("https://") for cite in cell.cite if cite.url)
+    assert cell.expect.params is not None and cell.expect.stages is not None and cell.expect.recurrence is not None
+    assert path.read_text("utf-8").startswith("# yaml-language-server: $schema=../cellspec/cell.schema.json\nname: ")
