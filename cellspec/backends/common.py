@@ -93,8 +93,11 @@ class Common:
         """A shape as a Python tuple."""
         return tuple_text(shape, self.dims)
 
-    def derived_lines(self) -> tuple[dict[str, object], set[str]]:
-        """What the function that computes derived parameters needs, and the helper functions that it calls."""
+    def derived_lines(self, dtype: str = "dtype") -> tuple[dict[str, object], set[str]]:
+        """What the function that computes derived parameters needs, and the helper functions that it calls.
+
+        ``dtype`` is what it calls the dtype that it computes in.
+        """
         program = self.compiled.prologue
         names = Names(self.reserved)
         plain = Plain(program.values, dict(self.constants), self.dims, batched=False)
@@ -103,7 +106,7 @@ class Common:
             (out,) = ir.outs(op)
             plain.texts[out] = self.derived.get(out) or names.get(out, identifier(out))
             shape = program.shape(out)
-            lines.append(f"{plain.texts[out]} = {plain.whole(op, shape, self.axes(shape), 'dtype')}")
+            lines.append(f"{plain.texts[out]} = {plain.whole(op, shape, self.axes(shape), dtype)}")
         used = {s.name for op in program.ops for s in dims_in(op, program)}
         context: dict[str, object] = {
             "lines": lines,

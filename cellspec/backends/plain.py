@@ -186,8 +186,8 @@ class Plain:
                 return f"np.{name}({joined})"
         return f"({self.text(PRIMITIVES[name].numpy(*args))})"
 
-    def op(self, op: Op, shape: Shape) -> str:
-        """The right side of ``op``."""
+    def op(self, op: Op, shape: Shape, dtype: str = "dtype") -> str:
+        """The right side of ``op``; ``dtype`` is what the code calls that of an array made from nothing."""
         text = self.symbol_text
         match op:
             case ir.Pointwise(expr=expr):
@@ -205,7 +205,7 @@ class Plain:
             case ir.Transpose(operand=operand):
                 return f"{text(operand)}.T"
             case ir.Eye():
-                return f"np.eye({dim_text(shape[0], self.dims)}, dtype=dtype)"
+                return f"np.eye({dim_text(shape[0], self.dims)}, dtype={dtype})"
             case ir.Roll(operand=operand, shift=shift):
                 return f"np.roll({text(operand)}, {shift}, axis=-1)"
             case ir.Stop(operand=operand):
@@ -219,7 +219,7 @@ class Plain:
 
     def whole(self, op: Op, shape: Shape, axes: str, dtype: str) -> str:
         """The right side of ``op`` as an array of its whole shape ``axes``, also where its arguments are smaller."""
-        text = bare(self.op(op, shape))
+        text = bare(self.op(op, shape, dtype))
         if shape and isinstance(op, ir.Pointwise) and not any(self.spans(s.name, shape) for s in op.expr.free_symbols):
             return f"np.full({axes}, {text}, {dtype})"
         return text
