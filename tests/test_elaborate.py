@@ -256,13 +256,13 @@ def test_assigned_twice_within_a_spec_made_by_hand() -> None:
 
 def test_many_equations_are_quick() -> None:
     chain = [f"v{k} = U @ v{k - 1} + b*k" for k in range(990, 0, -1)]
-    start = time.perf_counter()
+    start = time.process_time()
     made = cell("\n".join(["h[t] = v990", *chain, "v0 = h[t-1] + W @ x[t]"]))
     assert made.assignments[-1].target.label == "h[t]" and len(made.assignments) == 992
     assert len(messages("\n".join(["h[t] = W @ x[t]", *(f"w{k} = u{k} + f{k}(g{k})" for k in range(990))]))) > 3 * 990
     circle = messages("\n".join(["h[t] = W @ x[t] + v990", *chain, "v0 = v990"]))
     assert len(circle) == 1 and circle[0].startswith("cycle within one step: v990 -> v989 -> ") and len(circle[0]) < 200
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(

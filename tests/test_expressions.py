@@ -191,9 +191,9 @@ def test_names_are_compared_as_python_normalises_them() -> None:
     ids=lambda value: value[:20],
 )
 def test_what_is_refused(text: str, message: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert message in mistake(text)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_limits_are_reached_exactly() -> None:
@@ -207,7 +207,7 @@ def test_limits_are_reached_exactly() -> None:
 
 
 def test_long_lines_are_quick() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for line in (
         "a = " + "b" * 1_000_000,
         "a = b" + " " * 1_000_000 + "+ c",
@@ -216,7 +216,7 @@ def test_long_lines_are_quick() -> None:
     ):
         _, mistakes = equations(line)
         assert len(mistakes) == 1
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
 
 
 WORDS = ["h[t-1]", "x[t]", "tanh(", "**", "1e9", "for ", "lambda ", " if ", "i = ", "\n"]
@@ -242,7 +242,7 @@ def test_a_block_of_too_many_symbols_is_refused_quickly() -> None:
     term = " + ".join("a*b" for _ in range(90))
     text = "".join(f"  v{k} = {term}\n" for k in range(900))
     spec = f"name: bulk\ninputs: {{x: I}}\nstates: {{h: I}}\nequations: |\n{text}  h[t] = x[t]\n"
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SpecError, match="more than 60000 names, numbers and operators in all"):
         parse_spec(spec)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

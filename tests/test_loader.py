@@ -342,21 +342,21 @@ def hostile() -> dict[str, str]:
 @pytest.mark.parametrize("kind", sorted(hostile()))
 def test_hostile_specs_get_an_error_quickly_and_run_nothing(kind: str, folder: Path) -> None:
     text = hostile()[kind]
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SpecError) as caught:
         parse_spec(text)
     message = str(caught.value)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert all(len(diagnostic.message) < 400 and "\n" not in diagnostic.message for diagnostic in caught.value.diagnostics)
     assert message
     assert not list(folder.iterdir())
 
 
 def test_a_constant_tower_is_quick() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SpecError):
         parse_spec(SMALL.replace("+ b)", "+ b**9**9**99)"))
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 SHIPPED = [path.read_text("utf-8") for path in sorted(shipped_dir().glob("*.yaml"))]
