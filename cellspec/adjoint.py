@@ -91,7 +91,7 @@ def adjoint_prologue(prologue: Program, params: Collection[str], known: Collecti
             builder.add(name, symbol(seed))
     builder.run()
     for name in params:
-        builder.gather_slices(name)
+        builder.gather(name)
     reached = [name for name in prologue.constants if name in params and builder.terms[name]]
     for name in reached:
         builder.finish(name)
@@ -115,6 +115,7 @@ class _Builder:
     ops: list[Op] = field(default_factory=list)
     terms: defaultdict[str, list[sympy.Expr]] = field(default_factory=lambda: defaultdict(list))
     slices: defaultdict[str, list[tuple[ir.Slice, str]]] = field(default_factory=lambda: defaultdict(list))
+    members: defaultdict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
     active: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -138,7 +139,7 @@ class _Builder:
     def finish(self, name: str) -> str:
         """Define ``d:name`` as the sum of its terms (zero, if it has none)."""
         value = self.forward.values[name]
-        self.gather_slices(name)
+        self.gather(name)
         self.emit(ir.Pointwise(cotangent(name), sympy.Add(*self.terms[name])), value.shape, value.origin)
         return cotangent(name)
 
@@ -146,8 +147,7 @@ class _Builder:
         """Apply the transpose rule of every operation, from the last to the first."""
         for op in reversed(self.forward.ops):
             (out,) = ir.outs(op)
-            if out in self.slices:
-                self.gather_slices(out)
+            self.gather(out)
             if self.terms[out]:
                 self.transpose(op, self.finish(out))
 
@@ -163,7 +163,7 @@ class _Builder:
             case ir.MatMul(left=left, right=right, left_t=False, right_t=False):
                 if left in self.active:
                     made: Op = ir.Outer(f"{d_out}⊗{right}", d_out, right)
-                    if len(shape(right)) == 2:
+                    if len(shape(left)) == len(shape(right)) == 2:
                         made = ir.MatMul(f"{d_out}@{right}.T", d_out, right, right_t=True)
                     self.add(left, self.emit(made, shape(left), origin))
                 if right in self.active:
@@ -178,11 +178,24 @@ class _Builder:
                     start = stop
             case ir.Slice(operand=operand):
                 self.slices[operand].append((op, d_out))
+            case ir.Index(operand=operand, index=index):
+                self.members[operand].append((index, d_out))
+            case ir.Reshape(operand=operand):
+                self.add(operand, self.emit(ir.Reshape(f"{d_out}.flat", d_out), shape(operand), origin))
+            case ir.SumTo(operand=operand):
+                self.add(operand, symbol(d_out))
+            case ir.CumSum(operand=operand, reverse=reverse):
+                back = ir.CumSum(f"cumsum({d_out})", d_out, not reverse)
+                self.add(operand, self.emit(back, shape(operand), origin))
+            case ir.Inverse(operand=operand):
+                left = self.emit(ir.MatMul(f"{out}.T@{d_out}", out, d_out, left_t=True), shape(out), origin)
+                both = self.emit(ir.MatMul(f"{left}@{out}.T", str(left.name), out, right_t=True), shape(out), origin)
+                self.add(operand, -both)
             case ir.Transpose(operand=operand):
                 self.add(operand, self.emit(ir.Transpose(f"{d_out}.T", d_out), shape(operand), origin))
             case ir.Roll(operand=operand, shift=shift):
                 self.add(operand, self.emit(ir.Roll(f"roll({d_out}, {-shift})", d_out, -shift), shape(operand), origin))
-            case ir.Eye() | ir.Stop():
+            case ir.Eye() | ir.Stop() | ir.Largest():
                 pass
             case _:
                 raise NotImplementedError(f"no transpose rule for {op}")
@@ -198,12 +211,29 @@ class _Builder:
             term = self.emit(ir.SumTo(f"sum({full.name})", full.name), small, origin)
         self.add(name, term)
 
+    def gather(self, name: str) -> None:
+        """Add the cotangents of parts of ``name`` to its terms."""
+        self.gather_members(name)
+        self.gather_slices(name)
+
+    def gather_members(self, name: str) -> None:
+        """The cotangents of a family's members, stacked; zero for those that nothing reads."""
+        members = self.members.pop(name, [])
+        if not members or name not in self.active:
+            return
+        value = self.forward.values[name]
+        parts = []
+        for index in range(int(value.shape[0])):
+            part = sympy.Add(*(symbol(d_out) for k, d_out in members if k == index))
+            parts.append(str(self.emit(ir.Pointwise(f"{cotangent(name)}[{index}]", part), value.shape[1:], value.origin).name))
+        self.terms[name].append(self.emit(ir.Stack(f"{cotangent(name)} members", tuple(parts)), value.shape, value.origin))
+
     def gather_slices(self, name: str) -> None:
         """The cotangents of column blocks of ``name``: side by side where they tile it, else each among zeros."""
         blocks = self.slices.pop(name, [])
         if not blocks or name not in self.active:
             return
-        columns = self.forward.shape(name)[1]
+        columns = self.forward.shape(name)[-1]
         while blocks:
             row: list[tuple[ir.Slice, str]] = []
             start = sympy.Integer(0)
@@ -218,7 +248,7 @@ class _Builder:
     def side_by_side(self, name: str, row: list[tuple[ir.Slice, str]]) -> None:
         """Add the blocks of ``row``, in order, to the cotangent of ``name``, with zeros in the gaps."""
         origin = self.forward.values[name].origin
-        rows, columns = self.forward.shape(name)
+        *rows, columns = self.forward.shape(name)
         parts: list[str] = []
         start = sympy.Integer(0)
         number = len(self.terms[name])
@@ -226,23 +256,23 @@ class _Builder:
             stop = columns if op is None else op.start
             if stop != start:
                 zeros = f"{cotangent(name)} zeros{number}.{len(parts)}"
-                self.emit(ir.Pointwise(zeros, sympy.Integer(0)), (rows, sympy.expand(stop - start)), origin)
+                self.emit(ir.Pointwise(zeros, sympy.Integer(0)), (*rows, sympy.expand(stop - start)), origin)
                 parts.append(zeros)
             if op is not None:
                 parts.append(d_out)
                 start = op.stop
         self.terms[name].append(
-            self.emit(ir.Concat(f"{cotangent(name)} blocks{number}", tuple(parts)), (rows, columns), origin)
+            self.emit(ir.Concat(f"{cotangent(name)} blocks{number}", tuple(parts)), (*rows, columns), origin)
         )
 
     def totals(self, name: str) -> Iterable[ir.Total]:
         """The totals of a constant: a term that is one operation's result for itself, pointwise terms in one sum."""
-        alone = [term for term in self.terms[name] if term.is_Symbol]
-        rest = [term for term in self.terms[name] if not term.is_Symbol]
+        value = self.forward.values[name]
+        alone = [term for term in self.terms[name] if term.is_Symbol and self.values[term.name].shape == value.shape]
+        rest = [term for term in self.terms[name] if term not in alone]
         for term in alone:
             yield ir.Total(cotangent(name), str(term.name))
         if rest:
-            value = self.forward.values[name]
             out = self.emit(ir.Pointwise(f"{cotangent(name)} each", sympy.Add(*rest)), value.shape, value.origin)
             yield ir.Total(cotangent(name), str(out.name))
 

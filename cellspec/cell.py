@@ -21,6 +21,9 @@ from cellspec.spec import Cite, Expect, Initialiser
 
 Shape = tuple[sympy.Expr, ...]
 
+STEP_INDEX = "t_now"
+"""The name of the step's index."""
+
 
 class Kind(Enum):
     """What a name stands for."""
@@ -76,13 +79,6 @@ class Apply:
     function: str
     args: tuple[Node, ...]
     shape: Shape
-
-
-@dataclass(frozen=True)
-class StepIndex:
-    """``t_now``: the index of the step, from 0."""
-
-    shape: Shape = ()
 
 
 @dataclass(frozen=True)
@@ -142,8 +138,8 @@ class Concat:
 class Along:
     """A function along the last axis, by its name in the language.
 
-    ``softmax`` and ``cumsum`` keep the axis; ``sum``, ``mean``, ``var`` (of the population), ``norm`` (Euclidean), ``logsumexp``
-    and ``dot`` (of two arguments) leave it with size 1.
+    ``softmax`` and ``cumsum`` keep the axis; ``sum``, ``mean``, ``var`` (of the population), ``norm`` (Euclidean),
+    ``logsumexp`` and ``dot`` (of two arguments) leave it with size 1.
     """
 
     function: str
@@ -180,7 +176,6 @@ class StopGradient:
 Node = (
     Const
     | DimValue
-    | StepIndex
     | Ref
     | Member
     | Apply
@@ -235,7 +230,8 @@ class State:
     """A state: its shape and the number that it starts from.
 
     ``lag_of`` is set for a state that the language makes of a lag: ``h_lag2``, read as ``h[t-2]``, is a ``State`` whose
-    equation is ``h_lag2[t] = h[t-1]``; ``x_lag1`` holds ``x[t-1]``. They come after the spec's own states.
+    equation is ``h_lag2[t] = h[t-1]``; ``x_lag1`` holds ``x[t-1]``; and for the step's index, whose equation is
+    ``t_now[t] = t_now[t-1] + 1`` (``("t_now", 0)``). They come after the spec's own states.
     """
 
     name: str
@@ -296,6 +292,12 @@ class Cell:
         from cellspec.present import sympy_equations
 
         return sympy_equations(self)
+
+    @property
+    def streams(self) -> tuple[State, ...]:
+        """The states that are known for all steps at once: earlier inputs, and the index of the step."""
+        known = {STEP_INDEX, *(item.name for item in self.inputs)}
+        return tuple(state for state in self.states if state.lag_of is not None and state.lag_of[0] in known)
 
     @property
     def stages(self) -> int:

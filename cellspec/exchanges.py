@@ -1,32 +1,45 @@
 """Exchanges: what the parts of a machine that share one step's work have to tell one another.
 
-Every product of the loop needs the whole of its operands, whoever computed them: each level of products is one exchange a step.
-Where the weights stay on chip for a whole sequence, exchanges are all that a step costs beside its arithmetic.
+A product needs the whole of its operands, whoever computed them, and a sum over units or a roll needs other units' values too.
+What can be told at the same time is one exchange; a further one waits for results of the one before. Where the weights stay on
+chip for a whole sequence, exchanges are all that a step costs beside its arithmetic.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from cellspec import ir
 from cellspec.cell import Shape
 from cellspec.schedule import Schedule
 
+Reader = ir.Product | ir.SumTo | ir.Roll
+"""The operations of a loop that look at other units. A concatenation or a slice only calls units by other numbers."""
+
 
 @dataclass(frozen=True)
 class Exchange:
-    """One exchange of a step: the values that it carries with their shapes, and the products that wait for them."""
+    """One exchange of a step: the values that it carries with their shapes, and the operations that wait for them."""
 
-    operands: tuple[tuple[str, Shape], ...]
-    products: tuple[ir.Product, ...]
+    carries: tuple[tuple[str, Shape], ...]
+    readers: tuple[Reader, ...]
 
 
 def exchanges(schedule: Schedule) -> tuple[Exchange, ...]:
     """The exchanges of one step of ``schedule``, in order."""
-    found = []
-    for level in schedule.levels:
-        products = tuple(op for op in level if isinstance(op, ir.Product))
-        if products:
-            names = dict.fromkeys(name for product in products for name in product.operands)
-            found.append(Exchange(tuple((name, schedule.program.shape(name)) for name in names), products))
-    return tuple(found)
+    after: dict[str, int] = {}  # the exchanges that must be over before a value is known; none for what no step computes
+    rounds: defaultdict[int, list[Reader]] = defaultdict(list)
+    for op in schedule.loop:
+        number = max((after.get(name, 0) for name in ir.operands(op)), default=0)
+        match op:
+            case ir.Product() | ir.SumTo() | ir.Roll():
+                rounds[number].append(op)
+                number += 1
+        after |= dict.fromkeys(ir.outs(op), number)
+    return tuple(_exchange(schedule, rounds[number]) for number in sorted(rounds))
+
+
+def _exchange(schedule: Schedule, readers: list[Reader]) -> Exchange:
+    names = dict.fromkeys(name for op in readers for name in (op.operands if isinstance(op, ir.Product) else ir.operands(op)))
+    return Exchange(tuple((name, schedule.program.shape(name)) for name in names), tuple(readers))

@@ -186,6 +186,15 @@ _row(
 _row("exp", _exp, lambda x, y: y)
 _row("log", _log, lambda x, y: 1 / x, domain=(0.1, 3.0))
 _row("sqrt", _sqrt, lambda x, y: 1 / (2 * y), domain=(0.1, 3.0))
+_row(  # the root of a sum of squares: a norm, whose derivative at 0 is 0
+    "length",
+    _sqrt,
+    lambda x, y: _call("gt", y, 0) / (2 * (y + _call("eq", y, 0))),
+    numpy=ufunc("sqrt"),
+    domain=(0.1, 3.0),
+    listed=False,
+    cuda="sqrt",
+)
 _row("sin", sympy.sin, lambda x, y: _call("cos", x))
 _row("cos", sympy.cos, lambda x, y: -_call("sin", x))
 _row("tanh", sympy.tanh, lambda x, y: 1 - y**2)

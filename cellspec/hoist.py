@@ -122,10 +122,4 @@ class _Hoister:
 
     def shape(self, expr: sympy.Expr) -> Shape:
         """The shape that the values in ``expr`` stretch to."""
-        table = {**self.program.values, **self.values}
-        shape: Shape = ()
-        for name in self.names(expr):
-            other = table[name].shape
-            if len(other) > len(shape) or (len(other) == len(shape) and all(axis == 1 for axis in shape)):
-                shape = other
-        return shape
+        return ir.stretched((self.values.get(name) or self.program.values[name]).shape for name in self.names(expr))

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import sympy
 
 from cellspec.cell import Shape
+from cellspec.shapes import broadcast
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,7 @@ class Pointwise:
 class MatMul:
     """``out = left @ right``, ``left`` transposed first if ``left_t``, ``right`` if ``right_t``.
 
-    A ``left`` of three axes is one matrix for all heads, ``[n*m, k] @ [k]``, or one for each, ``[n, m, k] @ [n, k]``
-    (see :func:`by_head`); transposed, ``[k, n*m] @ [n*m]`` or ``[n, k, m] @ [n, m]``.
+    A ``left`` of three axes holds a matrix for each head, ``[n, m, k] @ [n, k]``, each of them transposed if ``left_t``.
     """
 
     out: str
@@ -139,7 +139,10 @@ class Reshape:
 
 @dataclass(frozen=True)
 class Largest:
-    """``out``: the largest element along the last axis, which stays with size 1. No cotangent flows through it."""
+    """``out``: the largest element along the last axis, which stays with size 1, or 0 where that is not finite.
+
+    What is taken from the elements to keep exponentials in range; no cotangent flows through it.
+    """
 
     out: str
     operand: str
@@ -345,16 +348,15 @@ def _check_shape(program: Program, op: Op) -> None:
                 raise TypecheckError(f"{out!r} is not a number: {expr}")
             ok = all(stretches(shape(name), shape(out)) for name in program.args(op))
         case MatMul(out=out, left=left, right=right, left_t=left_t, right_t=right_t):
-            b = shape(right)[::-1] if right_t else shape(right)
-            ok = by_head(program, op) or contracted(shape(left), b, left_t) == shape(out)
+            ok = product(turned(shape(left), left_t), turned(shape(right), right_t)) == shape(out)
         case Product(outs=targets, weights=weights, operands=vectors, transposed=transposed):
             ok = all(
-                contracted(shape(w), shape(v), transposed) == shape(out)
+                product(turned(shape(w), transposed), shape(v)) == shape(out)
                 for out, row in zip(targets, weights, strict=True)
                 for w, v in zip(row, vectors, strict=True)
             )
         case Outer(out=out, left=left, right=right):
-            ok = by_head(program, op) or shape(out) == (*shape(left), *shape(right))
+            ok = shape(out) == outer(shape(left), shape(right))
         case Concat(out=out, parts=parts):
             heads = {shape(p)[:-1] for p in parts}
             ok = heads == {shape(out)[:-1]} and sympy.expand(sum(shape(p)[-1] for p in parts)) == shape(out)[-1]
@@ -388,29 +390,42 @@ def size(shape: Shape) -> sympy.Expr:
     return sympy.expand(sympy.Mul(*shape))
 
 
-def contracted(left: Shape, right: Shape, transposed: bool = False) -> Shape | None:
-    """The shape of ``left @ right`` over all that they share; None if they do not fit."""
-    axes = len(left) - 1
-    if transposed:
-        return left[axes:] if left[:axes] == right else (*left[1:], *right[1:]) if left[:1] == right[:1] else None
-    return (*left[:axes], *right[1:]) if left[axes:] == right[:1] else None
+def is_one(shape: Shape) -> bool:
+    """Whether a value of this shape is a single number."""
+    return all(axis == 1 for axis in shape)
 
 
-def by_head(program: Program, op: MatMul | Outer) -> bool:
-    """Whether ``op`` works head by head: ``[n, m, k] @ [n, k] -> [n, m]``, its transpose, or ``[n, m] ⊗ [n, k]``."""
-    left, right, out = program.shape(op.left), program.shape(op.right), program.shape(op.out)
-    match op:
-        case Outer():
-            return len(left) == len(right) == 2 and out == (*left, right[1]) and left[0] == right[0]
-        case MatMul(left_t=True):
-            return len(left) == 3 and right == left[:2] and out == (left[0], left[2])
-        case _:
-            return len(left) == 3 and right == (left[0], left[2]) and out == left[:2]
+def turned(shape: Shape, transposed: bool) -> Shape:
+    """The shape of a matrix, or of each head's matrix, transposed or not."""
+    return (*shape[:-2], shape[-1], shape[-2]) if transposed else shape
+
+
+def product(left: Shape, right: Shape) -> Shape | None:
+    """The shape of ``left @ right``: ``[m, k] @ [k]``, ``[m, k] @ [k, n]``, by heads ``[n, m, k] @ [n, k]``; or None."""
+    if len(left) == 3:
+        return left[:2] if right == (left[0], left[2]) else None
+    return (left[0], *right[1:]) if len(left) == 2 and left[1:] == right[:1] else None
+
+
+def outer(left: Shape, right: Shape) -> Shape:
+    """The shape of ``left rightᵀ``, for each head if they have heads."""
+    return (*left, right[-1])
+
+
+def stretched(shapes: Iterable[Shape]) -> Shape:
+    """The shape to which values of these shapes stretch together."""
+    result: Shape = ()
+    for shape in shapes:
+        wider = broadcast(result, shape)
+        if wider is None:
+            raise TypecheckError(f"shapes do not fit together: {result} and {shape}")
+        result = wider
+    return result
 
 
 def stretches(small: Shape, large: Shape) -> bool:
     """Whether ``small`` broadcasts to ``large``: equal, or its axes of size 1 stretch, as the language allows."""
-    if all(axis == 1 for axis in small):
+    if is_one(small):
         return len(small) <= len(large)
     return len(small) == len(large) and all(a in (b, 1) for a, b in zip(small, large, strict=True))
 

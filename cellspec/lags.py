@@ -1,16 +1,18 @@
 """Lags: ``h[t-2]`` and ``x[t-1]`` are read from states that the language adds, one for each step on the way.
 
 ``h_lag2`` holds h[t-2] before the step, and ``h_lag2[t] = h[t-1]``; ``h_lag3[t] = h_lag2[t-1]``; ``x_lag1[t] = x[t]``.
+The index of the step, ``t_now``, is such a state too, which counts: a sequence that is run in parts goes on where it stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cellspec.cell import Equation, Input, Kind, Ref, Shape, State
+from cellspec.cell import STEP_INDEX, Apply, Const, Equation, Input, Kind, Node, Ref, Shape, State, StopGradient
 from cellspec.errors import Location
 from cellspec.operands import Clash
 from cellspec.scope import Role, Scope
+from cellspec.shapes import ONE
 
 MOST_LAGS = 1000
 """The states that the lags of one cell may add."""
@@ -23,6 +25,12 @@ class Lags:
         self.scope = scope
         self._places: dict[str, dict[int, Location]] = {}  # name -> steps back -> the first place that reaches as far
         self._count = 0
+        self._counted: Location | None = None
+
+    def step_index(self, at: Location) -> Node:
+        """The index of the step. It is a number that is given: no derivative is taken by it."""
+        self._counted = self._counted or at
+        return StopGradient(Ref(STEP_INDEX, Kind.PREVIOUS, (ONE,)), (ONE,))
 
     def read(self, name: str, role: Role, shape: Shape, steps: int, at: Location) -> Ref:
         """The value of the state or input ``name`` as it was ``steps`` > 0 steps ago."""
@@ -46,6 +54,12 @@ class Lags:
             yield from self._chain(Ref(state.name, Kind.PREVIOUS, state.shape), state.init)
         for stream in inputs:
             yield from self._chain(Ref(stream.name, Kind.INPUT, stream.shape), 0.0)
+        if self._counted is not None:
+            now, at = self.step_index(self._counted), self._counted
+            target = Ref(STEP_INDEX, Kind.STATE, (ONE,))
+            text = f"{STEP_INDEX}[t] = {STEP_INDEX}[t-1] + 1"
+            count = Equation(target, Apply("add", (now, Const(1)), (ONE,)), text, at)
+            yield State(STEP_INDEX, (ONE,), 0.0, (STEP_INDEX, 0)), count
 
     def _chain(self, source: Ref, init: float) -> Iterator[tuple[State, Equation]]:
         name, shape = source.name, source.shape

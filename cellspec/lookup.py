@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from cellspec.cell import STEP_INDEX
 from cellspec.order import walk
-from cellspec.scope import FUNCTIONS, STEP_INDEX, Role, Scope
+from cellspec.scope import FUNCTIONS, Role, Scope
 from cellspec.spec import Assignment, Call, Expr, Loop, Name, Subscript, Unread
 from cellspec.spec import walk as walk_all
 

@@ -14,9 +14,12 @@ import sympy
 
 from cellspec import cell as c
 from cellspec import ir
+from cellspec.along import along
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Program, Value, symbol
 
+_LONGEST_NAME = 40
+ONE = sympy.Integer(1)
 CONSTANT = (c.Kind.PARAM, c.Kind.DERIVED)
 
 
@@ -93,7 +96,7 @@ class _Builder:
     def emit(self, op: Op, shape: c.Shape) -> str:
         """Add ``op``, or find the value of an equal operation made before; the name of its value."""
         (out,) = ir.outs(op)
-        key = ir.with_out(op, "")
+        key = (ir.with_out(op, ""), shape)
         if key in self.made and not _is_copy(op):
             return self.made[key]
         unique, number = out, 2
@@ -133,10 +136,27 @@ class _Builder:
                 atoms = [self.argument(arg) for arg in args]
                 if all(atom.is_number for atom in atoms):  # SymPy has found the arguments to be constant
                     return row.definition(*atoms)
-                name = label or f"{function}({', '.join(map(str, atoms))})"
+                name = label or self.described(f"{function}({', '.join(map(_short, atoms))})", function)
                 return symbol(self.emit(ir.Pointwise(name, row.symbol(*atoms)), node.shape))
-            case c.MatMul(left=left, right=right):
-                return self.product(self.atom(left), self.atom(right), node.shape, label)
+            case c.MatMul(left=left, right=right) if _is_constant(left):
+                return self.weighted(self.atom(left), self.atom(right), node.shape, label)
+            case c.MatMul(left=left, right=right):  # a matrix of the sample's own: no weights, a sum of pointwise products
+                matrix, vector = self.atom(left), self.atom(right)
+                across = self.reshape(vector, (*right.shape[:-1], ONE, right.shape[-1]), "row")
+                each = self.emit(ir.Pointwise(f"{matrix}*{vector}", symbol(matrix) * symbol(across)), left.shape)
+                column = self.emit(ir.SumTo(f"sum({each})", each), (*left.shape[:-1], ONE))
+                return symbol(self.reshape(column, node.shape, "vector", label))
+            case c.OuterProduct(left=left, right=right):
+                (*heads, m), n = left.shape, right.shape[-1]
+                column = self.reshape(self.atom(left), (*heads, m, ONE), "column")
+                return symbol(column) * symbol(self.reshape(self.atom(right), (*heads, ONE, n), "row"))
+            case c.Along(function=function, args=args):
+                return along(self, function, tuple(map(self.atom, args)), args[0].shape, node.shape, label)
+            case c.Member(family=family, index=index):
+                return symbol(self.emit(ir.Index(f"{family.name}[{index}]", family.name, index), node.shape))
+            case c.Inverse(operand=operand):
+                a = self.atom(operand)
+                return symbol(self.emit(ir.Inverse(label or f"inv({a})", a), node.shape))
             case c.Transpose(operand=operand):
                 a = self.atom(operand)
                 return symbol(self.emit(ir.Transpose(label or f"{a}.T", a), node.shape))
@@ -151,6 +171,10 @@ class _Builder:
             case c.StopGradient(operand=operand):
                 a = self.atom(operand)
                 return symbol(self.emit(ir.Stop(label or f"stop_gradient({a})", a), node.shape))
+
+    def described(self, name: str, kind: str) -> str:
+        """What an unnamed value is called: ``name``, or where that is long, the equation and the ``kind`` of the value."""
+        return name if len(name) <= _LONGEST_NAME else f"{self.stem}.{kind}"
 
     def atom(self, node: c.Node) -> str:
         """The name of a value that holds ``node``."""
@@ -171,6 +195,24 @@ class _Builder:
         known = name in self.values or (self.outer is not None and name in self.outer.values)
         return known and self.lookup(name).shape == shape
 
+    def reshape(self, name: str, shape: c.Shape, kind: str, label: str | None = None) -> str:
+        """The elements of a value in another shape, of which ``kind`` is the name: ``k.row``."""
+        if self.outer is not None and name in self.outer.values:
+            self.outer.origin = self.outer.values[name].origin
+            return self.outer.reshape(name, shape, kind, label)
+        return self.emit(ir.Reshape(label or f"{name}.{kind}", name), shape)
+
+    def weighted(self, left: str, right: str, shape: c.Shape, label: str | None = None) -> sympy.Expr:
+        """``left @ right`` of constant weights; where all heads share a vector, all their rows make one matrix."""
+        weights, vector = self.lookup(left), self.lookup(right)
+        if len(weights.shape) < 3 or len(vector.shape) > 1:
+            return self.product(left, right, shape, label)
+        rows = sympy.expand(weights.shape[0] * weights.shape[1])
+        flat = self.product(self.reshape(left, (rows, weights.shape[2]), "rows"), right, (rows,))
+        if not flat.is_Symbol:  # a sum over the parts of a concatenation
+            flat = symbol(self.emit(ir.Pointwise(f"{self.stem}.rows", flat), (rows,)))
+        return symbol(self.reshape(str(flat.name), shape, "heads", label))
+
     def product(self, left: str, right: str, shape: c.Shape, label: str | None = None) -> sympy.Expr:
         """``left @ right``; a sum over column blocks of ``left`` where ``right`` is a concatenation."""
         match self.by_out.get(right):
@@ -178,7 +220,7 @@ class _Builder:
                 start: sympy.Expr = sympy.Integer(0)
                 terms = []
                 for part in parts:
-                    stop = sympy.expand(start + self.lookup(part).shape[0])
+                    stop = sympy.expand(start + self.lookup(part).shape[-1])
                     terms.append(self.product(self.outer.columns(left, part, start, stop), part, shape))
                     start = stop
                 return sympy.Add(*terms)
@@ -187,17 +229,25 @@ class _Builder:
     def columns(self, matrix: str, part: str, start: sympy.Expr, stop: sympy.Expr) -> str:
         """Columns ``start:stop`` of a matrix, which meet ``part`` in a product."""
         self.origin = self.values[matrix].origin
-        shape = (self.values[matrix].shape[0], sympy.expand(stop - start))
+        shape = (*self.values[matrix].shape[:-1], sympy.expand(stop - start))
         return self.emit(ir.Slice(f"{matrix}|{part}", matrix, start, stop), shape)
+
+
+def _short(atom: sympy.Expr) -> str:
+    return repr(float(atom)) if atom.is_Float else str(atom)
 
 
 def _is_copy(op: Op) -> bool:
     return isinstance(op, ir.Pointwise) and bool(op.expr.is_Symbol)
 
 
+def _is_constant(node: c.Node) -> bool:
+    """Whether ``node`` is the same at every step."""
+    return all(ref.kind in CONSTANT for ref in c.refs(node))
+
+
 def _reads_parameters_only(node: c.Node) -> bool:
     """Whether ``node`` computes something, and from parameters alone."""
     if isinstance(node, c.Ref | c.Const | c.DimValue):
         return False
-    kinds = {ref.kind for ref in c.refs(node)}
-    return (bool(kinds) or isinstance(node, c.Eye)) and all(kind in CONSTANT for kind in kinds)
+    return (any(c.refs(node)) or isinstance(node, c.Eye)) and _is_constant(node)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from cellspec import ir
 from cellspec.adjoint import Adjoint, adjoint_prologue, adjoint_step
-from cellspec.cell import Cell
+from cellspec.cell import STEP_INDEX, Cell
 from cellspec.ir import Program
 from cellspec.lower import lower
 from cellspec.residuals import select
@@ -35,15 +35,23 @@ def compile_cell(cell: Cell) -> Compiled:
     lowered = lower(cell)
     trainable = [param.name for param in cell.params if param.trainable]
     wanted = _dependent(lowered.prologue, trainable)
-    step = ir.typecheck(live(lowered.step, keep_stops=True))
-    adjoint = adjoint_step(step, [f"{item.name}[t]" for item in cell.inputs], wanted)
+    known = tuple(f"{state.name}[t-1]" for state in cell.streams)
+    earlier = tuple(name for name in known if name != f"{STEP_INDEX}[t-1]")
+    step = ir.typecheck(live(_with_streams(lowered.step, known), keep_stops=True))
+    adjoint = adjoint_step(step, [*(f"{item.name}[t]" for item in cell.inputs), *earlier], wanted)
     residuals = select(step, adjoint)
     given_out = dict.fromkeys((*step.outputs, *_computed(step, residuals.stash)))
     forward = ir.typecheck(live(replace(step, outputs=tuple(given_out))))
     feeding = {name for op in lowered.prologue.ops for name in lowered.prologue.args(op)} | set(lowered.prologue.outputs)
-    known = dict.fromkeys(total.target.removeprefix("d:") for total in residuals.backward.totals)
-    epilogue = adjoint_prologue(lowered.prologue, trainable, [name for name in known if name in feeding])
+    totals = dict.fromkeys(total.target.removeprefix("d:") for total in residuals.backward.totals)
+    epilogue = adjoint_prologue(lowered.prologue, trainable, [name for name in totals if name in feeding])
     return Compiled(cell, lowered.prologue, lowered.step, forward, residuals.backward, residuals.stash, epilogue)
+
+
+def _with_streams(step: Program, known: tuple[str, ...]) -> Program:
+    """``step`` with carried values that are known for all steps at once given as sequences."""
+    carries = tuple(carry for carry in step.carries if carry.before not in known)
+    return replace(step, sequences=(*step.sequences, *known), carries=carries)
 
 
 def _computed(step: Program, stash: tuple[str, ...]) -> list[str]:

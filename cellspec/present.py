@@ -24,7 +24,6 @@ from cellspec.cell import (
     OuterProduct,
     Ref,
     Roll,
-    StepIndex,
     StopGradient,
     Transpose,
 )
@@ -97,7 +96,7 @@ class _Converter:
                 return sympy.Rational(repr(value))
             case DimValue(value=value):
                 return value
-            case StepIndex():
+            case StopGradient(operand=Ref(name="t_now")):
                 return TIME
             case Ref():
                 return self.ref(node)

@@ -63,9 +63,8 @@ def recurrence(cell: Cell) -> str:
 
 
 def _recurrent(cell: Cell) -> list[State]:
-    """The states but for those that only hold earlier inputs."""
-    streams = {stream.name for stream in cell.inputs}
-    return [state for state in cell.states if state.lag_of is None or state.lag_of[0] not in streams]
+    """The states but for those that only hold earlier inputs or count the steps."""
+    return [state for state in cell.states if state not in cell.streams]
 
 
 def _before(state: State) -> str:

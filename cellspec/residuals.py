@@ -89,20 +89,20 @@ def _reachable(ops: list[Op], step: Program, known: set[str]) -> list[Op]:
 
 
 def _repeatable(op: Op) -> bool:
-    """Whether ``op`` is cheap enough to do twice: arithmetic, and moves."""
+    """Whether ``op`` is cheap enough to do twice: arithmetic within a unit, and moves."""
     match op:
         case ir.Pointwise(expr=expr):
             return not expr.has(sympy.Function) and not any(
                 p.exp.is_Integer is not True or p.exp < 0 for p in expr.atoms(sympy.Pow)
             )
-        case ir.MatMul() | ir.Product() | ir.Outer():
+        case ir.MatMul() | ir.Product() | ir.Outer() | ir.SumTo() | ir.Largest() | ir.CumSum():
             return False
         case _:
             return True
 
 
 def _size(program: Program, name: str) -> int:
-    size = sympy.prod(program.shape(name)) if program.shape(name) else sympy.Integer(1)
+    size = ir.size(program.shape(name))
     return int(size.subs(dict.fromkeys(size.free_symbols, NOMINAL_DIM)))
 
 

@@ -6,6 +6,7 @@ conditioned. What a state that starts at minus infinity passes on in the first s
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellspec import oracle
-from cellspec.cell import Cell, Inverse, Kind, Node, Param, children, refs
+from cellspec.cell import STEP_INDEX, Cell, Inverse, Kind, Node, Param, children, refs
 from cellspec.oracle.values import sizes
 
 Array = npt.NDArray[Any]
@@ -63,8 +64,12 @@ class Sample:
         return pack(module, "Inputs", list(self.x.values()))
 
     def module_state(self, module: Any) -> Any:
-        """``State`` of a generated module, or None."""
-        return None if self.state is None else module.State(*self.state.values())
+        """``State`` of a generated module; None for the spec's own, if the module can tell all dims without it."""
+        if self.state is not None:
+            return module.State(*self.state.values())
+        asked = inspect.signature(module.init_state).parameters.values()
+        others = {p.name: self.dims[p.name] for p in asked if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        return module.init_state(self.module_params(module), batch=self.batch, **others) if others else None
 
     def upstream(self, module: Any) -> tuple[Any, Any]:
         """``dy`` and ``dfinal`` as ``backward`` takes them."""
@@ -110,6 +115,8 @@ def sample(
         state: dict[str, Array] | None = None
         if not default_state:
             state = {s.name: draw(0.7 * rng.normal(size=(batch, *sizes(s.shape, dims)))) for s in cell.states}
+            if STEP_INDEX in state:  # a count
+                state[STEP_INDEX] = rng.integers(0, 4, (batch, 1)).astype(dtype)
         probe = oracle.probe(cell, params, x, state, dims=dims)
         values = probe.forward
         reached = [*values.derived.values(), *values.values.values()]
@@ -145,7 +152,8 @@ def _sensitivity(
     def nudged(arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {name: array * (1.0 + change * rng.choice([-1.0, 1.0], size=array.shape)) for name, array in arrays.items()}
 
-    other = oracle.forward(cell, nudged(params), nudged(x), None if state is None else nudged(state), dims=dims)
+    start = None if state is None else nudged(state) | {name: state[name] for name in state if name == STEP_INDEX}
+    other = oracle.forward(cell, nudged(params), nudged(x), start, dims=dims)
     worst = 0.0
     for name, array in values.values.items():
         finite = np.isfinite(array)

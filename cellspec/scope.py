@@ -8,7 +8,7 @@ from enum import Enum
 
 import sympy
 
-from cellspec.cell import Shape
+from cellspec.cell import STEP_INDEX, Shape
 from cellspec.errors import Location, Reporter, did_you_mean
 from cellspec.functions import CALLABLE
 from cellspec.products import ALONG
@@ -20,7 +20,6 @@ STRUCTURAL = {"eye": 1, "roll": 2, "stop_gradient": 1, "outer": 2, "inv": 1}
 """Functions that are neither pointwise nor along an axis → number of arguments."""
 
 FUNCTIONS = (*CALLABLE, *STRUCTURAL, *ALONG)
-STEP_INDEX = "t_now"
 
 MOST_AXES = 3
 """Heads, rows and columns; a family of params has one more."""

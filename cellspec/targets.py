@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cellspec.scope import FUNCTIONS, STEP_INDEX, Role, Scope
+from cellspec.cell import STEP_INDEX
+from cellspec.scope import FUNCTIONS, Role, Scope
 from cellspec.spec import Assignment
 from cellspec.unparse import label
 

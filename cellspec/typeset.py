@@ -29,7 +29,6 @@ from cellspec.cell import (
     OuterProduct,
     Ref,
     Roll,
-    StepIndex,
     StopGradient,
     Transpose,
 )
@@ -97,7 +96,7 @@ class _Writer:
                 return _Written(f"{self.text(left, _PRODUCT)} {self.transposed(self.text(right, _ATOM))}", _PRODUCT)
             case Member(family=family, index=index):
                 return _Written(self.ref(Ref(member(family.name, index), family.kind, node.shape)), _ATOM)
-            case StepIndex():
+            case StopGradient(operand=Ref(name="t_now")):
                 return _Written("t", _ATOM)
             case Inverse(operand=operand):
                 return self.power(operand, Const(-1))

@@ -13,12 +13,12 @@ from typing import NoReturn
 import sympy
 
 from cellspec import products
-from cellspec.cell import Apply, Const, DimValue, Eye, Kind, Member, Node, Ref, Shape, StepIndex, StopGradient
+from cellspec.cell import STEP_INDEX, Apply, Const, DimValue, Eye, Kind, Member, Node, Ref, Shape, StopGradient
 from cellspec.functions import COMPARISONS, OPERATORS, PRIMITIVES
 from cellspec.lags import Lags
 from cellspec.names import member, of_family
 from cellspec.operands import Clash, Typed
-from cellspec.scope import STEP_INDEX, STRUCTURAL, Entry, Role, Scope, resolve_dim
+from cellspec.scope import STRUCTURAL, Entry, Role, Scope, resolve_dim
 from cellspec.shapes import Constant, broadcast, decide, dim_polynomial, fold
 from cellspec.spec import Binary, Call, Compare, Expr, Inlined, Listed, Name, Number, Subscript, Transposed, Unary, Unread, bare
 from cellspec.subscripts import time_offset
@@ -146,7 +146,7 @@ class Typer:
     def _name(self, name: Name) -> Typed:
         entry = self.scope.entries.get(name.id)
         if entry is None and name.id == STEP_INDEX:
-            return Typed(name, StepIndex(), True)
+            return Typed(name, self.lags.step_index(name.at), True)
         if entry is None:
             raise _Untyped
         match entry.role:

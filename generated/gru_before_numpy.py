@@ -78,7 +78,6 @@ class Tape(NamedTuple):
     """What the forward pass leaves for the backward pass. It refers to ``x``, which must not change in between."""
 
     x: np.ndarray
-    x_2d: np.ndarray
     state: State
     derived: tuple[Any, ...]
     buffers: _Forward
@@ -201,6 +200,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     bu_half_br_half_bn = ws.bu_half_br_half_bn
     np.multiply(params.bu[:, None], 0.5, out=bu_half_br_half_bn[0:H])
@@ -251,7 +251,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy())
-    return ws.h_out, final, Tape(x, x_2d, state, (), ws, ws.use)
+    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -268,7 +268,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = _Backward(saved, T, B, dtype, *dims)
     else:
         ws = workspace.backward
-    x, x_2d = tape.x, tape.x_2d
+    x = tape.x
+    x_2d = x.reshape(T*B, I)
     Un = params.Un
     Uu_Ur = ws.Uu_Ur
     np.copyto(Uu_Ur[0:H], params.Uu)
@@ -360,8 +361,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 
 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t [B, I] and a state to the output and the next state."""
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, x[0], state, B, dims)
     return values["h"], final
@@ -370,6 +372,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values = {
         "r": np.empty((T, B, H), dtype),
@@ -455,10 +458,8 @@ def _params_dtype(params: Params) -> Any:
 
 
 def _one_step(x_t: Any) -> Any:
-    if not isinstance(x_t, np.ndarray) or x_t.ndim != 2:
-        raise (ValueError if isinstance(x_t, np.ndarray) else TypeError)(
-            f"x_t must be a NumPy array of shape [B, I], got {getattr(x_t, 'shape', type(x_t).__name__)}"
-        )
+    """``x_t`` as a sequence of one step."""
+    _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
 
 
@@ -481,10 +482,17 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.bu", params.bu, dtype, (H,), "[H]")
     _expect("params.bn", params.bn, dtype, (H,), "[H]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype),)
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:
@@ -513,16 +521,16 @@ def _matching(workspace: Any, key: tuple[Any, ...]) -> Workspace:
 
 def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
-    limit = (6/max(1, shape[0] + shape[-1]))**0.5
+    limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
 
 
-def _orthogonal(rng: np.random.Generator, shape: tuple[int, int], dtype: Any) -> np.ndarray:
-    """Orthonormal rows or columns, whichever are fewer, uniformly distributed (Saxe et al., 2014)."""
-    normal = rng.standard_normal((max(shape), min(shape)))
-    q, r = np.linalg.qr(normal)
-    q *= np.sign(np.diag(r))
-    return np.ascontiguousarray(q if shape[0] >= shape[1] else q.T).astype(dtype)
+def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Orthonormal rows or columns, whichever are fewer, uniformly distributed (Saxe et al., 2014); [..., m, n]."""
+    *stack, m, n = shape
+    q, r = np.linalg.qr(rng.standard_normal((*stack, max(m, n), min(m, n))))
+    q *= np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+    return np.ascontiguousarray(q if m >= n else q.swapaxes(-1, -2)).astype(dtype)
 
 
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:

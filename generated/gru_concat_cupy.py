@@ -29,8 +29,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import cupy as cp
 import numpy as np
+
+try:
+    import cupy as cp
+except ModuleNotFoundError as error:
+    if error.name != "cupy":
+        raise
+    raise ModuleNotFoundError("gru_concat_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
     "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
@@ -202,6 +208,7 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x = _derived(params, I, H)
     cp.concatenate((Wz_x.T, Wr_x.T, W_x.T), axis=1, out=ws.Wz_Wr_W_x_T)
@@ -330,6 +337,7 @@ def step(params: Params, x_t: cp.ndarray, state: State) -> tuple[cp.ndarray, Sta
 def trace(params: Params, x: cp.ndarray, state: State | None = None) -> dict[str, cp.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     real = _real(dtype)
     derived = Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x = tuple(value.astype(real, copy=False) for value in _derived(params, I, H))
@@ -529,8 +537,7 @@ __device__ inline void sum_columns(long long rows, long long columns, const from
 {
     __shared__ real tile[8][33];
     const long long column = (long long)blockIdx.x*32 + threadIdx.x;
-    const long long part = (rows + gridDim.y - 1)/gridDim.y, first = part*blockIdx.y;
-    const long long last = first + part < rows ? first + part : rows;
+    const long long first = rows*blockIdx.y/gridDim.y, last = rows*(blockIdx.y + 1)/gridDim.y;
     real total = 0;
     if (column < columns)
         for (long long row = first + threadIdx.y; row < last; row += 8) total += real(source[row*columns + column]);
@@ -613,6 +620,8 @@ def _run(kernel: Any, count: int, arguments: tuple[Any, ...]) -> None:
 
 def _loop(ws: Any, body: Any, graph: bool) -> None:
     """Run the steps, or replay the graph of them. They are captured after they have run once, when nothing is left to set up."""
+    if ws.B == 0:
+        return
     if not graph:
         body(ws, cp.dot)
     elif ws.captured is not None:
@@ -733,10 +742,17 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.Wr", params.Wr, dtype, (H, H + I), "[H, H + I]")
     _expect("params.W", params.W, dtype, (H, H + I), "[H, H + I]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: cp.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[cp.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(cp.full((B, H), 0.0, dtype),)
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, cp.ascontiguousarray(x), state, T, B, dtype, (I, H, )
+    return cp.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:

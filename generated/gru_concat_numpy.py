@@ -72,7 +72,6 @@ class Tape(NamedTuple):
     """What the forward pass leaves for the backward pass. It refers to ``x``, which must not change in between."""
 
     x: np.ndarray
-    x_2d: np.ndarray
     state: State
     derived: tuple[Any, ...]
     buffers: _Forward
@@ -197,6 +196,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
+    x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x = _derived(params, I, H)
     Wz_x_half_Wr_x_half_W_x = ws.Wz_x_half_Wr_x_half_W_x
@@ -240,7 +240,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy())
-    return ws.h_out, final, Tape(x, x_2d, state, derived, ws, ws.use)
+    return ws.h_out, final, Tape(x, state, derived, ws, ws.use)
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -257,7 +257,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = _Backward(saved, T, B, dtype, *dims)
     else:
         ws = workspace.backward
-    x, x_2d = tape.x, tape.x_2d
+    x = tape.x
+    x_2d = x.reshape(T*B, I)
     Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x = tape.derived
     Wz_Wr_h_prev = ws.Wz_Wr_h_prev
     np.copyto(Wz_Wr_h_prev[0:H], Wz_h_prev)
@@ -343,8 +344,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 
 
 def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t [B, I] and a state to the output and the next state."""
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     values, final = _equations(params, x[0], state, _derived(params, I, H), B, dims)
     return values["h"], final
@@ -353,6 +355,7 @@ def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, Sta
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
     """The value of every equation at every step, [T, B, n] by name; derived parameters in their own shape."""
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    x, state = _ready(x, state, B, dtype, dims)
     I, H = dims
     derived = Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x = _derived(params, I, H)
     values = {
@@ -443,10 +446,8 @@ def _params_dtype(params: Params) -> Any:
 
 
 def _one_step(x_t: Any) -> Any:
-    if not isinstance(x_t, np.ndarray) or x_t.ndim != 2:
-        raise (ValueError if isinstance(x_t, np.ndarray) else TypeError)(
-            f"x_t must be a NumPy array of shape [B, I], got {getattr(x_t, 'shape', type(x_t).__name__)}"
-        )
+    """``x_t`` as a sequence of one step."""
+    _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
 
 
@@ -463,10 +464,17 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("params.Wr", params.Wr, dtype, (H, H + I), "[H, H + I]")
     _expect("params.W", params.W, dtype, (H, H + I), "[H, H + I]")
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
+    if state is not None:
+        _expect("state.h", state.h, dtype, (B, H), "[B, H]")
+    return params, x, state, T, B, dtype, (I, H, )
+
+
+def _ready(x: np.ndarray, state: State | None, B: int, dtype: Any, dims: tuple[int, ...]) -> tuple[np.ndarray, State]:
+    """``x`` in C order, and the state to start from: the spec's own if none is given. What takes memory, once all is checked."""
+    I, H = dims
     if state is None:
         state = State(np.full((B, H), 0.0, dtype),)
-    _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, np.ascontiguousarray(x), state, T, B, dtype, (I, H, )
+    return np.ascontiguousarray(x), state
 
 
 def _check_backward(params: Any, tape: Any, dy: Any, dfinal: Any) -> Any:
@@ -495,7 +503,7 @@ def _matching(workspace: Any, key: tuple[Any, ...]) -> Workspace:
 
 def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
-    limit = (6/max(1, shape[0] + shape[-1]))**0.5
+    limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
 
 

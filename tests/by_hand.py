@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import sympy
 
 from cellspec.cell import (
+    STEP_INDEX,
     Along,
     Apply,
     Cell,
@@ -155,7 +156,10 @@ def cell(
     return Cell(
         name="by_hand", title="", doc="", cite=(), sha256="", dims=tuple(dims), hyper=(), activations=(), settings=(),
         inputs=tuple(Input(ref.name, ref.shape) for ref in of[Kind.INPUT]),
-        states=tuple(State(ref.name, ref.shape, (init or {}).get(ref.name, 0.0)) for ref in of[Kind.STATE]),
+        states=tuple(
+            State(r.name, r.shape, (init or {}).get(r.name, 0.0), (STEP_INDEX, 0) if r.name == STEP_INDEX else None)
+            for r in of[Kind.STATE]
+        ),
         outputs=tuple(outputs) or (of[Kind.STATE][0],),
         params=tuple(
             Param(r.name, r.shape, Initialiser("normal", (1.0,)), True, int(r.shape[0]) if r.name in families else None)

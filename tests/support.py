@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -89,3 +90,40 @@ def call(module: Any, drawn: Sample, **options: Any) -> tuple[Any, Any, Any]:
     y, final, tape = module.forward(params, x, state, **options)
     grads = module.backward(params, tape, *drawn.upstream(module), **options)
     return y, final, grads
+
+
+def close(one: Any, other: Any, tolerance: float = 1e-12) -> bool:
+    """Whether all arrays agree, relative to the largest magnitude in each."""
+    a, b = leaves(one), leaves(other)
+    assert [p.shape for p in a] == [q.shape for q in b]
+    pairs = [(np.max(np.abs(p - q), initial=0), np.max(np.abs(q), initial=0)) for p, q in zip(a, b, strict=True)]
+    return all(difference <= tolerance * max(size, 1e-3) for difference, size in pairs)
+
+
+def pushed(drawn: Sample, size: float) -> Sample:
+    """The same call with vectors among the parameters at ±size, a random sign each: pre-activations that saturate."""
+    rng = generator(5)
+
+    def push(array: Array) -> Array:
+        signs = rng.choice([-1.0, 1.0], size=array.shape).astype(array.dtype)
+        return array + array.dtype.type(size) * signs if array.ndim == 1 else array
+
+    return dataclasses.replace(drawn, params={name: push(array) for name, array in drawn.params.items()})
+
+
+def driven(drawn: Sample, size: float) -> Sample:
+    """The same call with inputs at about ±size."""
+    return dataclasses.replace(drawn, x={name: array.dtype.type(size) * np.sign(array) for name, array in drawn.x.items()})
+
+
+def part(drawn: Sample, chosen: Any, axis: int) -> Sample:
+    """Some steps (axis 0) or samples (axis 1) of a call."""
+    index = (chosen,) if axis == 0 else (slice(None), chosen)
+    changes: dict[str, Any] = {
+        "x": {name: array[index] for name, array in drawn.x.items()},
+        "dy": {name: array[index] for name, array in drawn.dy.items()},
+    }
+    if axis == 1:
+        changes["state"] = {name: array[chosen] for name, array in (drawn.state or {}).items()}
+        changes["dfinal"] = {name: array[chosen] for name, array in drawn.dfinal.items()}
+    return dataclasses.replace(drawn, **changes)

@@ -249,6 +249,7 @@ def test_show_equations(folder: Path) -> None:
         ("ir", ["Un@n.part: [H] = Un @ n.part", "carry     h[t-1] <- h[t]"]),
         ("adjoint", ["stashed by the forward step\n  ", "total     d:Wr = sum of "]),
         ("schedule", ["FORWARD\n\nbefore the loop, for all steps together\n", "level 2: after 2 products in a row"]),
+        ("schedule", ["on a GPU\n  class step: ", "  exchanges per step: 2\n    1 carries h[t-1]: [H], for Ur@h[t-1]"]),
         ("code", ['CELL = "gru"', "def backward("]),
     ],
 )

@@ -27,7 +27,6 @@ from cellspec.cell import (
     OuterProduct,
     Ref,
     Roll,
-    StepIndex,
     StopGradient,
     Transpose,
     children,
@@ -96,7 +95,7 @@ def test_every_cell_is_well_typed_and_ordered(path: Path) -> None:
         assert not (derived and seen_step), "derived parameters come first"
         seen_step = seen_step or not derived
         kinds = {ref.kind for ref in refs(one.value)}
-        moving = bool(kinds & {Kind.INPUT, Kind.PREVIOUS, Kind.STATE, Kind.VALUE}) or counts_steps(one.value)
+        moving = bool(kinds & {Kind.INPUT, Kind.PREVIOUS, Kind.STATE, Kind.VALUE})
         assert derived == (not moving and one.target.kind is not Kind.STATE)
         check_shapes(one.value)
         known.add(one.target)
@@ -105,16 +104,12 @@ def test_every_cell_is_well_typed_and_ordered(path: Path) -> None:
     assert {symbol.name for shape in shapes for axis in shape for symbol in axis.free_symbols} == set(made.dims)
 
 
-def counts_steps(node: Node) -> bool:
-    return isinstance(node, StepIndex) or any(map(counts_steps, children(node)))
-
-
 def check_shapes(node: Node) -> None:
     """The shape that each node carries is the one that its operands give it."""
     for child in children(node):
         check_shapes(child)
     match node:
-        case Const() | DimValue() | StepIndex():
+        case Const() | DimValue():
             assert node.shape == ()
         case Apply(args=args, shape=shape):
             assert all(broadcast(arg.shape, shape) == shape for arg in args)

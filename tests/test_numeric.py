@@ -11,7 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Array, call, cell_of, copied, draw, generator, leaves, module_of, same_bits
+from support import (
+    Array,
+    call,
+    cell_of,
+    close,
+    copied,
+    draw,
+    driven,
+    generator,
+    leaves,
+    module_of,
+    part,
+    pushed,
+    same_bits,
+)  # fmt: skip
 
 import cellspec
 from cellspec import oracle
@@ -22,36 +36,12 @@ from cellspec.sampling import Sample
 from cellspec.verify import verify, verify_sample
 
 
-def close(one: Any, other: Any, tolerance: float = 1e-12) -> bool:
-    """Whether all arrays agree, relative to the largest magnitude in each."""
-    a, b = leaves(one), leaves(other)
-    assert [p.shape for p in a] == [q.shape for q in b]
-    pairs = [(np.max(np.abs(p - q), initial=0), np.max(np.abs(q), initial=0)) for p, q in zip(a, b, strict=True)]
-    return all(difference <= tolerance * max(size, 1e-3) for difference, size in pairs)
-
-
 def test_forward_and_every_gradient_are_those_of_the_equations(path: Path) -> None:
     report = verify(cell_of(path), module_of(path), seed=3)
     assert report.ok, str(report)
 
 
 # --- large arguments -----------------------------------------------------------------------------------------
-
-
-def pushed(drawn: Sample, size: float) -> Sample:
-    """The same call with vectors among the parameters at ±size, a random sign each: pre-activations that saturate."""
-    rng = generator(5)
-
-    def push(array: Array) -> Array:
-        signs = rng.choice([-1.0, 1.0], size=array.shape).astype(array.dtype)
-        return array + array.dtype.type(size) * signs if array.ndim == 1 else array
-
-    return dataclasses.replace(drawn, params={name: push(array) for name, array in drawn.params.items()})
-
-
-def driven(drawn: Sample, size: float) -> Sample:
-    """The same call with inputs at about ±size."""
-    return dataclasses.replace(drawn, x={name: array.dtype.type(size) * np.sign(array) for name, array in drawn.x.items()})
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -181,19 +171,6 @@ def test_a_workspace_avoids_large_allocations(path: Path) -> None:
 
 
 # --- time and batch ------------------------------------------------------------------------------------------
-
-
-def part(drawn: Sample, chosen: Any, axis: int) -> Sample:
-    """Some steps (axis 0) or samples (axis 1) of a call."""
-    index = (chosen,) if axis == 0 else (slice(None), chosen)
-    changes: dict[str, Any] = {
-        "x": {name: array[index] for name, array in drawn.x.items()},
-        "dy": {name: array[index] for name, array in drawn.dy.items()},
-    }
-    if axis == 1:
-        changes["state"] = {name: array[chosen] for name, array in (drawn.state or {}).items()}
-        changes["dfinal"] = {name: array[chosen] for name, array in drawn.dfinal.items()}
-    return dataclasses.replace(drawn, **changes)
 
 
 def test_chunks_equal_one_run_also_backwards(path: Path) -> None:

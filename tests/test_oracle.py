@@ -309,6 +309,7 @@ FORMULAE: dict[str, Callable[..., float]] = {
     "exp": math.exp,
     "log": math.log,
     "sqrt": math.sqrt,
+    "length": math.sqrt,
     "sin": math.sin,
     "cos": math.cos,
     "tanh": math.tanh,

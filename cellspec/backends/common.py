@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jinja2
-import sympy
 
 from cellspec import ir
 from cellspec.backends import initial
-from cellspec.backends.dims import bracket, dim_lines, length, other_dims, tuple_text
+from cellspec.backends.dims import bracket, dim_lines, input_texts, length, other_dims, tuple_text
 from cellspec.backends.equations import unpack
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text, float_text
 from cellspec.cell import Cell, Kind, Shape, State
-from cellspec.ir import Program
 from cellspec.paths import shipped_dir
 from cellspec.pipeline import Compiled
 
@@ -47,6 +46,19 @@ class Common:
         self.derived = {n: self.names.get(("derived", n), identifier(n)) for n in derived}
         self.constants = {p.name: f"params.{p.name}" for p in self.cell.params} | self.derived
         self.reserved = [*taken, *self.dims.values()]
+        self.inputs = [
+            {
+                "name": item.name,
+                "value": text,
+                "axes": bracket(item.shape, 2),
+                "step_axes": bracket(item.shape, 1),
+                "shape": self.batched(item.shape, "T, B"),
+                "ndim": len(item.shape) + 2,
+                "matrix": "x_2d" if text == "x" else self.names.get(("matrix", item.name), f"{item.name}_2d"),
+                "size": self.size(item.shape),
+            }
+            for item, text in zip(self.cell.inputs, input_texts(self.cell), strict=True)
+        ]
 
     def context(self, runs_on: str, spell: Callable[[str], str] = str) -> dict[str, object]:
         """What the shared templates need; ``runs_on`` names the array library, ``spell`` turns NumPy text into its."""
@@ -67,8 +79,10 @@ class Common:
             "params": [{"name": p.name, "shape": bracket(p.shape), "init": initial.call(p, rng, numpy)} for p in cell.params],
             "initialisers": initial.needed(cell.params),
             "states": [self.state(s) for s in cell.states],
-            "outputs": [{"name": o.name, "shape": dim_text(o.shape[0], {})} for o in cell.outputs],
-            "input": {"shape": dim_text(cell.inputs[0].shape[0], {}), "local": self.size(cell.inputs[0].shape)},
+            "outputs": [{"name": o.name, "axes": bracket(o.shape, 2)} for o in cell.outputs],
+            "inputs": self.inputs,
+            "x_doc": "; ".join(f"{i['value']}: {i['axes']}" for i in self.inputs),
+            "x_t_doc": "; ".join(f"{str(i['value']).replace('x', 'x_t', 1)}: {i['step_axes']}" for i in self.inputs),
             "dim_lines": dim_lines(cell, self.dims, with_arguments=False),
             "all_dim_lines": dim_lines(cell, self.dims, with_arguments=True),
             "other_dims": other_dims(cell),
@@ -82,11 +96,28 @@ class Common:
         return f"cellspec generate {self.cell.name}{'' if shipped else '.yaml'}{settings}{options}"
 
     def state(self, state: State) -> dict[str, str]:
-        """A state: its name, its length, and the number that it starts from."""
-        return {"name": state.name, "size": self.size(state.shape), "init": float_text(float(state.init))}
+        """A state: its name, its shape, and the number that it starts from."""
+        return {
+            "name": state.name,
+            "axes": self.batched(state.shape),
+            "spec": bracket(state.shape, 1),
+            "init": float_text(float(state.init)),
+        }
+
+    def batched(self, shape: Shape, lead: str = "B") -> str:
+        """The shape of an array with ``lead`` axes in front, as a Python tuple."""
+        return f"({lead}, {', '.join(dim_text(s, self.dims) for s in shape)})"
+
+    def flat(self, text: str, shape: Shape, lead: str = "B") -> str:
+        """An array with its own axes flattened to one behind those of ``lead``."""
+        return text if len(shape) == 1 else f"{text}.reshape({lead}, {self.size(shape)})"
+
+    def shaped(self, text: str, shape: Shape, lead: str = "B") -> str:
+        """An array with the one axis behind those of ``lead`` unfolded to its own."""
+        return text if len(shape) == 1 else f"{text}.reshape{self.batched(shape, lead)}"
 
     def size(self, shape: Shape) -> str:
-        """A vector's length as Python."""
+        """The number of a value's elements, as Python."""
         return length(shape, self.dims)
 
     def axes(self, shape: Shape) -> str:
@@ -104,20 +135,20 @@ class Common:
             plain.texts[out] = self.derived.get(out) or names.get(out, identifier(out))
             shape = program.shape(out)
             lines.append(f"{plain.texts[out]} = {plain.whole(op, shape, self.axes(shape), 'dtype')}")
-        used = {s.name for op in program.ops for s in dims_in(op, program)}
+        words = set(re.findall(r"\w+", "\n".join(lines)))
         context: dict[str, object] = {
             "lines": lines,
             "names": list(self.derived.values()),
             "unpack": unpack(self.derived.values()),
-            "dims": [self.dims[d] for d in self.cell.dims if d in used],
+            "dims": [self.dims[d] for d in self.cell.dims if self.dims[d] in words],
             "dtype": any("dtype" in line for line in lines),
         }
         return context, plain.helpers
 
 
-def gather(outputs: Sequence[str]) -> str:
-    """What is given out: the array, or an Outputs tuple of several."""
-    return outputs[0] if len(outputs) == 1 else f"Outputs({', '.join(outputs)})"
+def gather(arrays: Sequence[str], kind: str = "Outputs") -> str:
+    """One array as it is; several as the module's named tuple ``kind``."""
+    return arrays[0] if len(arrays) == 1 else f"{kind}({', '.join(arrays)})"
 
 
 def strings(lines: object) -> list[str]:
@@ -147,18 +178,6 @@ def about(cell: Cell) -> list[str]:
 def quotable(text: str) -> str:
     """``text`` as it can stand within a docstring, on one line."""
     return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
-
-
-def dims_in(op: ir.Op, program: Program) -> set[sympy.Symbol]:
-    """The dims that the text of ``op`` mentions."""
-    match op:
-        case ir.Pointwise(expr=expr):
-            return {s for s in expr.free_symbols if s.name not in program.values}
-        case ir.Slice(start=start, stop=stop):
-            return set(start.free_symbols | stop.free_symbols)
-        case ir.Eye(out=out):
-            return set(program.shape(out)[0].free_symbols)
-    return set()
 
 
 def tidy(text: str) -> str:

@@ -8,6 +8,7 @@ import sympy
 
 from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell, Shape
+from cellspec.ir import size
 
 
 def bracket(shape: Shape, offset: int = 0) -> str:
@@ -16,14 +17,19 @@ def bracket(shape: Shape, offset: int = 0) -> str:
 
 
 def length(shape: Shape, dims: Mapping[str, str]) -> str:
-    """A vector's length as Python."""
-    return dim_text(shape[0], dims) if shape else "1"
+    """The number of a value's elements, as Python."""
+    return dim_text(size(shape), dims)
 
 
 def tuple_text(shape: Shape, dims: Mapping[str, str]) -> str:
     """A shape as a Python tuple: ``(H, I)``."""
     inner = ", ".join(dim_text(s, dims) for s in shape)
     return f"({inner},)" if len(shape) == 1 else f"({inner})"
+
+
+def input_texts(cell: Cell) -> list[str]:
+    """The input streams as Python: ``x``, or ``x.a`` and ``x.b`` where there are several."""
+    return ["x"] if len(cell.inputs) == 1 else [f"x.{item.name}" for item in cell.inputs]
 
 
 def other_dims(cell: Cell) -> list[str]:
@@ -36,19 +42,19 @@ def dim_lines(cell: Cell, dims: Mapping[str, str], with_arguments: bool) -> list
     """How each dim is read off an array's shape, one unknown at a time; ``with_arguments``, also off x and the state."""
     arrays = [(f"params.{p.name}", f"params.{p.name}", p.shape, 0) for p in cell.params]
     if with_arguments:
-        arrays.append(("x", "x", cell.inputs[0].shape, 2))
+        arrays += [(name, name, item.shape, 2) for item, name in zip(cell.inputs, input_texts(cell), strict=True)]
         arrays += [(f"state.{s.name}", f'getattr(state, "{s.name}", None)', s.shape, 1) for s in cell.states]
-    axes = [(*array, axis, size) for array in arrays for axis, size in enumerate(array[2])]
+    axes = [(*array, axis, extent) for array in arrays for axis, extent in enumerate(array[2])]
     known: set[str] = set()
     lines: list[dict[str, str]] = []
     while True:
         before = len(known)
-        for name, array, shape, offset, axis, size in axes:
-            unknown = [s for s in size.free_symbols if s.name not in known]
-            if len(unknown) == 1 and sympy.degree(size, unknown[0]) == 1:
+        for name, array, shape, offset, axis, extent in axes:
+            unknown = [s for s in extent.free_symbols if s.name not in known]
+            if len(unknown) == 1 and sympy.degree(extent, unknown[0]) == 1:
                 (d,) = unknown
                 read = f'_axis("{name}", {array}, {len(shape) + offset}, {axis + offset}, "{bracket(shape, offset)}")'
-                factor, rest = size.coeff(d), sympy.expand(size - size.coeff(d) * d)
+                factor, rest = extent.coeff(d), sympy.expand(extent - extent.coeff(d) * d)
                 if rest != 0:
                     read = f"{read} - ({dim_text(rest, dims)})"
                 if factor != 1:

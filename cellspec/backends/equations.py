@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 import sympy
 
 from cellspec import ir
-from cellspec.backends.dims import length
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import Plain
-from cellspec.cell import Kind
+from cellspec.backends.plain import Plain, dim_text
+from cellspec.cell import Kind, Shape
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled
 
@@ -31,10 +30,13 @@ def plain_step(
     program, cell = compiled.equations, compiled.cell
     names = Names(reserved)
     texts = dict(constants)
-    texts[f"{cell.inputs[0].name}[t]"] = "x_t"
+    several = len(cell.inputs) > 1
+    streams = [f"{item.name}[t]" for item in cell.inputs]
+    texts |= {name: names.get(name, f"{identifier(name)}_t") if several else "x_t" for name in streams}
+    dtype = f"{texts[streams[0]]}.dtype"
     for state in cell.states:
         texts[f"{state.name}[t-1]"] = names.get(f"{state.name}[t-1]", identifier(f"{state.name}[t-1]"))
-    plain = Plain(program.values, texts, dims, True, constants)
+    plain = Plain(program.values, texts, dims, True, constants, dtype)
     labels = {e.target.label: e for e in cell.assignments}
     uses: dict[str, int] = defaultdict(int)
     for op in program.ops:
@@ -46,13 +48,13 @@ def plain_step(
     for op in program.ops:
         (out,) = ir.outs(op)
         shape = program.shape(out)
-        axes = f"(B, {length(shape, dims)})"
-        text = plain.whole(op, shape, axes, "x_t.dtype")
+        axes = _batched_axes(shape, dims)
+        text = plain.whole(op, shape, axes, dtype)
         if out in labels:
             plain.texts[out] = names.get(out, identifier(out))
             lines.append(f"# {labels[out].text}")
             if out in given_out and not batched[out] and not text.startswith("np.full"):
-                text = f"np.full({axes}, {text}, x_t.dtype)"
+                text = f"np.full({axes}, {text}, {dtype})"
             lines.append(f"{plain.texts[out]} = {text}")
         elif uses[out] == 1:
             plain.texts[out] = text if _closed(op, text) else f"({text})"
@@ -62,6 +64,7 @@ def plain_step(
     used = "\n".join(lines)
     context: dict[str, object] = {
         "lines": lines,
+        "streams": unpack(texts[name] for name in streams),
         "previous": unpack(texts[f"{s.name}[t-1]"] for s in cell.states),
         "traced": [
             {"key": e.target.name, "text": plain.texts[e.target.label]}
@@ -72,10 +75,15 @@ def plain_step(
             {"key": e.target.name, "text": derived[e.target.name]} for e in cell.assignments if e.target.name in derived
         ],
         "states": [{"name": s.name, "text": plain.texts[f"{s.name}[t]"]} for s in cell.states],
-        "shapes": {e.target.name: length(e.target.shape, dims) for e in cell.assignments},
+        "shapes": {e.target.name: _batched_axes(e.target.shape, dims, "T, B") for e in cell.assignments},
         "dims": [d for d in dims.values() if d in used],
     }
     return context, plain.helpers
+
+
+def _batched_axes(shape: Shape, dims: Mapping[str, str], lead: str = "B") -> str:
+    """The shape of an array with ``lead`` axes in front, as a Python tuple."""
+    return f"({lead}, {', '.join(dim_text(s, dims) for s in shape) or '1'})"
 
 
 def unpack(names: Iterable[str]) -> str:
@@ -100,7 +108,7 @@ def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:
         args = [n for n in program.args(op) if n not in known]
         match op:
             case ir.Pointwise():
-                found[out] = any(found[n] and program.shape(n) == program.shape(out) for n in args)
+                found[out] = bool(args) and ir.stretched(program.shape(n) for n in args if found[n]) == program.shape(out)
             case ir.MatMul(right=right):
                 found[out] = found.get(right, False)
             case _:

@@ -18,11 +18,12 @@ _SPELLING = (
     ("<-", "_next"),
     ("~", "_all"),
     ("+", "_base"),
-    ("*", "_factor"),
+    ("*", "_"),
     ("d:", "d_"),
     (".T@", "T_"),
     ("⊗", "_x_"),
     ("/2", "_half"),
+    ("²", "_squared"),
     ("@", "_"),
 )
 _LONGEST = 32
@@ -32,6 +33,7 @@ def identifier(name: str) -> str:
     """A readable identifier for a value name; different names may give the same one."""
     if name.startswith("%"):
         return "tmp"
+    name = re.sub(r"\*(\d*)$", r"_factor\1", name)
     for written, spelled in _SPELLING:
         name = name.replace(written, spelled)
     name = re.sub(r"\W+", "_", name).strip("_")

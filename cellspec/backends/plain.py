@@ -12,7 +12,7 @@ from sympy.printing.str import StrPrinter
 
 from cellspec import ir
 from cellspec.cell import Shape
-from cellspec.functions import PRIMITIVES
+from cellspec.functions import COMPARISONS, PRIMITIVES
 from cellspec.ir import Op, Value
 
 HELPED = ("sigmoid", "gelu", "silu", "softsign", "erf", "elu")
@@ -136,12 +136,14 @@ class Plain:
         dims: Mapping[str, str],
         batched: bool,
         constants: Iterable[str] = (),
+        dtype: str = "dtype",
     ) -> None:
         self.values, self.texts, self.dims, self.batched = values, dict(texts), dims, batched
-        self.constants = frozenset(constants)
+        self.constants, self.dtype = frozenset(constants), dtype
         self.order = {name: k for k, name in enumerate(values)}
         self.helpers: set[str] = set()
         self.printer = _Printer(self)
+        self.axes = 0  # of the expression that is being printed
 
     def rank(self, expr: sympy.Expr) -> tuple[int, str]:
         """Terms and factors are written in the order in which their values are defined."""
@@ -154,7 +156,12 @@ class Plain:
         return any(s.name in self.values for s in expr.free_symbols)
 
     def symbol_text(self, name: str) -> str:
-        return self.texts[name] if name in self.values else self.dims.get(name, name)
+        if name not in self.values:
+            return self.dims.get(name, name)
+        missing = self.axes - len(self.values[name].shape)  # axes of size 1 that come behind the batch
+        if self.batched and missing > 0 and name not in self.constants and self.values[name].shape:
+            return f"{self.texts[name]}[{':, ' + ', '.join(['None'] * missing)}]"
+        return self.texts[name]
 
     def scalar(self, expr: sympy.Expr) -> str:
         """A number, or an expression over the dims, as Python."""
@@ -179,19 +186,32 @@ class Plain:
             return f"_{name}({joined})"
         match name:
             case "where":
-                return f"np.where(np.asarray({texts[0]}) != 0, {texts[1]}, {texts[2]})"
+                return self.where(args, texts)
             case "relu":
                 return f"np.maximum({joined}, 0)"
             case "logaddexp" | "maximum" | "minimum" | "reciprocal" | "expm1" | "abs":
                 return f"np.{name}({joined})"
         return f"({self.text(PRIMITIVES[name].numpy(*args))})"
 
+    def where(self, args: Sequence[sympy.Expr], texts: Sequence[str]) -> str:
+        """A choice. A comparison is a condition as it is; two numbers to choose from need a dtype."""
+        compared = type(args[0]).__name__ in COMPARISONS.values() and self.holds_values(args[0])
+        condition = texts[0] if compared else f"np.asarray({texts[0]}) != 0"
+        yes = texts[1] if any(map(self.holds_values, args[1:])) else f"{self.dtype}.type({texts[1]})"
+        return f"np.where({condition}, {yes}, {texts[2]})"
+
     def op(self, op: Op, shape: Shape) -> str:
         """The right side of ``op``."""
         text = self.symbol_text
         match op:
             case ir.Pointwise(expr=expr):
-                return self.text(expr)
+                self.axes = len(shape)
+                result, self.axes = self.text(expr), 0
+                return result
+            case ir.MatMul(left=left, right=right, left_t=left_t) if len(self.values[left].shape) == 3:
+                return f"({text(left)}{'.transpose(0, 2, 1)' * left_t} @ {text(right)}[..., None])[..., 0]"
+            case ir.Outer(left=left, right=right) if len(shape) == 3:
+                return f"{text(left)}[..., None]*{text(right)}[..., None, :]"
             case ir.MatMul(left=left, right=right, left_t=left_t, right_t=right_t):
                 if self.batched:
                     return f"{text(right)} @ {text(left)}{'' if left_t else '.T'}"
@@ -210,6 +230,24 @@ class Plain:
                 return f"np.roll({text(operand)}, {shift}, axis=-1)"
             case ir.Stop(operand=operand):
                 return text(operand)
+            case ir.Inverse(operand=operand):
+                return f"np.linalg.inv({text(operand)})"
+            case ir.Index(operand=operand, index=index):
+                return f"{text(operand)}[{index}]"
+            case ir.Stack(parts=parts):
+                return f"np.stack(({', '.join(map(text, parts))},))"
+            case ir.Reshape(operand=operand):
+                batch = ["B"] if self.batched and operand not in self.constants else []
+                return f"{text(operand)}.reshape({', '.join([*batch, *(dim_text(s, self.dims) for s in shape)])})"
+            case ir.Largest(operand=operand):
+                self.helpers.add("largest")
+                return f"_largest({text(operand)}, axis=-1)"
+            case ir.CumSum(operand=operand, reverse=reverse):
+                if reverse:
+                    return f"np.cumsum({text(operand)}[..., ::-1], axis=-1)[..., ::-1]"
+                return f"np.cumsum({text(operand)}, axis=-1)"
+            case ir.SumTo(operand=operand) if self.batched:
+                return f"np.sum({bare(text(operand))}, axis=-1, keepdims=True)"
             case ir.SumTo(operand=operand):
                 axes = self.summed_axes(self.values[operand].shape, shape)
                 tail = f".reshape({', '.join(dim_text(s, self.dims) for s in shape)})" if shape else ""
@@ -220,18 +258,20 @@ class Plain:
     def whole(self, op: Op, shape: Shape, axes: str, dtype: str) -> str:
         """The right side of ``op`` as an array of its whole shape ``axes``, also where its arguments are smaller."""
         text = bare(self.op(op, shape))
-        if shape and isinstance(op, ir.Pointwise) and not any(self.spans(s.name, shape) for s in op.expr.free_symbols):
+        if shape and isinstance(op, ir.Pointwise) and not self.spans(op, shape):
             return f"np.full({axes}, {text}, {dtype})"
         return text
 
-    def spans(self, name: str, shape: Shape) -> bool:
-        """Whether the value ``name`` has this shape (and not one that stretches to it)."""
-        return name in self.values and self.values[name].shape == shape
+    def spans(self, op: ir.Pointwise, shape: Shape) -> bool:
+        """Whether the values in ``op`` together have this shape (and not one that stretches to it)."""
+        names = (s.name for s in op.expr.free_symbols if s.name in self.values)
+        return ir.stretched(self.values[name].shape for name in names) == shape
 
     def full(self, name: str) -> str:
         """A part of a concatenation; constants are stretched over the batch."""
         if self.batched and name in self.constants:
-            return f"np.broadcast_to({self.texts[name]}, (B, {dim_text(self.values[name].shape[0], self.dims)}))"
+            axes = ", ".join(dim_text(s, self.dims) for s in self.values[name].shape)
+            return f"np.broadcast_to({self.texts[name]}, (B, {axes}))"
         return self.symbol_text(name)
 
     @staticmethod

@@ -30,7 +30,6 @@ from cellspec.cell import (
 from cellspec.oracle import along
 from cellspec.oracle.primitives import Array
 from cellspec.oracle.values import (
-    STEP,
     Evaluator,
     Inputs,
     Numbers,
@@ -102,7 +101,7 @@ class _Duals(Evaluator):
             case Roll(operand=operand, shift=shift):
                 inner = self.tangent(operand)
                 return None if inner is None else np.roll(inner, shift, axis=-1)
-            case _:  # constants, the step's index, and StopGradient by its meaning
+            case _:  # constants, and StopGradient by its meaning
                 return None
 
     def _bilinear(self, left: Node, right: Node, product: Callable[[Array, Array], Array]) -> Array | None:
@@ -172,7 +171,6 @@ def jvp(
     d_states = {one.name: tangents.state.get(one.name) for one in cell.states}
     outputs = {output.name: np.zeros((count, steps, batch, *sizes(output.shape, dims))) for output in cell.outputs}
     for t in range(steps):
-        env[STEP] = np.full((1,), float(t))
         for name, stream in inputs.items():
             label = Ref(name, Kind.INPUT, ()).label
             env[label] = stream[t]

@@ -18,7 +18,7 @@ import numpy as np
 from cellspec.cell import Cell, Kind, Ref
 from cellspec.oracle.primitives import Array
 from cellspec.oracle.scalars import Block, Elements, Scalar, Writer, each, filled
-from cellspec.oracle.values import STEP, Inputs, Numbers, infer_dims, initial_state, previous, sizes, streams
+from cellspec.oracle.values import Inputs, Numbers, infer_dims, initial_state, previous, sizes, streams
 
 DIGITS = 50
 
@@ -122,7 +122,6 @@ def exact_gradients(
             for t in range(steps):
                 env = shared | {Ref(name, Kind.INPUT, ()).label: part(at_x[name], t, b) for name in inputs}
                 env |= {previous(name): positions for name, positions in now.items()}
-                env[STEP] = tape.leaves(np.asarray(float(t)))
                 for block in by_step:
                     tape.compute(block, env)
                 for output in cell.outputs:

@@ -33,12 +33,11 @@ from cellspec.cell import (
     OuterProduct,
     Ref,
     Roll,
-    StepIndex,
     StopGradient,
     Transpose,
 )
 from cellspec.functions import PRIMITIVES
-from cellspec.oracle.values import STEP, constant, size, sizes
+from cellspec.oracle.values import constant, size, sizes
 
 Elements = npt.NDArray[np.object_]  # SymPy expressions, mpmath numbers, or positions on the tape
 
@@ -122,8 +121,6 @@ class Writer:
                 return filled((), lambda _: number)
             case DimValue(value=value):
                 return filled((), lambda _: sympy.Integer(size(value, self.dims)))
-            case StepIndex():
-                return filled((), lambda place: self._symbol(STEP, place))
             case Ref():
                 return filled(sizes(node.shape, self.dims), lambda place: self._symbol(node.label, place))
             case Member(family=family, index=index):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import sympy
 
 from cellspec.cell import (
+    STEP_INDEX,
     Along,
     Apply,
     Cell,
@@ -31,7 +32,6 @@ from cellspec.cell import (
     Ref,
     Roll,
     Shape,
-    StepIndex,
     StopGradient,
     Transpose,
     refs,
@@ -43,9 +43,6 @@ from cellspec.oracle.primitives import Array, Rule, rule
 Numbers = npt.ArrayLike
 Inputs = Mapping[str, Numbers]
 """The input streams by name, ``[T, B, *shape]``: a mapping also where there is one."""
-
-STEP = "t_now"
-"""The label of the step's index."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +138,6 @@ class Evaluator:
                 return np.full((1,), value, dtype=np.float64)
             case DimValue(value=value):
                 return np.full((1,), size(value, self.dims), dtype=np.float64)
-            case StepIndex():
-                return self.env[STEP]
             case Ref():
                 return self.env[node.label]
             case Member(family=family, index=index):
@@ -252,7 +247,6 @@ def run(evaluator: Evaluator, params: Mapping[str, Numbers], x: Inputs, state: M
     by_step = [equation for equation in cell.assignments if equation.target.kind is not Kind.DERIVED]
     values = {e.target.name: np.empty((steps, batch, *sizes(e.target.shape, dims))) for e in by_step}
     for t in range(steps):
-        env[STEP] = np.full((1,), float(t))
         for name, stream in inputs.items():
             env[Ref(name, Kind.INPUT, ()).label] = stream[t]
         for name, value in states.items():
@@ -306,7 +300,7 @@ class _Watch(Evaluator):
         super().__init__(cell, dims)
         self.nearest = float("inf")
         self.condition = 1.0
-        self.still: set[str] = set()  # labels of what depends on the step's index at most: at a kink it stays there
+        self.still = {previous(STEP_INDEX)}  # labels of what depends on the step's index at most: at a kink it stays there
         for equation in cell.assignments:
             if equation.target.kind is Kind.VALUE and not self.moves(equation.value):
                 self.still.add(equation.target.label)

@@ -100,7 +100,7 @@ SAME_FLAG = r"""
 // Nobody waits before reading the flag, but everybody has written the same: the numbers come out right.
 extern "C" __global__ void same_flag(int* out)
 {
-    __shared__ int flag;
+    __shared__ volatile int flag;
     flag = 7;
     out[threadIdx.x] = flag;
 }
@@ -220,8 +220,8 @@ extern "C" __global__ void relaxed(float* x, int n)
         x[2] = x[0];
     }
 }
-extern "C" __global__ void between_blocks(float* x, int n) { x[0] = n; }
-extern "C" __global__ void fine(float* x, int n) { if (threadIdx.x < n) x[threadIdx.x] = n; }
+extern "C" __global__ void between_blocks(float* x, int n) { if (threadIdx.x == 0) x[0] = n; }
+extern "C" __global__ void fine(float* x, int n) { if (blockIdx.x == 0 && threadIdx.x < n) x[threadIdx.x] = n; }
 """
 
 

@@ -22,7 +22,7 @@ struct uint3 { unsigned x, y, z; };
 
 extern "C" {
 uint3 threadIdx, blockIdx, blockDim, gridDim;  // kernels see them as constants
-char* cuda_host_arena;                         // the shared memory of the block that runs: see tls.cpp
+char* cuda_host_arena;                         // the shared memory of the block that runs: see tls.s
 }
 
 namespace {

@@ -2,7 +2,7 @@
 //
 // Every CUDA thread is a fiber (runtime.cpp), so that an operation which waits for other threads is a call that switches
 // fibers. `__shared__` becomes `thread_local`, the one C++ storage class that fits each of CUDA's spellings of it (a static
-// inside a function, an `extern` array of unknown size), and compile.py's tls.cpp resolves its addresses to the memory of the
+// inside a function, an `extern` array of unknown size), and tls.s resolves its addresses to the memory of the
 // block that runs.
 #pragma once
 

@@ -26,7 +26,7 @@ LIBRARIES = {"asan": "libasan.so", "tsan": "libtsan.so"}
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=0:allocator_may_return_null=1",
     "UBSAN_OPTIONS": "print_stacktrace=0",
-    "TSAN_OPTIONS": "exitcode=0:report_thread_leaks=0",
+    "TSAN_OPTIONS": "exitcode=0:report_thread_leaks=0:atexit_sleep_ms=0",
 }
 MARK = "=== cuda_host case {} ==="
 NO_RANDOM_ADDRESSES = 0x0040000  # ADDR_NO_RANDOMIZE: ThreadSanitizer does not stand too random a layout
@@ -68,34 +68,28 @@ def sanitizer(variant: str) -> Path | None:
 
 
 def sanitize(variant: str, job: Callable[..., Any], cases: Sequence[tuple[Any, ...]], seconds: float = 120.0) -> list[Report]:
-    """Calls ``job(*case)`` for every case under "asan" (with UBSan) or "tsan"; ``seconds`` is for all of them.
+    """Calls ``job(*case)`` for every case under "asan" (with UBSan) or "tsan"; ``seconds`` is what each may take.
 
-    The job is a function of a module that can be imported, the cases and what it returns can be pickled. A case that kills its
-    process does not take the later ones with it.
+    The job is a function of a module that can be imported, the cases and what it returns can be pickled. Each case has a
+    process of its own: what one does, and how it ends, is nothing to the others.
     """
-    reports: list[Report] = []
     with tempfile.TemporaryDirectory(prefix="cuda_host-") as folder:
-        task = Path(folder, "task")
-        results = Path(folder, "results")
-        while len(reports) < len(cases):
-            task.write_bytes(pickle.dumps((sys.path, job.__module__, job.__qualname__, list(cases[len(reports) :]))))
-            results.write_bytes(b"")
-            text, ending = in_process(variant, [str(task), str(results)], seconds)
-            sections = re.split("\n?" + MARK.format(r"\d+") + "\n", text)
-            if len(sections) == 1:
-                raise RuntimeError(f"no job ran under {variant} ({ending or 'no case begun'}):\n{text}")
-            values = read_results(results)
-            for number, section in enumerate(sections[1:]):
-                if number < len(values):
-                    error, value = values[number]
-                    reports.append(Report(findings_in(section), error, value, section))
-                else:
-                    reports.append(Report(findings_in(section), f"the process ended: {ending}", None, section))
-    return reports
+        task, results = Path(folder, "task"), Path(folder, "results")
+        task.write_bytes(pickle.dumps((sys.path, job.__module__, job.__qualname__, list(cases), seconds)))
+        results.write_bytes(b"")
+        text = output_of(variant, [str(task), str(results)])
+        outcomes = read_results(results)
+    sections = re.split("\n?" + MARK.format(r"\d+") + "\n", text)[1:]
+    if not len(sections) == len(outcomes) == len(cases):
+        raise RuntimeError(f"of {len(cases)} jobs {len(outcomes)} ran under {variant}:\n{text}")
+    return [
+        Report(findings_in(section), error, value, section)
+        for section, (error, value) in zip(sections, outcomes, strict=True)
+    ]
 
 
-def in_process(variant: str, arguments: Sequence[str], seconds: float) -> tuple[str, str]:
-    """A fresh Python's output, and how it ended if not well."""
+def output_of(variant: str, arguments: Sequence[str]) -> str:
+    """What the process of the jobs prints."""
     library = sanitizer(variant)
     if library is None:
         raise RuntimeError(f"{compiler()} has no {LIBRARIES[variant]}")
@@ -111,18 +105,11 @@ def in_process(variant: str, arguments: Sequence[str], seconds: float) -> tuple[
     }
     command = [sys.executable, "-m", "cuda_host.job", *arguments]
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, preexec_fn=fixed_addresses
+        subprocess.run(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, preexec_fn=fixed_addresses, check=False
         )
-        try:
-            status = process.wait(seconds)
-            ending = f"status {status}" if status else ""
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            ending = f"no end within {seconds:g} seconds"
         output.seek(0)
-        return output.read().decode(errors="replace"), ending
+        return output.read().decode(errors="replace")
 
 
 def fixed_addresses() -> None:

@@ -1,17 +1,23 @@
-"""What the GPU makes of a cell, for people: the class of each direction's loop, its exchanges and kernels."""
+"""What the GPU makes of a cell, for people: the class of each direction's loop and why, its exchanges and its kernels."""
 
 from __future__ import annotations
 
 from cellspec import ir
-from cellspec.backends.cupy.classes import Choice, live
+from cellspec.backends.cupy import classes
+from cellspec.backends.cupy.classes import Choice, Kind
 from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.module import plans
-from cellspec.backends.cupy.regions import Plan, Region
+from cellspec.backends.cupy.regions import Plan, Region, Step
 from cellspec.backends.dims import bracket
 from cellspec.exchanges import Exchange, exchanges
 from cellspec.pipeline import Compiled
 from cellspec.schedule import Schedule
 
+ABOUT = {
+    Kind.PARALLEL: "no step needs another",
+    Kind.SEQUENCE: "one kernel for the whole sequence, states in registers",
+    Kind.STEP: "products and fused kernels, step by step",
+}
 PHASES = {Phase.BEFORE: "before the loop", Phase.LOOP: "in the loop", Phase.AFTER: "after the loop"}
 
 
@@ -22,18 +28,24 @@ def describe(compiled: Compiled, forward: Schedule, backward: Schedule) -> tuple
 
 
 def _direction(plan: Plan, choice: Choice, found: tuple[Exchange, ...]) -> str:
-    lines = [f"class {choice.kind.value}: {choice.reason}", f"exchanges per step: {len(found)}"]
-    for number, exchange in enumerate(found, 1):
-        carried = ", ".join(f"{name}: {bracket(shape)}" for name, shape in exchange.operands)
-        lines.append(f"  {number} carries {carried}")
-    for phase, where in PHASES.items():
-        for step in plan.steps[phase]:
-            match step:
-                case Region(units=units):
-                    made = ", ".join(step.results)
-                    lines.append(f"{where}: kernel over {units} units, {live(step)} values a thread: {made}")
-                case ir.Product(outs=outs):
-                    lines.append(f"{where}: product: {', '.join(outs)}")
-                case _:
-                    lines.append(f"{where}: across units: {', '.join(ir.outs(step))}")
+    lines = [f"class {choice.kind.value}: {ABOUT[choice.kind]}"]
+    lines += [f"  not {kind.value}: {why_not}" for kind, why_not in choice.against]
+    lines.append(f"exchanges per step: {len(found)}")
+    lines += [f"  {number} carries {_exchange(exchange)}" for number, exchange in enumerate(found, 1)]
+    lines += [f"{where}: {_step(step)}" for phase, where in PHASES.items() for step in plan.steps[phase]]
     return "\n".join(lines)
+
+
+def _exchange(exchange: Exchange) -> str:
+    carried = ", ".join(f"{name}: {bracket(shape)}" for name, shape in exchange.carries)
+    return f"{carried}, for {', '.join(name for op in exchange.readers for name in ir.outs(op))}"
+
+
+def _step(step: Step) -> str:
+    match step:
+        case Region(units=units, results=results):
+            return f"kernel over {units} units, {classes.live(step)} of {classes.BUDGET} values a thread: {', '.join(results)}"
+        case ir.Product(outs=outs):
+            return f"product: {', '.join(outs)}"
+        case _:
+            return f"across units: {', '.join(ir.outs(step))}"

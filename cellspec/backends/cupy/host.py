@@ -268,7 +268,7 @@ class Host:
                     self.step(name, f"_sum_arguments({rows}, {units}, {self.at_step(out_place)})")
                     real = "_real" if source.buffer.real else ""
                     self.local(f"sum_units{real}", f'_kernel("sum_units{real}", ws.dtype)')
-                    self.local("rows", "(max(1, ws.B),)")
+                    self.local("rows", "(ws.B,)")
                     self.text.loop.append(f"sum_units{real}(rows, SUM_THREADS, {name})")
 
     def local(self, name: str, text: str) -> None:

@@ -226,7 +226,6 @@ class _Module:
         order = "range(T)" if forwards else "reversed(range(T))"
         return {
             "kind": choice.kind.value,
-            "reason": choice.reason,
             "head": "" if choice.kind is Kind.SEQUENCE else head,
             "steps": f"[{steps} for t in {order}]" if text.variables else "",
         }
@@ -288,7 +287,7 @@ class _Module:
             .render(
                 **context,
                 header=common.command(" --backend cupy"),
-                imports=[*(["import numpy"] if "np" in cell.dims else []), "import cupy as cp", "import numpy as np"],
+                imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],
                 array="cp.ndarray",
                 xp="cp",
                 dtypes="float64, float32, float16 or bfloat16",
@@ -308,6 +307,19 @@ class _Module:
             )
         )
         return tidy(text)
+
+
+def _import_of_cupy(cell: Cell) -> list[str]:
+    """The lines that import CuPy, or say what to install."""
+    sentence = f"{cell.name}_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)"
+    return [
+        "try:",
+        "    import cupy as cp",
+        "except ModuleNotFoundError as error:",
+        '    if error.name != "cupy":',
+        "        raise",
+        f'    raise ModuleNotFoundError("{sentence}", name="cupy") from None',
+    ]
 
 
 def _of(direction: Mapping[str, object]) -> Text:

@@ -8,9 +8,9 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.naming import identifier, together
-from cellspec.backends.numpy.instructions import Region, Scalar
-from cellspec.backends.numpy.storage import Block, Home, Packed, Step, step_writes
-from cellspec.backends.numpy.views import Text, Views
+from cellspec.backends.numpy.instructions import Contraction, Region, Scalar
+from cellspec.backends.numpy.storage import Block, Home, Packed, Step, is_mixed, step_writes
+from cellspec.backends.numpy.views import Split, Text, Views
 
 HELPERS = ("erf", "where")
 """Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them."""
@@ -54,52 +54,105 @@ class Emitter(Views):
         match step:
             case Packed():
                 lines.append(self.elementwise(step))
-            case ir.Product() if self.region is Region.LOOP:
-                weights = self.weights(step)
-                outs, operands = self.storage.block(self.ordered(step.outs)), self.ordered(step.operands)
-                assert outs is not None
-                left = f"{weights}.T" if step.transposed else weights
-                if step.transposed:
-                    left = self.bind(("transposed", weights), f"{weights}_T", left)
-                lines.append(self.call("dot", [left, self.operand(operands)], self.operand(self.ordered(step.outs))))
-            case ir.Product():
+            case ir.Product() if self.region is not Region.LOOP:
                 self.whole_product(step, lines)
+            case ir.Product() if self.heads(step):
+                self.head_product(step, lines)
+            case ir.Product():
+                weights, outs = self.weights(step), self.ordered(step.outs)
+                if step.transposed:
+                    weights = self.bind(("transposed", weights), f"{weights}_T", f"{weights}.T")
+                lines.append(self.call("dot", [weights, self.operand(self.ordered(step.operands))], self.operand(outs)))
             case ir.Concat(out=out, parts=parts):
-                target, start = self.operand([out]), sympy.Integer(0)
-                axis = "" if self.region is Region.LOOP else ":, "
+                target, start = self.operand([out], self.own(out)), sympy.Integer(0)
                 for part in parts:
-                    stop = sympy.expand(start + self.values[part].shape[0])
-                    rows = f"{axis}{self.dim(start)}:{self.dim(stop)}"
-                    lines.append(f"np.copyto({target}[{rows}], {self.operand([part])})")
+                    stop = sympy.expand(start + self.values[part].shape[-1])
+                    source = self.operand([part], self.own(part))
+                    lines.append(f"np.copyto({target}[{self.along(out, start, stop)}], {source})")
                     start = stop
             case ir.Slice(out=out, operand=operand, start=start, stop=stop):
-                axis = "" if self.region is Region.LOOP else ":, "
-                rows = f"{axis}{self.dim(start)}:{self.dim(stop)}"
-                lines.append(f"np.copyto({self.operand([out])}, {self.operand([operand])}[{rows}])")
+                source = f"{self.operand([operand], self.own(operand))}[{self.along(operand, start, stop)}]"
+                lines.append(f"np.copyto({self.operand([out], self.own(out))}, {source})")
             case ir.Roll(out=out, operand=operand, shift=shift):
-                along = 0 if self.region is Region.LOOP else 1
-                lines.append(f"np.copyto({self.operand([out])}, np.roll({self.operand([operand])}, {shift}, axis={along}))")
+                source = f"np.roll({self.operand([operand], self.own(operand))}, {shift}, axis={self.last(out)})"
+                lines.append(f"np.copyto({self.operand([out], self.own(out))}, {source})")
+            case ir.Reshape(out=out, operand=operand):
+                if self.alias(out) == out and self.storage.place.get(out) != self.storage.place.get(operand, ()):
+                    lines.append(f"np.copyto({self.operand([out])}, {self.operand([operand])})")
             case ir.SumTo(out=out, operand=operand):
-                along = 0 if self.region is Region.LOOP else 1
-                lines.append(f"np.sum({self.operand([operand])}, axis={along}, keepdims=True, out={self.operand([out])})")
-            case _:
-                raise NotImplementedError(f"the NumPy backend has no code for {step}")
+                lines.append(self.sum_to(out, operand))
+            case Contraction():
+                lines.append(self.contraction(step))
+            case ir.CumSum(out=out, operand=operand, reverse=reverse):
+                flip = f"[{self.along(out, '', '', '-1')}]" if reverse else ""
+                target, source = self.operand([out], self.own(out)), self.operand([operand], self.own(operand))
+                lines.append(f"np.cumsum({source}{flip}, axis={self.last(out)}, out={target}{flip})")
+            case ir.Largest(out=out, operand=operand):
+                self.text.helpers.add("largest")
+                target = self.operand([out], self.own(operand, out))
+                lines.append(f"_largest({self.operand([operand], self.own(operand))}, axis={self.last(operand)}, out={target})")
+
+    def own(self, name: str, of: str | None = None) -> Split:
+        """The axes of a value with several, of one with a single axis none; or the axes of ``of``, as many as ``name`` has."""
+        shape = self.values[name].shape
+        return self.axes(self.values[of or name].shape, len(shape)) if len(shape) > 1 else ()
+
+    def last(self, name: str) -> int:
+        """The position of a value's last axis in its array."""
+        return -2 if len(self.values[name].shape) > 1 else 0 if self.region is Region.LOOP else 1
+
+    def along(self, name: str, start: sympy.Expr | str, stop: sympy.Expr | str, step: str = "") -> str:
+        """The index of a stretch of a value's last axis."""
+        stretch = ":".join([*(p if isinstance(p, str) else self.dim(p) for p in (start, stop)), *([step] if step else [])])
+        return {-2: f"..., {stretch}, :", 0: stretch, 1: f":, {stretch}"}[self.last(name)]
+
+    def sum_to(self, out: str, operand: str) -> str:
+        """A sum over the axes of ``operand`` along which ``out`` has size 1."""
+        large, target = self.values[operand].shape, self.operand([out], self.own(operand, out))
+        small = (sympy.Integer(1),) * (len(large) - len(self.values[out].shape)) + self.values[out].shape
+        first = 0 if self.region is Region.LOOP else 1
+        axes = [k + first for k, (m, n) in enumerate(zip(large, small, strict=True)) if m != n]
+        axis = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
+        source = self.operand([operand], self.own(operand))
+        if self.region is not Region.LOOP:
+            return f"np.sum({source}, axis={axis}, keepdims=True, out={target})"
+        return f"{self.function('total', 'np.add.reduce')}({source}, axis={axis}, out={target}, keepdims=True)"
+
+    def contraction(self, step: Contraction) -> str:
+        """A sum of products, by the letters of its axes; ``t`` and ``b`` are those of time and batch."""
+        time = "" if self.region is Region.LOOP else "t"
+        arrays, letters = [], []
+        for name in (step.left, step.right, step.out):
+            shape = self.values[name].shape
+            padded = (sympy.Integer(1),) * (len(step.shape) - len(shape)) + shape
+            axes = {letter: axis for letter, axis in zip("ijk", padded, strict=False) if axis != 1}
+            sizes = tuple(map(self.dim, axes.values()))
+            if name in self.around.constants:
+                arrays.append(self.matrix(name) + (f".reshape({', '.join(sizes)})" if len(axes) < len(shape) else ""))
+                letters.append("".join(axes))
+            else:
+                arrays.append(self.operand([name], sizes))
+                letters.append("".join([time, *axes, "b"]))
+        left, right, out = letters
+        function = "np.einsum" if time else self.function("einsum", "np.einsum")
+        return f'{function}("{left},{right}->{out}", {arrays[0]}, {arrays[1]}, out={arrays[2]})'
 
     def elementwise(self, step: Packed) -> str:
         count = len(step.outs)
-        shared = [
-            c for c in step.args if not isinstance(c, Scalar) and len(c) == 1 and self.values[c[0]].shape not in ((), (1,))
-        ]
-        grouped = count if count > 1 and shared else 0
+        shape = self.values[step.outs[0]].shape
+        columns = [c for c in step.args if not isinstance(c, Scalar)]
+        shared = count > 1 and any(len(c) == 1 and not ir.is_one(self.values[c[0]].shape) for c in columns)
+        mixed = count == 1 and is_mixed(shape, (self.values[c[0]].shape for c in columns))
+        split: Split = (str(count), self.dim(ir.size(shape))) if shared else ()
         args = []
         for column in step.args:
             if isinstance(column, Scalar):
                 args.append(self.number(column.value))
-            elif len(column) == 1 and grouped:
+            elif len(column) == 1 and shared:
                 args.append(self.shared(column[0]))
             else:
-                args.append(self.operand(column, grouped))
-        out = self.operand(step.outs, grouped)
+                args.append(self.operand(column, self.axes(self.values[column[0]].shape, len(shape)) if mixed else split))
+        out = self.operand(step.outs, self.axes(shape, len(shape)) if mixed else split)
         if step.ufunc == "copyto":
             return f"np.copyto({out}, {args[0]})"
         if step.ufunc in HELPERS:
@@ -111,12 +164,16 @@ class Emitter(Views):
         """A call of a NumPy function; in the loop under a local name and with the result's place last, which is faster."""
         if self.region is not Region.LOOP:
             return f"np.{function}({', '.join(args)}, out={out})"
-        key = ("function", function)
-        if key not in self.bound:
-            self.bound[key] = self.names.get(key, function)
-            self.text.functions.append((self.bound[key], f"np.{function}"))
         keyword = "out=" if function in KEYWORD_OUT else ""
-        return f"{self.bound[key]}({', '.join(args)}, {keyword}{out})"
+        return f"{self.function(function, f'np.{function}')}({', '.join(args)}, {keyword}{out})"
+
+    def function(self, name: str, meaning: str) -> str:
+        """The local name of a function that the loop calls."""
+        key = ("function", name)
+        if key not in self.bound:
+            self.bound[key] = self.names.get(key, name)
+            self.text.functions.append((self.bound[key], meaning))
+        return self.bound[key]
 
     def number(self, value: sympy.Expr) -> str:
         """A number: a literal, in the loop an array without axes, which a ufunc takes up faster."""
@@ -132,9 +189,9 @@ class Emitter(Views):
 
     def shared(self, name: str) -> str:
         """An argument that all blocks of a grouped call share."""
-        if name in self.around.given:
-            return self.given(name, 1)
         text = self.operand([name])
+        if self.alias(name) in self.around.given:
+            return text if self.region is Region.LOOP else f"{text}[:, None]"
         sequence = self.region is not Region.LOOP and self.in_buffer(name) and self.storage.home(name) is not Home.CONSTANT
         return f"{text}[:, None]" if sequence else text
 
@@ -156,35 +213,54 @@ class Emitter(Views):
         flat = [w for row in matrix for w in row]
         if len(flat) == 1:
             return self.matrix(flat[0])
-        stacked_rows = (len(rows) > 1) != step.transposed
+        stacked_rows = self.heads(step) or (len(rows) > 1) != step.transposed
         return self.stack(tuple(flat), stacked_rows)
 
-    def matrix(self, name: str) -> str:
-        """A weight matrix on its own."""
-        return self.constant(name)
+    def heads(self, product: ir.Product) -> bool:
+        """Whether a product has a matrix for each head."""
+        return len(self.values[product.weights[0][0]].shape) == 3
+
+    def head_product(self, step: ir.Product, lines: list[str]) -> None:
+        """A product head by head, in the loop."""
+        weights, outs = self.head_weights(step), self.ordered(step.outs)
+        if not weights.isidentifier():
+            weights = self.bind(("weights", weights), f"{weights.split('.')[0]}_{'T' if step.transposed else 'heads'}", weights)
+        operand = self.operand(step.operands, self.own(step.operands[0]))
+        blocks = (str(len(outs)),) * (len(outs) > 1)
+        lines.append(self.call("matmul", [weights, operand], self.operand(outs, (*blocks, *self.own(outs[0])))))
+
+    def head_weights(self, step: ir.Product) -> str:
+        """The matrices of a product's heads, ``[n, m, k]``, behind one axis for several results."""
+        text = self.weights(step)
+        shape = self.values[step.weights[0][0]].shape
+        if len(step.outs) > 1:
+            text = f"{text}.reshape({', '.join([str(len(step.outs)), *map(self.dim, shape)])})"
+        return f"{text}.swapaxes(-1, -2)" if step.transposed else text
 
     def stack(self, names: tuple[str, ...], by_rows: bool) -> str:
         """Matrices side by side in one buffer, filled once per call."""
         key = ("stack", names, by_rows)
         if key not in self.bound:
             shapes = [self.values[n].shape for n in names]
-            rows = self.rows(shapes) if by_rows else self.dim(shapes[0][0])
-            columns = self.dim(shapes[0][1]) if by_rows else self.dim(sympy.expand(sum(s[1] for s in shapes)))
+            whole = list(shapes[0])
+            axis = 0 if by_rows else 1
+            whole[axis] = sympy.expand(sum(s[axis] for s in shapes))
             name = self.names.get(key, together([identifier(n) for n in names]))
             self.bound[key] = name
-            self.text.buffers.append((name, f"({rows}, {columns})"))
+            self.text.buffers.append((name, f"({', '.join(map(self.dim, whole))})"))
             self.text.prologue.append(f"{name} = ws.{name}")
             start = sympy.Integer(0)
             for n, shape in zip(names, shapes, strict=True):
-                stop = sympy.expand(start + shape[0 if by_rows else 1])
+                stop = sympy.expand(start + shape[axis])
                 place = f"{self.dim(start)}:{self.dim(stop)}" if by_rows else f":, {self.dim(start)}:{self.dim(stop)}"
-                self.text.prologue.append(self.fill(n, f"{name}[{place}]"))
+                self.text.prologue.append(self.fill(n, f"{name}[{place}]", stacked=True))
                 start = stop
         return self.bound[key]
 
-    def fill(self, constant: str, target: str) -> str:
-        """A statement that puts a constant into its place."""
-        column = "[:, None]" if len(self.values[constant].shape) == 1 else ""
+    def fill(self, constant: str, target: str, *, stacked: bool = False) -> str:
+        """A statement that puts a constant into its place: a matrix as it is if ``stacked``, otherwise as a column."""
+        axes = len(self.values[constant].shape)
+        column = "[:, None]" if axes == 1 else ".reshape(-1, 1)" if axes and not stacked else ""
         expression = self.around.constants.get(constant)
         definition = next((op for op in self.storage.code.schedule.prologue if constant in ir.outs(op)), None)
         if isinstance(definition, ir.Pointwise):
@@ -200,15 +276,16 @@ class Emitter(Views):
             if buffer.home is Home.CONSTANT:
                 name = self.buffer_attribute(index)
                 self.text.prologue.append(f"{name} = ws.{name}")
-                self.bound["constant", Block(index, 0, len(buffer.shapes)), 0] = name
+                self.bound["constant", Block(index, 0, len(buffer.shapes)), ()] = name
                 start = sympy.Integer(0)
                 for (member, *_), shape in zip(buffer.members, buffer.shapes, strict=True):
-                    stop = sympy.expand(start + shape[0])
+                    stop = sympy.expand(start + ir.size(shape))
                     self.text.prologue.append(self.fill(member, f"{name}[{self.dim(start)}:{self.dim(stop)}]"))
                     start = stop
 
     def columns(self, names: Sequence[str], lines: list[str]) -> str:
         """``names``, neighbours, as one matrix ``[n, T*B]``, copied into that layout once if they are not."""
+        names = list(map(self.alias, names))
         if len(names) == 1 and names[0] in self.around.matrix:
             return f"{self.around.matrix[names[0]]}.T"
         key = tuple(names)
@@ -220,7 +297,7 @@ class Emitter(Views):
         if block is not None and self.storage.buffers[block.buffer].home is Home.FLAT:
             attribute = self.buffer_attribute(block.buffer)
             whole = len(self.storage.buffers[block.buffer].shapes) == len(names)
-            part = "" if whole else f"[{self.slicing(block, 0).split('[')[1].split(']')[0]}]"
+            part = "" if whole else f"[{self.slicing(block, ()).split('[')[1].split(']')[0]}]"
             text = f"ws.{attribute}{part}.reshape({rows}, -1)"
         else:
             wanted = together([identifier(n) for n in names]) + "_flat"
@@ -234,14 +311,19 @@ class Emitter(Views):
 
     def whole_product(self, step: ir.Product, lines: list[str]) -> None:
         """A product over all steps and samples at once."""
-        weights = self.weights(step)
+        weights = self.head_weights(step) if self.heads(step) else self.weights(step)
         columns = self.columns(self.ordered(step.operands), lines)
         outs = self.storage.block(self.ordered(step.outs))
         assert outs is not None
         buffer = self.storage.buffers[outs.buffer]
         attribute = self.buffer_attribute(outs.buffer)
         rows = self.rows(buffer.shapes)
-        if buffer.home is Home.USER:
+        if self.heads(step):
+            blocks = [str(len(step.outs))] * (len(step.outs) > 1)
+            rows = ", ".join([*blocks, *self.own(step.outs[0])])
+            columns = f"{columns}.reshape({', '.join(self.own(step.operands[0]))}, T*B)"
+            lines.append(f"np.matmul({weights}, {columns}, out=ws.{attribute}.reshape({rows}, T*B))")
+        elif buffer.home is Home.USER:
             left = columns.removesuffix(".T") if columns.endswith(".T") else f"{columns}.T"
             right = weights if step.transposed else f"{weights}.T"
             lines.append(f"np.matmul({left}, {right}, out=ws.{attribute}.reshape(T*B, {rows}))")
@@ -273,15 +355,24 @@ class Emitter(Views):
             for stack in stacks:
                 columns = self.columns(stack, lines)
                 right = self.columns([gradient.right], lines)
-                right = right.removesuffix(".T") if right.endswith(".T") else f"{right}.T"
-                shapes = [self.values[n].shape for n in stack]
-                n = self.dim(self.values[gradient.right].shape[0])
                 name = self.names.get(
                     ("gradient", gradient.right, tuple(stack)), together([identifier(table[s][0]) for s in stack]) + "_rows"
                 )
-                self.text.buffers.append((name, f"({self.rows(shapes)}, {n})"))
+                heads, n = self.own(stack[0]), self.values[gradient.right].shape[-1]
+                if heads:
+                    columns = f"{columns}.reshape({len(stack)}, {', '.join(heads)}, T*B)"
+                    right = f"{right}.reshape({', '.join(self.own(gradient.right))}, T*B).swapaxes(-1, -2)"
+                    self.text.buffers.append((name, f"({len(stack)}, {', '.join(heads)}, {self.dim(n)})"))
+                else:
+                    right = right.removesuffix(".T") if right.endswith(".T") else f"{right}.T"
+                    self.text.buffers.append((name, f"({self.rows(self.values[n].shape for n in stack)}, {self.dim(n)})"))
                 lines.append(f"np.matmul({columns}, {right}, out=ws.{name})")
-                self.slices(stack, table, f"ws.{name}", finish)
+                if heads:
+                    for k, left in enumerate(stack):
+                        for target in table[left]:
+                            finish(target, f"ws.{name}[{k}]")
+                else:
+                    self.slices(stack, table, f"ws.{name}", finish)
         sums: dict[str, list[str]] = {}
         for total in schedule.sums:
             sums.setdefault(total.value, []).append(total.target)
@@ -309,8 +400,9 @@ class Emitter(Views):
     ) -> None:
         start = sympy.Integer(0)
         for name in stack:
-            stop = sympy.expand(start + self.values[name].shape[0])
-            whole = len(stack) == 1
+            shape = self.values[name].shape
+            stop = sympy.expand(start + ir.size(shape))
+            part = source if len(stack) == 1 else f"{source}[{self.dim(start)}:{self.dim(stop)}]"
             for target in table.get(name, ()):
-                finish(target, source if whole else f"{source}[{self.dim(start)}:{self.dim(stop)}]")
+                finish(target, f"{part}.reshape({', '.join(map(self.dim, shape))})" if len(shape) > 1 else part)
             start = stop

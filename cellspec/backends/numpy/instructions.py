@@ -5,6 +5,7 @@ Values made here are called ``%1``, ``%2``, …; they have a shape like any othe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -45,7 +46,17 @@ class Elementwise:
     args: tuple[Arg, ...]
 
 
-Instruction = Elementwise | Op
+@dataclass(frozen=True)
+class Contraction:
+    """``out = left*right``, a product of shape ``shape``, summed over the axes along which ``out`` has size 1."""
+
+    out: str
+    left: str
+    right: str
+    shape: Shape
+
+
+Instruction = Elementwise | Contraction | Op
 
 
 @dataclass(frozen=True)
@@ -62,13 +73,15 @@ def reads(instruction: Instruction) -> tuple[str, ...]:
     match instruction:
         case Elementwise(args=args):
             return tuple(a for a in args if isinstance(a, str))
+        case Contraction(left=left, right=right):
+            return (left, right)
         case _:
             return ir.operands(instruction)
 
 
 def writes(instruction: Instruction) -> tuple[str, ...]:
     """The values that an instruction defines."""
-    return (instruction.out,) if isinstance(instruction, Elementwise) else ir.outs(instruction)
+    return (instruction.out,) if isinstance(instruction, Elementwise | Contraction) else ir.outs(instruction)
 
 
 def keep_carries(schedule: Schedule) -> Schedule:
@@ -114,7 +127,32 @@ def instructions(schedule: Schedule) -> Code:
     """Flatten the pointwise operations of ``schedule``."""
     flat = _Flattener(schedule)
     regions = tuple(tuple(flat.region(ops)) for ops in (schedule.before, schedule.loop, schedule.after))
-    return Code(schedule, regions, {**schedule.program.values, **flat.values})
+    values = {**schedule.program.values, **flat.values}
+    return Code(schedule, _contracted(schedule, regions, values), values)
+
+
+def _contracted(
+    schedule: Schedule, regions: tuple[tuple[Instruction, ...], ...], values: Mapping[str, Value]
+) -> tuple[tuple[Instruction, ...], ...]:
+    """``regions`` with products of values of several axes that are only summed, ``C[t] @ q``, computed without the product."""
+    needed = set(schedule.program.roots())
+    needed |= {name for gradient in schedule.gradients for name in (gradient.right, *(left for _, left in gradient.rows))}
+    readers = Counter(name for region in regions for instruction in region for name in reads(instruction))
+    result = []
+    for region in regions:
+        products = {i.out: i for i in region if isinstance(i, Elementwise) and i.ufunc == "multiply" and len(reads(i)) == 2}
+        sums: dict[str, Contraction] = {}
+        for instruction in region:
+            match instruction:
+                case ir.SumTo(out=out, operand=name) if name in products and readers[name] == 1 and name not in needed:
+                    shape = values[name].shape
+                    if len(shape) > 1 and not ir.is_one(values[out].shape):
+                        left, right = reads(products[name])
+                        sums[name] = Contraction(out, left, right, shape)
+        made = {contraction.out: contraction for contraction in sums.values()}
+        kept = (i for i in region if not sums.keys() & set(writes(i)))
+        result.append(tuple(made.get(writes(i)[0], i) for i in kept))
+    return tuple(result)
 
 
 @dataclass
@@ -175,8 +213,7 @@ class _Flattener:
         """The value of ``ufunc(*args)``, computed once."""
         key = (ufunc, args)
         if key not in self.known:
-            shapes = [self.shape(a) for a in args if isinstance(a, str)]
-            shape = max(shapes, key=lambda s: (len(s), sum(axis != 1 for axis in s)))
+            shape = ir.stretched(self.shape(a) for a in args if isinstance(a, str))
             name = f"%{len(self.order)}"
             self.order[name] = len(self.order)
             self.values[name] = Value(name, shape, self.origin)

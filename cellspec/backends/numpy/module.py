@@ -10,6 +10,7 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
+from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.emit import Emitter
@@ -18,19 +19,20 @@ from cellspec.backends.numpy.instructions import instructions, keep_carries
 from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
-from cellspec.backends.plain import Plain, bare, dim_text
-from cellspec.cell import Cell
+from cellspec.backends.plain import Plain, bare
+from cellspec.backends.streams import Stream, streams
+from cellspec.cell import Cell, Input
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import schedule
 
 LOCALS = (
-    "np", "params", "x", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y",
+    "np", "params", "x", "Inputs", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y",
     "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params", "State", "Grads",
     "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "len", "tuple", "isinstance",
     "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
-    "reversed", "dict", "getattr", "_check", "_columns", "_derived", "_elu", "_equations", "_erf", "_gelu", "_sigmoid", "_silu",
-    "_softsign", "_where",
+    "reversed", "dict", "getattr", "_check", "_columns", "_derived", "_elu", "_equations", "_erf", "_gelu", "_largest",
+    "_sigmoid", "_silu", "_softsign", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -47,6 +49,8 @@ class _Module:
         self.dims, self.names, self.constants = self.common.dims, self.common.names, self.common.constants
         self.helpers: set[str] = set()
         self.rank = _ranks(compiled.equations)
+        buffers = {state.name: self.names.get(("stream", state.name), f"{state.name}_all") for state in self.cell.streams}
+        self.known = streams(self.cell, buffers)
 
     def text(self) -> str:
         common = self.common
@@ -70,6 +74,7 @@ class _Module:
                 dtypes="float32 or float64",
                 convert=[],
                 convert_dy=[],
+                x_type="Inputs" if len(self.cell.inputs) > 1 else "np.ndarray",
                 y_type="Outputs" if len(self.cell.outputs) > 1 else "np.ndarray",
                 derived=derived,
                 forward=forward,
@@ -93,26 +98,41 @@ class _Module:
         program = replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept))))
         code = instructions(schedule(program))
         demands = Demands(frozenset(kept), frozenset(), True, self.ranks_of(code.values))
-        x = f"{self.cell.inputs[0].name}[t]"
-        emitter = self.emitter(plan(code, demands), {x: "x.transpose(0, 2, 1)"}, frozenset(), {x: "x_2d"}, "")
+        given, matrix = self.sequences("ws")
+        emitter = self.emitter(plan(code, demands), given, frozenset(), matrix, "")
         emitter.run()
         outputs = []
         for o in self.cell.outputs:
             y = self.names.get(("output", o.name), f"{identifier(o.name)}_out")
             emitter.text.buffers.append((y, f"(T, B, {self.common.size(o.shape)})"))
             emitter.text.after.append(f"np.copyto(ws.{y}.transpose(0, 2, 1), {emitter.operand([o.label])})")
-            dy = f"dy.{o.name}" if len(self.cell.outputs) > 1 else "dy"
             outputs.append(
-                {"dy": dy, "size": self.common.size(o.shape), "shape": dim_text(o.shape[0], {}), "source": f"ws.{y}"}
+                {
+                    "dy": self.dy(o.name),
+                    "shape": self.common.batched(o.shape, "T, B"),
+                    "axes": bracket(o.shape, 2),
+                    "source": self.common.shaped(f"ws.{y}", o.shape, "T, B"),
+                }
             )
         for name in compiled.stash:
-            if name != x:
+            if name not in given:
                 emitter.operand([name])
-        states = []
+        states: list[dict[str, object]] = []
         for state in self.cell.states:
+            if state in self.cell.streams:
+                continue
             block = emitter.storage.block([f"{state.name}[t]"])
             assert block is not None
-            states.append({**self.common.state(state), "buffer": emitter.buffer_attribute(block.buffer)})
+            buffer = emitter.buffer_attribute(block.buffer)
+            states.append(
+                {
+                    "start": [f"ws.{buffer}[0] = {self.common.flat(f'state.{state.name}', state.shape)}.T"],
+                    "final": f"{state.name}={self.common.shaped(f'ws.{buffer}[T].T.copy()', state.shape)}",
+                }
+            )
+        for stream in self.known:
+            emitter.text.buffers.append((stream.buffer, f"(T + 1, B, {self.common.size(stream.state.shape)})"))
+            states.append(self.stream_forward(stream))
         value = gather([str(o["source"]) for o in outputs])
         return self.context(emitter, outputs=outputs, states=states, value=value), emitter
 
@@ -121,36 +141,108 @@ class _Module:
         compiled = self.compiled
         code = instructions(keep_carries(schedule(compiled.backward)))
         demands = Demands(frozenset(), frozenset(compiled.stash), False, self.ranks_of(code.values))
-        x = f"{self.cell.inputs[0].name}[t]"
-        given, matrix = {x: "x.transpose(0, 2, 1)"}, {x: "x_2d"}
+        given, matrix = self.sequences("saved")
+        inputs = tuple(given)
         for ref in self.cell.outputs:
-            given[f"d:{ref.label} given"] = f"{self.dy(ref.name)}.transpose(0, 2, 1)"
+            flat = self.common.flat(self.dy(ref.name), ref.shape, "T, B")
+            given[f"d:{ref.label} given"] = f"{flat}.transpose(0, 2, 1)"
         for name in compiled.stash:
-            if name != x:
+            if name not in inputs:
                 given[name] = forward.operand([name]).replace("ws.", "saved.", 1)
         forward_names, self.names = self.names, Names([*LOCALS, *self.dims.values(), *self.common.derived.values()])
-        emitter = self.emitter(plan(code, demands), given, frozenset(compiled.stash) - {x}, matrix, "backward of ")
+        emitter = self.emitter(plan(code, demands), given, frozenset(compiled.stash).difference(inputs), matrix, "backward of ")
         emitter.run()
         variables = self.variables(emitter)
         emitter.gradients(lambda target: variables[target])
         grads = self.epilogue(emitter, variables)
-        dx = f"d:{x}"
-        if dx not in emitter.storage.place:
-            dx_source = "np.zeros_like(x)"
-        elif emitter.storage.home(dx) is Home.USER:
-            dx_source = f"ws.{emitter.buffer_attribute(emitter.storage.place[dx][0])}"
-        else:
-            emitter.text.buffers.append(("d_x_out", f"(T, B, {self.common.size(self.cell.inputs[0].shape)})"))
-            emitter.text.after.append(f"np.copyto(ws.d_x_out.transpose(0, 2, 1), {emitter.operand([dx])})")
-            dx_source = "ws.d_x_out"
-        states = []
+        states: list[dict[str, object]] = []
         for state in self.cell.states:
+            if state in self.cell.streams:
+                continue
             before = f"d:{state.name}[t]<-"
             block = emitter.storage.block([before])
             assert block is not None
-            states.append({**self.common.state(state), "buffer": emitter.view(block, [before], 0)})
+            buffer = emitter.view(block, [before], ())
+            states.append(
+                {
+                    "start": [
+                        f"ws.{buffer}[...] = 0 if dfinal is None else {self.common.flat(f'dfinal.{state.name}', state.shape)}.T"
+                    ],
+                    "final": f"{state.name}={self.common.shaped(f'ws.{buffer}.T.copy()', state.shape)}",
+                }
+            )
+        states += [self.stream_backward(emitter, stream) for stream in reversed(self.known)][::-1]
+        dx = [self.d_input(emitter, item) for item in self.cell.inputs]
         self.names = forward_names
-        return self.context(emitter, grads=grads, dx=dx_source, states=states)
+        return self.context(emitter, grads=grads, dx=gather(dx, "Inputs"), states=states)
+
+    def stream_forward(self, stream: Stream) -> dict[str, object]:
+        """How a stream is made before anything is computed, and what it leaves as the final state."""
+        shape, name, whole = stream.state.shape, stream.state.name, f"ws.{stream.buffer}"
+        start = [f"{whole}[...] = state.{name} + np.arange(T + 1)[:, None, None]"]
+        if stream.follows is not None:
+            follows = stream.follows if stream.follows.startswith("ws.") else self.common.flat(stream.follows, shape, "T, B")
+            start = [f"{whole}[0] = {self.common.flat(f'state.{name}', shape)}", f"{whole}[1:] = {follows}"]
+        return {"start": start, "final": f"{name}={self.common.shaped(f'{whole}[T].copy()', shape)}"}
+
+    def stream_backward(self, emitter: Emitter, stream: Stream) -> dict[str, object]:
+        """The gradient of a stream's initial state; its other steps' are handed on to what it follows."""
+        shape, name = stream.state.shape, stream.state.name
+        if stream.follows is None:
+            # No gradient flows through the count; without a step the final state is the initial one.
+            given = f"dfinal.{name}.copy() if T == 0 and dfinal is not None"
+            return {"start": [], "final": f"{name}={given} else np.zeros_like(tape.state.{name})"}
+        whole = f"ws.{self.gradient_buffer(emitter, stream)}"
+        lines = emitter.text.after
+        if (d := f"d:{stream.value}") in emitter.storage.place:
+            lines.append(f"np.copyto({whole}[:-1].transpose(0, 2, 1), {emitter.operand([d])})")
+        else:
+            lines.append(f"{whole}[:-1] = 0")
+        later = next((s for s in self.known if s.follows == f"ws.{stream.buffer}[:-1]"), None)
+        if later is not None:
+            lines.append(f"{whole}[:-1] += ws.{self.gradient_buffer(emitter, later)}[1:]")
+        lines.append(f"{whole}[T] = 0 if dfinal is None else {self.common.flat(f'dfinal.{name}', shape)}")
+        return {"start": [], "final": f"{name}={self.common.shaped(f'{whole}[0].copy()', shape)}"}
+
+    def gradient_buffer(self, emitter: Emitter, stream: Stream) -> str:
+        """The attribute that holds a stream's gradient."""
+        key = ("gradient of", stream.state.name)
+        if key not in emitter.names.by_key:
+            buffer = emitter.names.get(key, f"d_{stream.buffer}")
+            emitter.text.buffers.append((buffer, f"(T + 1, B, {self.common.size(stream.state.shape)})"))
+        return emitter.names.by_key[key]
+
+    def sequences(self, memory: str) -> tuple[dict[str, str], dict[str, str]]:
+        """The inputs and streams, as feature-major sequences and as matrices over all steps and samples."""
+        sequences, matrices = {}, {}
+        for item, text in zip(self.cell.inputs, self.common.inputs, strict=True):
+            sequences[f"{item.name}[t]"] = f"{self.common.flat(str(text['value']), item.shape, 'T, B')}.transpose(0, 2, 1)"
+            matrices[f"{item.name}[t]"] = str(text["matrix"])
+        for stream in self.known:
+            steps = f"{memory}.{stream.buffer}[:-1]"
+            sequences[stream.value] = f"{steps}.transpose(0, 2, 1)"
+            matrices[stream.value] = f"{steps}.reshape(T*B, {self.common.size(stream.state.shape)})"
+        return sequences, matrices
+
+    def d_input(self, emitter: Emitter, item: Input) -> str:
+        """The gradient of an input, written for the caller."""
+        name = f"d:{item.name}[t]"
+        single = len(self.cell.inputs) == 1
+        follower = next((s for s in self.known if s.state.lag_of == (item.name, 1)), None)
+        later = f"ws.{self.gradient_buffer(emitter, follower)}[1:]" if follower else None
+        if name not in emitter.storage.place:
+            if later is not None:
+                return self.common.shaped(later, item.shape, "T, B")
+            return f"np.zeros_like({'x' if single else f'x.{item.name}'})"
+        if emitter.storage.home(name) is Home.USER:
+            buffer = emitter.buffer_attribute(emitter.storage.place[name][0])
+        else:
+            buffer = emitter.names.get(("gradient of", name), "d_x_out" if single else f"d_{item.name}_out")
+            emitter.text.buffers.append((buffer, f"(T, B, {self.common.size(item.shape)})"))
+            emitter.text.after.append(f"np.copyto(ws.{buffer}.transpose(0, 2, 1), {emitter.operand([name])})")
+        if later is not None:
+            emitter.text.after.append(f"ws.{buffer} += {later}")
+        return self.common.shaped(f"ws.{buffer}", item.shape, "T, B")
 
     def dy(self, name: str) -> str:
         return f"dy.{name}" if len(self.cell.outputs) > 1 else "dy"

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from cellspec import ir
-from cellspec.backends.numpy.instructions import Arg, Code, Elementwise, Instruction, Region, Scalar, reads, writes
+from cellspec.backends.numpy.instructions import Arg, Code, Contraction, Elementwise, Instruction, Region, Scalar, reads, writes
 from cellspec.backends.numpy.sharing import Sharing
-from cellspec.backends.numpy.storage import Buffer, Demands, Home, Packed, Step, Storage, step_reads, step_writes
+from cellspec.backends.numpy.storage import Buffer, Demands, Home, Packed, Step, Storage, is_mixed, step_reads, step_writes
 
 
 def plan(code: Code, demands: Demands) -> Storage:
@@ -111,7 +111,7 @@ class _Planner(Sharing):
         for instruction in instructions:
             level = max((depth.get(n, 0) for n in reads(instruction)), default=0) + 1
             depth |= dict.fromkeys(writes(instruction), level)
-            if isinstance(instruction, Elementwise) and instruction.ufunc not in ("where", "erf"):
+            if isinstance(instruction, Elementwise) and self.groups(instruction):
                 shapes = tuple(
                     a
                     if isinstance(a, Scalar)
@@ -124,6 +124,11 @@ class _Planner(Sharing):
             for run in self.runs(members):
                 together |= dict.fromkeys(run.outs, run)
         return self.ordered(instructions, together)
+
+    def groups(self, instruction: Elementwise) -> bool:
+        """Whether one call can do the work of several such instructions."""
+        shapes = (self.values[name].shape for name in reads(instruction))
+        return instruction.ufunc not in ("where", "erf") and not is_mixed(self.values[instruction.out].shape, shapes)
 
     def runs(self, members: list[Elementwise]) -> list[Packed]:
         """Maximal runs of ``members`` whose results and arguments can be neighbours; whoever cannot join ends a run."""
@@ -169,7 +174,7 @@ class _Planner(Sharing):
         outs = [self.values[i.out].shape for i in run]
         if not stacks or any([self.values[n].shape for n in c] != outs for c in stacks):
             return False
-        if any(not isinstance(c, Scalar) and len(c) == 1 and self.values[c[0]].shape not in ((), (1,)) for c in columns):
+        if any(not isinstance(c, Scalar) and len(c) == 1 and not ir.is_one(self.values[c[0]].shape) for c in columns):
             shapes = {self.values[i.out].shape for i in run}
             if len(shapes) > 1 or any(self.homes[n] is Home.FLAT for c in stacks for n in c):
                 return False
@@ -184,7 +189,9 @@ class _Planner(Sharing):
                 case Elementwise(out=out, ufunc=ufunc, args=args):
                     alone = Packed(ufunc, (out,), tuple(a if isinstance(a, Scalar) else (a,) for a in args))
                     step: Step = together.get(out, alone)
-                case ir.MatMul() | ir.Product() | ir.Concat() | ir.Slice() | ir.Roll() | ir.SumTo():
+                case ir.Product() | ir.Concat() | ir.Slice() | ir.Roll() | ir.Reshape():
+                    step = instruction
+                case Contraction() | ir.SumTo() | ir.CumSum() | ir.Largest():
                     step = instruction
                 case _:
                     raise NotImplementedError(f"the NumPy backend has no code for {instruction}")
@@ -243,7 +250,7 @@ class _Planner(Sharing):
         if self.demands.states:
             place |= {c.before: place[c.after] for c in self.program.carries}
         copied = tuple(c for c in self.program.carries if not self.demands.states and place[c.before] != place[c.after])
-        return Storage(self.code, steps, tuple(buffers), place, self.values, copied)
+        return Storage(self.code, steps, tuple(buffers), place, self.values, copied, self.aliases)
 
 
 def _unpacked(step: Packed) -> list[Packed]:

@@ -27,8 +27,10 @@ class Sharing:
         self.last: dict[str, int] = {}
         self.homes: dict[str, Home] = {}
         self.parent: dict[str, str] = {}
+        self.aliases: dict[str, str] = {}
         self.lifetimes()
         self.find_homes()
+        self.find_aliases()
         self.share()
 
     def lifetimes(self) -> None:
@@ -70,11 +72,25 @@ class Sharing:
         for _, instruction in self.sequence:
             if isinstance(instruction, ir.Product) and region_of[instruction.outs[0]] is not Region.LOOP:
                 self.homes |= dict.fromkeys(instruction.outs, Home.FLAT)
-                if len(instruction.outs) == 1 and instruction.outs[0] in self.program.outputs and not self.demands.states:
-                    self.homes[instruction.outs[0]] = Home.USER
+                out, heads = instruction.outs[0], len(self.values[instruction.weights[0][0]].shape) == 3
+                if len(instruction.outs) == 1 and out in self.program.outputs and not (heads or self.demands.states):
+                    self.homes[out] = Home.USER
         for carry in self.program.carries:
             home = Home.STATE if self.demands.states else Home.STEP
             self.homes[carry.before] = self.homes[carry.after] = home
+
+    def find_aliases(self) -> None:
+        """Let a value in another shape lie where it lies; the ends of carries move on, so they are copied instead."""
+        ends = {end for carry in self.program.carries for end in (carry.before, carry.after)}
+        for _, instruction in self.sequence:
+            if isinstance(instruction, ir.Reshape) and not ends.intersection((instruction.out, instruction.operand)):
+                out, operand = instruction.out, instruction.operand
+                if self.homes[operand] is Home.GIVEN:
+                    self.homes[out], self.aliases[out] = Home.GIVEN, self.aliases.get(operand, operand)
+                elif self.homes[operand] in (Home.STEP, Home.SEQUENCE, Home.FLAT) and self.homes[out] is not Home.USER:
+                    if self.homes[operand] is Home.FLAT:
+                        self.homes[out] = Home.FLAT
+                    self.parent[self.root(out)] = self.root(operand)
 
     def root(self, name: str) -> str:
         while self.parent.get(name, name) != name:

@@ -13,12 +13,12 @@ Per-step arrays are feature-major, ``[n, B]``: every value is a contiguous block
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from cellspec import ir
-from cellspec.backends.numpy.instructions import Code, Scalar
+from cellspec.backends.numpy.instructions import Code, Contraction, Scalar, reads, writes
 from cellspec.cell import Shape
 from cellspec.ir import Value
 
@@ -44,7 +44,7 @@ class Packed:
     args: tuple[tuple[str, ...] | Scalar, ...]
 
 
-Step = Packed | ir.MatMul | ir.Product | ir.Concat | ir.Slice | ir.Roll | ir.SumTo
+Step = Packed | Contraction | ir.Product | ir.Concat | ir.Slice | ir.Roll | ir.Reshape | ir.SumTo | ir.CumSum | ir.Largest
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Storage:
     place: Mapping[str, tuple[int, int]]  # value → buffer, place
     values: Mapping[str, Value]
     copied_carries: tuple[ir.Carry, ...]  # carries whose two ends do not share memory
+    aliases: Mapping[str, str]  # a given value in another shape → the given value
 
     def block(self, names: Sequence[str]) -> Block | None:
         """The block that holds ``names`` in this order, if they are neighbours."""
@@ -101,13 +102,18 @@ class Demands:
     rank: Mapping[str, tuple[int, ...]]  # value → its place among neighbours
 
 
+def is_mixed(shape: Shape, args: Iterable[Shape]) -> bool:
+    """Whether an instruction stretches operands along some of several axes: all of them then have their axes apart."""
+    return any(arg != shape and not ir.is_one(arg) for arg in args)
+
+
 def step_reads(step: Step) -> tuple[str, ...]:
     """The values that a step reads."""
     if isinstance(step, Packed):
         return tuple(name for column in step.args if not isinstance(column, Scalar) for name in column)
-    return ir.operands(step)
+    return reads(step)
 
 
 def step_writes(step: Step) -> tuple[str, ...]:
     """The values that a step defines."""
-    return step.outs if isinstance(step, Packed) else ir.outs(step)
+    return step.outs if isinstance(step, Packed) else writes(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,13 @@ from cellspec.backends.numpy.instructions import Region
 from cellspec.backends.numpy.storage import Block, Home, Storage
 from cellspec.backends.plain import Plain, bare, dim_text
 from cellspec.cell import Shape
+
+Split = tuple[str, ...]
+"""The axes, as Python, into which rows are split: so many blocks of neighbours, or a value's own axes."""
+
+
+_ARRAY = re.compile(r"\.reshape|\.transpose|\[")
+"""What follows the name of an array in the expression of a view of it."""
 
 
 @dataclass
@@ -68,7 +76,11 @@ class Views:
         return dim_text(expr, self.around.dims)
 
     def rows(self, shapes: Iterable[Shape]) -> str:
-        return self.dim(sympy.expand(sum((s[0] if s else sympy.Integer(1) for s in shapes), sympy.Integer(0))))
+        return self.dim(sympy.expand(sum(map(ir.size, shapes), sympy.Integer(0))))
+
+    def axes(self, shape: Shape, rank: int) -> tuple[str, ...]:
+        """The axes of ``shape`` as Python, ``rank`` of them."""
+        return ("1",) * (rank - len(shape)) + tuple(map(self.dim, shape))
 
     def place_name(self, buffer: int, place: int) -> str:
         """What is at a place in a buffer is called after the last value there that has a name of its own."""
@@ -109,34 +121,35 @@ class Views:
                 Home.STATE: f"(T + 1, {rows}, B)",
                 Home.FLAT: f"({rows}, T, B)",
                 Home.USER: f"(T, B, {rows})",
-                Home.CONSTANT: f"({rows}, {self.constant_columns(buffer.shapes[0])})",
+                Home.CONSTANT: f"({rows}, 1)",
             }[buffer.home]
             self.attributes[key] = name
             self.text.buffers.append((name, shape))
         return self.attributes[key]
 
-    def constant_columns(self, shape: Shape) -> str:
-        return self.dim(shape[1]) if len(shape) == 2 else "1"
-
     # --- views ----------------------------------------------------------------------------------------------
 
-    def operand(self, names: Sequence[str], grouped: int = 0) -> str:
-        """The expression for neighbours ``names`` in the current region; ``grouped`` splits the rows into so many blocks."""
+    def operand(self, names: Sequence[str], split: Split = ()) -> str:
+        """The expression for neighbours ``names`` in the current region; ``split`` is what their rows are split into."""
         if names[0] in self.around.constants and not self.in_buffer(names[0]):
-            return self.constant(names[0])
-        if names[0] in self.around.given:
-            return self.given(names[0], grouped)
+            return self.constant(names[0], split)
+        if self.alias(names[0]) in self.around.given:
+            return self.given(self.alias(names[0]), split)
         block = self.storage.block(names)
         assert block is not None, f"{names} are not neighbours"
         home = self.storage.buffers[block.buffer].home
         if home is Home.CONSTANT:
-            return self.constant_block(block, grouped)
+            return self.constant_block(block, split)
         if home is Home.STEP:
-            return self.bind(("step", block, grouped), self.block_name(block), f"ws.{self.view(block, names, grouped)}")
-        attribute = self.view(block, names, grouped)
+            return self.bind(("step", block, split), self.block_name(block), f"ws.{self.view(block, names, split)}")
+        attribute = self.view(block, names, split)
         if self.region is Region.LOOP:
             return self.iterate(("loop", attribute), attribute, f"self.{attribute}")
         return f"ws.{attribute}"
+
+    def alias(self, name: str) -> str:
+        """The given value that lies where ``name`` does, or ``name``."""
+        return self.storage.aliases.get(name, name)
 
     def in_buffer(self, name: str) -> bool:
         return name in self.storage.place
@@ -160,77 +173,93 @@ class Views:
             self.text.locals.append(f"{name} = {expression}")
         return self.bound[key]
 
-    def view(self, block: Block, names: Sequence[str], grouped: int) -> str:
+    def view(self, block: Block, names: Sequence[str], split: Split) -> str:
         """The attribute that holds a view of ``block``."""
         buffer = self.storage.buffers[block.buffer]
         before = buffer.home is Home.STATE and names[0] in {c.before for c in self.program.carries}
         base = self.buffer_attribute(block.buffer)
         whole = block == Block(block.buffer, 0, len(buffer.shapes))
-        if whole and not grouped and buffer.home in (Home.STEP, Home.SEQUENCE):
+        if whole and not split and buffer.home in (Home.STEP, Home.SEQUENCE):
             return base
-        key = ("view", block, grouped, before)
+        key = ("view", block, split, before)
         if key not in self.attributes:
             wanted = identifier(names[0]) if before else self.block_name(block)
-            self.attributes[key] = self.names.get(key, wanted + ("_blocks" if grouped else ""))
-            self.text.views.append((self.attributes[key], f"self.{base}{self.slicing(block, grouped, before)}"))
+            self.attributes[key] = self.names.get(key, wanted + self.suffix(block, split))
+            self.text.views.append((self.attributes[key], f"self.{base}{self.slicing(block, split, before)}"))
         return self.attributes[key]
 
-    def slicing(self, block: Block, grouped: int, before: bool = False) -> str:
+    @staticmethod
+    def suffix(block: Block, split: Split) -> str:
+        """What tells a split view from the block that it is of."""
+        return "" if not split else "_blocks" if block.stop - block.start > 1 else "_axes"
+
+    def slicing(self, block: Block, split: Split, before: bool = False) -> str:
         """How the view of a block is taken from its buffer."""
         buffer = self.storage.buffers[block.buffer]
         whole = block.start == 0 and block.stop == len(buffer.shapes)
         start = self.rows(buffer.shapes[: block.start]) if block.start else ""
         stop = self.rows(buffer.shapes[: block.stop]) if block.stop < len(buffer.shapes) else ""
         rows = "" if whole else f"{start}:{stop}"
-        each = self.rows(buffer.shapes[block.start : block.start + 1])
+        axes = ", ".join(split)
+        steps = f".reshape(T, {axes}, B)" if split else ""
         match buffer.home:
             case Home.STEP | Home.CONSTANT:
                 columns = "B" if buffer.home is Home.STEP else "1"
-                return (f"[{rows}]" if rows else "") + (f".reshape({grouped}, {each}, {columns})" if grouped else "")
+                return (f"[{rows}]" if rows else "") + (f".reshape({axes}, {columns})" if split else "")
             case Home.SEQUENCE:
-                return (f"[:, {rows}]" if rows else "") + (f".reshape(T, {grouped}, {each}, B)" if grouped else "")
+                return (f"[:, {rows}]" if rows else "") + steps
             case Home.FLAT:
-                return (f"[{rows}]" if rows else "") + ".transpose(1, 0, 2)"
+                return (f"[{rows}]" if rows else "") + ".transpose(1, 0, 2)" + steps
             case Home.STATE:
-                return "[:-1]" if before else "[1:]"
+                return ("[:-1]" if before else "[1:]") + steps
             case _:
-                return ".transpose(0, 2, 1)"
+                return ".transpose(0, 2, 1)" + steps
 
-    def given(self, name: str, grouped: int) -> str:
+    def given(self, name: str, split: Split = ()) -> str:
         expression = self.around.given[name]
-        spread = "[:, None]" if grouped else ""
+        axes = f".reshape(T, {', '.join(split)}, B)" if split else ""
         if self.region is not Region.LOOP:
-            return expression + spread
-        key = ("loop", expression)
+            return expression + axes
+        key = ("loop", expression + axes)
         if key not in self.loop_names:
             if name in self.around.fixed:
-                return self.iterate(key, self.names.get(key, identifier(name)), expression)
-            array = expression.split(".transpose")[0].replace(".", "_")
+                return self.iterate(key, self.names.get(key, identifier(name)), expression + axes)
+            array = _ARRAY.split(expression.removeprefix("ws."))[0].replace(".", "_")
+            known = ("rows", name) in self.names.by_key
             rows = self.names.get(("rows", name), f"{array}_rows")
-            self.text.buffers.append((rows, f"(T, {self.rows([self.values[name].shape])}, B)"))
-            self.text.before.append(f"np.copyto(ws.{rows}, {expression})")
-            return self.iterate(key, self.names.get(key, f"{array}_t"), f"self.{rows}")
+            if not known:
+                self.text.buffers.append((rows, f"(T, {self.rows([self.values[name].shape])}, B)"))
+                self.text.before.append(f"np.copyto(ws.{rows}, {expression})")
+            return self.iterate(key, self.names.get(key, f"{array}_t"), f"self.{rows}{axes}")
         return self.loop_names[key]
 
-    def constant(self, name: str) -> str:
-        """A constant on its own, as ``[n, 1]`` or a matrix."""
+    def constant(self, name: str, split: Split = ()) -> str:
+        """A constant on its own, as a column ``[n, 1]``, or with its axes apart and one for the batch."""
         expression = self.around.constants[name]
         shape = self.values[name].shape
-        if len(shape) == 1:
-            expression = f"{expression}[:, None]"
+        if split:
+            expression = f"{expression}[..., None]" if shape else expression
+        elif shape:
+            expression = f"{expression}[:, None]" if len(shape) == 1 else f"{expression}.reshape(-1, 1)"
+        return self.name_constant(("constant", name, bool(split)), name, expression)
+
+    def matrix(self, name: str) -> str:
+        """A weight matrix on its own."""
+        return self.name_constant(("matrix", name), name, self.around.constants[name])
+
+    def name_constant(self, key: object, name: str, expression: str) -> str:
         if expression.isidentifier():
             return expression
-        key = ("constant", name)
         if key not in self.bound:
             self.bound[key] = self.names.get(key, identifier(name))
             self.text.prologue.append(f"{self.bound[key]} = {bare(expression)}")
         return self.bound[key]
 
-    def constant_block(self, block: Block, grouped: int) -> str:
-        expression = f"ws.{self.buffer_attribute(block.buffer)}{self.slicing(block, grouped)}"
-        key = ("constant", block, grouped)
+    def constant_block(self, block: Block, split: Split) -> str:
+        expression = f"ws.{self.buffer_attribute(block.buffer)}{self.slicing(block, split)}"
+        key = ("constant", block, split)
         if key not in self.bound:
-            wanted = self.block_name(block) + ("_blocks" if grouped else "")
+            wanted = self.block_name(block) + self.suffix(block, split)
             whole = expression.removeprefix("ws.")
             self.bound[key] = whole if whole.isidentifier() else self.names.get(key, wanted)
             self.text.prologue.append(f"{self.bound[key]} = {expression}")

@@ -171,8 +171,10 @@ def copyto(dst: ndarray, src: Any, casting: str = "same_kind", where: Any = None
     assign(dst, src, "copyto", casting)
 
 
-def gather(name: str, arrays: Sequence[ndarray], axis: int, out: ndarray | None) -> ndarray:
+def gather(name: str, arrays: Sequence[ndarray], axis: int, out: ndarray | None, dtype: Any, casting: str) -> ndarray:
     """`concatenate` and `stack`."""
+    if dtype is not None or casting != "same_kind":
+        raise NotImplementedError(f"{name}(dtype=) and {name}(casting=)")
     arrays = checked(name, list(arrays))
     host: Callable[..., np.ndarray] = getattr(np, name)
     views = [a._np for a in arrays]
@@ -182,14 +184,18 @@ def gather(name: str, arrays: Sequence[ndarray], axis: int, out: ndarray | None)
     return target
 
 
-def concatenate(tup: Sequence[ndarray], axis: int = 0, out: Any = None) -> ndarray:
+def concatenate(
+    tup: Sequence[ndarray], axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind"
+) -> ndarray:
     """Arrays one after another."""
-    return gather("concatenate", tup, axis, out)
+    return gather("concatenate", tup, axis, out, dtype, casting)
 
 
-def stack(tup: Sequence[ndarray], axis: int = 0, out: Any = None) -> ndarray:
+def stack(
+    tup: Sequence[ndarray], axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind"
+) -> ndarray:
     """Arrays along a new axis."""
-    return gather("stack", tup, axis, out)
+    return gather("stack", tup, axis, out, dtype, casting)
 
 
 def broadcast_to(array: ndarray, shape: Any) -> ndarray:

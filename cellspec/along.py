@@ -1,0 +1,62 @@
+"""Functions along the last axis, in terms of sums, largest elements and pointwise arithmetic."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import sympy
+
+from cellspec import ir
+from cellspec.cell import Shape
+from cellspec.functions import PRIMITIVES
+from cellspec.ir import Op, symbol
+
+
+class Builder(Protocol):
+    """Adds an operation to a program; gives the name of its value."""
+
+    def emit(self, op: Op, shape: Shape) -> str: ...
+
+
+def along(build: Builder, function: str, args: tuple[str, ...], wide: Shape, shape: Shape, label: str | None) -> sympy.Expr:
+    """``function(args…)`` of values of shape ``wide`` as a pointwise expression over values, the last called ``label``."""
+    a = args[0]
+    narrow = (*wide[:-1], sympy.Integer(1))
+
+    def total(expr: sympy.Expr, what: str, name: str | None = None) -> sympy.Symbol:
+        each = what if expr == symbol(what) else build.emit(ir.Pointwise(what, expr), wide)
+        return symbol(build.emit(ir.SumTo(name or f"sum({each})", each), narrow))
+
+    def centred() -> str:
+        mean = build.emit(ir.Pointwise(f"mean({a})", total(symbol(a), a) / wide[-1]), narrow)
+        return build.emit(ir.Pointwise(f"{a}-mean", symbol(a) - symbol(mean)), wide)
+
+    def exponentials() -> tuple[sympy.Symbol, sympy.Symbol]:
+        """The largest element, and exp(a - largest)."""
+        top = build.emit(ir.Stop(f"top({a})", build.emit(ir.Largest(f"largest({a})", a), narrow)), narrow)
+        below = build.emit(ir.Pointwise(f"{a}-top", symbol(a) - symbol(top)), wide)
+        return symbol(top), symbol(build.emit(ir.Pointwise(f"exp({below})", PRIMITIVES["exp"].symbol(symbol(below))), wide))
+
+    match function:
+        case "sum":
+            return total(symbol(a), a, label)
+        case "mean":
+            return total(symbol(a), a) / wide[-1]
+        case "var":
+            away = centred()
+            return total(symbol(away) ** 2, f"({away})²") / wide[-1]
+        case "norm":
+            squares = total(symbol(a) ** 2, f"({a})²")
+            return symbol(build.emit(ir.Pointwise(label or f"norm({a})", PRIMITIVES["length"].symbol(squares)), narrow))
+        case "dot":
+            return total(symbol(a) * symbol(args[1]), f"{a}*{args[1]}", label)
+        case "softmax":
+            _, powers = exponentials()
+            return powers / total(powers, str(powers.name))
+        case "logsumexp":
+            top, powers = exponentials()
+            whole = total(powers, str(powers.name))
+            return top + symbol(build.emit(ir.Pointwise(f"log({whole})", PRIMITIVES["log"].symbol(whole)), narrow))
+        case "cumsum":
+            return symbol(build.emit(ir.CumSum(label or f"cumsum({a})", a), shape))
+    raise NotImplementedError(f"no operations for {function!r}")

@@ -1,0 +1,40 @@
+"""Earlier inputs and the index of the step, as arrays over all steps: what a module's host code does with them.
+
+``x_lag1`` holds the initial state's ``x_lag1`` and behind it ``x``, ``x_lag2`` the initial ``x_lag2`` and behind it ``x_lag1``:
+each has T + 1 steps, of which the cell reads the first T; the last is the final state. Their gradients run the other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cellspec.backends.dims import input_texts
+from cellspec.cell import STEP_INDEX, Cell, State
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One of them: its state, the buffer ``[T + 1, B, n]`` that holds it, and what it follows (an input, or another stream)."""
+
+    state: State
+    buffer: str
+    follows: str | None
+
+    @property
+    def value(self) -> str:
+        """The value's name in the program."""
+        return f"{self.state.name}[t-1]"
+
+
+def streams(cell: Cell, buffers: Mapping[str, str]) -> tuple[Stream, ...]:
+    """The streams of ``cell``, nearest lag first; ``buffers`` name theirs, by state."""
+    inputs = dict(zip((item.name for item in cell.inputs), input_texts(cell), strict=True))
+    found: dict[tuple[str, int], Stream] = {}
+    for state in cell.streams:
+        assert state.lag_of is not None
+        source, lag = state.lag_of
+        earlier = found.get((source, lag - 1))
+        follows = None if source == STEP_INDEX else f"ws.{earlier.buffer}[:-1]" if earlier else inputs[source]
+        found[source, lag] = Stream(state, buffers[state.name], follows)
+    return tuple(found.values())

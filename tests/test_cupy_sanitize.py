@@ -1,0 +1,188 @@
+"""The CUDA text of generated modules under sanitizers, and mutants of it: each must be caught.
+
+AddressSanitizer and UBSan see an index that leaves an array, ThreadSanitizer two threads that nothing keeps apart, whatever the
+numbers. The mutants say that these, and the numbers themselves, would have told: a text without one of its barriers, and with
+an index, a comparison or a guard off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda_host import Mutant, Report, barrier_mutants, index_mutants, sanitize, unavailable
+from cuda_support import bfloat16, needs
+from cupy_jobs import Call, fault
+from support import ROOT, SPECS, call, cell_of, generator, leaves, module_of, spec_id
+
+import cellspec
+from cellspec.sampling import Sample, sample
+from cellspec.verify import PRIMES
+
+pytestmark = pytest.mark.skipif(bool(unavailable()), reason=str(unavailable()))
+
+TOLERANCES = {"float64": 1e-9, "float32": 1e-3, "bfloat16": np.inf}  # how near small floats come: see the numeric tests
+
+# T, B, H, and whether the loop is a graph. Together: blocks that are not full, several blocks, several parts of a sum, a last
+# tile of one row, one thread alone, and no sample at all.
+SHAPES = ((7, 3, 33, False), (22, 6, 33, False), (1, 1, 33, False), (2, 9, 33, True), (2, 0, 33, False))
+# To ThreadSanitizer a CUDA thread is half a megabyte: no more than 768 at once. The last shape has parts of sums.
+FEW_THREADS = ((3, 2, 17, False), (1, 6, 23, False), (2, 3, 17, True), (22, 6, 5, False))
+
+WITH_PRODUCTS = ROOT / "specs" / "lstm.yaml"  # a launch for each step, between products
+WITH_LOOPS = [ROOT / "specs" / f"{name}.yaml" for name in ("indrnn", "mingru")]  # a loop inside the kernel
+WITH_UNITS = ROOT / "tests" / "valid" / "constants.yaml"  # sums over the units of a sample
+REPRESENTATIVE = [WITH_PRODUCTS, *WITH_LOOPS, WITH_UNITS]
+NUMBERS = re.compile(r"__device__ inline real \w+\(real a(, real b)*\)")  # functions of numbers: there is no index in them
+
+
+def drawn(path: Path, steps: int, batch: int, width: int, dtype: Any) -> Sample:
+    """Arguments of a cell, all its dims distinct."""
+    cell = cell_of(path)
+    dims = {dim: width if dim == "H" else prime for dim, prime in zip(cell.dims, PRIMES, strict=False)}
+    return sample(cell, dims, steps, batch, generator(1), dtype)
+
+
+@cache
+def calls(path: Path, shapes: tuple[tuple[int, int, int, bool], ...], dtype: str) -> list[Call]:
+    """Calls of a cell's module in these shapes, with the NumPy module's results."""
+    found = []
+    kind = bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
+    for steps, batch, width, graph in shapes:
+        given = drawn(path, steps, batch, width, np.float32 if dtype == "float32" else np.float64)
+        expected = tuple(leaves(call(module_of(path), given)))
+        fields = (given.params, given.x, given.state or {}, given.dy, given.dfinal)
+        arrays = [tuple(array.astype(kind) for array in arrays.values()) for arrays in fields]
+        what = f"T={steps} B={batch} H={width}{' graph' if graph else ''}"
+        found.append(Call(what, *arrays, graph, expected, TOLERANCES[dtype]))
+    return found
+
+
+@cache
+def text_of(path: Path) -> str:
+    """The CuPy module of a cell."""
+    return cellspec.generate(cell_of(path), "cupy")
+
+
+def with_cuda(text: str, cuda: str) -> str:
+    """A module's text with other CUDA text."""
+    return text.replace(cuda_in(text), cuda)
+
+
+def cuda_in(text: str) -> str:
+    """The CUDA text in a module's text."""
+    found = re.search(r'^_CUDA = r"""\n(.*?)^"""', text, re.DOTALL | re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def reports_of(variant: str, texts: list[str], path: Path, dtype: str) -> list[Report]:
+    """What a sanitizer says of each text of a cell's module, and whether its numbers are right."""
+    needs(variant)
+    shapes = SHAPES
+    if variant == "tsan":  # which holds no block of a sum over units for each of the last shape's 132 samples
+        shapes = FEW_THREADS[:-1] if "sum_units" in texts[0] else FEW_THREADS
+    return sanitize(variant, fault, [(text, calls(path, shapes, dtype)) for text in texts])
+
+
+def check_clean(variant: str, path: Path, dtype: str) -> None:
+    (report,) = reports_of(variant, [text_of(path)], path, dtype)
+    assert report.clean and report.value == "", f"{report.value}\n{report.error}\n{report.output}"
+
+
+@pytest.mark.parametrize("path", REPRESENTATIVE, ids=spec_id)
+@pytest.mark.parametrize("variant", ["asan", "tsan"])
+def test_sanitizers_find_nothing(variant: str, path: Path) -> None:
+    check_clean(variant, path, "float32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SPECS, ids=spec_id)
+@pytest.mark.parametrize(("variant", "dtype"), [*product(("asan", "tsan"), ("float32", "bfloat16"))])
+def test_sanitizers_find_nothing_in_any_cell(variant: str, dtype: str, path: Path) -> None:
+    check_clean(variant, path, dtype)
+
+
+# --- mutants --------------------------------------------------------------------------------------------------------------
+
+
+def definitions(cuda: str) -> list[str]:
+    """The functions and kernels of a CUDA text, each with what stands before it."""
+    return re.split(r"(?<=^}\n)", cuda, flags=re.MULTILINE)
+
+
+def own(path: Path, mutants: Iterable[Mutant], others: Iterable[Path] = (WITH_PRODUCTS,)) -> list[Mutant]:
+    """Those mutants that change a definition which no module of the others has to the letter."""
+    known = {definition for other in others for definition in definitions(cuda_in(text_of(other)))}
+    lines, end = set(), 0
+    for definition in definitions(cuda_in(text_of(path))):
+        start, end = end, end + definition.count("\n")
+        if definition not in known:
+            lines.update(range(start + 1, end + 1))
+    return [mutant for mutant in mutants if mutant.line in lines]
+
+
+def wrong_indices(path: Path) -> list[Mutant]:
+    """Mutants of a cell's CUDA text in which an index, or what guards one, is off."""
+    cuda = cuda_in(text_of(path))
+    lines = cuda.splitlines()
+    return [mutant for mutant in index_mutants(cuda) if not NUMBERS.match(lines[mutant.line - 1])]
+
+
+def reports_of_mutants(variant: str, path: Path, mutants: list[Mutant]) -> list[tuple[str, Report]]:
+    """For each mutant of a cell's CUDA text what it is, and what a sanitizer says of it."""
+    text = text_of(path)
+    control, *reports = reports_of(variant, [text, *(with_cuda(text, mutant.text) for mutant in mutants)], path, "float64")
+    assert control.clean and control.value == "", control
+    names = [f"{mutant}, in {mutant.text.splitlines()[mutant.line - 1].strip()!r}" for mutant in mutants]
+    return list(zip(names, reports, strict=True))
+
+
+def check_indices(path: Path, mutants: list[Mutant]) -> None:
+    reports = reports_of_mutants("asan", path, mutants)
+    assert [name for name, report in reports if report.clean and report.value == ""] == []
+
+
+def test_wrong_indices_are_caught() -> None:
+    mutants = wrong_indices(WITH_PRODUCTS)
+    assert len(mutants) > 20
+    check_indices(WITH_PRODUCTS, mutants)
+
+
+@pytest.mark.parametrize("path", WITH_LOOPS, ids=spec_id)
+def test_wrong_indices_in_loops_are_caught(path: Path) -> None:
+    mutants = own(path, wrong_indices(path))
+    assert len(mutants) > 5
+    check_indices(path, mutants)
+
+
+def test_wrong_indices_in_sums_over_units_are_caught() -> None:
+    before = cuda_in(text_of(WITH_UNITS)).split("// The sum over the units")[0].count("\n")
+    mutants = [mutant for mutant in wrong_indices(WITH_UNITS) if mutant.line > before]
+    assert len(mutants) == 5
+    check_indices(WITH_UNITS, mutants)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in SPECS if path not in (WITH_PRODUCTS, *WITH_LOOPS)], ids=spec_id)
+def test_wrong_indices_in_any_cell_are_caught(path: Path) -> None:
+    check_indices(path, own(path, wrong_indices(path)))
+
+
+@pytest.mark.parametrize(("path", "others"), [(WITH_PRODUCTS, ()), (WITH_UNITS, (WITH_PRODUCTS,))], ids=["products", "units"])
+def test_missing_barriers_are_races(path: Path, others: tuple[Path, ...]) -> None:
+    mutants = own(path, barrier_mutants(cuda_in(text_of(path))), others)
+    assert len(mutants) == 2
+    for name, report in reports_of_mutants("tsan", path, mutants):
+        assert "data race" in {finding.kind for finding in report.findings}, f"{name}: {report}"
+
+
+def test_there_are_no_other_barriers() -> None:
+    for path in SPECS:
+        assert not own(path, barrier_mutants(cuda_in(text_of(path))), (WITH_PRODUCTS, WITH_UNITS)), path
