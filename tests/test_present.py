@@ -170,7 +170,7 @@ def test_sympy_means_the_same(path: Path) -> None:
     true = oracle.forward(cell, drawn.params, drawn.x, drawn.state, dims=drawn.dims)
     t = sympy.Symbol("t", integer=True)
     assert drawn.state is not None
-    known = {t: 0.0} | {sympy.Symbol(name): 1.0 for name in cell.dims}
+    known = {t: float(drawn.state.get("t_now", np.zeros(1)).squeeze())} | {sympy.Symbol(name): 1.0 for name in cell.dims}
     for param in cell.params:
         for k, number in enumerate(drawn.params[param.name].ravel()):
             known[sympy.Symbol(param.name) if param.repeat is None else sympy.IndexedBase(param.name)[k]] = float(number)
