@@ -148,6 +148,7 @@ def stack_operands(program: Program) -> Program:
     for op in program.ops:
         if isinstance(op, ir.Pointwise):
             terms = [made[t.name] for t in sympy.Add.make_args(op.expr) if t.is_Symbol and t.name in made]
+            terms = [m for m in terms if program.shape(m.out) == program.shape(op.out)]  # others are stretched
             for transposed in (False, True):
                 group = [m for m in terms if m.left_t is transposed and m.right in computed and readers[m.out] == 1]
                 group = [m for m in group if len(program.shape(m.left)) == 2]  # heads' operands do not stack

@@ -126,7 +126,7 @@ def _derived(params: Params, H: int) -> tuple[Any, ...]:
     one_column = params.one.reshape(H, 1)
     module_row = module.reshape(1, H)
     mask_pre_2 = one_column*module_row
-    le_mask_pre_mask_pre_2 = np.less_equal(mask_pre, mask_pre_2)
+    le_mask_pre_mask_pre_2 = np.less_equal(mask_pre, mask_pre_2).astype(dtype)
     mask = np.where(np.asarray(le_mask_pre_mask_pre_2) != 0, dtype.type(1), 0)
     R = params.U*mask
     return (module, period, mask, R, )
@@ -336,7 +336,7 @@ def _equations(params: Params, x_t: np.ndarray, state: State, derived: tuple[Any
     h_prev, t_now_prev = state
     stop_gradient_t_now_prev = t_now_prev
     # due = where(mod(t_now, period) < 0.5, 1, 0)
-    due = np.where(np.asarray(np.less(np.mod(stop_gradient_t_now_prev, period), 0.5)) != 0, x_t.dtype.type(1), 0)
+    due = np.where(np.asarray(np.less(np.mod(stop_gradient_t_now_prev, period), 0.5).astype(x_t.dtype)) != 0, x_t.dtype.type(1), 0)
     # h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
     h = h_prev*(1 - due) + due*np.tanh(x_t @ params.W.T + h_prev @ R.T + params.b)
     # t_now[t] = t_now[t-1] + 1

@@ -353,7 +353,7 @@ def _equations(params: Params, x_t: np.ndarray, state: State, B: int, dims: tupl
     # soft = softsign(sharp*over)/sharp
     soft = 0.01*_softsign(100.0*over)
     # out[t] = soft + stop_gradient(where(over > 0, 1, 0) - soft)
-    out = soft + np.where(np.asarray(np.greater(over, 0)) != 0, x_t.dtype.type(1), 0) - soft
+    out = soft + np.where(np.asarray(np.greater(over, 0).astype(x_t.dtype)) != 0, x_t.dtype.type(1), 0) - soft
     # syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
     syn = 0.8187*syn_prev + x_t @ params.W.T + out_prev @ params.V.T
     # mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))

@@ -304,7 +304,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_step = ws.d_step_sum
     np.sum(ws.d_relu_a_each, axis=(0, 2), out=ws.d_relu_a_sum)
     d_relu_a = ws.d_relu_a_sum
-    d_a = np.greater(relu_a, 0)*d_relu_a
+    d_a = np.greater(relu_a, 0).astype(dtype)*d_relu_a
     d_s = (1 - step_2)*step_2*d_step
     np.copyto(ws.d_x_out.transpose(0, 2, 1), ws.d_x)
     return Grads(

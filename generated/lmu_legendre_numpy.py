@@ -139,7 +139,7 @@ def _derived(params: Params, Q: int) -> tuple[Any, ...]:
     one_column = params.one.reshape(Q, 1)
     number_row = number.reshape(1, Q)
     F_pre_2 = one_column*number_row
-    lt_F_pre_F_pre_2 = np.less(F_pre, F_pre_2)
+    lt_F_pre_F_pre_2 = np.less(F_pre, F_pre_2).astype(dtype)
     signs_column = signs.reshape(Q, 1)
     signs_row = signs.reshape(1, Q)
     F_pre_3 = -signs_column*signs_row

@@ -618,7 +618,7 @@ def _equations(params: Params, x_t: Inputs, state: State, derived: tuple[Any, ..
     # ph = mod(time[t] - sh, tau)/tau
     ph = np.mod(time_t - params.sh, params.tau)/params.tau
     # k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
-    k = np.where(np.asarray(np.less(ph, k_constant_part)) != 0, 2*ph/params.ron, np.where(np.asarray(np.less(ph, params.ron)) != 0, 2 - 2*ph/params.ron, 0.001*ph))
+    k = np.where(np.asarray(np.less(ph, k_constant_part).astype(x_t_2.dtype)) != 0, 2*ph/params.ron, np.where(np.asarray(np.less(ph, params.ron).astype(x_t_2.dtype)) != 0, 2 - 2*ph/params.ron, 0.001*ph))
     # ct = f*c[t-1] + i*g
     ct = c_prev*f + i*g
     # c[t] = k*ct + (1 - k)*c[t-1]

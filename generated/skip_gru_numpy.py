@@ -569,7 +569,7 @@ def _equations(params: Params, x_t: np.ndarray, state: State, B: int, dims: tupl
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     n = np.tanh(x_t @ params.Wn.T + (h_prev*r) @ params.Un.T + params.bn)
     # s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
-    s = p_prev + np.where(np.asarray(np.less(p_prev, 0.5)) != 0, x_t.dtype.type(0), 1) - p_prev
+    s = p_prev + np.where(np.asarray(np.less(p_prev, 0.5).astype(x_t.dtype)) != 0, x_t.dtype.type(0), 1) - p_prev
     # new = u*n + (1 - u)*h[t-1]
     new = h_prev*(1 - u) + u*n
     # h[t] = s*new + (1 - s)*h[t-1]

@@ -132,7 +132,8 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_readme_specs_compile(readme_specs: dict[str, Path], tmp_path: Path) -> None:
-    assert set(readme_specs) == {"mgu", "tour", "lstm_tied"}
+    features = {"deep_transition", "dilated", "heads", "fast_memory", "orthogonal", "normed"}
+    assert set(readme_specs) == {"mgu", "tour", "lstm_tied", *features}
     done = run("-m", "cellspec", "check", *(path.name for path in readme_specs.values()), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 

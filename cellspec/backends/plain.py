@@ -174,7 +174,9 @@ class Plain:
     def call(self, name: str, args: Sequence[sympy.Expr]) -> str:
         """A function application; among dims alone a Python float, since a NumPy scalar would decide the dtype."""
         text = self.array_call(name, args)
-        return text if any(map(self.holds_values, args)) else f"float({bare(text)})"
+        if not any(map(self.holds_values, args)):
+            return f"float({bare(text)})"
+        return f"{text}.astype({self.dtype})" if name in COMPARISONS.values() else text  # the sum of two truths is no 2
 
     def array_call(self, name: str, args: Sequence[sympy.Expr]) -> str:
         texts = [bare(self.text(a)) for a in args]
@@ -196,7 +198,7 @@ class Plain:
     def where(self, args: Sequence[sympy.Expr], texts: Sequence[str]) -> str:
         """A choice. A comparison is a condition as it is; two numbers to choose from need a dtype."""
         compared = type(args[0]).__name__ in COMPARISONS.values() and self.holds_values(args[0])
-        condition = texts[0] if compared else f"np.asarray({texts[0]}) != 0"
+        condition = self.array_call(type(args[0]).__name__, args[0].args) if compared else f"np.asarray({texts[0]}) != 0"
         yes = texts[1] if any(map(self.holds_values, args[1:])) else f"{self.dtype}.type({texts[1]})"
         return f"np.where({condition}, {yes}, {texts[2]})"
 
@@ -225,7 +227,7 @@ class Plain:
             case ir.Transpose(operand=operand):
                 return f"{text(operand)}.T"
             case ir.Eye():
-                return f"np.eye({dim_text(shape[0], self.dims)}, dtype=dtype)"
+                return f"np.eye({dim_text(shape[0], self.dims)}, dtype={self.dtype})"
             case ir.Roll(operand=operand, shift=shift):
                 return f"np.roll({text(operand)}, {shift}, axis=-1)"
             case ir.Stop(operand=operand):

@@ -132,7 +132,7 @@ class Emitter(Views):
                 letters.append("".join(axes))
             else:
                 arrays.append(self.operand([name], sizes))
-                letters.append("".join([time, *axes, "b"]))
+                letters.append("".join([time, *(axes or "n"), "b"]))  # n: the axis of a single number
         left, right, out = letters
         function = "np.einsum" if time else self.function("einsum", "np.einsum")
         return f'{function}("{left},{right}->{out}", {arrays[0]}, {arrays[1]}, out={arrays[2]})'
@@ -351,7 +351,9 @@ class Emitter(Views):
             for target, left in gradient.rows:
                 table.setdefault(left, []).append(target)
             lefts = self.ordered(list(table))
-            stacks = [lefts] if lefts[0] in self.storage.place and self.storage.block(lefts) else [[n] for n in lefts]
+            even = len({self.values[n].shape for n in lefts}) == 1 or not self.own(lefts[0])
+            side_by_side = even and lefts[0] in self.storage.place and self.storage.block(lefts) is not None
+            stacks = [lefts] if side_by_side else [[n] for n in lefts]
             for stack in stacks:
                 columns = self.columns(stack, lines)
                 right = self.columns([gradient.right], lines)

@@ -59,10 +59,11 @@ class _Planner(Sharing):
         """Stacks that products write and read, and the stacks of gradients."""
         products = [i for _, i in self.sequence if isinstance(i, ir.Product)]
         for product in products:
-            if len(product.outs) > 1 and self.homes[product.outs[0]] is Home.FLAT:
+            if len(product.outs) > 1 and self.homes[product.outs[0]] is Home.FLAT and not self.uneven(product):
                 self.make_pack(self.ranked(product.outs))
         self.products_packed = True
-        stacks = [self.ranked(names) for p in products for names in (p.outs, p.operands) if len(names) > 1]
+        even = [p for p in products if not self.uneven(p)]
+        stacks = [self.ranked(names) for p in even for names in (p.outs, p.operands) if len(names) > 1]
         for names in sorted(stacks, key=len, reverse=True):
             if self.fits(names):
                 self.make_pack(names)
@@ -75,9 +76,14 @@ class _Planner(Sharing):
             if len(lefts) > 1 and self.fits(lefts):
                 self.make_pack(lefts)
 
+    def uneven(self, product: ir.Product) -> bool:
+        """Whether the heads' matrices of several results have several shapes: they do not make one array."""
+        shapes = {self.values[weight].shape for row in product.weights for weight in row}
+        return len(shapes) > 1 and any(len(shape) == 3 for shape in shapes)
+
     def split(self, product: ir.Product) -> Iterator[Instruction]:
         """``product``, or several with the same results where its results or operands cannot be neighbours."""
-        if len(product.outs) > 1 and not self.fits(self.ranked(product.outs)):
+        if len(product.outs) > 1 and (self.uneven(product) or not self.fits(self.ranked(product.outs))):
             for out, weights in zip(product.outs, product.weights, strict=True):
                 yield replace(product, outs=(out,), weights=(weights,))
         elif len(product.operands) > 1 and not self.fits(self.ranked(product.operands)):

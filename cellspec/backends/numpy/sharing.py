@@ -91,6 +91,9 @@ class Sharing:
                     if self.homes[operand] is Home.FLAT:
                         self.homes[out] = Home.FLAT
                     self.parent[self.root(out)] = self.root(operand)
+        for names in self.members().values():  # what lies together lasts together
+            if Home.SEQUENCE in (homes := {self.homes[n] for n in names}) and Home.STEP in homes:
+                self.homes |= dict.fromkeys((n for n in names if self.homes[n] is Home.STEP), Home.SEQUENCE)
 
     def root(self, name: str) -> str:
         while self.parent.get(name, name) != name:
