@@ -1,6 +1,7 @@
 """Gated recurrent unit whose gates read the state and a bias (GRU1): forward and backward passes in NumPy.
 
-The first of three slimmed GRUs: the two gates no longer see the input. The candidate is that of gru.
+The first of three slimmed GRUs: the two gates no longer see the input.
+What comes in reaches them a step later, by way of the state; the candidate is that of gru.
 
 Source: Rahul Dey, Fathi M. Salem. Gate-variants of gated recurrent unit (GRU) neural networks. 2017.
 https://arxiv.org/abs/1701.05923.
@@ -30,7 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 CELL = "gru1"
-SPEC_SHA256 = "7af528d6886d259c48ccc6fbe3371d41a62d71803d8f881512a14738ee0d06d9"
+SPEC_SHA256 = "1c156f23533e3105959be7aa45e48ebde673dc48ea8673a9b9287fb2890090ee"
 DIMS = ("I", "H",)
 PARAM_SHAPES = {
     "Wn": ("H", "I",),

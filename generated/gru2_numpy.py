@@ -1,6 +1,7 @@
 """Gated recurrent unit whose gates read the state alone (GRU2): forward and backward passes in NumPy.
 
-The second of three slimmed GRUs: the two gates see neither the input nor a bias. This is gru1 with br = bu = 0.
+The second of three slimmed GRUs: the two gates see neither the input nor a bias.
+This is gru1 with br = bu = 0; the candidate is that of gru.
 
 Source: Rahul Dey, Fathi M. Salem. Gate-variants of gated recurrent unit (GRU) neural networks. 2017.
 https://arxiv.org/abs/1701.05923.
@@ -30,7 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 CELL = "gru2"
-SPEC_SHA256 = "6a33532b6596c53e63830ca9c8ae7d4ab30c711022c53a40dfcaccc092ee2589"
+SPEC_SHA256 = "d783c815e50be8d09e736d796ebd516583f6f475d7e0a666ff8f4d06749cf52d"
 DIMS = ("I", "H",)
 PARAM_SHAPES = {
     "Wn": ("H", "I",),

@@ -31,7 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 CELL = "gru3"
-SPEC_SHA256 = "b3ca34d94b2ec3c2f2a3813bda74603a3bdb4bc18d81b8636bd0d3c52dc4139f"
+SPEC_SHA256 = "7141ac45093acddd01aa2cfb6b78770ea409477afdc7384ac4dea6573db8233a"
 DIMS = ("I", "H",)
 PARAM_SHAPES = {
     "Wn": ("H", "I",),

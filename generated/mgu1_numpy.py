@@ -1,6 +1,7 @@
 """Minimal gated unit whose gate reads the state and a bias (MGU1): forward and backward passes in NumPy.
 
 The first of three slimmed minimal gated units: the gate no longer sees the input.
+What comes in reaches it a step later, by way of the state; the candidate is that of mgu.
 
 Source: Joel Heck, Fathi M. Salem. Simplified minimal gated unit variations for recurrent neural networks. 2017.
 https://arxiv.org/abs/1701.03452.
@@ -29,7 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 CELL = "mgu1"
-SPEC_SHA256 = "92bcd61d47226f5d643cbe4167d21d477dc2b66fb42a149de9156e724b60e365"
+SPEC_SHA256 = "c51e73427123af016ab2bca5712573c58647d9e442cad740af4704a5777650c5"
 DIMS = ("I", "H",)
 PARAM_SHAPES = {
     "Wh": ("H", "I",),

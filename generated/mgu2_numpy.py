@@ -1,7 +1,7 @@
 """Minimal gated unit whose gate reads the state alone (MGU2): forward and backward passes in NumPy.
 
-The second of three slimmed minimal gated units: the gate sees neither the input nor a bias. This is mgu1 with bf =
-0.
+The second of three slimmed minimal gated units: the gate sees neither the input nor a bias.
+This is mgu1 with bf = 0; the candidate is that of mgu.
 
 Source: Joel Heck, Fathi M. Salem. Simplified minimal gated unit variations for recurrent neural networks. 2017.
 https://arxiv.org/abs/1701.03452.
@@ -30,7 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 CELL = "mgu2"
-SPEC_SHA256 = "e65ebf55cb958ee3464f6875d29a4de30746f8d88d0543ac42e1fd8ddb7b52f2"
+SPEC_SHA256 = "7510967db9d8cabbf58ad6e45c9ad81f64b998062e1d22693895836be7b65a59"
 DIMS = ("I", "H",)
 PARAM_SHAPES = {
     "Wh": ("H", "I",),

@@ -1,7 +1,7 @@
 """Minimal gated unit whose gate is a constant (MGU3): forward and backward passes in NumPy.
 
-The third of three slimmed minimal gated units: the gate is learnt but the same at every step, the logistic function
-of a bias.
+The third of three slimmed minimal gated units: the gate is learnt but the same at every step, the logistic
+function of a bias. What is left is a leaky simple recurrent network with a time constant for each unit.
 
 Source: Joel Heck, Fathi M. Salem. Simplified minimal gated unit variations for recurrent neural networks. 2017.
 https://arxiv.org/abs/1701.03452.
@@ -30,7 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 CELL = "mgu3"
-SPEC_SHA256 = "a6e1e00ec675c52d735384571a89f4fcfab21631e0d9c873464d89a901945b32"
+SPEC_SHA256 = "58db924ef5aca978ac7099762a2e6051672f079c27668ccf8ee2598cb4e129cb"
 DIMS = ("I", "H",)
 PARAM_SHAPES = {
     "Wh": ("H", "I",),

@@ -1,6 +1,7 @@
 """Third of the mutated architectures of Józefowicz et al. (MUT3): forward and backward passes in NumPy.
 
 Found by a search that mutates GRU-like cells: gru whose update gate reads tanh of the state.
+z is the share of the candidate in the new state. All that differs from gru is what Uz multiplies.
 
 Source: Rafal Józefowicz, Wojciech Zaremba, Ilya Sutskever. An empirical exploration of recurrent network
 architectures. 2015.
@@ -29,7 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 CELL = "mut3"
-SPEC_SHA256 = "8b925a5896a0c52f04c05787b5c789d490f5198261f4d2823a916c7ae7666026"
+SPEC_SHA256 = "eb36cfb49875ff2643323724c902b5b573f43524c89440c6271ca3f101b632f6"
 DIMS = ("I", "H",)
 PARAM_SHAPES = {
     "Wz": ("H", "I",),

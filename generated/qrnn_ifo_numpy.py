@@ -1,7 +1,7 @@
 """Quasi-recurrent network, ifo-pooling: forward and backward passes in NumPy.
 
-qrnn_fo with an input gate of its own in place of 1 - f, so that the state is a sum and no longer an average, and
-unbounded.
+qrnn_fo with an input gate of its own in place of 1 - f, so that the state is a sum and no longer an
+average, and unbounded. With Wi = -Wf and Vi = -Vf this is qrnn_fo.
 
 Source: James Bradbury, Stephen Merity, Caiming Xiong, Richard Socher. Quasi-recurrent neural networks. 2016.
 https://arxiv.org/abs/1611.01576.
@@ -34,7 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 CELL = "qrnn_ifo"
-SPEC_SHA256 = "f138523a49c9597a01bc623a528e45ec09b72a6103a459b2b2396ea60ee2f93d"
+SPEC_SHA256 = "b3ac04e575ca8da69c9db9c51134fe811addb35356a74e640d2de42e8cebb04b"
 DIMS = ("I", "H",)
 PARAM_SHAPES = {
     "Wz": ("H", "I",),

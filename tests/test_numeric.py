@@ -340,5 +340,5 @@ def test_initial_parameters_have_their_shapes_and_repeat_with_the_seed(path: Pat
         if param.init.kind == "constant":
             assert np.all(array == dtype(param.init.numbers[0]))
         if param.init.kind == "orthogonal":
-            small = array if array.shape[0] <= array.shape[1] else array.T
-            assert np.allclose(small @ small.T, np.eye(len(small)), atol=1e-5)
+            small = array if array.shape[-2] <= array.shape[-1] else array.swapaxes(-1, -2)
+            assert np.allclose(small @ small.swapaxes(-1, -2), np.eye(small.shape[-2]), atol=1e-5)
