@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import sympy
 
@@ -49,9 +50,9 @@ class Schedule:
         return tuple(op for level in self.levels for op in level)
 
 
-def schedule(step: Program) -> Schedule:
-    """Schedule one direction of a recurrence."""
-    program = stack_operands(hoist(_detach_results(live(step))))
+def schedule(step: Program, heads: bool = False) -> Schedule:
+    """Schedule one direction of a recurrence; ``heads``: also the operands of products head by head are stacked."""
+    program = stack_operands(hoist(_detach_results(live(step))), heads)
     reach = reaches(program)
     carried = {c.after for c in program.carries}
     in_loop = (_feeding(program, carried) & _at(program, reach, Reach.CARRIED)) | carried
@@ -128,7 +129,7 @@ def _feeding(program: Program, names: Iterable[str]) -> set[str]:
     return found
 
 
-def stack_operands(program: Program) -> Program:
+def stack_operands(program: Program, heads: bool = False) -> Program:
     """Where a sum has several products of values that the step itself computes, make them one product of stacked operands.
 
     ``Ui.T@d_i + Uf.T@d_f`` becomes ``[Ui; Uf].T @ [d_i; d_f]``.
@@ -149,9 +150,9 @@ def stack_operands(program: Program) -> Program:
         if isinstance(op, ir.Pointwise):
             terms = [made[t.name] for t in sympy.Add.make_args(op.expr) if t.is_Symbol and t.name in made]
             terms = [m for m in terms if program.shape(m.out) == program.shape(op.out)]  # others are stretched
-            for transposed in (False, True):
+            for transposed, axes in product((False, True), (2, 3) if heads else (2,)):
                 group = [m for m in terms if m.left_t is transposed and m.right in computed and readers[m.out] == 1]
-                group = [m for m in group if len(program.shape(m.left)) == 2]  # heads' operands do not stack
+                group = [m for m in group if len(program.shape(m.left)) == axes]
                 group.sort(key=lambda m: list(made).index(m.out))
                 if len(group) < 2:
                     continue

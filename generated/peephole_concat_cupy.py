@@ -89,7 +89,6 @@ class Tape(NamedTuple):
     """What the forward pass leaves for the backward pass. It refers to ``x``, which must not change in between."""
 
     x: cp.ndarray
-    x_2d: cp.ndarray
     state: State
     derived: tuple[Any, ...]
     buffers: _Forward
@@ -265,7 +264,7 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     _loop(ws, _forward_loop, graph)
 
     final = State(h=ws.h_all[T].astype(dtype), C=ws.C_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, x_2d, state, derived, ws, ws.use)
+    return ws.h_out, final, Tape(x, state, derived, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -310,7 +309,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
         ws = workspace.backward
-    x, x_2d = tape.x, tape.x_2d
+    x = tape.x
+    x_2d = x.reshape(T*B, I)
     Wf_C_prev, Wf_h_prev, Wf_x, Wi_C_prev, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_C, Wo_h_prev, Wo_x = tape.derived
     cp.copyto(ws.dy_all, dy)
     cp.copyto(ws.Wo_C, Wo_C)
@@ -404,7 +404,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
 
 
 def step(params: Params, x_t: cp.ndarray, state: State) -> tuple[cp.ndarray, State]:
-    """One step, without a tape: x_t [B, I] and a state to the output and the next state."""
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
     y, state, _ = forward(params, _one_step(x_t), _fields("state", state, State))
     return y[0], state
 
@@ -789,6 +789,8 @@ def _expect(name: str, value: Any, dtype: Any, shape: tuple[int, ...], axes: str
 
 def _axis(name: str, value: Any, ndim: int, axis: int, axes: str) -> int:
     """The length of an axis, from which a dim is read."""
+    if not isinstance(value, cp.ndarray):
+        raise TypeError(f"{name} must be a CuPy array of shape {axes}, got {type(value).__name__}")
     if value.ndim != ndim:
         raise ValueError(f"{name} has shape {value.shape}, expected {axes}")
     return value.shape[axis]
@@ -821,9 +823,9 @@ def _params_dtype(params: Params) -> Any:
 
 
 def _one_step(x_t: Any) -> Any:
+    """``x_t`` as a sequence of one step."""
     x_t = _array("x_t", x_t)
-    if x_t.ndim != 2:
-        raise ValueError(f"x_t must be a CuPy array of shape [B, I], got {x_t.shape}")
+    _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
 
 
@@ -893,7 +895,7 @@ def _matching(workspace: Any, key: tuple[Any, ...]) -> Workspace:
 
 def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
-    limit = (6/max(1, shape[0] + shape[-1]))**0.5
+    limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
 
 

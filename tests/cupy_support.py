@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from types import ModuleType
 from typing import Any
 
@@ -116,6 +116,7 @@ class OnDevice:
         if name not in ("forward", "backward", "step", "trace", "init_params", "init_state", "Workspace"):
             return found
 
+        @wraps(found)
         def call(*args: Any, **options: Any) -> Any:
             return self.here(found(*(self.there(arg) for arg in args), **options))
 

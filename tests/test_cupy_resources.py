@@ -21,8 +21,13 @@ NAMES = [path.stem for path in SHIPPED]
 
 
 def cuda_text(cell: str, dtype: str) -> str:
-    """The CUDA text of a generated module for one dtype, as it gives it to CuPy; read without importing CuPy."""
-    tree = ast.parse((ROOT / "generated" / f"{cell}_cupy.py").read_text("utf-8"))
+    """The CUDA text of a shipped cell's module for one dtype."""
+    return text_of_kernels((ROOT / "generated" / f"{cell}_cupy.py").read_text("utf-8"), dtype)
+
+
+def text_of_kernels(module: str, dtype: str) -> str:
+    """The CUDA text of a module's text for one dtype, as it gives it to CuPy; read without importing CuPy."""
+    tree = ast.parse(module)
     constants = {
         node.targets[0].id: ast.literal_eval(node.value)
         for node in tree.body

@@ -10,6 +10,7 @@ from cupy_support import DEVICE, OnDevice, cells, needs_substitute, on_device, u
 from support import call, close, copied, draw, leaves, same_bits
 
 from cellspec import ir
+from cellspec.backends.cupy.chains import launches
 from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.module import plans
 from cellspec.cell import Cell
@@ -235,13 +236,13 @@ def test_stale_tapes_and_strange_workspaces(cell: Cell, machine: str) -> None:
 @needs_substitute
 @some_cells
 def test_a_step_launches_what_the_schedule_says(cell: Cell) -> None:
-    """A product for each that waits for an exchange, a kernel for each fused region; a whole sequence is launched once."""
+    """A product for each that waits for an exchange, a kernel for each region or chain; a whole sequence is launched once."""
     compiled = compile_cell(cell)
     for direction, (plan, choice) in enumerate(plans(compiled)):
         program = (compiled.forward, compiled.backward)[direction]
         found = exchanges(schedule(program))
         products = sum(isinstance(op, ir.Product) for exchange in found for op in exchange.readers)
-        kernels = len(plan.steps[Phase.LOOP]) - products
+        kernels = len(launches(plan, Phase.LOOP)) - products
         expected = (kernels, products) if choice.kind.value == "step" else (0, 0)
         with on_device(cell) as module:
             assert per_step(module, cell, direction) == expected

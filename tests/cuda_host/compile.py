@@ -30,6 +30,7 @@ FLAGS = (
     "-std=c++17",
     "-O1",
     "-fPIC",
+    "-fno-gnu-unique",  # the shared array of a template belongs to one library, not to all that instantiate it
     "-fno-extern-tls-init",  # an `extern __shared__` array has no initialiser to be called
     "-fno-strict-aliasing",  # nvcc lets a float* be read as a float4*
     "-fno-math-errno",

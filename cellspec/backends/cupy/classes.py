@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cellspec import ir
-from cellspec.backends.cupy.flow import Phase
+from cellspec.backends.cupy.flow import Move, Phase
 from cellspec.backends.cupy.regions import Plan, Region
 
 BUDGET = 96
@@ -69,7 +69,7 @@ def _couples(plan: Plan) -> str | None:
                 pass
             case _:
                 return f"the loop looks across units for {', '.join(ir.outs(step))}"
-    moved = {op.out: op for op in plan.flow.phases[Phase.LOOP] if isinstance(op, ir.Slice | ir.Roll)}
+    moved = {op.out: op for op in plan.flow.phases[Phase.LOOP] if isinstance(op, Move)}
     if moved:
         return f"the loop looks across units for {', '.join(moved)}"
     for region in plan.in_phase(Phase.LOOP):

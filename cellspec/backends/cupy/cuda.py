@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 import sympy
 from sympy.printing.str import StrPrinter
 
-from cellspec.backends.plain import bare
+from cellspec.backends.plain import bare, dim_text
 from cellspec.functions import PRIMITIVES
 
 KEYWORDS = [
@@ -130,6 +130,10 @@ KEYWORDS = [
     "row",
     "rows",
     "at",
+    "sum_row",
+    "sum_of_column",
+    "largest_of_row",
+    "running_sums",
 ]
 """Names that mean something in the text of a kernel."""
 
@@ -186,6 +190,11 @@ def number(value: sympy.Expr) -> str:
         return "real(INFINITY)" if value > 0 else "-real(INFINITY)"
     text = repr(float(value))
     return f"-real({text[1:]})" if text.startswith("-") else f"real({text})"
+
+
+def length(expr: sympy.Expr, dims: Mapping[str, str]) -> str:
+    """A number of units as C++, which has no powers."""
+    return re.sub(r"(\w+)\*\*(\d+)", lambda power: "*".join([power[1]] * int(power[2])), dim_text(expr, dims))
 
 
 class Printer(StrPrinter):  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cellspec import ir
 from cellspec.backends.cupy import classes
+from cellspec.backends.cupy.chains import Chain, launches
 from cellspec.backends.cupy.classes import Choice, Kind
 from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.module import plans
@@ -32,7 +33,13 @@ def _direction(plan: Plan, choice: Choice, found: tuple[Exchange, ...]) -> str:
     lines += [f"  not {kind.value}: {why_not}" for kind, why_not in choice.against]
     lines.append(f"exchanges per step: {len(found)}")
     lines += [f"  {number} carries {_exchange(exchange)}" for number, exchange in enumerate(found, 1)]
-    lines += [f"{where}: {_step(step)}" for phase, where in PHASES.items() for step in plan.steps[phase]]
+    for phase, where in PHASES.items():
+        for step in launches(plan, phase):
+            if isinstance(step, Chain):
+                lines.append(f"{where}: kernel of a block for each sample:")
+                lines += [f"  {_step(link)}" for link in step.links]
+            else:
+                lines.append(f"{where}: {_step(step)}")
     return "\n".join(lines)
 
 

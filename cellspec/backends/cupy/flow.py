@@ -11,12 +11,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import cached_property
 
 import sympy
 
 from cellspec import ir
+from cellspec.backends.cupy.axes import Along, in_turn
+from cellspec.cell import Shape
 from cellspec.ir import Op, Program, Value, symbol
 from cellspec.schedule import Gradient, Schedule
+
+Move = ir.Slice | ir.Roll | ir.Reshape
+"""What is no work of its own: whoever reads its value reads the operand's memory elsewhere."""
 
 
 class Phase(IntEnum):
@@ -50,7 +56,7 @@ class Flow:
         """Values that are the same at every step and have memory."""
         return frozenset((*self.program.constants, *(name for op in self.fixed for name in ir.outs(op))))
 
-    @property
+    @cached_property
     def made(self) -> dict[str, tuple[Phase, Op]]:
         """What defines each value, and when."""
         return {name: (phase, op) for phase in Phase for op in self.phases[phase] for name in ir.outs(op)}
@@ -62,8 +68,12 @@ class Flow:
 
 def width(program: Program, name: str) -> sympy.Expr:
     """The number of units of a value: 1 for a number."""
-    shape = program.shape(name)
-    return shape[0] if shape else sympy.Integer(1)
+    return ir.size(program.shape(name))
+
+
+def has_heads(program: Program, op: ir.Product) -> bool:
+    """Whether ``op`` multiplies head by head."""
+    return len(program.shape(op.weights[0][0])) == 3
 
 
 def vectors(op: Op) -> tuple[str, ...]:
@@ -71,12 +81,20 @@ def vectors(op: Op) -> tuple[str, ...]:
     return op.operands if isinstance(op, ir.Product) else ir.operands(op)
 
 
+def origin(flow: Flow, name: str) -> str:
+    """The value whose memory is read when ``name`` is: itself, or what it is a part of."""
+    made = flow.made.get(name)
+    return origin(flow, made[1].operand) if made and isinstance(made[1], Move) else name
+
+
 def flow(schedule: Schedule, outputs: Sequence[str], kept: Sequence[str], whole: Iterable[str], forwards: bool) -> Flow:
     """The flow of one direction; ``whole`` are the sequences that lie in memory of their own, fit for a matrix product."""
     fixed, free = _constants(schedule)
-    loop = list(schedule.loop)
-    before, sunk = _sink(list(schedule.before))
-    draft = _Draft(schedule.program, fixed, free, (before, sunk + loop, list(schedule.after)), frozenset(whole), forwards)
+    values = dict(schedule.program.values)
+    ahead, loop, after = ([made for op in ops for made in in_turn(op, values)] for ops in _phases(schedule))
+    before, sunk = _sink(ahead)
+    program = replace(schedule.program, values=values)
+    draft = _Draft(program, fixed, free, (before, sunk + loop, after), frozenset(whole), forwards)
     draft.gradients, draft.sums = list(schedule.gradients), list(schedule.sums)
     draft.outputs, draft.kept = tuple(outputs), tuple(kept)
     draft.settle()
@@ -86,6 +104,10 @@ def flow(schedule: Schedule, outputs: Sequence[str], kept: Sequence[str], whole:
     return draft.flow()
 
 
+def _phases(schedule: Schedule) -> tuple[tuple[Op, ...], ...]:
+    return schedule.before, schedule.loop, schedule.after
+
+
 def _constants(schedule: Schedule) -> tuple[tuple[Op, ...], dict[str, ir.Pointwise]]:
     """The constants to compute once, and those that are cheap enough to compute wherever they are read."""
     loud = {name for op in (*schedule.before, *schedule.loop, *schedule.after) for name in _beyond_pointwise(op)}
@@ -93,9 +115,7 @@ def _constants(schedule: Schedule) -> tuple[tuple[Op, ...], dict[str, ir.Pointwi
     free: dict[str, ir.Pointwise] = {}
     for op in reversed(schedule.prologue):
         match op:
-            case ir.Pointwise(out=out, expr=expr) if (
-                out not in loud and len(schedule.program.shape(out)) < 2 and not expr.has(sympy.Function)
-            ):
+            case ir.Pointwise(out=out, expr=expr) if out not in loud and not expr.has(sympy.Function):
                 free[out] = op
             case _:
                 fixed.append(op)
@@ -191,7 +211,7 @@ class _Draft:
                     at_home = not given_out if name not in carries else len(outs) == 1 and not given_out
                     in_place = at_home or (len(outs) == 1 and name not in carries and name not in self.late())
                 case op:
-                    in_place = isinstance(op, ir.SumTo | ir.Concat) and name not in carries and name not in self.outputs
+                    in_place = isinstance(op, Along | ir.Concat) and name not in carries and name not in self.outputs
                     in_place |= isinstance(op, ir.Concat) and name not in carries and name not in self.late()
             if not in_place:
                 self.detach(name)
@@ -204,10 +224,11 @@ class _Draft:
             case ir.Concat(parts=parts):
                 names = tuple(self.copy(p, phase) for p in parts)
                 self.substitute(phase, op, replace(op, parts=self.distinct(names, phase, op)))
-            case ir.Slice(operand=name) | ir.Roll(operand=name) | ir.SumTo(operand=name):
-                if isinstance(self.maker(name), ir.Slice | ir.Roll):
-                    self.detach(name)
-                elif name in self.program.constants or name in self.free:
+            case ir.Slice(operand=name) | ir.Roll(operand=name) | ir.Reshape(operand=name):
+                if name in self.program.constants or name in self.free:
+                    self.substitute(phase, op, ir.rename(op, {name: self.copy(name, phase)}))
+            case ir.SumTo(operand=name) | ir.Largest(operand=name) | ir.CumSum(operand=name):
+                if not self.has_rows(name):
                     self.substitute(phase, op, ir.rename(op, {name: self.copy(name, phase)}))
 
     def substitute(self, phase: Phase, old: Op, new: Op) -> None:
@@ -233,12 +254,29 @@ class _Draft:
             found.append(name)
         return tuple(found)
 
+    def has_rows(self, name: str) -> bool:
+        """Whether the units of ``name`` are, or will be, neighbours in memory, perhaps among others."""
+        match self.maker(name):
+            case ir.Reshape(operand=operand):
+                return self.has_rows(operand)
+            case ir.Slice() | ir.Roll():
+                return False
+            case ir.Product() as op:
+                return len(op.outs) == 1 or not has_heads(self.program, op)
+            case None:
+                constant = name in self.program.constants or name in self.free
+                return not constant and (self.contiguous(name) or len(self.values[name].shape) < 2)
+            case _:
+                return True
+
     def contiguous(self, name: str) -> bool:
         """Whether ``name`` has, or will have, rows of its own in memory."""
         ends = {end for c in self.program.carries for end in (c.before, c.after)}
         op = self.maker(name)
         if op is None:
             return name in ends or name in self.whole
+        if isinstance(op, ir.Reshape):
+            return isinstance(self.maker(self.source(name)), ir.Pointwise) or self.contiguous(self.source(name))
         return isinstance(op, ir.Concat) or (isinstance(op, ir.Product) and len(op.outs) == 1)
 
     def summed(self, name: str) -> str:
@@ -287,7 +325,13 @@ class _Draft:
         """The values that are read after the loop or by the other direction."""
         found = {name for op in self.phases[Phase.AFTER] for name in ir.operands(op)} | set(self.kept)
         found |= {name for g in self.gradients for name in (g.right, *(left for _, left in g.rows))}
-        return found | {total.value for total in self.sums}
+        found |= {total.value for total in self.sums}
+        return found | {self.source(name) for name in found}
+
+    def source(self, name: str) -> str:
+        """The value that ``name`` has the elements of, in their order."""
+        op = self.maker(name)
+        return self.source(op.operand) if isinstance(op, ir.Reshape) else name
 
     # --- phases -----------------------------------------------------------------------------------------------
 
@@ -305,10 +349,10 @@ class _Draft:
         known |= {*self.program.constants, *self.program.sequences, *self.free, *(c.before for c in self.program.carries)}
         known |= {name for op in self.fixed for name in ir.outs(op)}
         stage = stages(loop, self.typed())
-        kernels: defaultdict[int, set[sympy.Expr]] = defaultdict(set)
+        kernels: defaultdict[int, set[Shape]] = defaultdict(set)
         for op in loop:
             if isinstance(op, ir.Pointwise):
-                kernels[stage[op.out]].add(width(self.typed(), op.out))
+                kernels[stage[op.out]].add(self.values[op.out].shape)
         stay: list[Op] = []
         for op in self.phases[Phase.AFTER]:
             args = [name for name in ir.operands(op) if name in self.values]
@@ -316,7 +360,7 @@ class _Draft:
             if (
                 isinstance(op, ir.Pointwise)
                 and known.issuperset(args)
-                and (width(self.typed(), op.out) in kernels[own] or (width(self.typed(), op.out) == 1 and kernels[own]))
+                and any(ir.stretches(self.values[op.out].shape, shape) for shape in kernels[own])
             ):
                 loop.append(op)
                 known.add(op.out)

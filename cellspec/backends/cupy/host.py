@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sympy
 
 from cellspec import ir
+from cellspec.backends.cupy.around import Texts
+from cellspec.backends.cupy.axes import KERNELS, Along, extent, kernel_of
+from cellspec.backends.cupy.chained import chain_kernel
+from cellspec.backends.cupy.chains import Chain, launches
 from cellspec.backends.cupy.classes import Choice, Kind
-from cellspec.backends.cupy.flow import Flow, Phase
-from cellspec.backends.cupy.kernels import Kernel, Texts, kernel
+from cellspec.backends.cupy.flow import Flow, Phase, has_heads, origin
+from cellspec.backends.cupy.kernels import Kernel, kernel
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
 from cellspec.backends.naming import Names, identifier, together
@@ -26,8 +29,23 @@ SHAPES = {
 }
 
 
-LOOP_NAMES = ("t", "ws", "dot", "self", "T", "B", "cp", "THREADS", "SUM_THREADS", "rows", "max")
+LOOP_NAMES = (
+    "t", "ws", "dot", "self", "T", "B", "cp", "THREADS", "ALONG_THREADS", "multiply_heads",
+    *(f"{kernel}{real}" for kernel in KERNELS for real in ("", "_real")),
+)  # fmt: skip
 """Names with a meaning in the loops' functions and where their arguments are prepared."""
+
+
+@dataclass(frozen=True)
+class _Along:
+    """The kernel of a function along an axis, and as text what it reads and how many results it has for a sample."""
+
+    kernel: str
+    source: Place
+    offset: str
+    shape: str
+    out: Place
+    results: str
 
 
 @dataclass
@@ -46,18 +64,22 @@ class Text:
     after: list[str] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
     multiplies: bool = False
-    adds_units: bool = False
+    by_heads: bool = False
+    along: set[str] = field(default_factory=set)
+    chained: set[str] = field(default_factory=set)
 
 
 class Host:
-    """Writes one direction. ``constants`` are the texts of parameters, ``texts`` what kernels call things."""
+    """Writes one direction. ``constants`` are the texts of parameters, ``texts`` what kernels call things, ``matrices`` the
+    caller's streams as matrices over all steps and samples.
+    """
 
     def __init__(
         self, direction: str, memory: Memory, choice: Choice, texts: Texts, dims: Mapping[str, str],
-        constants: Mapping[str, str], names: Names, spell: Callable[[str], str],
+        constants: Mapping[str, str], names: Names, matrices: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.direction, self.memory, self.choice, self.texts = direction, memory, choice, texts
-        self.dims, self.constants, self.names, self.spell = dims, dict(constants), names, spell
+        self.dims, self.constants, self.names, self.matrices = dims, dict(constants), names, matrices
         self.flow: Flow = memory.flow
         self.text = Text()
         self.single = choice.kind is Kind.SEQUENCE
@@ -84,8 +106,8 @@ class Host:
     def flat(self, place: Place) -> str:
         """All steps' rows at ``place`` as one matrix."""
         buffer = place.buffer
-        if buffer.name == "x" and buffer.saved:
-            return "x_2d"
+        if buffer.saved and buffer.name in self.matrices:
+            return self.matrices[buffer.name]
         part = ""
         if buffer.home is Home.HISTORY:
             part = "[1:]" if self.slot(place) else "[:T]"
@@ -154,45 +176,66 @@ class Host:
 
     def vector(self, name: str) -> str:
         """A constant as an array of one axis."""
-        return self.constants[name] + ("" if self.flow.program.shape(name) else ".reshape(1)")
+        shape = self.flow.program.shape(name)
+        return self.constants[name] + ("" if len(shape) == 1 else f".reshape({self.size(ir.size(shape))})")
 
     def span(self, start: sympy.Expr, stop: sympy.Expr) -> str:
         return f"{'' if start == 0 else self.size(start)}:{self.size(stop)}"
 
     def phase(self, phase: Phase, lines: list[str]) -> None:
         """The work on all steps at once."""
-        for step in self.memory.plan.steps[phase]:
+        for step in launches(self.memory.plan, phase):
             match step:
+                case Chain():
+                    made = self.kernel(step, phase)
+                    lines.append(f'_kernel("{made.name}", dtype)((max(1, T*B),), ALONG_THREADS, ws.{made.name})')
                 case Region():
-                    made = self.kernel(step)
+                    made = self.kernel(step, phase)
                     lines.append(f'_run(_kernel("{made.name}", dtype), T*B*{self.factor(made.units)}, ws.{made.name})')
+                case ir.Product(outs=outs, operands=operands) if has_heads(self.flow.program, step):
+                    place, order = self.memory.stacks[frozenset(operands)]
+                    self.text.by_heads = True
+                    lines += self.comments(outs)
+                    weights = self.matrix(step, order, True)
+                    lines.append(f"_multiply_heads({self.flat(place)}, {weights}, {self.flat(self.result(step))})")
                 case ir.Product(outs=outs, operands=operands):
                     place, order = self.memory.stacks[frozenset(operands)]
                     lines += self.comments(outs)
                     lines.append(
                         f"cp.dot({self.flat(place)}, {self.matrix(step, order, False)}, out={self.flat(self.result(step))})"
                     )
-                case ir.SumTo():
-                    self.text.adds_units = True
-                    lines.append(f"_sum_units({self.flat_sum(step)})")
+                case ir.SumTo() | ir.Largest() | ir.CumSum():
+                    along = self.along(step)
+                    self.text.along.add(along.kernel)
+                    source, out = self.flat(along.source), self.flat(along.out)
+                    lines += self.comments(ir.outs(step))
+                    lines.append(f'_along("{along.kernel}", {source}, {along.offset}, {along.shape}, {out}, dtype)')
 
-    def flat_sum(self, op: ir.SumTo) -> str:
-        source, out = self.memory.reads[op.operand], self.memory.reads[op.out]
-        width = self.flow.width(op.operand)
-        return f"{self.flat(source)}, {self.size(source.offset)}, {self.size(width)}, {self.flat(out)}, dtype"
+    def along(self, op: Along) -> _Along:
+        """What the kernel of a function along an axis is called with."""
+        source, out = self.memory.reads[origin(self.flow, op.operand)], self.memory.reads[op.out]
+        shape = self.flow.program.shape
+        seen = extent(op, shape(op.operand), shape(op.out))
+        kernel = kernel_of(op, seen)
+        extents = ", ".join(map(self.size, (seen.outer, seen.length, seen.inner)))
+        threads = ir.size((seen.outer, seen.inner))
+        return _Along(kernel, source, self.size(source.offset), f"({extents})", out, self.factor(threads))
 
     def result(self, op: ir.Product) -> Place:
         """Where a product goes: from the first column of a buffer of its own."""
         return Place(self.memory.outputs[op.outs[0]]) if op.outs[0] in self.memory.outputs else self.memory.reads[op.outs[0]]
 
-    def kernel(self, region: Region) -> Kernel:
-        """The kernel of a region, and its arguments."""
-        number = len([k for k in self.text.kernels if k.name.startswith(f"{self.direction}_")]) + 1
-        suffix = {Phase.BEFORE: "before", Phase.LOOP: "loop" if self.single else "step", Phase.AFTER: "after"}[region.phase]
-        several = len(self.memory.plan.in_phase(region.phase)) > 1
+    def kernel(self, step: Region | Chain, phase: Phase) -> Kernel:
+        """The kernel of a region or a chain, and its arguments."""
+        suffix = {Phase.BEFORE: "before", Phase.LOOP: "loop" if self.single else "step", Phase.AFTER: "after"}[phase]
+        several = sum(isinstance(other, Region | Chain) for other in launches(self.memory.plan, phase)) > 1
         number = len([k for k in self.text.kernels if k.name.startswith(f"{self.direction}_{suffix}")]) + 1
         name = f"{self.direction}_{suffix}_{number}" if several else f"{self.direction}_{suffix}"
-        made = kernel(name, self.memory, region, self.texts, self.single)
+        if isinstance(step, Chain):
+            made = chain_kernel(name, self.memory, step, phase, self.texts)
+            self.text.chained |= {self.along(link).kernel for link in step.links if not isinstance(link, Region)}
+        else:
+            made = kernel(name, self.memory, step, self.texts, self.single)
         self.text.kernels.append(made)
         back = {cuda: self.dims[d] for d, cuda in self.texts.dims.items()}
         sizes = {"rows": "T*B", "T": "T", "B": "B"} | back
@@ -203,25 +246,26 @@ class Host:
 
     def matrix(self, op: ir.Product, order: Sequence[str], in_loop: bool) -> str:
         """The weights of a product as the right factor of rows times matrix, packed if there are several."""
+        heads = int(has_heads(self.flow.program, op))
         if len(op.operands) > 1:
-            rows, axis = [op.weights[0][op.operands.index(name)] for name in order], 0
+            rows, axis = [op.weights[0][op.operands.index(name)] for name in order], heads
         else:
-            rows, axis = [row[0] for row in op.weights], 1
+            rows, axis = [row[0] for row in op.weights], heads + 1
         if len(rows) == 1 and not in_loop:
             return self.constants[rows[0]] + ("" if op.transposed else ".T")
         return f"ws.{self.packed(rows, axis, op.transposed)}"
 
     def packed(self, rows: Sequence[str], axis: int, transposed: bool) -> str:
-        """The buffer of packed weights, [inputs, results], copied once a call."""
+        """The buffer of packed weights, [inputs, results] of each head, copied once a call."""
         key = (tuple(rows), axis, transposed)
         if key not in self.made:
             name = self.names.get(("packed", key), together([identifier(r) for r in rows]) + ("" if transposed else "_T"))
             self.made[key] = name
-            turn = 1 if transposed else -1
-            shapes = [self.flow.program.shape(r)[::turn] for r in rows]
+            shapes = [ir.turned(self.flow.program.shape(r), not transposed) for r in rows]
+            turn = ".T" if len(shapes[0]) == 2 else ".transpose(0, 2, 1)"
             whole = [self.size(s) for s in shapes[0]]
             whole[axis] = self.size(sympy.expand(sympy.Add(*(s[axis] for s in shapes))))
-            arrays = [self.constants[r] + ("" if transposed else ".T") for r in rows]
+            arrays = [self.constants[r] + ("" if transposed else turn) for r in rows]
             self.text.buffers.append((name, f"cp.empty(({', '.join(whole)}), dtype)"))
             if len(rows) == 1:
                 self.text.prologue.append(f"cp.copyto(ws.{name}, {arrays[0]})")
@@ -234,22 +278,25 @@ class Host:
     def loop(self) -> None:
         """The body of the loop: products and launches, whose arguments are prepared for every step."""
         names = Names([*LOOP_NAMES, *self.dims.values()])
-        for step in self.memory.plan.steps[Phase.LOOP]:
+        for step in launches(self.memory.plan, Phase.LOOP):
             match step:
-                case Region():
-                    made = self.kernel(step)
+                case Region() | Chain():
+                    made = self.kernel(step, Phase.LOOP)
                     blocks = self.single or "t" not in made.sizes
                     self.text.locals.append((made.name, f'_kernel("{made.name}", ws.dtype)'))
                     count = f"B*{self.factor(made.units)}"
                     grid = f"{made.name}_blocks"
-                    self.text.buffers_after.append((grid, f"_blocks({count})"))
+                    self.text.buffers_after.append((grid, "(max(1, B),)" if made.by_sample else f"_blocks({count})"))
                     self.text.locals.append((grid, f"ws.{grid}"))
                     if blocks:
                         argument = f"ws.{made.name}"
                     else:
                         argument = names.get(made.name, f"{made.name}_arguments")
                         self.step(argument, f"(cp.int64(t), *self.{made.name})")
-                    self.text.loop.append(f"{made.name}({grid}, THREADS, {argument})")
+                    threads = "ALONG_THREADS" if made.by_sample else "THREADS"
+                    self.text.loop.append(f"{made.name}({grid}, {threads}, {argument})")
+                case ir.Product() if has_heads(self.flow.program, step):
+                    self.loop_heads(names, step)
                 case ir.Product(outs=outs, operands=operands):
                     place, order = self.memory.stacks[frozenset(operands)]
                     left = self.argument(names, place, together([identifier(n) for n in order]))
@@ -259,17 +306,36 @@ class Host:
                     out = self.argument(names, self.result(step), together([identifier(n) for n in outs]))
                     self.text.multiplies = True
                     self.text.loop += [*self.comments(outs), f"dot({left}, {weights}, {out})"]
-                case ir.SumTo(out=out_name, operand=operand):
-                    self.text.adds_units = True
-                    source, out_place = self.memory.reads[operand], self.memory.reads[out_name]
-                    units = f"{self.size(source.offset)}, {self.size(self.flow.width(operand))}"
-                    name = names.get(("sum", out_name), f"sum_{identifier(out_name)}")
-                    rows = self.at_step(source)
-                    self.step(name, f"_sum_arguments({rows}, {units}, {self.at_step(out_place)})")
-                    real = "_real" if source.buffer.real else ""
-                    self.local(f"sum_units{real}", f'_kernel("sum_units{real}", ws.dtype)')
-                    self.local("rows", "(ws.B,)")
-                    self.text.loop.append(f"sum_units{real}(rows, SUM_THREADS, {name})")
+                case ir.SumTo() | ir.Largest() | ir.CumSum():
+                    self.loop_along(names, step)
+
+    def loop_heads(self, names: Names, op: ir.Product) -> None:
+        """A product head by head: one launch of a kernel of the module's own, also where the loop is captured."""
+        place, order = self.memory.stacks[frozenset(op.operands)]
+        self.text.by_heads = True
+        weights = self.matrix(op, order, True).removeprefix("ws.")
+        name = names.get(("heads", op), together([identifier(n) for n in op.outs]))
+        arguments = f"{self.at_step(place)}, self.{weights}, {self.at_step(self.result(op))}"
+        self.local("multiply_heads", '_kernel("multiply_heads", ws.dtype)')
+        blocks = f"{name}_blocks"
+        self.text.buffers_after.append((blocks, f"_heads_blocks(B, self.{weights})"))
+        self.local(blocks, f"ws.{blocks}")
+        self.step(f"{name}_arguments", f"_heads_arguments({arguments})")
+        self.text.loop += [*self.comments(op.outs), f"multiply_heads({blocks}, (32, 8), {name}_arguments)"]
+
+    def loop_along(self, names: Names, op: Along) -> None:
+        """A function along an axis."""
+        along = self.along(op)
+        self.text.along.add(along.kernel)
+        name = names.get(("along", op), f"{identifier(op.out)}_along")
+        kernel = f"{along.kernel}_real" if along.source.buffer.real else along.kernel
+        blocks = f"{name}_blocks"
+        self.text.buffers_after.append((blocks, f'_along_blocks("{along.kernel}", B*{along.results})'))
+        self.local(kernel, f'_kernel("{kernel}", ws.dtype)')
+        self.local(blocks, f"ws.{blocks}")
+        rows, out = self.at_step(along.source), self.at_step(along.out)
+        self.step(name, f"_along_arguments({rows}, {along.offset}, {along.shape}, {out})")
+        self.text.loop += [*self.comments(ir.outs(op)), f"{kernel}({blocks}, ALONG_THREADS, {name})"]
 
     def local(self, name: str, text: str) -> None:
         if (name, text) not in self.text.locals:
@@ -290,62 +356,3 @@ class Host:
         else:
             self.step(name, element)
         return name
-
-    # --- gradients --------------------------------------------------------------------------------------------
-
-    def gradients(self, variable: Callable[[str], str]) -> None:
-        """One product for each right factor; sums over steps and samples; what belongs to one parameter added up."""
-        found: defaultdict[str, list[str]] = defaultdict(list)
-        for gradient in self.flow.gradients:
-            place, order = self.memory.stacks[frozenset(left for _, left in gradient.rows)]
-            right, _ = self.memory.stacks[frozenset((gradient.right,))]
-            name = self.names.get(
-                ("gradient", gradient), together([identifier(t) for t in dict.fromkeys(t for t, _ in gradient.rows)])
-            )
-            columns = self.size(self.flow.width(gradient.right))
-            self.text.buffers.append((name, f"cp.empty(({self.size(place.buffer.units)}, {columns}), dtype)"))
-            self.text.after.append(f"cp.dot({self.flat(place)}.T, {self.flat(right)}, out=ws.{name})")
-            self.collect(found, name, [(t, left) for t, left in gradient.rows], order)
-        by_place: defaultdict[Place, list[ir.Total]] = defaultdict(list)
-        for total in self.flow.sums:
-            own = self.memory.totals.get(total.value)
-            place = self.memory.summed[total.value] if own is None else Place(own)
-            by_place[Place(place.buffer, late=place.late)].append(total)
-        for place, totals in by_place.items():
-            buffer = place.buffer
-            name = self.names.get(("sum", place), together([identifier(t.target) for t in totals]) + "_sum")
-            units = self.size(buffer.units)
-            self.text.buffers.append((name, f"cp.empty(({units},), dtype)"))
-            if buffer in self.memory.totals.values():
-                self.text.after.append(f"_sum_parts({self.attribute(buffer)}, ws.{name})")
-            else:
-                self.text.buffers.append((f"{name}_parts", f"cp.empty((_parts(T*B), {units}), real)"))
-                rows = self.flat(place)
-                self.text.after.append(f"_sum_rows({rows}, ws.{name}_parts, ws.{name})")
-            for total in totals:
-                offset = sympy.Integer(0) if total.value in self.memory.totals else self.memory.summed[total.value].offset
-                stop = sympy.expand(offset + self.flow.width(total.value))
-                part = f"ws.{name}" if stop == buffer.units and offset == 0 else f"ws.{name}[{self.span(offset, stop)}]"
-                found[total.target].append(part)
-        given: set[str] = set()
-        for target in dict.fromkeys(t.target for t in self.flow.program.totals):
-            parts = found[target]
-            text = " + ".join(parts)
-            if len(parts) == 1 and text in given:
-                text += ".copy()"
-            given.add(text)
-            self.text.after.append(f"{variable(target)} = {text}")
-
-    def collect(
-        self, found: defaultdict[str, list[str]], name: str, rows: Sequence[tuple[str, str]], order: Sequence[str]
-    ) -> None:
-        """Note which rows of the product ``name`` are whose gradient."""
-        start: sympy.Expr = sympy.Integer(0)
-        starts = {}
-        for left in order:
-            starts[left] = start
-            start = sympy.expand(start + self.flow.width(left))
-        for target, left in rows:
-            stop = sympy.expand(starts[left] + self.flow.width(left))
-            whole = starts[left] == 0 and stop == start
-            found[target].append(f"ws.{name}" if whole else f"ws.{name}[{self.span(starts[left], stop)}]")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import sympy
 
 from cellspec import ir
+from cellspec.backends.cupy.around import Around, Texts
 from cellspec.backends.cupy.cuda import Printer, plain_name, reserved
-from cellspec.backends.cupy.flow import Phase
+from cellspec.backends.cupy.flow import Phase, origin
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
+from cellspec.backends.cupy.units import rolled, widened
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import dim_text
+from cellspec.cell import Shape
 from cellspec.ir import symbol
 
 
@@ -23,7 +24,7 @@ from cellspec.ir import symbol
 class Kernel:
     """A kernel's text in parts, and what it is called with: ``sizes`` (``t``, ``B``, dims), then ``buffers``.
 
-    ``parameters`` are lines of text.
+    ``parameters`` are lines of text. A thread has one of ``units`` of a sample, or, with ``by_sample``, a block has a sample.
     """
 
     name: str
@@ -34,112 +35,17 @@ class Kernel:
     body: tuple[str, ...]
     units: sympy.Expr
     functions: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What kernels call things: dims, and above each line the equation that it belongs to."""
-
-    dims: Mapping[str, str]  # dim → C++ variable
-    comments: Mapping[str, str]  # origin → comment
-
-
-class Around:
-    """How a kernel finds its place: the variables of one way of running a region."""
-
-    def __init__(self, memory: Memory, region: Region, texts: Texts, single: bool) -> None:
-        self.memory, self.region, self.texts, self.single = memory, region, texts, single
-        self.flat = region.phase is not Phase.LOOP
-        self.forwards = memory.flow.forwards
-        self.units = self.size(region.units)
-        self.whole = self.factor(region.units)
-
-    def size(self, expr: sympy.Expr) -> str:
-        """A number of units, safe as a factor."""
-        text = dim_text(expr, self.texts.dims)
-        return f"({text})" if isinstance(expr, sympy.Add) else text
-
-    def factor(self, expr: sympy.Expr) -> str:
-        """A number of units, safe to divide by."""
-        text = self.size(expr)
-        return text if expr.is_Atom or text.startswith("(") else f"({text})"
-
-    def index(self, place: Place, units: sympy.Expr, unit: str = "j") -> str:
-        """Where this thread finds a value of width ``units`` at ``place``."""
-        buffer = place.buffer
-        late = place.late if self.forwards or buffer.saved else not place.late
-        unit = "0" if units == 1 else unit
-        if buffer.home is Home.CONSTANT:
-            return unit
-        plain = unit in ("j", "0") and buffer.units == units == self.region.units
-        samples = f"B*{self.units}" if plain else "B"
-        match buffer.home:
-            case Home.SEQUENCE:
-                row, at = "row", "at"
-            case Home.HISTORY if late:
-                row, at = "(row + B)", f"at + {samples}"
-            case Home.HISTORY:
-                row, at = "row", "at"
-            case Home.ROLLING:
-                turn = "(t + 1)%2" if late else "t%2"
-                row, at = f"({turn}*B + sample)", f"{turn}*{samples} + k"
-            case _:
-                row, at = "sample", "k"
-        if plain:
-            return at
-        width = "" if buffer.units == 1 else f"*{self.size(buffer.units)}"
-        row = row[1:-1] if not width and row.startswith("(row") else row
-        terms = [
-            f"{row}{width}",
-            "" if place.offset == 0 else dim_text(place.offset, self.texts.dims),
-            "" if unit == "0" else unit,
-        ]
-        return " + ".join(term for term in terms if term)
-
-    def sizes_used(self, lines: Sequence[str]) -> tuple[str, ...]:
-        """The sizes that ``lines`` mention, in the order in which they are passed."""
-        words = _words(lines)
-        own = ("T",) if self.single else ("t", "rows")
-        return tuple(name for name in (*own, "B", *self.texts.dims.values()) if name in words)
-
-    def opening(self, body: Sequence[str]) -> list[str]:
-        """The lines by which a thread learns which sample and unit it has."""
-        words = _words(body)
-        count = "rows" if self.flat else "B"
-        lines = ["const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;"]
-        one = self.region.units == 1
-        lines.append(f"if (k >= {count if one else f'{count}*{self.units}'}) return;")
-        found = []
-        if "j" in words:
-            found.append("j = 0" if one else f"j = k%{self.whole}")
-        if self.flat:
-            if "row" in words:
-                found.insert(0, "row = k" if one else f"row = k/{self.whole}")
-            if "at" in words:
-                found.append("at = k")
-        elif words & {"sample", "row"}:
-            found.insert(0, "sample = k" if one else f"sample = k/{self.whole}")
-        if found:
-            lines.append(f"const long long {', '.join(found)};")
-        return lines
-
-    def moment(self, body: Sequence[str]) -> list[str]:
-        """Where in all steps this step's row lies."""
-        words = _words(body)
-        found = []
-        if "row" in words:
-            found.append("row = t*B + sample")
-        if "at" in words:
-            found.append("at = t*B + k" if self.region.units == 1 else f"at = t*B*{self.units} + k")
-        return [f"const long long {', '.join(found)};"] if found and not self.flat else []
+    by_sample: bool = False
 
 
 def kernel(name: str, memory: Memory, region: Region, texts: Texts, single: bool) -> Kernel:
     """The kernel that runs ``region``; with ``single`` it runs the whole loop."""
-    return _Writer(name, memory, region, texts, single).kernel()
+    return Writer(name, memory, region, texts, single).kernel()
 
 
-class _Writer:
+class Writer:
+    """Writes the kernel of one region, or the part of a larger kernel that it is."""
+
     def __init__(self, name: str, memory: Memory, region: Region, texts: Texts, single: bool) -> None:
         self.name, self.memory, self.region, self.texts = name, memory, region, texts
         self.flow = memory.flow
@@ -181,40 +87,26 @@ class _Writer:
 
     def all_buffers(self) -> list[Buffer]:
         """The buffers that this kernel may touch."""
-        found = [place.buffer for n in self.region.loads for place in [self.memory.reads.get(self.origin(n))] if place]
+        found = [place.buffer for n in self.region.loads for place in [self.memory.reads.get(origin(self.flow, n))] if place]
         found += [place.buffer for n in self.region.results for place in self.memory.stores.get(n, ())]
         found += [k.state for k in self.memory.carries] + list(self.memory.totals.values())
         return found
 
-    def origin(self, name: str) -> str:
-        """The value whose memory is read when ``name`` is loaded."""
-        made = self.flow.made.get(name)
-        match made:
-            case (_, ir.Slice(operand=operand) | ir.Roll(operand=operand)):
-                return self.origin(operand)
-        return name
-
     # --- text -------------------------------------------------------------------------------------------------
 
     def kernel(self) -> Kernel:
-        befores = {k.carry.before for k in self.carries}
-        constant = [self.load(n) for n in self.loads if n in self.flow.constants]
-        varying = [self.load(n) for n in self.loads if n not in self.flow.constants and n not in befores]
-        first = [self.initial(k.state, k.carry.before) for k in self.carries]
-        equations = self.equations()
-        stores = self.stores()
         if self.single:
-            body = self.sequence(constant, first, varying, equations, stores)
+            body = self.sequence()
         else:
-            inner = [*constant, *varying, *_gap(equations), *_gap(stores)]
+            inner = self.lines()
             body = [*self.around.opening([*inner, *self.around.moment(inner)]), *self.around.moment(inner), "", *inner]
         sizes = self.around.sizes_used(body)
         read = [b for b, written in self.buffers.items() if not written]
         changed = [b for b, written in self.buffers.items() if written]
         parameters = [f"const long long {size}" for size in sizes]
-        parameters += [f"const {_pointer(b)}" for b in read] + [_pointer(b) for b in changed]
+        parameters += [f"const {pointer(b)}" for b in read] + [pointer(b) for b in changed]
         return Kernel(
-            self.name, self.about(), sizes, _wrapped(parameters), (*read, *changed), tuple(body), self.region.units,
+            self.name, self.about(), sizes, wrapped(parameters), (*read, *changed), tuple(body), self.region.units,
             frozenset(self.printer.used),
         )  # fmt: skip
 
@@ -231,20 +123,34 @@ class _Writer:
                 products = [op for op in self.memory.plan.steps[Phase.LOOP] if isinstance(op, ir.Product)]
                 before = [p for p in products if self.memory.plan.stage[p.outs[0]] == self.region.stage]
                 if before:
-                    return f"One step, after {' and '.join(map(_product, before))}."
+                    return f"One step, after {' and '.join(map(product, before))}."
                 return "One step."
             case Phase.BEFORE:
                 return "All steps at once, before the loop." if self.memory.plan.steps[Phase.LOOP] else "All steps at once."
             case Phase.AFTER:
                 return "All steps at once, after the loop."
 
-    def sequence(
-        self, constant: list[str], first: list[str], varying: list[str], equations: list[str], stores: list[str]
-    ) -> list[str]:
+    def lines(self) -> list[str]:
+        """Loads, equations and stores."""
+        loads = [*self.constant(), *self.varying()]
+        return [*loads, *gap(self.equations()), *gap(self.stores())]
+
+    def constant(self) -> list[str]:
+        """The loads of what is the same at every step."""
+        return [self.load(n) for n in self.loads if n in self.flow.constants]
+
+    def varying(self) -> list[str]:
+        """The loads of everything else but the carries that are in registers."""
+        befores = {k.carry.before for k in self.carries}
+        return [self.load(n) for n in self.loads if n not in self.flow.constants and n not in befores]
+
+    def sequence(self) -> list[str]:
         """A kernel that runs over the whole loop, carries in registers."""
+        constant, varying = self.constant(), self.varying()
+        first = [self.initial(k.state, k.carry.before) for k in self.carries]
+        equations, stores = self.equations(), self.stores()
         last = [
-            f"{self.use(k.state, True)}[{self.around.index(Place(k.state), self.width(k.carry.before))}]"
-            f" = {self.variables[k.carry.before]};"
+            self.store(Place(k.state), k.carry.before, self.variables[k.carry.before])
             for k in self.carries
             if k.state.home is Home.LATEST
         ]
@@ -253,10 +159,8 @@ class _Writer:
         first += [f"real {register} = 0;" for register in registers.values()]
         sums = [f"{registers[n]} += {self.variables[n]};" for n in totals]
         turn = [f"{self.variables[k.carry.before]} = {self.printer.text(symbol(k.carry.after))};" for k in self.carries]
-        last += [
-            f"{self.use(b, True)}[{self.around.index(Place(b), self.width(n))}] = {registers[n]};" for n, b in totals.items()
-        ]
-        inner = [*varying, *_gap(equations), *_gap(stores), *_gap([*sums, *turn])]
+        last += [self.store(Place(buffer), n, registers[n]) for n, buffer in totals.items()]
+        inner = [*varying, *gap(equations), *gap(stores), *gap([*sums, *turn])]
         inner = [*self.around.moment(inner), *inner]
         head = "for (long long t = 0; t < T; t++) {" if self.flow.forwards else "for (long long t = T - 1; t >= 0; t--) {"
         body = [*constant, *first, "", head, *(f"    {line}" if line else "" for line in inner), "}"]
@@ -268,37 +172,42 @@ class _Writer:
         self.buffers[buffer] = self.buffers.get(buffer, False) or written
         return buffer.name
 
-    def width(self, name: str) -> sympy.Expr:
-        return self.flow.width(name)
+    def shape(self, name: str) -> Shape:
+        return self.flow.program.shape(name)
 
     def load(self, name: str) -> str:
         """The line that reads a value into a variable."""
-        return f"const real {self.variables[name]} = {self.element(name)};"
+        return f"const real {self.variables[name]} = {self.element(name, self.around.unit(self.shape(name)))};"
 
-    def element(self, name: str, unit: str = "j") -> str:
-        """The element of memory that is this thread's ``name``."""
-        made = self.flow.made.get(name)
-        match made:
+    def element(self, name: str, unit: str, ahead: sympy.Expr = sympy.S.Zero) -> str:
+        """The element of memory that is ``name`` at ``unit``, or so many units ahead of it."""
+        factor = self.around.factor
+        match self.flow.made.get(name):
+            case (_, ir.Reshape(operand=operand)):
+                return self.element(operand, unit, ahead)
+            case (_, ir.Slice(operand=operand, start=start)) if len(self.shape(name)) == 1:
+                return self.element(operand, unit, sympy.expand(ahead + start))
+        place = self.memory.reads.get(name)
+        if ahead != 0 and (place is None or place.pitch is not None):
+            unit = f"{factor(ahead)} + {unit}"
+            ahead = sympy.S.Zero
+        match self.flow.made.get(name):
             case (_, ir.Roll(operand=operand, shift=shift)):
-                n = self.around.factor(self.width(operand))
-                moved = f"(j + {n} - {shift}%{n})%{n}" if shift >= 0 else f"(j + {-shift})%{n}"
-                return self.element(operand, moved)
+                return self.element(operand, rolled(unit, self.shape(name), shift, factor))
             case (_, ir.Slice(operand=operand, start=start)):
-                place = self.memory.reads[operand]
-                moved_place = Place(place.buffer, sympy.expand(place.offset + start), place.late)
-                return f"{self.use(place.buffer)}[{self.around.index(moved_place, self.width(name))}]"
-        place = self.memory.reads[name]
-        return f"{self.use(place.buffer)}[{self.around.index(place, self.width(name), unit)}]"
+                begin = "" if start == 0 else factor(start)
+                terms = widened(unit, self.shape(name)[-1], self.shape(operand)[-1], begin, factor)
+                return self.element(operand, " + ".join(terms))
+        assert place is not None
+        place = replace(place, offset=sympy.expand(place.offset + ahead))
+        return f"{self.use(place.buffer)}[{self.around.index(place, unit)}]"
 
     def initial(self, state: Buffer, before: str) -> str:
         """The line that reads a carry before the first step."""
-        index = self.around.index(Place(state), self.width(before))
+        unit = self.around.unit(self.shape(before))
+        index = self.around.index(Place(state), unit)
         if state.home is Home.HISTORY:
-            narrow = self.width(before) != self.region.units
-            own = "sample" if narrow else "k"
-            size = "" if narrow else f"*{self.around.units}"
-            size = "" if size == "*1" else size
-            index = own if self.flow.forwards else f"T*B{size} + {own}"
+            index = self.around.start(state, unit)
         return f"real {self.variables[before]} = {self.use(state)}[{index}];"
 
     def equations(self) -> list[str]:
@@ -322,14 +231,21 @@ class _Writer:
             for place in self.memory.stores.get(name, ()):
                 if self.single and place.buffer.home is Home.LATEST:
                     continue
-                index = self.around.index(place, self.width(name))
-                guard = "if (j == 0) " if self.width(name) == 1 and self.region.units != 1 else ""
-                target = self.use(place.buffer, True)
                 if place.buffer in operands:
-                    lines.append(f"{guard}keep({target}, {index}, {self.variables[name]});")
+                    target, index = self.target(place, name)
+                    lines.append(f"{self.around.guard(self.shape(name))}keep({target}, {index}, {self.variables[name]});")
                 else:
-                    lines.append(f"{guard}{target}[{index}] = {self.variables[name]};")
+                    lines.append(self.store(place, name, self.variables[name]))
         return lines
+
+    def target(self, place: Place, name: str) -> tuple[str, str]:
+        """The buffer and the index where this thread's ``name`` is stored."""
+        return self.use(place.buffer, True), self.around.index(place, self.around.unit(self.shape(name)))
+
+    def store(self, place: Place, name: str, variable: str) -> str:
+        """The line that writes ``name``, which a variable holds."""
+        target, index = self.target(place, name)
+        return f"{self.around.guard(self.shape(name))}{target}[{index}] = {variable};"
 
 
 def _inlined(region: Region, stored: set[str]) -> tuple[ir.Pointwise, ...]:
@@ -350,7 +266,7 @@ def _inlined(region: Region, stored: set[str]) -> tuple[ir.Pointwise, ...]:
     return tuple(kept)
 
 
-def _product(op: ir.Product) -> str:
+def product(op: ir.Product) -> str:
     """A product as a comment writes it: ``[Ui; Uf] @ h_prev``."""
     turned = ".T" if op.transposed else ""
     rows = "; ".join(", ".join(weight + turned for weight in row) for row in op.weights)
@@ -359,17 +275,12 @@ def _product(op: ir.Product) -> str:
     return f"{left} @ {vectors if len(op.operands) == 1 else f'[{vectors}]'}"
 
 
-def _words(lines: Sequence[str]) -> set[str]:
-    """The words of C++ text, comments left out."""
-    return {word for line in lines for word in re.findall(r"\w+", line.split("//")[0])}
-
-
-def _pointer(buffer: Buffer) -> str:
+def pointer(buffer: Buffer) -> str:
     """A parameter that points to a buffer."""
     return f"{'real' if buffer.real else 'stored'}* {buffer.name}"
 
 
-def _wrapped(parameters: Sequence[str]) -> tuple[str, ...]:
+def wrapped(parameters: Sequence[str]) -> tuple[str, ...]:
     """A list of parameters as lines, none broken within a parameter, with the closing parenthesis."""
     lines = [""]
     for k, parameter in enumerate(parameters):
@@ -380,6 +291,6 @@ def _wrapped(parameters: Sequence[str]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _gap(lines: Sequence[str]) -> list[str]:
+def gap(lines: Sequence[str]) -> list[str]:
     """``lines`` after an empty one, if there are any."""
     return ["", *lines] if lines else []

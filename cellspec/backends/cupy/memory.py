@@ -12,8 +12,9 @@ from enum import Enum
 import sympy
 
 from cellspec import ir
+from cellspec.backends.cupy.axes import Along
 from cellspec.backends.cupy.cuda import plain_name
-from cellspec.backends.cupy.flow import Flow, Phase, vectors
+from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, vectors
 from cellspec.backends.cupy.regions import Plan, Region
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.ir import Carry
@@ -43,11 +44,16 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Place:
-    """Columns of a buffer from ``offset``; ``late`` for what a carry is after the step."""
+    """Columns of a buffer from ``offset``; ``late`` for what a carry is after the step.
+
+    Values of several axes that lie side by side do so along the last: with ``pitch``, rows of the first length stand in rows
+    of the second.
+    """
 
     buffer: Buffer
     offset: sympy.Expr = sympy.S.Zero
     late: bool = False
+    pitch: tuple[sympy.Expr, sympy.Expr] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,9 +143,8 @@ class _Draft:
         values = flow.program.values
         ranked = sorted(values, key=lambda name: self.rank.get(values[name].origin, len(self.rank)))
         self.order = {name: k for k, name in enumerate(ranked)}
-        self.source = {op.out: op for ops in flow.phases for op in ops if isinstance(op, ir.Slice | ir.Roll)}
         self.late = set(flow.kept) | {self.origin(n) for n in self.read_in(Phase.AFTER)}
-        self.late |= {name for g in flow.gradients for name in (g.right, *(left for _, left in g.rows))}
+        self.late |= {self.origin(n) for g in flow.gradients for n in (g.right, *(left for _, left in g.rows))}
         self.late |= {total.value for total in flow.sums}
         self.befores = {c.before for c in flow.program.carries}
         self.afters = {c.after for c in flow.program.carries}
@@ -148,7 +153,7 @@ class _Draft:
 
     def origin(self, name: str) -> str:
         """The value whose memory is read when ``name`` is: itself, or what it is a part of."""
-        return self.origin(self.source[name].operand) if name in self.source else name
+        return origin(self.flow, name)
 
     def read_in(self, phase: Phase) -> set[str]:
         """What the steps of a phase read from memory."""
@@ -163,7 +168,7 @@ class _Draft:
 
     def in_time(self, *names: str) -> bool:
         """Whether any of ``names`` needs memory for every step."""
-        return any(n in self.late or self.is_flat(n) for n in names)
+        return any(n in self.late or self.is_flat(n) for n in (*names, *map(self.origin, names)))
 
     def units(self, names: Iterable[str]) -> sympy.Expr:
         return sympy.Add(*(self.flow.width(n) for n in names))
@@ -172,35 +177,39 @@ class _Draft:
 
     def buffer(self, names: Sequence[str], home: Home, real: bool = False, called: str = "") -> Buffer:
         suffix = {Home.STEP: "_now", Home.SEQUENCE: "_all", Home.HISTORY: "_all", Home.ROLLING: "_pair", Home.LATEST: "_last"}
-        wanted = called or together([identifier(plain_name(n)) for n in names]) + suffix[home]
+        wanted = called or together([plain_name(identifier(n)) for n in names]) + suffix[home]
         made = Buffer(self.names.get(("buffer", len(self.buffers), wanted), wanted), home, self.units(names), real)
         self.buffers.append(made)
         return made
 
     def lay(self, names: Sequence[str], buffer: Buffer) -> dict[str, Place]:
-        """The columns of ``names``, side by side in ``buffer``."""
+        """The columns of ``names``, side by side in ``buffer``; along their last axis where they have several."""
+        shapes = [self.flow.program.shape(name) for name in names]
+        pitched = len(names) > 1 and len(shapes[0]) > 1
+        widths = [shape[-1] if pitched else ir.size(shape) for shape in shapes]
+        total = sympy.expand(sympy.Add(*widths))
         offset: sympy.Expr = sympy.S.Zero
         places = {}
-        for name in names:
-            places[name] = Place(buffer, sympy.expand(offset))
-            offset += self.flow.width(name)
+        for name, width in zip(names, widths, strict=True):
+            places[name] = Place(buffer, sympy.expand(offset), pitch=(width, total) if pitched else None)
+            offset += width
         return places
 
     def products(self) -> None:
         """What products, sums over units and concatenations write."""
         for phase in Phase:
             for op in self.flow.phases[phase]:
-                if isinstance(op, ir.Pointwise | ir.Slice | ir.Roll):
+                if isinstance(op, ir.Pointwise | Move):
                     continue
                 outs = ir.outs(op)
                 if len(outs) == 1 and outs[0] in self.afters:
                     continue
                 home = Home.SEQUENCE if self.in_time(*outs) or outs[0] in self.flow.outputs else Home.STEP
                 if outs[0] in self.flow.outputs:
-                    buffer = self.buffer(outs, home, called=f"{identifier(plain_name(outs[0]))}_out")
+                    buffer = self.buffer(outs, home, called=f"{plain_name(identifier(outs[0]))}_out")
                     self.outputs[outs[0]] = buffer
                 else:
-                    buffer = self.buffer(outs, home, real=isinstance(op, ir.SumTo))
+                    buffer = self.buffer(outs, home, real=isinstance(op, Along))
                 self.reads |= self.lay(outs, buffer)
                 if isinstance(op, ir.Concat):
                     for part, place in self.lay(op.parts, buffer).items():
@@ -211,14 +220,15 @@ class _Draft:
         operands = {n for p in Phase for op in self.flow.phases[p] if isinstance(op, ir.Product) for n in op.operands}
         for gradient in self.flow.gradients:
             operands |= {gradient.right, *(left for _, left in gradient.rows if len(gradient.rows) == 1)}
+        operands |= {self.origin(name) for name in operands}
         for carry in self.flow.program.carries:
             ends = (carry.before, carry.after)
             home = Home.LATEST if self.single else Home.ROLLING
-            if self.in_time(*ends) or (self.single and self.flow.width(carry.before) == 1):
-                home = Home.HISTORY  # what is 1 wide is read by threads that may start after another has stored it
+            if self.in_time(*ends) or (self.single and self.is_shared(carry)):
+                home = Home.HISTORY  # what several threads read may be read after one of them has stored it
             made = self.made.get(carry.after)
             product = made is not None and isinstance(made[1], ir.Product)
-            stem = identifier(plain_name(carry.after if self.flow.forwards else carry.before.removesuffix("<-")))
+            stem = plain_name(identifier(carry.after if self.flow.forwards else carry.before.removesuffix("<-")))
             suffix = {Home.HISTORY: "_all", Home.ROLLING: "_pair", Home.LATEST: "_last"}[home]
             state = self.buffer([carry.before], home, real=not product, called=stem + suffix)
             operand: Buffer | None = None
@@ -231,6 +241,11 @@ class _Draft:
                 self.stores[carry.after].append(Place(state, late=True))
                 if operand is not None:
                     self.stores[carry.after].append(Place(operand, late=True))
+
+    def is_shared(self, carry: Carry) -> bool:
+        """Whether several threads of a kernel read the same unit of a carry."""
+        loaders = [region for region in self.plan.in_phase(Phase.LOOP) if carry.before in region.loads]
+        return any(region.units != self.flow.width(carry.before) for region in loaders)
 
     def operands(self) -> None:
         """The operands of products and gradients: one contiguous matrix each."""
@@ -251,12 +266,15 @@ class _Draft:
     def stack(self, names: Sequence[str], in_time: bool) -> tuple[Place, tuple[str, ...]]:
         """The memory of a product's operands."""
         if len(names) == 1:
-            (name,) = names
+            (name,) = map(self.origin, names)
             kept = next((k for k in self.carries if name in (k.carry.before, k.carry.after)), None)
             if kept is not None and kept.operand is not None:
-                return Place(kept.operand, late=name == kept.carry.after), (name,)
+                return Place(kept.operand, late=name == kept.carry.after), (names[0],)
             if name not in self.made or not isinstance(self.made[name][1], ir.Pointwise):
-                return self.matrices.get(name) or self.reads[name], (name,)
+                return self.matrices.get(name) or self.reads[name], (names[0],)
+            if names[0] != name:
+                own = self.stacks.setdefault(frozenset((name,)), self.stack((name,), in_time))
+                return own[0], (names[0],)
         buffer = self.buffer(names, Home.SEQUENCE if in_time else Home.STEP)
         for name, place in self.lay(names, buffer).items():
             self.stores[name].append(place)
@@ -266,7 +284,7 @@ class _Draft:
         """What is given to the caller lies in memory that nothing else reads."""
         for name in self.flow.outputs:
             if name not in self.outputs:
-                self.outputs[name] = self.buffer([name], Home.SEQUENCE, called=f"{identifier(plain_name(name))}_out")
+                self.outputs[name] = self.buffer([name], Home.SEQUENCE, called=f"{plain_name(identifier(name))}_out")
                 self.stores[name].append(Place(self.outputs[name]))
 
     def totals_(self) -> None:
@@ -275,19 +293,20 @@ class _Draft:
             for total in self.flow.sums:
                 made = self.made.get(total.value)
                 if made is not None and made[0] is Phase.LOOP and total.value not in self.totals:
-                    called = f"{identifier(plain_name(total.value))}_totals"
+                    called = f"{plain_name(identifier(total.value))}_totals"
                     self.totals[total.value] = self.buffer([total.value], Home.LATEST, real=True, called=called)
 
     def generic(self) -> None:
         """Memory for everything else that is read where it is not computed."""
         sums = {total.value for total in self.flow.sums} - set(self.totals)
-        summed = {op.operand for ops in self.flow.phases for op in ops if isinstance(op, ir.SumTo)}
+        summed = {self.origin(op.operand) for ops in self.flow.phases for op in ops if isinstance(op, Along)}
         wanted = {self.origin(n) for region in self.plan.regions for n in region.loads} | summed | set(self.flow.kept) | sums
         for name in sorted(wanted, key=self.order.__getitem__):
             if name not in self.made or not isinstance(self.made[name][1], ir.Pointwise):
                 continue
             exact = name in sums
             fits = [p for p in self.stores[name] if self.serves(name, p) and not (exact and p.buffer.real)]
+            fits = [p for p in fits if p.pitch is None or name not in summed]
             if not fits:
                 home = Home.SEQUENCE if self.in_time(name) else Home.STEP
                 place = Place(self.buffer([name], home, real=home is Home.STEP))
@@ -321,7 +340,7 @@ class _Draft:
         for region in self.plan.regions:
             for name in region.loads:
                 readers[self.origin(name)].append(region)
-        stacked = {n for names in self.stacks for n in names}
+        stacked = {self.origin(n) for names in self.stacks for n in names}
         free = [
             name
             for op in self.flow.phases[Phase.BEFORE]
@@ -353,7 +372,7 @@ class _Draft:
             residents = [by_offset[offset] for offset in dict.fromkeys(self.reads[name].offset for name in here)]
             if old.home is not Home.SEQUENCE or len(here) == len(residents) or any(not self.stores[n] for n in residents):
                 continue
-            wanted = together([identifier(plain_name(name)) for name in residents]) + "_all"
+            wanted = together([plain_name(identifier(name)) for name in residents]) + "_all"
             new = replace(old, name=self.names.get(("renamed", old), wanted))
             self.buffers[k] = new
             self.reads = {n: replace(p, buffer=new) if p.buffer == old else p for n, p in self.reads.items()}

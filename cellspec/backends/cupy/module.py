@@ -8,17 +8,20 @@ from dataclasses import replace
 
 from cellspec import ir
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
+from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.classes import Choice, Kind, choose
 from cellspec.backends.cupy.cuda import definitions, plain_name, reserved
-from cellspec.backends.cupy.flow import Flow, flow
+from cellspec.backends.cupy.earlier import Earlier
+from cellspec.backends.cupy.flow import Flow, flow, origin
+from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
-from cellspec.backends.cupy.kernels import Texts
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place, as_saved, matrices, remember
 from cellspec.backends.cupy.regions import Plan, plan
+from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text
-from cellspec.cell import Cell
+from cellspec.cell import STEP_INDEX, Cell, Input, State
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import schedule
 
@@ -26,15 +29,16 @@ ATTRIBUTES = ("use", "T", "B", "dtype", "captured", "saved", "steps")
 """Attributes that the memory of either direction has."""
 
 LOCALS = (
-    "cp", "np", "params", "x", "state", "workspace", "graph", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B",
+    "cp", "np", "params", "x", "Inputs", "state", "workspace", "graph", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B",
     "dtype", "real", "y", "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params",
     "State", "Grads", "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "len",
     "tuple", "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type",
-    "name", "now", "t", "reversed", "dict", "getattr", "vectors", "dot", "THREADS", "SUM_THREADS", "rows", "stored",
+    "name", "now", "t", "reversed", "dict", "getattr", "vectors", "dot", "THREADS", "ALONG_THREADS", "rows", "stored",
     "max", "min", "map", "captured", "wide", "_Backward", "_Forward", "_array", "_axis", "_backward_loop", "_blocks",
     "_check", "_check_graph", "_derived", "_dot", "_elu", "_equations", "_erf", "_expect", "_fields", "_forward_loop",
-    "_gelu", "_kernel", "_loop", "_parts", "_real", "_run", "_sigmoid", "_silu", "_size", "_softsign", "_sum_parts",
-    "_sum_rows", "_sum_units", "_sum_arguments", "_where", "_CUDA", "_TYPES", "_MODULES",
+    "_gelu", "_kernel", "_largest", "_loop", "_parts", "_real", "_run", "_sigmoid", "_silu", "_size", "_softsign", "_sum_parts",
+    "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments", "_heads_blocks",
+    "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -52,7 +56,8 @@ def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
     labels = tuple(dict.fromkeys(o.label for o in cell.outputs))
     program = replace(compiled.forward, outputs=tuple(dict.fromkeys((*labels, *kept))))
     late = tuple(n for n in compiled.stash if n not in compiled.forward.sequences)
-    made = plan(flow(schedule(program), labels, late, compiled.forward.sequences, True))
+    whole = tuple(n for n in compiled.forward.sequences if n != f"{STEP_INDEX}[t-1]")
+    made = plan(flow(schedule(program, heads=True), labels, late, whole, True))
     return made, choose(made)
 
 
@@ -72,21 +77,22 @@ class _Module:
     def __init__(self, compiled: Compiled) -> None:
         self.compiled, self.cell = compiled, compiled.cell
         self.common = Common(compiled, LOCALS)
-        self.x = f"{self.cell.inputs[0].name}[t]"
+        streams = zip(self.cell.inputs, self.common.inputs, strict=True)
+        self.inputs = {f"{item.name}[t]": {key: str(text) for key, text in given.items()} for item, given in streams}
         cuda = Names(reserved())
         self.cuda_dims = {d: cuda.get(("dim", d), plain_name(d)) for d in self.cell.dims}
         self.python = Names([*self.common.reserved, *self.common.derived.values()])
         self.rank = {e.target.name: k for k, e in enumerate(self.cell.assignments)}
         self.attributes = [*reserved(), *self.cuda_dims.values(), *ATTRIBUTES]
         self.names = Names(self.attributes)
+        self.earlier = Earlier(self.cell, self.common, self.names)
+        self.attributes += [name for stream in self.earlier.known for name in (stream.buffer, f"d_{stream.buffer}")]
 
     # --- the two directions ---------------------------------------------------------------------------------
 
     def given(self, flow_: Flow, made: Plan, more: Mapping[str, Place]) -> dict[str, Place]:
         """Where the values are that come from outside: constants that kernels read, and ``more``."""
-        loaded = {n for region in made.regions for n in region.loads} | {
-            op.operand for ops in flow_.phases for op in ops if isinstance(op, ir.Roll | ir.Slice)
-        }
+        loaded = {origin(flow_, n) for region in made.regions for n in region.loads}
         places = dict(more)
         for name in flow_.program.values:
             if name in flow_.constants and name in loaded:
@@ -94,25 +100,35 @@ class _Module:
                 places[name] = Place(Buffer(called, Home.CONSTANT, flow_.width(name)))
         return places
 
-    def sequence(self, flow_: Flow, made: Plan, name: str, called: str) -> Place:
+    def sequence(self, flow_: Flow, made: Plan, name: str) -> Place:
         """A sequence that the caller gives: kernels read a copy in the workspace, so that the loop depends on nothing else."""
-        loaded = any(name in region.loads for region in made.regions)
-        own = self.names.get(("sequence", name), plain_name(called)) if loaded else "x"
+        loaded = any(origin(flow_, n) == name for region in made.regions for n in region.loads)
+        text = self.inputs[name]["value"]
+        own = self.names.get(("sequence", name), f"{plain_name(identifier(text))}_all") if loaded else text
         return Place(Buffer(own, Home.SEQUENCE, flow_.width(name), saved=not loaded))
+
+    def as_given(self, flow_: Flow) -> dict[str, Place]:
+        """The sequences that the caller gives where they lie, as products read them."""
+        return {
+            name: Place(Buffer(given["value"], Home.SEQUENCE, flow_.width(name), saved=True))
+            for name, given in self.inputs.items()
+            if name in flow_.program.values
+        }
 
     def forward_memory(self) -> tuple[Memory, Choice]:
         made, choice = forward_plan(self.compiled)
-        x_place = self.sequence(made.flow, made, self.x, "x_all")
-        given = self.given(made.flow, made, {self.x: x_place})
-        whole = {self.x: Place(Buffer("x", Home.SEQUENCE, x_place.buffer.units, saved=True))}
+        whole = self.as_given(made.flow)
+        sequences = {name: self.sequence(made.flow, made, name) for name in whole}
+        given = self.given(made.flow, made, {**sequences, **self.earlier.places})
+        whole |= self.earlier.matrices
         memory = remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
         return memory, choice
 
     def backward_plan(self, forward: Memory) -> tuple[Plan, Choice]:
         compiled = self.compiled
-        whole = {self.x, *matrices(forward), *(f"d:{o.label} given" for o in self.cell.outputs)}
+        whole = {*self.inputs, *matrices(forward), *(f"d:{o.label} given" for o in self.cell.outputs)}
         outputs = tuple(n for n in compiled.backward.outputs)
-        made = plan(flow(schedule(compiled.backward), outputs, (), whole, False))
+        made = plan(flow(schedule(compiled.backward, heads=True), outputs, (), whole, False))
         return made, choose(made)
 
     def backward_memory(self, forward: Memory) -> tuple[Memory, Choice]:
@@ -120,10 +136,9 @@ class _Module:
         self.names = Names([*self.attributes, *(b.name for b in forward.buffers if b.home in (Home.SEQUENCE, Home.HISTORY))])
         saved = {n: as_saved(forward.reads[n]) for n in self.compiled.stash if n in forward.reads}
         whole = {n: as_saved(p) for n, p in matrices(forward).items()}
-        units = made.flow.width(self.x) if self.x in made.flow.program.values else None
-        if units is not None:
-            saved[self.x] = self.sequence(made.flow, made, self.x, "x_all")
-            whole[self.x] = Place(Buffer("x", Home.SEQUENCE, units, saved=True))
+        given = self.as_given(made.flow)
+        saved |= {name: self.sequence(made.flow, made, name) for name in given}
+        whole |= given
         for o in self.cell.outputs:
             name = f"d:{o.label} given"
             if name in made.flow.program.values:
@@ -132,8 +147,8 @@ class _Module:
                     self.names.get(("dy", o.name), plain_name(f"{called}_all")), Home.SEQUENCE, made.flow.width(name)
                 )
                 saved[name] = whole[name] = Place(buffer)
-        given = self.given(made.flow, made, saved)
-        return remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank), choice
+        places = self.given(made.flow, made, saved)
+        return remember(made, places, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank), choice
 
     def host(self, direction: str, memory: Memory, choice: Choice) -> Host:
         prefix = "" if memory.flow.forwards else "backward of "
@@ -149,19 +164,24 @@ class _Module:
             constants[out] = plain.texts[out] = self.python.get(("fixed", direction, out), identifier(out))
             lines.append(f"{constants[out]} = {cupy_text(plain.whole(op, shape, self.common.axes(shape), 'dtype'))}")
         self.helpers |= plain.helpers
-        made = Host(direction, memory, choice, texts, self.common.dims, constants, self.names, cupy_text)
+        made = Host(direction, memory, choice, texts, self.common.dims, constants, self.names, self.matrices())
         made.text.prologue += lines
         for name, place in memory.reads.items():
             buffer = place.buffer
             if name in program.sequences and not buffer.saved and buffer.home is Home.SEQUENCE:
                 made.text.buffers.append((buffer.name, f"cp.empty((T, B, {dim_text(buffer.units, self.common.dims)}), dtype)"))
-                made.text.prologue.append(f"cp.copyto(ws.{buffer.name}, {self.source(name)})")
+                source = self.common.flat(self.source(name), program.shape(name), "T, B")
+                made.text.prologue.append(f"cp.copyto(ws.{buffer.name}, {source})")
         return made
+
+    def matrices(self) -> dict[str, str]:
+        """What the caller's streams are called as matrices over all steps and samples."""
+        return {given["value"]: given["matrix"] for given in self.inputs.values()}
 
     def source(self, name: str) -> str:
         """The argument that a sequence is given by."""
-        if name == self.x:
-            return "x"
+        if name in self.inputs:
+            return self.inputs[name]["value"]
         label = name.removeprefix("d:").removesuffix(" given")
         (ref,) = {o.name for o in self.cell.outputs if o.label == label}
         return f"dy.{ref}" if len(self.cell.outputs) > 1 else "dy"
@@ -173,23 +193,25 @@ class _Module:
         outputs = [
             {
                 "dy": self.source(f"d:{o.label} given"),
-                "size": self.common.size(o.shape),
-                "shape": dim_text(o.shape[0], {}),
-                "source": f"ws.{memory.outputs[o.label].name}",
+                "shape": self.common.batched(o.shape, "T, B"),
+                "axes": bracket(o.shape, 2),
+                "source": self.common.shaped(f"ws.{memory.outputs[o.label].name}", o.shape, "T, B"),
             }
             for o in self.cell.outputs
         ]
         states = []
         for state in self.cell.states:
+            if state.name in self.earlier.by_state:
+                last = self.earlier.forward(text, self.earlier.by_state[state.name])
+                states.append({**self.common.state(state), "last": last})
+                continue
             kept = memory.kept(f"{state.name}[t-1]")
             assert kept is not None
             first = {Home.HISTORY: "[0]", Home.ROLLING: "[0]", Home.LATEST: "[...]"}[kept.state.home]
             last = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: ""}[kept.state.home]
-            text.prologue.append(f"ws.{kept.state.name}{first} = state.{state.name}")
-            if kept.operand not in (None, kept.state):
-                assert kept.operand is not None
-                text.prologue.append(f"ws.{kept.operand.name}{first} = state.{state.name}")
-            states.append({**self.common.state(state), "last": f"ws.{kept.state.name}{last}.astype(dtype)"})
+            for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
+                text.prologue.append(f"ws.{buffer.name}{first} = {self.common.flat(f'state.{state.name}', state.shape)}")
+            states.append({**self.common.state(state), "last": self.final(kept.state, last, state)})
         value = gather([str(o["source"]) for o in outputs])
         return {"text": text, "outputs": outputs, "states": states, "value": value, **self.loop(text, choice, True)}, memory
 
@@ -199,20 +221,42 @@ class _Module:
         text = host.run()
         names = Names([*self.common.reserved, *self.common.derived.values()])
         variables = {t.target: names.get(("total", t.target), identifier(t.target)) for t in memory.flow.program.totals}
-        host.gradients(variables.__getitem__)
+        add_gradients(host, variables.__getitem__)
         grads = self.epilogue(text, variables, names)
         states = []
+        earlier = self.earlier.backward(text, memory.outputs)
         for state in self.cell.states:
+            if state.name in earlier:
+                states.append({**self.common.state(state), "last": earlier[state.name]})
+                continue
             kept = memory.kept(f"d:{state.name}[t]<-")
             assert kept is not None
             first = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: "[...]"}[kept.state.home]
             last = {Home.HISTORY: "[0]", Home.ROLLING: "[0]", Home.LATEST: ""}[kept.state.home]
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
-                text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else dfinal.{state.name}")
-            states.append({**self.common.state(state), "last": f"ws.{kept.state.name}{last}.astype(dtype)"})
-        dx = memory.outputs.get(f"d:{self.x}")
-        source = "cp.zeros_like(x)" if dx is None else f"ws.{dx.name}"
-        return {"text": text, "grads": grads, "dx": source, "states": states, **self.loop(text, choice, False)}
+                given = self.common.flat(f"dfinal.{state.name}", state.shape)
+                text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else {given}")
+            states.append({**self.common.state(state), "last": self.final(kept.state, last, state)})
+        dx = gather([self.d_input(text, memory, item) for item in self.cell.inputs], "Inputs")
+        return {"text": text, "grads": grads, "dx": dx, "states": states, **self.loop(text, choice, False)}
+
+    def final(self, buffer: Buffer, last: str, state: State) -> str:
+        """A copy of a state's rows in ``buffer``, for the caller."""
+        return self.common.shaped(f"ws.{buffer.name}{last}.astype(dtype)", state.shape)
+
+    def d_input(self, text: Text, memory: Memory, item: Input) -> str:
+        """The gradient of an input."""
+        name = f"{item.name}[t]"
+        made, later = memory.outputs.get(f"d:{name}"), self.earlier.of_input(item.name)
+        if made is None:
+            return (
+                f"cp.zeros_like({self.inputs[name]['value']})"
+                if later is None
+                else self.common.shaped(later, item.shape, "T, B")
+            )
+        if later is not None:
+            text.after.append(f"ws.{made.name} += {later}")
+        return self.common.shaped(f"ws.{made.name}", item.shape, "T, B")
 
     def loop(self, text: Text, choice: Choice, forwards: bool) -> dict[str, object]:
         """The head of the loop, and how its steps are prepared."""
@@ -282,6 +326,8 @@ class _Module:
         assert isinstance(params, list)
         context["params"] = [{**p, "init": f"cp.asarray({p['init']})"} for p in params]
         kernels = [*_of(forward).kernels, *_of(backward).kernels]
+        along = _of(forward).along | _of(backward).along
+        axes = along | _of(forward).chained | _of(backward).chained
         text = (
             environment("cupy")
             .get_template("module.py.jinja")
@@ -292,8 +338,9 @@ class _Module:
                 array="cp.ndarray",
                 xp="cp",
                 dtypes="float64, float32, float16 or bfloat16",
-                convert=['x = _array("x", x)'],
+                convert=[] if len(cell.inputs) > 1 else ['x = _array("x", x)'],
                 convert_dy=[] if len(cell.outputs) > 1 else ['dy = _array("dy", dy)'],
+                x_type="Inputs" if len(cell.inputs) > 1 else "cp.ndarray",
                 y_type="Outputs" if len(cell.outputs) > 1 else "cp.ndarray",
                 derived=derived,
                 forward=forward,
@@ -301,7 +348,10 @@ class _Module:
                 plain=plain,
                 kernels=kernels,
                 multiplies=any(_of(d).multiplies for d in (forward, backward)),
-                adds_units=any(_of(d).adds_units for d in (forward, backward)),
+                by_heads=any(_of(d).by_heads for d in (forward, backward)),
+                along=along,
+                axes=axes,
+                infinite="largest_unit" in axes or any("INFINITY" in line for k in kernels for line in k.body),
                 functions=definitions({name for k in kernels for name in k.functions}),
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),

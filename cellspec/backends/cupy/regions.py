@@ -9,26 +9,32 @@ from dataclasses import dataclass
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.flow import Flow, Phase, stages, vectors, width
+from cellspec.backends.cupy.axes import Along
+from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, stages, vectors
+from cellspec.cell import Shape
 from cellspec.ir import Op
-
-ONE = sympy.Integer(1)
 
 
 @dataclass(frozen=True)
 class Region:
-    """A fused region: a kernel over ``units`` units of every sample.
+    """A fused region: a kernel over the units of a ``shape``, for every sample.
 
     ``ops`` in order; ``loads`` are the values that it reads from memory, ``repeats`` those of ``ops`` that are computed
-    elsewhere too and never stored from here. Values of width 1 are computed by every thread and stored by the first.
+    elsewhere too and never stored from here. Values that stretch to the shape are computed by every thread that reads them
+    and stored by the first.
     """
 
     phase: Phase
     stage: int
-    units: sympy.Expr
+    shape: Shape
     ops: tuple[ir.Pointwise, ...]
     loads: tuple[str, ...]
     repeats: frozenset[str]
+
+    @property
+    def units(self) -> sympy.Expr:
+        """The number of units, a thread each."""
+        return ir.size(self.shape)
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -81,6 +87,15 @@ def _asked(flow: Flow) -> set[str]:
     return found | {total.value for total in flow.sums}
 
 
+def _whole(shape: Shape) -> Shape:
+    """``shape``, all shapes of a single number being one."""
+    return (sympy.Integer(1),) if ir.is_one(shape) else shape
+
+
+def _narrower(small: Shape, large: Shape) -> bool:
+    return small != large and ir.stretches(small, large)
+
+
 class _Phase:
     """The operations of one phase, by stage."""
 
@@ -96,26 +111,34 @@ class _Phase:
         found: list[Step] = []
         for number in range(last + 1):
             here = [op for op in self.ops if self.stage[ir.outs(op)[0]] == number]
-            found += [op for op in here if not isinstance(op, ir.Pointwise | ir.Slice | ir.Roll)]
+            found += self.others(number, here)
             found += self.regions(number, [op for op in here if isinstance(op, ir.Pointwise) and op.out in self.wanted])
         return tuple(found)
 
-    def regions(self, number: int, ops: list[ir.Pointwise]) -> list[Region]:
-        """One region a width; what is 1 wide joins the first of the others."""
-        by_units: defaultdict[sympy.Expr, list[ir.Pointwise]] = defaultdict(list)
+    def others(self, number: int, ops: list[Op]) -> list[Op]:
+        """What fills no region: functions along axes first, as far as they wait for nothing else of this stage."""
+        waiting: list[Op] = []
+        early: list[Op] = []
         for op in ops:
-            by_units[width(self.flow.program, op.out)].append(op)
-        narrow = by_units.pop(ONE, [])
-        if not by_units and narrow:
-            by_units[ONE] = []
-        homes = list(by_units.items())
-        result = []
-        for k, (units, own) in enumerate(homes):
-            mine = [*own, *(narrow if k == 0 else [])]
-            result.append(self.region(number, units, mine))
-        return result
+            if isinstance(op, ir.Pointwise | Move):
+                continue
+            late = {name for other in waiting for name in ir.outs(other)}
+            can_go = isinstance(op, Along) and origin(self.flow, op.operand) not in late
+            (early if can_go else waiting).append(op)
+        return [*early, *waiting]
 
-    def region(self, number: int, units: sympy.Expr, results: list[ir.Pointwise]) -> Region:
+    def regions(self, number: int, ops: list[ir.Pointwise]) -> list[Region]:
+        """One region a shape; what stretches to another shape joins the first such region."""
+        by_shape: defaultdict[Shape, list[ir.Pointwise]] = defaultdict(list)
+        for op in ops:
+            by_shape[_whole(self.flow.program.shape(op.out))].append(op)
+        homes: defaultdict[Shape, list[ir.Pointwise]] = defaultdict(list)
+        widest = [shape for shape in by_shape if not any(_narrower(shape, other) for other in by_shape)]
+        for shape in (*widest, *(other for other in by_shape if other not in widest)):
+            homes[next(other for other in widest if ir.stretches(shape, other))] += by_shape[shape]
+        return [self.region(number, shape, own) for shape, own in homes.items()]
+
+    def region(self, number: int, shape: Shape, results: list[ir.Pointwise]) -> Region:
         """The region that computes ``results``, and whatever else of this stage they need."""
         ops = {op.out: op for op in results}
         loads: set[str] = set()
@@ -133,7 +156,7 @@ class _Phase:
         return Region(
             self.phase,
             number,
-            units,
+            shape,
             tuple(sorted(ops.values(), key=lambda op: order[op.out])),
             tuple(sorted(loads, key=known.__getitem__)),
             frozenset(ops) - {op.out for op in results},

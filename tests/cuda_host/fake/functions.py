@@ -25,6 +25,7 @@ PUBLIC: dict[str, Any] = {
     "amin": reductions.amin,
     "all": reductions.all_true,
     "any": reductions.one_true,
+    "cumsum": reductions.cumsum,
     "matmul": reductions.matmul,
     "dot": reductions.dot,
 }  # fmt: skip

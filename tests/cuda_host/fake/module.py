@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CompileError
-from . import array, creation, machine, raw, stream, ufuncs
+from . import array, creation, machine, raw, reductions, stream, ufuncs
 from .functions import PUBLIC
 
 OF_NUMPY = (
@@ -49,6 +49,7 @@ def build() -> dict[str, ModuleType]:
     compiler = submodule("cupy.cuda.compiler", CompileException=CompileError)
     public = {"Stream": stream.Stream, "Event": stream.Event, "get_current_stream": stream.get_current_stream}
     streams = submodule("cupy.cuda.stream", **public)
+    linalg = submodule("cupy.linalg", inv=reductions.inverse)
     cuda = submodule(
         "cupy.cuda",
         runtime=runtime,
@@ -68,6 +69,7 @@ def build() -> dict[str, ModuleType]:
         __version__="14.2.0",
         __path__=[],
         cuda=cuda,
+        linalg=linalg,
         ndarray=array.ndarray,
         ufunc=ufuncs.ufunc,
         RawModule=raw.RawModule,
@@ -79,5 +81,5 @@ def build() -> dict[str, ModuleType]:
     special = submodule("cupyx.scipy.special", erf=ufuncs.ufunc("erf", ufuncs.error_function))
     scipy = submodule("cupyx.scipy", special=special, __path__=[])
     cupyx = submodule("cupyx", scipy=scipy, __path__=[])
-    modules = (cupy, cuda, runtime, driver, compiler, streams, cupyx, scipy, special)
+    modules = (cupy, linalg, cuda, runtime, driver, compiler, streams, cupyx, scipy, special)
     return {module.__name__: module for module in modules}

@@ -69,6 +69,26 @@ def one_true(a: ndarray, axis: Any = None, out: Any = None, keepdims: bool = Fal
     return reduction("any", a, axis, None, out, keepdims)
 
 
+def cumsum(a: ndarray, axis: Any = None, dtype: Any = None, out: Any = None) -> ndarray:
+    """Running sums along an axis."""
+    view = checked("cumsum", [a])[0]._np
+    target = new_like(np.cumsum(np.broadcast_to(np.ones((), view.dtype), view.shape), axis, dtype), out, "cumsum")
+    goal = target._np
+    active().submit("cumsum", lambda: np.copyto(goal, np.cumsum(view, axis), casting="unsafe"), [a._memory, target._memory])
+    return target
+
+
+def inverse(a: ndarray) -> ndarray:
+    """`linalg.inv`; a singular matrix is an error, or gives what is not finite."""
+    view = checked("inv", [a])[0]._np
+    if a.dtype.name not in ("float32", "float64"):
+        raise TypeError(f"Array type {a.dtype} is unsupported in linalg")
+    target = empty(a.shape, a.dtype)
+    goal = target._np
+    active().submit("inv", lambda: np.copyto(goal, np.linalg.inv(view)), [a._memory, target._memory])
+    return target
+
+
 # --- products: cuBLAS --------------------------------------------------------------------------------------------------
 
 
