@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,19 +67,24 @@ _specs_argument = click.argument("specs", metavar="SPEC...", nargs=-1, required=
 
 @main.command("list")
 @_json_option
-def list_(as_json: bool) -> None:
-    """List the shipped cells: title, parameters, stages, recurrence."""
-    from cellspec.arguments import shipped_paths
-    from cellspec.show import facts
+@click.option("--markdown", is_flag=True, help="Print a table in Markdown, with sources.")
+def list_(as_json: bool, markdown: bool) -> None:
+    """List the shipped cells by family: title, parameters, stages, recurrence.
 
-    rows = [facts(cell) for cell in _loaded(shipped_paths(), {})]
-    if as_json:
-        _print_json(rows)
-        return
-    table = _table("cell", "title", "parameters", "stages", "recurrence")
-    for row in rows:
-        table.add_row(row["name"], row["title"], row["parameters"], str(row["stages"]), row["recurrence"])
-    _console().print(table)
+    A family is what extends one cell, if there are enough of them; other cells are grouped by recurrence.
+    """
+    from cellspec import listing
+    from cellspec.arguments import UsageMistake, shipped_paths
+
+    if as_json and markdown:
+        raise UsageMistake("--json and --markdown exclude each other")
+    cells = list(_loaded(shipped_paths(), {}))
+    if markdown:
+        click.echo(listing.markdown(cells), nl=False)
+    elif as_json:
+        _print_json(listing.facts(cells))
+    else:
+        _print_list(listing.by_family(listing.facts(cells)))
 
 
 @main.command()
@@ -92,7 +97,8 @@ def check(specs: tuple[str, ...], as_json: bool) -> None:
 
     found = []
     good = []
-    for path in _progress(spec_paths(specs), "checking"):
+    paths = spec_paths(specs)
+    for path in _progress(paths, "checking", len(paths)):
         try:
             for cell in _loaded([path], {}):
                 check_expect(cell)
@@ -123,12 +129,21 @@ def check(specs: tuple[str, ...], as_json: bool) -> None:
 @click.option("--out", default="generated", show_default=True, metavar="DIR", help="The folder of the modules.")
 @_set_option
 @click.option("--check", "only_check", is_flag=True, help="Write nothing; fail if a module is stale, missing or orphaned.")
-def generate(specs: tuple[str, ...], backend: str | None, out: str, choices: tuple[str, ...], only_check: bool) -> None:
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="How many processes work.  [default: one for each core, but one alone for few SPECs]",
+)
+def generate(
+    specs: tuple[str, ...], backend: str | None, out: str, choices: tuple[str, ...], only_check: bool, jobs: int | None
+) -> None:
     """Write modules for SPECs, or for all shipped cells.
 
     Nothing is written if any spec is wrong. With --check, a module in DIR is orphaned if its cell is neither named, nor
     shipped, nor described by a file beside a named one.
     """
+    from cellspec import jobs as work
     from cellspec import write
     from cellspec.arguments import UsageMistake, backends, known_cells, settings, shipped_paths, spec_paths
     from cellspec.backends import BACKENDS
@@ -137,8 +152,8 @@ def generate(specs: tuple[str, ...], backend: str | None, out: str, choices: tup
     if choices and not specs:
         raise UsageMistake("--set needs a SPEC, as cells differ in what can be set")
     folder, paths = Path(out), spec_paths(specs) or shipped_paths()
-    cells = _loaded(_progress(paths, "generating"), settings(choices))
-    modules = write.modules(cells, chosen)
+    made = work.made(paths, settings(choices), chosen, jobs)
+    modules = write.gathered(_progress(made, "generating", len(paths), lambda one: one.cell))
     if not only_check:
         changed = write.write(folder, modules)
         for name in changed:
@@ -204,7 +219,7 @@ def verify(specs: tuple[str, ...], choices: tuple[str, ...], as_json: bool) -> N
     from cellspec.verify import verify as compare
 
     cells = list(_loaded(spec_paths(specs), settings(choices)))
-    reports = [compare(cell, build(cell)) for cell in _progress(cells, "verifying", lambda cell: cell.name)]
+    reports = [compare(cell, build(cell)) for cell in _progress(cells, "verifying", len(cells), lambda cell: cell.name)]
     if as_json:
         _print_json([verdict(report) for report in reports])
     else:
@@ -266,6 +281,18 @@ def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def _print_list(families: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """A table of cells with the names of the families between them."""
+    from rich.text import Text
+
+    table = _table("cell", "title", "parameters", "stages", "recurrence")
+    for family, rows in families.items():
+        table.add_row(Text(family, style="bold"))
+        for row in rows:
+            table.add_row(f"  {row['name']}", row["title"], row["parameters"], str(row["stages"]), row["recurrence"])
+    _console().print(table)
+
+
 def _print_report(report: Any) -> None:
     """The worst errors of a verification as a table; what exceeds its tolerance is marked and repeated on stderr."""
     from rich.text import Text
@@ -283,16 +310,16 @@ def _print_report(report: Any) -> None:
         click.echo(str(report), err=True)
 
 
-def _progress(items: Sequence[_Item], doing: str, label: Callable[[_Item], str] = str) -> Iterator[_Item]:
-    """``items``, with a bar on stderr while they are worked on, if that is a terminal."""
+def _progress(items: Iterable[_Item], doing: str, count: int, label: Callable[[_Item], str] = str) -> Iterator[_Item]:
+    """``items``, of which there are ``count``, with a bar on stderr while they are worked on, if that is a terminal."""
     console = _console(stderr=True)
-    if not console.is_terminal or len(items) < 2:
+    if not console.is_terminal or count < 2:
         yield from items
         return
     from rich.progress import Progress
 
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(doing, total=len(items))
+        task = bar.add_task(doing, total=count)
         for item in items:
             bar.update(task, description=f"{doing} {label(item)}")
             yield item

@@ -142,7 +142,8 @@ class _Builder:
                 return self.weighted(self.atom(left), self.atom(right), node.shape, label)
             case c.MatMul(left=left, right=right):  # a matrix of the sample's own: no weights, a sum of pointwise products
                 matrix, vector = self.atom(left), self.atom(right)
-                across = self.reshape(vector, (*right.shape[:-1], ONE, right.shape[-1]), "row")
+                ones = (ONE,) * (len(left.shape) - len(right.shape) - 1)
+                across = self.reshape(vector, (*ones, *right.shape[:-1], ONE, right.shape[-1]), "row")
                 each = self.emit(ir.Pointwise(f"{matrix}*{vector}", symbol(matrix) * symbol(across)), left.shape)
                 column = self.emit(ir.SumTo(f"sum({each})", each), (*left.shape[:-1], ONE))
                 return symbol(self.reshape(column, node.shape, "vector", label))

@@ -28,8 +28,9 @@ from cellspec.cell import (
     Transpose,
 )
 from cellspec.functions import PRIMITIVES
+from cellspec.latex import latex
 from cellspec.names import of_family
-from cellspec.typeset import assignments, latex, pretty
+from cellspec.typeset import assignments, pretty
 
 __all__ = ["Joined", "Matmul", "Transposed", "latex", "pretty", "sympy_equations"]
 

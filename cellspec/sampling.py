@@ -68,7 +68,7 @@ class Sample:
         if self.state is not None:
             return module.State(*self.state.values())
         asked = inspect.signature(module.init_state).parameters.values()
-        others = {p.name: self.dims[p.name] for p in asked if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        others = {p.name: self.dims[p.name] for p in asked if p.name in self.dims}
         return module.init_state(self.module_params(module), batch=self.batch, **others) if others else None
 
     def upstream(self, module: Any) -> tuple[Any, Any]:

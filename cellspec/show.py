@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from cellspec import generate, ir
+from cellspec import generate, ir, memory
 from cellspec.cell import Cell
 from cellspec.errors import CellspecError
 from cellspec.pipeline import compile_cell
@@ -42,22 +42,11 @@ def text_of(cell: Cell, stage: str) -> str:
     raise CellspecError(f"unknown stage {stage!r}")
 
 
-def facts(cell: Cell) -> dict[str, Any]:
-    """A cell in a line of a list; the values go into JSON as they are."""
-    return {
-        "name": cell.name,
-        "title": cell.title,
-        "parameters": _count(cell),
-        "stages": stages(cell),
-        "recurrence": recurrence(cell),
-    }
-
-
 # --- equations ---------------------------------------------------------------------------------------------
 
 
 def overview(cell: Cell) -> str:
-    """Equations, what they are about, parameters, recurrence, and sources."""
+    """Equations, what they are about, parameters, recurrence, memory, and sources."""
     parts = [f"{cell.name}: {cell.title}" if cell.title else cell.name]
     if cell.doc:
         parts.append(cell.doc)
@@ -72,14 +61,26 @@ def overview(cell: Cell) -> str:
     rows += [("constant", name, f"{value:g}", "") for name, value in cell.hyper]
     rows += [("function", name, function, "") for name, function in cell.activations]
     parts.append(_columns(rows, indent=""))
-    lines = [("parameters", _count(cell)), ("stages", str(stages(cell))), ("recurrence", recurrence(cell))]
+    lines = [("parameters", count_of(cell)), ("stages", str(stages(cell))), ("recurrence", recurrence(cell)), *_memory(cell)]
     lines += [("set", f"{name}={value}") for name, value in cell.settings]
     lines += [("source", _source(cite)) for cite in cell.cite]
     parts.append(_columns(lines, indent=""))
     return "\n\n".join(parts)
 
 
-def _count(cell: Cell) -> str:
+def _memory(cell: Cell) -> list[tuple[str, str]]:
+    """What is stashed for the backward pass, and its size in float32."""
+    compiled = compile_cell(cell)
+    shapes = (f"{name} {_shape(shape)}" for name, shape in memory.kept(compiled).items())
+    each = memory.FLOAT32 * memory.numbers(compiled)
+    per_unit = memory.example(each / ir.size(cell.states[0].shape))
+    size = f"{sympy.factor(each)} bytes a step and sample in float32"
+    there = f"{memory.example(each):,.0f} where every dim is {memory.EXAMPLE_DIM}"
+    unit = f"{per_unit:.4g} a unit of {cell.states[0].name}"
+    return [("stash", ", ".join(shapes) or "nothing"), ("", size), ("", f"{there}, {unit}")]
+
+
+def count_of(cell: Cell) -> str:
     """The number of trainable parameters: ``4*H*(H + I + 1)``."""
     return str(sympy.factor(parameter_count(cell)))
 

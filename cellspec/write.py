@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from cellspec import generate
 from cellspec.arguments import UsageMistake
+from cellspec.errors import Diagnostic, SpecError
+from cellspec.jobs import Made
 
 if TYPE_CHECKING:
     from cellspec.cell import Cell
@@ -48,14 +50,25 @@ def module_name(cell: str, backend: str) -> str:
 
 def modules(cells: Iterable[Cell], backends: Iterable[str]) -> dict[str, str]:
     """The modules of ``cells``, text by file; two cells of one name are a :class:`~cellspec.arguments.UsageMistake`."""
+    chosen = tuple(backends)
+    return gathered(Made(cell.path, cell.name, {backend: generate(cell, backend) for backend in chosen}) for cell in cells)
+
+
+def gathered(made: Iterable[Made]) -> dict[str, str]:
+    """All modules, text by file; SpecError with the mistakes of all files if any has one."""
     found: dict[str, str] = {}
     paths: dict[str, str] = {}
-    chosen = tuple(backends)
-    for cell in cells:
-        if cell.name in paths:
-            raise UsageMistake(f"{paths[cell.name]!r} and {cell.path!r} both describe a cell named {cell.name!r}")
-        paths[cell.name] = cell.path
-        found |= {module_name(cell.name, backend): generate(cell, backend) for backend in chosen}
+    wrong: list[Diagnostic] = []
+    for one in made:
+        wrong += one.mistakes
+        if one.texts is None:
+            continue
+        if one.cell in paths:
+            raise UsageMistake(f"{paths[one.cell]!r} and {one.path!r} both describe a cell named {one.cell!r}")
+        paths[one.cell] = one.path
+        found |= {module_name(one.cell, backend): text for backend, text in one.texts.items()}
+    if wrong:
+        raise SpecError(wrong)
     return found
 
 

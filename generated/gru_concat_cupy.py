@@ -114,7 +114,8 @@ def init_state(params: Params, batch: int) -> State:
 def _derived(params: Params, I: int, H: int) -> tuple[Any, ...]:
     """Derived parameters: Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x."""
     dtype = _params_dtype(params)
-    params = Params(*(value.astype(_real(dtype), copy=False) for value in params))
+    real = _real(dtype)
+    params = Params(*(value.astype(real, copy=False) for value in params))
     Wz_h_prev = params.Wz[..., 0:H]
     Wz_x = params.Wz[..., H:H + I]
     Wr_h_prev = params.Wr[..., 0:H]

@@ -135,7 +135,8 @@ def init_state(params: Params, batch: int) -> State:
 def _derived(params: Params, I: int, H: int) -> tuple[Any, ...]:
     """Derived parameters: Wf_h_prev, Wf_x, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_h_prev, Wo_x."""
     dtype = _params_dtype(params)
-    params = Params(*(value.astype(_real(dtype), copy=False) for value in params))
+    real = _real(dtype)
+    params = Params(*(value.astype(real, copy=False) for value in params))
     Wf_h_prev = params.Wf[..., 0:H]
     Wf_x = params.Wf[..., H:H + I]
     Wi_h_prev = params.Wi[..., 0:H]

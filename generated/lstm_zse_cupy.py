@@ -141,7 +141,8 @@ def init_state(params: Params, batch: int) -> State:
 def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: Ve_T, We_T, V_T, W_T, Vi_T, Wi_T, Vo_T, Wo_T."""
     dtype = _params_dtype(params)
-    params = Params(*(value.astype(_real(dtype), copy=False) for value in params))
+    real = _real(dtype)
+    params = Params(*(value.astype(real, copy=False) for value in params))
     Ve_T = params.Ve.T
     We_T = params.We.T
     V_T = params.V.T

@@ -1,14 +1,20 @@
-"""Fixtures: ``path`` is every shipped spec and every spec of ``tests/valid``, ``machine`` is what CuPy modules run on."""
+"""Fixtures: ``path`` is every shipped spec, most of them only in slow runs, and every spec of ``tests/valid``;
+``machine`` is what CuPy modules run on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from support import SPECS, spec_id
+from support import COMMON, SHIPPED, SPECS, spec_id
+
+PATHS = [
+    pytest.param(path, id=spec_id(path), marks=[pytest.mark.slow] if path in SHIPPED and path.stem not in COMMON else [])
+    for path in SPECS
+]
 
 
-@pytest.fixture(params=SPECS, ids=[spec_id(path) for path in SPECS])
+@pytest.fixture(params=PATHS)
 def path(request: pytest.FixtureRequest) -> Path:
     """A spec file."""
     found: Path = request.param

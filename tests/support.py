@@ -23,6 +23,15 @@ SHIPPED = sorted((ROOT / "specs").glob("*.yaml"))
 VALID = sorted((ROOT / "tests" / "valid").glob("*.yaml"))
 SPECS = [*SHIPPED, *VALID]
 
+COMMON = (
+    # what the lectures show
+    "cifg", "cifg_input", "elman", "elman_logistic", "gru", "gru_after", "gru_before", "gru_concat", "indrnn",
+    "lstm", "lstm_1997", "lstm_concat", "lstm_hard", "lstm_zse", "mingru", "peephole", "peephole_concat",
+    # what has a feature that few others have
+    "cfc", "clockwork", "mlstm_xlstm", "qrnn_fo", "rhn", "scornn", "skip_gru", "slstm",
+)  # fmt: skip
+"""Shipped cells that every test tries each time; the slow tests try the others too."""
+
 Array = npt.NDArray[Any]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support import cell_of, draw, module_of
 
-from cellspec.sampling import Sample
+from cellspec.sampling import Sample, pack
 
 
 def good(path: Path) -> tuple[ModuleType, Sample, dict[str, Any]]:
@@ -21,7 +21,8 @@ def good(path: Path) -> tuple[ModuleType, Sample, dict[str, Any]]:
     params, x, state = drawn.module_params(module), drawn.module_x(module), drawn.module_state(module)
     _, _, tape = module.forward(params, x, state)
     dy, dfinal = drawn.upstream(module)
-    return module, drawn, {"params": params, "x": x, "state": state, "tape": tape, "dy": dy, "dfinal": dfinal}
+    x_t = pack(module, "Inputs", [stream[0] for stream in drawn.x.values()])
+    return module, drawn, {"params": params, "x": x, "x_t": x_t, "state": state, "tape": tape, "dy": dy, "dfinal": dfinal}
 
 
 def fails(names: str, call: Callable[[], Any]) -> None:
@@ -73,7 +74,7 @@ def test_wrong_parameters_are_named(path: Path) -> None:
         bad = replace_first(params, wrong)
         fails(first, lambda bad=bad: module.forward(bad, x, state))  # type: ignore[misc]
         fails(first, lambda bad=bad: module.backward(bad, ok["tape"], ok["dy"], ok["dfinal"]))  # type: ignore[misc]
-        fails(first, lambda bad=bad: module.step(bad, x[0], state))  # type: ignore[misc]
+        fails(first, lambda bad=bad: module.step(bad, ok["x_t"], state))  # type: ignore[misc]
     if len(params) > 1:
         mixed = replace_first(params, one.astype(np.float32))
         fails("|".join(params._fields), lambda: module.forward(mixed, x, state))
@@ -89,7 +90,7 @@ def test_a_wrong_state_is_named(path: Path) -> None:
     for wrong in (one.tolist(), None, one[0], one[:1], one[:0], one[None], one.astype(np.float32), one.astype(int)):
         bad = replace_first(state, wrong)
         fails(name, lambda bad=bad: module.forward(params, x, bad))  # type: ignore[misc]
-        fails(name, lambda bad=bad: module.step(params, x[0], bad))  # type: ignore[misc]
+        fails(name, lambda bad=bad: module.step(params, ok["x_t"], bad))  # type: ignore[misc]
         fails(name, lambda bad=bad: module.trace(params, x, bad))  # type: ignore[misc]
     for bad in (one, list(state), dict(state._asdict()), (), 0.0):
         fails("state", lambda bad=bad: module.forward(params, x, bad))  # type: ignore[misc]

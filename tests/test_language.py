@@ -75,11 +75,12 @@ def cayley(p: Values, x: Values, s: Values, t: int) -> tuple[Values, Values]:
 
 
 def clock(p: Values, x: Values, s: Values, t: int) -> tuple[Values, Values]:
-    phase = t % 3
-    n = s["n"] + x["dt"] * t
-    inner = np.tanh(p["W"] @ (x["m"] * x["x"]) + p["b"] * p["k"] * t)
+    step = s["t_now"]
+    phase = step % 3
+    n = s["n"] + x["dt"] * step
+    inner = np.tanh(p["W"] @ (x["m"] * x["x"]) + p["b"] * p["k"] * step)
     h = (1 if phase < 1 else 0.5) * inner + np.exp(-np.abs(x["dt"])) * s["h"] + x["x"].sum()
-    return {"h": h, "n": n}, {"phase": phase, "age": p["k"] * t}
+    return {"h": h, "n": n, "t_now": step + 1}, {"phase": phase, "age": p["k"] * step}
 
 
 def dilated(p: Values, x: Values, s: Values, t: int) -> tuple[Values, Values]:

@@ -359,8 +359,12 @@ def test_a_constant_tower_is_quick() -> None:
     assert time.process_time() - start < 2
 
 
-SHIPPED = [path.read_text("utf-8") for path in sorted(shipped_dir().glob("*.yaml"))]
-PIECES = [*"{}[]:,|!'\"\t\n#%0tH\xe9\ufeff", "&a ", "*a", "  ", "- ", "? ", "1e9"]
+LANGUAGE = [path.read_text("utf-8") for path in sorted(Path(__file__).with_name("valid_language").glob("*.yaml"))]
+SHIPPED = [*(path.read_text("utf-8") for path in sorted(shipped_dir().glob("*.yaml"))), *LANGUAGE]
+PIECES = [
+    *("{}[]:,|!'\"\t\n#%0tH\xe9\ufeff"),
+    *("&a ", "*a", "  ", "- ", "? ", "1e9", "for l in range(", "[l+1]", "[t-2]", "f(", " = "),
+]
 WORDS = st.sampled_from([*PIECES, *KEYS, ": ", "\n", "{x: I}", "[H, I]"])
 
 

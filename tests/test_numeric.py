@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import (
+    SPECS,
     Array,
     call,
     cell_of,
@@ -25,6 +26,7 @@ from support import (
     part,
     pushed,
     same_bits,
+    spec_id,
 )  # fmt: skip
 
 import cellspec
@@ -32,10 +34,11 @@ from cellspec import oracle
 from cellspec.cell import Kind
 from cellspec.elaborate import elaborate
 from cellspec.loader import load_spec
-from cellspec.sampling import Sample
+from cellspec.sampling import Sample, pack
 from cellspec.verify import verify, verify_sample
 
 
+@pytest.mark.parametrize("path", SPECS, ids=spec_id)
 def test_forward_and_every_gradient_are_those_of_the_equations(path: Path) -> None:
     report = verify(cell_of(path), module_of(path), seed=3)
     assert report.ok, str(report)
@@ -44,21 +47,34 @@ def test_forward_and_every_gradient_are_those_of_the_equations(path: Path) -> No
 # --- large arguments -----------------------------------------------------------------------------------------
 
 
+SINGULAR = {
+    "rglru": "where the decay is one, the root that scales the input has no derivative",
+    "s4d_real": "a step of exp(100) is no step",
+}
+"""Cells with vectors that are no pre-activations and cannot be large."""
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("size", [100.0, 1000.0])
 @pytest.mark.parametrize("push", [pushed, driven])
 def test_large_preactivations_stay_finite(path: Path, push: Callable[..., Sample], size: float, dtype: Any) -> None:
     cell, module = cell_of(path), module_of(path)
-    drawn = push(draw(cell, steps=4, dtype=dtype), size)
-    expected = oracle.forward(cell, drawn.params, drawn.x, drawn.state)
+    if path.stem in SINGULAR and push is pushed:
+        pytest.skip(SINGULAR[path.stem])
+    plain = draw(cell, steps=4, dtype=dtype)
+    drawn = push(plain, size)
+    constants = {param.name: plain.params[param.name] for param in cell.params if not param.trainable}
+    drawn = dataclasses.replace(drawn, params=drawn.params | constants)
+    with np.errstate(all="ignore"):
+        expected = oracle.forward(cell, drawn.params, drawn.x, drawn.state)
+    if not all(np.abs(array).max() < 1e6 for array in (*expected.values.values(), *expected.derived.values())):
+        assert path.parent.name == "valid" or not cell.expect.bound, "only a cell that states no bound may grow"
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         y, final, grads = call(module, drawn)
-    if all(np.abs(array).max() < 1e6 for array in (*expected.values.values(), *expected.derived.values())):
-        assert all(np.isfinite(array).all() for array in leaves((y, final, grads)))
-    else:  # a cell that states no bound may grow
-        assert path.parent.name == "valid" or not cell.expect.bound
-    if dtype is np.float64 and push is pushed:
+    assert all(np.isfinite(array).all() for array in leaves((y, final, grads)))
+    if dtype is np.float64 and push is pushed and size < 1000:
         report = verify_sample(cell, module, drawn)
         assert report.ok, str(report)
 
@@ -80,7 +96,8 @@ def test_inputs_are_only_read_and_results_repeat_bit_by_bit(path: Path, dtype: A
     assert same_bits(call(module, drawn), kept)
     params, x, state = drawn.module_params(module), drawn.module_x(module), drawn.module_state(module)
     trace = copied(tuple(module.trace(params, x, state).values()))
-    steps = [copied(module.step(params, x[0], state)) for _ in range(2)]
+    first_x = pack(module, "Inputs", [stream[0] for stream in drawn.x.values()])
+    steps = [copied(module.step(params, first_x, state)) for _ in range(2)]
     assert same_bits(steps[0], steps[1])
     assert same_bits(tuple(module.trace(params, x, state).values()), trace)
 
@@ -196,11 +213,13 @@ def test_samples_of_a_batch_do_not_meet(path: Path) -> None:
     assert close(alone_y, tuple(a[:, 1:2] for a in leaves(y)))
     assert close(alone_final, tuple(a[1:2] for a in final))
     assert close((alone_grads.x, alone_grads.state), (*(a[:, 1:2] for a in leaves(grads.x)), *(a[1:2] for a in grads.state)))
-    for array in (*drawn.x.values(), *(drawn.state or {}).values(), *drawn.dy.values(), *drawn.dfinal.values()):
-        array[..., 0, :] = np.nan
+    for array in (*drawn.x.values(), *drawn.dy.values()):
+        array[:, 0] = np.nan
+    for array in ((drawn.state or {}) | drawn.dfinal).values():
+        array[0] = np.nan
     y, final, grads = call(module, drawn)
-    for array in (*leaves(y), *final, *leaves(grads.x), *grads.state):
-        assert np.isfinite(array[..., 1:, :]).all(), "a NaN of one sample has reached another"
+    for array in (*(a[:, 1:] for a in leaves((y, grads.x))), *(a[1:] for a in leaves((final, grads.state)))):
+        assert np.isfinite(array).all(), "a NaN of one sample has reached another"
 
 
 @pytest.mark.parametrize(("steps", "batch"), [(0, 2), (3, 0), (0, 0)])
@@ -267,6 +286,10 @@ def test_what_is_left_out_is_zero_or_the_initial_state(path: Path) -> None:
     assert not same_bits(module.backward(params, tape, dy), module.backward(params, tape, dy, dfinal))
 
 
+COMPARED = {("clockwork", "one"), ("phased_lstm", "ron")}
+"""Parameters that are only compared; comparing with NaN is false."""
+
+
 def test_nan_parameters_pass_through(path: Path) -> None:
     cell, module = cell_of(path), module_of(path)
     drawn = draw(cell)
@@ -275,8 +298,8 @@ def test_nan_parameters_pass_through(path: Path) -> None:
         spoilt = dataclasses.replace(drawn, params=drawn.params | {name: np.full_like(drawn.params[name], np.nan)})
         result = call(module, spoilt)
         assert [a.shape for a in leaves(result)] == shapes
-        if path.parent.name == "specs":
-            assert all(np.isnan(array[-1]).any() for array in leaves(result[0])), f"NaN in {name} has vanished"
+        if path.parent.name == "specs" and (path.stem, name) not in COMPARED:
+            assert any(np.isnan(array[-1]).any() for array in leaves(result[0])), f"NaN in {name} has vanished"
 
 
 def test_equations_in_another_order_give_the_same_results(path: Path) -> None:
@@ -317,5 +340,5 @@ def test_initial_parameters_have_their_shapes_and_repeat_with_the_seed(path: Pat
         if param.init.kind == "constant":
             assert np.all(array == dtype(param.init.numbers[0]))
         if param.init.kind == "orthogonal":
-            small = array if array.shape[0] <= array.shape[1] else array.T
-            assert np.allclose(small @ small.T, np.eye(len(small)), atol=1e-5)
+            small = array if array.shape[-2] <= array.shape[-1] else array.swapaxes(-1, -2)
+            assert np.allclose(small @ small.swapaxes(-1, -2), np.eye(small.shape[-2]), atol=1e-5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sympy
-from support import cell_from, cell_of
+from support import SPECS, cell_from, cell_of, spec_id
 
 from cellspec import load, oracle
 from cellspec.functions import PRIMITIVES
@@ -16,6 +16,10 @@ from cellspec.present import Joined, Matmul, Transposed, latex, pretty, sympy_eq
 from cellspec.sampling import sample
 from cellspec.typeset import assignments
 
+LANGUAGE_FOLDER = Path(__file__).parent / "valid_language"
+LANGUAGE = sorted(LANGUAGE_FOLDER.glob("*.yaml"))
+NORM = r"\left\lVert \frac{x_t}{b}\right\rVert + \operatorname{dot}(b, x_t)"
+OUTER = r"(\operatorname{sum}(W x_t) \cdot (b b_h^{\top})) x_t"
 HEAD = """\
 name: small
 inputs: {x: H}
@@ -60,6 +64,10 @@ def lines(equation: str) -> tuple[str, str]:
         ("(x[t] + b)**2 + x[t]**-1 + x[t]**0.5", "(xₜ + b)² + xₜ⁻¹ + xₜ^0.5", r"{(x_t + b)}^{2} + {x_t}^{-1} + {x_t}^{0.5}"),
         ("alpha*sqrt(x[t])", "alpha ⊙ √(xₜ)", r"\alpha \odot \sqrt{x_t}"),
         ("max(x[t], b) + identity(x[t])", "max(xₜ, b) + xₜ", r"\max(x_t, b) + x_t"),
+        ("sum(W @ x[t])*outer(b, bh) @ x[t]", "(sum(W xₜ) · (b bhᵀ)) xₜ", OUTER),
+        ("norm(x[t]/b) + dot(b, x[t])", "‖xₜ/b‖ + dot(b, xₜ)", NORM),
+        ("inv(W) @ x[t]*t_now", "(W⁻¹ xₜ) · t", r"({W}^{-1} x_t) \cdot t"),
+        ("h[t-3] + x[t-12]*b", "hₜ₋₃ + xₜ₋₁₂ ⊙ b", r"h_{t-3} + x_{t-12} \odot b"),
         ("hard_tanh(x[t])", "hard_tanh(xₜ)", r"\operatorname{hard\_tanh}(x_t)"),
         ("floor(x[t]) + roll(x[t], -1)", "floor(xₜ) + roll(xₜ, -1)", r"\lfloor x_t \rfloor + \operatorname{roll}(x_t, -1)"),
         (
@@ -94,6 +102,16 @@ def test_whole() -> None:
     assert pretty(cell).splitlines()[-2:] == ["cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ", "hₜ = oₜ ⊙ tanh(cₜ)"]
 
 
+def test_families() -> None:
+    cell = cell_of(LANGUAGE_FOLDER / "depth.yaml")
+    assert "s[2]ₜ = tanh(0 + R[1] s[1]ₜ + b[1]) + 0" in pretty(cell).replace("1 b", "b")
+    tex = latex(cell)
+    assert r"s_{2,t} &= \tanh(0 + R_1 s_{1,t} + 1 b_1) + 0" in tex and r"P_1 &= (P_0 U_0) \cdot 0.5" in tex
+    assert "lag" not in tex + pretty(cell) and "z_{2,t} &= x_{t-4}" in tex
+    texts = [str(equation) for equation in sympy_equations(cell)]
+    assert "Eq(z[2, t], x[t - 4])" in texts and "Eq(P[1], (P[0] @ U[0])/2)" in texts
+
+
 def test_names() -> None:
     """A parameter that is named after what it feeds gets an index; so do numbered names; words stay words."""
     tex = latex(load("peephole"))
@@ -105,6 +123,7 @@ def test_names() -> None:
     assert r"\mathit{new}_{gate,t} &= V_1 \odot x_t" in tex and r"\mathit{word}_t &= \mathit{new}_{gate,t} \odot \mu" in tex
 
 
+@pytest.mark.parametrize("path", [*SPECS, *LANGUAGE], ids=spec_id)
 def test_every_cell(path: Path) -> None:
     """Braces and environments pair up; every equation is there, in order; no character could end the formula."""
     cell = cell_of(path)
@@ -139,28 +158,36 @@ def test_sympy_structure() -> None:
     assert derived.rhs.has(Transposed) and str(derived) == "Eq(A, M - eye(H)/20 - M.T)"
 
 
+@pytest.mark.parametrize("path", [*SPECS, *LANGUAGE], ids=spec_id)
 def test_sympy_means_the_same(path: Path) -> None:
     """With all dims 1, where every product is one of numbers, the equations give the oracle's values."""
     cell = cell_of(path)
     single = {sympy.Integer(1), *map(sympy.Symbol, cell.dims)}
-    if not all(single.issuperset(part.shape) for part in (*cell.params, *cell.states, *cell.inputs)):
+    shapes = [part.shape for part in (*cell.states, *cell.inputs)] + [p.shape[p.repeat is not None :] for p in cell.params]
+    if not all(single.issuperset(shape) for shape in shapes) or any(one.has(Joined) for one in sympy_equations(cell)):
         pytest.skip("its concatenations are never of length 1")
     drawn = sample(cell, dict.fromkeys(cell.dims, 1), 1, 1, np.random.default_rng(3), np.float64)
     true = oracle.forward(cell, drawn.params, drawn.x, drawn.state, dims=drawn.dims)
     t = sympy.Symbol("t", integer=True)
     assert drawn.state is not None
-    known = {sympy.Symbol(name): float(array.squeeze()) for name, array in drawn.params.items()}
-    known |= {sympy.Symbol(name): 1.0 for name in cell.dims}
+    known = {t: float(drawn.state.get("t_now", np.zeros(1)).squeeze())} | {sympy.Symbol(name): 1.0 for name in cell.dims}
+    for param in cell.params:
+        for k, number in enumerate(drawn.params[param.name].ravel()):
+            known[sympy.Symbol(param.name) if param.repeat is None else sympy.IndexedBase(param.name)[k]] = float(number)
     known |= {sympy.IndexedBase(name)[t]: float(array.squeeze()) for name, array in drawn.x.items()}
-    known |= {sympy.IndexedBase(name)[t - 1]: float(array.squeeze()) for name, array in drawn.state.items()}
-    for equation in sympy_equations(cell):
+    for state in cell.states:
+        name, back = state.lag_of or (state.name, 1)
+        known[sympy.IndexedBase(name)[t - back]] = float(drawn.state[state.name].squeeze())
+    for equation, one in zip(sympy_equations(cell), assignments(cell), strict=True):
         value = equation.rhs
         for function, meaning in MEANINGS.items():
             value = value.replace(function, meaning)
-        known[equation.lhs] = float(value.subs(known))
-        name = str(equation.lhs).removesuffix("[t]")
+        for left in sorted(known, key=lambda left: -len(str(left))):  # x[t] before t
+            value = value.subs(left, known[left])
+        known[equation.lhs] = float(value)
+        name = one.target.name
         expected = true.values[name] if name in true.values else true.derived[name]
-        assert known[equation.lhs] == pytest.approx(float(np.squeeze(expected)), rel=1e-9, abs=1e-12)
+        assert known[equation.lhs] == pytest.approx(float(np.squeeze(expected)), rel=1e-9, abs=1e-12), name
 
 
 MEANINGS = {
@@ -168,5 +195,11 @@ MEANINGS = {
     Transposed: lambda a: a,
     sympy.Function("eye"): lambda size: sympy.Integer(1),
     sympy.Function("roll"): lambda v, shift: v,
-    sympy.Function("stop_gradient"): lambda v: v,
+    **{sympy.Function(name): lambda v: v for name in ("stop_gradient", "sum", "mean", "logsumexp", "cumsum")},
+    sympy.Function("var"): lambda v: sympy.Integer(0),
+    sympy.Function("softmax"): lambda v: sympy.Integer(1),
+    sympy.Function("norm"): sympy.Abs,
+    sympy.Function("inv"): lambda a: 1 / a,
+    sympy.Function("dot"): lambda a, b: a * b,
+    sympy.Function("outer"): lambda a, b: a * b,
 } | {row.symbol: row.definition for row in PRIMITIVES.values() if isinstance(row.symbol, type)}

@@ -124,17 +124,20 @@ class Common:
         """A shape as a Python tuple."""
         return tuple_text(shape, self.dims)
 
-    def derived_lines(self) -> tuple[dict[str, object], set[str]]:
-        """What the function that computes derived parameters needs, and the helper functions that it calls."""
+    def derived_lines(self, dtype: str = "dtype") -> tuple[dict[str, object], set[str]]:
+        """What the function that computes derived parameters needs, and the helper functions that it calls.
+
+        ``dtype`` is what it calls the dtype that it computes in.
+        """
         program = self.compiled.prologue
         names = Names(self.reserved)
-        plain = Plain(program.values, dict(self.constants), self.dims, batched=False)
+        plain = Plain(program.values, dict(self.constants), self.dims, batched=False, dtype=dtype)
         lines = []
         for op in program.ops:
             (out,) = ir.outs(op)
             plain.texts[out] = self.derived.get(out) or names.get(out, identifier(out))
             shape = program.shape(out)
-            lines.append(f"{plain.texts[out]} = {plain.whole(op, shape, self.axes(shape), 'dtype')}")
+            lines.append(f"{plain.texts[out]} = {plain.whole(op, shape, self.axes(shape), dtype)}")
         words = set(re.findall(r"\w+", "\n".join(lines)))
         context: dict[str, object] = {
             "lines": lines,

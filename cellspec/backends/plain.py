@@ -227,7 +227,7 @@ class Plain:
             case ir.Transpose(operand=operand):
                 return f"{text(operand)}.T"
             case ir.Eye():
-                return f"np.eye({dim_text(shape[0], self.dims)}, dtype=dtype)"
+                return f"np.eye({dim_text(shape[0], self.dims)}, dtype={self.dtype})"
             case ir.Roll(operand=operand, shift=shift):
                 return f"np.roll({text(operand)}, {shift}, axis=-1)"
             case ir.Stop(operand=operand):

@@ -310,10 +310,11 @@ class _Module:
         self.helpers: set[str] = set()
         forward, memory = self.forward()
         backward = self.backward(memory)
-        derived, helpers = common.derived_lines()
+        derived, helpers = common.derived_lines("real")
         derived["lines"] = [
             "dtype = _params_dtype(params)",
-            "params = Params(*(value.astype(_real(dtype), copy=False) for value in params))",
+            "real = _real(dtype)",
+            "params = Params(*(value.astype(real, copy=False) for value in params))",
             *(cupy_text(line) for line in strings(derived["lines"])),
         ]
         values = ", ".join(strings(derived["names"]))
