@@ -225,7 +225,8 @@ class _Builder:
         parts = []
         for index in range(int(value.shape[0])):
             part = sympy.Add(*(symbol(d_out) for k, d_out in members if k == index))
-            parts.append(str(self.emit(ir.Pointwise(f"{cotangent(name)} member{index}", part), value.shape[1:], value.origin).name))
+            made = self.emit(ir.Pointwise(f"{cotangent(name)} member{index}", part), value.shape[1:], value.origin)
+            parts.append(str(made.name))
         self.terms[name].append(self.emit(ir.Stack(f"{cotangent(name)} members", tuple(parts)), value.shape, value.origin))
 
     def gather_slices(self, name: str) -> None:
