@@ -30,7 +30,7 @@ LARGEST = 1e3
 CONDITION = 20.0
 """Largest condition number of a matrix that is inverted."""
 
-SENSITIVITY = 1e3
+SENSITIVITY = 1e2
 """How many times larger a relative change of the arguments may come out: in a chaotic recurrence rounding errors grow too."""
 
 ATTEMPTS = 40

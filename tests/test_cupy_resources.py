@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cuda_host import nvrtc
-from support import ROOT, SHIPPED
+from support import COMMON, ROOT, SHIPPED
 
 BUDGET = ROOT / "tests" / "cuda_budget.json"
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -49,7 +49,7 @@ def registers(cell: str) -> dict[str, dict[str, int]]:
 
 
 @pytest.mark.skipif(bool(nvrtc.unavailable()), reason=nvrtc.unavailable())
-@pytest.mark.parametrize("cell", NAMES)
+@pytest.mark.parametrize("cell", [pytest.param(n, marks=() if n in COMMON else pytest.mark.slow) for n in NAMES])
 def test_kernels_compile_without_spills_and_within_budget(cell: str) -> None:
     budget = json.loads(BUDGET.read_text("utf-8"))[cell]
     found = registers(cell)
