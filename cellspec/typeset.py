@@ -109,6 +109,8 @@ class Writer:
 
     def apply(self, node: Apply) -> Written:
         match node.function, node.args:
+            case "add", (Const(value=0), part) | (part, Const(value=0)):  # what a decided condition leaves
+                return self.write(part)
             case "add", (a, b):
                 left, right = self.text(a, SUM), self.text(b, SUM)
                 if right.startswith(self.minus):
