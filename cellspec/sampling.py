@@ -69,7 +69,10 @@ class Sample:
             return module.State(*self.state.values())
         asked = inspect.signature(module.init_state).parameters.values()
         others = {p.name: self.dims[p.name] for p in asked if p.name in self.dims}
-        return module.init_state(self.module_params(module), batch=self.batch, **others) if others else None
+        if not others:
+            return None
+        state = module.init_state(self.module_params(module), batch=self.batch, **others)
+        return type(state)(*(array.astype(self.dtype) for array in state))  # without params it has no dtype of its own
 
     def upstream(self, module: Any) -> tuple[Any, Any]:
         """``dy`` and ``dfinal`` as ``backward`` takes them."""
