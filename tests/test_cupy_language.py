@@ -24,6 +24,16 @@ FOLDER = Path(__file__).with_name("valid_language")
 WRITTEN = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 FAST = {"heads softmax", "layer_norm", "cumsum", "matrix_state", "rolled_heads", "several", "clocked"}
 
+EARLY_AND_LATE = """
+name: early_and_late
+inputs: {x: I}
+states: {h: H}
+params: {W: [H, I], b: H}
+equations: |
+  n = logsumexp([W @ x[t], h[t-1], b])
+  h[t] = tanh(W @ x[t] + 0.3*n*h[t-1])
+"""
+
 SMALL_MEMORIES = """
 name: memories
 inputs: {x: I, u: [N, D]}
@@ -102,6 +112,12 @@ def test_every_node_of_the_language_is_right(name: str) -> None:
 @pytest.mark.parametrize("name", fast_or_slow(WRITTEN, {"clock"}))
 def test_specs_of_the_language_are_right(name: str) -> None:
     check(elaborate(load_spec(FOLDER / f"{name}.yaml")))
+
+
+@needs_compiler
+def test_a_list_of_what_the_loop_knows_early_and_late_is_right() -> None:
+    """The product is computed for all steps before the loop, the list at each step."""
+    check(cell_from(EARLY_AND_LATE))
 
 
 @needs_compiler

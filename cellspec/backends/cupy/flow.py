@@ -222,7 +222,7 @@ class _Draft:
             case ir.Product(operands=names):
                 self.substitute(phase, op, replace(op, operands=self.distinct(self.stack(names, phase), phase, op)))
             case ir.Concat(parts=parts):
-                names = tuple(self.copy(p, phase) for p in parts)
+                names = tuple(self.copy(p, phase, at_once=True) for p in parts)  # it lies in memory of this phase
                 self.substitute(phase, op, replace(op, parts=self.distinct(names, phase, op)))
             case ir.Slice(operand=name) | ir.Roll(operand=name) | ir.Reshape(operand=name):
                 if name in self.program.constants or name in self.free:
@@ -286,9 +286,10 @@ class _Draft:
             return name
         return self.copy(name, Phase.AFTER)
 
-    def copy(self, name: str, phase: Phase) -> str:
-        """``name`` if a pointwise operation computes it, otherwise one that copies it."""
-        op = self.maker(name)
+    def copy(self, name: str, phase: Phase, *, at_once: bool = False) -> str:
+        """``name`` if a pointwise operation computes it (in this phase, if ``at_once``), otherwise one that copies it."""
+        elsewhere = at_once and not any(name in ir.outs(op) for op in self.phases[phase])
+        op = None if elsewhere else self.maker(name)
         if isinstance(op, ir.Pointwise):
             return name
         if op is not None:
