@@ -39,6 +39,7 @@ WITH_PRODUCTS = ROOT / "specs" / "lstm.yaml"  # a launch for each step, between 
 WITH_LOOPS = [ROOT / "specs" / f"{name}.yaml" for name in ("indrnn", "mingru")]  # a loop inside the kernel
 WITH_UNITS = ROOT / "tests" / "valid" / "constants.yaml"  # sums over the units of a sample
 WITH_CHAINS = ROOT / "tests" / "valid" / "normed.yaml"  # functions along the units, one after the other
+WITH_HEADS = ROOT / "specs" / "slstm.yaml"  # products head by head
 REPRESENTATIVE = [WITH_PRODUCTS, *WITH_LOOPS, WITH_UNITS, WITH_CHAINS]
 NUMBERS = re.compile(r"__device__ inline real \w+\(real a(, real b)*\)")  # functions of numbers: there is no index in them
 
@@ -192,7 +193,9 @@ def barriers(path: Path, others: Iterable[Path]) -> list[Mutant]:
 
 
 @pytest.mark.parametrize(
-    ("path", "others", "count"), [(WITH_PRODUCTS, (), 2), (WITH_UNITS, (WITH_PRODUCTS,), 1)], ids=["products", "units"]
+    ("path", "others", "count"),
+    [(WITH_PRODUCTS, (), 2), (WITH_UNITS, (WITH_PRODUCTS,), 1), (WITH_HEADS, (WITH_PRODUCTS, WITH_CHAINS), 1)],
+    ids=["products", "units", "heads"],
 )
 def test_missing_barriers_are_races(path: Path, others: tuple[Path, ...], count: int) -> None:
     mutants = barriers(path, others)
@@ -209,4 +212,4 @@ def test_missing_waits_between_links_are_races() -> None:
 
 def test_there_are_no_other_barriers() -> None:
     for path in SPECS:
-        assert not barriers(path, (WITH_PRODUCTS, WITH_UNITS, WITH_CHAINS)), path
+        assert not barriers(path, (WITH_PRODUCTS, WITH_UNITS, WITH_CHAINS, WITH_HEADS)), path
