@@ -45,9 +45,10 @@ NUMBERS = re.compile(r"__device__ inline real \w+\(real a(, real b)*\)")  # func
 
 
 def drawn(path: Path, steps: int, batch: int, width: int, dtype: Any) -> Sample:
-    """Arguments of a cell, all its dims distinct."""
+    """Arguments of a cell, all its dims distinct; few and small heads ([N, D]), as each takes blocks of its own."""
     cell = cell_of(path)
-    dims = {dim: width if dim == "H" else prime for dim, prime in zip(cell.dims, PRIMES, strict=False)}
+    chosen = {"H": width} | ({"N": 2, "D": 3} if "N" in cell.dims else {})
+    dims = {dim: chosen.get(dim, prime) for dim, prime in zip(cell.dims, PRIMES, strict=False)}
     return sample(cell, dims, steps, batch, generator(1), dtype)
 
 
@@ -88,8 +89,9 @@ def reports_of(variant: str, texts: list[str], path: Path, dtype: str) -> list[R
     """What a sanitizer says of each text of a cell's module, and whether its numbers are right."""
     needs(variant)
     shapes = SHAPES
-    if variant == "tsan":  # which holds no block of a sum over units for each of the last shape's 132 samples
-        shapes = FEW_THREADS[:-1] if "ALONG_THREADS" in texts[0] else FEW_THREADS
+    if variant == "tsan":  # which holds no block of a sum over units, or product of a head, for the last shape's 132 samples
+        many = any(kernel in texts[0] for kernel in ("ALONG_THREADS", "multiply_heads"))
+        shapes = FEW_THREADS[:-1] if many else FEW_THREADS
     return sanitize(variant, fault, [(text, calls(path, shapes, dtype)) for text in texts])
 
 
