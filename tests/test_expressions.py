@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import clock
 
 from cellspec.equations import parse_equations
 from cellspec.errors import Location, Reporter, SpecError
@@ -193,7 +194,7 @@ def test_names_are_compared_as_python_normalises_them() -> None:
     ids=lambda value: value[:20],
 )
 def test_what_is_refused(text: str, message: str) -> None:
-    start = time.process_time()
+    start = clock()
     assert message in mistake(text)
     assert time.process_time() - start < 2
 
@@ -209,7 +210,7 @@ def test_limits_are_reached_exactly() -> None:
 
 
 def test_long_lines_are_quick() -> None:
-    start = time.process_time()
+    start = clock()
     for line in (
         "a = " + "b" * 1_000_000,
         "a = b" + " " * 1_000_000 + "+ c",
@@ -244,7 +245,7 @@ def test_a_block_of_too_many_symbols_is_refused_quickly() -> None:
     term = " + ".join("a*b" for _ in range(90))
     text = "".join(f"  v{k} = {term}\n" for k in range(900))
     spec = f"name: bulk\ninputs: {{x: I}}\nstates: {{h: I}}\nequations: |\n{text}  h[t] = x[t]\n"
-    start = time.process_time()
+    start = clock()
     with pytest.raises(SpecError, match="more than 60000 names, numbers and operators in all"):
         parse_spec(spec)
     assert time.process_time() - start < 2

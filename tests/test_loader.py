@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import clock
 
 from cellspec.errors import SpecError
 from cellspec.keys import KEYS
@@ -342,7 +343,7 @@ def hostile() -> dict[str, str]:
 @pytest.mark.parametrize("kind", sorted(hostile()))
 def test_hostile_specs_get_an_error_quickly_and_run_nothing(kind: str, folder: Path) -> None:
     text = hostile()[kind]
-    start = time.process_time()
+    start = clock()
     with pytest.raises(SpecError) as caught:
         parse_spec(text)
     message = str(caught.value)
@@ -353,7 +354,7 @@ def test_hostile_specs_get_an_error_quickly_and_run_nothing(kind: str, folder: P
 
 
 def test_a_constant_tower_is_quick() -> None:
-    start = time.process_time()
+    start = clock()
     with pytest.raises(SpecError):
         parse_spec(SMALL.replace("+ b)", "+ b**9**9**99)"))
     assert time.process_time() - start < 2

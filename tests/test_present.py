@@ -104,9 +104,9 @@ def test_whole() -> None:
 
 def test_families() -> None:
     cell = cell_of(LANGUAGE_FOLDER / "depth.yaml")
-    assert "s[2]ₜ = tanh(0 + R[1] s[1]ₜ + b[1]) + 0" in pretty(cell).replace("1 b", "b")
+    assert "s[2]ₜ = tanh(R[1] s[1]ₜ + b[1])" in pretty(cell).replace("1 b", "b")
     tex = latex(cell)
-    assert r"s_{2,t} &= \tanh(0 + R_1 s_{1,t} + 1 b_1) + 0" in tex and r"P_1 &= (P_0 U_0) \cdot 0.5" in tex
+    assert r"s_{2,t} &= \tanh(R_1 s_{1,t} + 1 b_1)" in tex and r"P_1 &= (P_0 U_0) \cdot 0.5" in tex
     assert "lag" not in tex + pretty(cell) and "z_{2,t} &= x_{t-4}" in tex
     texts = [str(equation) for equation in sympy_equations(cell)]
     assert "Eq(z[2, t], x[t - 4])" in texts and "Eq(P[1], (P[0] @ U[0])/2)" in texts
