@@ -12,6 +12,7 @@ import sympy
 from cellspec import generate, ir, memory
 from cellspec.cell import Cell
 from cellspec.errors import CellspecError
+from cellspec.ir_text import program_text
 from cellspec.pipeline import compile_cell
 from cellspec.present import latex, pretty
 from cellspec.recurrence import parameter_count, recurrence, stages
@@ -108,8 +109,8 @@ def _ir(cell: Cell) -> str:
     compiled = compile_cell(cell)
     parts = []
     if compiled.prologue.ops:
-        parts.append(_section("derived parameters, once a sequence", ir.pretty(compiled.prologue)))
-    parts.append(_section("one step", ir.pretty(compiled.equations)))
+        parts.append(_section("derived parameters, once a sequence", program_text(compiled.prologue)))
+    parts.append(_section("one step", program_text(compiled.equations)))
     return "\n\n".join(parts)
 
 
@@ -117,10 +118,10 @@ def _adjoint(cell: Cell) -> str:
     compiled = compile_cell(cell)
     parts = [
         _section("stashed by the forward step", ", ".join(compiled.stash) or "nothing"),
-        _section("one step, backwards", ir.pretty(compiled.backward)),
+        _section("one step, backwards", program_text(compiled.backward)),
     ]
     if compiled.epilogue.program.ops:
-        parts.append(_section("through the derived parameters, once a sequence", ir.pretty(compiled.epilogue.program)))
+        parts.append(_section("through the derived parameters, once a sequence", program_text(compiled.epilogue.program)))
     return "\n\n".join(parts)
 
 
@@ -178,8 +179,8 @@ def _gradient(gradient: Gradient) -> str:
 
 
 def _operations(program: ir.Program, ops: Sequence[ir.Op]) -> str:
-    """Operations alone, as :func:`cellspec.ir.pretty` writes them."""
-    return ir.pretty(replace(program, ops=tuple(ops), constants=(), sequences=(), carries=(), outputs=(), totals=()))
+    """Operations alone, as :func:`cellspec.ir_text.program_text` writes them."""
+    return program_text(replace(program, ops=tuple(ops), constants=(), sequences=(), carries=(), outputs=(), totals=()))
 
 
 # --- verification ------------------------------------------------------------------------------------------
