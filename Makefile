@@ -2,7 +2,7 @@
 # make test      set up .venv, lint, type-check, compare generated/ with the specs, run the tests
 # make test-all  the same with the slow tests
 # make bench     speed on this machine (what is compared: benchmarks/README.md)
-# make gpu-check on a machine with an NVIDIA GPU: the tests that need one, then speed there
+# make gpu-check on a machine with an NVIDIA GPU: the tests that need one, compute-sanitizer if it is there, then speed
 # make clean     remove .venv and everything else that is made here, but not generated/
 #
 # Any Python from 3.11 on does; one that is not found by itself is named: make test PYTHON=/path/to/python3
@@ -37,6 +37,10 @@ bench: $(VENV)/.demo
 gpu-check: $(VENV)/.test
 	$(BIN)/cellspec generate
 	$(BIN)/python -m pytest -m gpu -rs
+	for tool in memcheck racecheck; do \
+	    if ! command -v compute-sanitizer > /dev/null; then echo "no compute-sanitizer here: $$tool is left out"; continue; fi; \
+	    compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/python -m pytest -q -m gpu -k lstm tests/test_cupy_modules.py || exit 1; \
+	done
 	$(BIN)/python benchmarks/gpu.py --quick
 
 clean:
