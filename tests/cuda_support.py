@@ -40,7 +40,7 @@ def launch(
 
 def bfloat16() -> np.dtype[Any]:
     """The dtype, or a skip."""
-    return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    return np.dtype(pytest.importorskip("ml_dtypes", reason="ml_dtypes (bfloat16) is not installed").bfloat16)
 
 
 def needs(variant: str) -> None:

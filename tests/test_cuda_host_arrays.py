@@ -251,7 +251,7 @@ def test_the_substitute_goes_as_it_came() -> None:
 
 
 def test_signatures_are_cupys() -> None:
-    cupy = pytest.importorskip("cupy")
+    cupy = pytest.importorskip("cupy", reason="CuPy, to compare the substitute with, is not installed")
     compared = 0
     for name, ours in PUBLIC.items():
         theirs = getattr(cupy, name)
@@ -267,7 +267,7 @@ def test_signatures_are_cupys() -> None:
 
 
 def test_attributes_are_cupys() -> None:
-    cupy = pytest.importorskip("cupy")
+    cupy = pytest.importorskip("cupy", reason="CuPy, to compare the substitute with, is not installed")
     with cuda_host.substitute() as cp:
         cuda = ("cuda.Stream", "cuda.Graph", "cuda.Event", "cuda.Device", "cuda.runtime")
         for name in ("ndarray", "RawKernel", "RawModule", *cuda):

@@ -239,7 +239,7 @@ assert lstm._MODULES == {}
 
 
 def test_without_a_device_modules_import_and_cupy_says_that_there_is_none() -> None:
-    pytest.importorskip("cupy")
+    pytest.importorskip("cupy", reason="CuPy, whose own error is looked at, is not installed")
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", WITHOUT_DEVICE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment, cwd=ROOT)

@@ -22,7 +22,7 @@ from cellspec.cell import Cell
 from cellspec.sampling import Sample, sample
 from cellspec.verify import verify_sample
 
-ml_dtypes = pytest.importorskip("ml_dtypes")
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, which has the bfloat16 of NumPy arrays, is not installed")
 
 SMALL = {"float16": (np.float16, 2.0**-11), "bfloat16": (ml_dtypes.bfloat16, 2.0**-8)}
 GROUPS = ("params", "x", "state", "dy", "dfinal")
