@@ -109,57 +109,49 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.Wc_half_Wh_Wa = np.empty((3*H, I), dtype)
-        self.Wc_x_half_Wh_x_Wa_x_flat = np.empty((3*H, T, B), dtype)
-        self.c_tanh_a_pre = np.empty((T, 2*H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.tmp_tmp = np.empty((2*H, B), dtype)
-        self.tanh_h_pre = np.empty((T, H, B), dtype)
-        self.tmp_3 = np.empty((H, B), dtype)
+        self.tanh_a_pre = np.empty((T, B, H), dtype)
+        self.c = np.empty((T, B, H), dtype)
+        self.tanh_h_pre = np.empty((T, B, H), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.a = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.Wa_x = self.Wc_x_half_Wh_x_Wa_x_flat[2*H:].transpose(1, 0, 2)
-        self.tanh_a_pre = self.c_tanh_a_pre[:, H:]
-        self.Wc_x_half = self.Wc_x_half_Wh_x_Wa_x_flat[:H].transpose(1, 0, 2)
-        self.c = self.c_tanh_a_pre[:, :H]
         self.h_prev = self.h_all[:-1]
-        self.tmp = self.tmp_tmp[H:]
-        self.tmp_2 = self.tmp_tmp[:H]
-        self.Wh_x = self.Wc_x_half_Wh_x_Wa_x_flat[H:2*H].transpose(1, 0, 2)
         self.h = self.h_all[1:]
-        self.steps = list(zip(self.h_prev, self.c_tanh_a_pre, self.tanh_a_pre, self.tanh_h_pre, self.c, self.Wh_x, self.h))
+        self.steps = list(zip(self.h_prev, self.tanh_a_pre, self.c, self.tanh_h_pre, self.h))
 
 
 class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.a = np.empty((T, H, B), dtype)
-        self.d_c_h_a_pre = np.empty((T, 3*H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.tmp_2 = np.empty((H, B), dtype)
-        self.tmp_3 = np.empty((H, B), dtype)
-        self.tmp_4 = np.empty((H, B), dtype)
-        self.Wc_Wh_Wa = np.empty((3*H, I), dtype)
-        self.d_c_h_a_pre_flat = np.empty((3*H, T, B), dtype)
+        self.a = np.empty((T, B, H), dtype)
+        self.d_c_pre = np.empty((T, B, H), dtype)
+        self.d_h_pre = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
+        self.d_a_pre = np.empty((T, B, H), dtype)
+        self.d_h = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.tmp_4 = np.empty((B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_wa_each = np.empty((T, H, B), dtype)
-        self.d_wc_each = np.empty((T, H, B), dtype)
-        self.d_Wc_Wh_Wa_rows = np.empty((3*H, I), dtype)
-        self.d_bc_ba_sum = np.empty((3*H,), dtype)
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_wa_each = np.empty((T, B, H), dtype)
+        self.d_wc_each = np.empty((T, B, H), dtype)
+        self.d_Wc_rows = np.empty((H, I), dtype)
+        self.d_Wh_rows = np.empty((H, I), dtype)
+        self.d_Wa_rows = np.empty((H, I), dtype)
+        self.d_bc_sum = np.empty((H,), dtype)
+        self.d_ba_sum = np.empty((H,), dtype)
         self.d_wa_sum = np.empty((H,), dtype)
         self.d_wc_sum = np.empty((H,), dtype)
-        self.d_c_pre = self.d_c_h_a_pre[:, :H]
-        self.d_h_pre = self.d_c_h_a_pre[:, H:2*H]
-        self.d_a_pre = self.d_c_h_a_pre[:, 2*H:]
-        self.d_h_a_pre = self.d_c_h_a_pre[:, H:]
-        self.d_c_h_pre_blocks = self.d_c_h_a_pre[:, :2*H].reshape(T, 2, H, B)
-        self.steps = list(zip(self.dy_rows, self.d_c_h_pre_blocks, self.d_a_pre, self.d_h_pre, saved.c, self.a, self.d_c_pre))[::-1]
+        self.steps = list(zip(self.d_h_pre, self.d_c_pre, self.d_a_pre, saved.c, self.a))[::-1]
 
 
 class Workspace:
@@ -192,53 +184,57 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    Wc_half_Wh_Wa = ws.Wc_half_Wh_Wa
-    np.multiply(params.Wc, 0.5, out=Wc_half_Wh_Wa[0:H])
-    np.copyto(Wc_half_Wh_Wa[H:2*H], params.Wh)
-    np.copyto(Wc_half_Wh_Wa[2*H:3*H], params.Wa)
-    ba = params.ba[:, None]
-    c_pre_base_factor = (0.5*params.bc)[:, None]
-    wa = params.wa[:, None]
-    c_pre_factor = (0.5*params.wc)[:, None]
-    ws.h_all[0] = state.h.T
+    Wa = params.Wa
+    Wc_half = 0.5*params.Wc
+    Wh = params.Wh
+    ba = params.ba
+    c_pre_base_factor = 0.5*params.bc
+    ws.h_all[0] = state.h
 
     # a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
+    np.matmul(x_2d, Wa.T, out=ws.tanh_a_pre.reshape(T*B, H))
     # c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
+    np.matmul(x_2d, Wc_half.T, out=ws.c.reshape(T*B, H))
     # h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
-    np.matmul(Wc_half_Wh_Wa, x_2d.T, out=ws.Wc_x_half_Wh_x_Wa_x_flat.reshape(3*H, T*B))
-    np.add(ba, ws.Wa_x, out=ws.tanh_a_pre)
-    np.add(c_pre_base_factor, ws.Wc_x_half, out=ws.c)
+    np.matmul(x_2d, Wh.T, out=ws.tanh_h_pre.reshape(T*B, H))
+    # a
+    np.add(ba, ws.tanh_a_pre, out=ws.tanh_a_pre)
+    # c
+    np.add(c_pre_base_factor, ws.c, out=ws.c)
 
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh, subtract = np.multiply, np.add, np.tanh, np.subtract
+    wa_row = params.wa[None]
     tmp = ws.tmp
-    tmp_2 = ws.tmp_2
-    tmp_tmp = ws.tmp_tmp
     one = np.array(1, dtype)
+    a = ws.a
+    c_pre_factor_row = (0.5*params.wc)[None]
+    tmp_2 = ws.tmp_2
     half = np.array(0.5, dtype)
     tmp_3 = ws.tmp_3
-    for (h_prev, c_tanh_a_pre, tanh_a_pre, tanh_h_pre, c, Wh_x, h) in ws.steps:
+    for (h_prev, tanh_a_pre, c, tanh_h_pre, h) in ws.steps:
         # a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
-        multiply(wa, h_prev, tmp)
+        multiply(wa_row, h_prev, tmp)
+        add(tmp, tanh_a_pre, tanh_a_pre)
+        tanh(tanh_a_pre, tanh_a_pre)
+        add(tanh_a_pre, one, a)
         # c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
-        multiply(h_prev, c_pre_factor, tmp_2)
-        # c, a
-        add(tmp_tmp, c_tanh_a_pre, c_tanh_a_pre)
-        tanh(c_tanh_a_pre, c_tanh_a_pre)
-        add(tanh_a_pre, one, tanh_h_pre)
+        multiply(h_prev, c_pre_factor_row, tmp_2)
+        add(tmp_2, c, c)
+        tanh(c, c)
         multiply(c, half, c)
         add(c, half, c)
         # h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
-        multiply(h_prev, tanh_h_pre, tanh_h_pre)
-        add(Wh_x, tanh_h_pre, tanh_h_pre)
+        multiply(h_prev, a, a)
+        add(tanh_h_pre, a, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
         multiply(h_prev, c, h)
         subtract(one, c, tmp_3)
         multiply(tmp_3, tanh_h_pre, tmp_3)
         add(h, tmp_3, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -258,69 +254,75 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    wc = params.wc[:, None]
-    wa = params.wa[:, None]
-    Wc_Wh_Wa = ws.Wc_Wh_Wa
-    np.copyto(Wc_Wh_Wa[0:H], params.Wc)
-    np.copyto(Wc_Wh_Wa[H:2*H], params.Wh)
-    np.copyto(Wc_Wh_Wa[2*H:3*H], params.Wa)
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
+    Wh = params.Wh
+    Wc = params.Wc
+    Wa = params.Wa
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
     # backward of a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
     np.add(saved.tanh_a_pre, 1, out=ws.a)
     # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
     np.subtract(1, saved.c, out=ws.d_c_pre)
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
-    # backward of c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
-    np.subtract(saved.h_prev, saved.tanh_h_pre, out=ws.tmp)
-    # a
-    np.square(saved.tanh_a_pre, out=ws.d_a_pre)
-    # h, a
-    np.subtract(1, ws.d_h_a_pre, out=ws.d_h_a_pre)
+    np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.multiply(ws.d_c_pre, ws.d_h_pre, out=ws.d_h_pre)
-    # c
+    # backward of c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
     np.multiply(ws.d_c_pre, saved.c, out=ws.d_c_pre)
+    np.subtract(saved.h_prev, saved.tanh_h_pre, out=ws.tmp)
     np.multiply(ws.d_c_pre, ws.tmp, out=ws.d_c_pre)
     # a
+    np.square(saved.tanh_a_pre, out=ws.d_a_pre)
+    np.subtract(1, ws.d_a_pre, out=ws.d_a_pre)
     np.multiply(saved.h_prev, ws.d_a_pre, out=ws.d_a_pre)
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     tmp_2 = ws.tmp_2
+    wc_row = params.wc[None]
     tmp_3 = ws.tmp_3
+    wa_row = params.wa[None]
     tmp_4 = ws.tmp_4
-    for (dy_t, d_c_h_pre_blocks, d_a_pre, d_h_pre, c, a, d_c_pre) in ws.steps:
+    for dy_t, (d_h_pre, d_c_pre, d_a_pre, c, a) in zip(dy[::-1], ws.steps):
         # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
         add(dy_t, d_h, d_h)
-        # c, h
-        multiply(d_c_h_pre_blocks, d_h, d_c_h_pre_blocks)
+        multiply(d_h_pre, d_h, d_h_pre)
+        # backward of c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
+        multiply(d_c_pre, d_h, d_c_pre)
         # backward of a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
         multiply(d_a_pre, d_h_pre, d_a_pre)
         # h
         multiply(c, d_h, d_h)
         multiply(a, d_h_pre, tmp_2)
         add(d_h, tmp_2, d_h)
-        multiply(wc, d_c_pre, tmp_3)
+        multiply(wc_row, d_c_pre, tmp_3)
         add(d_h, tmp_3, d_h)
-        multiply(wa, d_a_pre, tmp_4)
+        multiply(wa_row, d_a_pre, tmp_4)
         add(d_h, tmp_4, d_h)
 
-    d_c_h_a_pre_flat = _columns(ws.d_c_h_a_pre, ws.d_c_h_a_pre_flat)
-    np.matmul(d_c_h_a_pre_flat.T, Wc_Wh_Wa, out=ws.d_x_out.reshape(T*B, I))
+    d_h_pre_2d = ws.d_h_pre.reshape(T*B, H)
+    np.matmul(d_h_pre_2d, Wh, out=ws.d_x_out.reshape(T*B, I))
+    d_c_pre_2d = ws.d_c_pre.reshape(T*B, H)
+    np.matmul(d_c_pre_2d, Wc, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_a_pre_2d = ws.d_a_pre.reshape(T*B, H)
+    np.matmul(d_a_pre_2d, Wa, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.multiply(saved.h_prev, ws.d_a_pre, out=ws.d_wa_each)
     np.multiply(saved.h_prev, ws.d_c_pre, out=ws.d_wc_each)
-    np.matmul(d_c_h_a_pre_flat, x_2d, out=ws.d_Wc_Wh_Wa_rows)
-    d_Wc = ws.d_Wc_Wh_Wa_rows[0:H]
-    d_Wh = ws.d_Wc_Wh_Wa_rows[H:2*H]
-    d_Wa = ws.d_Wc_Wh_Wa_rows[2*H:3*H]
-    np.matmul(d_c_h_a_pre_flat, np.ones(T*B, dtype), out=ws.d_bc_ba_sum)
-    d_bc = ws.d_bc_ba_sum[0:H]
-    d_ba = ws.d_bc_ba_sum[2*H:3*H]
-    np.sum(ws.d_wa_each, axis=(0, 2), out=ws.d_wa_sum)
+    np.matmul(d_c_pre_2d.T, x_2d, out=ws.d_Wc_rows)
+    d_Wc = ws.d_Wc_rows
+    np.matmul(d_h_pre_2d.T, x_2d, out=ws.d_Wh_rows)
+    d_Wh = ws.d_Wh_rows
+    np.matmul(d_a_pre_2d.T, x_2d, out=ws.d_Wa_rows)
+    d_Wa = ws.d_Wa_rows
+    np.matmul(d_c_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bc_sum)
+    d_bc = ws.d_bc_sum
+    np.matmul(d_a_pre_2d.T, np.ones(T*B, dtype), out=ws.d_ba_sum)
+    d_ba = ws.d_ba_sum
+    np.sum(ws.d_wa_each, axis=(0, 1), out=ws.d_wa_sum)
     d_wa = ws.d_wa_sum
-    np.sum(ws.d_wc_each, axis=(0, 2), out=ws.d_wc_sum)
+    np.sum(ws.d_wc_each, axis=(0, 1), out=ws.d_wc_sum)
     d_wc = ws.d_wc_sum
     return Grads(
         params=Params(
@@ -334,7 +336,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
+            h=ws.d_h.copy(),
         ),
     )
 
@@ -502,15 +504,6 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

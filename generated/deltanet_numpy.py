@@ -109,98 +109,90 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
         self.use = 0
-        self.wb_Wk_Wv = np.empty((D + M + 1, I), dtype)
-        self.wb_x_Wk_x_v_flat = np.empty((D + M + 1, T, B), dtype)
-        self.elu_Wk_x = np.empty((T, D, B), dtype)
-        self.tmp = np.empty((T, D, B), dtype)
-        self.k_row = np.empty((T, D, B), dtype)
-        self.sum_k_part = np.empty((T, 1, B), dtype)
-        self.tmp_2 = np.empty((T, 1, B), dtype)
-        self.beta = np.empty((T, 1, B), dtype)
-        self.S_factor = np.empty((T, D, B), dtype)
-        self.S_all = np.empty((T + 1, D*M, B), dtype)
-        self.S_part_column = np.empty((T, M, B), dtype)
-        self.Wq_x_flat = np.empty((D, T, B), dtype)
-        self.elu_Wq_x = np.empty((T, D, B), dtype)
-        self.tmp_3 = np.empty((T, D, B), dtype)
-        self.q_row = np.empty((T, D, B), dtype)
-        self.sum_q_part = np.empty((T, 1, B), dtype)
-        self.tmp_4 = np.empty((T, 1, B), dtype)
-        self.y_2 = np.empty((T, M, B), dtype)
+        self.Wk_x = np.empty((T, B, D), dtype)
+        self.S_part_column = np.empty((T, B, M), dtype)
+        self.beta = np.empty((T, B, 1), dtype)
+        self.elu_Wk_x = np.empty((T, B, D), dtype)
+        self.k_row = np.empty((T, B, D), dtype)
+        self.sum_k_part = np.empty((T, B, 1), dtype)
+        self.tmp = np.empty((T, B, 1), dtype)
+        self.S_factor = np.empty((T, B, D), dtype)
+        self.S_all = np.empty((T + 1, B, D*M), dtype)
+        self.stored = np.empty((B, M), dtype)
+        self.Wq_x = np.empty((T, B, D), dtype)
+        self.elu_Wq_x = np.empty((T, B, D), dtype)
+        self.q_row = np.empty((T, B, D), dtype)
+        self.sum_q_part = np.empty((T, B, 1), dtype)
+        self.tmp_2 = np.empty((T, B, 1), dtype)
+        self.y_2 = np.empty((T, B, M), dtype)
         self.y_out = np.empty((T, B, M), dtype)
-        self.Wk_x = self.wb_x_Wk_x_v_flat[1:D + 1].transpose(1, 0, 2)
-        self.wb_x = self.wb_x_Wk_x_v_flat[:1].transpose(1, 0, 2)
-        self.S_prev_axes = self.S_all[:-1].reshape(T, M, D, B)
-        self.k_row_axes = self.k_row.reshape(T, D, B)
-        self.S_part_column_axes = self.S_part_column.reshape(T, M, B)
-        self.v = self.wb_x_Wk_x_v_flat[D + 1:].transpose(1, 0, 2)
-        self.S_factor_axes = self.S_factor.reshape(T, 1, D, B)
-        self.S_part_column_axes_2 = self.S_part_column.reshape(T, M, 1, B)
-        self.S_axes = self.S_all[1:].reshape(T, M, D, B)
+        self.S_prev_axes = self.S_all[:-1].reshape(T, B, M, D)
+        self.k_row_axes = self.k_row.reshape(T, B, D)
+        self.stored_axes = self.stored.reshape(B, M)
+        self.S_factor_axes = self.S_factor.reshape(T, B, 1, D)
+        self.S_part_column_axes = self.S_part_column.reshape(T, B, M, 1)
+        self.S_axes = self.S_all[1:].reshape(T, B, M, D)
         self.S_prev = self.S_all[:-1]
         self.S = self.S_all[1:]
-        self.Wq_x = self.Wq_x_flat.transpose(1, 0, 2)
-        self.q_row_axes = self.q_row.reshape(T, D, B)
-        self.y_axes = self.y_2.reshape(T, M, B)
-        self.steps = list(zip(self.S_prev_axes, self.k_row_axes, self.S_part_column_axes, self.v, self.S_part_column, self.S_factor_axes, self.S_part_column_axes_2, self.S_axes, self.S_prev, self.S))
+        self.q_row_axes = self.q_row.reshape(T, B, D)
+        self.y_axes = self.y_2.reshape(T, B, M)
+        self.steps = list(zip(self.S_prev_axes, self.k_row_axes, self.S_part_column, self.S_factor_axes, self.S_part_column_axes, self.S_axes, self.S_prev, self.S))
 
 
 class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
-        self.d_S_q = np.empty((T, D*M, B), dtype)
-        self.d_S = np.empty((T, D*M, B), dtype)
-        self.d_S_S_part_column_factor = np.empty((T, D, B), dtype)
-        self.d_S_2 = np.empty((D*M, B), dtype)
-        self.d_wb_x_etc = np.empty((T, 2*D + M + 1, B), dtype)
-        self.d_stored_flat = np.empty((M, B), dtype)
-        self.d_S_prev_k = np.empty((T, D*M, B), dtype)
-        self.d_q_row_flat = np.empty((T, D, B), dtype)
-        self.d_S_beta = np.empty((T, D*M, B), dtype)
-        self.d_S_k_row_factor = np.empty((T, M, B), dtype)
-        self.d_k_row_flat = np.empty((T, D, B), dtype)
-        self.sum_d_S_prev_k_k_row = np.empty((T, D, B), dtype)
-        self.d_wb_x_factor = np.empty((T, 1, B), dtype)
-        self.d_k_sum_k_q_sum_q_part = np.empty((T, 2*D, B), dtype)
-        self.d_Wk_x_factor_tmp = np.empty((T, 2, B), dtype)
-        self.d_Wk_x_base = np.empty((T, D, B), dtype)
-        self.tmp_tmp = np.empty((T, 2, B), dtype)
-        self.sum_d_k_sum_k_part = np.empty((T, 1, B), dtype)
-        self.sum_d_q_sum_q_part = np.empty((T, 1, B), dtype)
-        self.d_q_part = np.empty((T, D, B), dtype)
-        self.wb_Wk_Wq_Wv = np.empty((2*D + M + 1, I), dtype)
-        self.d_wb_x_etc_flat = np.empty((2*D + M + 1, T, B), dtype)
+        self.d_S_q = np.empty((T, B, D*M), dtype)
+        self.d_S = np.empty((T, B, D*M), dtype)
+        self.d_S_S_part_column_factor = np.empty((T, B, D), dtype)
+        self.d_S_2 = np.empty((B, D*M), dtype)
+        self.d_S_part_column_flat = np.empty((T, B, M), dtype)
+        self.d_stored_flat = np.empty((B, M), dtype)
+        self.d_S_prev_k = np.empty((T, B, D*M), dtype)
+        self.d_q_row_flat = np.empty((T, B, D), dtype)
+        self.d_S_beta = np.empty((T, B, D*M), dtype)
+        self.d_wb_x = np.empty((T, B, 1), dtype)
+        self.d_S_k_row_factor = np.empty((T, B, M), dtype)
+        self.d_k_row_flat = np.empty((T, B, D), dtype)
+        self.sum_d_S_prev_k_k_row = np.empty((T, B, D), dtype)
+        self.d_wb_x_factor = np.empty((T, B, 1), dtype)
+        self.d_k_sum_k_part = np.empty((T, B, D), dtype)
+        self.d_Wk_x_factor = np.empty((T, B, 1), dtype)
+        self.tmp = np.empty((T, B, 1), dtype)
+        self.sum_d_k_sum_k_part = np.empty((T, B, 1), dtype)
+        self.d_Wk_x = np.empty((T, B, D), dtype)
+        self.d_Wk_x_base = np.empty((T, B, D), dtype)
+        self.d_q_sum_q_part = np.empty((T, B, D), dtype)
+        self.tmp_2 = np.empty((T, B, 1), dtype)
+        self.tmp_3 = np.empty((T, B, 1), dtype)
+        self.sum_d_q_sum_q_part = np.empty((T, B, 1), dtype)
+        self.d_q_part = np.empty((T, B, D), dtype)
+        self.d_Wq_x = np.empty((T, B, D), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_wb_Wk_Wq_Wv_rows = np.empty((2*D + M + 1, I), dtype)
-        self.d_S_q_axes = self.d_S_q.reshape(T, M, D, B)
-        self.d_S_axes = self.d_S.reshape(T, M, D, B)
-        self.d_S_S_part_column_factor_axes = self.d_S_S_part_column_factor.reshape(T, D, B)
-        self.d_S_part_column_flat_axes = self.d_wb_x_etc[:, 2*D + 1:].reshape(T, M, B)
-        self.d_S_part_column_flat = self.d_wb_x_etc[:, 2*D + 1:]
-        self.d_stored_flat_axes = self.d_stored_flat.reshape(M, 1, B)
-        self.d_S_prev_k_axes = self.d_S_prev_k.reshape(T, M, D, B)
-        self.d_S_axes_2 = self.d_S_2.reshape(M, D, B)
-        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, D, B)
-        self.d_S_beta_axes = self.d_S_beta.reshape(T, M, D, B)
-        self.d_wb_x_axes = self.d_wb_x_etc[:, :1].reshape(T, 1, 1, B)
-        self.d_S_k_row_factor_axes = self.d_S_k_row_factor.reshape(T, M, B)
-        self.d_k_row_flat_axes = self.d_k_row_flat.reshape(T, D, B)
-        self.sum_d_S_prev_k_k_row_axes = self.sum_d_S_prev_k_k_row.reshape(T, D, B)
-        self.d_wb_x = self.d_wb_x_etc[:, :1]
-        self.d_k_sum_k_part = self.d_k_sum_k_q_sum_q_part[:, :D]
-        self.d_Wk_x_factor = self.d_Wk_x_factor_tmp[:, :1]
-        self.d_q_sum_q_part = self.d_k_sum_k_q_sum_q_part[:, D:]
-        self.tmp = self.d_Wk_x_factor_tmp[:, 1:]
-        self.tmp_2 = self.tmp_tmp[:, :1]
-        self.d_Wk_x = self.d_wb_x_etc[:, 1:D + 1]
-        self.tmp_3 = self.tmp_tmp[:, 1:]
-        self.d_Wq_x = self.d_wb_x_etc[:, D + 1:2*D + 1]
-        self.steps = list(zip(self.d_S, self.d_S_S_part_column_factor_axes, self.d_S_axes, self.d_S_part_column_flat_axes, self.d_S_part_column_flat, self.d_S_prev_k_axes, saved.k_row.reshape(T, 1, D, B)))[::-1]
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_Wv_rows = np.empty((M, I), dtype)
+        self.d_wb_rows = np.empty((1, I), dtype)
+        self.d_Wk_rows = np.empty((D, I), dtype)
+        self.d_Wq_rows = np.empty((D, I), dtype)
+        self.d_S_q_axes = self.d_S_q.reshape(T, B, M, D)
+        self.d_S_axes = self.d_S.reshape(T, B, M, D)
+        self.d_S_S_part_column_factor_axes = self.d_S_S_part_column_factor.reshape(T, B, D)
+        self.d_S_part_column_flat_axes = self.d_S_part_column_flat.reshape(T, B, M)
+        self.d_stored_flat_axes = self.d_stored_flat.reshape(B, M, 1)
+        self.d_S_prev_k_axes = self.d_S_prev_k.reshape(T, B, M, D)
+        self.d_S_axes_2 = self.d_S_2.reshape(B, M, D)
+        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, B, D)
+        self.d_S_beta_axes = self.d_S_beta.reshape(T, B, M, D)
+        self.d_wb_x_axes = self.d_wb_x.reshape(T, B, 1, 1)
+        self.d_S_k_row_factor_axes = self.d_S_k_row_factor.reshape(T, B, M)
+        self.d_k_row_flat_axes = self.d_k_row_flat.reshape(T, B, D)
+        self.sum_d_S_prev_k_k_row_axes = self.sum_d_S_prev_k_k_row.reshape(T, B, D)
+        self.steps = list(zip(self.d_S, self.d_S_S_part_column_factor_axes, self.d_S_axes, self.d_S_part_column_flat_axes, self.d_S_part_column_flat, self.d_S_prev_k_axes, saved.k_row.reshape(T, B, 1, D)))[::-1]
 
 
 class Workspace:
@@ -234,26 +226,29 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    wb_Wk_Wv = ws.wb_Wk_Wv
-    np.copyto(wb_Wk_Wv[0:1], params.wb)
-    np.copyto(wb_Wk_Wv[1:D + 1], params.Wk)
-    np.copyto(wb_Wk_Wv[D + 1:D + M + 1], params.Wv)
+    Wk = params.Wk
+    Wv = params.Wv
+    wb = params.wb
     Wq = params.Wq
-    ws.S_all[0] = state.S.reshape(B, D*M).T
+    ws.S_all[0] = state.S.reshape(B, D*M)
 
     # k = unit(phi(Wk @ x[t]))
+    np.matmul(x_2d, Wk.T, out=ws.Wk_x.reshape(T*B, D))
     # v = Wv @ x[t]
+    np.matmul(x_2d, Wv.T, out=ws.S_part_column.reshape(T*B, M))
     # beta = sigmoid(wb @ x[t])
-    np.matmul(wb_Wk_Wv, x_2d.T, out=ws.wb_x_Wk_x_v_flat.reshape(D + M + 1, T*B))
+    np.matmul(x_2d, wb.T, out=ws.beta.reshape(T*B, 1))
+    # k
     np.minimum(ws.Wk_x, 0, out=ws.elu_Wk_x)
     np.expm1(ws.elu_Wk_x, out=ws.elu_Wk_x)
-    np.maximum(ws.Wk_x, 0, out=ws.tmp)
-    np.add(ws.elu_Wk_x, ws.tmp, out=ws.elu_Wk_x)
+    np.maximum(ws.Wk_x, 0, out=ws.Wk_x)
+    np.add(ws.elu_Wk_x, ws.Wk_x, out=ws.elu_Wk_x)
     np.add(ws.elu_Wk_x, 1, out=ws.k_row)
-    np.sum(ws.k_row, axis=1, keepdims=True, out=ws.sum_k_part)
-    np.add(ws.sum_k_part, 1e-06, out=ws.tmp_2)
-    np.divide(ws.k_row, ws.tmp_2, out=ws.k_row)
-    np.negative(ws.wb_x, out=ws.beta)
+    np.sum(ws.k_row, axis=2, keepdims=True, out=ws.sum_k_part)
+    np.add(ws.sum_k_part, 1e-06, out=ws.tmp)
+    np.divide(ws.k_row, ws.tmp, out=ws.k_row)
+    # beta
+    np.negative(ws.beta, out=ws.beta)
     np.minimum(ws.beta, 88, out=ws.beta)
     np.exp(ws.beta, out=ws.beta)
     np.add(ws.beta, 1, out=ws.beta)
@@ -264,31 +259,30 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
 
     # In the loop, the last argument is where the result goes.
     einsum, subtract, multiply, add = np.einsum, np.subtract, np.multiply, np.add
-    for (
-            S_prev_axes, k_row_axes, S_part_column_axes, v, S_part_column, S_factor_axes, S_part_column_axes_2, S_axes,
-            S_prev, S
-        ) in ws.steps:
+    stored_axes = ws.stored_axes
+    stored = ws.stored
+    for (S_prev_axes, k_row_axes, S_part_column, S_factor_axes, S_part_column_axes, S_axes, S_prev, S) in ws.steps:
         # stored = S[t-1] @ k
-        einsum("ijb,jb->ib", S_prev_axes, k_row_axes, out=S_part_column_axes)
+        einsum("bij,bj->bi", S_prev_axes, k_row_axes, out=stored_axes)
         # S[t] = S[t-1] + beta*outer(v - stored, k)
-        subtract(v, S_part_column, S_part_column)
-        multiply(S_factor_axes, S_part_column_axes_2, S_axes)
+        subtract(S_part_column, stored, S_part_column)
+        multiply(S_factor_axes, S_part_column_axes, S_axes)
         add(S_prev, S, S)
 
     # q = unit(phi(Wq @ x[t]))
-    np.matmul(Wq, x_2d.T, out=ws.Wq_x_flat.reshape(D, T*B))
+    np.matmul(x_2d, Wq.T, out=ws.Wq_x.reshape(T*B, D))
     np.minimum(ws.Wq_x, 0, out=ws.elu_Wq_x)
     np.expm1(ws.elu_Wq_x, out=ws.elu_Wq_x)
-    np.maximum(ws.Wq_x, 0, out=ws.tmp_3)
-    np.add(ws.elu_Wq_x, ws.tmp_3, out=ws.elu_Wq_x)
+    np.maximum(ws.Wq_x, 0, out=ws.Wq_x)
+    np.add(ws.elu_Wq_x, ws.Wq_x, out=ws.elu_Wq_x)
     np.add(ws.elu_Wq_x, 1, out=ws.q_row)
-    np.sum(ws.q_row, axis=1, keepdims=True, out=ws.sum_q_part)
-    np.add(ws.sum_q_part, 1e-06, out=ws.tmp_4)
-    np.divide(ws.q_row, ws.tmp_4, out=ws.q_row)
+    np.sum(ws.q_row, axis=2, keepdims=True, out=ws.sum_q_part)
+    np.add(ws.sum_q_part, 1e-06, out=ws.tmp_2)
+    np.divide(ws.q_row, ws.tmp_2, out=ws.q_row)
     # y = S[t] @ q
-    np.einsum("tijb,tjb->tib", ws.S_axes, ws.q_row_axes, out=ws.y_axes)
-    np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
-    final = State(S=ws.S_all[T].T.copy().reshape(B, M, D))
+    np.einsum("tbij,tbj->tbi", ws.S_axes, ws.q_row_axes, out=ws.y_axes)
+    np.copyto(ws.y_out, ws.y_2)
+    final = State(S=ws.S_all[T].copy().reshape(B, M, D))
     return ws.y_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -308,18 +302,17 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    wb_Wk_Wq_Wv = ws.wb_Wk_Wq_Wv
-    np.copyto(wb_Wk_Wq_Wv[0:1], params.wb)
-    np.copyto(wb_Wk_Wq_Wv[1:D + 1], params.Wk)
-    np.copyto(wb_Wk_Wq_Wv[D + 1:2*D + 1], params.Wq)
-    np.copyto(wb_Wk_Wq_Wv[2*D + 1:2*D + M + 1], params.Wv)
-    ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M).T
+    wb = params.wb
+    Wv = params.Wv
+    Wk = params.Wk
+    Wq = params.Wq
+    ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
     # backward of stored = S[t-1] @ k
     # backward of y = S[t] @ q
-    np.copyto(ws.d_S_q_axes, dy.transpose(0, 2, 1).reshape(T, M, 1, B))
+    np.copyto(ws.d_S_q_axes, dy.reshape(T, B, M, 1))
     # backward of S[t] = S[t-1] + beta*outer(v - stored, k)
-    np.multiply(saved.q_row.reshape(T, 1, D, B), ws.d_S_q_axes, out=ws.d_S_axes)
+    np.multiply(saved.q_row.reshape(T, B, 1, D), ws.d_S_q_axes, out=ws.d_S_axes)
     np.multiply(saved.beta, saved.k_row, out=ws.d_S_S_part_column_factor)
 
     # In the loop, the last argument is where the result goes.
@@ -334,7 +327,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ) in ws.steps:
         # backward of S[t] = S[t-1] + beta*outer(v - stored, k)
         add(d_S_2, d_S, d_S)
-        einsum("jb,ijb->ib", d_S_S_part_column_factor_axes, d_S_axes, out=d_S_part_column_flat_axes)
+        einsum("bj,bij->bi", d_S_S_part_column_factor_axes, d_S_axes, out=d_S_part_column_flat_axes)
         # backward of stored = S[t-1] @ k
         negative(d_S_part_column_flat, d_stored_flat)
         np.copyto(d_S_prev_k_axes, d_stored_flat_axes)
@@ -344,15 +337,15 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 
     # backward of S[t] = S[t-1] + beta*outer(v - stored, k)
     # backward of y = S[t] @ q
-    np.einsum("tijb,tijb->tjb", saved.S.reshape(T, M, D, B), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
+    np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
     # S
-    np.multiply(saved.k_row.reshape(T, 1, D, B), saved.S_part_column.reshape(T, M, 1, B), out=ws.d_S_beta_axes)
+    np.multiply(saved.k_row.reshape(T, B, 1, D), saved.S_part_column.reshape(T, B, M, 1), out=ws.d_S_beta_axes)
     np.multiply(ws.d_S, ws.d_S_beta, out=ws.d_S_beta)
-    np.sum(ws.d_S_beta_axes, axis=(1, 2), keepdims=True, out=ws.d_wb_x_axes)
+    np.sum(ws.d_S_beta_axes, axis=(2, 3), keepdims=True, out=ws.d_wb_x_axes)
     np.multiply(saved.beta, saved.S_part_column, out=ws.d_S_k_row_factor)
-    np.einsum("tijb,tib->tjb", ws.d_S_axes, ws.d_S_k_row_factor_axes, out=ws.d_k_row_flat_axes)
+    np.einsum("tbij,tbi->tbj", ws.d_S_axes, ws.d_S_k_row_factor_axes, out=ws.d_k_row_flat_axes)
     # backward of stored = S[t-1] @ k
-    np.einsum("tijb,tijb->tjb", saved.S_prev.reshape(T, M, D, B), ws.d_S_prev_k_axes, out=ws.sum_d_S_prev_k_k_row_axes)
+    np.einsum("tbij,tbij->tbj", saved.S_prev.reshape(T, B, M, D), ws.d_S_prev_k_axes, out=ws.sum_d_S_prev_k_k_row_axes)
     np.add(ws.d_k_row_flat, ws.sum_d_S_prev_k_k_row, out=ws.d_k_row_flat)
     # backward of beta = sigmoid(wb @ x[t])
     np.subtract(1, saved.beta, out=ws.d_wb_x_factor)
@@ -360,39 +353,52 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_wb_x, ws.d_wb_x_factor, out=ws.d_wb_x)
     # backward of k = unit(phi(Wk @ x[t]))
     np.add(saved.elu_Wk_x, 1, out=ws.d_k_sum_k_part)
+    np.negative(ws.d_k_sum_k_part, out=ws.d_k_sum_k_part)
     np.add(saved.sum_k_part, 1e-06, out=ws.d_Wk_x_factor)
-    np.minimum(saved.elu_Wk_x, 0, out=ws.d_Wk_x_base)
-    np.add(ws.d_Wk_x_base, 1, out=ws.d_Wk_x_base)
-    # backward of q = unit(phi(Wq @ x[t]))
-    np.add(saved.elu_Wq_x, 1, out=ws.d_q_sum_q_part)
-    # k, q
-    np.negative(ws.d_k_sum_k_q_sum_q_part, out=ws.d_k_sum_k_q_sum_q_part)
-    np.multiply(ws.d_q_sum_q_part, ws.d_q_row_flat, out=ws.d_q_sum_q_part)
-    np.add(saved.sum_q_part, 1e-06, out=ws.tmp)
-    np.square(ws.d_Wk_x_factor_tmp, out=ws.tmp_tmp)
-    np.divide(ws.d_k_sum_k_part, ws.tmp_2, out=ws.d_k_sum_k_part)
+    np.square(ws.d_Wk_x_factor, out=ws.tmp)
+    np.divide(ws.d_k_sum_k_part, ws.tmp, out=ws.d_k_sum_k_part)
     np.multiply(ws.d_k_row_flat, ws.d_k_sum_k_part, out=ws.d_k_sum_k_part)
-    np.sum(ws.d_k_sum_k_part, axis=1, keepdims=True, out=ws.sum_d_k_sum_k_part)
+    np.sum(ws.d_k_sum_k_part, axis=2, keepdims=True, out=ws.sum_d_k_sum_k_part)
     np.copyto(ws.d_Wk_x, ws.sum_d_k_sum_k_part)
     np.divide(1, ws.d_Wk_x_factor, out=ws.d_Wk_x_factor)
+    np.minimum(saved.elu_Wk_x, 0, out=ws.d_Wk_x_base)
+    np.add(ws.d_Wk_x_base, 1, out=ws.d_Wk_x_base)
     np.multiply(ws.d_k_row_flat, ws.d_Wk_x_factor, out=ws.d_k_row_flat)
     np.add(ws.d_Wk_x, ws.d_k_row_flat, out=ws.d_Wk_x)
     np.multiply(ws.d_Wk_x, ws.d_Wk_x_base, out=ws.d_Wk_x)
+    # backward of q = unit(phi(Wq @ x[t]))
+    np.add(saved.elu_Wq_x, 1, out=ws.d_q_sum_q_part)
+    np.negative(ws.d_q_sum_q_part, out=ws.d_q_sum_q_part)
+    np.multiply(ws.d_q_sum_q_part, ws.d_q_row_flat, out=ws.d_q_sum_q_part)
+    np.add(saved.sum_q_part, 1e-06, out=ws.tmp_2)
+    np.square(ws.tmp_2, out=ws.tmp_3)
     np.divide(ws.d_q_sum_q_part, ws.tmp_3, out=ws.d_q_sum_q_part)
-    np.sum(ws.d_q_sum_q_part, axis=1, keepdims=True, out=ws.sum_d_q_sum_q_part)
+    np.sum(ws.d_q_sum_q_part, axis=2, keepdims=True, out=ws.sum_d_q_sum_q_part)
     np.copyto(ws.d_q_part, ws.sum_d_q_sum_q_part)
     np.minimum(saved.elu_Wq_x, 0, out=ws.d_Wq_x)
     np.add(ws.d_Wq_x, 1, out=ws.d_Wq_x)
-    np.divide(ws.d_q_row_flat, ws.tmp, out=ws.d_q_row_flat)
+    np.divide(ws.d_q_row_flat, ws.tmp_2, out=ws.d_q_row_flat)
     np.add(ws.d_q_row_flat, ws.d_q_part, out=ws.d_q_row_flat)
     np.multiply(ws.d_Wq_x, ws.d_q_row_flat, out=ws.d_Wq_x)
-    d_wb_x_etc_flat = _columns(ws.d_wb_x_etc, ws.d_wb_x_etc_flat)
-    np.matmul(d_wb_x_etc_flat.T, wb_Wk_Wq_Wv, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_wb_x_etc_flat, x_2d, out=ws.d_wb_Wk_Wq_Wv_rows)
-    d_wb = ws.d_wb_Wk_Wq_Wv_rows[0:1]
-    d_Wk = ws.d_wb_Wk_Wq_Wv_rows[1:D + 1]
-    d_Wq = ws.d_wb_Wk_Wq_Wv_rows[D + 1:2*D + 1]
-    d_Wv = ws.d_wb_Wk_Wq_Wv_rows[2*D + 1:2*D + M + 1]
+    d_wb_x_2d = ws.d_wb_x.reshape(T*B, 1)
+    np.matmul(d_wb_x_2d, wb, out=ws.d_x_out.reshape(T*B, I))
+    d_S_part_column_flat_2d = ws.d_S_part_column_flat.reshape(T*B, M)
+    np.matmul(d_S_part_column_flat_2d, Wv, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
+    np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_Wq_x_2d = ws.d_Wq_x.reshape(T*B, D)
+    np.matmul(d_Wq_x_2d, Wq, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_S_part_column_flat_2d.T, x_2d, out=ws.d_Wv_rows)
+    d_Wv = ws.d_Wv_rows
+    np.matmul(d_wb_x_2d.T, x_2d, out=ws.d_wb_rows)
+    d_wb = ws.d_wb_rows
+    np.matmul(d_Wk_x_2d.T, x_2d, out=ws.d_Wk_rows)
+    d_Wk = ws.d_Wk_rows
+    np.matmul(d_Wq_x_2d.T, x_2d, out=ws.d_Wq_rows)
+    d_Wq = ws.d_Wq_rows
     return Grads(
         params=Params(
             Wq=d_Wq,
@@ -402,7 +408,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            S=ws.d_S_2.T.copy().reshape(B, M, D),
+            S=ws.d_S_2.copy().reshape(B, M, D),
         ),
     )
 
@@ -582,15 +588,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _elu(z: Any) -> Any:

@@ -121,67 +121,53 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.bf_half_bz = np.empty((2*H, 1), dtype)
-        self.Wf_half_Wz = np.empty((2*H, I), dtype)
-        self.Wf_x_half_Wz_x_flat = np.empty((2*H, T, B), dtype)
-        self.f_z = np.empty((T, 2*H, B), dtype)
-        self.c_all = np.empty((T + 1, H, B), dtype)
-        self.tmp_tmp = np.empty((2*H, B), dtype)
-        self.tmp_3 = np.empty((H, B), dtype)
-        self.Wo_x_half_flat = np.empty((H, T, B), dtype)
-        self.c_flat = np.empty((H, T, B), dtype)
-        self.V_c_half_flat = np.empty((H, T, B), dtype)
-        self.o = np.empty((T, H, B), dtype)
-        self.h = np.empty((T, H, B), dtype)
+        self.f = np.empty((T, B, H), dtype)
+        self.z = np.empty((T, B, H), dtype)
+        self.c_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.o_pre_base = np.empty((T, B, H), dtype)
+        self.o = np.empty((T, B, H), dtype)
+        self.h = np.empty((T, B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.Wf_x_half_Wz_x = self.Wf_x_half_Wz_x_flat.transpose(1, 0, 2)
         self.c_prev = self.c_all[:-1]
-        self.tmp = self.tmp_tmp[:H]
-        self.tmp_2 = self.tmp_tmp[H:]
-        self.f = self.f_z[:, :H]
         self.c = self.c_all[1:]
-        self.z = self.f_z[:, H:]
-        self.Wo_x_half = self.Wo_x_half_flat.transpose(1, 0, 2)
-        self.V_c_half = self.V_c_half_flat.transpose(1, 0, 2)
-        self.steps = list(zip(self.c_prev, self.f_z, self.f, self.c, self.z))
+        self.steps = list(zip(self.c_prev, self.f, self.z, self.c))
 
 
 class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_o_f_z_pre = np.empty((T, 3*H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.d_o_pre_flat = np.empty((H, T, B), dtype)
-        self.VT_d_V_c_flat = np.empty((H, T, B), dtype)
-        self.d_c_base = np.empty((T, H, B), dtype)
-        self.tmp_2 = np.empty((T, H, B), dtype)
-        self.d_c = np.empty((H, B), dtype)
-        self.tmp_3 = np.empty((H, B), dtype)
-        self.tmp_4 = np.empty((H, B), dtype)
-        self.Wo_Wf_Wz = np.empty((3*H, I), dtype)
-        self.d_o_f_z_pre_flat = np.empty((3*H, T, B), dtype)
+        self.d_o_pre = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
+        self.VT_d_V_c = np.empty((T, B, H), dtype)
+        self.d_c_base = np.empty((T, B, H), dtype)
+        self.d_f_pre = np.empty((T, B, H), dtype)
+        self.d_z_pre = np.empty((T, B, H), dtype)
+        self.tmp_2 = np.empty((T, B, H), dtype)
+        self.d_c = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.tmp_4 = np.empty((B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_wf_wz_each = np.empty((T, 2*H, B), dtype)
-        self.d_Wo_Wf_Wz_rows = np.empty((3*H, I), dtype)
-        self.c_flat = np.empty((H, T, B), dtype)
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_wf_each = np.empty((T, B, H), dtype)
+        self.d_wz_each = np.empty((T, B, H), dtype)
+        self.d_Wo_rows = np.empty((H, I), dtype)
+        self.d_Wf_rows = np.empty((H, I), dtype)
+        self.d_Wz_rows = np.empty((H, I), dtype)
         self.d_V_rows = np.empty((H, H), dtype)
-        self.d_bo_bf_bz_sum = np.empty((3*H,), dtype)
+        self.d_bo_sum = np.empty((H,), dtype)
+        self.d_bz_sum = np.empty((H,), dtype)
+        self.d_bf_sum = np.empty((H,), dtype)
         self.d_wf_sum = np.empty((H,), dtype)
         self.d_wz_sum = np.empty((H,), dtype)
-        self.d_o_pre = self.d_o_f_z_pre[:, :H]
-        self.VT_d_V_c = self.VT_d_V_c_flat.transpose(1, 0, 2)
-        self.d_f_pre = self.d_o_f_z_pre[:, H:2*H]
-        self.d_z_pre = self.d_o_f_z_pre[:, 2*H:]
-        self.d_f_z_pre_blocks = self.d_o_f_z_pre[:, H:].reshape(T, 2, H, B)
-        self.d_wf_wz_each_blocks = self.d_wf_wz_each.reshape(T, 2, H, B)
-        self.d_wf_each = self.d_wf_wz_each[:, :H]
-        self.d_wz_each = self.d_wf_wz_each[:, H:]
-        self.steps = list(zip(self.d_c_base, self.d_f_z_pre_blocks, saved.f, self.d_z_pre, self.d_f_pre))[::-1]
+        self.steps = list(zip(self.d_c_base, self.d_z_pre, self.d_f_pre, saved.f))[::-1]
 
 
 class Workspace:
@@ -214,42 +200,44 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    bf_half_bz = ws.bf_half_bz
-    np.multiply(params.bf[:, None], 0.5, out=bf_half_bz[0:H])
-    np.copyto(bf_half_bz[H:2*H], params.bz[:, None])
-    Wf_half_Wz = ws.Wf_half_Wz
-    np.multiply(params.Wf, 0.5, out=Wf_half_Wz[0:H])
-    np.copyto(Wf_half_Wz[H:2*H], params.Wz)
-    f_pre_factor = (0.5*params.wf)[:, None]
-    wz = params.wz[:, None]
+    Wf_half = 0.5*params.Wf
+    Wz = params.Wz
+    f_pre_base_factor = 0.5*params.bf
+    bz = params.bz
     Wo_half = 0.5*params.Wo
     V_half = 0.5*params.V
-    o_pre_base_factor = (0.5*params.bo)[:, None]
-    ws.c_all[0] = state.c.T
+    o_pre_base_factor = 0.5*params.bo
+    ws.c_all[0] = state.c
 
     # f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
+    np.matmul(x_2d, Wf_half.T, out=ws.f.reshape(T*B, H))
     # z = phi(Wz @ x[t] + wz*c[t-1] + bz)
-    np.matmul(Wf_half_Wz, x_2d.T, out=ws.Wf_x_half_Wz_x_flat.reshape(2*H, T*B))
-    np.add(bf_half_bz, ws.Wf_x_half_Wz_x, out=ws.f_z)
+    np.matmul(x_2d, Wz.T, out=ws.z.reshape(T*B, H))
+    # f
+    np.add(f_pre_base_factor, ws.f, out=ws.f)
+    # z
+    np.add(bz, ws.z, out=ws.z)
 
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh, subtract = np.multiply, np.add, np.tanh, np.subtract
+    f_pre_factor_row = (0.5*params.wf)[None]
     tmp = ws.tmp
-    tmp_2 = ws.tmp_2
-    tmp_tmp = ws.tmp_tmp
     half = np.array(0.5, dtype)
+    wz_row = params.wz[None]
+    tmp_2 = ws.tmp_2
     one = np.array(1, dtype)
     tmp_3 = ws.tmp_3
-    for (c_prev, f_z, f, c, z) in ws.steps:
+    for (c_prev, f, z, c) in ws.steps:
         # f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
-        multiply(c_prev, f_pre_factor, tmp)
-        # z = phi(Wz @ x[t] + wz*c[t-1] + bz)
-        multiply(wz, c_prev, tmp_2)
-        # f, z
-        add(tmp_tmp, f_z, f_z)
-        tanh(f_z, f_z)
+        multiply(c_prev, f_pre_factor_row, tmp)
+        add(tmp, f, f)
+        tanh(f, f)
         multiply(f, half, f)
         add(f, half, f)
+        # z = phi(Wz @ x[t] + wz*c[t-1] + bz)
+        multiply(wz_row, c_prev, tmp_2)
+        add(tmp_2, z, z)
+        tanh(z, z)
         # c[t] = f*c[t-1] + (1 - f)*z
         multiply(c_prev, f, c)
         subtract(one, f, tmp_3)
@@ -257,18 +245,18 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(c, tmp_3, c)
 
     # o = sigma(Wo @ x[t] + V @ c[t] + bo)
-    np.matmul(Wo_half, x_2d.T, out=ws.Wo_x_half_flat.reshape(H, T*B))
-    c_flat = _columns(ws.c, ws.c_flat)
-    np.matmul(V_half, c_flat, out=ws.V_c_half_flat.reshape(H, T*B))
-    np.add(o_pre_base_factor, ws.Wo_x_half, out=ws.o)
-    np.add(ws.V_c_half, ws.o, out=ws.o)
+    np.matmul(x_2d, Wo_half.T, out=ws.o_pre_base.reshape(T*B, H))
+    c_2d = ws.c.reshape(T*B, H)
+    np.matmul(c_2d, V_half.T, out=ws.o.reshape(T*B, H))
+    np.add(o_pre_base_factor, ws.o_pre_base, out=ws.o_pre_base)
+    np.add(ws.o, ws.o_pre_base, out=ws.o)
     np.tanh(ws.o, out=ws.o)
     np.multiply(ws.o, 0.5, out=ws.o)
     np.add(ws.o, 0.5, out=ws.o)
     # h = o*c[t]
     np.multiply(ws.c, ws.o, out=ws.h)
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(c=ws.c_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(c=ws.c_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -289,23 +277,20 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     x = tape.x
     x_2d = x.reshape(T*B, I)
     V = params.V
-    wz = params.wz[:, None]
-    wf = params.wf[:, None]
-    Wo_Wf_Wz = ws.Wo_Wf_Wz
-    np.copyto(Wo_Wf_Wz[0:H], params.Wo)
-    np.copyto(Wo_Wf_Wz[H:2*H], params.Wf)
-    np.copyto(Wo_Wf_Wz[2*H:3*H], params.Wz)
-    ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
+    Wo = params.Wo
+    Wz = params.Wz
+    Wf = params.Wf
+    ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
     # backward of o = sigma(Wo @ x[t] + V @ c[t] + bo)
-    np.multiply(dy.transpose(0, 2, 1), saved.c, out=ws.d_o_pre)
+    np.multiply(dy, saved.c, out=ws.d_o_pre)
     np.subtract(1, saved.o, out=ws.tmp)
     np.multiply(ws.d_o_pre, ws.tmp, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     # backward of c[t] = f*c[t-1] + (1 - f)*z
-    d_o_pre_flat = _columns(ws.d_o_pre, ws.d_o_pre_flat)
-    np.matmul(V.T, d_o_pre_flat, out=ws.VT_d_V_c_flat.reshape(H, T*B))
-    np.multiply(dy.transpose(0, 2, 1), saved.o, out=ws.d_c_base)
+    d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
+    np.matmul(d_o_pre_2d, V, out=ws.VT_d_V_c.reshape(T*B, H))
+    np.multiply(dy, saved.o, out=ws.d_c_base)
     np.add(ws.d_c_base, ws.VT_d_V_c, out=ws.d_c_base)
     # backward of z = phi(Wz @ x[t] + wz*c[t-1] + bz)
     np.subtract(1, saved.f, out=ws.d_f_pre)
@@ -320,38 +305,51 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_c = ws.d_c
+    wz_row = params.wz[None]
     tmp_3 = ws.tmp_3
+    wf_row = params.wf[None]
     tmp_4 = ws.tmp_4
-    for (d_c_base, d_f_z_pre_blocks, f, d_z_pre, d_f_pre) in ws.steps:
+    for (d_c_base, d_z_pre, d_f_pre, f) in ws.steps:
         # backward of c[t] = f*c[t-1] + (1 - f)*z
         add(d_c, d_c_base, d_c)
-        # backward of f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
         # backward of z = phi(Wz @ x[t] + wz*c[t-1] + bz)
-        multiply(d_f_z_pre_blocks, d_c, d_f_z_pre_blocks)
+        multiply(d_z_pre, d_c, d_z_pre)
+        # backward of f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
+        multiply(d_f_pre, d_c, d_f_pre)
         # c
         multiply(f, d_c, d_c)
-        multiply(wz, d_z_pre, tmp_3)
+        multiply(wz_row, d_z_pre, tmp_3)
         add(d_c, tmp_3, d_c)
-        multiply(wf, d_f_pre, tmp_4)
+        multiply(wf_row, d_f_pre, tmp_4)
         add(d_c, tmp_4, d_c)
 
-    d_o_f_z_pre_flat = _columns(ws.d_o_f_z_pre, ws.d_o_f_z_pre_flat)
-    np.matmul(d_o_f_z_pre_flat.T, Wo_Wf_Wz, out=ws.d_x_out.reshape(T*B, I))
-    np.multiply(saved.c_prev[:, None], ws.d_f_z_pre_blocks, out=ws.d_wf_wz_each_blocks)
-    np.matmul(d_o_f_z_pre_flat, x_2d, out=ws.d_Wo_Wf_Wz_rows)
-    d_Wo = ws.d_Wo_Wf_Wz_rows[0:H]
-    d_Wf = ws.d_Wo_Wf_Wz_rows[H:2*H]
-    d_Wz = ws.d_Wo_Wf_Wz_rows[2*H:3*H]
-    c_flat = _columns(saved.c, ws.c_flat)
-    np.matmul(d_o_pre_flat, c_flat.T, out=ws.d_V_rows)
+    np.matmul(d_o_pre_2d, Wo, out=ws.d_x_out.reshape(T*B, I))
+    d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
+    np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
+    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_wf_each)
+    np.multiply(saved.c_prev, ws.d_z_pre, out=ws.d_wz_each)
+    np.matmul(d_o_pre_2d.T, x_2d, out=ws.d_Wo_rows)
+    d_Wo = ws.d_Wo_rows
+    np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
+    d_Wf = ws.d_Wf_rows
+    np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_Wz_rows)
+    d_Wz = ws.d_Wz_rows
+    c_2d = saved.c.reshape(T*B, H)
+    np.matmul(d_o_pre_2d.T, c_2d, out=ws.d_V_rows)
     d_V = ws.d_V_rows
-    np.matmul(d_o_f_z_pre_flat, np.ones(T*B, dtype), out=ws.d_bo_bf_bz_sum)
-    d_bo = ws.d_bo_bf_bz_sum[0:H]
-    d_bf = ws.d_bo_bf_bz_sum[H:2*H]
-    d_bz = ws.d_bo_bf_bz_sum[2*H:3*H]
-    np.sum(ws.d_wf_each, axis=(0, 2), out=ws.d_wf_sum)
+    np.matmul(d_o_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bo_sum)
+    d_bo = ws.d_bo_sum
+    np.matmul(d_z_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bz_sum)
+    d_bz = ws.d_bz_sum
+    np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
+    d_bf = ws.d_bf_sum
+    np.sum(ws.d_wf_each, axis=(0, 1), out=ws.d_wf_sum)
     d_wf = ws.d_wf_sum
-    np.sum(ws.d_wz_each, axis=(0, 2), out=ws.d_wz_sum)
+    np.sum(ws.d_wz_each, axis=(0, 1), out=ws.d_wz_sum)
     d_wz = ws.d_wz_sum
     return Grads(
         params=Params(
@@ -367,7 +365,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            c=ws.d_c.T.copy(),
+            c=ws.d_c.copy(),
         ),
     )
 
@@ -545,15 +543,6 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -101,21 +101,16 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.bg_half_bz = np.empty((2*H, 1), dtype)
-        self.Wg_half_Wz = np.empty((2*H, I), dtype)
-        self.Wg_x_half_Wz_x_flat = np.empty((2*H, T, B), dtype)
-        self.g_z = np.empty((T, 2*H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
+        self.g = np.empty((T, B, H), dtype)
+        self.z = np.empty((T, B, H), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.Wg_x_half_Wz_x = self.Wg_x_half_Wz_x_flat.transpose(1, 0, 2)
-        self.g = self.g_z[:, :H]
         self.h = self.h_all[1:]
-        self.z = self.g_z[:, H:]
         self.h_prev = self.h_all[:-1]
         self.steps = list(zip(self.h_prev, self.g, self.h))
 
@@ -124,19 +119,18 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.d_g_z_pre = np.empty((T, 2*H, B), dtype)
-        self.d_g_pre_factor = np.empty((T, H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.Wg_Wz = np.empty((2*H, I), dtype)
-        self.d_g_z_pre_flat = np.empty((2*H, T, B), dtype)
+        self.d_h = np.empty((B, H), dtype)
+        self.d_g_pre = np.empty((T, B, H), dtype)
+        self.d_g_pre_factor = np.empty((T, B, H), dtype)
+        self.d_z_pre = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_Wg_Wz_rows = np.empty((2*H, I), dtype)
-        self.d_bg_bz_sum = np.empty((2*H,), dtype)
-        self.d_g_pre = self.d_g_z_pre[:, :H]
-        self.d_z_pre = self.d_g_z_pre[:, H:]
-        self.steps = list(zip(self.dy_rows, self.d_g_pre, saved.g))[::-1]
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_Wg_rows = np.empty((H, I), dtype)
+        self.d_Wz_rows = np.empty((H, I), dtype)
+        self.d_bz_sum = np.empty((H,), dtype)
+        self.d_bg_sum = np.empty((H,), dtype)
+        self.steps = list(zip(self.d_g_pre, saved.g))[::-1]
 
 
 class Workspace:
@@ -169,21 +163,24 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    bg_half_bz = ws.bg_half_bz
-    np.multiply(params.bg[:, None], 0.5, out=bg_half_bz[0:H])
-    np.copyto(bg_half_bz[H:2*H], params.bz[:, None])
-    Wg_half_Wz = ws.Wg_half_Wz
-    np.multiply(params.Wg, 0.5, out=Wg_half_Wz[0:H])
-    np.copyto(Wg_half_Wz[H:2*H], params.Wz)
-    ws.h_all[0] = state.h.T
+    Wg_half = 0.5*params.Wg
+    Wz = params.Wz
+    g_pre_factor = 0.5*params.bg
+    bz = params.bz
+    ws.h_all[0] = state.h
 
     # g = sigma(Wg @ x[t] + bg)
+    np.matmul(x_2d, Wg_half.T, out=ws.g.reshape(T*B, H))
     # z = phi(Wz @ x[t] + bz)
-    np.matmul(Wg_half_Wz, x_2d.T, out=ws.Wg_x_half_Wz_x_flat.reshape(2*H, T*B))
-    np.add(bg_half_bz, ws.Wg_x_half_Wz_x, out=ws.g_z)
-    np.tanh(ws.g_z, out=ws.g_z)
+    np.matmul(x_2d, Wz.T, out=ws.z.reshape(T*B, H))
+    # g
+    np.add(g_pre_factor, ws.g, out=ws.g)
+    np.tanh(ws.g, out=ws.g)
     np.multiply(ws.g, 0.5, out=ws.g)
     np.add(ws.g, 0.5, out=ws.g)
+    # z
+    np.add(bz, ws.z, out=ws.z)
+    np.tanh(ws.z, out=ws.z)
     # h[t] = g*h[t-1] + (1 - g)*z
     np.subtract(1, ws.g, out=ws.h)
     np.multiply(ws.h, ws.z, out=ws.h)
@@ -196,8 +193,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(h_prev, g, tmp)
         add(tmp, h, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -217,17 +214,15 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    Wg_Wz = ws.Wg_Wz
-    np.copyto(Wg_Wz[0:H], params.Wg)
-    np.copyto(Wg_Wz[H:2*H], params.Wz)
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
+    Wz = params.Wz
+    Wg = params.Wg
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
-    for (dy_t, d_g_pre, g) in ws.steps:
+    for dy_t, (d_g_pre, g) in zip(dy[::-1], ws.steps):
         # backward of h[t] = g*h[t-1] + (1 - g)*z
         add(dy_t, d_h, d_g_pre)
         multiply(g, d_g_pre, d_h)
@@ -243,14 +238,19 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(saved.h_prev, saved.z, out=ws.tmp)
     np.multiply(ws.d_g_pre_factor, ws.tmp, out=ws.d_g_pre_factor)
     np.multiply(ws.d_g_pre, ws.d_g_pre_factor, out=ws.d_g_pre)
-    d_g_z_pre_flat = _columns(ws.d_g_z_pre, ws.d_g_z_pre_flat)
-    np.matmul(d_g_z_pre_flat.T, Wg_Wz, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_g_z_pre_flat, x_2d, out=ws.d_Wg_Wz_rows)
-    d_Wg = ws.d_Wg_Wz_rows[0:H]
-    d_Wz = ws.d_Wg_Wz_rows[H:2*H]
-    np.matmul(d_g_z_pre_flat, np.ones(T*B, dtype), out=ws.d_bg_bz_sum)
-    d_bg = ws.d_bg_bz_sum[0:H]
-    d_bz = ws.d_bg_bz_sum[H:2*H]
+    d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
+    np.matmul(d_z_pre_2d, Wz, out=ws.d_x_out.reshape(T*B, I))
+    d_g_pre_2d = ws.d_g_pre.reshape(T*B, H)
+    np.matmul(d_g_pre_2d, Wg, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_g_pre_2d.T, x_2d, out=ws.d_Wg_rows)
+    d_Wg = ws.d_Wg_rows
+    np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_Wz_rows)
+    d_Wz = ws.d_Wz_rows
+    np.matmul(d_z_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bz_sum)
+    d_bz = ws.d_bz_sum
+    np.matmul(d_g_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bg_sum)
+    d_bg = ws.d_bg_sum
     return Grads(
         params=Params(
             Wg=d_Wg,
@@ -260,7 +260,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
+            h=ws.d_h.copy(),
         ),
     )
 
@@ -419,15 +419,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

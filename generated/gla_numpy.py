@@ -125,35 +125,30 @@ def _derived(params: Params, M: int) -> tuple[Any, ...]:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, D: int, M: int, R: int) -> None:
         self.use = 0
-        self.Wa_Wk_Wv = np.empty((D + M + R, I), dtype)
-        self.Wa_x_Wk_x_v_column_flat = np.empty((D + M + R, T, B), dtype)
-        self.k_row = np.empty((T, D, B), dtype)
-        self.Va_Wa_x_flat = np.empty((D, T, B), dtype)
-        self.alpha_row = np.empty((T, D, B), dtype)
-        self.S_factor = np.empty((T, D*M, B), dtype)
-        self.S_all = np.empty((T + 1, D*M, B), dtype)
-        self.tmp = np.empty((D*M, B), dtype)
-        self.q_row_flat = np.empty((D, T, B), dtype)
-        self.y_2 = np.empty((T, M, B), dtype)
+        self.k_row = np.empty((T, B, D), dtype)
+        self.v_column = np.empty((T, B, M), dtype)
+        self.Wa_x = np.empty((T, B, R), dtype)
+        self.Va_Wa_x = np.empty((T, B, D), dtype)
+        self.alpha_row = np.empty((T, B, D), dtype)
+        self.S_factor = np.empty((T, B, D*M), dtype)
+        self.S_all = np.empty((T + 1, B, D*M), dtype)
+        self.tmp = np.empty((B, D*M), dtype)
+        self.q_row = np.empty((T, B, D), dtype)
+        self.y_2 = np.empty((T, B, M), dtype)
         self.y_out = np.empty((T, B, M), dtype)
-        self.Wk_x = self.Wa_x_Wk_x_v_column_flat[R:D + R].transpose(1, 0, 2)
-        self.Va_Wa_x = self.Va_Wa_x_flat.transpose(1, 0, 2)
-        self.alpha_row_axes = self.alpha_row.reshape(T, 1, D, B)
-        self.S_factor_axes = self.S_factor.reshape(T, M, D, B)
-        self.v_column_axes = self.Wa_x_Wk_x_v_column_flat[D + R:].transpose(1, 0, 2).reshape(T, M, 1, B)
-        self.k_row_axes = self.k_row.reshape(T, 1, D, B)
-        self.S_axes = self.S_all[1:].reshape(T, M, D, B)
+        self.alpha_row_axes = self.alpha_row.reshape(T, B, 1, D)
+        self.S_factor_axes = self.S_factor.reshape(T, B, M, D)
+        self.v_column_axes = self.v_column.reshape(T, B, M, 1)
+        self.k_row_axes = self.k_row.reshape(T, B, 1, D)
+        self.S_axes = self.S_all[1:].reshape(T, B, M, D)
         self.S_prev = self.S_all[:-1]
         self.S = self.S_all[1:]
-        self.q_row_axes = self.q_row_flat.transpose(1, 0, 2).reshape(T, D, B)
-        self.y_axes = self.y_2.reshape(T, M, B)
-        self.q_row = self.q_row_flat.transpose(1, 0, 2)
-        self.v_column = self.Wa_x_Wk_x_v_column_flat[D + R:].transpose(1, 0, 2)
-        self.Wa_x = self.Wa_x_Wk_x_v_column_flat[:R].transpose(1, 0, 2)
+        self.q_row_axes = self.q_row.reshape(T, B, D)
+        self.y_axes = self.y_2.reshape(T, B, M)
         self.steps = list(zip(self.S_prev, self.S_factor, self.S))
 
 
@@ -161,51 +156,34 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int, M: int, R: int) -> None:
-        self.d_S_q = np.empty((T, D*M, B), dtype)
-        self.d_S = np.empty((T, D*M, B), dtype)
-        self.d_S_prev_factor = np.empty((T, D*M, B), dtype)
-        self.d_S_2 = np.empty((D*M, B), dtype)
-        self.alpha_pre = np.empty((T, D, B), dtype)
-        self.d_q_row_flat = np.empty((T, D, B), dtype)
-        self.d_S_alpha_row_factor = np.empty((T, D*M, B), dtype)
-        self.d_alpha_pre = np.empty((T, D, B), dtype)
-        self.d_Wk_x = np.empty((T, D, B), dtype)
-        self.d_v_column_flat = np.empty((T, M, B), dtype)
-        self.d_alpha_pre_factor = np.empty((T, D, B), dtype)
-        self.d_alpha_pre_flat = np.empty((D, T, B), dtype)
-        self.VaT_d_Va_Wa_x_flat = np.empty((R, T, B), dtype)
-        self.d_x_0_out = np.empty((T, B, I), dtype)
-        self.d_v_column_flat_flat = np.empty((M, T, B), dtype)
-        self.d_x_1_out = np.empty((T, B, I), dtype)
-        self.d_Wk_x_flat = np.empty((D, T, B), dtype)
-        self.d_x_2_out = np.empty((T, B, I), dtype)
-        self.d_q_row_flat_flat = np.empty((D, T, B), dtype)
-        self.d_x_3_out = np.empty((T, B, I), dtype)
-        self.d_x_sum2_out = np.empty((T, B, I), dtype)
-        self.d_x_sum3_out = np.empty((T, B, I), dtype)
+        self.d_S_q = np.empty((T, B, D*M), dtype)
+        self.d_S = np.empty((T, B, D*M), dtype)
+        self.d_S_prev_factor = np.empty((T, B, D*M), dtype)
+        self.d_S_2 = np.empty((B, D*M), dtype)
+        self.alpha_pre = np.empty((T, B, D), dtype)
+        self.d_q_row_flat = np.empty((T, B, D), dtype)
+        self.d_S_alpha_row_factor = np.empty((T, B, D*M), dtype)
+        self.d_alpha_pre = np.empty((T, B, D), dtype)
+        self.d_Wk_x = np.empty((T, B, D), dtype)
+        self.d_v_column_flat = np.empty((T, B, M), dtype)
+        self.d_alpha_pre_factor = np.empty((T, B, D), dtype)
+        self.VaT_d_Va_Wa_x = np.empty((T, B, R), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
+        self.tmp_out = np.empty((T, B, I), dtype)
         self.d_Wq_rows = np.empty((D, I), dtype)
         self.d_Wk_rows = np.empty((D, I), dtype)
         self.d_Wv_rows = np.empty((M, I), dtype)
         self.d_Wa_rows = np.empty((R, I), dtype)
-        self.Wa_x_flat = np.empty((R, T, B), dtype)
         self.d_Va_rows = np.empty((D, R), dtype)
         self.d_ba_sum = np.empty((D,), dtype)
-        self.d_S_q_axes = self.d_S_q.reshape(T, M, D, B)
-        self.d_S_axes = self.d_S.reshape(T, M, D, B)
-        self.d_S_prev_factor_axes = self.d_S_prev_factor.reshape(T, M, D, B)
-        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, D, B)
-        self.d_S_alpha_row_factor_axes = self.d_S_alpha_row_factor.reshape(T, M, D, B)
-        self.d_alpha_pre_axes = self.d_alpha_pre.reshape(T, D, B)
-        self.d_Wk_x_axes = self.d_Wk_x.reshape(T, D, B)
-        self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, M, B)
-        self.d_x_0 = self.d_x_0_out.transpose(0, 2, 1)
-        self.d_x_1 = self.d_x_1_out.transpose(0, 2, 1)
-        self.d_x_sum2 = self.d_x_sum2_out.transpose(0, 2, 1)
-        self.d_x_2 = self.d_x_2_out.transpose(0, 2, 1)
-        self.d_x_sum3 = self.d_x_sum3_out.transpose(0, 2, 1)
-        self.d_x_3 = self.d_x_3_out.transpose(0, 2, 1)
-        self.d_x = self.d_x_out.transpose(0, 2, 1)
+        self.d_S_q_axes = self.d_S_q.reshape(T, B, M, D)
+        self.d_S_axes = self.d_S.reshape(T, B, M, D)
+        self.d_S_prev_factor_axes = self.d_S_prev_factor.reshape(T, B, M, D)
+        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, B, D)
+        self.d_S_alpha_row_factor_axes = self.d_S_alpha_row_factor.reshape(T, B, M, D)
+        self.d_alpha_pre_axes = self.d_alpha_pre.reshape(T, B, D)
+        self.d_Wk_x_axes = self.d_Wk_x.reshape(T, B, D)
+        self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, B, M)
         self.steps = list(zip(self.d_S, self.d_S_prev_factor))[::-1]
 
 
@@ -242,22 +220,25 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = (one_column,) = _derived(params, M)
-    Wa_Wk_Wv = ws.Wa_Wk_Wv
-    np.copyto(Wa_Wk_Wv[0:R], params.Wa)
-    np.copyto(Wa_Wk_Wv[R:D + R], params.Wk)
-    np.copyto(Wa_Wk_Wv[D + R:D + M + R], params.Wv)
+    Wk = params.Wk
+    Wv = params.Wv
+    Wa = params.Wa
     Va = params.Va
-    ba = params.ba[:, None]
-    one_column_2 = one_column[..., None]
+    ba = params.ba
     Wq = params.Wq
-    ws.S_all[0] = state.S.reshape(B, D*M).T
+    ws.S_all[0] = state.S.reshape(B, D*M)
 
     # k = (Wk @ x[t])/sqrt(D)
+    np.matmul(x_2d, Wk.T, out=ws.k_row.reshape(T*B, D))
     # v = Wv @ x[t]
+    np.matmul(x_2d, Wv.T, out=ws.v_column.reshape(T*B, M))
     # alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
-    np.matmul(Wa_Wk_Wv, x_2d.T, out=ws.Wa_x_Wk_x_v_column_flat.reshape(D + M + R, T*B))
-    np.divide(ws.Wk_x, float(np.sqrt(D)), out=ws.k_row)
-    np.matmul(Va, ws.Wa_x_Wk_x_v_column_flat[:R].reshape(R, -1), out=ws.Va_Wa_x_flat.reshape(D, T*B))
+    np.matmul(x_2d, Wa.T, out=ws.Wa_x.reshape(T*B, R))
+    # k
+    np.divide(ws.k_row, float(np.sqrt(D)), out=ws.k_row)
+    # alpha
+    Wa_x_2d = ws.Wa_x.reshape(T*B, R)
+    np.matmul(Wa_x_2d, Va.T, out=ws.Va_Wa_x.reshape(T*B, D))
     np.add(ba, ws.Va_Wa_x, out=ws.alpha_row)
     np.negative(ws.alpha_row, out=ws.alpha_row)
     np.logaddexp(0, ws.alpha_row, out=ws.alpha_row)
@@ -265,7 +246,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.multiply(ws.alpha_row, 0.0625, out=ws.alpha_row)
     np.exp(ws.alpha_row, out=ws.alpha_row)
     # S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
-    np.multiply(one_column_2, ws.alpha_row_axes, out=ws.S_factor_axes)
+    np.multiply(one_column, ws.alpha_row_axes, out=ws.S_factor_axes)
     np.multiply(ws.v_column_axes, ws.k_row_axes, out=ws.S_axes)
 
     # In the loop, the last argument is where the result goes.
@@ -277,11 +258,11 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, S, S)
 
     # q = Wq @ x[t]
-    np.matmul(Wq, x_2d.T, out=ws.q_row_flat.reshape(D, T*B))
+    np.matmul(x_2d, Wq.T, out=ws.q_row.reshape(T*B, D))
     # y = S[t] @ q
-    np.einsum("tijb,tjb->tib", ws.S_axes, ws.q_row_axes, out=ws.y_axes)
-    np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
-    final = State(S=ws.S_all[T].T.copy().reshape(B, M, D))
+    np.einsum("tbij,tbj->tbi", ws.S_axes, ws.q_row_axes, out=ws.y_axes)
+    np.copyto(ws.y_out, ws.y_2)
+    final = State(S=ws.S_all[T].copy().reshape(B, M, D))
     return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
 
 
@@ -302,21 +283,20 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     x = tape.x
     x_2d = x.reshape(T*B, I)
     (one_column,) = tape.derived
-    one_column_2 = one_column[..., None]
-    ba = params.ba[:, None]
+    ba = params.ba
     Va = params.Va
     Wa = params.Wa
     Wv = params.Wv
     Wk = params.Wk
     Wq = params.Wq
-    ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M).T
+    ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
     # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     # backward of y = S[t] @ q
-    np.copyto(ws.d_S_q_axes, dy.transpose(0, 2, 1).reshape(T, M, 1, B))
+    np.copyto(ws.d_S_q_axes, dy.reshape(T, B, M, 1))
     # S
-    np.multiply(saved.q_row.reshape(T, 1, D, B), ws.d_S_q_axes, out=ws.d_S_axes)
-    np.multiply(one_column_2, saved.alpha_row.reshape(T, 1, D, B), out=ws.d_S_prev_factor_axes)
+    np.multiply(saved.q_row.reshape(T, B, 1, D), ws.d_S_q_axes, out=ws.d_S_axes)
+    np.multiply(one_column, saved.alpha_row.reshape(T, B, 1, D), out=ws.d_S_prev_factor_axes)
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -330,12 +310,12 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.add(ba, saved.Va_Wa_x, out=ws.alpha_pre)
     # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     # backward of y = S[t] @ q
-    np.einsum("tijb,tijb->tjb", saved.S.reshape(T, M, D, B), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
+    np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
     # S
-    np.multiply(one_column_2, saved.S_prev.reshape(T, M, D, B), out=ws.d_S_alpha_row_factor_axes)
-    np.einsum("tijb,tijb->tjb", ws.d_S_axes, ws.d_S_alpha_row_factor_axes, out=ws.d_alpha_pre_axes)
-    np.einsum("tijb,tib->tjb", ws.d_S_axes, saved.v_column.reshape(T, M, B), out=ws.d_Wk_x_axes)
-    np.einsum("tijb,tjb->tib", ws.d_S_axes, saved.k_row.reshape(T, D, B), out=ws.d_v_column_flat_axes)
+    np.multiply(one_column, saved.S_prev.reshape(T, B, M, D), out=ws.d_S_alpha_row_factor_axes)
+    np.einsum("tbij,tbij->tbj", ws.d_S_axes, ws.d_S_alpha_row_factor_axes, out=ws.d_alpha_pre_axes)
+    np.einsum("tbij,tbi->tbj", ws.d_S_axes, saved.v_column.reshape(T, B, M), out=ws.d_Wk_x_axes)
+    np.einsum("tbij,tbj->tbi", ws.d_S_axes, saved.k_row.reshape(T, B, D), out=ws.d_v_column_flat_axes)
     # alpha
     np.multiply(saved.alpha_row, 0.0625, out=ws.d_alpha_pre_factor)
     np.minimum(ws.alpha_pre, 88, out=ws.alpha_pre)
@@ -344,32 +324,33 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.reciprocal(ws.alpha_pre, out=ws.alpha_pre)
     np.multiply(ws.d_alpha_pre_factor, ws.alpha_pre, out=ws.d_alpha_pre_factor)
     np.multiply(ws.d_alpha_pre, ws.d_alpha_pre_factor, out=ws.d_alpha_pre)
-    d_alpha_pre_flat = _columns(ws.d_alpha_pre, ws.d_alpha_pre_flat)
-    np.matmul(Va.T, d_alpha_pre_flat, out=ws.VaT_d_Va_Wa_x_flat.reshape(R, T*B))
+    d_alpha_pre_2d = ws.d_alpha_pre.reshape(T*B, D)
+    np.matmul(d_alpha_pre_2d, Va, out=ws.VaT_d_Va_Wa_x.reshape(T*B, R))
     # backward of k = (Wk @ x[t])/sqrt(D)
     np.divide(ws.d_Wk_x, float(np.sqrt(D)), out=ws.d_Wk_x)
-    np.matmul(ws.VaT_d_Va_Wa_x_flat.reshape(R, -1).T, Wa, out=ws.d_x_0_out.reshape(T*B, I))
-    d_v_column_flat_flat = _columns(ws.d_v_column_flat, ws.d_v_column_flat_flat)
-    np.matmul(d_v_column_flat_flat.T, Wv, out=ws.d_x_1_out.reshape(T*B, I))
-    d_Wk_x_flat = _columns(ws.d_Wk_x, ws.d_Wk_x_flat)
-    np.matmul(d_Wk_x_flat.T, Wk, out=ws.d_x_2_out.reshape(T*B, I))
-    d_q_row_flat_flat = _columns(ws.d_q_row_flat, ws.d_q_row_flat_flat)
-    np.matmul(d_q_row_flat_flat.T, Wq, out=ws.d_x_3_out.reshape(T*B, I))
-    np.add(ws.d_x_0, ws.d_x_1, out=ws.d_x_sum2)
-    np.add(ws.d_x_sum2, ws.d_x_2, out=ws.d_x_sum3)
-    np.add(ws.d_x_sum3, ws.d_x_3, out=ws.d_x)
-    np.matmul(d_q_row_flat_flat, x_2d, out=ws.d_Wq_rows)
+    VaT_d_Va_Wa_x_2d = ws.VaT_d_Va_Wa_x.reshape(T*B, R)
+    np.matmul(VaT_d_Va_Wa_x_2d, Wa, out=ws.d_x_out.reshape(T*B, I))
+    d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
+    np.matmul(d_v_column_flat_2d, Wv, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
+    np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_q_row_flat_2d = ws.d_q_row_flat.reshape(T*B, D)
+    np.matmul(d_q_row_flat_2d, Wq, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_q_row_flat_2d.T, x_2d, out=ws.d_Wq_rows)
     d_Wq = ws.d_Wq_rows
-    np.matmul(d_Wk_x_flat, x_2d, out=ws.d_Wk_rows)
+    np.matmul(d_Wk_x_2d.T, x_2d, out=ws.d_Wk_rows)
     d_Wk = ws.d_Wk_rows
-    np.matmul(d_v_column_flat_flat, x_2d, out=ws.d_Wv_rows)
+    np.matmul(d_v_column_flat_2d.T, x_2d, out=ws.d_Wv_rows)
     d_Wv = ws.d_Wv_rows
-    np.matmul(ws.VaT_d_Va_Wa_x_flat.reshape(R, -1), x_2d, out=ws.d_Wa_rows)
+    np.matmul(VaT_d_Va_Wa_x_2d.T, x_2d, out=ws.d_Wa_rows)
     d_Wa = ws.d_Wa_rows
-    Wa_x_flat = _columns(saved.Wa_x, ws.Wa_x_flat)
-    np.matmul(d_alpha_pre_flat, Wa_x_flat.T, out=ws.d_Va_rows)
+    Wa_x_2d = saved.Wa_x.reshape(T*B, R)
+    np.matmul(d_alpha_pre_2d.T, Wa_x_2d, out=ws.d_Va_rows)
     d_Va = ws.d_Va_rows
-    np.matmul(d_alpha_pre_flat, np.ones(T*B, dtype), out=ws.d_ba_sum)
+    np.matmul(d_alpha_pre_2d.T, np.ones(T*B, dtype), out=ws.d_ba_sum)
     d_ba = ws.d_ba_sum
     return Grads(
         params=Params(
@@ -383,7 +364,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            S=ws.d_S_2.T.copy().reshape(B, M, D),
+            S=ws.d_S_2.copy().reshape(B, M, D),
         ),
     )
 
@@ -562,12 +543,3 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)

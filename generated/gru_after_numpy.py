@@ -158,13 +158,10 @@ class _Backward:
         self.Uu_Ur_Un = np.empty((3*H, H), dtype)
         self.d_h_prev = np.empty((H, B), dtype)
         self.d_n_pre_flat = np.empty((H, T, B), dtype)
-        self.d_x_0_out = np.empty((T, B, I), dtype)
-        self.d_u_pre_flat = np.empty((H, T, B), dtype)
-        self.d_x_1_out = np.empty((T, B, I), dtype)
-        self.d_r_pre_flat = np.empty((H, T, B), dtype)
-        self.d_x_2_out = np.empty((T, B, I), dtype)
-        self.d_x_sum2_out = np.empty((T, B, I), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
+        self.d_u_pre_flat = np.empty((H, T, B), dtype)
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_r_pre_flat = np.empty((H, T, B), dtype)
         self.d_Wu_rows = np.empty((H, I), dtype)
         self.d_Wr_rows = np.empty((H, I), dtype)
         self.d_Wn_rows = np.empty((H, I), dtype)
@@ -176,11 +173,8 @@ class _Backward:
         self.d_u_pre = self.d_u_pre_r_pre_Un_h_prev[:, :H]
         self.d_r_pre = self.d_u_pre_r_pre_Un_h_prev[:, H:2*H]
         self.d_Un_h_prev = self.d_u_pre_r_pre_Un_h_prev[:, 2*H:]
-        self.d_x_0 = self.d_x_0_out.transpose(0, 2, 1)
-        self.d_x_1 = self.d_x_1_out.transpose(0, 2, 1)
-        self.d_x_sum2 = self.d_x_sum2_out.transpose(0, 2, 1)
-        self.d_x_2 = self.d_x_2_out.transpose(0, 2, 1)
         self.d_x = self.d_x_out.transpose(0, 2, 1)
+        self.tmp_2 = self.tmp_out.transpose(0, 2, 1)
         self.steps = list(zip(self.dy_rows, self.d_n_pre, saved.r, self.d_Un_h_prev, self.d_u_pre, self.d_r_pre, self.d_u_pre_r_pre_Un_h_prev, self.d_h_prev_base))[::-1]
 
 
@@ -331,13 +325,13 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         add(d_h, d_h_prev, d_h)
 
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
-    np.matmul(d_n_pre_flat.T, Wn, out=ws.d_x_0_out.reshape(T*B, I))
+    np.matmul(d_n_pre_flat.T, Wn, out=ws.d_x_out.reshape(T*B, I))
     d_u_pre_flat = _columns(ws.d_u_pre, ws.d_u_pre_flat)
-    np.matmul(d_u_pre_flat.T, Wu, out=ws.d_x_1_out.reshape(T*B, I))
+    np.matmul(d_u_pre_flat.T, Wu, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x, ws.tmp_2, out=ws.d_x)
     d_r_pre_flat = _columns(ws.d_r_pre, ws.d_r_pre_flat)
-    np.matmul(d_r_pre_flat.T, Wr, out=ws.d_x_2_out.reshape(T*B, I))
-    np.add(ws.d_x_0, ws.d_x_1, out=ws.d_x_sum2)
-    np.add(ws.d_x_sum2, ws.d_x_2, out=ws.d_x)
+    np.matmul(d_r_pre_flat.T, Wr, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x, ws.tmp_2, out=ws.d_x)
     np.matmul(d_u_pre_flat, x_2d, out=ws.d_Wu_rows)
     d_Wu = ws.d_Wu_rows
     np.matmul(d_r_pre_flat, x_2d, out=ws.d_Wr_rows)

@@ -176,13 +176,12 @@ class _Forward:
         self.n_part_xhat = np.empty((H + I, B), dtype)
         self.tmp = np.empty((I, B), dtype)
         self.h_all = np.empty((T + 1, H, B), dtype)
-        self.u_r_pre_0 = np.empty((2*H, B), dtype)
-        self.u_r_pre_1 = np.empty((2*H, B), dtype)
         self.u_r_pre = np.empty((2*H, B), dtype)
+        self.tmp_tmp = np.empty((2*H, B), dtype)
         self.Un_Wn = np.empty((H, H + I), dtype)
         self.n_pre = np.empty((H, B), dtype)
-        self.tmp_2 = np.empty((H, B), dtype)
-        self.tmp_3 = np.empty((H, B), dtype)
+        self.tmp_4 = np.empty((H, B), dtype)
+        self.tmp_5 = np.empty((H, B), dtype)
         self.h_out = np.empty((T, B, H), dtype)
         self.Wd_d = self.Wd_d_flat.transpose(1, 0, 2)
         self.last = self.last_all[1:]
@@ -191,10 +190,10 @@ class _Forward:
         self.xhat = self.n_part_xhat[H:]
         self.h_prev = self.h_all[:-1]
         self.h = self.h_all[1:]
-        self.r_pre_0 = self.u_r_pre_0[H:]
-        self.r_pre_1 = self.u_r_pre_1[H:]
-        self.u_pre_0 = self.u_r_pre_0[:H]
-        self.u_pre_1 = self.u_r_pre_1[:H]
+        self.r_pre = self.u_r_pre[H:]
+        self.tmp_2 = self.tmp_tmp[H:]
+        self.u_pre = self.u_r_pre[:H]
+        self.tmp_3 = self.tmp_tmp[:H]
         self.u_r = self.u_r_n[:, :2*H]
         self.r = self.u_r_n[:, H:2*H]
         self.n_part = self.n_part_xhat[:H]
@@ -361,20 +360,19 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     multiply, add, dot, tanh, subtract = np.multiply, np.add, np.dot, np.tanh, np.subtract
     xhat = ws.xhat
     tmp = ws.tmp
-    r_pre_0 = ws.r_pre_0
-    r_pre_1 = ws.r_pre_1
-    u_pre_0 = ws.u_pre_0
-    u_pre_1 = ws.u_pre_1
-    u_r_pre_0 = ws.u_r_pre_0
-    u_r_pre_1 = ws.u_r_pre_1
+    r_pre = ws.r_pre
+    tmp_2 = ws.tmp_2
+    u_pre = ws.u_pre
+    tmp_3 = ws.tmp_3
     u_r_pre = ws.u_r_pre
+    tmp_tmp = ws.tmp_tmp
     half = np.array(0.5, dtype)
     n_part = ws.n_part
     n_part_xhat = ws.n_part_xhat
     n_pre = ws.n_pre
     one = np.array(1, dtype)
-    tmp_2 = ws.tmp_2
-    tmp_3 = ws.tmp_3
+    tmp_4 = ws.tmp_4
+    tmp_5 = ws.tmp_5
     for (last_prev, keepx, xhat_factor, xhat_base, last, h_prev, keeph, h, u_r, r, n, u) in ws.steps:
         # xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
         multiply(last_prev, keepx, xhat)
@@ -387,13 +385,13 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
         # hhat = keeph*h[t-1]
         multiply(h_prev, keeph, h)
         # r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
-        dot(Wr_half, xhat, r_pre_0)
-        dot(Ur_half, h, r_pre_1)
+        dot(Wr_half, xhat, r_pre)
+        dot(Ur_half, h, tmp_2)
         # u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
-        dot(Wu_half, xhat, u_pre_0)
-        dot(Uu_half, h, u_pre_1)
+        dot(Wu_half, xhat, u_pre)
+        dot(Uu_half, h, tmp_3)
         # u, r
-        add(u_r_pre_0, u_r_pre_1, u_r_pre)
+        add(u_r_pre, tmp_tmp, u_r_pre)
         add(u_r, u_r_pre, u_r)
         tanh(u_r, u_r)
         multiply(u_r, half, u_r)
@@ -404,10 +402,10 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
         add(n, n_pre, n)
         tanh(n, n)
         # h[t] = u*n + (1 - u)*hhat
-        subtract(one, u, tmp_2)
-        multiply(h, tmp_2, h)
-        multiply(u, n, tmp_3)
-        add(h, tmp_3, h)
+        subtract(one, u, tmp_4)
+        multiply(h, tmp_4, h)
+        multiply(u, n, tmp_5)
+        add(h, tmp_5, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
     final = State(h=ws.h_all[T].T.copy(), last=ws.last_all[T].T.copy())

@@ -130,38 +130,30 @@ def _derived(params: Params) -> tuple[Any, ...]:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.bf_half_bi_br = np.empty((3*H, 1), dtype)
-        self.sin_cos_theta = np.empty((2*H, 1), dtype)
-        self.Wf_half_Wi_Wr = np.empty((3*H, I), dtype)
-        self.Wf_x_half_Wi_x_Wr_x_flat = np.empty((3*H, T, B), dtype)
-        self.sigmoid_f_silu_hi_silu_hr_pre = np.empty((T, 3*H, B), dtype)
-        self.f = np.empty((T, H, B), dtype)
-        self.tmp_tmp = np.empty((T, 2*H, B), dtype)
-        self.hi_all = np.empty((T + 1, H, B), dtype)
-        self.hr_all = np.empty((T + 1, H, B), dtype)
-        self.tmp_tmp_2 = np.empty((2*H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.tmp_3 = np.empty((H, B), dtype)
+        self.sigmoid_f_pre = np.empty((T, B, H), dtype)
+        self.Wr_x = np.empty((T, B, H), dtype)
+        self.Wi_x = np.empty((T, B, H), dtype)
+        self.f = np.empty((T, B, H), dtype)
+        self.silu_hr_pre = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
+        self.hi_all = np.empty((T + 1, B, H), dtype)
+        self.hr_all = np.empty((T + 1, B, H), dtype)
+        self.silu_hi_pre = np.empty((T, B, H), dtype)
+        self.tmp_2 = np.empty((T, B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.tmp_4 = np.empty((B, H), dtype)
+        self.tmp_5 = np.empty((B, H), dtype)
+        self.tmp_6 = np.empty((B, H), dtype)
         self.hr_out = np.empty((T, B, H), dtype)
         self.hi_out = np.empty((T, B, H), dtype)
-        self.Wf_x_half_Wi_x_Wr_x = self.Wf_x_half_Wi_x_Wr_x_flat.transpose(1, 0, 2)
-        self.sigmoid_f_pre = self.sigmoid_f_silu_hi_silu_hr_pre[:, :H]
-        self.silu_hi_hr_pre = self.sigmoid_f_silu_hi_silu_hr_pre[:, H:]
         self.hi = self.hi_all[1:]
-        self.silu_hr_pre = self.sigmoid_f_silu_hi_silu_hr_pre[:, 2*H:]
         self.hr = self.hr_all[1:]
-        self.silu_hi_pre = self.sigmoid_f_silu_hi_silu_hr_pre[:, H:2*H]
         self.hr_prev = self.hr_all[:-1]
-        self.tmp_tmp_blocks = self.tmp_tmp_2.reshape(2, H, B)
         self.hi_prev = self.hi_all[:-1]
-        self.tmp_2 = self.tmp_tmp_2[H:]
-        self.tmp_4 = self.tmp_tmp_2[:H]
-        self.Wr_x = self.Wf_x_half_Wi_x_Wr_x_flat[2*H:].transpose(1, 0, 2)
-        self.Wi_x = self.Wf_x_half_Wi_x_Wr_x_flat[H:2*H].transpose(1, 0, 2)
         self.steps = list(zip(self.hr_prev, self.hi_prev, self.f, self.hr, self.hi))
 
 
@@ -169,54 +161,43 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.cos_sin_theta = np.empty((2*H, 1), dtype)
-        self.sin_cos_theta_scaled = np.empty((2*H, 1), dtype)
-        self.f = np.empty((T, H, B), dtype)
-        self.d_hr_prev_factor_factor2 = np.empty((T, 2*H, B), dtype)
-        self.d_hi_prev_factor = np.empty((T, H, B), dtype)
-        self.dy_hi_rows = np.empty((T, H, B), dtype)
-        self.d_hi_hr = np.empty((2*H, B), dtype)
-        self.d_sin_theta_each_hr = np.empty((T, 2*H, B), dtype)
-        self.dy_hr_rows = np.empty((T, H, B), dtype)
-        self.tmp_tmp = np.empty((2*H, B), dtype)
-        self.hr_pre = np.empty((T, H, B), dtype)
-        self.d_f_hi_hr_pre = np.empty((T, 3*H, B), dtype)
-        self.tmp_3 = np.empty((T, H, B), dtype)
-        self.tmp_4 = np.empty((T, H, B), dtype)
-        self.tmp_d_f_pre_base2 = np.empty((T, 2*H, B), dtype)
-        self.tmp_6 = np.empty((T, H, B), dtype)
-        self.tmp_7 = np.empty((T, H, B), dtype)
-        self.tmp_8 = np.empty((T, H, B), dtype)
-        self.d_f_pre_factor = np.empty((T, H, B), dtype)
-        self.Wf_Wi_Wr = np.empty((3*H, I), dtype)
-        self.d_f_hi_hr_pre_flat = np.empty((3*H, T, B), dtype)
+        self.f = np.empty((T, B, H), dtype)
+        self.d_hr_prev_factor = np.empty((T, B, H), dtype)
+        self.d_hr_prev_factor2 = np.empty((T, B, H), dtype)
+        self.d_hi_prev_factor = np.empty((T, B, H), dtype)
+        self.d_hi = np.empty((B, H), dtype)
+        self.d_sin_theta_each = np.empty((T, B, H), dtype)
+        self.d_hr = np.empty((B, H), dtype)
+        self.d_hr_2 = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.hr_pre = np.empty((T, B, H), dtype)
+        self.d_hi_pre = np.empty((T, B, H), dtype)
+        self.d_hr_pre = np.empty((T, B, H), dtype)
+        self.tmp_3 = np.empty((T, B, H), dtype)
+        self.tmp_4 = np.empty((T, B, H), dtype)
+        self.d_f_pre = np.empty((T, B, H), dtype)
+        self.tmp_5 = np.empty((T, B, H), dtype)
+        self.tmp_6 = np.empty((T, B, H), dtype)
+        self.d_f_pre_base2 = np.empty((T, B, H), dtype)
+        self.tmp_7 = np.empty((T, B, H), dtype)
+        self.tmp_8 = np.empty((T, B, H), dtype)
+        self.d_f_pre_factor = np.empty((T, B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_cos_theta_each_tmp = np.empty((T, 2*H, B), dtype)
-        self.d_cos_theta_each_factor2 = np.empty((T, H, B), dtype)
-        self.d_sin_theta_each_factor = np.empty((T, H, B), dtype)
-        self.d_Wf_Wi_Wr_rows = np.empty((3*H, I), dtype)
-        self.d_bf_bi_br_sum = np.empty((3*H,), dtype)
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_cos_theta_each = np.empty((T, B, H), dtype)
+        self.d_cos_theta_each_factor2 = np.empty((T, B, H), dtype)
+        self.tmp_9 = np.empty((T, B, H), dtype)
+        self.d_sin_theta_each_factor = np.empty((T, B, H), dtype)
+        self.d_Wi_rows = np.empty((H, I), dtype)
+        self.d_Wr_rows = np.empty((H, I), dtype)
+        self.d_Wf_rows = np.empty((H, I), dtype)
+        self.d_bi_sum = np.empty((H,), dtype)
+        self.d_br_sum = np.empty((H,), dtype)
+        self.d_bf_sum = np.empty((H,), dtype)
         self.d_cos_theta_sum = np.empty((H,), dtype)
         self.d_sin_theta_sum = np.empty((H,), dtype)
-        self.d_hr_prev_factor_factor2_blocks = self.d_hr_prev_factor_factor2.reshape(T, 2, H, B)
-        self.d_hi = self.d_hi_hr[:H]
-        self.d_sin_theta_each = self.d_sin_theta_each_hr[:, :H]
-        self.d_hr = self.d_hi_hr[H:]
-        self.d_hr_2 = self.d_sin_theta_each_hr[:, H:]
-        self.d_hi_hr_blocks = self.d_hi_hr.reshape(2, H, B)
-        self.d_hr_prev_factor = self.d_hr_prev_factor_factor2[:, :H]
-        self.tmp = self.tmp_tmp[H:]
-        self.tmp_2 = self.tmp_tmp[:H]
-        self.d_hi_pre = self.d_f_hi_hr_pre[:, H:2*H]
-        self.d_hr_pre = self.d_f_hi_hr_pre[:, 2*H:]
-        self.d_hi_hr_pre = self.d_f_hi_hr_pre[:, H:]
-        self.d_f_pre = self.d_f_hi_hr_pre[:, :H]
-        self.tmp_d_f_pre_base2_blocks = self.tmp_d_f_pre_base2.reshape(T, 2, H, B)
-        self.tmp_5 = self.tmp_d_f_pre_base2[:, :H]
-        self.d_f_pre_base2 = self.tmp_d_f_pre_base2[:, H:]
-        self.d_cos_theta_each = self.d_cos_theta_each_tmp[:, :H]
-        self.tmp_9 = self.d_cos_theta_each_tmp[:, H:]
-        self.steps = list(zip(self.dy_hi_rows, self.d_sin_theta_each, self.dy_hr_rows, self.d_hr_2, self.d_hr_prev_factor_factor2_blocks, self.d_hr_prev_factor, self.d_hi_prev_factor))[::-1]
+        self.steps = list(zip(self.d_sin_theta_each, self.d_hr_2, self.d_hr_prev_factor2, self.d_hr_prev_factor, self.d_hi_prev_factor))[::-1]
 
 
 class Workspace:
@@ -250,64 +231,72 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = cos_theta, sin_theta = _derived(params)
-    bf_half_bi_br = ws.bf_half_bi_br
-    np.multiply(params.bf[:, None], 0.5, out=bf_half_bi_br[0:H])
-    np.copyto(bf_half_bi_br[H:2*H], params.bi[:, None])
-    np.copyto(bf_half_bi_br[2*H:3*H], params.br[:, None])
-    sin_cos_theta = ws.sin_cos_theta
-    np.copyto(sin_cos_theta[0:H], sin_theta[:, None])
-    np.copyto(sin_cos_theta[H:2*H], cos_theta[:, None])
-    Wf_half_Wi_Wr = ws.Wf_half_Wi_Wr
-    np.multiply(params.Wf, 0.5, out=Wf_half_Wi_Wr[0:H])
-    np.copyto(Wf_half_Wi_Wr[H:2*H], params.Wi)
-    np.copyto(Wf_half_Wi_Wr[2*H:3*H], params.Wr)
-    sin_cos_theta_blocks = ws.sin_cos_theta.reshape(2, H, 1)
-    sin_theta_2 = ws.sin_cos_theta[:H]
-    cos_theta_2 = ws.sin_cos_theta[H:]
-    ws.hr_all[0] = state.hr.T
-    ws.hi_all[0] = state.hi.T
+    Wf_half = 0.5*params.Wf
+    Wr = params.Wr
+    Wi = params.Wi
+    f_pre_factor = 0.5*params.bf
+    br = params.br
+    bi = params.bi
+    ws.hr_all[0] = state.hr
+    ws.hi_all[0] = state.hi
 
     # f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
+    np.matmul(x_2d, Wf_half.T, out=ws.sigmoid_f_pre.reshape(T*B, H))
     # hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+    np.matmul(x_2d, Wr.T, out=ws.Wr_x.reshape(T*B, H))
     # hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
-    np.matmul(Wf_half_Wi_Wr, x_2d.T, out=ws.Wf_x_half_Wi_x_Wr_x_flat.reshape(3*H, T*B))
-    np.add(bf_half_bi_br, ws.Wf_x_half_Wi_x_Wr_x, out=ws.sigmoid_f_silu_hi_silu_hr_pre)
+    np.matmul(x_2d, Wi.T, out=ws.Wi_x.reshape(T*B, H))
+    # f
+    np.add(f_pre_factor, ws.sigmoid_f_pre, out=ws.sigmoid_f_pre)
     np.tanh(ws.sigmoid_f_pre, out=ws.sigmoid_f_pre)
     np.multiply(ws.sigmoid_f_pre, 0.5, out=ws.sigmoid_f_pre)
     np.add(ws.sigmoid_f_pre, 0.5, out=ws.sigmoid_f_pre)
     np.multiply(ws.sigmoid_f_pre, 1.0, out=ws.f)
-    np.negative(ws.silu_hi_hr_pre, out=ws.tmp_tmp)
-    np.minimum(ws.tmp_tmp, 88, out=ws.tmp_tmp)
-    np.exp(ws.tmp_tmp, out=ws.tmp_tmp)
-    np.add(ws.tmp_tmp, 1, out=ws.tmp_tmp)
-    np.reciprocal(ws.tmp_tmp, out=ws.tmp_tmp)
-    np.multiply(ws.silu_hi_hr_pre, ws.tmp_tmp, out=ws.silu_hi_hr_pre)
+    # hr
+    np.add(br, ws.Wr_x, out=ws.silu_hr_pre)
+    np.negative(ws.silu_hr_pre, out=ws.tmp)
+    np.minimum(ws.tmp, 88, out=ws.tmp)
+    np.exp(ws.tmp, out=ws.tmp)
+    np.add(ws.tmp, 1, out=ws.tmp)
+    np.reciprocal(ws.tmp, out=ws.tmp)
+    np.multiply(ws.silu_hr_pre, ws.tmp, out=ws.silu_hr_pre)
     np.subtract(1, ws.f, out=ws.hi)
     np.multiply(ws.hi, ws.silu_hr_pre, out=ws.hr)
+    # hi
+    np.add(bi, ws.Wi_x, out=ws.silu_hi_pre)
+    np.negative(ws.silu_hi_pre, out=ws.tmp_2)
+    np.minimum(ws.tmp_2, 88, out=ws.tmp_2)
+    np.exp(ws.tmp_2, out=ws.tmp_2)
+    np.add(ws.tmp_2, 1, out=ws.tmp_2)
+    np.reciprocal(ws.tmp_2, out=ws.tmp_2)
+    np.multiply(ws.silu_hi_pre, ws.tmp_2, out=ws.silu_hi_pre)
     np.multiply(ws.hi, ws.silu_hi_pre, out=ws.hi)
 
     # In the loop, the last argument is where the result goes.
     multiply, subtract, add = np.multiply, np.subtract, np.add
-    tmp_tmp_blocks = ws.tmp_tmp_blocks
-    tmp = ws.tmp
-    tmp_2 = ws.tmp_2
+    cos_theta_row = cos_theta[None]
     tmp_3 = ws.tmp_3
+    sin_theta_row = sin_theta[None]
     tmp_4 = ws.tmp_4
+    tmp_5 = ws.tmp_5
+    tmp_6 = ws.tmp_6
     for (hr_prev, hi_prev, f, hr, hi) in ws.steps:
-        # hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         # hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-        multiply(sin_cos_theta_blocks, hr_prev, tmp_tmp_blocks)
-        multiply(sin_theta_2, hi_prev, tmp)
-        subtract(tmp_2, tmp, tmp_2)
-        multiply(cos_theta_2, hi_prev, tmp_3)
-        add(tmp_4, tmp_3, tmp_4)
-        multiply(tmp_tmp_blocks, f, tmp_tmp_blocks)
-        add(tmp_2, hr, hr)
-        add(tmp_4, hi, hi)
+        multiply(cos_theta_row, hr_prev, tmp_3)
+        multiply(sin_theta_row, hi_prev, tmp_4)
+        subtract(tmp_3, tmp_4, tmp_3)
+        multiply(tmp_3, f, tmp_3)
+        add(tmp_3, hr, hr)
+        # hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+        multiply(sin_theta_row, hr_prev, tmp_5)
+        multiply(cos_theta_row, hi_prev, tmp_6)
+        add(tmp_5, tmp_6, tmp_5)
+        multiply(tmp_5, f, tmp_5)
+        add(tmp_5, hi, hi)
 
-    np.copyto(ws.hr_out.transpose(0, 2, 1), ws.hr)
-    np.copyto(ws.hi_out.transpose(0, 2, 1), ws.hi)
-    final = State(hr=ws.hr_all[T].T.copy(), hi=ws.hi_all[T].T.copy())
+    np.copyto(ws.hr_out, ws.hr)
+    np.copyto(ws.hi_out, ws.hi)
+    final = State(hr=ws.hr_all[T].copy(), hi=ws.hi_all[T].copy())
     return Outputs(ws.hr_out, ws.hi_out), final, Tape(x, state, derived, ws, ws.use)
 
 
@@ -328,58 +317,46 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     x = tape.x
     x_2d = x.reshape(T*B, I)
     cos_theta, sin_theta = tape.derived
-    cos_sin_theta = ws.cos_sin_theta
-    np.copyto(cos_sin_theta[0:H], cos_theta[:, None])
-    np.copyto(cos_sin_theta[H:2*H], sin_theta[:, None])
-    sin_cos_theta_scaled = ws.sin_cos_theta_scaled
-    np.multiply(sin_theta[:, None], 1.0, out=sin_cos_theta_scaled[0:H])
-    np.multiply(cos_theta[:, None], 1.0, out=sin_cos_theta_scaled[H:2*H])
-    cos_sin_theta_blocks = ws.cos_sin_theta.reshape(2, H, 1)
-    sin_theta_2 = ws.cos_sin_theta[H:]
-    br = params.br[:, None]
-    bi = params.bi[:, None]
-    cos_theta_scaled = ws.sin_cos_theta_scaled[H:]
-    sin_cos_theta_scaled_blocks = ws.sin_cos_theta_scaled.reshape(2, H, 1)
-    d_f_pre_base2_factor = (-1.0*sin_theta)[:, None]
-    Wf_Wi_Wr = ws.Wf_Wi_Wr
-    np.copyto(Wf_Wi_Wr[0:H], params.Wf)
-    np.copyto(Wf_Wi_Wr[H:2*H], params.Wi)
-    np.copyto(Wf_Wi_Wr[2*H:3*H], params.Wr)
-    ws.d_hr[...] = 0 if dfinal is None else dfinal.hr.T
-    ws.d_hi[...] = 0 if dfinal is None else dfinal.hi.T
+    br = params.br
+    bi = params.bi
+    d_f_pre_base_factor = 1.0*cos_theta
+    d_f_pre_base_factor2 = 1.0*sin_theta
+    d_f_pre_base2_factor = -1.0*sin_theta
+    Wi = params.Wi
+    Wr = params.Wr
+    Wf = params.Wf
+    ws.d_hr[...] = 0 if dfinal is None else dfinal.hr
+    ws.d_hi[...] = 0 if dfinal is None else dfinal.hi
 
     # backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
     np.multiply(saved.sigmoid_f_pre, 1.0, out=ws.f)
     # backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-    np.multiply(cos_sin_theta_blocks, ws.f[:, None], out=ws.d_hr_prev_factor_factor2_blocks)
+    np.multiply(cos_theta, ws.f, out=ws.d_hr_prev_factor)
+    np.multiply(sin_theta, ws.f, out=ws.d_hr_prev_factor2)
     # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
-    np.negative(sin_theta_2, out=ws.d_hi_prev_factor)
+    np.negative(sin_theta, out=ws.d_hi_prev_factor)
     np.multiply(ws.d_hi_prev_factor, ws.f, out=ws.d_hi_prev_factor)
-    np.copyto(ws.dy_hi_rows, dy.hi.transpose(0, 2, 1))
-    np.copyto(ws.dy_hr_rows, dy.hr.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_hi = ws.d_hi
     d_hr = ws.d_hr
-    d_hi_hr_blocks = ws.d_hi_hr_blocks
     tmp = ws.tmp
     tmp_2 = ws.tmp_2
-    d_hi_hr = ws.d_hi_hr
-    tmp_tmp = ws.tmp_tmp
-    for (
-            dy_hi_t, d_sin_theta_each, dy_hr_t, d_hr_2, d_hr_prev_factor_factor2_blocks, d_hr_prev_factor,
-            d_hi_prev_factor
-        ) in ws.steps:
+    for dy_hi_t, dy_hr_t, (
+            d_sin_theta_each, d_hr_2, d_hr_prev_factor2, d_hr_prev_factor, d_hi_prev_factor
+        ) in zip(dy.hi[::-1], dy.hr[::-1], ws.steps):
         # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         add(dy_hi_t, d_hi, d_sin_theta_each)
         # backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
         add(dy_hr_t, d_hr, d_hr_2)
-        # hi, hr
-        multiply(d_hr_prev_factor_factor2_blocks, d_sin_theta_each, d_hi_hr_blocks)
+        multiply(d_hr_prev_factor2, d_sin_theta_each, d_hr)
         multiply(d_hr_prev_factor, d_hr_2, tmp)
+        add(d_hr, tmp, d_hr)
+        # hi
+        multiply(d_hr_prev_factor, d_sin_theta_each, d_hi)
         multiply(d_hi_prev_factor, d_hr_2, tmp_2)
-        add(d_hi_hr, tmp_tmp, d_hi_hr)
+        add(d_hi, tmp_2, d_hi)
 
     # backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
     np.add(br, saved.Wr_x, out=ws.hr_pre)
@@ -395,6 +372,7 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     np.multiply(saved.silu_hi_pre, ws.tmp_3, out=ws.tmp_3)
     np.add(ws.d_hi_pre, ws.tmp_3, out=ws.d_hi_pre)
     np.multiply(ws.d_hr_pre, ws.d_hi_pre, out=ws.d_hi_pre)
+    np.multiply(ws.d_sin_theta_each, ws.d_hi_pre, out=ws.d_hi_pre)
     # hr
     np.negative(ws.hr_pre, out=ws.hr_pre)
     np.minimum(ws.hr_pre, 88, out=ws.hr_pre)
@@ -405,14 +383,14 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     np.multiply(saved.silu_hr_pre, ws.tmp_4, out=ws.tmp_4)
     np.add(ws.hr_pre, ws.tmp_4, out=ws.hr_pre)
     np.multiply(ws.d_hr_pre, ws.hr_pre, out=ws.d_hr_pre)
-    # hi, hr
-    np.multiply(ws.d_sin_theta_each_hr, ws.d_hi_hr_pre, out=ws.d_hi_hr_pre)
+    np.multiply(ws.d_hr_2, ws.d_hr_pre, out=ws.d_hr_pre)
     # backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
-    np.multiply(saved.hi_prev, cos_theta_scaled, out=ws.d_f_pre)
-    np.multiply(saved.hr_prev[:, None], sin_cos_theta_scaled_blocks, out=ws.tmp_d_f_pre_base2_blocks)
+    np.multiply(saved.hi_prev, d_f_pre_base_factor, out=ws.d_f_pre)
+    np.multiply(saved.hr_prev, d_f_pre_base_factor2, out=ws.tmp_5)
     np.add(ws.d_f_pre, ws.tmp_5, out=ws.d_f_pre)
     np.multiply(saved.silu_hi_pre, 1.0, out=ws.tmp_6)
     np.subtract(ws.d_f_pre, ws.tmp_6, out=ws.d_f_pre)
+    np.multiply(saved.hr_prev, d_f_pre_base_factor, out=ws.d_f_pre_base2)
     np.multiply(saved.hi_prev, d_f_pre_base2_factor, out=ws.tmp_7)
     np.add(ws.d_f_pre_base2, ws.tmp_7, out=ws.d_f_pre_base2)
     np.multiply(saved.silu_hr_pre, 1.0, out=ws.tmp_8)
@@ -423,8 +401,14 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     np.multiply(ws.d_hr_2, ws.d_f_pre_base2, out=ws.d_f_pre_base2)
     np.add(ws.d_f_pre, ws.d_f_pre_base2, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_f_pre)
-    d_f_hi_hr_pre_flat = _columns(ws.d_f_hi_hr_pre, ws.d_f_hi_hr_pre_flat)
-    np.matmul(d_f_hi_hr_pre_flat.T, Wf_Wi_Wr, out=ws.d_x_out.reshape(T*B, I))
+    d_hi_pre_2d = ws.d_hi_pre.reshape(T*B, H)
+    np.matmul(d_hi_pre_2d, Wi, out=ws.d_x_out.reshape(T*B, I))
+    d_hr_pre_2d = ws.d_hr_pre.reshape(T*B, H)
+    np.matmul(d_hr_pre_2d, Wr, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
+    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     # hr
     np.multiply(saved.hi_prev, ws.f, out=ws.d_cos_theta_each)
     np.multiply(saved.hr_prev, ws.f, out=ws.d_cos_theta_each_factor2)
@@ -436,17 +420,21 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     np.multiply(ws.d_sin_theta_each, ws.d_cos_theta_each_factor2, out=ws.d_sin_theta_each)
     np.multiply(ws.d_hr_2, ws.d_sin_theta_each_factor, out=ws.d_hr_2)
     np.add(ws.d_sin_theta_each, ws.d_hr_2, out=ws.d_sin_theta_each)
-    np.matmul(d_f_hi_hr_pre_flat, x_2d, out=ws.d_Wf_Wi_Wr_rows)
-    d_Wf = ws.d_Wf_Wi_Wr_rows[0:H]
-    d_Wi = ws.d_Wf_Wi_Wr_rows[H:2*H]
-    d_Wr = ws.d_Wf_Wi_Wr_rows[2*H:3*H]
-    np.matmul(d_f_hi_hr_pre_flat, np.ones(T*B, dtype), out=ws.d_bf_bi_br_sum)
-    d_bf = ws.d_bf_bi_br_sum[0:H]
-    d_bi = ws.d_bf_bi_br_sum[H:2*H]
-    d_br = ws.d_bf_bi_br_sum[2*H:3*H]
-    np.sum(ws.d_cos_theta_each, axis=(0, 2), out=ws.d_cos_theta_sum)
+    np.matmul(d_hi_pre_2d.T, x_2d, out=ws.d_Wi_rows)
+    d_Wi = ws.d_Wi_rows
+    np.matmul(d_hr_pre_2d.T, x_2d, out=ws.d_Wr_rows)
+    d_Wr = ws.d_Wr_rows
+    np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
+    d_Wf = ws.d_Wf_rows
+    np.matmul(d_hi_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bi_sum)
+    d_bi = ws.d_bi_sum
+    np.matmul(d_hr_pre_2d.T, np.ones(T*B, dtype), out=ws.d_br_sum)
+    d_br = ws.d_br_sum
+    np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
+    d_bf = ws.d_bf_sum
+    np.sum(ws.d_cos_theta_each, axis=(0, 1), out=ws.d_cos_theta_sum)
     d_cos_theta = ws.d_cos_theta_sum
-    np.sum(ws.d_sin_theta_each, axis=(0, 2), out=ws.d_sin_theta_sum)
+    np.sum(ws.d_sin_theta_each, axis=(0, 1), out=ws.d_sin_theta_sum)
     d_sin_theta = ws.d_sin_theta_sum
     d_theta = np.cos(params.theta)*d_sin_theta - np.sin(params.theta)*d_cos_theta
     return Grads(
@@ -461,8 +449,8 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
         ),
         x=ws.d_x_out,
         state=State(
-            hr=ws.d_hr.T.copy(),
-            hi=ws.d_hi.T.copy(),
+            hr=ws.d_hr.copy(),
+            hi=ws.d_hi.copy(),
         ),
     )
 
@@ -636,15 +624,6 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

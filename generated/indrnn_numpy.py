@@ -98,15 +98,13 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.W_x_flat = np.empty((H, T, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.W_x = self.W_x_flat.transpose(1, 0, 2)
         self.h = self.h_all[1:]
         self.h_prev = self.h_all[:-1]
         self.steps = list(zip(self.h_prev, self.h))
@@ -116,16 +114,14 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_h_pre = np.empty((T, H, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.d_h_pre_flat = np.empty((H, T, B), dtype)
+        self.d_h_pre = np.empty((T, B, H), dtype)
+        self.d_h = np.empty((B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_u_each = np.empty((T, H, B), dtype)
+        self.d_u_each = np.empty((T, B, H), dtype)
         self.d_W_rows = np.empty((H, I), dtype)
         self.d_b_sum = np.empty((H,), dtype)
         self.d_u_sum = np.empty((H,), dtype)
-        self.steps = list(zip(self.dy_rows, self.d_h_pre))[::-1]
+        self.steps = list(zip(self.d_h_pre))[::-1]
 
 
 class Workspace:
@@ -159,26 +155,26 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     W = params.W
-    b = params.b[:, None]
-    u = params.u[:, None]
-    ws.h_all[0] = state.h.T
+    b = params.b
+    ws.h_all[0] = state.h
 
     # h[t] = g(W @ x[t] + u*h[t-1] + b)
-    np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.add(b, ws.W_x, out=ws.h)
+    np.matmul(x_2d, W.T, out=ws.h.reshape(T*B, H))
+    np.add(b, ws.h, out=ws.h)
 
     # In the loop, the last argument is where the result goes.
     multiply, add, maximum = np.multiply, np.add, np.maximum
+    u_row = params.u[None]
     tmp = ws.tmp
     zero = np.array(0, dtype)
     for (h_prev, h) in ws.steps:
         # h[t] = g(W @ x[t] + u*h[t-1] + b)
-        multiply(u, h_prev, tmp)
+        multiply(u_row, h_prev, tmp)
         add(tmp, h, h)
         maximum(h, zero, out=h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -198,31 +194,30 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    u = params.u[:, None]
     W = params.W
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
     # backward of h[t] = g(W @ x[t] + u*h[t-1] + b)
     np.greater(saved.h, 0, out=ws.d_h_pre)
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
-    for (dy_t, d_h_pre) in ws.steps:
+    u_row = params.u[None]
+    for dy_t, (d_h_pre,) in zip(dy[::-1], ws.steps):
         # backward of h[t] = g(W @ x[t] + u*h[t-1] + b)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
-        multiply(u, d_h_pre, d_h)
+        multiply(u_row, d_h_pre, d_h)
 
-    d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
-    np.matmul(d_h_pre_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    d_h_pre_2d = ws.d_h_pre.reshape(T*B, H)
+    np.matmul(d_h_pre_2d, W, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.h_prev, ws.d_h_pre, out=ws.d_u_each)
-    np.matmul(d_h_pre_flat, x_2d, out=ws.d_W_rows)
+    np.matmul(d_h_pre_2d.T, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
-    np.matmul(d_h_pre_flat, np.ones(T*B, dtype), out=ws.d_b_sum)
+    np.matmul(d_h_pre_2d.T, np.ones(T*B, dtype), out=ws.d_b_sum)
     d_b = ws.d_b_sum
-    np.sum(ws.d_u_each, axis=(0, 2), out=ws.d_u_sum)
+    np.sum(ws.d_u_each, axis=(0, 1), out=ws.d_u_sum)
     d_u = ws.d_u_sum
     return Grads(
         params=Params(
@@ -232,7 +227,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
+            h=ws.d_h.copy(),
         ),
     )
 
@@ -388,12 +383,3 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)

@@ -131,70 +131,64 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.bo_half_bi_half_bf_half_bg = np.empty((4*H, 1), dtype)
-        self.uo_ui_uf_half = np.empty((3*H, 1), dtype)
-        self.Wo_half_Wi_half_Wf_half_Wg = np.empty((4*H, I), dtype)
-        self.Wo_x_half_etc_flat = np.empty((4*H, T, B), dtype)
-        self.o_i_f_g = np.empty((T, 4*H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.tmp_tmp_tmp = np.empty((3*H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.c_all = np.empty((T + 1, H, B), dtype)
-        self.tmp_2 = np.empty((H, B), dtype)
-        self.tanh_c = np.empty((T, H, B), dtype)
+        self.i = np.empty((T, B, H), dtype)
+        self.f = np.empty((T, B, H), dtype)
+        self.g = np.empty((T, B, H), dtype)
+        self.o = np.empty((T, B, H), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.tmp_4 = np.empty((B, H), dtype)
+        self.c_all = np.empty((T + 1, B, H), dtype)
+        self.tmp_5 = np.empty((B, H), dtype)
+        self.tanh_c = np.empty((T, B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.Wo_x_half_etc = self.Wo_x_half_etc_flat.transpose(1, 0, 2)
         self.h_prev = self.h_all[:-1]
-        self.tmp_tmp_tmp_blocks = self.tmp_tmp_tmp.reshape(3, H, B)
-        self.o_i_f = self.o_i_f_g[:, :3*H]
-        self.g = self.o_i_f_g[:, 3*H:]
         self.c_prev = self.c_all[:-1]
-        self.f = self.o_i_f_g[:, 2*H:3*H]
         self.c = self.c_all[1:]
-        self.i = self.o_i_f_g[:, H:2*H]
-        self.o = self.o_i_f_g[:, :H]
         self.h = self.h_all[1:]
-        self.steps = list(zip(self.h_prev, self.o_i_f, self.g, self.o_i_f_g, self.c_prev, self.f, self.c, self.i, self.tanh_c, self.o, self.h))
+        self.steps = list(zip(self.h_prev, self.i, self.f, self.g, self.o, self.c_prev, self.c, self.tanh_c, self.h))
 
 
 class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_c_factor = np.empty((T, H, B), dtype)
-        self.d_o_i_f_g_pre = np.empty((T, 4*H, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.d_c = np.empty((H, B), dtype)
-        self.tmp_2 = np.empty((H, B), dtype)
-        self.tmp_3 = np.empty((H, B), dtype)
-        self.tmp_4 = np.empty((H, B), dtype)
-        self.Wo_Wi_Wf_Wg = np.empty((4*H, I), dtype)
-        self.d_o_i_f_g_pre_flat = np.empty((4*H, T, B), dtype)
+        self.d_c_factor = np.empty((T, B, H), dtype)
+        self.d_o_pre = np.empty((T, B, H), dtype)
+        self.d_g_pre = np.empty((T, B, H), dtype)
+        self.d_f_pre = np.empty((T, B, H), dtype)
+        self.d_i_pre = np.empty((T, B, H), dtype)
+        self.d_h = np.empty((B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.d_c = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.tmp_4 = np.empty((B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_ui_uf_ug_each = np.empty((T, 3*H, B), dtype)
-        self.d_uo_each = np.empty((T, H, B), dtype)
-        self.d_Wo_Wi_Wf_Wg_rows = np.empty((4*H, I), dtype)
-        self.d_bo_bi_bf_bg_sum = np.empty((4*H,), dtype)
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_ui_each = np.empty((T, B, H), dtype)
+        self.d_uf_each = np.empty((T, B, H), dtype)
+        self.d_ug_each = np.empty((T, B, H), dtype)
+        self.d_uo_each = np.empty((T, B, H), dtype)
+        self.d_Wo_rows = np.empty((H, I), dtype)
+        self.d_Wg_rows = np.empty((H, I), dtype)
+        self.d_Wf_rows = np.empty((H, I), dtype)
+        self.d_Wi_rows = np.empty((H, I), dtype)
+        self.d_bo_sum = np.empty((H,), dtype)
+        self.d_bg_sum = np.empty((H,), dtype)
+        self.d_bf_sum = np.empty((H,), dtype)
+        self.d_bi_sum = np.empty((H,), dtype)
         self.d_ui_sum = np.empty((H,), dtype)
         self.d_uf_sum = np.empty((H,), dtype)
         self.d_ug_sum = np.empty((H,), dtype)
         self.d_uo_sum = np.empty((H,), dtype)
-        self.d_o_pre = self.d_o_i_f_g_pre[:, :H]
-        self.d_g_pre = self.d_o_i_f_g_pre[:, 3*H:]
-        self.d_f_pre = self.d_o_i_f_g_pre[:, 2*H:3*H]
-        self.d_i_pre = self.d_o_i_f_g_pre[:, H:2*H]
-        self.d_i_f_g_pre_blocks = self.d_o_i_f_g_pre[:, H:].reshape(T, 3, H, B)
-        self.d_ui_uf_ug_each_blocks = self.d_ui_uf_ug_each.reshape(T, 3, H, B)
-        self.d_ui_each = self.d_ui_uf_ug_each[:, :H]
-        self.d_uf_each = self.d_ui_uf_ug_each[:, H:2*H]
-        self.d_ug_each = self.d_ui_uf_ug_each[:, 2*H:]
-        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_i_f_g_pre_blocks, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f))[::-1]
+        self.steps = list(zip(self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f))[::-1]
 
 
 class Workspace:
@@ -227,62 +221,79 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    bo_half_bi_half_bf_half_bg = ws.bo_half_bi_half_bf_half_bg
-    np.multiply(params.bo[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[0:H])
-    np.multiply(params.bi[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[H:2*H])
-    np.multiply(params.bf[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[2*H:3*H])
-    np.copyto(bo_half_bi_half_bf_half_bg[3*H:4*H], params.bg[:, None])
-    uo_ui_uf_half = ws.uo_ui_uf_half
-    np.multiply(params.uo[:, None], 0.5, out=uo_ui_uf_half[0:H])
-    np.multiply(params.ui[:, None], 0.5, out=uo_ui_uf_half[H:2*H])
-    np.multiply(params.uf[:, None], 0.5, out=uo_ui_uf_half[2*H:3*H])
-    Wo_half_Wi_half_Wf_half_Wg = ws.Wo_half_Wi_half_Wf_half_Wg
-    np.multiply(params.Wo, 0.5, out=Wo_half_Wi_half_Wf_half_Wg[0:H])
-    np.multiply(params.Wi, 0.5, out=Wo_half_Wi_half_Wf_half_Wg[H:2*H])
-    np.multiply(params.Wf, 0.5, out=Wo_half_Wi_half_Wf_half_Wg[2*H:3*H])
-    np.copyto(Wo_half_Wi_half_Wf_half_Wg[3*H:4*H], params.Wg)
-    uo_ui_uf_half_blocks = ws.uo_ui_uf_half.reshape(3, H, 1)
-    ug = params.ug[:, None]
-    ws.h_all[0] = state.h.T
-    ws.c_all[0] = state.c.T
+    Wi_half = 0.5*params.Wi
+    Wf_half = 0.5*params.Wf
+    Wg = params.Wg
+    Wo_half = 0.5*params.Wo
+    i_pre_base_factor = 0.5*params.bi
+    f_pre_base_factor = 0.5*params.bf
+    bg = params.bg
+    o_pre_base_factor = 0.5*params.bo
+    ws.h_all[0] = state.h
+    ws.c_all[0] = state.c
 
     # i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
+    np.matmul(x_2d, Wi_half.T, out=ws.i.reshape(T*B, H))
     # f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
+    np.matmul(x_2d, Wf_half.T, out=ws.f.reshape(T*B, H))
     # g = phi(Wg @ x[t] + ug*h[t-1] + bg)
+    np.matmul(x_2d, Wg.T, out=ws.g.reshape(T*B, H))
     # o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
-    np.matmul(Wo_half_Wi_half_Wf_half_Wg, x_2d.T, out=ws.Wo_x_half_etc_flat.reshape(4*H, T*B))
-    np.add(bo_half_bi_half_bf_half_bg, ws.Wo_x_half_etc, out=ws.o_i_f_g)
+    np.matmul(x_2d, Wo_half.T, out=ws.o.reshape(T*B, H))
+    # i
+    np.add(i_pre_base_factor, ws.i, out=ws.i)
+    # f
+    np.add(f_pre_base_factor, ws.f, out=ws.f)
+    # g
+    np.add(bg, ws.g, out=ws.g)
+    # o
+    np.add(o_pre_base_factor, ws.o, out=ws.o)
 
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh = np.multiply, np.add, np.tanh
-    tmp_tmp_tmp_blocks = ws.tmp_tmp_tmp_blocks
-    tmp_tmp_tmp = ws.tmp_tmp_tmp
+    i_pre_factor_row = (0.5*params.ui)[None]
     tmp = ws.tmp
     half = np.array(0.5, dtype)
+    f_pre_factor_row = (0.5*params.uf)[None]
     tmp_2 = ws.tmp_2
-    for (h_prev, o_i_f, g, o_i_f_g, c_prev, f, c, i, tanh_c, o, h) in ws.steps:
-        # o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
+    ug_row = params.ug[None]
+    tmp_3 = ws.tmp_3
+    o_pre_factor_row = (0.5*params.uo)[None]
+    tmp_4 = ws.tmp_4
+    tmp_5 = ws.tmp_5
+    for (h_prev, i, f, g, o, c_prev, c, tanh_c, h) in ws.steps:
         # i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
+        multiply(h_prev, i_pre_factor_row, tmp)
+        add(tmp, i, i)
+        tanh(i, i)
+        multiply(i, half, i)
+        add(i, half, i)
         # f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
-        multiply(h_prev, uo_ui_uf_half_blocks, tmp_tmp_tmp_blocks)
-        add(tmp_tmp_tmp, o_i_f, o_i_f)
+        multiply(h_prev, f_pre_factor_row, tmp_2)
+        add(tmp_2, f, f)
+        tanh(f, f)
+        multiply(f, half, f)
+        add(f, half, f)
         # g = phi(Wg @ x[t] + ug*h[t-1] + bg)
-        multiply(ug, h_prev, tmp)
-        add(tmp, g, g)
-        # o, i, f, g
-        tanh(o_i_f_g, o_i_f_g)
-        multiply(o_i_f, half, o_i_f)
-        add(o_i_f, half, o_i_f)
+        multiply(ug_row, h_prev, tmp_3)
+        add(tmp_3, g, g)
+        tanh(g, g)
+        # o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
+        multiply(h_prev, o_pre_factor_row, tmp_4)
+        add(tmp_4, o, o)
+        tanh(o, o)
+        multiply(o, half, o)
+        add(o, half, o)
         # c[t] = f*c[t-1] + i*g
         multiply(c_prev, f, c)
-        multiply(i, g, tmp_2)
-        add(c, tmp_2, c)
+        multiply(i, g, tmp_5)
+        add(c, tmp_5, c)
         # h[t] = o*phi(c[t])
         tanh(c, tanh_c)
         multiply(o, tanh_c, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy(), c=ws.c_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy(), c=ws.c_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -302,17 +313,12 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    uo = params.uo[:, None]
-    ug = params.ug[:, None]
-    uf = params.uf[:, None]
-    ui = params.ui[:, None]
-    Wo_Wi_Wf_Wg = ws.Wo_Wi_Wf_Wg
-    np.copyto(Wo_Wi_Wf_Wg[0:H], params.Wo)
-    np.copyto(Wo_Wi_Wf_Wg[H:2*H], params.Wi)
-    np.copyto(Wo_Wi_Wf_Wg[2*H:3*H], params.Wf)
-    np.copyto(Wo_Wi_Wf_Wg[3*H:4*H], params.Wg)
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
-    ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
+    Wo = params.Wo
+    Wg = params.Wg
+    Wf = params.Wf
+    Wi = params.Wi
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
+    ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
     # backward of c[t] = f*c[t-1] + i*g
     np.square(saved.tanh_c, out=ws.d_c_factor)
@@ -334,17 +340,20 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     tmp = ws.tmp
     d_c = ws.d_c
+    uo_row = params.uo[None]
+    ug_row = params.ug[None]
     tmp_2 = ws.tmp_2
+    uf_row = params.uf[None]
     tmp_3 = ws.tmp_3
+    ui_row = params.ui[None]
     tmp_4 = ws.tmp_4
-    for (dy_t, d_c_factor, d_o_pre, d_i_f_g_pre_blocks, d_g_pre, d_f_pre, d_i_pre, f) in ws.steps:
+    for dy_t, (d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f) in zip(dy[::-1], ws.steps):
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
         # backward of c[t] = f*c[t-1] + i*g
@@ -352,42 +361,61 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         add(d_c, tmp, d_c)
         # backward of o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
-        # backward of f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
         # backward of g = phi(Wg @ x[t] + ug*h[t-1] + bg)
-        multiply(d_i_f_g_pre_blocks, d_c, d_i_f_g_pre_blocks)
+        multiply(d_g_pre, d_c, d_g_pre)
+        # backward of f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
+        multiply(d_f_pre, d_c, d_f_pre)
+        # backward of i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
+        multiply(d_i_pre, d_c, d_i_pre)
         # h
-        multiply(uo, d_o_pre, d_h)
-        multiply(ug, d_g_pre, tmp_2)
+        multiply(uo_row, d_o_pre, d_h)
+        multiply(ug_row, d_g_pre, tmp_2)
         add(d_h, tmp_2, d_h)
-        multiply(uf, d_f_pre, tmp_3)
+        multiply(uf_row, d_f_pre, tmp_3)
         add(d_h, tmp_3, d_h)
-        multiply(ui, d_i_pre, tmp_4)
+        multiply(ui_row, d_i_pre, tmp_4)
         add(d_h, tmp_4, d_h)
         # c
         multiply(f, d_c, d_c)
 
-    d_o_i_f_g_pre_flat = _columns(ws.d_o_i_f_g_pre, ws.d_o_i_f_g_pre_flat)
-    np.matmul(d_o_i_f_g_pre_flat.T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))
-    np.multiply(saved.h_prev[:, None], ws.d_i_f_g_pre_blocks, out=ws.d_ui_uf_ug_each_blocks)
+    d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
+    np.matmul(d_o_pre_2d, Wo, out=ws.d_x_out.reshape(T*B, I))
+    d_g_pre_2d = ws.d_g_pre.reshape(T*B, H)
+    np.matmul(d_g_pre_2d, Wg, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
+    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_i_pre_2d = ws.d_i_pre.reshape(T*B, H)
+    np.matmul(d_i_pre_2d, Wi, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.multiply(saved.h_prev, ws.d_i_pre, out=ws.d_ui_each)
+    np.multiply(saved.h_prev, ws.d_f_pre, out=ws.d_uf_each)
+    np.multiply(saved.h_prev, ws.d_g_pre, out=ws.d_ug_each)
     np.multiply(saved.h_prev, ws.d_o_pre, out=ws.d_uo_each)
-    np.matmul(d_o_i_f_g_pre_flat, x_2d, out=ws.d_Wo_Wi_Wf_Wg_rows)
-    d_Wo = ws.d_Wo_Wi_Wf_Wg_rows[0:H]
-    d_Wi = ws.d_Wo_Wi_Wf_Wg_rows[H:2*H]
-    d_Wf = ws.d_Wo_Wi_Wf_Wg_rows[2*H:3*H]
-    d_Wg = ws.d_Wo_Wi_Wf_Wg_rows[3*H:4*H]
-    np.matmul(d_o_i_f_g_pre_flat, np.ones(T*B, dtype), out=ws.d_bo_bi_bf_bg_sum)
-    d_bo = ws.d_bo_bi_bf_bg_sum[0:H]
-    d_bi = ws.d_bo_bi_bf_bg_sum[H:2*H]
-    d_bf = ws.d_bo_bi_bf_bg_sum[2*H:3*H]
-    d_bg = ws.d_bo_bi_bf_bg_sum[3*H:4*H]
-    np.sum(ws.d_ui_each, axis=(0, 2), out=ws.d_ui_sum)
+    np.matmul(d_o_pre_2d.T, x_2d, out=ws.d_Wo_rows)
+    d_Wo = ws.d_Wo_rows
+    np.matmul(d_g_pre_2d.T, x_2d, out=ws.d_Wg_rows)
+    d_Wg = ws.d_Wg_rows
+    np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
+    d_Wf = ws.d_Wf_rows
+    np.matmul(d_i_pre_2d.T, x_2d, out=ws.d_Wi_rows)
+    d_Wi = ws.d_Wi_rows
+    np.matmul(d_o_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bo_sum)
+    d_bo = ws.d_bo_sum
+    np.matmul(d_g_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bg_sum)
+    d_bg = ws.d_bg_sum
+    np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
+    d_bf = ws.d_bf_sum
+    np.matmul(d_i_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bi_sum)
+    d_bi = ws.d_bi_sum
+    np.sum(ws.d_ui_each, axis=(0, 1), out=ws.d_ui_sum)
     d_ui = ws.d_ui_sum
-    np.sum(ws.d_uf_each, axis=(0, 2), out=ws.d_uf_sum)
+    np.sum(ws.d_uf_each, axis=(0, 1), out=ws.d_uf_sum)
     d_uf = ws.d_uf_sum
-    np.sum(ws.d_ug_each, axis=(0, 2), out=ws.d_ug_sum)
+    np.sum(ws.d_ug_each, axis=(0, 1), out=ws.d_ug_sum)
     d_ug = ws.d_ug_sum
-    np.sum(ws.d_uo_each, axis=(0, 2), out=ws.d_uo_sum)
+    np.sum(ws.d_uo_each, axis=(0, 1), out=ws.d_uo_sum)
     d_uo = ws.d_uo_sum
     return Grads(
         params=Params(
@@ -406,8 +434,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
-            c=ws.d_c.T.copy(),
+            h=ws.d_h.copy(),
+            c=ws.d_c.copy(),
         ),
     )
 
@@ -594,15 +622,6 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -174,11 +174,8 @@ class _Backward:
         self.d_y = np.empty((H, B), dtype)
         self.WyT_d_Wy_z = np.empty((H, B), dtype)
         self.d_z = np.empty((H, B), dtype)
-        self.d_y_prev_0 = np.empty((H, B), dtype)
-        self.d_y_prev_1 = np.empty((H, B), dtype)
-        self.d_y_prev_2 = np.empty((H, B), dtype)
-        self.d_y_prev_sum2 = np.empty((H, B), dtype)
         self.d_y_prev = np.empty((H, B), dtype)
+        self.tmp_3 = np.empty((H, B), dtype)
         self.V2_V1_Vy_Vz = np.empty((4*H, I), dtype)
         self.d_d2_d1_y_z_pre_flat = np.empty((4*H, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
@@ -365,13 +362,10 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     WyT_d_Wy_z = ws.WyT_d_Wy_z
     d_z = ws.d_z
     Wz_T = Wz.T
-    d_y_prev_0 = ws.d_y_prev_0
-    W2_T = W2.T
-    d_y_prev_1 = ws.d_y_prev_1
-    W1_T = W1.T
-    d_y_prev_2 = ws.d_y_prev_2
-    d_y_prev_sum2 = ws.d_y_prev_sum2
     d_y_prev = ws.d_y_prev
+    W2_T = W2.T
+    tmp_3 = ws.tmp_3
+    W1_T = W1.T
     for (dy_t, d_y_pre, d_d2_pre, d_z_pre, d_d1_pre, d_z_prev_base, d_y_prev_base) in ws.steps:
         # backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
         add(dy_t, d_y, d_y)
@@ -387,11 +381,11 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # z
         multiply(d_z_prev_base, d_z, d_z)
         # y
-        dot(Wz_T, d_z_pre, d_y_prev_0)
-        dot(W2_T, d_d2_pre, d_y_prev_1)
-        dot(W1_T, d_d1_pre, d_y_prev_2)
-        add(d_y_prev_0, d_y_prev_1, d_y_prev_sum2)
-        add(d_y_prev_sum2, d_y_prev_2, d_y_prev)
+        dot(Wz_T, d_z_pre, d_y_prev)
+        dot(W2_T, d_d2_pre, tmp_3)
+        add(d_y_prev, tmp_3, d_y_prev)
+        dot(W1_T, d_d1_pre, tmp_3)
+        add(d_y_prev, tmp_3, d_y_prev)
         multiply(d_y_prev_base, d_y, d_y)
         add(d_y, d_y_prev, d_y)
 

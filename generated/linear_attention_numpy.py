@@ -106,37 +106,32 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
         self.use = 0
-        self.Wk_Wv = np.empty((D + M, I), dtype)
-        self.Wk_x_v_column_flat = np.empty((D + M, T, B), dtype)
-        self.elu_Wk_x = np.empty((T, D, B), dtype)
-        self.tmp = np.empty((T, D, B), dtype)
-        self.z_all = np.empty((T + 1, D, B), dtype)
-        self.S_all = np.empty((T + 1, D*M, B), dtype)
-        self.Wq_x_flat = np.empty((D, T, B), dtype)
-        self.elu_Wq_x = np.empty((T, D, B), dtype)
-        self.tmp_2 = np.empty((T, D, B), dtype)
-        self.z_q = np.empty((T, D, B), dtype)
-        self.sum_S_q_vector = np.empty((T, M, B), dtype)
-        self.sum_z_q = np.empty((T, 1, B), dtype)
-        self.tmp_3 = np.empty((T, 1, B), dtype)
-        self.y_2 = np.empty((T, M, B), dtype)
+        self.Wk_x = np.empty((T, B, D), dtype)
+        self.v_column = np.empty((T, B, M), dtype)
+        self.elu_Wk_x = np.empty((T, B, D), dtype)
+        self.z_all = np.empty((T + 1, B, D), dtype)
+        self.S_all = np.empty((T + 1, B, D*M), dtype)
+        self.Wq_x = np.empty((T, B, D), dtype)
+        self.elu_Wq_x = np.empty((T, B, D), dtype)
+        self.z_q = np.empty((T, B, D), dtype)
+        self.sum_S_q_vector = np.empty((T, B, M), dtype)
+        self.sum_z_q = np.empty((T, B, 1), dtype)
+        self.tmp = np.empty((T, B, 1), dtype)
+        self.y_2 = np.empty((T, B, M), dtype)
         self.y_out = np.empty((T, B, M), dtype)
-        self.Wk_x = self.Wk_x_v_column_flat[:D].transpose(1, 0, 2)
         self.z = self.z_all[1:]
-        self.v_column_axes = self.Wk_x_v_column_flat[D:].transpose(1, 0, 2).reshape(T, M, 1, B)
-        self.z_axes = self.z_all[1:].reshape(T, 1, D, B)
-        self.S_axes = self.S_all[1:].reshape(T, M, D, B)
+        self.v_column_axes = self.v_column.reshape(T, B, M, 1)
+        self.z_axes = self.z_all[1:].reshape(T, B, 1, D)
+        self.S_axes = self.S_all[1:].reshape(T, B, M, D)
         self.S_prev = self.S_all[:-1]
         self.S = self.S_all[1:]
         self.z_prev = self.z_all[:-1]
-        self.Wq_x = self.Wq_x_flat.transpose(1, 0, 2)
-        self.z_q_axes = self.z_q.reshape(T, D, B)
-        self.sum_S_q_vector_axes = self.sum_S_q_vector.reshape(T, M, B)
-        self.v_column = self.Wk_x_v_column_flat[D:].transpose(1, 0, 2)
+        self.z_q_axes = self.z_q.reshape(T, B, D)
+        self.sum_S_q_vector_axes = self.sum_S_q_vector.reshape(T, B, M)
         self.steps = list(zip(self.S_prev, self.S, self.z_prev, self.z))
 
 
@@ -144,39 +139,40 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
-        self.q_row = np.empty((T, D, B), dtype)
-        self.d_y_sum_z_q = np.empty((T, M, B), dtype)
-        self.tmp = np.empty((T, 1, B), dtype)
-        self.tmp_2 = np.empty((T, 1, B), dtype)
-        self.sum_d_y_sum_z_q = np.empty((T, 1, B), dtype)
-        self.d_z_q = np.empty((T, D, B), dtype)
-        self.d_sum_S_q_vector_flat = np.empty((T, M, B), dtype)
-        self.d_S_q = np.empty((T, D*M, B), dtype)
-        self.d_z_prev_factor = np.empty((T, D, B), dtype)
-        self.d_S_prev_factor = np.empty((T, D*M, B), dtype)
-        self.d_z = np.empty((D, B), dtype)
-        self.d_S = np.empty((D*M, B), dtype)
-        self.d_S_prev_kept = np.empty((T, D*M, B), dtype)
-        self.d_Wk_x_Wq_x_v_column_flat = np.empty((T, 2*D + M, B), dtype)
-        self.k_row = np.empty((T, D, B), dtype)
-        self.d_q_row_flat = np.empty((T, D, B), dtype)
-        self.d_k_row_flat = np.empty((T, D, B), dtype)
-        self.d_Wk_x_base = np.empty((T, D, B), dtype)
-        self.Wk_Wq_Wv = np.empty((2*D + M, I), dtype)
-        self.d_Wk_x_Wq_x_v_column_flat_flat = np.empty((2*D + M, T, B), dtype)
+        self.q_row = np.empty((T, B, D), dtype)
+        self.d_y_sum_z_q = np.empty((T, B, M), dtype)
+        self.tmp = np.empty((T, B, 1), dtype)
+        self.tmp_2 = np.empty((T, B, 1), dtype)
+        self.sum_d_y_sum_z_q = np.empty((T, B, 1), dtype)
+        self.d_z_q = np.empty((T, B, D), dtype)
+        self.d_sum_S_q_vector_flat = np.empty((T, B, M), dtype)
+        self.d_S_q = np.empty((T, B, D*M), dtype)
+        self.d_z_prev_factor = np.empty((T, B, D), dtype)
+        self.d_S_prev_factor = np.empty((T, B, D*M), dtype)
+        self.d_z = np.empty((B, D), dtype)
+        self.d_S = np.empty((B, D*M), dtype)
+        self.d_S_prev_kept = np.empty((T, B, D*M), dtype)
+        self.d_Wk_x = np.empty((T, B, D), dtype)
+        self.k_row = np.empty((T, B, D), dtype)
+        self.d_q_row_flat = np.empty((T, B, D), dtype)
+        self.d_k_row_flat = np.empty((T, B, D), dtype)
+        self.d_v_column_flat = np.empty((T, B, M), dtype)
+        self.d_Wk_x_base = np.empty((T, B, D), dtype)
+        self.d_Wq_x = np.empty((T, B, D), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_Wk_Wq_Wv_rows = np.empty((2*D + M, I), dtype)
-        self.d_sum_S_q_vector_flat_axes = self.d_sum_S_q_vector_flat.reshape(T, M, 1, B)
-        self.d_S_q_axes = self.d_S_q.reshape(T, M, D, B)
-        self.q_row_axes = self.q_row.reshape(T, 1, D, B)
-        self.d_S_prev_factor_axes = self.d_S_prev_factor.reshape(T, M, D, B)
-        self.d_Wk_x = self.d_Wk_x_Wq_x_v_column_flat[:, :D]
-        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, D, B)
-        self.d_S_prev_kept_axes = self.d_S_prev_kept.reshape(T, M, D, B)
-        self.d_k_row_flat_axes = self.d_k_row_flat.reshape(T, D, B)
-        self.k_row_axes = self.k_row.reshape(T, D, B)
-        self.d_v_column_flat_axes = self.d_Wk_x_Wq_x_v_column_flat[:, 2*D:].reshape(T, M, B)
-        self.d_Wq_x = self.d_Wk_x_Wq_x_v_column_flat[:, D:2*D]
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_Wk_rows = np.empty((D, I), dtype)
+        self.d_Wv_rows = np.empty((M, I), dtype)
+        self.d_Wq_rows = np.empty((D, I), dtype)
+        self.d_sum_S_q_vector_flat_axes = self.d_sum_S_q_vector_flat.reshape(T, B, M, 1)
+        self.d_S_q_axes = self.d_S_q.reshape(T, B, M, D)
+        self.q_row_axes = self.q_row.reshape(T, B, 1, D)
+        self.d_S_prev_factor_axes = self.d_S_prev_factor.reshape(T, B, M, D)
+        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, B, D)
+        self.d_S_prev_kept_axes = self.d_S_prev_kept.reshape(T, B, M, D)
+        self.d_k_row_flat_axes = self.d_k_row_flat.reshape(T, B, D)
+        self.k_row_axes = self.k_row.reshape(T, B, D)
+        self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, B, M)
         self.steps = list(zip(self.d_z_prev_factor, self.d_S_prev_factor, self.d_S_prev_kept, self.d_Wk_x))[::-1]
 
 
@@ -211,20 +207,21 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    Wk_Wv = ws.Wk_Wv
-    np.copyto(Wk_Wv[0:D], params.Wk)
-    np.copyto(Wk_Wv[D:D + M], params.Wv)
+    Wk = params.Wk
+    Wv = params.Wv
     Wq = params.Wq
-    ws.S_all[0] = state.S.reshape(B, D*M).T
-    ws.z_all[0] = state.z.T
+    ws.S_all[0] = state.S.reshape(B, D*M)
+    ws.z_all[0] = state.z
 
     # k = phi(Wk @ x[t])
+    np.matmul(x_2d, Wk.T, out=ws.Wk_x.reshape(T*B, D))
     # v = Wv @ x[t]
-    np.matmul(Wk_Wv, x_2d.T, out=ws.Wk_x_v_column_flat.reshape(D + M, T*B))
+    np.matmul(x_2d, Wv.T, out=ws.v_column.reshape(T*B, M))
+    # k
     np.minimum(ws.Wk_x, 0, out=ws.elu_Wk_x)
     np.expm1(ws.elu_Wk_x, out=ws.elu_Wk_x)
-    np.maximum(ws.Wk_x, 0, out=ws.tmp)
-    np.add(ws.elu_Wk_x, ws.tmp, out=ws.elu_Wk_x)
+    np.maximum(ws.Wk_x, 0, out=ws.Wk_x)
+    np.add(ws.elu_Wk_x, ws.Wk_x, out=ws.elu_Wk_x)
     np.add(ws.elu_Wk_x, 1, out=ws.z)
     # S[t] = S[t-1] + outer(v, k)
     np.multiply(ws.v_column_axes, ws.z_axes, out=ws.S_axes)
@@ -238,20 +235,20 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(z_prev, z, z)
 
     # q = phi(Wq @ x[t])
-    np.matmul(Wq, x_2d.T, out=ws.Wq_x_flat.reshape(D, T*B))
+    np.matmul(x_2d, Wq.T, out=ws.Wq_x.reshape(T*B, D))
     np.minimum(ws.Wq_x, 0, out=ws.elu_Wq_x)
     np.expm1(ws.elu_Wq_x, out=ws.elu_Wq_x)
-    np.maximum(ws.Wq_x, 0, out=ws.tmp_2)
-    np.add(ws.elu_Wq_x, ws.tmp_2, out=ws.elu_Wq_x)
+    np.maximum(ws.Wq_x, 0, out=ws.Wq_x)
+    np.add(ws.elu_Wq_x, ws.Wq_x, out=ws.elu_Wq_x)
     np.add(ws.elu_Wq_x, 1, out=ws.z_q)
     # y = (S[t] @ q)/(dot(z[t], q) + eps)
-    np.einsum("tijb,tjb->tib", ws.S_axes, ws.z_q_axes, out=ws.sum_S_q_vector_axes)
+    np.einsum("tbij,tbj->tbi", ws.S_axes, ws.z_q_axes, out=ws.sum_S_q_vector_axes)
     np.multiply(ws.z, ws.z_q, out=ws.z_q)
-    np.sum(ws.z_q, axis=1, keepdims=True, out=ws.sum_z_q)
-    np.add(ws.sum_z_q, 1e-06, out=ws.tmp_3)
-    np.divide(ws.sum_S_q_vector, ws.tmp_3, out=ws.y_2)
-    np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
-    final = State(S=ws.S_all[T].T.copy().reshape(B, M, D), z=ws.z_all[T].T.copy())
+    np.sum(ws.z_q, axis=2, keepdims=True, out=ws.sum_z_q)
+    np.add(ws.sum_z_q, 1e-06, out=ws.tmp)
+    np.divide(ws.sum_S_q_vector, ws.tmp, out=ws.y_2)
+    np.copyto(ws.y_out, ws.y_2)
+    final = State(S=ws.S_all[T].copy().reshape(B, M, D), z=ws.z_all[T].copy())
     return ws.y_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -271,24 +268,23 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    Wk_Wq_Wv = ws.Wk_Wq_Wv
-    np.copyto(Wk_Wq_Wv[0:D], params.Wk)
-    np.copyto(Wk_Wq_Wv[D:2*D], params.Wq)
-    np.copyto(Wk_Wq_Wv[2*D:2*D + M], params.Wv)
-    ws.d_S[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M).T
-    ws.d_z[...] = 0 if dfinal is None else dfinal.z.T
+    Wv = params.Wv
+    Wk = params.Wk
+    Wq = params.Wq
+    ws.d_S[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
+    ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
     # backward of q = phi(Wq @ x[t])
     np.add(saved.elu_Wq_x, 1, out=ws.q_row)
     # backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
-    np.negative(dy.transpose(0, 2, 1), out=ws.d_y_sum_z_q)
+    np.negative(dy, out=ws.d_y_sum_z_q)
     np.multiply(ws.d_y_sum_z_q, saved.sum_S_q_vector, out=ws.d_y_sum_z_q)
     np.add(saved.sum_z_q, 1e-06, out=ws.tmp)
     np.square(ws.tmp, out=ws.tmp_2)
     np.divide(ws.d_y_sum_z_q, ws.tmp_2, out=ws.d_y_sum_z_q)
-    np.sum(ws.d_y_sum_z_q, axis=1, keepdims=True, out=ws.sum_d_y_sum_z_q)
+    np.sum(ws.d_y_sum_z_q, axis=2, keepdims=True, out=ws.sum_d_y_sum_z_q)
     np.copyto(ws.d_z_q, ws.sum_d_y_sum_z_q)
-    np.divide(dy.transpose(0, 2, 1), ws.tmp, out=ws.d_sum_S_q_vector_flat)
+    np.divide(dy, ws.tmp, out=ws.d_sum_S_q_vector_flat)
     np.copyto(ws.d_S_q_axes, ws.d_sum_S_q_vector_flat_axes)
     # backward of z[t] = z[t-1] + k
     np.multiply(ws.q_row, ws.d_z_q, out=ws.d_z_prev_factor)
@@ -312,10 +308,10 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.add(saved.elu_Wk_x, 1, out=ws.k_row)
     # backward of S[t] = S[t-1] + outer(v, k)
     # backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
-    np.einsum("tijb,tijb->tjb", saved.S.reshape(T, M, D, B), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
+    np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
     # S
-    np.einsum("tijb,tib->tjb", ws.d_S_prev_kept_axes, saved.v_column.reshape(T, M, B), out=ws.d_k_row_flat_axes)
-    np.einsum("tijb,tjb->tib", ws.d_S_prev_kept_axes, ws.k_row_axes, out=ws.d_v_column_flat_axes)
+    np.einsum("tbij,tbi->tbj", ws.d_S_prev_kept_axes, saved.v_column.reshape(T, B, M), out=ws.d_k_row_flat_axes)
+    np.einsum("tbij,tbj->tbi", ws.d_S_prev_kept_axes, ws.k_row_axes, out=ws.d_v_column_flat_axes)
     # k
     np.minimum(saved.elu_Wk_x, 0, out=ws.d_Wk_x_base)
     np.add(ws.d_Wk_x_base, 1, out=ws.d_Wk_x_base)
@@ -327,12 +323,20 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(saved.z, ws.d_z_q, out=ws.d_z_q)
     np.add(ws.d_z_q, ws.d_q_row_flat, out=ws.d_z_q)
     np.multiply(ws.d_Wq_x, ws.d_z_q, out=ws.d_Wq_x)
-    d_Wk_x_Wq_x_v_column_flat_flat = _columns(ws.d_Wk_x_Wq_x_v_column_flat, ws.d_Wk_x_Wq_x_v_column_flat_flat)
-    np.matmul(d_Wk_x_Wq_x_v_column_flat_flat.T, Wk_Wq_Wv, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_Wk_x_Wq_x_v_column_flat_flat, x_2d, out=ws.d_Wk_Wq_Wv_rows)
-    d_Wk = ws.d_Wk_Wq_Wv_rows[0:D]
-    d_Wq = ws.d_Wk_Wq_Wv_rows[D:2*D]
-    d_Wv = ws.d_Wk_Wq_Wv_rows[2*D:2*D + M]
+    d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
+    np.matmul(d_v_column_flat_2d, Wv, out=ws.d_x_out.reshape(T*B, I))
+    d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
+    np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_Wq_x_2d = ws.d_Wq_x.reshape(T*B, D)
+    np.matmul(d_Wq_x_2d, Wq, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_Wk_x_2d.T, x_2d, out=ws.d_Wk_rows)
+    d_Wk = ws.d_Wk_rows
+    np.matmul(d_v_column_flat_2d.T, x_2d, out=ws.d_Wv_rows)
+    d_Wv = ws.d_Wv_rows
+    np.matmul(d_Wq_x_2d.T, x_2d, out=ws.d_Wq_rows)
+    d_Wq = ws.d_Wq_rows
     return Grads(
         params=Params(
             Wq=d_Wq,
@@ -341,8 +345,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            S=ws.d_S.T.copy().reshape(B, M, D),
-            z=ws.d_z.T.copy(),
+            S=ws.d_S.copy().reshape(B, M, D),
+            z=ws.d_z.copy(),
         ),
     )
 
@@ -516,15 +520,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _elu(z: Any) -> Any:

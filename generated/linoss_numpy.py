@@ -114,23 +114,20 @@ def _derived(params: Params) -> tuple[Any, ...]:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.B_x_flat = np.empty((H, T, B), dtype)
-        self.y_all = np.empty((T + 1, H, B), dtype)
-        self.z_all = np.empty((T + 1, H, B), dtype)
-        self.y_flat = np.empty((H, T, B), dtype)
-        self.C_y_flat = np.empty((I, T, B), dtype)
-        self.out = np.empty((T, I, B), dtype)
+        self.B_x = np.empty((T, B, H), dtype)
+        self.y_all = np.empty((T + 1, B, H), dtype)
+        self.z_all = np.empty((T + 1, B, H), dtype)
+        self.out = np.empty((T, B, I), dtype)
+        self.out_factor = np.empty((T, B, I), dtype)
         self.out_out = np.empty((T, B, I), dtype)
         self.y_prev = self.y_all[:-1]
         self.z = self.z_all[1:]
-        self.B_x = self.B_x_flat.transpose(1, 0, 2)
         self.z_prev = self.z_all[:-1]
         self.y_2 = self.y_all[1:]
-        self.C_y = self.C_y_flat.transpose(1, 0, 2)
         self.steps = list(zip(self.y_prev, self.z, self.B_x, self.z_prev, self.y_2))
 
 
@@ -138,31 +135,24 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_out_given_flat = np.empty((I, T, B), dtype)
-        self.CT_d_C_y_flat = np.empty((H, T, B), dtype)
-        self.d_y = np.empty((H, B), dtype)
-        self.d_step_each = np.empty((T, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.d_z = np.empty((H, B), dtype)
-        self.d_relu_a_each_step_each_base = np.empty((T, 2*H, B), dtype)
-        self.d_B_x = np.empty((T, H, B), dtype)
-        self.d_B_x_flat = np.empty((H, T, B), dtype)
-        self.BT_d_B_x_flat = np.empty((I, T, B), dtype)
-        self.d_x = np.empty((T, I, B), dtype)
-        self.d_d_each = np.empty((T, I, B), dtype)
-        self.d_relu_a_each_factor = np.empty((T, H, B), dtype)
+        self.d_step_each = np.empty((T, B, H), dtype)
+        self.d_y = np.empty((B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.d_z = np.empty((B, H), dtype)
+        self.d_relu_a_each = np.empty((T, B, H), dtype)
+        self.d_B_x = np.empty((T, B, H), dtype)
+        self.d_x = np.empty((T, B, I), dtype)
+        self.d_x_factor = np.empty((T, B, I), dtype)
+        self.d_d_each = np.empty((T, B, I), dtype)
+        self.d_step_each_base = np.empty((T, B, H), dtype)
+        self.d_relu_a_each_factor = np.empty((T, B, H), dtype)
         self.d_B_rows = np.empty((H, I), dtype)
-        self.y_flat = np.empty((H, T, B), dtype)
         self.d_C_rows = np.empty((I, H), dtype)
         self.d_d_sum = np.empty((I,), dtype)
         self.d_step_sum = np.empty((H,), dtype)
         self.d_relu_a_sum = np.empty((H,), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.CT_d_C_y = self.CT_d_C_y_flat.transpose(1, 0, 2)
-        self.d_relu_a_each = self.d_relu_a_each_step_each_base[:, :H]
-        self.BT_d_B_x = self.BT_d_B_x_flat.transpose(1, 0, 2)
-        self.d_step_each_base = self.d_relu_a_each_step_each_base[:, H:]
-        self.steps = list(zip(self.CT_d_C_y, self.d_step_each, self.d_relu_a_each))[::-1]
+        self.steps = list(zip(self.d_step_each, self.d_relu_a_each))[::-1]
 
 
 class Workspace:
@@ -197,35 +187,35 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x_2d = x.reshape(T*B, I)
     derived = step_2, relu_a = _derived(params)
     B_2 = params.B
-    relu_a_2 = relu_a[:, None]
-    step_3 = step_2[:, None]
     C = params.C
-    d = params.d[:, None]
-    ws.y_all[0] = state.y.T
-    ws.z_all[0] = state.z.T
+    d = params.d
+    ws.y_all[0] = state.y
+    ws.z_all[0] = state.z
 
     # z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
-    np.matmul(B_2, x_2d.T, out=ws.B_x_flat.reshape(H, T*B))
+    np.matmul(x_2d, B_2.T, out=ws.B_x.reshape(T*B, H))
 
     # In the loop, the last argument is where the result goes.
     multiply, subtract, add = np.multiply, np.subtract, np.add
+    relu_a_row = relu_a[None]
+    step_row = step_2[None]
     for (y_prev, z, B_x, z_prev, y_2) in ws.steps:
         # z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
-        multiply(relu_a_2, y_prev, z)
+        multiply(relu_a_row, y_prev, z)
         subtract(B_x, z, z)
-        multiply(step_3, z, z)
+        multiply(step_row, z, z)
         add(z_prev, z, z)
         # y[t] = y[t-1] + step*z[t]
-        multiply(step_3, z, y_2)
+        multiply(step_row, z, y_2)
         add(y_prev, y_2, y_2)
 
     # out = C @ y[t] + d*x[t]
-    y_flat = _columns(ws.y_2, ws.y_flat)
-    np.matmul(C, y_flat, out=ws.C_y_flat.reshape(I, T*B))
-    np.multiply(d, x.transpose(0, 2, 1), out=ws.out)
-    np.add(ws.C_y, ws.out, out=ws.out)
-    np.copyto(ws.out_out.transpose(0, 2, 1), ws.out)
-    final = State(y=ws.y_all[T].T.copy(), z=ws.z_all[T].T.copy())
+    y_2d = ws.y_2.reshape(T*B, H)
+    np.matmul(y_2d, C.T, out=ws.out.reshape(T*B, I))
+    np.multiply(d, x, out=ws.out_factor)
+    np.add(ws.out, ws.out_factor, out=ws.out)
+    np.copyto(ws.out_out, ws.out)
+    final = State(y=ws.y_all[T].copy(), z=ws.z_all[T].copy())
     return ws.out_out, final, Tape(x, state, derived, ws, ws.use)
 
 
@@ -247,66 +237,65 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     x_2d = x.reshape(T*B, I)
     step_2, relu_a = tape.derived
     C = params.C
-    step_3 = step_2[:, None]
-    d_y_prev_factor = (-step_2*relu_a)[:, None]
     B_2 = params.B
-    d = params.d[:, None]
-    relu_a_2 = relu_a[:, None]
-    ws.d_y[...] = 0 if dfinal is None else dfinal.y.T
-    ws.d_z[...] = 0 if dfinal is None else dfinal.z.T
+    d = params.d
+    ws.d_y[...] = 0 if dfinal is None else dfinal.y
+    ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
     # backward of y[t] = y[t-1] + step*z[t]
-    d_out_given_flat = _columns(dy.transpose(0, 2, 1), ws.d_out_given_flat)
-    np.matmul(C.T, d_out_given_flat, out=ws.CT_d_C_y_flat.reshape(H, T*B))
+    d_out_given_2d = dy.reshape(T*B, I)
+    np.matmul(d_out_given_2d, C, out=ws.d_step_each.reshape(T*B, H))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_y = ws.d_y
+    step_row = step_2[None]
     tmp = ws.tmp
     d_z = ws.d_z
-    for (CT_d_C_y, d_step_each, d_relu_a_each) in ws.steps:
+    d_y_prev_factor_row = (-step_2*relu_a)[None]
+    for (d_step_each, d_relu_a_each) in ws.steps:
         # backward of y[t] = y[t-1] + step*z[t]
-        add(d_y, CT_d_C_y, d_step_each)
+        add(d_y, d_step_each, d_step_each)
         # backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
-        multiply(step_3, d_step_each, tmp)
+        multiply(step_row, d_step_each, tmp)
         add(d_z, tmp, d_z)
         # y
-        multiply(d_y_prev_factor, d_z, d_y)
+        multiply(d_y_prev_factor_row, d_z, d_y)
         add(d_step_each, d_y, d_y)
         # z
         np.copyto(d_relu_a_each, d_z)
 
     # backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
-    np.multiply(step_3, ws.d_relu_a_each, out=ws.d_B_x)
-    d_B_x_flat = _columns(ws.d_B_x, ws.d_B_x_flat)
-    np.matmul(B_2.T, d_B_x_flat, out=ws.BT_d_B_x_flat.reshape(I, T*B))
-    np.multiply(d, dy.transpose(0, 2, 1), out=ws.d_x)
-    np.add(ws.BT_d_B_x, ws.d_x, out=ws.d_x)
-    np.multiply(dy.transpose(0, 2, 1), x.transpose(0, 2, 1), out=ws.d_d_each)
+    np.multiply(step_2, ws.d_relu_a_each, out=ws.d_B_x)
+    d_B_x_2d = ws.d_B_x.reshape(T*B, H)
+    np.matmul(d_B_x_2d, B_2, out=ws.d_x.reshape(T*B, I))
+    np.multiply(d, dy, out=ws.d_x_factor)
+    np.add(ws.d_x, ws.d_x_factor, out=ws.d_x)
+    np.multiply(dy, x, out=ws.d_d_each)
     # backward of step = sigmoid(s)
-    np.multiply(relu_a_2, saved.y_prev, out=ws.d_step_each_base)
+    np.multiply(relu_a, saved.y_prev, out=ws.d_step_each_base)
     np.subtract(saved.B_x, ws.d_step_each_base, out=ws.d_step_each_base)
     np.multiply(saved.z, ws.d_step_each, out=ws.d_step_each)
     np.multiply(ws.d_relu_a_each, ws.d_step_each_base, out=ws.d_step_each_base)
     np.add(ws.d_step_each, ws.d_step_each_base, out=ws.d_step_each)
     # z
-    np.negative(step_3, out=ws.d_relu_a_each_factor)
+    np.negative(step_2, out=ws.d_relu_a_each_factor)
     np.multiply(ws.d_relu_a_each_factor, saved.y_prev, out=ws.d_relu_a_each_factor)
     np.multiply(ws.d_relu_a_each, ws.d_relu_a_each_factor, out=ws.d_relu_a_each)
-    np.matmul(d_B_x_flat, x_2d, out=ws.d_B_rows)
+    np.matmul(d_B_x_2d.T, x_2d, out=ws.d_B_rows)
     d_B = ws.d_B_rows
-    y_flat = _columns(saved.y_2, ws.y_flat)
-    np.matmul(d_out_given_flat, y_flat.T, out=ws.d_C_rows)
+    y_2d = saved.y_2.reshape(T*B, H)
+    np.matmul(d_out_given_2d.T, y_2d, out=ws.d_C_rows)
     d_C = ws.d_C_rows
-    np.sum(ws.d_d_each, axis=(0, 2), out=ws.d_d_sum)
+    np.sum(ws.d_d_each, axis=(0, 1), out=ws.d_d_sum)
     d_d = ws.d_d_sum
-    np.sum(ws.d_step_each, axis=(0, 2), out=ws.d_step_sum)
+    np.sum(ws.d_step_each, axis=(0, 1), out=ws.d_step_sum)
     d_step = ws.d_step_sum
-    np.sum(ws.d_relu_a_each, axis=(0, 2), out=ws.d_relu_a_sum)
+    np.sum(ws.d_relu_a_each, axis=(0, 1), out=ws.d_relu_a_sum)
     d_relu_a = ws.d_relu_a_sum
     d_a = np.greater(relu_a, 0).astype(dtype)*d_relu_a
     d_s = (1 - step_2)*step_2*d_step
-    np.copyto(ws.d_x_out.transpose(0, 2, 1), ws.d_x)
+    np.copyto(ws.d_x_out, ws.d_x)
     return Grads(
         params=Params(
             a=d_a,
@@ -317,8 +306,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            y=ws.d_y.T.copy(),
-            z=ws.d_z.T.copy(),
+            y=ws.d_y.copy(),
+            z=ws.d_z.copy(),
         ),
     )
 
@@ -494,15 +483,6 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

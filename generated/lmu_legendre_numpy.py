@@ -188,9 +188,8 @@ class _Backward:
         self.d_m = np.empty((Q, B), dtype)
         self.d_m_u = np.empty((Q, B), dtype)
         self.Wh_eh = np.empty((H + 1, H), dtype)
-        self.d_m_prev_0 = np.empty((Q, B), dtype)
-        self.d_m_prev_1 = np.empty((Q, B), dtype)
         self.d_m_prev = np.empty((Q, B), dtype)
+        self.tmp = np.empty((Q, B), dtype)
         self.Wx_ex = np.empty((H + 1, I), dtype)
         self.d_h_pre_sum_d_m_u_flat = np.empty((H + 1, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
@@ -330,10 +329,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_m_u = ws.d_m_u
     Wh_eh_T = Wh_eh.T
     A_T = A.T
-    d_m_prev_0 = ws.d_m_prev_0
-    em_T = em.T
-    d_m_prev_1 = ws.d_m_prev_1
     d_m_prev = ws.d_m_prev
+    em_T = em.T
+    tmp = ws.tmp
     for (dy_t, d_h_pre, sum_d_m_u, d_h_pre_sum_d_m_u) in ws.steps:
         # backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
         add(dy_t, d_h, d_h)
@@ -346,9 +344,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # h
         dot(Wh_eh_T, d_h_pre_sum_d_m_u, d_h)
         # m
-        dot(A_T, d_m, d_m_prev_0)
-        dot(em_T, sum_d_m_u, d_m_prev_1)
-        add(d_m_prev_0, d_m_prev_1, d_m_prev)
+        dot(A_T, d_m, d_m_prev)
+        dot(em_T, sum_d_m_u, tmp)
+        add(d_m_prev, tmp, d_m_prev)
         np.copyto(d_m, d_m_prev)
 
     d_h_pre_sum_d_m_u_flat = _columns(ws.d_h_pre_sum_d_m_u, ws.d_h_pre_sum_d_m_u_flat)

@@ -133,35 +133,26 @@ def _derived(params: Params) -> tuple[Any, ...]:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.lr_li = np.empty((2*H, 1), dtype)
-        self.Br_Bi = np.empty((2*H, I), dtype)
-        self.Br_Bi_x_flat = np.empty((2*H, T, B), dtype)
-        self.hr_all = np.empty((T + 1, H, B), dtype)
-        self.hi_all = np.empty((T + 1, H, B), dtype)
-        self.tmp_tmp = np.empty((2*H, B), dtype)
-        self.tmp_2 = np.empty((H, B), dtype)
-        self.tmp_3 = np.empty((H, B), dtype)
-        self.hr_flat = np.empty((H, T, B), dtype)
-        self.Cr_hr_flat = np.empty((I, T, B), dtype)
-        self.hi_flat = np.empty((H, T, B), dtype)
-        self.Ci_hi_flat = np.empty((I, T, B), dtype)
-        self.y_2 = np.empty((T, I, B), dtype)
+        self.Br_x = np.empty((T, B, H), dtype)
+        self.Bi_x = np.empty((T, B, H), dtype)
+        self.hr_all = np.empty((T + 1, B, H), dtype)
+        self.hi_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.tmp_4 = np.empty((B, H), dtype)
+        self.y_2 = np.empty((T, B, I), dtype)
+        self.Ci_hi = np.empty((T, B, I), dtype)
+        self.y_factor = np.empty((T, B, I), dtype)
         self.y_out = np.empty((T, B, I), dtype)
-        self.Br_x = self.Br_Bi_x_flat[:H].transpose(1, 0, 2)
         self.hr = self.hr_all[1:]
-        self.Bi_x = self.Br_Bi_x_flat[H:].transpose(1, 0, 2)
         self.hi = self.hi_all[1:]
         self.hr_prev = self.hr_all[:-1]
-        self.tmp_tmp_blocks = self.tmp_tmp.reshape(2, H, B)
-        self.tmp = self.tmp_tmp[:H]
         self.hi_prev = self.hi_all[:-1]
-        self.tmp_4 = self.tmp_tmp[H:]
-        self.Cr_hr = self.Cr_hr_flat.transpose(1, 0, 2)
-        self.Ci_hi = self.Ci_hi_flat.transpose(1, 0, 2)
         self.steps = list(zip(self.hr_prev, self.hr, self.hi_prev, self.hi))
 
 
@@ -169,49 +160,33 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.li_lr = np.empty((2*H, 1), dtype)
-        self.d_Ci_hi = np.empty((T, I, B), dtype)
-        self.d_Ci_hi_flat = np.empty((I, T, B), dtype)
-        self.CiT_d_Ci_hi_flat = np.empty((H, T, B), dtype)
-        self.d_y_given_flat = np.empty((I, T, B), dtype)
-        self.CrT_d_Cr_hr_flat = np.empty((H, T, B), dtype)
-        self.d_hi = np.empty((H, B), dtype)
-        self.d_exp_gamma_each_hr = np.empty((T, 2*H, B), dtype)
-        self.d_hr_tmp = np.empty((2*H, B), dtype)
-        self.tmp_2 = np.empty((H, B), dtype)
-        self.d_Br_Bi_x = np.empty((T, 2*H, B), dtype)
-        self.d_x = np.empty((T, I, B), dtype)
-        self.Br_Bi = np.empty((2*H, I), dtype)
-        self.d_Br_Bi_x_flat = np.empty((2*H, T, B), dtype)
-        self.d_x_flat = np.empty((I, T, B), dtype)
-        self.d_d_each = np.empty((T, I, B), dtype)
-        self.d_lr_each_tmp = np.empty((T, 2*H, B), dtype)
-        self.tmp_3 = np.empty((T, H, B), dtype)
-        self.d_li_each = np.empty((T, H, B), dtype)
-        self.d_Br_Bi_rows = np.empty((2*H, I), dtype)
-        self.hr_flat = np.empty((H, T, B), dtype)
+        self.d_Ci_hi = np.empty((T, B, I), dtype)
+        self.d_exp_gamma_each = np.empty((T, B, H), dtype)
+        self.d_hr = np.empty((T, B, H), dtype)
+        self.d_hi = np.empty((B, H), dtype)
+        self.d_hr_2 = np.empty((B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.d_Bi_x = np.empty((T, B, H), dtype)
+        self.d_Br_x = np.empty((T, B, H), dtype)
+        self.d_x = np.empty((T, B, I), dtype)
+        self.d_x_2 = np.empty((T, B, I), dtype)
+        self.tmp_3 = np.empty((T, B, I), dtype)
+        self.d_d_each = np.empty((T, B, I), dtype)
+        self.d_lr_each = np.empty((T, B, H), dtype)
+        self.tmp_4 = np.empty((T, B, H), dtype)
+        self.d_li_each = np.empty((T, B, H), dtype)
+        self.tmp_5 = np.empty((T, B, H), dtype)
+        self.d_Bi_rows = np.empty((H, I), dtype)
+        self.d_Br_rows = np.empty((H, I), dtype)
         self.d_Cr_rows = np.empty((I, H), dtype)
-        self.hi_flat = np.empty((H, T, B), dtype)
         self.d_Ci_rows = np.empty((I, H), dtype)
         self.d_d_sum = np.empty((I,), dtype)
         self.d_lr_sum = np.empty((H,), dtype)
         self.d_li_sum = np.empty((H,), dtype)
         self.d_exp_gamma_sum = np.empty((H,), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.CiT_d_Ci_hi = self.CiT_d_Ci_hi_flat.transpose(1, 0, 2)
-        self.d_exp_gamma_each = self.d_exp_gamma_each_hr[:, :H]
-        self.d_hr = self.d_hr_tmp[:H]
-        self.CrT_d_Cr_hr = self.CrT_d_Cr_hr_flat.transpose(1, 0, 2)
-        self.d_hr_2 = self.d_exp_gamma_each_hr[:, H:]
-        self.tmp = self.d_hr_tmp[H:]
-        self.d_Bi_x = self.d_Br_Bi_x[:, H:]
-        self.d_Br_x = self.d_Br_Bi_x[:, :H]
-        self.d_x_2 = self.d_x_flat.transpose(1, 0, 2)
-        self.d_exp_gamma_each_hr_blocks = self.d_exp_gamma_each_hr.reshape(T, 2, H, B)
-        self.d_lr_each_tmp_blocks = self.d_lr_each_tmp.reshape(T, 2, H, B)
-        self.d_lr_each = self.d_lr_each_tmp[:, :H]
-        self.tmp_4 = self.d_lr_each_tmp[:, H:]
-        self.steps = list(zip(self.CiT_d_Ci_hi, self.d_exp_gamma_each, self.CrT_d_Cr_hr, self.d_hr_2, self.d_exp_gamma_each_hr))[::-1]
+        self.steps = list(zip(self.d_exp_gamma_each, self.d_hr))[::-1]
 
 
 class Workspace:
@@ -245,56 +220,53 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta = _derived(params)
-    lr_li = ws.lr_li
-    np.copyto(lr_li[0:H], lr[:, None])
-    np.copyto(lr_li[H:2*H], li[:, None])
-    Br_Bi = ws.Br_Bi
-    np.copyto(Br_Bi[0:H], params.Br)
-    np.copyto(Br_Bi[H:2*H], params.Bi)
-    exp_gamma_2 = exp_gamma[:, None]
-    lr_li_blocks = ws.lr_li.reshape(2, H, 1)
-    li_2 = ws.lr_li[H:]
-    lr_2 = ws.lr_li[:H]
+    Br = params.Br
+    Bi = params.Bi
     Cr = params.Cr
     Ci = params.Ci
-    d = params.d[:, None]
-    ws.hr_all[0] = state.hr.T
-    ws.hi_all[0] = state.hi.T
+    d = params.d
+    ws.hr_all[0] = state.hr
+    ws.hi_all[0] = state.hi
 
     # hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+    np.matmul(x_2d, Br.T, out=ws.Br_x.reshape(T*B, H))
     # hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
-    np.matmul(Br_Bi, x_2d.T, out=ws.Br_Bi_x_flat.reshape(2*H, T*B))
-    np.multiply(exp_gamma_2, ws.Br_x, out=ws.hr)
-    np.multiply(exp_gamma_2, ws.Bi_x, out=ws.hi)
+    np.matmul(x_2d, Bi.T, out=ws.Bi_x.reshape(T*B, H))
+    # hr
+    np.multiply(exp_gamma, ws.Br_x, out=ws.hr)
+    # hi
+    np.multiply(exp_gamma, ws.Bi_x, out=ws.hi)
 
     # In the loop, the last argument is where the result goes.
     multiply, add, subtract = np.multiply, np.add, np.subtract
-    tmp_tmp_blocks = ws.tmp_tmp_blocks
+    lr_row = lr[None]
     tmp = ws.tmp
+    li_row = li[None]
     tmp_2 = ws.tmp_2
     tmp_3 = ws.tmp_3
     tmp_4 = ws.tmp_4
     for (hr_prev, hr, hi_prev, hi) in ws.steps:
         # hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
-        # hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
-        multiply(lr_li_blocks, hr_prev, tmp_tmp_blocks)
+        multiply(lr_row, hr_prev, tmp)
         add(tmp, hr, hr)
-        multiply(li_2, hi_prev, tmp_2)
+        multiply(li_row, hi_prev, tmp_2)
         subtract(hr, tmp_2, hr)
-        multiply(lr_2, hi_prev, tmp_3)
-        add(tmp_4, tmp_3, tmp_4)
-        add(tmp_4, hi, hi)
+        # hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
+        multiply(li_row, hr_prev, tmp_3)
+        multiply(lr_row, hi_prev, tmp_4)
+        add(tmp_3, tmp_4, tmp_3)
+        add(tmp_3, hi, hi)
 
     # y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
-    hr_flat = _columns(ws.hr, ws.hr_flat)
-    np.matmul(Cr, hr_flat, out=ws.Cr_hr_flat.reshape(I, T*B))
-    hi_flat = _columns(ws.hi, ws.hi_flat)
-    np.matmul(Ci, hi_flat, out=ws.Ci_hi_flat.reshape(I, T*B))
-    np.multiply(d, x.transpose(0, 2, 1), out=ws.y_2)
-    np.add(ws.Cr_hr, ws.y_2, out=ws.y_2)
+    hr_2d = ws.hr.reshape(T*B, H)
+    np.matmul(hr_2d, Cr.T, out=ws.y_2.reshape(T*B, I))
+    hi_2d = ws.hi.reshape(T*B, H)
+    np.matmul(hi_2d, Ci.T, out=ws.Ci_hi.reshape(T*B, I))
+    np.multiply(d, x, out=ws.y_factor)
+    np.add(ws.y_2, ws.y_factor, out=ws.y_2)
     np.subtract(ws.y_2, ws.Ci_hi, out=ws.y_2)
-    np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
-    final = State(hr=ws.hr_all[T].T.copy(), hi=ws.hi_all[T].T.copy())
+    np.copyto(ws.y_out, ws.y_2)
+    final = State(hr=ws.hr_all[T].copy(), hi=ws.hi_all[T].copy())
     return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
 
 
@@ -315,90 +287,90 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     x = tape.x
     x_2d = x.reshape(T*B, I)
     size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta = tape.derived
-    li_lr = ws.li_lr
-    np.copyto(li_lr[0:H], li[:, None])
-    np.copyto(li_lr[H:2*H], lr[:, None])
     Ci = params.Ci
     Cr = params.Cr
-    lr_2 = ws.li_lr[H:]
-    li_2 = ws.li_lr[:H]
-    exp_gamma_2 = exp_gamma[:, None]
-    d = params.d[:, None]
-    Br_Bi = ws.Br_Bi
-    np.copyto(Br_Bi[0:H], params.Br)
-    np.copyto(Br_Bi[H:2*H], params.Bi)
-    ws.d_hr[...] = 0 if dfinal is None else dfinal.hr.T
-    ws.d_hi[...] = 0 if dfinal is None else dfinal.hi.T
+    d = params.d
+    Bi = params.Bi
+    Br = params.Br
+    ws.d_hr_2[...] = 0 if dfinal is None else dfinal.hr
+    ws.d_hi[...] = 0 if dfinal is None else dfinal.hi
 
     # backward of y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
-    np.negative(dy.transpose(0, 2, 1), out=ws.d_Ci_hi)
+    np.negative(dy, out=ws.d_Ci_hi)
     # backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
-    d_Ci_hi_flat = _columns(ws.d_Ci_hi, ws.d_Ci_hi_flat)
-    np.matmul(Ci.T, d_Ci_hi_flat, out=ws.CiT_d_Ci_hi_flat.reshape(H, T*B))
+    d_Ci_hi_2d = ws.d_Ci_hi.reshape(T*B, I)
+    np.matmul(d_Ci_hi_2d, Ci, out=ws.d_exp_gamma_each.reshape(T*B, H))
     # backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
-    d_y_given_flat = _columns(dy.transpose(0, 2, 1), ws.d_y_given_flat)
-    np.matmul(Cr.T, d_y_given_flat, out=ws.CrT_d_Cr_hr_flat.reshape(H, T*B))
+    d_y_given_2d = dy.reshape(T*B, I)
+    np.matmul(d_y_given_2d, Cr, out=ws.d_hr.reshape(T*B, H))
 
     # In the loop, the last argument is where the result goes.
     add, multiply, subtract = np.add, np.multiply, np.subtract
     d_hi = ws.d_hi
-    d_hr = ws.d_hr
-    d_hr_tmp = ws.d_hr_tmp
+    d_hr_2 = ws.d_hr_2
+    li_row = li[None]
+    lr_row = lr[None]
     tmp = ws.tmp
     tmp_2 = ws.tmp_2
-    for (CiT_d_Ci_hi, d_exp_gamma_each, CrT_d_Cr_hr, d_hr_2, d_exp_gamma_each_hr) in ws.steps:
+    for (d_exp_gamma_each, d_hr) in ws.steps:
         # backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
-        add(d_hi, CiT_d_Ci_hi, d_exp_gamma_each)
+        add(d_hi, d_exp_gamma_each, d_exp_gamma_each)
         # backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
-        add(d_hr, CrT_d_Cr_hr, d_hr_2)
-        multiply(li_lr, d_exp_gamma_each_hr, d_hr_tmp)
-        add(d_hr, tmp, d_hr)
+        add(d_hr_2, d_hr, d_hr)
+        multiply(li_row, d_exp_gamma_each, d_hr_2)
+        multiply(lr_row, d_hr, tmp)
+        add(d_hr_2, tmp, d_hr_2)
         # hi
-        multiply(lr_2, d_exp_gamma_each, d_hi)
-        multiply(li_2, d_hr_2, tmp_2)
+        multiply(lr_row, d_exp_gamma_each, d_hi)
+        multiply(li_row, d_hr, tmp_2)
         subtract(d_hi, tmp_2, d_hi)
 
     # backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
-    np.multiply(exp_gamma_2, ws.d_exp_gamma_each, out=ws.d_Bi_x)
+    np.multiply(exp_gamma, ws.d_exp_gamma_each, out=ws.d_Bi_x)
     # backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
-    np.multiply(exp_gamma_2, ws.d_hr_2, out=ws.d_Br_x)
-    np.multiply(d, dy.transpose(0, 2, 1), out=ws.d_x)
-    d_Br_Bi_x_flat = _columns(ws.d_Br_Bi_x, ws.d_Br_Bi_x_flat)
-    np.matmul(Br_Bi.T, d_Br_Bi_x_flat, out=ws.d_x_flat.reshape(I, T*B))
+    np.multiply(exp_gamma, ws.d_hr, out=ws.d_Br_x)
+    np.multiply(d, dy, out=ws.d_x)
+    d_Bi_x_2d = ws.d_Bi_x.reshape(T*B, H)
+    np.matmul(d_Bi_x_2d, Bi, out=ws.d_x_2.reshape(T*B, I))
+    d_Br_x_2d = ws.d_Br_x.reshape(T*B, H)
+    np.matmul(d_Br_x_2d, Br, out=ws.tmp_3.reshape(T*B, I))
+    np.add(ws.d_x_2, ws.tmp_3, out=ws.d_x_2)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
-    np.multiply(dy.transpose(0, 2, 1), x.transpose(0, 2, 1), out=ws.d_d_each)
+    np.multiply(dy, x, out=ws.d_d_each)
     # backward of lr = size*cos(exp(theta))
+    np.multiply(saved.hi_prev, ws.d_exp_gamma_each, out=ws.d_lr_each)
+    np.multiply(saved.hr_prev, ws.d_hr, out=ws.tmp_4)
+    np.add(ws.d_lr_each, ws.tmp_4, out=ws.d_lr_each)
     # backward of li = size*sin(exp(theta))
-    np.multiply(saved.hi_prev[:, None], ws.d_exp_gamma_each_hr_blocks, out=ws.d_lr_each_tmp_blocks)
-    np.multiply(saved.hr_prev, ws.d_hr_2, out=ws.tmp_3)
-    np.add(ws.d_lr_each, ws.tmp_3, out=ws.d_lr_each)
     np.multiply(saved.hr_prev, ws.d_exp_gamma_each, out=ws.d_li_each)
-    np.subtract(ws.d_li_each, ws.tmp_4, out=ws.d_li_each)
+    np.multiply(saved.hi_prev, ws.d_hr, out=ws.tmp_5)
+    np.subtract(ws.d_li_each, ws.tmp_5, out=ws.d_li_each)
     # hr
     np.multiply(saved.Bi_x, ws.d_exp_gamma_each, out=ws.d_exp_gamma_each)
-    np.multiply(saved.Br_x, ws.d_hr_2, out=ws.d_hr_2)
-    np.add(ws.d_exp_gamma_each, ws.d_hr_2, out=ws.d_exp_gamma_each)
-    np.matmul(d_Br_Bi_x_flat, x_2d, out=ws.d_Br_Bi_rows)
-    d_Br = ws.d_Br_Bi_rows[0:H]
-    d_Bi = ws.d_Br_Bi_rows[H:2*H]
-    hr_flat = _columns(saved.hr, ws.hr_flat)
-    np.matmul(d_y_given_flat, hr_flat.T, out=ws.d_Cr_rows)
+    np.multiply(saved.Br_x, ws.d_hr, out=ws.d_hr)
+    np.add(ws.d_exp_gamma_each, ws.d_hr, out=ws.d_exp_gamma_each)
+    np.matmul(d_Bi_x_2d.T, x_2d, out=ws.d_Bi_rows)
+    d_Bi = ws.d_Bi_rows
+    np.matmul(d_Br_x_2d.T, x_2d, out=ws.d_Br_rows)
+    d_Br = ws.d_Br_rows
+    hr_2d = saved.hr.reshape(T*B, H)
+    np.matmul(d_y_given_2d.T, hr_2d, out=ws.d_Cr_rows)
     d_Cr = ws.d_Cr_rows
-    hi_flat = _columns(saved.hi, ws.hi_flat)
-    np.matmul(d_Ci_hi_flat, hi_flat.T, out=ws.d_Ci_rows)
+    hi_2d = saved.hi.reshape(T*B, H)
+    np.matmul(d_Ci_hi_2d.T, hi_2d, out=ws.d_Ci_rows)
     d_Ci = ws.d_Ci_rows
-    np.sum(ws.d_d_each, axis=(0, 2), out=ws.d_d_sum)
+    np.sum(ws.d_d_each, axis=(0, 1), out=ws.d_d_sum)
     d_d = ws.d_d_sum
-    np.sum(ws.d_lr_each, axis=(0, 2), out=ws.d_lr_sum)
+    np.sum(ws.d_lr_each, axis=(0, 1), out=ws.d_lr_sum)
     d_lr = ws.d_lr_sum
-    np.sum(ws.d_li_each, axis=(0, 2), out=ws.d_li_sum)
+    np.sum(ws.d_li_each, axis=(0, 1), out=ws.d_li_sum)
     d_li = ws.d_li_sum
-    np.sum(ws.d_exp_gamma_each, axis=(0, 2), out=ws.d_exp_gamma_sum)
+    np.sum(ws.d_exp_gamma_each, axis=(0, 1), out=ws.d_exp_gamma_sum)
     d_exp_gamma = ws.d_exp_gamma_sum
     d_nu = -exp_nu*size*(cos_exp_theta*d_lr + sin_exp_theta*d_li)
     d_theta = exp_theta*(size*np.cos(exp_theta)*d_li - size*np.sin(exp_theta)*d_lr)
     d_gamma = exp_gamma*d_exp_gamma
-    np.copyto(ws.d_x_out.transpose(0, 2, 1), ws.d_x)
+    np.copyto(ws.d_x_out, ws.d_x)
     return Grads(
         params=Params(
             nu=d_nu,
@@ -412,8 +384,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            hr=ws.d_hr.T.copy(),
-            hi=ws.d_hi.T.copy(),
+            hr=ws.d_hr_2.copy(),
+            hi=ws.d_hi.copy(),
         ),
     )
 
@@ -593,12 +565,3 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)

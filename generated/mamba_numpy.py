@@ -126,35 +126,31 @@ def _derived(params: Params, N: int) -> tuple[Any, ...]:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, D: int, N: int, R: int) -> None:
         self.use = 0
-        self.Wb_Wd = np.empty((N + R, D), dtype)
-        self.Wb_x_row_Wd_x_flat = np.empty((N + R, T, B), dtype)
-        self.Vd_Wd_x_flat = np.empty((D, T, B), dtype)
-        self.step_column = np.empty((T, D, B), dtype)
-        self.exp_h_pre = np.empty((T, D*N, B), dtype)
-        self.h_part_column = np.empty((T, D, B), dtype)
-        self.h_all = np.empty((T + 1, D*N, B), dtype)
-        self.tmp = np.empty((D*N, B), dtype)
-        self.Wc_x_row_flat = np.empty((N, T, B), dtype)
-        self.y_2 = np.empty((T, D, B), dtype)
-        self.y_factor = np.empty((T, D, B), dtype)
+        self.Wd_x = np.empty((T, B, R), dtype)
+        self.Wb_x_row = np.empty((T, B, N), dtype)
+        self.Vd_Wd_x = np.empty((T, B, D), dtype)
+        self.step_column = np.empty((T, B, D), dtype)
+        self.exp_h_pre = np.empty((T, B, D*N), dtype)
+        self.h_part_column = np.empty((T, B, D), dtype)
+        self.h_all = np.empty((T + 1, B, D*N), dtype)
+        self.tmp = np.empty((B, D*N), dtype)
+        self.Wc_x_row = np.empty((T, B, N), dtype)
+        self.y_2 = np.empty((T, B, D), dtype)
+        self.y_factor = np.empty((T, B, D), dtype)
         self.y_out = np.empty((T, B, D), dtype)
-        self.Vd_Wd_x = self.Vd_Wd_x_flat.transpose(1, 0, 2)
-        self.step_column_axes = self.step_column.reshape(T, D, 1, B)
-        self.exp_h_pre_axes = self.exp_h_pre.reshape(T, D, N, B)
-        self.h_part_column_axes = self.h_part_column.reshape(T, D, 1, B)
-        self.Wb_x_row_axes = self.Wb_x_row_Wd_x_flat[:N].transpose(1, 0, 2).reshape(T, 1, N, B)
-        self.h_axes = self.h_all[1:].reshape(T, D, N, B)
+        self.step_column_axes = self.step_column.reshape(T, B, D, 1)
+        self.exp_h_pre_axes = self.exp_h_pre.reshape(T, B, D, N)
+        self.h_part_column_axes = self.h_part_column.reshape(T, B, D, 1)
+        self.Wb_x_row_axes = self.Wb_x_row.reshape(T, B, 1, N)
+        self.h_axes = self.h_all[1:].reshape(T, B, D, N)
         self.h_prev = self.h_all[:-1]
         self.h = self.h_all[1:]
-        self.Wc_x_row_axes = self.Wc_x_row_flat.transpose(1, 0, 2).reshape(T, N, B)
-        self.y_axes = self.y_2.reshape(T, D, B)
-        self.Wd_x = self.Wb_x_row_Wd_x_flat[N:].transpose(1, 0, 2)
-        self.Wb_x_row = self.Wb_x_row_Wd_x_flat[:N].transpose(1, 0, 2)
-        self.Wc_x_row = self.Wc_x_row_flat.transpose(1, 0, 2)
+        self.Wc_x_row_axes = self.Wc_x_row.reshape(T, B, N)
+        self.y_axes = self.y_2.reshape(T, B, D)
         self.steps = list(zip(self.h_prev, self.exp_h_pre, self.h))
 
 
@@ -162,50 +158,40 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, D: int, N: int, R: int) -> None:
-        self.d_h_Wc_x = np.empty((T, D*N, B), dtype)
-        self.d_A_each = np.empty((T, D*N, B), dtype)
-        self.d_h = np.empty((D*N, B), dtype)
-        self.d_step_pre_factor = np.empty((T, D, B), dtype)
-        self.h_part_column = np.empty((T, D, B), dtype)
-        self.d_Wc_x_row_flat = np.empty((T, N, B), dtype)
-        self.d_Wc_x_row_flat_flat = np.empty((N, T, B), dtype)
-        self.WcT_d_Wc_x_flat = np.empty((D, T, B), dtype)
-        self.d_Wb_x_row_flat = np.empty((T, N, B), dtype)
-        self.d_step_pre_x = np.empty((T, 2*D, B), dtype)
-        self.d_h_pre_factor = np.empty((T, D*N, B), dtype)
-        self.d_step_column_flat_x_base = np.empty((T, 2*D, B), dtype)
-        self.d_Wb_x_row_flat_flat = np.empty((N, T, B), dtype)
-        self.d_x_0_flat = np.empty((D, T, B), dtype)
-        self.d_step_pre_flat = np.empty((D, T, B), dtype)
-        self.VdT_d_Vd_Wd_x_flat = np.empty((R, T, B), dtype)
-        self.d_x_1_flat = np.empty((D, T, B), dtype)
-        self.d_x_flat = np.empty((D, T, B), dtype)
-        self.d_d_each = np.empty((T, D, B), dtype)
-        self.d_A_each_factor = np.empty((T, D*N, B), dtype)
+        self.d_h_Wc_x = np.empty((T, B, D*N), dtype)
+        self.d_A_each = np.empty((T, B, D*N), dtype)
+        self.d_h = np.empty((B, D*N), dtype)
+        self.d_step_pre_factor = np.empty((T, B, D), dtype)
+        self.h_part_column = np.empty((T, B, D), dtype)
+        self.d_Wc_x_row_flat = np.empty((T, B, N), dtype)
+        self.WcT_d_Wc_x = np.empty((T, B, D), dtype)
+        self.d_Wb_x_row_flat = np.empty((T, B, N), dtype)
+        self.d_x = np.empty((T, B, D), dtype)
+        self.d_h_pre_factor = np.empty((T, B, D*N), dtype)
+        self.d_step_column_flat = np.empty((T, B, D), dtype)
+        self.d_step_pre = np.empty((T, B, D), dtype)
+        self.VdT_d_Vd_Wd_x = np.empty((T, B, R), dtype)
+        self.d_x_base = np.empty((T, B, D), dtype)
+        self.d_x_2 = np.empty((T, B, D), dtype)
+        self.tmp = np.empty((T, B, D), dtype)
+        self.d_d_each = np.empty((T, B, D), dtype)
+        self.d_A_each_factor = np.empty((T, B, D*N), dtype)
         self.d_Wc_rows = np.empty((N, D), dtype)
         self.d_Wb_rows = np.empty((N, D), dtype)
         self.d_Wd_rows = np.empty((R, D), dtype)
-        self.Wd_x_flat = np.empty((R, T, B), dtype)
         self.d_Vd_rows = np.empty((D, R), dtype)
         self.d_bd_sum = np.empty((D,), dtype)
         self.d_d_sum = np.empty((D,), dtype)
         self.d_A_sum = np.empty((D*N,), dtype)
         self.d_x_out = np.empty((T, B, D), dtype)
-        self.d_h_Wc_x_axes = self.d_h_Wc_x.reshape(T, D, N, B)
-        self.d_A_each_axes = self.d_A_each.reshape(T, D, N, B)
-        self.d_Wc_x_row_flat_axes = self.d_Wc_x_row_flat.reshape(T, N, B)
-        self.h_part_column_axes = self.h_part_column.reshape(T, D, B)
-        self.d_Wb_x_row_flat_axes = self.d_Wb_x_row_flat.reshape(T, N, B)
-        self.d_x_axes = self.d_step_pre_x[:, D:].reshape(T, D, B)
-        self.d_step_column_flat_axes = self.d_step_column_flat_x_base[:, :D].reshape(T, D, B)
-        self.d_x = self.d_step_pre_x[:, D:]
-        self.d_step_pre = self.d_step_pre_x[:, :D]
-        self.d_x_base = self.d_step_column_flat_x_base[:, D:]
-        self.WcT_d_Wc_x = self.WcT_d_Wc_x_flat.transpose(1, 0, 2)
-        self.d_x_0 = self.d_x_0_flat.transpose(1, 0, 2)
-        self.d_x_1 = self.d_x_1_flat.transpose(1, 0, 2)
-        self.d_x_2 = self.d_x_flat.transpose(1, 0, 2)
-        self.d_A_each_factor_axes = self.d_A_each_factor.reshape(T, D, N, B)
+        self.d_h_Wc_x_axes = self.d_h_Wc_x.reshape(T, B, D, N)
+        self.d_A_each_axes = self.d_A_each.reshape(T, B, D, N)
+        self.d_Wc_x_row_flat_axes = self.d_Wc_x_row_flat.reshape(T, B, N)
+        self.h_part_column_axes = self.h_part_column.reshape(T, B, D)
+        self.d_Wb_x_row_flat_axes = self.d_Wb_x_row_flat.reshape(T, B, N)
+        self.d_x_axes = self.d_x.reshape(T, B, D)
+        self.d_step_column_flat_axes = self.d_step_column_flat.reshape(T, B, D)
+        self.d_A_each_factor_axes = self.d_A_each_factor.reshape(T, B, D, N)
         self.steps = list(zip(self.d_A_each, saved.exp_h_pre))[::-1]
 
 
@@ -241,25 +227,28 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, D)
     derived = A, one_row, exp_la = _derived(params, N)
-    Wb_Wd = ws.Wb_Wd
-    np.copyto(Wb_Wd[0:N], params.Wb)
-    np.copyto(Wb_Wd[N:N + R], params.Wd)
+    Wd = params.Wd
+    Wb = params.Wb
     Vd = params.Vd
-    bd = params.bd[:, None]
-    h_pre_factor = (A*one_row)[..., None]
+    bd = params.bd
+    h_pre_factor = A*one_row
     Wc = params.Wc
-    d = params.d[:, None]
-    ws.h_all[0] = state.h.reshape(B, D*N).T
+    d = params.d
+    ws.h_all[0] = state.h.reshape(B, D*N)
 
     # step = softplus(Vd @ (Wd @ x[t]) + bd)
+    np.matmul(x_2d, Wd.T, out=ws.Wd_x.reshape(T*B, R))
     # h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-    np.matmul(Wb_Wd, x_2d.T, out=ws.Wb_x_row_Wd_x_flat.reshape(N + R, T*B))
-    np.matmul(Vd, ws.Wb_x_row_Wd_x_flat[N:].reshape(R, -1), out=ws.Vd_Wd_x_flat.reshape(D, T*B))
+    np.matmul(x_2d, Wb.T, out=ws.Wb_x_row.reshape(T*B, N))
+    # step
+    Wd_x_2d = ws.Wd_x.reshape(T*B, R)
+    np.matmul(Wd_x_2d, Vd.T, out=ws.Vd_Wd_x.reshape(T*B, D))
     np.add(bd, ws.Vd_Wd_x, out=ws.step_column)
     np.logaddexp(0, ws.step_column, out=ws.step_column)
+    # h
     np.multiply(h_pre_factor, ws.step_column_axes, out=ws.exp_h_pre_axes)
     np.exp(ws.exp_h_pre, out=ws.exp_h_pre)
-    np.multiply(x.transpose(0, 2, 1), ws.step_column, out=ws.h_part_column)
+    np.multiply(x, ws.step_column, out=ws.h_part_column)
     np.multiply(ws.h_part_column_axes, ws.Wb_x_row_axes, out=ws.h_axes)
 
     # In the loop, the last argument is where the result goes.
@@ -271,12 +260,12 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, h, h)
 
     # y = h[t] @ (Wc @ x[t]) + d*x[t]
-    np.matmul(Wc, x_2d.T, out=ws.Wc_x_row_flat.reshape(N, T*B))
-    np.einsum("tijb,tjb->tib", ws.h_axes, ws.Wc_x_row_axes, out=ws.y_axes)
-    np.multiply(d, x.transpose(0, 2, 1), out=ws.y_factor)
+    np.matmul(x_2d, Wc.T, out=ws.Wc_x_row.reshape(T*B, N))
+    np.einsum("tbij,tbj->tbi", ws.h_axes, ws.Wc_x_row_axes, out=ws.y_axes)
+    np.multiply(d, x, out=ws.y_factor)
     np.add(ws.y_2, ws.y_factor, out=ws.y_2)
-    np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
-    final = State(h=ws.h_all[T].T.copy().reshape(B, D, N))
+    np.copyto(ws.y_out, ws.y_2)
+    final = State(h=ws.h_all[T].copy().reshape(B, D, N))
     return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
 
 
@@ -297,20 +286,19 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     x = tape.x
     x_2d = x.reshape(T*B, D)
     A, one_row, exp_la = tape.derived
-    bd = params.bd[:, None]
+    bd = params.bd
     Wc = params.Wc
     d_h_pre_step_column_factor = A*one_row
-    d = params.d[:, None]
-    Wb = params.Wb
     Vd = params.Vd
+    d = params.d
+    Wb = params.Wb
     Wd = params.Wd
-    one_row_2 = one_row[..., None]
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, D*N).T
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, D*N)
 
     # backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
-    np.copyto(ws.d_h_Wc_x_axes, dy.transpose(0, 2, 1).reshape(T, D, 1, B))
+    np.copyto(ws.d_h_Wc_x_axes, dy.reshape(T, B, D, 1))
     # backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-    np.multiply(saved.Wc_x_row.reshape(T, 1, N, B), ws.d_h_Wc_x_axes, out=ws.d_A_each_axes)
+    np.multiply(saved.Wc_x_row.reshape(T, B, 1, N), ws.d_h_Wc_x_axes, out=ws.d_A_each_axes)
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -323,57 +311,59 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of step = softplus(Vd @ (Wd @ x[t]) + bd)
     np.add(bd, saved.Vd_Wd_x, out=ws.d_step_pre_factor)
     # backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-    np.multiply(x.transpose(0, 2, 1), saved.step_column, out=ws.h_part_column)
+    np.multiply(x, saved.step_column, out=ws.h_part_column)
     # backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
-    np.einsum("tijb,tijb->tjb", saved.h.reshape(T, D, N, B), ws.d_h_Wc_x_axes, out=ws.d_Wc_x_row_flat_axes)
-    d_Wc_x_row_flat_flat = _columns(ws.d_Wc_x_row_flat, ws.d_Wc_x_row_flat_flat)
-    np.matmul(Wc.T, d_Wc_x_row_flat_flat, out=ws.WcT_d_Wc_x_flat.reshape(D, T*B))
+    np.einsum("tbij,tbij->tbj", saved.h.reshape(T, B, D, N), ws.d_h_Wc_x_axes, out=ws.d_Wc_x_row_flat_axes)
+    d_Wc_x_row_flat_2d = ws.d_Wc_x_row_flat.reshape(T*B, N)
+    np.matmul(d_Wc_x_row_flat_2d, Wc, out=ws.WcT_d_Wc_x.reshape(T*B, D))
     # h
-    np.einsum("tijb,tib->tjb", ws.d_A_each_axes, ws.h_part_column_axes, out=ws.d_Wb_x_row_flat_axes)
-    np.einsum("tijb,tjb->tib", ws.d_A_each_axes, saved.Wb_x_row.reshape(T, N, B), out=ws.d_x_axes)
+    np.einsum("tbij,tbi->tbj", ws.d_A_each_axes, ws.h_part_column_axes, out=ws.d_Wb_x_row_flat_axes)
+    np.einsum("tbij,tbj->tbi", ws.d_A_each_axes, saved.Wb_x_row.reshape(T, B, N), out=ws.d_x_axes)
     np.multiply(saved.h_prev, saved.exp_h_pre, out=ws.d_h_pre_factor)
     np.multiply(ws.d_A_each, ws.d_h_pre_factor, out=ws.d_A_each)
-    np.einsum("ij,tijb->tib", d_h_pre_step_column_factor, ws.d_A_each_axes, out=ws.d_step_column_flat_axes)
+    np.einsum("ij,tbij->tbi", d_h_pre_step_column_factor, ws.d_A_each_axes, out=ws.d_step_column_flat_axes)
     # step
     np.negative(ws.d_step_pre_factor, out=ws.d_step_pre_factor)
     np.minimum(ws.d_step_pre_factor, 88, out=ws.d_step_pre_factor)
     np.exp(ws.d_step_pre_factor, out=ws.d_step_pre_factor)
     np.add(ws.d_step_pre_factor, 1, out=ws.d_step_pre_factor)
     np.reciprocal(ws.d_step_pre_factor, out=ws.d_step_pre_factor)
-    np.multiply(x.transpose(0, 2, 1), ws.d_x, out=ws.d_step_pre)
-    np.multiply(d, dy.transpose(0, 2, 1), out=ws.d_x_base)
-    np.add(ws.d_x_base, ws.WcT_d_Wc_x, out=ws.d_x_base)
-    d_Wb_x_row_flat_flat = _columns(ws.d_Wb_x_row_flat, ws.d_Wb_x_row_flat_flat)
-    np.matmul(Wb.T, d_Wb_x_row_flat_flat, out=ws.d_x_0_flat.reshape(D, T*B))
-    np.multiply(saved.step_column, ws.d_x, out=ws.d_x)
-    np.add(ws.d_step_pre_x, ws.d_step_column_flat_x_base, out=ws.d_step_pre_x)
+    np.multiply(x, ws.d_x, out=ws.d_step_pre)
+    np.add(ws.d_step_pre, ws.d_step_column_flat, out=ws.d_step_pre)
     np.multiply(ws.d_step_pre, ws.d_step_pre_factor, out=ws.d_step_pre)
-    d_step_pre_flat = _columns(ws.d_step_pre, ws.d_step_pre_flat)
-    np.matmul(Vd.T, d_step_pre_flat, out=ws.VdT_d_Vd_Wd_x_flat.reshape(R, T*B))
-    np.matmul(Wd.T, ws.VdT_d_Vd_Wd_x_flat.reshape(R, -1), out=ws.d_x_1_flat.reshape(D, T*B))
-    np.add(ws.d_x_0, ws.d_x_1, out=ws.d_x_2)
+    d_step_pre_2d = ws.d_step_pre.reshape(T*B, D)
+    np.matmul(d_step_pre_2d, Vd, out=ws.VdT_d_Vd_Wd_x.reshape(T*B, R))
+    np.multiply(d, dy, out=ws.d_x_base)
+    np.add(ws.d_x_base, ws.WcT_d_Wc_x, out=ws.d_x_base)
+    d_Wb_x_row_flat_2d = ws.d_Wb_x_row_flat.reshape(T*B, N)
+    np.matmul(d_Wb_x_row_flat_2d, Wb, out=ws.d_x_2.reshape(T*B, D))
+    VdT_d_Vd_Wd_x_2d = ws.VdT_d_Vd_Wd_x.reshape(T*B, R)
+    np.matmul(VdT_d_Vd_Wd_x_2d, Wd, out=ws.tmp.reshape(T*B, D))
+    np.add(ws.d_x_2, ws.tmp, out=ws.d_x_2)
+    np.multiply(saved.step_column, ws.d_x, out=ws.d_x)
+    np.add(ws.d_x, ws.d_x_base, out=ws.d_x)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
-    np.multiply(dy.transpose(0, 2, 1), x.transpose(0, 2, 1), out=ws.d_d_each)
+    np.multiply(dy, x, out=ws.d_d_each)
     # backward of A = -exp(la)
-    np.multiply(one_row_2, saved.step_column.reshape(T, D, 1, B), out=ws.d_A_each_factor_axes)
+    np.multiply(one_row, saved.step_column.reshape(T, B, D, 1), out=ws.d_A_each_factor_axes)
     np.multiply(ws.d_A_each, ws.d_A_each_factor, out=ws.d_A_each)
-    np.matmul(d_Wc_x_row_flat_flat, x_2d, out=ws.d_Wc_rows)
+    np.matmul(d_Wc_x_row_flat_2d.T, x_2d, out=ws.d_Wc_rows)
     d_Wc = ws.d_Wc_rows
-    np.matmul(d_Wb_x_row_flat_flat, x_2d, out=ws.d_Wb_rows)
+    np.matmul(d_Wb_x_row_flat_2d.T, x_2d, out=ws.d_Wb_rows)
     d_Wb = ws.d_Wb_rows
-    np.matmul(ws.VdT_d_Vd_Wd_x_flat.reshape(R, -1), x_2d, out=ws.d_Wd_rows)
+    np.matmul(VdT_d_Vd_Wd_x_2d.T, x_2d, out=ws.d_Wd_rows)
     d_Wd = ws.d_Wd_rows
-    Wd_x_flat = _columns(saved.Wd_x, ws.Wd_x_flat)
-    np.matmul(d_step_pre_flat, Wd_x_flat.T, out=ws.d_Vd_rows)
+    Wd_x_2d = saved.Wd_x.reshape(T*B, R)
+    np.matmul(d_step_pre_2d.T, Wd_x_2d, out=ws.d_Vd_rows)
     d_Vd = ws.d_Vd_rows
-    np.matmul(d_step_pre_flat, np.ones(T*B, dtype), out=ws.d_bd_sum)
+    np.matmul(d_step_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bd_sum)
     d_bd = ws.d_bd_sum
-    np.sum(ws.d_d_each, axis=(0, 2), out=ws.d_d_sum)
+    np.sum(ws.d_d_each, axis=(0, 1), out=ws.d_d_sum)
     d_d = ws.d_d_sum
-    np.sum(ws.d_A_each, axis=(0, 2), out=ws.d_A_sum)
+    np.sum(ws.d_A_each, axis=(0, 1), out=ws.d_A_sum)
     d_A = ws.d_A_sum.reshape(D, N)
     d_la = -exp_la*d_A
-    np.copyto(ws.d_x_out.transpose(0, 2, 1), ws.d_x)
+    np.copyto(ws.d_x_out, ws.d_x)
     return Grads(
         params=Params(
             la=d_la,
@@ -387,7 +377,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy().reshape(B, D, N),
+            h=ws.d_h.copy().reshape(B, D, N),
         ),
     )
 
@@ -561,12 +551,3 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)

@@ -100,19 +100,16 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.Wz_half_Wh = np.empty((2*H, I), dtype)
-        self.Wz_x_half_Wh_x_flat = np.empty((2*H, T, B), dtype)
-        self.z = np.empty((T, H, B), dtype)
-        self.h_base = np.empty((T, H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
+        self.z = np.empty((T, B, H), dtype)
+        self.Wh_x = np.empty((T, B, H), dtype)
+        self.h_base = np.empty((T, B, H), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.Wz_x_half = self.Wz_x_half_Wh_x_flat[:H].transpose(1, 0, 2)
-        self.Wh_x = self.Wz_x_half_Wh_x_flat[H:].transpose(1, 0, 2)
         self.h = self.h_all[1:]
         self.h_prev = self.h_all[:-1]
         self.steps = list(zip(self.h_prev, self.h_base, self.h))
@@ -122,20 +119,19 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_h_prev_base = np.empty((T, H, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.d_z_pre_Wh_x = np.empty((T, 2*H, B), dtype)
-        self.d_z_pre_factor = np.empty((T, H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.Wz_Wh = np.empty((2*H, I), dtype)
-        self.d_z_pre_Wh_x_flat = np.empty((2*H, T, B), dtype)
+        self.d_h_prev_base = np.empty((T, B, H), dtype)
+        self.d_h = np.empty((B, H), dtype)
+        self.d_z_pre = np.empty((T, B, H), dtype)
+        self.d_Wh_x = np.empty((T, B, H), dtype)
+        self.d_z_pre_factor = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_Wz_Wh_rows = np.empty((2*H, I), dtype)
-        self.d_bz_bh_sum = np.empty((2*H,), dtype)
-        self.d_z_pre = self.d_z_pre_Wh_x[:, :H]
-        self.d_Wh_x = self.d_z_pre_Wh_x[:, H:]
-        self.steps = list(zip(self.dy_rows, self.d_z_pre, self.d_h_prev_base))[::-1]
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_Wz_rows = np.empty((H, I), dtype)
+        self.d_Wh_rows = np.empty((H, I), dtype)
+        self.d_bh_sum = np.empty((H,), dtype)
+        self.d_bz_sum = np.empty((H,), dtype)
+        self.steps = list(zip(self.d_z_pre, self.d_h_prev_base))[::-1]
 
 
 class Workspace:
@@ -168,20 +164,22 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    Wz_half_Wh = ws.Wz_half_Wh
-    np.multiply(params.Wz, 0.5, out=Wz_half_Wh[0:H])
-    np.copyto(Wz_half_Wh[H:2*H], params.Wh)
-    z_pre_factor = (0.5*params.bz)[:, None]
-    bh = params.bh[:, None]
-    ws.h_all[0] = state.h.T
+    Wz_half = 0.5*params.Wz
+    Wh = params.Wh
+    z_pre_factor = 0.5*params.bz
+    bh = params.bh
+    ws.h_all[0] = state.h
 
     # z = sigma(Wz @ x[t] + bz)
+    np.matmul(x_2d, Wz_half.T, out=ws.z.reshape(T*B, H))
     # h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
-    np.matmul(Wz_half_Wh, x_2d.T, out=ws.Wz_x_half_Wh_x_flat.reshape(2*H, T*B))
-    np.add(z_pre_factor, ws.Wz_x_half, out=ws.z)
+    np.matmul(x_2d, Wh.T, out=ws.Wh_x.reshape(T*B, H))
+    # z
+    np.add(z_pre_factor, ws.z, out=ws.z)
     np.tanh(ws.z, out=ws.z)
     np.multiply(ws.z, 0.5, out=ws.z)
     np.add(ws.z, 0.5, out=ws.z)
+    # h
     np.subtract(1, ws.z, out=ws.h_base)
     np.add(bh, ws.Wh_x, out=ws.h)
     np.multiply(ws.h, ws.z, out=ws.h)
@@ -194,8 +192,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(h_prev, h_base, tmp)
         add(tmp, h, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -215,20 +213,18 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    bh = params.bh[:, None]
-    Wz_Wh = ws.Wz_Wh
-    np.copyto(Wz_Wh[0:H], params.Wz)
-    np.copyto(Wz_Wh[H:2*H], params.Wh)
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
+    bh = params.bh
+    Wh = params.Wh
+    Wz = params.Wz
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
     # backward of h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
     np.subtract(1, saved.z, out=ws.d_h_prev_base)
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
-    for (dy_t, d_z_pre, d_h_prev_base) in ws.steps:
+    for dy_t, (d_z_pre, d_h_prev_base) in zip(dy[::-1], ws.steps):
         # backward of h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
         add(dy_t, d_h, d_z_pre)
         multiply(d_h_prev_base, d_z_pre, d_h)
@@ -242,14 +238,19 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(ws.tmp, saved.h_prev, out=ws.tmp)
     np.multiply(ws.d_z_pre_factor, ws.tmp, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
-    d_z_pre_Wh_x_flat = _columns(ws.d_z_pre_Wh_x, ws.d_z_pre_Wh_x_flat)
-    np.matmul(d_z_pre_Wh_x_flat.T, Wz_Wh, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_z_pre_Wh_x_flat, x_2d, out=ws.d_Wz_Wh_rows)
-    d_Wz = ws.d_Wz_Wh_rows[0:H]
-    d_Wh = ws.d_Wz_Wh_rows[H:2*H]
-    np.matmul(d_z_pre_Wh_x_flat, np.ones(T*B, dtype), out=ws.d_bz_bh_sum)
-    d_bz = ws.d_bz_bh_sum[0:H]
-    d_bh = ws.d_bz_bh_sum[H:2*H]
+    d_Wh_x_2d = ws.d_Wh_x.reshape(T*B, H)
+    np.matmul(d_Wh_x_2d, Wh, out=ws.d_x_out.reshape(T*B, I))
+    d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
+    np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_Wz_rows)
+    d_Wz = ws.d_Wz_rows
+    np.matmul(d_Wh_x_2d.T, x_2d, out=ws.d_Wh_rows)
+    d_Wh = ws.d_Wh_rows
+    np.matmul(d_Wh_x_2d.T, np.ones(T*B, dtype), out=ws.d_bh_sum)
+    d_bh = ws.d_bh_sum
+    np.matmul(d_z_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bz_sum)
+    d_bz = ws.d_bz_sum
     return Grads(
         params=Params(
             Wz=d_Wz,
@@ -259,7 +260,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
+            h=ws.d_h.copy(),
         ),
     )
 
@@ -414,15 +415,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -110,26 +110,21 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.bf_bi = np.empty((2*H, 1), dtype)
-        self.Wf_Wi_Wh = np.empty((3*H, I), dtype)
-        self.Wf_Wi_Wh_x_flat = np.empty((3*H, T, B), dtype)
-        self.f_li = np.empty((T, 2*H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.tmp_2 = np.empty((H, B), dtype)
+        self.Wf_x = np.empty((T, B, H), dtype)
+        self.Wi_x = np.empty((T, B, H), dtype)
+        self.Wh_x = np.empty((T, B, H), dtype)
+        self.f = np.empty((T, B, H), dtype)
+        self.li = np.empty((T, B, H), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.Wf_Wi_x = self.Wf_Wi_Wh_x_flat[:2*H].transpose(1, 0, 2)
-        self.f = self.f_li[:, :H]
-        self.li = self.f_li[:, H:]
-        self.Wh_x = self.Wf_Wi_Wh_x_flat[2*H:].transpose(1, 0, 2)
         self.h = self.h_all[1:]
         self.h_prev = self.h_all[:-1]
-        self.Wf_x = self.Wf_Wi_Wh_x_flat[:H].transpose(1, 0, 2)
-        self.Wi_x = self.Wf_Wi_Wh_x_flat[H:2*H].transpose(1, 0, 2)
         self.steps = list(zip(self.h_prev, self.f, self.h))
 
 
@@ -137,21 +132,22 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.d_lf_pre_li_pre_Wh_x = np.empty((T, 3*H, B), dtype)
-        self.d_lf_pre_factor = np.empty((T, H, B), dtype)
-        self.d_f_pre_factor = np.empty((T, H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.Wf_Wi_Wh = np.empty((3*H, I), dtype)
-        self.d_lf_pre_li_pre_Wh_x_flat = np.empty((3*H, T, B), dtype)
+        self.d_h = np.empty((B, H), dtype)
+        self.d_lf_pre = np.empty((T, B, H), dtype)
+        self.d_lf_pre_factor = np.empty((T, B, H), dtype)
+        self.d_li_pre = np.empty((T, B, H), dtype)
+        self.d_f_pre_factor = np.empty((T, B, H), dtype)
+        self.d_Wh_x = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_Wf_Wi_Wh_rows = np.empty((3*H, I), dtype)
-        self.d_bf_bi_bh_sum = np.empty((3*H,), dtype)
-        self.d_lf_pre = self.d_lf_pre_li_pre_Wh_x[:, :H]
-        self.d_li_pre = self.d_lf_pre_li_pre_Wh_x[:, H:2*H]
-        self.d_Wh_x = self.d_lf_pre_li_pre_Wh_x[:, 2*H:]
-        self.steps = list(zip(self.dy_rows, self.d_lf_pre, saved.f))[::-1]
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_Wf_rows = np.empty((H, I), dtype)
+        self.d_Wi_rows = np.empty((H, I), dtype)
+        self.d_Wh_rows = np.empty((H, I), dtype)
+        self.d_bh_sum = np.empty((H,), dtype)
+        self.d_bi_sum = np.empty((H,), dtype)
+        self.d_bf_sum = np.empty((H,), dtype)
+        self.steps = list(zip(self.d_lf_pre, saved.f))[::-1]
 
 
 class Workspace:
@@ -184,24 +180,30 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    bf_bi = ws.bf_bi
-    np.copyto(bf_bi[0:H], params.bf[:, None])
-    np.copyto(bf_bi[H:2*H], params.bi[:, None])
-    Wf_Wi_Wh = ws.Wf_Wi_Wh
-    np.copyto(Wf_Wi_Wh[0:H], params.Wf)
-    np.copyto(Wf_Wi_Wh[H:2*H], params.Wi)
-    np.copyto(Wf_Wi_Wh[2*H:3*H], params.Wh)
-    bh = params.bh[:, None]
-    ws.h_all[0] = state.h.T
+    Wf = params.Wf
+    Wi = params.Wi
+    Wh = params.Wh
+    bf = params.bf
+    bi = params.bi
+    bh = params.bh
+    ws.h_all[0] = state.h
 
     # lf = logsigmoid(Wf @ x[t] + bf)
+    np.matmul(x_2d, Wf.T, out=ws.Wf_x.reshape(T*B, H))
     # li = logsigmoid(Wi @ x[t] + bi)
+    np.matmul(x_2d, Wi.T, out=ws.Wi_x.reshape(T*B, H))
     # h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
-    np.matmul(Wf_Wi_Wh, x_2d.T, out=ws.Wf_Wi_Wh_x_flat.reshape(3*H, T*B))
-    np.add(bf_bi, ws.Wf_Wi_x, out=ws.f_li)
-    np.negative(ws.f_li, out=ws.f_li)
-    np.logaddexp(0, ws.f_li, out=ws.f_li)
-    np.negative(ws.f_li, out=ws.f_li)
+    np.matmul(x_2d, Wh.T, out=ws.Wh_x.reshape(T*B, H))
+    # lf
+    np.add(bf, ws.Wf_x, out=ws.f)
+    np.negative(ws.f, out=ws.f)
+    np.logaddexp(0, ws.f, out=ws.f)
+    np.negative(ws.f, out=ws.f)
+    # li
+    np.add(bi, ws.Wi_x, out=ws.li)
+    np.negative(ws.li, out=ws.li)
+    np.logaddexp(0, ws.li, out=ws.li)
+    np.negative(ws.li, out=ws.li)
     # f = sigmoid(lf - li)
     np.subtract(ws.f, ws.li, out=ws.f)
     np.negative(ws.f, out=ws.f)
@@ -222,8 +224,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(h_prev, f, tmp_2)
         add(tmp_2, h, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -243,21 +245,19 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    bf = params.bf[:, None]
-    bi = params.bi[:, None]
-    bh = params.bh[:, None]
-    Wf_Wi_Wh = ws.Wf_Wi_Wh
-    np.copyto(Wf_Wi_Wh[0:H], params.Wf)
-    np.copyto(Wf_Wi_Wh[H:2*H], params.Wi)
-    np.copyto(Wf_Wi_Wh[2*H:3*H], params.Wh)
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
+    bf = params.bf
+    bi = params.bi
+    bh = params.bh
+    Wh = params.Wh
+    Wi = params.Wi
+    Wf = params.Wf
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
-    for (dy_t, d_lf_pre, f) in ws.steps:
+    for dy_t, (d_lf_pre, f) in zip(dy[::-1], ws.steps):
         # backward of h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
         add(dy_t, d_h, d_lf_pre)
         multiply(f, d_lf_pre, d_h)
@@ -288,16 +288,26 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.add(ws.d_lf_pre_factor, 1, out=ws.d_lf_pre_factor)
     np.reciprocal(ws.d_lf_pre_factor, out=ws.d_lf_pre_factor)
     np.multiply(ws.d_lf_pre, ws.d_lf_pre_factor, out=ws.d_lf_pre)
-    d_lf_pre_li_pre_Wh_x_flat = _columns(ws.d_lf_pre_li_pre_Wh_x, ws.d_lf_pre_li_pre_Wh_x_flat)
-    np.matmul(d_lf_pre_li_pre_Wh_x_flat.T, Wf_Wi_Wh, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_lf_pre_li_pre_Wh_x_flat, x_2d, out=ws.d_Wf_Wi_Wh_rows)
-    d_Wf = ws.d_Wf_Wi_Wh_rows[0:H]
-    d_Wi = ws.d_Wf_Wi_Wh_rows[H:2*H]
-    d_Wh = ws.d_Wf_Wi_Wh_rows[2*H:3*H]
-    np.matmul(d_lf_pre_li_pre_Wh_x_flat, np.ones(T*B, dtype), out=ws.d_bf_bi_bh_sum)
-    d_bf = ws.d_bf_bi_bh_sum[0:H]
-    d_bi = ws.d_bf_bi_bh_sum[H:2*H]
-    d_bh = ws.d_bf_bi_bh_sum[2*H:3*H]
+    d_Wh_x_2d = ws.d_Wh_x.reshape(T*B, H)
+    np.matmul(d_Wh_x_2d, Wh, out=ws.d_x_out.reshape(T*B, I))
+    d_li_pre_2d = ws.d_li_pre.reshape(T*B, H)
+    np.matmul(d_li_pre_2d, Wi, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_lf_pre_2d = ws.d_lf_pre.reshape(T*B, H)
+    np.matmul(d_lf_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_lf_pre_2d.T, x_2d, out=ws.d_Wf_rows)
+    d_Wf = ws.d_Wf_rows
+    np.matmul(d_li_pre_2d.T, x_2d, out=ws.d_Wi_rows)
+    d_Wi = ws.d_Wi_rows
+    np.matmul(d_Wh_x_2d.T, x_2d, out=ws.d_Wh_rows)
+    d_Wh = ws.d_Wh_rows
+    np.matmul(d_Wh_x_2d.T, np.ones(T*B, dtype), out=ws.d_bh_sum)
+    d_bh = ws.d_bh_sum
+    np.matmul(d_li_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bi_sum)
+    d_bi = ws.d_bi_sum
+    np.matmul(d_lf_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
+    d_bf = ws.d_bf_sum
     return Grads(
         params=Params(
             Wf=d_Wf,
@@ -309,7 +319,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
+            h=ws.d_h.copy(),
         ),
     )
 
@@ -474,15 +484,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -140,145 +140,123 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, D: int) -> None:
         self.use = 0
-        self.bk_bv = np.empty((2*D, 1), dtype)
-        self.bo_half_bq = np.empty((2*D, 1), dtype)
-        self.wf_Wk_Wv_wi = np.empty((2*D + 2, I), dtype)
-        self.wf_Wk_Wv_wi_x_flat = np.empty((2*D + 2, T, B), dtype)
-        self.k_row_v_column = np.empty((T, 2*D, B), dtype)
-        self.i_f = np.empty((T, 2, B), dtype)
-        self.lf = np.empty((T, 1, B), dtype)
-        self.C_all = np.empty((T + 1, D**2, B), dtype)
-        self.m_all = np.empty((T + 1, 1, B), dtype)
-        self.tmp = np.empty((D**2, B), dtype)
-        self.n_all = np.empty((T + 1, D, B), dtype)
-        self.tmp_2 = np.empty((D, B), dtype)
-        self.Wo_half_Wq = np.empty((2*D, I), dtype)
-        self.Wo_x_half_Wq_x_flat = np.empty((2*D, T, B), dtype)
-        self.o_n_q = np.empty((T, 2*D, B), dtype)
-        self.sum_C_q_vector = np.empty((T, D, B), dtype)
-        self.sum_n_q = np.empty((T, 1, B), dtype)
-        self.abs_sum_n_q = np.empty((T, 1, B), dtype)
-        self.exp_h_pre = np.empty((T, 1, B), dtype)
-        self.max_abs_sum_n_q_exp_h_pre = np.empty((T, 1, B), dtype)
-        self.h = np.empty((T, D, B), dtype)
+        self.k_row = np.empty((T, B, D), dtype)
+        self.Wv_x = np.empty((T, B, D), dtype)
+        self.wi_x = np.empty((T, B, 1), dtype)
+        self.wf_x = np.empty((T, B, 1), dtype)
+        self.v_column = np.empty((T, B, D), dtype)
+        self.i = np.empty((T, B, 1), dtype)
+        self.lf = np.empty((T, B, 1), dtype)
+        self.C_all = np.empty((T + 1, B, D**2), dtype)
+        self.m_all = np.empty((T + 1, B, 1), dtype)
+        self.f = np.empty((T, B, 1), dtype)
+        self.tmp = np.empty((B, D**2), dtype)
+        self.n_all = np.empty((T + 1, B, D), dtype)
+        self.tmp_2 = np.empty((B, D), dtype)
+        self.Wq_x = np.empty((T, B, D), dtype)
+        self.o = np.empty((T, B, D), dtype)
+        self.n_q = np.empty((T, B, D), dtype)
+        self.sum_C_q_vector = np.empty((T, B, D), dtype)
+        self.sum_n_q = np.empty((T, B, 1), dtype)
+        self.abs_sum_n_q = np.empty((T, B, 1), dtype)
+        self.exp_h_pre = np.empty((T, B, 1), dtype)
+        self.max_abs_sum_n_q_exp_h_pre = np.empty((T, B, 1), dtype)
+        self.h = np.empty((T, B, D), dtype)
         self.h_out = np.empty((T, B, D), dtype)
-        self.Wk_Wv_x = self.wf_Wk_Wv_wi_x_flat[1:2*D + 1].transpose(1, 0, 2)
-        self.k_row = self.k_row_v_column[:, :D]
-        self.wi_x = self.wf_Wk_Wv_wi_x_flat[2*D + 1:].transpose(1, 0, 2)
-        self.i = self.i_f[:, :1]
-        self.wf_x = self.wf_Wk_Wv_wi_x_flat[:1].transpose(1, 0, 2)
-        self.v_column_axes = self.k_row_v_column[:, D:].reshape(T, D, 1, B)
-        self.k_row_axes = self.k_row_v_column[:, :D].reshape(T, 1, D, B)
-        self.C_axes = self.C_all[1:].reshape(T, D, D, B)
+        self.v_column_axes = self.v_column.reshape(T, B, D, 1)
+        self.k_row_axes = self.k_row.reshape(T, B, 1, D)
+        self.C_axes = self.C_all[1:].reshape(T, B, D, D)
         self.m_prev = self.m_all[:-1]
         self.m = self.m_all[1:]
-        self.f = self.i_f[:, 1:]
         self.C = self.C_all[1:]
         self.C_prev = self.C_all[:-1]
         self.n = self.n_all[1:]
         self.n_prev = self.n_all[:-1]
-        self.Wo_x_half_Wq_x = self.Wo_x_half_Wq_x_flat.transpose(1, 0, 2)
-        self.o = self.o_n_q[:, :D]
-        self.n_q_axes = self.o_n_q[:, D:].reshape(T, D, B)
-        self.sum_C_q_vector_axes = self.sum_C_q_vector.reshape(T, D, B)
-        self.n_q = self.o_n_q[:, D:]
-        self.Wq_x = self.Wo_x_half_Wq_x_flat[D:].transpose(1, 0, 2)
-        self.Wv_x = self.wf_Wk_Wv_wi_x_flat[D + 1:2*D + 1].transpose(1, 0, 2)
-        self.steps = list(zip(self.m_prev, self.lf, self.i, self.m, self.f, self.i_f, self.C, self.C_prev, self.k_row, self.n, self.n_prev))
+        self.n_q_axes = self.n_q.reshape(T, B, D)
+        self.sum_C_q_vector_axes = self.sum_C_q_vector.reshape(T, B, D)
+        self.steps = list(zip(self.m_prev, self.lf, self.i, self.m, self.f, self.C, self.C_prev, self.k_row, self.n, self.n_prev))
 
 
 class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int) -> None:
-        self.q_row = np.empty((T, D, B), dtype)
-        self.d_C_k_row_factor = np.empty((T, D, B), dtype)
-        self.ir = np.empty((T, 1, B), dtype)
-        self.d_h_max_abs_sum_n_q_exp_h_pre = np.empty((T, D, B), dtype)
-        self.tmp = np.empty((T, 1, B), dtype)
-        self.sum_d_h_max_abs_sum_n_q_exp_h_pre = np.empty((T, 1, B), dtype)
-        self.d_sum_n_q_m = np.empty((T, 2, B), dtype)
-        self.tmp_tmp_tmp_tmp = np.empty((T, 4, B), dtype)
-        self.d_sum_C_q_vector_flat = np.empty((T, D, B), dtype)
-        self.d_C_q = np.empty((T, D**2, B), dtype)
-        self.d_C = np.empty((T, D**2, B), dtype)
-        self.d_C_i_factor = np.empty((T, D**2, B), dtype)
-        self.d_o_pre_q = np.empty((T, 2*D, B), dtype)
-        self.d_lf_pre_Wk_x_ir_v_column_flat = np.empty((T, 2*D + 2, B), dtype)
-        self.d_m_prev_base_tmp = np.empty((T, 2, B), dtype)
-        self.d_n = np.empty((D, B), dtype)
-        self.d_n_f = np.empty((D, B), dtype)
-        self.d_m_prev = np.empty((1, B), dtype)
-        self.d_n_i = np.empty((D, B), dtype)
-        self.d_i_pre = np.empty((T, 1, B), dtype)
-        self.d_C_2 = np.empty((D**2, B), dtype)
-        self.d_C_f = np.empty((D**2, B), dtype)
-        self.sum_d_C_f = np.empty((1, B), dtype)
-        self.d_C_i = np.empty((D**2, B), dtype)
-        self.sum_d_C_i = np.empty((1, B), dtype)
-        self.d_m_2 = np.empty((1, B), dtype)
-        self.tmp_7 = np.empty((1, B), dtype)
-        self.d_lf_pre_factor = np.empty((T, 1, B), dtype)
-        self.d_q_row_flat = np.empty((T, D, B), dtype)
-        self.d_k_row_flat = np.empty((T, D, B), dtype)
-        self.d_C_v_column_factor = np.empty((T, D, B), dtype)
-        self.Wo_Wq = np.empty((2*D, I), dtype)
-        self.d_o_pre_q_flat = np.empty((2*D, T, B), dtype)
-        self.d_x_base_flat = np.empty((I, T, B), dtype)
-        self.wf_Wk_wi_Wv = np.empty((2*D + 2, I), dtype)
-        self.d_lf_pre_Wk_x_ir_v_column_flat_flat = np.empty((2*D + 2, T, B), dtype)
-        self.d_x_flat = np.empty((I, T, B), dtype)
-        self.d_x_2 = np.empty((T, I, B), dtype)
-        self.d_lf_pre_flat = np.empty((1, T, B), dtype)
-        self.d_wf_rows = np.empty((1, I), dtype)
-        self.d_Wk_x_flat = np.empty((D, T, B), dtype)
-        self.d_Wk_rows = np.empty((D, I), dtype)
-        self.d_ir_flat = np.empty((1, T, B), dtype)
-        self.d_wi_rows = np.empty((1, I), dtype)
-        self.d_v_column_flat_flat = np.empty((D, T, B), dtype)
-        self.d_Wv_rows = np.empty((D, I), dtype)
-        self.d_o_pre_flat = np.empty((D, T, B), dtype)
-        self.d_Wo_rows = np.empty((D, I), dtype)
-        self.d_q_flat = np.empty((D, T, B), dtype)
+        self.q_row = np.empty((T, B, D), dtype)
+        self.d_C_k_row_factor = np.empty((T, B, D), dtype)
+        self.ir = np.empty((T, B, 1), dtype)
+        self.d_h_max_abs_sum_n_q_exp_h_pre = np.empty((T, B, D), dtype)
+        self.tmp = np.empty((T, B, 1), dtype)
+        self.sum_d_h_max_abs_sum_n_q_exp_h_pre = np.empty((T, B, 1), dtype)
+        self.d_sum_n_q = np.empty((T, B, 1), dtype)
+        self.tmp_2 = np.empty((T, B, 1), dtype)
+        self.tmp_3 = np.empty((T, B, 1), dtype)
+        self.d_q = np.empty((T, B, D), dtype)
+        self.d_sum_C_q_vector_flat = np.empty((T, B, D), dtype)
+        self.d_C_q = np.empty((T, B, D**2), dtype)
+        self.d_Wk_x = np.empty((T, B, D), dtype)
+        self.d_C = np.empty((T, B, D**2), dtype)
+        self.d_C_i_factor = np.empty((T, B, D**2), dtype)
+        self.d_m = np.empty((T, B, 1), dtype)
+        self.tmp_4 = np.empty((T, B, 1), dtype)
+        self.tmp_5 = np.empty((T, B, 1), dtype)
+        self.d_m_prev_base = np.empty((T, B, 1), dtype)
+        self.tmp_6 = np.empty((T, B, 1), dtype)
+        self.d_n = np.empty((B, D), dtype)
+        self.d_n_f = np.empty((B, D), dtype)
+        self.d_m_prev = np.empty((B, 1), dtype)
+        self.d_n_i = np.empty((B, D), dtype)
+        self.d_i_pre = np.empty((T, B, 1), dtype)
+        self.d_C_2 = np.empty((B, D**2), dtype)
+        self.d_C_f = np.empty((B, D**2), dtype)
+        self.sum_d_C_f = np.empty((B, 1), dtype)
+        self.d_C_i = np.empty((B, D**2), dtype)
+        self.sum_d_C_i = np.empty((B, 1), dtype)
+        self.d_m_2 = np.empty((B, 1), dtype)
+        self.tmp_7 = np.empty((B, 1), dtype)
+        self.d_lf_pre = np.empty((T, B, 1), dtype)
+        self.d_lf_pre_factor = np.empty((T, B, 1), dtype)
+        self.d_q_row_flat = np.empty((T, B, D), dtype)
+        self.d_k_row_flat = np.empty((T, B, D), dtype)
+        self.d_C_v_column_factor = np.empty((T, B, D), dtype)
+        self.d_v_column_flat = np.empty((T, B, D), dtype)
+        self.d_ir = np.empty((T, B, 1), dtype)
+        self.d_o_pre = np.empty((T, B, D), dtype)
+        self.d_x = np.empty((T, B, I), dtype)
+        self.tmp_8 = np.empty((T, B, I), dtype)
+        self.d_x_2 = np.empty((T, B, I), dtype)
+        self.tmp_9 = np.empty((T, B, I), dtype)
         self.d_Wq_rows = np.empty((D, I), dtype)
-        self.d_bf_bk_bi_bv_sum = np.empty((2*D + 2,), dtype)
-        self.d_bo_bq_sum = np.empty((2*D,), dtype)
+        self.d_Wk_rows = np.empty((D, I), dtype)
+        self.d_wf_rows = np.empty((1, I), dtype)
+        self.d_Wv_rows = np.empty((D, I), dtype)
+        self.d_wi_rows = np.empty((1, I), dtype)
+        self.d_Wo_rows = np.empty((D, I), dtype)
+        self.d_bo_sum = np.empty((D,), dtype)
+        self.d_bq_sum = np.empty((D,), dtype)
+        self.d_bf_sum = np.empty((1,), dtype)
+        self.d_bi_sum = np.empty((1,), dtype)
+        self.d_bv_sum = np.empty((D,), dtype)
+        self.d_bk_sum = np.empty((D,), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_sum_n_q = self.d_sum_n_q_m[:, :1]
-        self.tmp_2 = self.tmp_tmp_tmp_tmp[:, :1]
-        self.tmp_3 = self.tmp_tmp_tmp_tmp[:, 1:2]
-        self.d_sum_C_q_vector_flat_axes = self.d_sum_C_q_vector_flat.reshape(T, D, 1, B)
-        self.d_C_q_axes = self.d_C_q.reshape(T, D, D, B)
-        self.q_row_axes = self.q_row.reshape(T, 1, D, B)
-        self.d_C_axes = self.d_C.reshape(T, D, D, B)
-        self.d_C_k_row_factor_axes = self.d_C_k_row_factor.reshape(T, D, 1, B)
-        self.d_C_i_factor_axes = self.d_C_i_factor.reshape(T, D, D, B)
-        self.d_m = self.d_sum_n_q_m[:, 1:]
-        self.tmp_4 = self.tmp_tmp_tmp_tmp[:, 2:3]
-        self.tmp_5 = self.tmp_tmp_tmp_tmp[:, 3:]
-        self.d_q = self.d_o_pre_q[:, D:]
-        self.d_Wk_x = self.d_lf_pre_Wk_x_ir_v_column_flat[:, 1:D + 1]
-        self.d_m_prev_base = self.d_m_prev_base_tmp[:, :1]
-        self.tmp_6 = self.d_m_prev_base_tmp[:, 1:]
-        self.sum_d_C_f_axes = self.sum_d_C_f.reshape(1, 1, B)
-        self.d_C_f_axes = self.d_C_f.reshape(D, D, B)
-        self.sum_d_C_i_axes = self.sum_d_C_i.reshape(1, 1, B)
-        self.d_C_i_axes = self.d_C_i.reshape(D, D, B)
-        self.d_lf_pre = self.d_lf_pre_Wk_x_ir_v_column_flat[:, :1]
-        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, D, B)
-        self.d_C_k_row_factor_axes_2 = self.d_C_k_row_factor.reshape(T, D, B)
-        self.d_k_row_flat_axes = self.d_k_row_flat.reshape(T, D, B)
-        self.d_C_v_column_factor_axes = self.d_C_v_column_factor.reshape(T, D, B)
-        self.d_v_column_flat_axes = self.d_lf_pre_Wk_x_ir_v_column_flat[:, D + 2:].reshape(T, D, B)
-        self.d_ir = self.d_lf_pre_Wk_x_ir_v_column_flat[:, D + 1:D + 2]
-        self.d_o_pre = self.d_o_pre_q[:, :D]
-        self.d_x_base = self.d_x_base_flat.transpose(1, 0, 2)
-        self.d_x = self.d_x_flat.transpose(1, 0, 2)
-        self.d_v_column_flat = self.d_lf_pre_Wk_x_ir_v_column_flat[:, D + 2:]
+        self.d_sum_C_q_vector_flat_axes = self.d_sum_C_q_vector_flat.reshape(T, B, D, 1)
+        self.d_C_q_axes = self.d_C_q.reshape(T, B, D, D)
+        self.q_row_axes = self.q_row.reshape(T, B, 1, D)
+        self.d_C_axes = self.d_C.reshape(T, B, D, D)
+        self.d_C_k_row_factor_axes = self.d_C_k_row_factor.reshape(T, B, D, 1)
+        self.d_C_i_factor_axes = self.d_C_i_factor.reshape(T, B, D, D)
+        self.sum_d_C_f_axes = self.sum_d_C_f.reshape(B, 1, 1)
+        self.d_C_f_axes = self.d_C_f.reshape(B, D, D)
+        self.sum_d_C_i_axes = self.sum_d_C_i.reshape(B, 1, 1)
+        self.d_C_i_axes = self.d_C_i.reshape(B, D, D)
+        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, B, D)
+        self.d_C_k_row_factor_axes_2 = self.d_C_k_row_factor.reshape(T, B, D)
+        self.d_k_row_flat_axes = self.d_k_row_flat.reshape(T, B, D)
+        self.d_C_v_column_factor_axes = self.d_C_v_column_factor.reshape(T, B, D)
+        self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, B, D)
         self.steps = list(zip(self.d_Wk_x, saved.n_prev, saved.k_row, self.d_i_pre, self.d_C, saved.C_prev, self.d_C_i_factor, saved.f, saved.i, self.d_m, self.d_m_prev_base, self.d_lf_pre))[::-1]
 
 
@@ -312,34 +290,38 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    bk_bv = ws.bk_bv
-    np.copyto(bk_bv[0:D], params.bk[:, None])
-    np.copyto(bk_bv[D:2*D], params.bv[:, None])
-    bo_half_bq = ws.bo_half_bq
-    np.multiply(params.bo[:, None], 0.5, out=bo_half_bq[0:D])
-    np.copyto(bo_half_bq[D:2*D], params.bq[:, None])
-    wf_Wk_Wv_wi = ws.wf_Wk_Wv_wi
-    np.copyto(wf_Wk_Wv_wi[0:1], params.wf)
-    np.copyto(wf_Wk_Wv_wi[1:D + 1], params.Wk)
-    np.copyto(wf_Wk_Wv_wi[D + 1:2*D + 1], params.Wv)
-    np.copyto(wf_Wk_Wv_wi[2*D + 1:2*D + 2], params.wi)
-    bi = params.bi[:, None]
-    bf = params.bf[:, None]
-    Wo_half_Wq = ws.Wo_half_Wq
-    np.multiply(params.Wo, 0.5, out=Wo_half_Wq[0:D])
-    np.copyto(Wo_half_Wq[D:2*D], params.Wq)
-    ws.C_all[0] = state.C.reshape(B, D**2).T
-    ws.n_all[0] = state.n.T
-    ws.m_all[0] = state.m.T
+    Wk = params.Wk
+    Wv = params.Wv
+    wi = params.wi
+    wf = params.wf
+    bk = params.bk
+    bv = params.bv
+    bi = params.bi
+    bf = params.bf
+    Wq = params.Wq
+    Wo_half = 0.5*params.Wo
+    bq = params.bq
+    o_pre_factor = 0.5*params.bo
+    ws.C_all[0] = state.C.reshape(B, D**2)
+    ws.n_all[0] = state.n
+    ws.m_all[0] = state.m
 
     # k = (Wk @ x[t] + bk)/sqrt(D)
+    np.matmul(x_2d, Wk.T, out=ws.k_row.reshape(T*B, D))
     # v = Wv @ x[t] + bv
+    np.matmul(x_2d, Wv.T, out=ws.Wv_x.reshape(T*B, D))
     # ir = wi @ x[t] + bi
+    np.matmul(x_2d, wi.T, out=ws.wi_x.reshape(T*B, 1))
     # lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-    np.matmul(wf_Wk_Wv_wi, x_2d.T, out=ws.wf_Wk_Wv_wi_x_flat.reshape(2*D + 2, T*B))
-    np.add(bk_bv, ws.Wk_Wv_x, out=ws.k_row_v_column)
+    np.matmul(x_2d, wf.T, out=ws.wf_x.reshape(T*B, 1))
+    # k
+    np.add(bk, ws.k_row, out=ws.k_row)
     np.divide(ws.k_row, float(np.sqrt(D)), out=ws.k_row)
+    # v
+    np.add(bv, ws.Wv_x, out=ws.v_column)
+    # ir
     np.add(bi, ws.wi_x, out=ws.i)
+    # lf
     np.add(bf, ws.wf_x, out=ws.lf)
     np.negative(ws.lf, out=ws.lf)
     np.logaddexp(0, ws.lf, out=ws.lf)
@@ -351,17 +333,17 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     add, maximum, subtract, exp, multiply = np.add, np.maximum, np.subtract, np.exp, np.multiply
     tmp = ws.tmp
     tmp_2 = ws.tmp_2
-    for (m_prev, lf, i, m, f, i_f, C, C_prev, k_row, n, n_prev) in ws.steps:
+    for (m_prev, lf, i, m, f, C, C_prev, k_row, n, n_prev) in ws.steps:
         # lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
         add(m_prev, lf, lf)
         # m[t] = max(lf, ir)
         maximum(lf, i, out=m)
         # i = exp(ir - m[t])
         subtract(i, m, i)
+        exp(i, i)
         # f = exp(lf - m[t])
         subtract(lf, m, f)
-        # i, f
-        exp(i_f, i_f)
+        exp(f, f)
         # C[t] = f*C[t-1] + i*outer(v, k)
         multiply(C, i, C)
         multiply(C_prev, f, tmp)
@@ -372,24 +354,28 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(n, tmp_2, n)
 
     # q = Wq @ x[t] + bq
+    np.matmul(x_2d, Wq.T, out=ws.Wq_x.reshape(T*B, D))
     # o = sigmoid(Wo @ x[t] + bo)
-    np.matmul(Wo_half_Wq, x_2d.T, out=ws.Wo_x_half_Wq_x_flat.reshape(2*D, T*B))
-    np.add(bo_half_bq, ws.Wo_x_half_Wq_x, out=ws.o_n_q)
+    np.matmul(x_2d, Wo_half.T, out=ws.o.reshape(T*B, D))
+    # q
+    np.add(bq, ws.Wq_x, out=ws.n_q)
+    # o
+    np.add(o_pre_factor, ws.o, out=ws.o)
     np.tanh(ws.o, out=ws.o)
     np.multiply(ws.o, 0.5, out=ws.o)
     np.add(ws.o, 0.5, out=ws.o)
     # h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    np.einsum("tijb,tjb->tib", ws.C_axes, ws.n_q_axes, out=ws.sum_C_q_vector_axes)
+    np.einsum("tbij,tbj->tbi", ws.C_axes, ws.n_q_axes, out=ws.sum_C_q_vector_axes)
     np.multiply(ws.n, ws.n_q, out=ws.n_q)
-    np.sum(ws.n_q, axis=1, keepdims=True, out=ws.sum_n_q)
+    np.sum(ws.n_q, axis=2, keepdims=True, out=ws.sum_n_q)
     np.abs(ws.sum_n_q, out=ws.abs_sum_n_q)
     np.negative(ws.m, out=ws.exp_h_pre)
     np.exp(ws.exp_h_pre, out=ws.exp_h_pre)
     np.maximum(ws.abs_sum_n_q, ws.exp_h_pre, out=ws.max_abs_sum_n_q_exp_h_pre)
     np.multiply(ws.o, ws.sum_C_q_vector, out=ws.h)
     np.divide(ws.h, ws.max_abs_sum_n_q_exp_h_pre, out=ws.h)
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(C=ws.C_all[T].T.copy().reshape(B, D, D), n=ws.n_all[T].T.copy(), m=ws.m_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(C=ws.C_all[T].copy().reshape(B, D, D), n=ws.n_all[T].copy(), m=ws.m_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -409,21 +395,19 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    bq = params.bq[:, None]
-    bv = params.bv[:, None]
-    bi = params.bi[:, None]
-    bf = params.bf[:, None]
-    Wo_Wq = ws.Wo_Wq
-    np.copyto(Wo_Wq[0:D], params.Wo)
-    np.copyto(Wo_Wq[D:2*D], params.Wq)
-    wf_Wk_wi_Wv = ws.wf_Wk_wi_Wv
-    np.copyto(wf_Wk_wi_Wv[0:1], params.wf)
-    np.copyto(wf_Wk_wi_Wv[1:D + 1], params.Wk)
-    np.copyto(wf_Wk_wi_Wv[D + 1:D + 2], params.wi)
-    np.copyto(wf_Wk_wi_Wv[D + 2:2*D + 2], params.Wv)
-    ws.d_C_2[...] = 0 if dfinal is None else dfinal.C.reshape(B, D**2).T
-    ws.d_n[...] = 0 if dfinal is None else dfinal.n.T
-    ws.d_m_2[...] = 0 if dfinal is None else dfinal.m.T
+    bq = params.bq
+    bv = params.bv
+    bi = params.bi
+    bf = params.bf
+    Wo = params.Wo
+    Wq = params.Wq
+    wf = params.wf
+    wi = params.wi
+    Wv = params.Wv
+    Wk = params.Wk
+    ws.d_C_2[...] = 0 if dfinal is None else dfinal.C.reshape(B, D**2)
+    ws.d_n[...] = 0 if dfinal is None else dfinal.n
+    ws.d_m_2[...] = 0 if dfinal is None else dfinal.m
 
     # backward of q = Wq @ x[t] + bq
     np.add(bq, saved.Wq_x, out=ws.q_row)
@@ -433,39 +417,42 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.add(bi, saved.wi_x, out=ws.ir)
     # backward of C[t] = f*C[t-1] + i*outer(v, k)
     # backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    np.negative(dy.transpose(0, 2, 1), out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
+    np.negative(dy, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
     np.multiply(ws.d_h_max_abs_sum_n_q_exp_h_pre, saved.o, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
     np.multiply(ws.d_h_max_abs_sum_n_q_exp_h_pre, saved.sum_C_q_vector, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
     np.square(saved.max_abs_sum_n_q_exp_h_pre, out=ws.tmp)
     np.divide(ws.d_h_max_abs_sum_n_q_exp_h_pre, ws.tmp, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
-    np.sum(ws.d_h_max_abs_sum_n_q_exp_h_pre, axis=1, keepdims=True, out=ws.sum_d_h_max_abs_sum_n_q_exp_h_pre)
+    np.sum(ws.d_h_max_abs_sum_n_q_exp_h_pre, axis=2, keepdims=True, out=ws.sum_d_h_max_abs_sum_n_q_exp_h_pre)
     np.sign(saved.sum_n_q, out=ws.d_sum_n_q)
     np.greater_equal(saved.abs_sum_n_q, saved.exp_h_pre, out=ws.tmp_2)
+    np.multiply(ws.tmp_2, 0.5, out=ws.tmp_2)
     np.greater(saved.abs_sum_n_q, saved.exp_h_pre, out=ws.tmp_3)
-    np.multiply(dy.transpose(0, 2, 1), saved.o, out=ws.d_sum_C_q_vector_flat)
+    np.multiply(ws.tmp_3, 0.5, out=ws.tmp_3)
+    np.add(ws.tmp_2, ws.tmp_3, out=ws.tmp_2)
+    np.multiply(ws.d_sum_n_q, ws.tmp_2, out=ws.d_sum_n_q)
+    np.multiply(ws.d_sum_n_q, ws.sum_d_h_max_abs_sum_n_q_exp_h_pre, out=ws.d_sum_n_q)
+    np.copyto(ws.d_q, ws.d_sum_n_q)
+    np.multiply(dy, saved.o, out=ws.d_sum_C_q_vector_flat)
     np.divide(ws.d_sum_C_q_vector_flat, saved.max_abs_sum_n_q_exp_h_pre, out=ws.d_sum_C_q_vector_flat)
     np.copyto(ws.d_C_q_axes, ws.d_sum_C_q_vector_flat_axes)
+    # backward of n[t] = f*n[t-1] + i*k
+    np.multiply(ws.q_row, ws.d_q, out=ws.d_Wk_x)
     # C
     np.multiply(ws.q_row_axes, ws.d_C_q_axes, out=ws.d_C_axes)
-    np.multiply(ws.d_C_k_row_factor_axes, saved.k_row.reshape(T, 1, D, B), out=ws.d_C_i_factor_axes)
+    np.multiply(ws.d_C_k_row_factor_axes, saved.k_row.reshape(T, B, 1, D), out=ws.d_C_i_factor_axes)
     # backward of m[t] = max(lf, ir)
     np.negative(saved.exp_h_pre, out=ws.d_m)
     np.greater_equal(saved.exp_h_pre, saved.abs_sum_n_q, out=ws.tmp_4)
+    np.multiply(ws.tmp_4, 0.5, out=ws.tmp_4)
     np.greater(saved.exp_h_pre, saved.abs_sum_n_q, out=ws.tmp_5)
-    # h, m
-    np.multiply(ws.tmp_tmp_tmp_tmp, 0.5, out=ws.tmp_tmp_tmp_tmp)
-    np.add(ws.tmp_2, ws.tmp_3, out=ws.tmp_2)
-    np.multiply(ws.d_sum_n_q, ws.tmp_2, out=ws.d_sum_n_q)
+    np.multiply(ws.tmp_5, 0.5, out=ws.tmp_5)
     np.add(ws.tmp_4, ws.tmp_5, out=ws.tmp_4)
     np.multiply(ws.d_m, ws.tmp_4, out=ws.d_m)
-    np.multiply(ws.d_sum_n_q_m, ws.sum_d_h_max_abs_sum_n_q_exp_h_pre, out=ws.d_sum_n_q_m)
-    np.copyto(ws.d_q, ws.d_sum_n_q)
-    # backward of n[t] = f*n[t-1] + i*k
-    np.multiply(ws.q_row, ws.d_q, out=ws.d_Wk_x)
-    # m
+    np.multiply(ws.d_m, ws.sum_d_h_max_abs_sum_n_q_exp_h_pre, out=ws.d_m)
     np.greater_equal(saved.lf, ws.ir, out=ws.d_m_prev_base)
+    np.multiply(ws.d_m_prev_base, 0.5, out=ws.d_m_prev_base)
     np.greater(saved.lf, ws.ir, out=ws.tmp_6)
-    np.multiply(ws.d_m_prev_base_tmp, 0.5, out=ws.d_m_prev_base_tmp)
+    np.multiply(ws.tmp_6, 0.5, out=ws.tmp_6)
     np.add(ws.d_m_prev_base, ws.tmp_6, out=ws.d_m_prev_base)
 
     # In the loop, the last argument is where the result goes.
@@ -489,15 +476,15 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # backward of n[t] = f*n[t-1] + i*k
         add(d_n, d_Wk_x, d_Wk_x)
         multiply(n_prev, d_Wk_x, d_n_f)
-        total(d_n_f, axis=0, out=d_m_prev, keepdims=True)
+        total(d_n_f, axis=1, out=d_m_prev, keepdims=True)
         multiply(k, d_Wk_x, d_n_i)
-        total(d_n_i, axis=0, out=d_i_pre, keepdims=True)
+        total(d_n_i, axis=1, out=d_i_pre, keepdims=True)
         # backward of C[t] = f*C[t-1] + i*outer(v, k)
         add(d_C_2, d_C, d_C)
         multiply(C_prev, d_C, d_C_f)
-        total(d_C_f_axes, axis=(0, 1), out=sum_d_C_f_axes, keepdims=True)
+        total(d_C_f_axes, axis=(1, 2), out=sum_d_C_f_axes, keepdims=True)
         multiply(d_C_i_factor, d_C, d_C_i)
-        total(d_C_i_axes, axis=(0, 1), out=sum_d_C_i_axes, keepdims=True)
+        total(d_C_i_axes, axis=(1, 2), out=sum_d_C_i_axes, keepdims=True)
         # backward of f = exp(lf - m[t])
         add(d_m_prev, sum_d_C_f, d_m_prev)
         multiply(f, d_m_prev, d_m_prev)
@@ -521,12 +508,12 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     np.add(bf, saved.wf_x, out=ws.d_lf_pre_factor)
     # backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    np.einsum("tijb,tijb->tjb", saved.C.reshape(T, D, D, B), ws.d_C_q_axes, out=ws.d_q_row_flat_axes)
+    np.einsum("tbij,tbij->tbj", saved.C.reshape(T, B, D, D), ws.d_C_q_axes, out=ws.d_q_row_flat_axes)
     # backward of C[t] = f*C[t-1] + i*outer(v, k)
     np.multiply(saved.i, ws.d_C_k_row_factor, out=ws.d_C_k_row_factor)
-    np.einsum("tijb,tib->tjb", ws.d_C_axes, ws.d_C_k_row_factor_axes_2, out=ws.d_k_row_flat_axes)
+    np.einsum("tbij,tbi->tbj", ws.d_C_axes, ws.d_C_k_row_factor_axes_2, out=ws.d_k_row_flat_axes)
     np.multiply(saved.i, saved.k_row, out=ws.d_C_v_column_factor)
-    np.einsum("tijb,tjb->tib", ws.d_C_axes, ws.d_C_v_column_factor_axes, out=ws.d_v_column_flat_axes)
+    np.einsum("tbij,tbj->tbi", ws.d_C_axes, ws.d_C_v_column_factor_axes, out=ws.d_v_column_flat_axes)
     # lf
     np.minimum(ws.d_lf_pre_factor, 88, out=ws.d_lf_pre_factor)
     np.exp(ws.d_lf_pre_factor, out=ws.d_lf_pre_factor)
@@ -543,7 +530,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.add(ws.d_i_pre, ws.d_ir, out=ws.d_ir)
     # backward of o = sigmoid(Wo @ x[t] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
-    np.multiply(dy.transpose(0, 2, 1), ws.d_o_pre, out=ws.d_o_pre)
+    np.multiply(dy, ws.d_o_pre, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.sum_C_q_vector, out=ws.d_o_pre)
     np.divide(ws.d_o_pre, saved.max_abs_sum_n_q_exp_h_pre, out=ws.d_o_pre)
@@ -554,38 +541,48 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of q = Wq @ x[t] + bq
     np.multiply(saved.n, ws.d_q, out=ws.d_q)
     np.add(ws.d_q, ws.d_q_row_flat, out=ws.d_q)
-    d_o_pre_q_flat = _columns(ws.d_o_pre_q, ws.d_o_pre_q_flat)
-    np.matmul(Wo_Wq.T, d_o_pre_q_flat, out=ws.d_x_base_flat.reshape(I, T*B))
-    d_lf_pre_Wk_x_ir_v_column_flat_flat = _columns(ws.d_lf_pre_Wk_x_ir_v_column_flat, ws.d_lf_pre_Wk_x_ir_v_column_flat_flat)
-    np.matmul(wf_Wk_wi_Wv.T, d_lf_pre_Wk_x_ir_v_column_flat_flat, out=ws.d_x_flat.reshape(I, T*B))
-    np.add(ws.d_x_base, ws.d_x, out=ws.d_x_2)
-    d_lf_pre_flat = _columns(ws.d_lf_pre, ws.d_lf_pre_flat)
-    np.matmul(d_lf_pre_flat, x_2d, out=ws.d_wf_rows)
-    d_wf = ws.d_wf_rows
-    d_Wk_x_flat = _columns(ws.d_Wk_x, ws.d_Wk_x_flat)
-    np.matmul(d_Wk_x_flat, x_2d, out=ws.d_Wk_rows)
-    d_Wk = ws.d_Wk_rows
-    d_ir_flat = _columns(ws.d_ir, ws.d_ir_flat)
-    np.matmul(d_ir_flat, x_2d, out=ws.d_wi_rows)
-    d_wi = ws.d_wi_rows
-    d_v_column_flat_flat = _columns(ws.d_v_column_flat, ws.d_v_column_flat_flat)
-    np.matmul(d_v_column_flat_flat, x_2d, out=ws.d_Wv_rows)
-    d_Wv = ws.d_Wv_rows
-    d_o_pre_flat = _columns(ws.d_o_pre, ws.d_o_pre_flat)
-    np.matmul(d_o_pre_flat, x_2d, out=ws.d_Wo_rows)
-    d_Wo = ws.d_Wo_rows
-    d_q_flat = _columns(ws.d_q, ws.d_q_flat)
-    np.matmul(d_q_flat, x_2d, out=ws.d_Wq_rows)
+    d_o_pre_2d = ws.d_o_pre.reshape(T*B, D)
+    np.matmul(d_o_pre_2d, Wo, out=ws.d_x.reshape(T*B, I))
+    d_q_2d = ws.d_q.reshape(T*B, D)
+    np.matmul(d_q_2d, Wq, out=ws.tmp_8.reshape(T*B, I))
+    np.add(ws.d_x, ws.tmp_8, out=ws.d_x)
+    d_lf_pre_2d = ws.d_lf_pre.reshape(T*B, 1)
+    np.matmul(d_lf_pre_2d, wf, out=ws.d_x_2.reshape(T*B, I))
+    d_ir_2d = ws.d_ir.reshape(T*B, 1)
+    np.matmul(d_ir_2d, wi, out=ws.tmp_9.reshape(T*B, I))
+    np.add(ws.d_x_2, ws.tmp_9, out=ws.d_x_2)
+    d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, D)
+    np.matmul(d_v_column_flat_2d, Wv, out=ws.tmp_9.reshape(T*B, I))
+    np.add(ws.d_x_2, ws.tmp_9, out=ws.d_x_2)
+    d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
+    np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_9.reshape(T*B, I))
+    np.add(ws.d_x_2, ws.tmp_9, out=ws.d_x_2)
+    np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
+    np.matmul(d_q_2d.T, x_2d, out=ws.d_Wq_rows)
     d_Wq = ws.d_Wq_rows
-    np.matmul(d_lf_pre_Wk_x_ir_v_column_flat_flat, np.ones(T*B, dtype), out=ws.d_bf_bk_bi_bv_sum)
-    d_bf = ws.d_bf_bk_bi_bv_sum[0:1]
-    d_bk = ws.d_bf_bk_bi_bv_sum[1:D + 1]
-    d_bi = ws.d_bf_bk_bi_bv_sum[D + 1:D + 2]
-    d_bv = ws.d_bf_bk_bi_bv_sum[D + 2:2*D + 2]
-    np.matmul(d_o_pre_q_flat, np.ones(T*B, dtype), out=ws.d_bo_bq_sum)
-    d_bo = ws.d_bo_bq_sum[0:D]
-    d_bq = ws.d_bo_bq_sum[D:2*D]
-    np.copyto(ws.d_x_out.transpose(0, 2, 1), ws.d_x_2)
+    np.matmul(d_Wk_x_2d.T, x_2d, out=ws.d_Wk_rows)
+    d_Wk = ws.d_Wk_rows
+    np.matmul(d_lf_pre_2d.T, x_2d, out=ws.d_wf_rows)
+    d_wf = ws.d_wf_rows
+    np.matmul(d_v_column_flat_2d.T, x_2d, out=ws.d_Wv_rows)
+    d_Wv = ws.d_Wv_rows
+    np.matmul(d_ir_2d.T, x_2d, out=ws.d_wi_rows)
+    d_wi = ws.d_wi_rows
+    np.matmul(d_o_pre_2d.T, x_2d, out=ws.d_Wo_rows)
+    d_Wo = ws.d_Wo_rows
+    np.matmul(d_o_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bo_sum)
+    d_bo = ws.d_bo_sum
+    np.matmul(d_q_2d.T, np.ones(T*B, dtype), out=ws.d_bq_sum)
+    d_bq = ws.d_bq_sum
+    np.matmul(d_lf_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
+    d_bf = ws.d_bf_sum
+    np.matmul(d_ir_2d.T, np.ones(T*B, dtype), out=ws.d_bi_sum)
+    d_bi = ws.d_bi_sum
+    np.matmul(d_v_column_flat_2d.T, np.ones(T*B, dtype), out=ws.d_bv_sum)
+    d_bv = ws.d_bv_sum
+    np.matmul(d_Wk_x_2d.T, np.ones(T*B, dtype), out=ws.d_bk_sum)
+    d_bk = ws.d_bk_sum
+    np.copyto(ws.d_x_out, ws.d_x)
     return Grads(
         params=Params(
             Wq=d_Wq,
@@ -603,9 +600,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            C=ws.d_C_2.T.copy().reshape(B, D, D),
-            n=ws.d_n.T.copy(),
-            m=ws.d_m_2.T.copy(),
+            C=ws.d_C_2.copy().reshape(B, D, D),
+            n=ws.d_n.copy(),
+            m=ws.d_m_2.copy(),
         ),
     )
 
@@ -824,15 +821,6 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

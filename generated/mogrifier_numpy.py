@@ -206,12 +206,7 @@ class _Backward:
         self.d_h = np.empty((H, B), dtype)
         self.tmp_3 = np.empty((H, B), dtype)
         self.d_c = np.empty((H, B), dtype)
-        self.d_hm_2_0 = np.empty((H, B), dtype)
-        self.d_hm_2_1 = np.empty((H, B), dtype)
-        self.d_hm_2_2 = np.empty((H, B), dtype)
-        self.d_hm_2_3 = np.empty((H, B), dtype)
-        self.d_hm_2_sum2 = np.empty((H, B), dtype)
-        self.d_hm_2_sum3 = np.empty((H, B), dtype)
+        self.tmp_4 = np.empty((H, B), dtype)
         self.Wo_Wi_Wf_R_1_Wg = np.empty((5*H, I), dtype)
         self.d_xm_2 = np.empty((I, B), dtype)
         self.Q_1_T_d_Q_1_hm_1 = np.empty((H, B), dtype)
@@ -470,15 +465,10 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     tmp_3 = ws.tmp_3
     d_c = ws.d_c
     Uo_T = Uo.T
-    d_hm_2_0 = ws.d_hm_2_0
     Ug_T = Ug.T
-    d_hm_2_1 = ws.d_hm_2_1
+    tmp_4 = ws.tmp_4
     Uf_T = Uf.T
-    d_hm_2_2 = ws.d_hm_2_2
     Ui_T = Ui.T
-    d_hm_2_3 = ws.d_hm_2_3
-    d_hm_2_sum2 = ws.d_hm_2_sum2
-    d_hm_2_sum3 = ws.d_hm_2_sum3
     Wo_Wi_Wf_R_1_Wg_T = Wo_Wi_Wf_R_1_Wg.T
     d_xm_2 = ws.d_xm_2
     Q_1_T = Q_1.T
@@ -506,13 +496,13 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # c
         multiply(f, d_c, d_c)
         # backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
-        dot(Uo_T, d_o_pre, d_hm_2_0)
-        dot(Ug_T, d_g_pre, d_hm_2_1)
-        dot(Uf_T, d_f_pre, d_hm_2_2)
-        dot(Ui_T, d_i_pre, d_hm_2_3)
-        add(d_hm_2_0, d_hm_2_1, d_hm_2_sum2)
-        add(d_hm_2_sum2, d_hm_2_2, d_hm_2_sum3)
-        add(d_hm_2_sum3, d_hm_2_3, d_h)
+        dot(Uo_T, d_o_pre, d_h)
+        dot(Ug_T, d_g_pre, tmp_4)
+        add(d_h, tmp_4, d_h)
+        dot(Uf_T, d_f_pre, tmp_4)
+        add(d_h, tmp_4, d_h)
+        dot(Ui_T, d_i_pre, tmp_4)
+        add(d_h, tmp_4, d_h)
         multiply(d_R_1_xm_2, d_h, d_R_1_xm_2)
         # backward of xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
         dot(Wo_Wi_Wf_R_1_Wg_T, d_o_pre_etc, d_xm_2)

@@ -141,10 +141,9 @@ class _Backward:
         self.tmp = np.empty((T, H, B), dtype)
         self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
-        self.d_h_prev_0 = np.empty((H, B), dtype)
-        self.d_h_prev_1 = np.empty((H, B), dtype)
         self.d_h_prev = np.empty((H, B), dtype)
         self.tmp_2 = np.empty((H, B), dtype)
+        self.tmp_3 = np.empty((H, B), dtype)
         self.Wc_Wh_Wa = np.empty((3*H, I), dtype)
         self.d_c_h_a_pre_flat = np.empty((3*H, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
@@ -287,11 +286,10 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     Uc_T = Uc.T
-    d_h_prev_0 = ws.d_h_prev_0
-    Ua_T = Ua.T
-    d_h_prev_1 = ws.d_h_prev_1
     d_h_prev = ws.d_h_prev
+    Ua_T = Ua.T
     tmp_2 = ws.tmp_2
+    tmp_3 = ws.tmp_3
     for (dy_t, d_c_h_pre_blocks, d_a_pre, d_h_pre, d_c_pre, c, a) in ws.steps:
         # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
         add(dy_t, d_h, d_h)
@@ -300,12 +298,12 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # backward of a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
         multiply(d_a_pre, d_h_pre, d_a_pre)
         # h
-        dot(Uc_T, d_c_pre, d_h_prev_0)
-        dot(Ua_T, d_a_pre, d_h_prev_1)
-        add(d_h_prev_0, d_h_prev_1, d_h_prev)
+        dot(Uc_T, d_c_pre, d_h_prev)
+        dot(Ua_T, d_a_pre, tmp_2)
+        add(d_h_prev, tmp_2, d_h_prev)
         multiply(c, d_h, d_h)
-        multiply(a, d_h_pre, tmp_2)
-        add(d_h, tmp_2, d_h)
+        multiply(a, d_h_pre, tmp_3)
+        add(d_h, tmp_3, d_h)
         add(d_h, d_h_prev, d_h)
 
     d_c_h_a_pre_flat = _columns(ws.d_c_h_a_pre, ws.d_c_h_a_pre_flat)

@@ -109,75 +109,71 @@ def _derived(params: Params) -> tuple[Any, ...]:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.W_x_flat = np.empty((H, T, B), dtype)
-        self.hebb_all = np.empty((T + 1, H**2, B), dtype)
-        self.h_part = np.empty((H**2, B), dtype)
-        self.h_prev_row = np.empty((H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.h_column = np.empty((H, B), dtype)
-        self.tmp = np.empty((H**2, B), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.hebb_all = np.empty((T + 1, B, H**2), dtype)
+        self.h_part = np.empty((B, H**2), dtype)
+        self.h_prev_row = np.empty((B, H), dtype)
+        self.sum_h_part_h_prev_vector = np.empty((B, H), dtype)
+        self.h_column = np.empty((B, H), dtype)
+        self.tmp = np.empty((B, H**2), dtype)
         self.h_out = np.empty((T, B, H), dtype)
+        self.h = self.h_all[1:]
         self.hebb_prev = self.hebb_all[:-1]
         self.h_prev = self.h_all[:-1]
-        self.h_part_axes = self.h_part.reshape(H, H, B)
-        self.h_prev_row_axes = self.h_prev_row.reshape(H, B)
-        self.h_axes = self.h_all[1:].reshape(T, H, B)
-        self.W_x = self.W_x_flat.transpose(1, 0, 2)
-        self.h = self.h_all[1:]
+        self.h_part_axes = self.h_part.reshape(B, H, H)
+        self.h_prev_row_axes = self.h_prev_row.reshape(B, H)
+        self.sum_h_part_h_prev_vector_axes = self.sum_h_part_h_prev_vector.reshape(B, H)
         self.hebb = self.hebb_all[1:]
-        self.h_prev_row_axes_2 = self.h_prev_row.reshape(1, H, B)
-        self.h_column_axes = self.h_column.reshape(H, 1, B)
-        self.tmp_axes = self.tmp.reshape(H, H, B)
-        self.steps = list(zip(self.hebb_prev, self.h_prev, self.h_axes, self.W_x, self.h, self.hebb))
+        self.h_prev_row_axes_2 = self.h_prev_row.reshape(B, 1, H)
+        self.h_column_axes = self.h_column.reshape(B, H, 1)
+        self.tmp_axes = self.tmp.reshape(B, H, H)
+        self.steps = list(zip(self.hebb_prev, self.h_prev, self.h, self.hebb))
 
 
 class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.h_part = np.empty((T, H**2, B), dtype)
-        self.d_hebb_h_prev_row_factor = np.empty((T, H, B), dtype)
-        self.d_hebb_h_column_factor = np.empty((T, H, B), dtype)
-        self.d_sum_h_part_h_prev_vector_flat = np.empty((T, H, B), dtype)
-        self.d_hebb = np.empty((H**2, B), dtype)
-        self.d_hebb_hebb_constant_part_etc = np.empty((T, 2*H**2, B), dtype)
-        self.d_h_prev_row = np.empty((H, B), dtype)
-        self.d_h_column_flat = np.empty((H, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.d_h_part = np.empty((T, H**2, B), dtype)
-        self.sum_d_h_part_h_prev_h_prev_row = np.empty((H, B), dtype)
-        self.tmp = np.empty((H**2, B), dtype)
-        self.d_hebb_eta = np.empty((T, H**2, B), dtype)
-        self.sum_d_hebb_eta = np.empty((T, 1, B), dtype)
-        self.sum_d_hebb_hebb_constant_part = np.empty((T, 1, B), dtype)
-        self.d_h_pre_flat = np.empty((H, T, B), dtype)
+        self.h_part = np.empty((T, B, H**2), dtype)
+        self.d_hebb_h_prev_row_factor = np.empty((T, B, H), dtype)
+        self.d_hebb_h_column_factor = np.empty((T, B, H), dtype)
+        self.d_sum_h_part_h_prev_vector_flat = np.empty((T, B, H), dtype)
+        self.d_hebb = np.empty((B, H**2), dtype)
+        self.d_hebb_hebb_constant_part = np.empty((T, B, H**2), dtype)
+        self.d_h_prev_row = np.empty((B, H), dtype)
+        self.d_h_column_flat = np.empty((B, H), dtype)
+        self.d_h = np.empty((B, H), dtype)
+        self.d_h_part = np.empty((T, B, H**2), dtype)
+        self.sum_d_h_part_h_prev_h_prev_row = np.empty((B, H), dtype)
+        self.tmp = np.empty((B, H**2), dtype)
+        self.d_hebb_eta = np.empty((T, B, H**2), dtype)
+        self.sum_d_hebb_eta = np.empty((T, B, 1), dtype)
+        self.sum_d_hebb_hebb_constant_part = np.empty((T, B, 1), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
+        self.d_alpha_each = np.empty((T, B, H**2), dtype)
         self.d_W_rows = np.empty((H, I), dtype)
         self.d_U_sum = np.empty((H**2,), dtype)
         self.d_alpha_sum = np.empty((H**2,), dtype)
         self.d_eta_sum = np.empty((1,), dtype)
         self.d_hebb_constant_part_sum = np.empty((1,), dtype)
-        self.d_hebb_hebb_constant_part = self.d_hebb_hebb_constant_part_etc[:, :H**2]
-        self.d_hebb_axes = self.d_hebb.reshape(H, H, B)
-        self.d_hebb_h_prev_row_factor_axes = self.d_hebb_h_prev_row_factor.reshape(T, H, B)
-        self.d_h_prev_row_axes = self.d_h_prev_row.reshape(H, B)
-        self.d_hebb_h_column_factor_axes = self.d_hebb_h_column_factor.reshape(T, H, B)
-        self.d_h_column_flat_axes = self.d_h_column_flat.reshape(H, B)
-        self.d_sum_h_part_h_prev_vector_flat_axes = self.d_sum_h_part_h_prev_vector_flat.reshape(T, H, 1, B)
-        self.d_h_part_axes = self.d_h_part.reshape(T, H, H, B)
-        self.h_part_axes = self.h_part.reshape(T, H, H, B)
-        self.sum_d_h_part_h_prev_h_prev_row_axes = self.sum_d_h_part_h_prev_h_prev_row.reshape(H, B)
-        self.d_hebb_eta_axes = self.d_hebb_eta.reshape(T, H, H, B)
-        self.sum_d_hebb_eta_axes = self.sum_d_hebb_eta.reshape(T, 1, 1, B)
-        self.sum_d_hebb_hebb_constant_part_axes = self.sum_d_hebb_hebb_constant_part.reshape(T, 1, 1, B)
-        self.d_hebb_hebb_constant_part_axes = self.d_hebb_hebb_constant_part_etc[:, :H**2].reshape(T, H, H, B)
-        self.d_alpha_each = self.d_hebb_hebb_constant_part_etc[:, H**2:]
-        self.steps = list(zip(self.d_hebb_hebb_constant_part, self.d_hebb_h_prev_row_factor_axes, self.d_hebb_h_column_factor_axes, self.dy_rows, self.d_sum_h_part_h_prev_vector_flat, self.d_sum_h_part_h_prev_vector_flat_axes, self.d_h_part_axes, self.h_part_axes, saved.h_prev.reshape(T, 1, H, B), self.d_h_part))[::-1]
+        self.d_hebb_axes = self.d_hebb.reshape(B, H, H)
+        self.d_hebb_h_prev_row_factor_axes = self.d_hebb_h_prev_row_factor.reshape(T, B, H)
+        self.d_h_prev_row_axes = self.d_h_prev_row.reshape(B, H)
+        self.d_hebb_h_column_factor_axes = self.d_hebb_h_column_factor.reshape(T, B, H)
+        self.d_h_column_flat_axes = self.d_h_column_flat.reshape(B, H)
+        self.d_sum_h_part_h_prev_vector_flat_axes = self.d_sum_h_part_h_prev_vector_flat.reshape(T, B, H, 1)
+        self.d_h_part_axes = self.d_h_part.reshape(T, B, H, H)
+        self.h_part_axes = self.h_part.reshape(T, B, H, H)
+        self.sum_d_h_part_h_prev_h_prev_row_axes = self.sum_d_h_part_h_prev_h_prev_row.reshape(B, H)
+        self.d_hebb_eta_axes = self.d_hebb_eta.reshape(T, B, H, H)
+        self.sum_d_hebb_eta_axes = self.sum_d_hebb_eta.reshape(T, B, 1, 1)
+        self.sum_d_hebb_hebb_constant_part_axes = self.sum_d_hebb_hebb_constant_part.reshape(T, B, 1, 1)
+        self.d_hebb_hebb_constant_part_axes = self.d_hebb_hebb_constant_part.reshape(T, B, H, H)
+        self.steps = list(zip(self.d_hebb_hebb_constant_part, self.d_hebb_h_prev_row_factor_axes, self.d_hebb_h_column_factor_axes, self.d_sum_h_part_h_prev_vector_flat, self.d_sum_h_part_h_prev_vector_flat_axes, self.d_h_part_axes, self.h_part_axes, saved.h_prev.reshape(T, B, 1, H), self.d_h_part))[::-1]
 
 
 class Workspace:
@@ -212,44 +208,46 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x_2d = x.reshape(T*B, I)
     derived = (hebb_constant_part,) = _derived(params)
     W = params.W
-    alpha = params.alpha.reshape(-1, 1)
-    U = params.U.reshape(-1, 1)
-    hebb_constant_part_2 = hebb_constant_part[:, None]
-    eta = params.eta[:, None]
-    ws.h_all[0] = state.h.T
-    ws.hebb_all[0] = state.hebb.reshape(B, H**2).T
+    ws.h_all[0] = state.h
+    ws.hebb_all[0] = state.hebb.reshape(B, H**2)
 
     # h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-    np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
+    np.matmul(x_2d, W.T, out=ws.h.reshape(T*B, H))
 
     # In the loop, the last argument is where the result goes.
     multiply, add, einsum, tanh = np.multiply, np.add, np.einsum, np.tanh
+    alpha_row = params.alpha.reshape(-1)[None]
     h_part = ws.h_part
+    U_row = params.U.reshape(-1)[None]
     h_prev_row = ws.h_prev_row
     h_part_axes = ws.h_part_axes
     h_prev_row_axes = ws.h_prev_row_axes
+    sum_h_part_h_prev_vector_axes = ws.sum_h_part_h_prev_vector_axes
+    sum_h_part_h_prev_vector = ws.sum_h_part_h_prev_vector
     h_column = ws.h_column
+    hebb_constant_part_row = hebb_constant_part[None]
+    eta_row = params.eta[None]
     h_prev_row_axes_2 = ws.h_prev_row_axes_2
     h_column_axes = ws.h_column_axes
     tmp_axes = ws.tmp_axes
     tmp = ws.tmp
-    for (hebb_prev, h_prev, h_axes, W_x, h, hebb) in ws.steps:
+    for (hebb_prev, h_prev, h, hebb) in ws.steps:
         # h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-        multiply(alpha, hebb_prev, h_part)
-        add(U, h_part, h_part)
+        multiply(alpha_row, hebb_prev, h_part)
+        add(U_row, h_part, h_part)
         np.copyto(h_prev_row, h_prev)
-        einsum("ijb,jb->ib", h_part_axes, h_prev_row_axes, out=h_axes)
-        add(W_x, h, h)
+        einsum("bij,bj->bi", h_part_axes, h_prev_row_axes, out=sum_h_part_h_prev_vector_axes)
+        add(h, sum_h_part_h_prev_vector, h)
         tanh(h, h)
         # hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
         np.copyto(h_column, h)
-        multiply(hebb_constant_part_2, hebb_prev, hebb)
-        multiply(eta, h_prev_row, h_prev_row)
+        multiply(hebb_constant_part_row, hebb_prev, hebb)
+        multiply(eta_row, h_prev_row, h_prev_row)
         multiply(h_prev_row_axes_2, h_column_axes, tmp_axes)
         add(hebb, tmp, hebb)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy(), hebb=ws.hebb_all[T].T.copy().reshape(B, H, H))
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy(), hebb=ws.hebb_all[T].copy().reshape(B, H, H))
     return ws.h_out, final, Tape(x, state, derived, ws, ws.use)
 
 
@@ -270,13 +268,12 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     x = tape.x
     x_2d = x.reshape(T*B, I)
     (hebb_constant_part,) = tape.derived
-    alpha = params.alpha.reshape(-1, 1)
-    U = params.U.reshape(-1, 1)
-    eta = params.eta[:, None]
-    hebb_constant_part_2 = hebb_constant_part[:, None]
+    alpha = params.alpha.reshape(-1)
+    U = params.U.reshape(-1)
+    eta = params.eta
     W = params.W
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
-    ws.d_hebb[...] = 0 if dfinal is None else dfinal.hebb.reshape(B, H**2).T
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
+    ws.d_hebb[...] = 0 if dfinal is None else dfinal.hebb.reshape(B, H**2)
 
     # backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     np.multiply(alpha, saved.hebb_prev, out=ws.h_part)
@@ -287,7 +284,6 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # h
     np.square(saved.h, out=ws.d_sum_h_part_h_prev_vector_flat)
     np.subtract(1, ws.d_sum_h_part_h_prev_vector_flat, out=ws.d_sum_h_part_h_prev_vector_flat)
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     einsum, add, multiply = np.einsum, np.add, np.multiply
@@ -300,48 +296,50 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     sum_d_h_part_h_prev_h_prev_row_axes = ws.sum_d_h_part_h_prev_h_prev_row_axes
     d_h_prev_row = ws.d_h_prev_row
     sum_d_h_part_h_prev_h_prev_row = ws.sum_d_h_part_h_prev_h_prev_row
+    hebb_constant_part_row = hebb_constant_part[None]
+    alpha_row = params.alpha.reshape(-1)[None]
     tmp = ws.tmp
-    for (
-            d_hebb_hebb_constant_part, d_hebb_h_prev_row_factor_axes, d_hebb_h_column_factor_axes, dy_t,
+    for dy_t, (
+            d_hebb_hebb_constant_part, d_hebb_h_prev_row_factor_axes, d_hebb_h_column_factor_axes,
             d_sum_h_part_h_prev_vector_flat, d_sum_h_part_h_prev_vector_flat_axes, d_h_part_axes, h_part_axes, h_prev,
             d_h_part
-        ) in ws.steps:
+        ) in zip(dy[::-1], ws.steps):
         # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
         np.copyto(d_hebb_hebb_constant_part, d_hebb)
-        einsum("ijb,ib->jb", d_hebb_axes, d_hebb_h_prev_row_factor_axes, out=d_h_prev_row_axes)
-        einsum("ijb,jb->ib", d_hebb_axes, d_hebb_h_column_factor_axes, out=d_h_column_flat_axes)
+        einsum("bij,bi->bj", d_hebb_axes, d_hebb_h_prev_row_factor_axes, out=d_h_prev_row_axes)
+        einsum("bij,bj->bi", d_hebb_axes, d_hebb_h_column_factor_axes, out=d_h_column_flat_axes)
         # backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
         add(dy_t, d_h, d_h)
         add(d_h, d_h_column_flat, d_h)
         multiply(d_sum_h_part_h_prev_vector_flat, d_h, d_sum_h_part_h_prev_vector_flat)
         np.copyto(d_h_part_axes, d_sum_h_part_h_prev_vector_flat_axes)
-        einsum("ijb,ijb->jb", h_part_axes, d_h_part_axes, out=sum_d_h_part_h_prev_h_prev_row_axes)
+        einsum("bij,bij->bj", h_part_axes, d_h_part_axes, out=sum_d_h_part_h_prev_h_prev_row_axes)
         add(d_h_prev_row, sum_d_h_part_h_prev_h_prev_row, d_h_prev_row)
         np.copyto(d_h, d_h_prev_row)
         multiply(h_prev, d_h_part_axes, d_h_part_axes)
         # hebb
-        multiply(hebb_constant_part_2, d_hebb, d_hebb)
-        multiply(alpha, d_h_part, tmp)
+        multiply(hebb_constant_part_row, d_hebb, d_hebb)
+        multiply(alpha_row, d_h_part, tmp)
         add(d_hebb, tmp, d_hebb)
 
     # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-    np.multiply(saved.h_prev.reshape(T, 1, H, B), saved.h.reshape(T, H, 1, B), out=ws.d_hebb_eta_axes)
+    np.multiply(saved.h_prev.reshape(T, B, 1, H), saved.h.reshape(T, B, H, 1), out=ws.d_hebb_eta_axes)
     np.multiply(ws.d_hebb_hebb_constant_part, ws.d_hebb_eta, out=ws.d_hebb_eta)
-    np.sum(ws.d_hebb_eta_axes, axis=(1, 2), keepdims=True, out=ws.sum_d_hebb_eta_axes)
+    np.sum(ws.d_hebb_eta_axes, axis=(2, 3), keepdims=True, out=ws.sum_d_hebb_eta_axes)
     np.multiply(saved.hebb_prev, ws.d_hebb_hebb_constant_part, out=ws.d_hebb_hebb_constant_part)
-    np.sum(ws.d_hebb_hebb_constant_part_axes, axis=(1, 2), keepdims=True, out=ws.sum_d_hebb_hebb_constant_part_axes)
-    d_h_pre_flat = _columns(ws.d_sum_h_part_h_prev_vector_flat, ws.d_h_pre_flat)
-    np.matmul(d_h_pre_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    np.sum(ws.d_hebb_hebb_constant_part_axes, axis=(2, 3), keepdims=True, out=ws.sum_d_hebb_hebb_constant_part_axes)
+    d_h_pre_2d = ws.d_sum_h_part_h_prev_vector_flat.reshape(T*B, H)
+    np.matmul(d_h_pre_2d, W, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.hebb_prev, ws.d_h_part, out=ws.d_alpha_each)
-    np.matmul(d_h_pre_flat, x_2d, out=ws.d_W_rows)
+    np.matmul(d_h_pre_2d.T, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
-    np.sum(ws.d_h_part, axis=(0, 2), out=ws.d_U_sum)
+    np.sum(ws.d_h_part, axis=(0, 1), out=ws.d_U_sum)
     d_U = ws.d_U_sum.reshape(H, H)
-    np.sum(ws.d_alpha_each, axis=(0, 2), out=ws.d_alpha_sum)
+    np.sum(ws.d_alpha_each, axis=(0, 1), out=ws.d_alpha_sum)
     d_alpha = ws.d_alpha_sum.reshape(H, H)
-    np.sum(ws.sum_d_hebb_eta, axis=(0, 2), out=ws.d_eta_sum)
+    np.sum(ws.sum_d_hebb_eta, axis=(0, 1), out=ws.d_eta_sum)
     d_eta = ws.d_eta_sum
-    np.sum(ws.sum_d_hebb_hebb_constant_part, axis=(0, 2), out=ws.d_hebb_constant_part_sum)
+    np.sum(ws.sum_d_hebb_hebb_constant_part, axis=(0, 1), out=ws.d_hebb_constant_part_sum)
     d_hebb_constant_part = ws.d_hebb_constant_part_sum
     d_eta_2 = d_eta - d_hebb_constant_part
     return Grads(
@@ -353,8 +351,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
-            hebb=ws.d_hebb.T.copy().reshape(B, H, H),
+            h=ws.d_h.copy(),
+            hebb=ws.d_hebb.copy().reshape(B, H, H),
         ),
     )
 
@@ -520,12 +518,3 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, std: float) -> np.ndarray:
     """Normal with mean 0 and this standard deviation."""
     return (std*rng.standard_normal(shape)).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)

@@ -105,24 +105,19 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.Wf_half_Wz = np.empty((2*H, I), dtype)
-        self.Wf_x_half_Wz_x_flat = np.empty((2*H, T, B), dtype)
-        self.Vf_half_Vz = np.empty((2*H, I), dtype)
-        self.Vf_x_lag1_prev_half_etc_flat = np.empty((2*H, T, B), dtype)
-        self.f_z = np.empty((T, 2*H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
+        self.z = np.empty((T, B, H), dtype)
+        self.f = np.empty((T, B, H), dtype)
+        self.Vz_x_lag1_prev = np.empty((T, B, H), dtype)
+        self.Vf_x_lag1_prev_half = np.empty((T, B, H), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
         self.x_lag1_all = np.empty((T + 1, B, I), dtype)
-        self.Wf_x_half_Wz_x = self.Wf_x_half_Wz_x_flat.transpose(1, 0, 2)
-        self.Vf_x_lag1_prev_half_etc = self.Vf_x_lag1_prev_half_etc_flat.transpose(1, 0, 2)
-        self.f = self.f_z[:, :H]
         self.h = self.h_all[1:]
-        self.z = self.f_z[:, H:]
         self.h_prev = self.h_all[:-1]
         self.steps = list(zip(self.h_prev, self.f, self.h))
 
@@ -131,23 +126,21 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.d_f_z_pre = np.empty((T, 2*H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.d_z_pre_factor = np.empty((T, H, B), dtype)
-        self.Wf_Wz = np.empty((2*H, I), dtype)
-        self.d_f_z_pre_flat = np.empty((2*H, T, B), dtype)
+        self.d_h = np.empty((B, H), dtype)
+        self.d_z_pre = np.empty((T, B, H), dtype)
+        self.d_f_pre = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
+        self.d_z_pre_factor = np.empty((T, B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.Vf_Vz = np.empty((2*H, I), dtype)
+        self.tmp_out = np.empty((T, B, I), dtype)
         self.d_x_lag1_prev_out = np.empty((T, B, I), dtype)
-        self.d_Wf_Wz_rows = np.empty((2*H, I), dtype)
-        self.d_Vf_Vz_rows = np.empty((2*H, I), dtype)
+        self.tmp_out_2 = np.empty((T, B, I), dtype)
+        self.d_Wz_rows = np.empty((H, I), dtype)
+        self.d_Wf_rows = np.empty((H, I), dtype)
+        self.d_Vz_rows = np.empty((H, I), dtype)
+        self.d_Vf_rows = np.empty((H, I), dtype)
         self.d_x_lag1_all = np.empty((T + 1, B, I), dtype)
-        self.d_z_pre = self.d_f_z_pre[:, H:]
-        self.d_f_pre = self.d_f_z_pre[:, :H]
-        self.d_x_lag1_prev = self.d_x_lag1_prev_out.transpose(0, 2, 1)
-        self.steps = list(zip(self.dy_rows, self.d_z_pre, saved.f))[::-1]
+        self.steps = list(zip(self.d_z_pre, saved.f))[::-1]
 
 
 class Workspace:
@@ -180,22 +173,28 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    Wf_half_Wz = ws.Wf_half_Wz
-    np.multiply(params.Wf, 0.5, out=Wf_half_Wz[0:H])
-    np.copyto(Wf_half_Wz[H:2*H], params.Wz)
-    Vf_half_Vz = ws.Vf_half_Vz
-    np.multiply(params.Vf, 0.5, out=Vf_half_Vz[0:H])
-    np.copyto(Vf_half_Vz[H:2*H], params.Vz)
-    ws.h_all[0] = state.h.T
+    Wz = params.Wz
+    Wf_half = 0.5*params.Wf
+    Vz = params.Vz
+    Vf_half = 0.5*params.Vf
+    ws.h_all[0] = state.h
     ws.x_lag1_all[0] = state.x_lag1
     ws.x_lag1_all[1:] = x
 
     # z = phi(Wz @ x[t] + Vz @ x[t-1])
+    np.matmul(x_2d, Wz.T, out=ws.z.reshape(T*B, H))
     # f = sigma(Wf @ x[t] + Vf @ x[t-1])
-    np.matmul(Wf_half_Wz, x_2d.T, out=ws.Wf_x_half_Wz_x_flat.reshape(2*H, T*B))
-    np.matmul(Vf_half_Vz, ws.x_lag1_all[:-1].reshape(T*B, I).T, out=ws.Vf_x_lag1_prev_half_etc_flat.reshape(2*H, T*B))
-    np.add(ws.Wf_x_half_Wz_x, ws.Vf_x_lag1_prev_half_etc, out=ws.f_z)
-    np.tanh(ws.f_z, out=ws.f_z)
+    np.matmul(x_2d, Wf_half.T, out=ws.f.reshape(T*B, H))
+    # z
+    np.matmul(ws.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
+    # f
+    np.matmul(ws.x_lag1_all[:-1].reshape(T*B, I), Vf_half.T, out=ws.Vf_x_lag1_prev_half.reshape(T*B, H))
+    # z
+    np.add(ws.z, ws.Vz_x_lag1_prev, out=ws.z)
+    np.tanh(ws.z, out=ws.z)
+    # f
+    np.add(ws.f, ws.Vf_x_lag1_prev_half, out=ws.f)
+    np.tanh(ws.f, out=ws.f)
     np.multiply(ws.f, 0.5, out=ws.f)
     np.add(ws.f, 0.5, out=ws.f)
     # h[t] = f*h[t-1] + (1 - f)*z
@@ -210,8 +209,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(h_prev, f, tmp)
         add(tmp, h, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy(), x_lag1=ws.x_lag1_all[T].copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy(), x_lag1=ws.x_lag1_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -231,20 +230,17 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    Wf_Wz = ws.Wf_Wz
-    np.copyto(Wf_Wz[0:H], params.Wf)
-    np.copyto(Wf_Wz[H:2*H], params.Wz)
-    Vf_Vz = ws.Vf_Vz
-    np.copyto(Vf_Vz[0:H], params.Vf)
-    np.copyto(Vf_Vz[H:2*H], params.Vz)
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
+    Wf = params.Wf
+    Wz = params.Wz
+    Vf = params.Vf
+    Vz = params.Vz
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
-    for (dy_t, d_z_pre, f) in ws.steps:
+    for dy_t, (d_z_pre, f) in zip(dy[::-1], ws.steps):
         # backward of h[t] = f*h[t-1] + (1 - f)*z
         add(dy_t, d_h, d_z_pre)
         multiply(f, d_z_pre, d_h)
@@ -260,17 +256,24 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(1, ws.d_z_pre_factor, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre_factor, ws.tmp, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
-    d_f_z_pre_flat = _columns(ws.d_f_z_pre, ws.d_f_z_pre_flat)
-    np.matmul(d_f_z_pre_flat.T, Wf_Wz, out=ws.d_x_out.reshape(T*B, I))
+    d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
+    np.matmul(d_f_pre_2d, Wf, out=ws.d_x_out.reshape(T*B, I))
+    d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
+    np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     # backward of x_lag1[t] = x[t]
-    np.matmul(d_f_z_pre_flat.T, Vf_Vz, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
-    np.matmul(d_f_z_pre_flat, x_2d, out=ws.d_Wf_Wz_rows)
-    d_Wf = ws.d_Wf_Wz_rows[0:H]
-    d_Wz = ws.d_Wf_Wz_rows[H:2*H]
-    np.matmul(d_f_z_pre_flat, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vf_Vz_rows)
-    d_Vf = ws.d_Vf_Vz_rows[0:H]
-    d_Vz = ws.d_Vf_Vz_rows[H:2*H]
-    np.copyto(ws.d_x_lag1_all[:-1].transpose(0, 2, 1), ws.d_x_lag1_prev)
+    np.matmul(d_f_pre_2d, Vf, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
+    np.matmul(d_z_pre_2d, Vz, out=ws.tmp_out_2.reshape(T*B, I))
+    np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_Wz_rows)
+    d_Wz = ws.d_Wz_rows
+    np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
+    d_Wf = ws.d_Wf_rows
+    np.matmul(d_z_pre_2d.T, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vz_rows)
+    d_Vz = ws.d_Vz_rows
+    np.matmul(d_f_pre_2d.T, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vf_rows)
+    d_Vf = ws.d_Vf_rows
+    np.copyto(ws.d_x_lag1_all[:-1], ws.d_x_lag1_prev_out)
     ws.d_x_lag1_all[T] = 0 if dfinal is None else dfinal.x_lag1
     ws.d_x_out += ws.d_x_lag1_all[1:]
     return Grads(
@@ -282,7 +285,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
+            h=ws.d_h.copy(),
             x_lag1=ws.d_x_lag1_all[0].copy(),
         ),
     )
@@ -448,15 +451,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -119,33 +119,25 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.Wf_half_Wi_half_Wz = np.empty((3*H, I), dtype)
-        self.Wf_x_half_Wi_x_half_Wz_x_flat = np.empty((3*H, T, B), dtype)
-        self.Vf_half_Vi_half_Vz = np.empty((3*H, I), dtype)
-        self.Vf_x_lag1_prev_half_etc_flat = np.empty((3*H, T, B), dtype)
-        self.f_i_z = np.empty((T, 3*H, B), dtype)
-        self.c_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.Wo_x_half_flat = np.empty((H, T, B), dtype)
-        self.Vo_x_lag1_prev_half_flat = np.empty((H, T, B), dtype)
-        self.o = np.empty((T, H, B), dtype)
-        self.h = np.empty((T, H, B), dtype)
+        self.z = np.empty((T, B, H), dtype)
+        self.f = np.empty((T, B, H), dtype)
+        self.i = np.empty((T, B, H), dtype)
+        self.Vz_x_lag1_prev = np.empty((T, B, H), dtype)
+        self.Vf_x_lag1_prev_half = np.empty((T, B, H), dtype)
+        self.Vi_x_lag1_prev_half = np.empty((T, B, H), dtype)
+        self.c_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.o = np.empty((T, B, H), dtype)
+        self.Vo_x_lag1_prev_half = np.empty((T, B, H), dtype)
+        self.h = np.empty((T, B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
         self.x_lag1_all = np.empty((T + 1, B, I), dtype)
-        self.Wf_x_half_Wi_x_half_Wz_x = self.Wf_x_half_Wi_x_half_Wz_x_flat.transpose(1, 0, 2)
-        self.Vf_x_lag1_prev_half_etc = self.Vf_x_lag1_prev_half_etc_flat.transpose(1, 0, 2)
-        self.f_i = self.f_i_z[:, :2*H]
-        self.z = self.f_i_z[:, 2*H:]
-        self.i = self.f_i_z[:, H:2*H]
         self.c = self.c_all[1:]
         self.c_prev = self.c_all[:-1]
-        self.f = self.f_i_z[:, :H]
-        self.Wo_x_half = self.Wo_x_half_flat.transpose(1, 0, 2)
-        self.Vo_x_lag1_prev_half = self.Vo_x_lag1_prev_half_flat.transpose(1, 0, 2)
         self.steps = list(zip(self.c_prev, self.f, self.c))
 
 
@@ -153,23 +145,25 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_o_f_i_z_pre = np.empty((T, 4*H, B), dtype)
-        self.d_c = np.empty((H, B), dtype)
-        self.d_z_pre_factor = np.empty((T, H, B), dtype)
-        self.Wo_Wf_Wi_Wz = np.empty((4*H, I), dtype)
-        self.d_o_f_i_z_pre_flat = np.empty((4*H, T, B), dtype)
+        self.d_z_pre = np.empty((T, B, H), dtype)
+        self.d_c = np.empty((B, H), dtype)
+        self.d_i_pre = np.empty((T, B, H), dtype)
+        self.d_o_pre = np.empty((T, B, H), dtype)
+        self.d_f_pre = np.empty((T, B, H), dtype)
+        self.d_z_pre_factor = np.empty((T, B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.Vo_Vf_Vi_Vz = np.empty((4*H, I), dtype)
+        self.tmp_out = np.empty((T, B, I), dtype)
         self.d_x_lag1_prev_out = np.empty((T, B, I), dtype)
-        self.d_Wo_Wf_Wi_Wz_rows = np.empty((4*H, I), dtype)
-        self.d_Vo_Vf_Vi_Vz_rows = np.empty((4*H, I), dtype)
+        self.tmp_out_2 = np.empty((T, B, I), dtype)
+        self.d_Wz_rows = np.empty((H, I), dtype)
+        self.d_Wi_rows = np.empty((H, I), dtype)
+        self.d_Wo_rows = np.empty((H, I), dtype)
+        self.d_Wf_rows = np.empty((H, I), dtype)
+        self.d_Vz_rows = np.empty((H, I), dtype)
+        self.d_Vi_rows = np.empty((H, I), dtype)
+        self.d_Vo_rows = np.empty((H, I), dtype)
+        self.d_Vf_rows = np.empty((H, I), dtype)
         self.d_x_lag1_all = np.empty((T + 1, B, I), dtype)
-        self.d_z_pre = self.d_o_f_i_z_pre[:, 3*H:]
-        self.d_i_pre = self.d_o_f_i_z_pre[:, 2*H:3*H]
-        self.d_o_pre = self.d_o_f_i_z_pre[:, :H]
-        self.d_f_pre = self.d_o_f_i_z_pre[:, H:2*H]
-        self.d_f_i_pre_blocks = self.d_o_f_i_z_pre[:, H:3*H].reshape(T, 2, H, B)
-        self.d_x_lag1_prev = self.d_x_lag1_prev_out.transpose(0, 2, 1)
         self.steps = list(zip(self.d_z_pre, saved.f))[::-1]
 
 
@@ -203,29 +197,43 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    Wf_half_Wi_half_Wz = ws.Wf_half_Wi_half_Wz
-    np.multiply(params.Wf, 0.5, out=Wf_half_Wi_half_Wz[0:H])
-    np.multiply(params.Wi, 0.5, out=Wf_half_Wi_half_Wz[H:2*H])
-    np.copyto(Wf_half_Wi_half_Wz[2*H:3*H], params.Wz)
-    Vf_half_Vi_half_Vz = ws.Vf_half_Vi_half_Vz
-    np.multiply(params.Vf, 0.5, out=Vf_half_Vi_half_Vz[0:H])
-    np.multiply(params.Vi, 0.5, out=Vf_half_Vi_half_Vz[H:2*H])
-    np.copyto(Vf_half_Vi_half_Vz[2*H:3*H], params.Vz)
+    Wz = params.Wz
+    Wf_half = 0.5*params.Wf
+    Wi_half = 0.5*params.Wi
+    Vz = params.Vz
+    Vf_half = 0.5*params.Vf
+    Vi_half = 0.5*params.Vi
     Wo_half = 0.5*params.Wo
     Vo_half = 0.5*params.Vo
-    ws.c_all[0] = state.c.T
+    ws.c_all[0] = state.c
     ws.x_lag1_all[0] = state.x_lag1
     ws.x_lag1_all[1:] = x
 
     # z = phi(Wz @ x[t] + Vz @ x[t-1])
+    np.matmul(x_2d, Wz.T, out=ws.z.reshape(T*B, H))
     # f = sigma(Wf @ x[t] + Vf @ x[t-1])
+    np.matmul(x_2d, Wf_half.T, out=ws.f.reshape(T*B, H))
     # i = sigma(Wi @ x[t] + Vi @ x[t-1])
-    np.matmul(Wf_half_Wi_half_Wz, x_2d.T, out=ws.Wf_x_half_Wi_x_half_Wz_x_flat.reshape(3*H, T*B))
-    np.matmul(Vf_half_Vi_half_Vz, ws.x_lag1_all[:-1].reshape(T*B, I).T, out=ws.Vf_x_lag1_prev_half_etc_flat.reshape(3*H, T*B))
-    np.add(ws.Wf_x_half_Wi_x_half_Wz_x, ws.Vf_x_lag1_prev_half_etc, out=ws.f_i_z)
-    np.tanh(ws.f_i_z, out=ws.f_i_z)
-    np.multiply(ws.f_i, 0.5, out=ws.f_i)
-    np.add(ws.f_i, 0.5, out=ws.f_i)
+    np.matmul(x_2d, Wi_half.T, out=ws.i.reshape(T*B, H))
+    # z
+    np.matmul(ws.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
+    # f
+    np.matmul(ws.x_lag1_all[:-1].reshape(T*B, I), Vf_half.T, out=ws.Vf_x_lag1_prev_half.reshape(T*B, H))
+    # i
+    np.matmul(ws.x_lag1_all[:-1].reshape(T*B, I), Vi_half.T, out=ws.Vi_x_lag1_prev_half.reshape(T*B, H))
+    # z
+    np.add(ws.z, ws.Vz_x_lag1_prev, out=ws.z)
+    np.tanh(ws.z, out=ws.z)
+    # f
+    np.add(ws.f, ws.Vf_x_lag1_prev_half, out=ws.f)
+    np.tanh(ws.f, out=ws.f)
+    np.multiply(ws.f, 0.5, out=ws.f)
+    np.add(ws.f, 0.5, out=ws.f)
+    # i
+    np.add(ws.i, ws.Vi_x_lag1_prev_half, out=ws.i)
+    np.tanh(ws.i, out=ws.i)
+    np.multiply(ws.i, 0.5, out=ws.i)
+    np.add(ws.i, 0.5, out=ws.i)
     # c[t] = f*c[t-1] + i*z
     np.multiply(ws.z, ws.i, out=ws.c)
 
@@ -238,16 +246,16 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, c, c)
 
     # o = sigma(Wo @ x[t] + Vo @ x[t-1])
-    np.matmul(Wo_half, x_2d.T, out=ws.Wo_x_half_flat.reshape(H, T*B))
-    np.matmul(Vo_half, ws.x_lag1_all[:-1].reshape(T*B, I).T, out=ws.Vo_x_lag1_prev_half_flat.reshape(H, T*B))
-    np.add(ws.Wo_x_half, ws.Vo_x_lag1_prev_half, out=ws.o)
+    np.matmul(x_2d, Wo_half.T, out=ws.o.reshape(T*B, H))
+    np.matmul(ws.x_lag1_all[:-1].reshape(T*B, I), Vo_half.T, out=ws.Vo_x_lag1_prev_half.reshape(T*B, H))
+    np.add(ws.o, ws.Vo_x_lag1_prev_half, out=ws.o)
     np.tanh(ws.o, out=ws.o)
     np.multiply(ws.o, 0.5, out=ws.o)
     np.add(ws.o, 0.5, out=ws.o)
     # h = o*c[t]
     np.multiply(ws.c, ws.o, out=ws.h)
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(c=ws.c_all[T].T.copy(), x_lag1=ws.x_lag1_all[T].copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(c=ws.c_all[T].copy(), x_lag1=ws.x_lag1_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -267,20 +275,18 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    Wo_Wf_Wi_Wz = ws.Wo_Wf_Wi_Wz
-    np.copyto(Wo_Wf_Wi_Wz[0:H], params.Wo)
-    np.copyto(Wo_Wf_Wi_Wz[H:2*H], params.Wf)
-    np.copyto(Wo_Wf_Wi_Wz[2*H:3*H], params.Wi)
-    np.copyto(Wo_Wf_Wi_Wz[3*H:4*H], params.Wz)
-    Vo_Vf_Vi_Vz = ws.Vo_Vf_Vi_Vz
-    np.copyto(Vo_Vf_Vi_Vz[0:H], params.Vo)
-    np.copyto(Vo_Vf_Vi_Vz[H:2*H], params.Vf)
-    np.copyto(Vo_Vf_Vi_Vz[2*H:3*H], params.Vi)
-    np.copyto(Vo_Vf_Vi_Vz[3*H:4*H], params.Vz)
-    ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
+    Wi = params.Wi
+    Wo = params.Wo
+    Wf = params.Wf
+    Wz = params.Wz
+    Vi = params.Vi
+    Vo = params.Vo
+    Vf = params.Vf
+    Vz = params.Vz
+    ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
     # backward of c[t] = f*c[t-1] + i*z
-    np.multiply(dy.transpose(0, 2, 1), saved.o, out=ws.d_z_pre)
+    np.multiply(dy, saved.o, out=ws.d_z_pre)
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -294,37 +300,58 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(saved.z, ws.d_i_pre, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
+    np.multiply(ws.d_z_pre, ws.d_i_pre, out=ws.d_i_pre)
     # backward of o = sigma(Wo @ x[t] + Vo @ x[t-1])
     np.subtract(1, saved.o, out=ws.d_o_pre)
-    np.multiply(dy.transpose(0, 2, 1), ws.d_o_pre, out=ws.d_o_pre)
+    np.multiply(dy, ws.d_o_pre, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.c, out=ws.d_o_pre)
     # backward of f = sigma(Wf @ x[t] + Vf @ x[t-1])
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # f, i
-    np.multiply(ws.d_z_pre[:, None], ws.d_f_i_pre_blocks, out=ws.d_f_i_pre_blocks)
+    np.multiply(ws.d_z_pre, ws.d_f_pre, out=ws.d_f_pre)
     # backward of z = phi(Wz @ x[t] + Vz @ x[t-1])
     np.square(saved.z, out=ws.d_z_pre_factor)
     np.subtract(1, ws.d_z_pre_factor, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre_factor, saved.i, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
-    d_o_f_i_z_pre_flat = _columns(ws.d_o_f_i_z_pre, ws.d_o_f_i_z_pre_flat)
-    np.matmul(d_o_f_i_z_pre_flat.T, Wo_Wf_Wi_Wz, out=ws.d_x_out.reshape(T*B, I))
+    d_i_pre_2d = ws.d_i_pre.reshape(T*B, H)
+    np.matmul(d_i_pre_2d, Wi, out=ws.d_x_out.reshape(T*B, I))
+    d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
+    np.matmul(d_o_pre_2d, Wo, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
+    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
+    np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     # backward of x_lag1[t] = x[t]
-    np.matmul(d_o_f_i_z_pre_flat.T, Vo_Vf_Vi_Vz, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
-    np.matmul(d_o_f_i_z_pre_flat, x_2d, out=ws.d_Wo_Wf_Wi_Wz_rows)
-    d_Wo = ws.d_Wo_Wf_Wi_Wz_rows[0:H]
-    d_Wf = ws.d_Wo_Wf_Wi_Wz_rows[H:2*H]
-    d_Wi = ws.d_Wo_Wf_Wi_Wz_rows[2*H:3*H]
-    d_Wz = ws.d_Wo_Wf_Wi_Wz_rows[3*H:4*H]
-    np.matmul(d_o_f_i_z_pre_flat, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vo_Vf_Vi_Vz_rows)
-    d_Vo = ws.d_Vo_Vf_Vi_Vz_rows[0:H]
-    d_Vf = ws.d_Vo_Vf_Vi_Vz_rows[H:2*H]
-    d_Vi = ws.d_Vo_Vf_Vi_Vz_rows[2*H:3*H]
-    d_Vz = ws.d_Vo_Vf_Vi_Vz_rows[3*H:4*H]
-    np.copyto(ws.d_x_lag1_all[:-1].transpose(0, 2, 1), ws.d_x_lag1_prev)
+    np.matmul(d_i_pre_2d, Vi, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
+    np.matmul(d_o_pre_2d, Vo, out=ws.tmp_out_2.reshape(T*B, I))
+    np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    np.matmul(d_f_pre_2d, Vf, out=ws.tmp_out_2.reshape(T*B, I))
+    np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    np.matmul(d_z_pre_2d, Vz, out=ws.tmp_out_2.reshape(T*B, I))
+    np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_Wz_rows)
+    d_Wz = ws.d_Wz_rows
+    np.matmul(d_i_pre_2d.T, x_2d, out=ws.d_Wi_rows)
+    d_Wi = ws.d_Wi_rows
+    np.matmul(d_o_pre_2d.T, x_2d, out=ws.d_Wo_rows)
+    d_Wo = ws.d_Wo_rows
+    np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
+    d_Wf = ws.d_Wf_rows
+    np.matmul(d_z_pre_2d.T, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vz_rows)
+    d_Vz = ws.d_Vz_rows
+    np.matmul(d_i_pre_2d.T, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vi_rows)
+    d_Vi = ws.d_Vi_rows
+    np.matmul(d_o_pre_2d.T, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vo_rows)
+    d_Vo = ws.d_Vo_rows
+    np.matmul(d_f_pre_2d.T, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vf_rows)
+    d_Vf = ws.d_Vf_rows
+    np.copyto(ws.d_x_lag1_all[:-1], ws.d_x_lag1_prev_out)
     ws.d_x_lag1_all[T] = 0 if dfinal is None else dfinal.x_lag1
     ws.d_x_out += ws.d_x_lag1_all[1:]
     return Grads(
@@ -340,7 +367,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            c=ws.d_c.T.copy(),
+            c=ws.d_c.copy(),
             x_lag1=ws.d_x_lag1_all[0].copy(),
         ),
     )
@@ -522,15 +549,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -104,28 +104,24 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
         self.use = 0
-        self.Wk_Wv = np.empty((D + M, I), dtype)
-        self.Wk_x_v_column_flat = np.empty((D + M, T, B), dtype)
-        self.k_row = np.empty((T, D, B), dtype)
-        self.S_all = np.empty((T + 1, D*M, B), dtype)
-        self.tmp = np.empty((D*M, B), dtype)
-        self.q_row_flat = np.empty((D, T, B), dtype)
-        self.y_2 = np.empty((T, M, B), dtype)
+        self.k_row = np.empty((T, B, D), dtype)
+        self.v_column = np.empty((T, B, M), dtype)
+        self.S_all = np.empty((T + 1, B, D*M), dtype)
+        self.tmp = np.empty((B, D*M), dtype)
+        self.q_row = np.empty((T, B, D), dtype)
+        self.y_2 = np.empty((T, B, M), dtype)
         self.y_out = np.empty((T, B, M), dtype)
-        self.Wk_x = self.Wk_x_v_column_flat[:D].transpose(1, 0, 2)
-        self.v_column_axes = self.Wk_x_v_column_flat[D:].transpose(1, 0, 2).reshape(T, M, 1, B)
-        self.k_row_axes = self.k_row.reshape(T, 1, D, B)
-        self.S_axes = self.S_all[1:].reshape(T, M, D, B)
+        self.v_column_axes = self.v_column.reshape(T, B, M, 1)
+        self.k_row_axes = self.k_row.reshape(T, B, 1, D)
+        self.S_axes = self.S_all[1:].reshape(T, B, M, D)
         self.S_prev = self.S_all[:-1]
         self.S = self.S_all[1:]
-        self.q_row_axes = self.q_row_flat.transpose(1, 0, 2).reshape(T, D, B)
-        self.y_axes = self.y_2.reshape(T, M, B)
-        self.q_row = self.q_row_flat.transpose(1, 0, 2)
-        self.v_column = self.Wk_x_v_column_flat[D:].transpose(1, 0, 2)
+        self.q_row_axes = self.q_row.reshape(T, B, D)
+        self.y_axes = self.y_2.reshape(T, B, M)
         self.steps = list(zip(self.S_prev, self.S))
 
 
@@ -133,20 +129,22 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
-        self.d_S_q = np.empty((T, D*M, B), dtype)
-        self.d_S = np.empty((T, D*M, B), dtype)
-        self.d_S_2 = np.empty((D*M, B), dtype)
-        self.d_Wk_x_v_column_flat_q_row_flat = np.empty((T, 2*D + M, B), dtype)
-        self.Wk_Wv_Wq = np.empty((2*D + M, I), dtype)
-        self.d_Wk_x_v_column_flat_q_row_flat_flat = np.empty((2*D + M, T, B), dtype)
+        self.d_S_q = np.empty((T, B, D*M), dtype)
+        self.d_S = np.empty((T, B, D*M), dtype)
+        self.d_S_2 = np.empty((B, D*M), dtype)
+        self.d_q_row_flat = np.empty((T, B, D), dtype)
+        self.d_Wk_x = np.empty((T, B, D), dtype)
+        self.d_v_column_flat = np.empty((T, B, M), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_Wk_Wv_Wq_rows = np.empty((2*D + M, I), dtype)
-        self.d_S_q_axes = self.d_S_q.reshape(T, M, D, B)
-        self.d_S_axes = self.d_S.reshape(T, M, D, B)
-        self.d_q_row_flat_axes = self.d_Wk_x_v_column_flat_q_row_flat[:, D + M:].reshape(T, D, B)
-        self.d_Wk_x_axes = self.d_Wk_x_v_column_flat_q_row_flat[:, :D].reshape(T, D, B)
-        self.d_v_column_flat_axes = self.d_Wk_x_v_column_flat_q_row_flat[:, D:D + M].reshape(T, M, B)
-        self.d_Wk_x = self.d_Wk_x_v_column_flat_q_row_flat[:, :D]
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_Wq_rows = np.empty((D, I), dtype)
+        self.d_Wk_rows = np.empty((D, I), dtype)
+        self.d_Wv_rows = np.empty((M, I), dtype)
+        self.d_S_q_axes = self.d_S_q.reshape(T, B, M, D)
+        self.d_S_axes = self.d_S.reshape(T, B, M, D)
+        self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, B, D)
+        self.d_Wk_x_axes = self.d_Wk_x.reshape(T, B, D)
+        self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, B, M)
         self.steps = list(zip(self.d_S))[::-1]
 
 
@@ -181,16 +179,17 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    Wk_Wv = ws.Wk_Wv
-    np.copyto(Wk_Wv[0:D], params.Wk)
-    np.copyto(Wk_Wv[D:D + M], params.Wv)
+    Wk = params.Wk
+    Wv = params.Wv
     Wq = params.Wq
-    ws.S_all[0] = state.S.reshape(B, D*M).T
+    ws.S_all[0] = state.S.reshape(B, D*M)
 
     # k = (Wk @ x[t])/sqrt(D)
+    np.matmul(x_2d, Wk.T, out=ws.k_row.reshape(T*B, D))
     # v = Wv @ x[t]
-    np.matmul(Wk_Wv, x_2d.T, out=ws.Wk_x_v_column_flat.reshape(D + M, T*B))
-    np.divide(ws.Wk_x, float(np.sqrt(D)), out=ws.k_row)
+    np.matmul(x_2d, Wv.T, out=ws.v_column.reshape(T*B, M))
+    # k
+    np.divide(ws.k_row, float(np.sqrt(D)), out=ws.k_row)
     # S[t] = gam*S[t-1] + outer(v, k)
     np.multiply(ws.v_column_axes, ws.k_row_axes, out=ws.S_axes)
 
@@ -204,11 +203,11 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, S, S)
 
     # q = Wq @ x[t]
-    np.matmul(Wq, x_2d.T, out=ws.q_row_flat.reshape(D, T*B))
+    np.matmul(x_2d, Wq.T, out=ws.q_row.reshape(T*B, D))
     # y = S[t] @ q
-    np.einsum("tijb,tjb->tib", ws.S_axes, ws.q_row_axes, out=ws.y_axes)
-    np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
-    final = State(S=ws.S_all[T].T.copy().reshape(B, M, D))
+    np.einsum("tbij,tbj->tbi", ws.S_axes, ws.q_row_axes, out=ws.y_axes)
+    np.copyto(ws.y_out, ws.y_2)
+    final = State(S=ws.S_all[T].copy().reshape(B, M, D))
     return ws.y_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -228,16 +227,15 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    Wk_Wv_Wq = ws.Wk_Wv_Wq
-    np.copyto(Wk_Wv_Wq[0:D], params.Wk)
-    np.copyto(Wk_Wv_Wq[D:D + M], params.Wv)
-    np.copyto(Wk_Wv_Wq[D + M:2*D + M], params.Wq)
-    ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M).T
+    Wv = params.Wv
+    Wk = params.Wk
+    Wq = params.Wq
+    ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
     # backward of y = S[t] @ q
-    np.copyto(ws.d_S_q_axes, dy.transpose(0, 2, 1).reshape(T, M, 1, B))
+    np.copyto(ws.d_S_q_axes, dy.reshape(T, B, M, 1))
     # backward of S[t] = gam*S[t-1] + outer(v, k)
-    np.multiply(saved.q_row.reshape(T, 1, D, B), ws.d_S_q_axes, out=ws.d_S_axes)
+    np.multiply(saved.q_row.reshape(T, B, 1, D), ws.d_S_q_axes, out=ws.d_S_axes)
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -250,18 +248,26 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 
     # backward of S[t] = gam*S[t-1] + outer(v, k)
     # backward of y = S[t] @ q
-    np.einsum("tijb,tijb->tjb", saved.S.reshape(T, M, D, B), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
+    np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
     # S
-    np.einsum("tijb,tib->tjb", ws.d_S_axes, saved.v_column.reshape(T, M, B), out=ws.d_Wk_x_axes)
-    np.einsum("tijb,tjb->tib", ws.d_S_axes, saved.k_row.reshape(T, D, B), out=ws.d_v_column_flat_axes)
+    np.einsum("tbij,tbi->tbj", ws.d_S_axes, saved.v_column.reshape(T, B, M), out=ws.d_Wk_x_axes)
+    np.einsum("tbij,tbj->tbi", ws.d_S_axes, saved.k_row.reshape(T, B, D), out=ws.d_v_column_flat_axes)
     # backward of k = (Wk @ x[t])/sqrt(D)
     np.divide(ws.d_Wk_x, float(np.sqrt(D)), out=ws.d_Wk_x)
-    d_Wk_x_v_column_flat_q_row_flat_flat = _columns(ws.d_Wk_x_v_column_flat_q_row_flat, ws.d_Wk_x_v_column_flat_q_row_flat_flat)
-    np.matmul(d_Wk_x_v_column_flat_q_row_flat_flat.T, Wk_Wv_Wq, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_Wk_x_v_column_flat_q_row_flat_flat, x_2d, out=ws.d_Wk_Wv_Wq_rows)
-    d_Wk = ws.d_Wk_Wv_Wq_rows[0:D]
-    d_Wv = ws.d_Wk_Wv_Wq_rows[D:D + M]
-    d_Wq = ws.d_Wk_Wv_Wq_rows[D + M:2*D + M]
+    d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
+    np.matmul(d_v_column_flat_2d, Wv, out=ws.d_x_out.reshape(T*B, I))
+    d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
+    np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_q_row_flat_2d = ws.d_q_row_flat.reshape(T*B, D)
+    np.matmul(d_q_row_flat_2d, Wq, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_q_row_flat_2d.T, x_2d, out=ws.d_Wq_rows)
+    d_Wq = ws.d_Wq_rows
+    np.matmul(d_Wk_x_2d.T, x_2d, out=ws.d_Wk_rows)
+    d_Wk = ws.d_Wk_rows
+    np.matmul(d_v_column_flat_2d.T, x_2d, out=ws.d_Wv_rows)
+    d_Wv = ws.d_Wv_rows
     return Grads(
         params=Params(
             Wq=d_Wq,
@@ -270,7 +276,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            S=ws.d_S_2.T.copy().reshape(B, M, D),
+            S=ws.d_S_2.copy().reshape(B, M, D),
         ),
     )
 
@@ -438,12 +444,3 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)

@@ -113,23 +113,18 @@ def _derived(params: Params) -> tuple[Any, ...]:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, H: int) -> None:
         self.use = 0
-        self.bx_half_ba = np.empty((2*H, 1), dtype)
-        self.Wx_half_Wa = np.empty((2*H, H), dtype)
-        self.Wx_x_half_Wa_x_flat = np.empty((2*H, T, B), dtype)
-        self.i_r = np.empty((T, 2*H, B), dtype)
-        self.exp_h_pre = np.empty((T, H, B), dtype)
-        self.exp_la = np.empty((T, H, B), dtype)
-        self.sqrt_h_pre_2 = np.empty((T, H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
+        self.r = np.empty((T, B, H), dtype)
+        self.i = np.empty((T, B, H), dtype)
+        self.exp_h_pre = np.empty((T, B, H), dtype)
+        self.exp_la = np.empty((T, B, H), dtype)
+        self.sqrt_h_pre_2 = np.empty((T, B, H), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.Wx_x_half_Wa_x = self.Wx_x_half_Wa_x_flat.transpose(1, 0, 2)
-        self.r = self.i_r[:, H:]
-        self.i = self.i_r[:, :H]
         self.h = self.h_all[1:]
         self.h_prev = self.h_all[:-1]
         self.steps = list(zip(self.h_prev, self.exp_la, self.h))
@@ -139,24 +134,22 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, H: int) -> None:
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.d_x = np.empty((T, H, B), dtype)
-        self.d_la_constant_part_each = np.empty((T, H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.d_i_r_pre = np.empty((T, 2*H, B), dtype)
-        self.d_x_factor = np.empty((T, H, B), dtype)
-        self.Wx_Wa = np.empty((2*H, H), dtype)
-        self.d_i_r_pre_flat = np.empty((2*H, T, B), dtype)
-        self.d_x_flat = np.empty((H, T, B), dtype)
-        self.d_Wx_Wa_rows = np.empty((2*H, H), dtype)
-        self.d_bx_ba_sum = np.empty((2*H,), dtype)
+        self.d_h = np.empty((B, H), dtype)
+        self.d_x = np.empty((T, B, H), dtype)
+        self.d_la_constant_part_each = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
+        self.d_i_pre = np.empty((T, B, H), dtype)
+        self.d_r_pre = np.empty((T, B, H), dtype)
+        self.d_x_factor = np.empty((T, B, H), dtype)
+        self.d_x_2 = np.empty((T, B, H), dtype)
+        self.tmp_2 = np.empty((T, B, H), dtype)
+        self.d_Wx_rows = np.empty((H, H), dtype)
+        self.d_Wa_rows = np.empty((H, H), dtype)
+        self.d_bx_sum = np.empty((H,), dtype)
+        self.d_ba_sum = np.empty((H,), dtype)
         self.d_la_constant_part_sum = np.empty((H,), dtype)
         self.d_x_out = np.empty((T, B, H), dtype)
-        self.d_i_pre = self.d_i_r_pre[:, :H]
-        self.d_r_pre = self.d_i_r_pre[:, H:]
-        self.d_x_2 = self.d_x_flat.transpose(1, 0, 2)
-        self.steps = list(zip(self.dy_rows, self.d_x, saved.exp_la))[::-1]
+        self.steps = list(zip(self.d_x, saved.exp_la))[::-1]
 
 
 class Workspace:
@@ -189,36 +182,37 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, H)
     derived = (la_constant_part,) = _derived(params)
-    bx_half_ba = ws.bx_half_ba
-    np.multiply(params.bx[:, None], 0.5, out=bx_half_ba[0:H])
-    np.copyto(bx_half_ba[H:2*H], params.ba[:, None])
-    Wx_half_Wa = ws.Wx_half_Wa
-    np.multiply(params.Wx, 0.5, out=Wx_half_Wa[0:H])
-    np.copyto(Wx_half_Wa[H:2*H], params.Wa)
-    la_constant_part_2 = la_constant_part[:, None]
-    ws.h_all[0] = state.h.T
+    Wa = params.Wa
+    Wx_half = 0.5*params.Wx
+    ba = params.ba
+    i_pre_factor = 0.5*params.bx
+    ws.h_all[0] = state.h
 
     # r = sigma(Wa @ x[t] + ba)
+    np.matmul(x_2d, Wa.T, out=ws.r.reshape(T*B, H))
     # i = sigma(Wx @ x[t] + bx)
-    np.matmul(Wx_half_Wa, x_2d.T, out=ws.Wx_x_half_Wa_x_flat.reshape(2*H, T*B))
-    np.add(bx_half_ba, ws.Wx_x_half_Wa_x, out=ws.i_r)
+    np.matmul(x_2d, Wx_half.T, out=ws.i.reshape(T*B, H))
+    # r
+    np.add(ba, ws.r, out=ws.r)
     np.negative(ws.r, out=ws.r)
     np.minimum(ws.r, 88, out=ws.r)
     np.exp(ws.r, out=ws.r)
     np.add(ws.r, 1, out=ws.r)
     np.reciprocal(ws.r, out=ws.r)
+    # i
+    np.add(i_pre_factor, ws.i, out=ws.i)
     np.tanh(ws.i, out=ws.i)
     np.multiply(ws.i, 0.5, out=ws.i)
     np.add(ws.i, 0.5, out=ws.i)
     # la = -cc*softplus(lam)*r
-    np.multiply(la_constant_part_2, ws.r, out=ws.exp_h_pre)
+    np.multiply(la_constant_part, ws.r, out=ws.exp_h_pre)
     # h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
     np.exp(ws.exp_h_pre, out=ws.exp_la)
     np.multiply(ws.exp_h_pre, 2, out=ws.exp_h_pre)
     np.exp(ws.exp_h_pre, out=ws.exp_h_pre)
     np.subtract(1, ws.exp_h_pre, out=ws.sqrt_h_pre_2)
     np.sqrt(ws.sqrt_h_pre_2, out=ws.sqrt_h_pre_2)
-    np.multiply(x.transpose(0, 2, 1), ws.i, out=ws.h)
+    np.multiply(x, ws.i, out=ws.h)
     np.multiply(ws.h, ws.sqrt_h_pre_2, out=ws.h)
 
     # In the loop, the last argument is where the result goes.
@@ -229,8 +223,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(h_prev, exp_la, tmp)
         add(tmp, h, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy())
     return ws.h_out, final, Tape(x, state, derived, ws, ws.use)
 
 
@@ -251,57 +245,59 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     x = tape.x
     x_2d = x.reshape(T*B, H)
     (la_constant_part,) = tape.derived
-    la_constant_part_2 = la_constant_part[:, None]
-    Wx_Wa = ws.Wx_Wa
-    np.copyto(Wx_Wa[0:H], params.Wx)
-    np.copyto(Wx_Wa[H:2*H], params.Wa)
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
+    Wx = params.Wx
+    Wa = params.Wa
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
-    for (dy_t, d_x, exp_la) in ws.steps:
+    for dy_t, (d_x, exp_la) in zip(dy[::-1], ws.steps):
         # backward of h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
         add(dy_t, d_h, d_x)
         multiply(exp_la, d_x, d_h)
 
     # backward of la = -cc*softplus(lam)*r
     np.multiply(saved.h_prev, saved.exp_la, out=ws.d_la_constant_part_each)
-    np.multiply(x.transpose(0, 2, 1), saved.i, out=ws.tmp)
+    np.multiply(x, saved.i, out=ws.tmp)
     np.multiply(ws.tmp, saved.exp_h_pre, out=ws.tmp)
     np.divide(ws.tmp, saved.sqrt_h_pre_2, out=ws.tmp)
     np.subtract(ws.d_la_constant_part_each, ws.tmp, out=ws.d_la_constant_part_each)
     np.multiply(ws.d_x, ws.d_la_constant_part_each, out=ws.d_la_constant_part_each)
     # backward of i = sigma(Wx @ x[t] + bx)
     np.subtract(1, saved.i, out=ws.d_i_pre)
-    np.multiply(x.transpose(0, 2, 1), ws.d_i_pre, out=ws.d_i_pre)
+    np.multiply(x, ws.d_i_pre, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.sqrt_h_pre_2, out=ws.d_i_pre)
     np.multiply(ws.d_x, ws.d_i_pre, out=ws.d_i_pre)
     # backward of r = sigma(Wa @ x[t] + ba)
     np.subtract(1, saved.r, out=ws.d_r_pre)
-    np.multiply(la_constant_part_2, ws.d_r_pre, out=ws.d_r_pre)
+    np.multiply(la_constant_part, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
     np.multiply(ws.d_la_constant_part_each, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(saved.i, saved.sqrt_h_pre_2, out=ws.d_x_factor)
-    d_i_r_pre_flat = _columns(ws.d_i_r_pre, ws.d_i_r_pre_flat)
-    np.matmul(Wx_Wa.T, d_i_r_pre_flat, out=ws.d_x_flat.reshape(H, T*B))
+    d_i_pre_2d = ws.d_i_pre.reshape(T*B, H)
+    np.matmul(d_i_pre_2d, Wx, out=ws.d_x_2.reshape(T*B, H))
+    d_r_pre_2d = ws.d_r_pre.reshape(T*B, H)
+    np.matmul(d_r_pre_2d, Wa, out=ws.tmp_2.reshape(T*B, H))
+    np.add(ws.d_x_2, ws.tmp_2, out=ws.d_x_2)
     np.multiply(ws.d_x, ws.d_x_factor, out=ws.d_x)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
     # la
     np.multiply(saved.r, ws.d_la_constant_part_each, out=ws.d_la_constant_part_each)
-    np.matmul(d_i_r_pre_flat, x_2d, out=ws.d_Wx_Wa_rows)
-    d_Wx = ws.d_Wx_Wa_rows[0:H]
-    d_Wa = ws.d_Wx_Wa_rows[H:2*H]
-    np.matmul(d_i_r_pre_flat, np.ones(T*B, dtype), out=ws.d_bx_ba_sum)
-    d_bx = ws.d_bx_ba_sum[0:H]
-    d_ba = ws.d_bx_ba_sum[H:2*H]
-    np.sum(ws.d_la_constant_part_each, axis=(0, 2), out=ws.d_la_constant_part_sum)
+    np.matmul(d_i_pre_2d.T, x_2d, out=ws.d_Wx_rows)
+    d_Wx = ws.d_Wx_rows
+    np.matmul(d_r_pre_2d.T, x_2d, out=ws.d_Wa_rows)
+    d_Wa = ws.d_Wa_rows
+    np.matmul(d_i_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bx_sum)
+    d_bx = ws.d_bx_sum
+    np.matmul(d_r_pre_2d.T, np.ones(T*B, dtype), out=ws.d_ba_sum)
+    d_ba = ws.d_ba_sum
+    np.sum(ws.d_la_constant_part_each, axis=(0, 1), out=ws.d_la_constant_part_sum)
     d_la_constant_part = ws.d_la_constant_part_sum
     d_lam = -8.0*_sigmoid(params.lam)*d_la_constant_part
-    np.copyto(ws.d_x_out.transpose(0, 2, 1), ws.d_x)
+    np.copyto(ws.d_x_out, ws.d_x)
     return Grads(
         params=Params(
             Wa=d_Wa,
@@ -312,7 +308,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
+            h=ws.d_h.copy(),
         ),
     )
 
@@ -483,15 +479,6 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -138,117 +138,103 @@ def _derived(params: Params) -> tuple[Any, ...]:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, D: int) -> None:
         self.use = 0
-        self.mixk_mixv = np.empty((2*D, 1), dtype)
-        self.k_v_constant_part = np.empty((2*D, 1), dtype)
-        self.k_v_part = np.empty((T, 2*D, B), dtype)
-        self.tmp_tmp = np.empty((T, 2*D, B), dtype)
-        self.k_part_flat = np.empty((D, T, B), dtype)
-        self.k_flat = np.empty((D, T, B), dtype)
-        self.v_part_flat = np.empty((D, T, B), dtype)
-        self.v_flat = np.empty((D, T, B), dtype)
-        self.p_all = np.empty((T + 1, D, B), dtype)
-        self.exp_a_pre_pre_2 = np.empty((T, 2*D, B), dtype)
-        self.a_all = np.empty((T + 1, D, B), dtype)
-        self.tmp = np.empty((D, B), dtype)
-        self.b_all = np.empty((T + 1, D, B), dtype)
-        self.r_part = np.empty((T, D, B), dtype)
-        self.tmp_2 = np.empty((T, D, B), dtype)
-        self.r_part_flat = np.empty((D, T, B), dtype)
-        self.Wr_r_part_flat = np.empty((D, T, B), dtype)
-        self.r = np.empty((T, D, B), dtype)
-        self.old_new = np.empty((T, 2*D, B), dtype)
-        self.top = np.empty((T, D, B), dtype)
-        self.wkv = np.empty((T, D, B), dtype)
-        self.tmp_3 = np.empty((T, D, B), dtype)
-        self.tmp_4 = np.empty((T, D, B), dtype)
-        self.y_part = np.empty((T, D, B), dtype)
-        self.y_part_flat = np.empty((D, T, B), dtype)
-        self.y_flat = np.empty((D, T, B), dtype)
+        self.k_part = np.empty((T, B, D), dtype)
+        self.tmp = np.empty((T, B, D), dtype)
+        self.k = np.empty((T, B, D), dtype)
+        self.v_part = np.empty((T, B, D), dtype)
+        self.tmp_2 = np.empty((T, B, D), dtype)
+        self.v = np.empty((T, B, D), dtype)
+        self.p_all = np.empty((T + 1, B, D), dtype)
+        self.exp_a_pre = np.empty((T, B, D), dtype)
+        self.exp_a_pre_2 = np.empty((T, B, D), dtype)
+        self.a_all = np.empty((T + 1, B, D), dtype)
+        self.tmp_3 = np.empty((B, D), dtype)
+        self.b_all = np.empty((T + 1, B, D), dtype)
+        self.r_part = np.empty((T, B, D), dtype)
+        self.tmp_4 = np.empty((T, B, D), dtype)
+        self.r = np.empty((T, B, D), dtype)
+        self.new = np.empty((T, B, D), dtype)
+        self.top = np.empty((T, B, D), dtype)
+        self.old = np.empty((T, B, D), dtype)
+        self.wkv = np.empty((T, B, D), dtype)
+        self.tmp_5 = np.empty((T, B, D), dtype)
+        self.tmp_6 = np.empty((T, B, D), dtype)
+        self.y_part = np.empty((T, B, D), dtype)
+        self.y_2 = np.empty((T, B, D), dtype)
         self.y_out = np.empty((T, B, D), dtype)
         self.x_lag1_all = np.empty((T + 1, B, D), dtype)
-        self.k_v_part_blocks = self.k_v_part.reshape(T, 2, D, B)
-        self.tmp_tmp_blocks = self.tmp_tmp.reshape(T, 2, D, B)
-        self.k_part = self.k_v_part[:, :D]
-        self.v_part = self.k_v_part[:, D:]
         self.p_prev = self.p_all[:-1]
-        self.exp_a_pre = self.exp_a_pre_pre_2[:, :D]
-        self.k = self.k_flat.transpose(1, 0, 2)
         self.p = self.p_all[1:]
-        self.exp_a_pre_2 = self.exp_a_pre_pre_2[:, D:]
         self.a_prev = self.a_all[:-1]
         self.a = self.a_all[1:]
-        self.v = self.v_flat.transpose(1, 0, 2)
         self.b_prev = self.b_all[:-1]
         self.b = self.b_all[1:]
-        self.Wr_r_part = self.Wr_r_part_flat.transpose(1, 0, 2)
-        self.new = self.old_new[:, D:]
-        self.old = self.old_new[:, :D]
-        self.y_2 = self.y_flat.transpose(1, 0, 2)
-        self.steps = list(zip(self.p_prev, self.exp_a_pre, self.k, self.p, self.exp_a_pre_2, self.exp_a_pre_pre_2, self.a_prev, self.a, self.v, self.b_prev, self.b))
+        self.steps = list(zip(self.p_prev, self.exp_a_pre, self.k, self.p, self.exp_a_pre_2, self.a_prev, self.a, self.v, self.b_prev, self.b))
 
 
 class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, D: int) -> None:
-        self.mixr_mixk = np.empty((2*D, 1), dtype)
-        self.r_k_constant_part = np.empty((2*D, 1), dtype)
-        self.v_constant_part_mixv = np.empty((2*D, 1), dtype)
-        self.d_top_pre_top_pre_d_k_decayed = np.empty((T, 4*D, B), dtype)
-        self.tmp_tmp_d_decayed_tmp = np.empty((T, 4*D, B), dtype)
-        self.d_y_given_flat = np.empty((D, T, B), dtype)
-        self.WoT_d_y_flat = np.empty((D, T, B), dtype)
-        self.d_v_factor = np.empty((T, D, B), dtype)
-        self.tmp_tmp = np.empty((T, 2*D, B), dtype)
-        self.d_p_prev_base_new_pre = np.empty((T, 2*D, B), dtype)
-        self.tmp_3 = np.empty((T, D, B), dtype)
-        self.tmp_4 = np.empty((T, D, B), dtype)
-        self.tmp_6 = np.empty((T, D, B), dtype)
-        self.d_a_prev_factor_tmp = np.empty((T, 2*D, B), dtype)
-        self.d_top = np.empty((T, D, B), dtype)
-        self.d_b_prev_factor = np.empty((T, D, B), dtype)
-        self.d_a_b = np.empty((2*D, B), dtype)
-        self.d_v = np.empty((T, D, B), dtype)
-        self.d_a_pre_2 = np.empty((T, D, B), dtype)
-        self.d_a_pre = np.empty((D, B), dtype)
-        self.tmp_10 = np.empty((D, B), dtype)
-        self.d_p = np.empty((D, B), dtype)
-        self.d_p_2 = np.empty((T, D, B), dtype)
-        self.r_k_part = np.empty((T, 2*D, B), dtype)
-        self.tmp_tmp_2 = np.empty((T, 2*D, B), dtype)
-        self.v_part = np.empty((T, D, B), dtype)
-        self.tmp_11 = np.empty((T, D, B), dtype)
-        self.y_part = np.empty((T, D, B), dtype)
-        self.tmp_12 = np.empty((T, D, B), dtype)
-        self.d_v_flat = np.empty((D, T, B), dtype)
-        self.WvT_d_v_flat = np.empty((D, T, B), dtype)
-        self.d_k_base2 = np.empty((T, D, B), dtype)
-        self.d_k_flat = np.empty((D, T, B), dtype)
-        self.WkT_d_k_flat = np.empty((D, T, B), dtype)
-        self.d_Wr_r_part = np.empty((T, D, B), dtype)
-        self.d_Wr_r_part_flat = np.empty((D, T, B), dtype)
-        self.WrT_d_Wr_r_part_flat = np.empty((D, T, B), dtype)
-        self.d_x_lag1_prev_factor_factor = np.empty((T, 2*D, B), dtype)
-        self.d_x_lag1_prev_x = np.empty((T, 2*D, B), dtype)
-        self.tmp_tmp_3 = np.empty((T, 2*D, B), dtype)
-        self.d_mixr_each = np.empty((T, D, B), dtype)
-        self.d_mixk_each = np.empty((T, D, B), dtype)
-        self.d_mixv_each = np.empty((T, D, B), dtype)
-        self.d_r_constant_part_each = np.empty((T, D, B), dtype)
-        self.d_k_constant_part_each = np.empty((T, D, B), dtype)
-        self.d_v_constant_part_each = np.empty((T, D, B), dtype)
-        self.d_exp_w_each = np.empty((T, D, B), dtype)
-        self.r_part_flat = np.empty((D, T, B), dtype)
+        self.top_pre = np.empty((T, B, D), dtype)
+        self.decayed = np.empty((T, B, D), dtype)
+        self.d_decayed = np.empty((T, B, D), dtype)
+        self.tmp = np.empty((T, B, D), dtype)
+        self.WoT_d_y = np.empty((T, B, D), dtype)
+        self.d_v_factor = np.empty((T, B, D), dtype)
+        self.tmp_2 = np.empty((T, B, D), dtype)
+        self.d_new_pre = np.empty((T, B, D), dtype)
+        self.tmp_3 = np.empty((T, B, D), dtype)
+        self.tmp_4 = np.empty((T, B, D), dtype)
+        self.tmp_5 = np.empty((T, B, D), dtype)
+        self.tmp_6 = np.empty((T, B, D), dtype)
+        self.d_p_prev_base = np.empty((T, B, D), dtype)
+        self.tmp_7 = np.empty((T, B, D), dtype)
+        self.d_top = np.empty((T, B, D), dtype)
+        self.d_a_prev_factor = np.empty((T, B, D), dtype)
+        self.d_b_prev_factor = np.empty((T, B, D), dtype)
+        self.tmp_8 = np.empty((T, B, D), dtype)
+        self.tmp_9 = np.empty((T, B, D), dtype)
+        self.d_a = np.empty((B, D), dtype)
+        self.d_v = np.empty((T, B, D), dtype)
+        self.d_a_pre_2 = np.empty((T, B, D), dtype)
+        self.d_b = np.empty((B, D), dtype)
+        self.d_a_pre = np.empty((B, D), dtype)
+        self.tmp_10 = np.empty((B, D), dtype)
+        self.d_p = np.empty((B, D), dtype)
+        self.d_p_2 = np.empty((T, B, D), dtype)
+        self.r_part = np.empty((T, B, D), dtype)
+        self.tmp_11 = np.empty((T, B, D), dtype)
+        self.k_part = np.empty((T, B, D), dtype)
+        self.tmp_12 = np.empty((T, B, D), dtype)
+        self.v_part = np.empty((T, B, D), dtype)
+        self.tmp_13 = np.empty((T, B, D), dtype)
+        self.y_part = np.empty((T, B, D), dtype)
+        self.d_top_pre = np.empty((T, B, D), dtype)
+        self.tmp_14 = np.empty((T, B, D), dtype)
+        self.d_v_constant_part_each = np.empty((T, B, D), dtype)
+        self.d_k = np.empty((T, B, D), dtype)
+        self.d_k_base2 = np.empty((T, B, D), dtype)
+        self.d_k_constant_part_each = np.empty((T, B, D), dtype)
+        self.d_Wr_r_part = np.empty((T, B, D), dtype)
+        self.d_r_constant_part_each = np.empty((T, B, D), dtype)
+        self.d_x_factor = np.empty((T, B, D), dtype)
+        self.d_x = np.empty((T, B, D), dtype)
+        self.tmp_15 = np.empty((T, B, D), dtype)
+        self.d_x_lag1_prev_factor = np.empty((T, B, D), dtype)
+        self.d_x_lag1_prev = np.empty((T, B, D), dtype)
+        self.tmp_16 = np.empty((T, B, D), dtype)
+        self.d_mixr_each = np.empty((T, B, D), dtype)
+        self.d_mixk_each = np.empty((T, B, D), dtype)
+        self.d_mixv_each = np.empty((T, B, D), dtype)
+        self.d_exp_w_each = np.empty((T, B, D), dtype)
         self.d_Wr_rows = np.empty((D, D), dtype)
-        self.k_part_flat = np.empty((D, T, B), dtype)
         self.d_Wk_rows = np.empty((D, D), dtype)
-        self.v_part_flat = np.empty((D, T, B), dtype)
         self.d_Wv_rows = np.empty((D, D), dtype)
-        self.y_part_flat = np.empty((D, T, B), dtype)
         self.d_Wo_rows = np.empty((D, D), dtype)
         self.d_mixr_sum = np.empty((D,), dtype)
         self.d_mixk_sum = np.empty((D,), dtype)
@@ -261,39 +247,6 @@ class _Backward:
         self.d_exp_w_sum = np.empty((D,), dtype)
         self.d_x_lag1_all = np.empty((T + 1, B, D), dtype)
         self.d_x_out = np.empty((T, B, D), dtype)
-        self.top_pre = self.d_top_pre_top_pre_d_k_decayed[:, D:2*D]
-        self.decayed = self.d_top_pre_top_pre_d_k_decayed[:, 3*D:]
-        self.d_decayed = self.tmp_tmp_d_decayed_tmp[:, 2*D:3*D]
-        self.tmp = self.tmp_tmp_d_decayed_tmp[:, 3*D:]
-        self.WoT_d_y = self.WoT_d_y_flat.transpose(1, 0, 2)
-        self.tmp_2 = self.tmp_tmp[:, :D]
-        self.d_new_pre = self.d_p_prev_base_new_pre[:, D:]
-        self.tmp_5 = self.tmp_tmp[:, D:]
-        self.d_p_prev_base = self.d_p_prev_base_new_pre[:, :D]
-        self.tmp_7 = self.d_a_prev_factor_tmp[:, D:]
-        self.d_a_prev_factor = self.d_a_prev_factor_tmp[:, :D]
-        self.d_p_prev_base_new_pre_blocks = self.d_p_prev_base_new_pre.reshape(T, 2, D, B)
-        self.tmp_8 = self.tmp_tmp_d_decayed_tmp[:, :D]
-        self.tmp_9 = self.tmp_tmp_d_decayed_tmp[:, D:2*D]
-        self.d_a = self.d_a_b[:D]
-        self.d_b = self.d_a_b[D:]
-        self.d_a_b_blocks = self.d_a_b.reshape(2, D, B)
-        self.r_k_part_blocks = self.r_k_part.reshape(T, 2, D, B)
-        self.tmp_tmp_blocks = self.tmp_tmp_2.reshape(T, 2, D, B)
-        self.d_top_pre = self.d_top_pre_top_pre_d_k_decayed[:, :D]
-        self.d_k = self.d_top_pre_top_pre_d_k_decayed[:, 2*D:3*D]
-        self.WrT_d_Wr_r_part = self.WrT_d_Wr_r_part_flat.transpose(1, 0, 2)
-        self.d_x_factor = self.d_x_lag1_prev_factor_factor[:, D:]
-        self.WvT_d_v = self.WvT_d_v_flat.transpose(1, 0, 2)
-        self.d_x_lag1_prev_x_blocks = self.d_x_lag1_prev_x.reshape(T, 2, D, B)
-        self.WkT_d_k = self.WkT_d_k_flat.transpose(1, 0, 2)
-        self.tmp_13 = self.tmp_tmp_3[:, D:]
-        self.d_x_lag1_prev_factor = self.d_x_lag1_prev_factor_factor[:, :D]
-        self.tmp_14 = self.tmp_tmp_3[:, :D]
-        self.r_part = self.r_k_part[:, :D]
-        self.k_part = self.r_k_part[:, D:]
-        self.d_x_lag1_prev = self.d_x_lag1_prev_x[:, :D]
-        self.d_x = self.d_x_lag1_prev_x[:, D:]
         self.steps = list(zip(self.d_v, saved.v, self.d_a_pre_2, saved.exp_a_pre_2, saved.a_prev, saved.b_prev, saved.exp_a_pre, self.d_p_2, self.d_decayed, self.d_a_prev_factor, self.d_b_prev_factor, self.d_p_prev_base))[::-1]
 
 
@@ -327,64 +280,61 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, D)
     derived = r_constant_part, k_constant_part, v_constant_part, exp_w = _derived(params)
-    mixk_mixv = ws.mixk_mixv
-    np.copyto(mixk_mixv[0:D], params.mixk[:, None])
-    np.copyto(mixk_mixv[D:2*D], params.mixv[:, None])
-    k_v_constant_part = ws.k_v_constant_part
-    np.copyto(k_v_constant_part[0:D], k_constant_part[:, None])
-    np.copyto(k_v_constant_part[D:2*D], v_constant_part[:, None])
-    mixk_mixv_blocks = ws.mixk_mixv.reshape(2, D, 1)
-    k_v_constant_part_blocks = ws.k_v_constant_part.reshape(2, D, 1)
+    mixk = params.mixk
     Wk = params.Wk
+    mixv = params.mixv
     Wv = params.Wv
-    exp_w_2 = exp_w[:, None]
-    mixr = params.mixr[:, None]
-    r_constant_part_2 = r_constant_part[:, None]
+    mixr = params.mixr
     Wr = params.Wr
-    u = params.u[:, None]
+    u = params.u
     Wo = params.Wo
-    ws.a_all[0] = state.a.T
-    ws.b_all[0] = state.b.T
-    ws.p_all[0] = state.p.T
+    ws.a_all[0] = state.a
+    ws.b_all[0] = state.b
+    ws.p_all[0] = state.p
     ws.x_lag1_all[0] = state.x_lag1
     ws.x_lag1_all[1:] = x
 
     # k = Wk @ shift(mixk)
+    np.multiply(mixk, x, out=ws.k_part)
+    np.multiply(k_constant_part, ws.x_lag1_all[:-1], out=ws.tmp)
+    np.add(ws.k_part, ws.tmp, out=ws.k_part)
+    k_part_2d = ws.k_part.reshape(T*B, D)
+    np.matmul(k_part_2d, Wk.T, out=ws.k.reshape(T*B, D))
     # v = Wv @ shift(mixv)
-    np.multiply(mixk_mixv_blocks, x.transpose(0, 2, 1)[:, None], out=ws.k_v_part_blocks)
-    np.multiply(k_v_constant_part_blocks, ws.x_lag1_all[:-1].transpose(0, 2, 1)[:, None], out=ws.tmp_tmp_blocks)
-    np.add(ws.k_v_part, ws.tmp_tmp, out=ws.k_v_part)
-    k_part_flat = _columns(ws.k_part, ws.k_part_flat)
-    np.matmul(Wk, k_part_flat, out=ws.k_flat.reshape(D, T*B))
-    v_part_flat = _columns(ws.v_part, ws.v_part_flat)
-    np.matmul(Wv, v_part_flat, out=ws.v_flat.reshape(D, T*B))
+    np.multiply(mixv, x, out=ws.v_part)
+    np.multiply(v_constant_part, ws.x_lag1_all[:-1], out=ws.tmp_2)
+    np.add(ws.v_part, ws.tmp_2, out=ws.v_part)
+    v_part_2d = ws.v_part.reshape(T*B, D)
+    np.matmul(v_part_2d, Wv.T, out=ws.v.reshape(T*B, D))
 
     # In the loop, the last argument is where the result goes.
     subtract, maximum, exp, multiply, add = np.subtract, np.maximum, np.exp, np.multiply, np.add
-    tmp = ws.tmp
-    for (p_prev, exp_a_pre, k, p, exp_a_pre_2, exp_a_pre_pre_2, a_prev, a, v, b_prev, b) in ws.steps:
+    exp_w_row = exp_w[None]
+    tmp_3 = ws.tmp_3
+    for (p_prev, exp_a_pre, k, p, exp_a_pre_2, a_prev, a, v, b_prev, b) in ws.steps:
         # decayed = p[t-1] - exp(w)
-        subtract(p_prev, exp_w_2, exp_a_pre)
+        subtract(p_prev, exp_w_row, exp_a_pre)
         # p[t] = max(decayed, k)
         maximum(exp_a_pre, k, out=p)
         # a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
         subtract(exp_a_pre, p, exp_a_pre)
+        exp(exp_a_pre, exp_a_pre)
         subtract(k, p, exp_a_pre_2)
-        exp(exp_a_pre_pre_2, exp_a_pre_pre_2)
+        exp(exp_a_pre_2, exp_a_pre_2)
         multiply(a_prev, exp_a_pre, a)
-        multiply(v, exp_a_pre_2, tmp)
-        add(a, tmp, a)
+        multiply(v, exp_a_pre_2, tmp_3)
+        add(a, tmp_3, a)
         # b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
         multiply(b_prev, exp_a_pre, b)
         add(b, exp_a_pre_2, b)
 
     # r = sigmoid(Wr @ shift(mixr))
-    np.multiply(mixr, x.transpose(0, 2, 1), out=ws.r_part)
-    np.multiply(r_constant_part_2, ws.x_lag1_all[:-1].transpose(0, 2, 1), out=ws.tmp_2)
-    np.add(ws.r_part, ws.tmp_2, out=ws.r_part)
-    r_part_flat = _columns(ws.r_part, ws.r_part_flat)
-    np.matmul(Wr, r_part_flat, out=ws.Wr_r_part_flat.reshape(D, T*B))
-    np.negative(ws.Wr_r_part, out=ws.r)
+    np.multiply(mixr, x, out=ws.r_part)
+    np.multiply(r_constant_part, ws.x_lag1_all[:-1], out=ws.tmp_4)
+    np.add(ws.r_part, ws.tmp_4, out=ws.r_part)
+    r_part_2d = ws.r_part.reshape(T*B, D)
+    np.matmul(r_part_2d, Wr.T, out=ws.r.reshape(T*B, D))
+    np.negative(ws.r, out=ws.r)
     np.minimum(ws.r, 88, out=ws.r)
     np.exp(ws.r, out=ws.r)
     np.add(ws.r, 1, out=ws.r)
@@ -394,24 +344,24 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.maximum(ws.p_prev, ws.new, out=ws.top)
     # old = exp(p[t-1] - top)
     np.subtract(ws.p_prev, ws.top, out=ws.old)
+    np.exp(ws.old, out=ws.old)
     # new = exp(u + k - top)
     np.copyto(ws.new, ws.new)
     np.subtract(ws.new, ws.top, out=ws.new)
-    # old, new
-    np.exp(ws.old_new, out=ws.old_new)
+    np.exp(ws.new, out=ws.new)
     # wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
     np.multiply(ws.a_prev, ws.old, out=ws.wkv)
-    np.multiply(ws.v, ws.new, out=ws.tmp_3)
-    np.add(ws.wkv, ws.tmp_3, out=ws.wkv)
-    np.multiply(ws.b_prev, ws.old, out=ws.tmp_4)
-    np.add(ws.tmp_4, ws.new, out=ws.tmp_4)
-    np.divide(ws.wkv, ws.tmp_4, out=ws.wkv)
+    np.multiply(ws.v, ws.new, out=ws.tmp_5)
+    np.add(ws.wkv, ws.tmp_5, out=ws.wkv)
+    np.multiply(ws.b_prev, ws.old, out=ws.tmp_6)
+    np.add(ws.tmp_6, ws.new, out=ws.tmp_6)
+    np.divide(ws.wkv, ws.tmp_6, out=ws.wkv)
     # y = Wo @ (r*wkv)
     np.multiply(ws.r, ws.wkv, out=ws.y_part)
-    y_part_flat = _columns(ws.y_part, ws.y_part_flat)
-    np.matmul(Wo, y_part_flat, out=ws.y_flat.reshape(D, T*B))
-    np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
-    final = State(a=ws.a_all[T].T.copy(), b=ws.b_all[T].T.copy(), p=ws.p_all[T].T.copy(), x_lag1=ws.x_lag1_all[T].copy())
+    y_part_2d = ws.y_part.reshape(T*B, D)
+    np.matmul(y_part_2d, Wo.T, out=ws.y_2.reshape(T*B, D))
+    np.copyto(ws.y_out, ws.y_2)
+    final = State(a=ws.a_all[T].copy(), b=ws.b_all[T].copy(), p=ws.p_all[T].copy(), x_lag1=ws.x_lag1_all[T].copy())
     return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
 
 
@@ -432,43 +382,30 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     x = tape.x
     x_2d = x.reshape(T*B, D)
     r_constant_part, k_constant_part, v_constant_part, exp_w = tape.derived
-    mixr_mixk = ws.mixr_mixk
-    np.copyto(mixr_mixk[0:D], params.mixr[:, None])
-    np.copyto(mixr_mixk[D:2*D], params.mixk[:, None])
-    r_k_constant_part = ws.r_k_constant_part
-    np.copyto(r_k_constant_part[0:D], r_constant_part[:, None])
-    np.copyto(r_k_constant_part[D:2*D], k_constant_part[:, None])
-    v_constant_part_mixv = ws.v_constant_part_mixv
-    np.copyto(v_constant_part_mixv[0:D], v_constant_part[:, None])
-    np.copyto(v_constant_part_mixv[D:2*D], params.mixv[:, None])
-    u = params.u[:, None]
-    exp_w_2 = exp_w[:, None]
+    u = params.u
     Wo = params.Wo
-    mixr_mixk_blocks = ws.mixr_mixk.reshape(2, D, 1)
-    r_k_constant_part_blocks = ws.r_k_constant_part.reshape(2, D, 1)
-    mixv = ws.v_constant_part_mixv[D:]
-    v_constant_part_2 = ws.v_constant_part_mixv[:D]
+    mixr = params.mixr
+    mixk = params.mixk
+    mixv = params.mixv
     Wv = params.Wv
     Wk = params.Wk
     Wr = params.Wr
-    mixr = ws.mixr_mixk[:D]
-    v_constant_part_mixv_blocks = ws.v_constant_part_mixv.reshape(2, D, 1)
-    mixk = ws.mixr_mixk[D:]
-    r_constant_part_2 = ws.r_k_constant_part[:D]
-    k_constant_part_2 = ws.r_k_constant_part[D:]
-    ws.d_a[...] = 0 if dfinal is None else dfinal.a.T
-    ws.d_b[...] = 0 if dfinal is None else dfinal.b.T
-    ws.d_p[...] = 0 if dfinal is None else dfinal.p.T
+    ws.d_a[...] = 0 if dfinal is None else dfinal.a
+    ws.d_b[...] = 0 if dfinal is None else dfinal.b
+    ws.d_p[...] = 0 if dfinal is None else dfinal.p
 
     # backward of top = max(p[t-1], u + k)
     np.add(u, saved.k, out=ws.top_pre)
     # backward of decayed = p[t-1] - exp(w)
-    np.subtract(saved.p_prev, exp_w_2, out=ws.decayed)
+    np.subtract(saved.p_prev, exp_w, out=ws.decayed)
     np.greater_equal(ws.decayed, saved.k, out=ws.d_decayed)
+    np.multiply(ws.d_decayed, 0.5, out=ws.d_decayed)
     np.greater(ws.decayed, saved.k, out=ws.tmp)
+    np.multiply(ws.tmp, 0.5, out=ws.tmp)
+    np.add(ws.d_decayed, ws.tmp, out=ws.d_decayed)
     # backward of y = Wo @ (r*wkv)
-    d_y_given_flat = _columns(dy.transpose(0, 2, 1), ws.d_y_given_flat)
-    np.matmul(Wo.T, d_y_given_flat, out=ws.WoT_d_y_flat.reshape(D, T*B))
+    d_y_given_2d = dy.reshape(T*B, D)
+    np.matmul(d_y_given_2d, Wo, out=ws.WoT_d_y.reshape(T*B, D))
     # backward of wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
     np.multiply(saved.r, ws.WoT_d_y, out=ws.d_v_factor)
     # backward of new = exp(u + k - top)
@@ -482,20 +419,20 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.divide(ws.tmp_3, ws.tmp_5, out=ws.tmp_6)
     np.subtract(ws.d_new_pre, ws.tmp_6, out=ws.d_new_pre)
     np.multiply(saved.new, ws.d_new_pre, out=ws.d_new_pre)
+    np.multiply(ws.d_new_pre, ws.d_v_factor, out=ws.d_new_pre)
     # backward of old = exp(p[t-1] - top)
     np.divide(saved.a_prev, ws.tmp_2, out=ws.d_p_prev_base)
     np.multiply(saved.b_prev, ws.tmp_3, out=ws.tmp_7)
-    # backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
-    np.multiply(saved.old, ws.d_v_factor, out=ws.d_a_prev_factor)
-    # a, old
-    np.divide(ws.d_a_prev_factor_tmp, ws.tmp_tmp, out=ws.d_a_prev_factor_tmp)
+    np.divide(ws.tmp_7, ws.tmp_5, out=ws.tmp_7)
     np.subtract(ws.d_p_prev_base, ws.tmp_7, out=ws.d_p_prev_base)
     np.multiply(saved.old, ws.d_p_prev_base, out=ws.d_p_prev_base)
-    # old, new
-    np.multiply(ws.d_p_prev_base_new_pre_blocks, ws.d_v_factor[:, None], out=ws.d_p_prev_base_new_pre_blocks)
+    np.multiply(ws.d_p_prev_base, ws.d_v_factor, out=ws.d_p_prev_base)
     # top
     np.negative(ws.d_new_pre, out=ws.d_top)
     np.subtract(ws.d_top, ws.d_p_prev_base, out=ws.d_top)
+    # backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+    np.multiply(saved.old, ws.d_v_factor, out=ws.d_a_prev_factor)
+    np.divide(ws.d_a_prev_factor, ws.tmp_2, out=ws.d_a_prev_factor)
     # backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
     np.negative(saved.old, out=ws.d_b_prev_factor)
     np.multiply(ws.d_b_prev_factor, ws.tmp_3, out=ws.d_b_prev_factor)
@@ -503,10 +440,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.divide(ws.d_b_prev_factor, ws.tmp_5, out=ws.d_b_prev_factor)
     # backward of p[t] = max(decayed, k)
     np.greater_equal(saved.p_prev, ws.top_pre, out=ws.tmp_8)
+    np.multiply(ws.tmp_8, 0.5, out=ws.tmp_8)
     np.greater(saved.p_prev, ws.top_pre, out=ws.tmp_9)
-    # p, decayed
-    np.multiply(ws.tmp_tmp_d_decayed_tmp, 0.5, out=ws.tmp_tmp_d_decayed_tmp)
-    np.add(ws.d_decayed, ws.tmp, out=ws.d_decayed)
+    np.multiply(ws.tmp_9, 0.5, out=ws.tmp_9)
     np.add(ws.tmp_8, ws.tmp_9, out=ws.tmp_8)
     np.multiply(ws.tmp_8, ws.d_top, out=ws.tmp_8)
     np.add(ws.d_p_prev_base, ws.tmp_8, out=ws.d_p_prev_base)
@@ -518,7 +454,6 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_a_pre = ws.d_a_pre
     tmp_10 = ws.tmp_10
     d_p = ws.d_p
-    d_a_b_blocks = ws.d_a_b_blocks
     for (
             d_v, v, d_a_pre_2, exp_a_pre_2, a_prev, b_prev, exp_a_pre, d_p_2, d_decayed, d_a_prev_factor, d_b_prev_factor,
             d_p_prev_base
@@ -538,113 +473,123 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # backward of decayed = p[t-1] - exp(w)
         multiply(d_decayed, d_p_2, d_decayed)
         add(d_a_pre, d_decayed, d_decayed)
-        # a, b
-        multiply(exp_a_pre, d_a_b_blocks, d_a_b_blocks)
+        # a
+        multiply(exp_a_pre, d_a, d_a)
         add(d_a, d_a_prev_factor, d_a)
+        # backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
+        multiply(exp_a_pre, d_b, d_b)
         add(d_b, d_b_prev_factor, d_b)
         # p
         add(d_p_prev_base, d_decayed, d_p)
 
     # backward of r = sigmoid(Wr @ shift(mixr))
+    np.multiply(mixr, x, out=ws.r_part)
+    np.multiply(r_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_11)
+    np.add(ws.r_part, ws.tmp_11, out=ws.r_part)
     # backward of k = Wk @ shift(mixk)
-    np.multiply(mixr_mixk_blocks, x.transpose(0, 2, 1)[:, None], out=ws.r_k_part_blocks)
-    np.multiply(r_k_constant_part_blocks, saved.x_lag1_all[:-1].transpose(0, 2, 1)[:, None], out=ws.tmp_tmp_blocks)
-    np.add(ws.r_k_part, ws.tmp_tmp_2, out=ws.r_k_part)
+    np.multiply(mixk, x, out=ws.k_part)
+    np.multiply(k_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_12)
+    np.add(ws.k_part, ws.tmp_12, out=ws.k_part)
     # backward of v = Wv @ shift(mixv)
-    np.multiply(mixv, x.transpose(0, 2, 1), out=ws.v_part)
-    np.multiply(v_constant_part_2, saved.x_lag1_all[:-1].transpose(0, 2, 1), out=ws.tmp_11)
-    np.add(ws.v_part, ws.tmp_11, out=ws.v_part)
+    np.multiply(mixv, x, out=ws.v_part)
+    np.multiply(v_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_13)
+    np.add(ws.v_part, ws.tmp_13, out=ws.v_part)
     # backward of y = Wo @ (r*wkv)
     np.multiply(saved.r, saved.wkv, out=ws.y_part)
     # backward of top = max(p[t-1], u + k)
     np.greater_equal(ws.top_pre, saved.p_prev, out=ws.d_top_pre)
+    np.multiply(ws.d_top_pre, 0.5, out=ws.d_top_pre)
     np.greater(ws.top_pre, saved.p_prev, out=ws.top_pre)
-    # v
-    np.multiply(saved.new, ws.d_v_factor, out=ws.d_v_factor)
-    np.multiply(saved.b_prev, saved.old, out=ws.tmp_12)
-    np.add(ws.tmp_12, saved.new, out=ws.tmp_12)
-    np.divide(ws.d_v_factor, ws.tmp_12, out=ws.d_v_factor)
-    np.multiply(saved.exp_a_pre_2, ws.d_v, out=ws.d_v)
-    np.add(ws.d_v, ws.d_v_factor, out=ws.d_v)
-    d_v_flat = _columns(ws.d_v, ws.d_v_flat)
-    np.matmul(Wv.T, d_v_flat, out=ws.WvT_d_v_flat.reshape(D, T*B))
-    # k
-    np.greater_equal(saved.k, ws.decayed, out=ws.d_k)
-    np.greater(saved.k, ws.decayed, out=ws.decayed)
-    # top, k
-    np.multiply(ws.d_top_pre_top_pre_d_k_decayed, 0.5, out=ws.d_top_pre_top_pre_d_k_decayed)
+    np.multiply(ws.top_pre, 0.5, out=ws.top_pre)
     np.add(ws.d_top_pre, ws.top_pre, out=ws.d_top_pre)
     np.multiply(ws.d_top_pre, ws.d_top, out=ws.d_top_pre)
+    # v
+    np.multiply(saved.new, ws.d_v_factor, out=ws.d_v_factor)
+    np.multiply(saved.b_prev, saved.old, out=ws.tmp_14)
+    np.add(ws.tmp_14, saved.new, out=ws.tmp_14)
+    np.divide(ws.d_v_factor, ws.tmp_14, out=ws.d_v_factor)
+    np.multiply(saved.exp_a_pre_2, ws.d_v, out=ws.d_v)
+    np.add(ws.d_v, ws.d_v_factor, out=ws.d_v)
+    d_v_2d = ws.d_v.reshape(T*B, D)
+    np.matmul(d_v_2d, Wv, out=ws.d_v_constant_part_each.reshape(T*B, D))
+    # k
+    np.greater_equal(saved.k, ws.decayed, out=ws.d_k)
+    np.multiply(ws.d_k, 0.5, out=ws.d_k)
+    np.greater(saved.k, ws.decayed, out=ws.decayed)
+    np.multiply(ws.decayed, 0.5, out=ws.decayed)
     np.add(ws.d_k, ws.decayed, out=ws.d_k)
     np.add(ws.d_new_pre, ws.d_top_pre, out=ws.d_k_base2)
     np.multiply(ws.d_p_2, ws.d_k, out=ws.d_k)
     np.add(ws.d_a_pre_2, ws.d_k, out=ws.d_k)
     np.add(ws.d_k, ws.d_k_base2, out=ws.d_k)
-    d_k_flat = _columns(ws.d_k, ws.d_k_flat)
-    np.matmul(Wk.T, d_k_flat, out=ws.WkT_d_k_flat.reshape(D, T*B))
+    d_k_2d = ws.d_k.reshape(T*B, D)
+    np.matmul(d_k_2d, Wk, out=ws.d_k_constant_part_each.reshape(T*B, D))
     # r
     np.subtract(1, saved.r, out=ws.d_Wr_r_part)
     np.multiply(ws.d_Wr_r_part, saved.r, out=ws.d_Wr_r_part)
     np.multiply(ws.d_Wr_r_part, saved.wkv, out=ws.d_Wr_r_part)
     np.multiply(ws.d_Wr_r_part, ws.WoT_d_y, out=ws.d_Wr_r_part)
-    d_Wr_r_part_flat = _columns(ws.d_Wr_r_part, ws.d_Wr_r_part_flat)
-    np.matmul(Wr.T, d_Wr_r_part_flat, out=ws.WrT_d_Wr_r_part_flat.reshape(D, T*B))
-    np.multiply(mixr, ws.WrT_d_Wr_r_part, out=ws.d_x_factor)
+    d_Wr_r_part_2d = ws.d_Wr_r_part.reshape(T*B, D)
+    np.matmul(d_Wr_r_part_2d, Wr, out=ws.d_r_constant_part_each.reshape(T*B, D))
+    np.multiply(mixr, ws.d_r_constant_part_each, out=ws.d_x_factor)
+    np.multiply(mixv, ws.d_v_constant_part_each, out=ws.d_x)
+    np.multiply(mixk, ws.d_k_constant_part_each, out=ws.tmp_15)
+    np.add(ws.d_x, ws.tmp_15, out=ws.d_x)
+    np.add(ws.d_x, ws.d_x_factor, out=ws.d_x)
     # backward of x_lag1[t] = x[t]
-    np.multiply(v_constant_part_mixv_blocks, ws.WvT_d_v[:, None], out=ws.d_x_lag1_prev_x_blocks)
-    np.multiply(mixk, ws.WkT_d_k, out=ws.tmp_13)
-    np.multiply(r_constant_part_2, ws.WrT_d_Wr_r_part, out=ws.d_x_lag1_prev_factor)
-    np.multiply(k_constant_part_2, ws.WkT_d_k, out=ws.tmp_14)
-    np.add(ws.d_x_lag1_prev_x, ws.tmp_tmp_3, out=ws.d_x_lag1_prev_x)
-    np.add(ws.d_x_lag1_prev_x, ws.d_x_lag1_prev_factor_factor, out=ws.d_x_lag1_prev_x)
-    np.multiply(x.transpose(0, 2, 1), ws.WrT_d_Wr_r_part, out=ws.d_mixr_each)
-    np.multiply(x.transpose(0, 2, 1), ws.WkT_d_k, out=ws.d_mixk_each)
-    np.multiply(x.transpose(0, 2, 1), ws.WvT_d_v, out=ws.d_mixv_each)
+    np.multiply(r_constant_part, ws.d_r_constant_part_each, out=ws.d_x_lag1_prev_factor)
+    np.multiply(v_constant_part, ws.d_v_constant_part_each, out=ws.d_x_lag1_prev)
+    np.multiply(k_constant_part, ws.d_k_constant_part_each, out=ws.tmp_16)
+    np.add(ws.d_x_lag1_prev, ws.tmp_16, out=ws.d_x_lag1_prev)
+    np.add(ws.d_x_lag1_prev, ws.d_x_lag1_prev_factor, out=ws.d_x_lag1_prev)
+    np.multiply(x, ws.d_r_constant_part_each, out=ws.d_mixr_each)
+    np.multiply(x, ws.d_k_constant_part_each, out=ws.d_mixk_each)
+    np.multiply(x, ws.d_v_constant_part_each, out=ws.d_mixv_each)
     # r
-    np.multiply(saved.x_lag1_all[:-1].transpose(0, 2, 1), ws.WrT_d_Wr_r_part, out=ws.d_r_constant_part_each)
+    np.multiply(saved.x_lag1_all[:-1], ws.d_r_constant_part_each, out=ws.d_r_constant_part_each)
     # k
-    np.multiply(saved.x_lag1_all[:-1].transpose(0, 2, 1), ws.WkT_d_k, out=ws.d_k_constant_part_each)
+    np.multiply(saved.x_lag1_all[:-1], ws.d_k_constant_part_each, out=ws.d_k_constant_part_each)
     # v
-    np.multiply(saved.x_lag1_all[:-1].transpose(0, 2, 1), ws.WvT_d_v, out=ws.d_v_constant_part_each)
+    np.multiply(saved.x_lag1_all[:-1], ws.d_v_constant_part_each, out=ws.d_v_constant_part_each)
     # backward of decayed = p[t-1] - exp(w)
     np.negative(ws.d_decayed, out=ws.d_exp_w_each)
-    r_part_flat = _columns(ws.r_part, ws.r_part_flat)
-    np.matmul(d_Wr_r_part_flat, r_part_flat.T, out=ws.d_Wr_rows)
+    r_part_2d = ws.r_part.reshape(T*B, D)
+    np.matmul(d_Wr_r_part_2d.T, r_part_2d, out=ws.d_Wr_rows)
     d_Wr = ws.d_Wr_rows
-    k_part_flat = _columns(ws.k_part, ws.k_part_flat)
-    np.matmul(d_k_flat, k_part_flat.T, out=ws.d_Wk_rows)
+    k_part_2d = ws.k_part.reshape(T*B, D)
+    np.matmul(d_k_2d.T, k_part_2d, out=ws.d_Wk_rows)
     d_Wk = ws.d_Wk_rows
-    v_part_flat = _columns(ws.v_part, ws.v_part_flat)
-    np.matmul(d_v_flat, v_part_flat.T, out=ws.d_Wv_rows)
+    v_part_2d = ws.v_part.reshape(T*B, D)
+    np.matmul(d_v_2d.T, v_part_2d, out=ws.d_Wv_rows)
     d_Wv = ws.d_Wv_rows
-    y_part_flat = _columns(ws.y_part, ws.y_part_flat)
-    np.matmul(d_y_given_flat, y_part_flat.T, out=ws.d_Wo_rows)
+    y_part_2d = ws.y_part.reshape(T*B, D)
+    np.matmul(d_y_given_2d.T, y_part_2d, out=ws.d_Wo_rows)
     d_Wo = ws.d_Wo_rows
-    np.sum(ws.d_mixr_each, axis=(0, 2), out=ws.d_mixr_sum)
+    np.sum(ws.d_mixr_each, axis=(0, 1), out=ws.d_mixr_sum)
     d_mixr = ws.d_mixr_sum
-    np.sum(ws.d_mixk_each, axis=(0, 2), out=ws.d_mixk_sum)
+    np.sum(ws.d_mixk_each, axis=(0, 1), out=ws.d_mixk_sum)
     d_mixk = ws.d_mixk_sum
-    np.sum(ws.d_mixv_each, axis=(0, 2), out=ws.d_mixv_sum)
+    np.sum(ws.d_mixv_each, axis=(0, 1), out=ws.d_mixv_sum)
     d_mixv = ws.d_mixv_sum
-    np.sum(ws.d_new_pre, axis=(0, 2), out=ws.d_u_sum)
+    np.sum(ws.d_new_pre, axis=(0, 1), out=ws.d_u_sum)
     d_u = ws.d_u_sum
-    np.sum(ws.d_top_pre, axis=(0, 2), out=ws.d_u_sum_2)
+    np.sum(ws.d_top_pre, axis=(0, 1), out=ws.d_u_sum_2)
     d_u = d_u + ws.d_u_sum_2
-    np.sum(ws.d_r_constant_part_each, axis=(0, 2), out=ws.d_r_constant_part_sum)
+    np.sum(ws.d_r_constant_part_each, axis=(0, 1), out=ws.d_r_constant_part_sum)
     d_r_constant_part = ws.d_r_constant_part_sum
-    np.sum(ws.d_k_constant_part_each, axis=(0, 2), out=ws.d_k_constant_part_sum)
+    np.sum(ws.d_k_constant_part_each, axis=(0, 1), out=ws.d_k_constant_part_sum)
     d_k_constant_part = ws.d_k_constant_part_sum
-    np.sum(ws.d_v_constant_part_each, axis=(0, 2), out=ws.d_v_constant_part_sum)
+    np.sum(ws.d_v_constant_part_each, axis=(0, 1), out=ws.d_v_constant_part_sum)
     d_v_constant_part = ws.d_v_constant_part_sum
-    np.sum(ws.d_exp_w_each, axis=(0, 2), out=ws.d_exp_w_sum)
+    np.sum(ws.d_exp_w_each, axis=(0, 1), out=ws.d_exp_w_sum)
     d_exp_w = ws.d_exp_w_sum
     d_mixr_2 = d_mixr - d_r_constant_part
     d_mixk_2 = d_mixk - d_k_constant_part
     d_mixv_2 = d_mixv - d_v_constant_part
     d_w = exp_w*d_exp_w
-    np.copyto(ws.d_x_lag1_all[:-1].transpose(0, 2, 1), ws.d_x_lag1_prev)
+    np.copyto(ws.d_x_lag1_all[:-1], ws.d_x_lag1_prev)
     ws.d_x_lag1_all[T] = 0 if dfinal is None else dfinal.x_lag1
-    np.copyto(ws.d_x_out.transpose(0, 2, 1), ws.d_x)
+    np.copyto(ws.d_x_out, ws.d_x)
     ws.d_x_out += ws.d_x_lag1_all[1:]
     return Grads(
         params=Params(
@@ -660,9 +605,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            a=ws.d_a.T.copy(),
-            b=ws.d_b.T.copy(),
-            p=ws.d_p.T.copy(),
+            a=ws.d_a.copy(),
+            b=ws.d_b.copy(),
+            p=ws.d_p.copy(),
             x_lag1=ws.d_x_lag1_all[0].copy(),
         ),
     )
@@ -882,15 +827,6 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -123,21 +123,21 @@ def _derived(params: Params, I: int, N: int) -> tuple[Any, ...]:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, N: int) -> None:
         self.use = 0
-        self.h_all = np.empty((T + 1, I*N, B), dtype)
-        self.tmp = np.empty((I*N, B), dtype)
-        self.y_part = np.empty((T, I*N, B), dtype)
-        self.y_2 = np.empty((T, I, B), dtype)
-        self.y_factor = np.empty((T, I, B), dtype)
+        self.h_all = np.empty((T + 1, B, I*N), dtype)
+        self.tmp = np.empty((B, I*N), dtype)
+        self.y_part = np.empty((T, B, I*N), dtype)
+        self.y_2 = np.empty((T, B, I), dtype)
+        self.y_factor = np.empty((T, B, I), dtype)
         self.y_out = np.empty((T, B, I), dtype)
-        self.h_axes = self.h_all[1:].reshape(T, I, N, B)
+        self.h_axes = self.h_all[1:].reshape(T, B, I, N)
         self.h_prev = self.h_all[:-1]
         self.h = self.h_all[1:]
-        self.y_part_axes = self.y_part.reshape(T, I, N, B)
-        self.y_axes = self.y_2.reshape(T, I, B)
+        self.y_part_axes = self.y_part.reshape(T, B, I, N)
+        self.y_axes = self.y_2.reshape(T, B, I)
         self.steps = list(zip(self.h_prev, self.h))
 
 
@@ -145,23 +145,23 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, N: int) -> None:
-        self.d_C_each = np.empty((T, I*N, B), dtype)
-        self.d_gain_each = np.empty((T, I*N, B), dtype)
-        self.d_h = np.empty((I*N, B), dtype)
-        self.d_x = np.empty((T, I, B), dtype)
-        self.d_x_factor = np.empty((T, I, B), dtype)
-        self.d_d_each = np.empty((T, I, B), dtype)
-        self.d_decay_each = np.empty((T, I*N, B), dtype)
-        self.d_gain_each_factor = np.empty((T, I*N, B), dtype)
+        self.d_C_each = np.empty((T, B, I*N), dtype)
+        self.d_gain_each = np.empty((T, B, I*N), dtype)
+        self.d_h = np.empty((B, I*N), dtype)
+        self.d_x = np.empty((T, B, I), dtype)
+        self.d_x_factor = np.empty((T, B, I), dtype)
+        self.d_d_each = np.empty((T, B, I), dtype)
+        self.d_decay_each = np.empty((T, B, I*N), dtype)
+        self.d_gain_each_factor = np.empty((T, B, I*N), dtype)
         self.d_C_sum = np.empty((I*N,), dtype)
         self.d_d_sum = np.empty((I,), dtype)
         self.d_decay_sum = np.empty((I*N,), dtype)
         self.d_gain_sum = np.empty((I*N,), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_C_each_axes = self.d_C_each.reshape(T, I, N, B)
-        self.d_gain_each_axes = self.d_gain_each.reshape(T, I, N, B)
-        self.d_x_axes = self.d_x.reshape(T, I, B)
-        self.d_gain_each_factor_axes = self.d_gain_each_factor.reshape(T, I, N, B)
+        self.d_C_each_axes = self.d_C_each.reshape(T, B, I, N)
+        self.d_gain_each_axes = self.d_gain_each.reshape(T, B, I, N)
+        self.d_x_axes = self.d_x.reshape(T, B, I)
+        self.d_gain_each_factor_axes = self.d_gain_each_factor.reshape(T, B, I, N)
         self.steps = list(zip(self.d_gain_each))[::-1]
 
 
@@ -196,30 +196,30 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
     derived = A, decay, gain, one_row, exp_la, exp_step, exp_step_column = _derived(params, I, N)
-    h_factor = (one_row*gain)[..., None]
-    decay_2 = decay.reshape(-1, 1)
-    C = params.C.reshape(-1, 1)
-    d = params.d[:, None]
-    ws.h_all[0] = state.h.reshape(B, I*N).T
+    h_factor = one_row*gain
+    C = params.C.reshape(-1)
+    d = params.d
+    ws.h_all[0] = state.h.reshape(B, I*N)
 
     # h[t] = decay*h[t-1] + gain*outer(x[t], one)
-    np.multiply(h_factor, x.transpose(0, 2, 1).reshape(T, I, 1, B), out=ws.h_axes)
+    np.multiply(h_factor, x.reshape(T, B, I, 1), out=ws.h_axes)
 
     # In the loop, the last argument is where the result goes.
     multiply, add = np.multiply, np.add
+    decay_row = decay.reshape(-1)[None]
     tmp = ws.tmp
     for (h_prev, h) in ws.steps:
         # h[t] = decay*h[t-1] + gain*outer(x[t], one)
-        multiply(decay_2, h_prev, tmp)
+        multiply(decay_row, h_prev, tmp)
         add(tmp, h, h)
 
     # y = (C*h[t]) @ one + d*x[t]
     np.multiply(C, ws.h, out=ws.y_part)
-    np.einsum("j,tijb->tib", one_row.reshape(N), ws.y_part_axes, out=ws.y_axes)
-    np.multiply(d, x.transpose(0, 2, 1), out=ws.y_factor)
+    np.einsum("j,tbij->tbi", one_row.reshape(N), ws.y_part_axes, out=ws.y_axes)
+    np.multiply(d, x, out=ws.y_factor)
     np.add(ws.y_2, ws.y_factor, out=ws.y_2)
-    np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
-    final = State(h=ws.h_all[T].T.copy().reshape(B, I, N))
+    np.copyto(ws.y_out, ws.y_2)
+    final = State(h=ws.h_all[T].copy().reshape(B, I, N))
     return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
 
 
@@ -240,45 +240,44 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     x = tape.x
     x_2d = x.reshape(T*B, I)
     A, decay, gain, one_row, exp_la, exp_step, exp_step_column = tape.derived
-    one_row_2 = one_row[..., None]
-    C = params.C.reshape(-1, 1)
-    decay_2 = decay.reshape(-1, 1)
+    C = params.C.reshape(-1)
     d_h_x_column_factor = one_row*gain
-    d = params.d[:, None]
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, I*N).T
+    d = params.d
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, I*N)
 
     # backward of y = (C*h[t]) @ one + d*x[t]
-    np.copyto(ws.d_C_each_axes, dy.transpose(0, 2, 1).reshape(T, I, 1, B))
-    np.multiply(one_row_2, ws.d_C_each_axes, out=ws.d_C_each_axes)
+    np.copyto(ws.d_C_each_axes, dy.reshape(T, B, I, 1))
+    np.multiply(one_row, ws.d_C_each_axes, out=ws.d_C_each_axes)
     # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
     np.multiply(C, ws.d_C_each, out=ws.d_gain_each)
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
+    decay_row = decay.reshape(-1)[None]
     for (d_gain_each,) in ws.steps:
         # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
         add(d_h, d_gain_each, d_gain_each)
-        multiply(decay_2, d_gain_each, d_h)
+        multiply(decay_row, d_gain_each, d_h)
 
     # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
-    np.einsum("ij,tijb->tib", d_h_x_column_factor, ws.d_gain_each_axes, out=ws.d_x_axes)
-    np.multiply(d, dy.transpose(0, 2, 1), out=ws.d_x_factor)
+    np.einsum("ij,tbij->tbi", d_h_x_column_factor, ws.d_gain_each_axes, out=ws.d_x_axes)
+    np.multiply(d, dy, out=ws.d_x_factor)
     np.add(ws.d_x, ws.d_x_factor, out=ws.d_x)
     np.multiply(saved.h, ws.d_C_each, out=ws.d_C_each)
-    np.multiply(dy.transpose(0, 2, 1), x.transpose(0, 2, 1), out=ws.d_d_each)
+    np.multiply(dy, x, out=ws.d_d_each)
     # backward of decay = exp(outer(exp(step), one)*A)
     np.multiply(saved.h_prev, ws.d_gain_each, out=ws.d_decay_each)
     # backward of gain = (decay - 1)/A*B
-    np.multiply(one_row_2, x.transpose(0, 2, 1).reshape(T, I, 1, B), out=ws.d_gain_each_factor_axes)
+    np.multiply(one_row, x.reshape(T, B, I, 1), out=ws.d_gain_each_factor_axes)
     np.multiply(ws.d_gain_each, ws.d_gain_each_factor, out=ws.d_gain_each)
-    np.sum(ws.d_C_each, axis=(0, 2), out=ws.d_C_sum)
+    np.sum(ws.d_C_each, axis=(0, 1), out=ws.d_C_sum)
     d_C = ws.d_C_sum.reshape(I, N)
-    np.sum(ws.d_d_each, axis=(0, 2), out=ws.d_d_sum)
+    np.sum(ws.d_d_each, axis=(0, 1), out=ws.d_d_sum)
     d_d = ws.d_d_sum
-    np.sum(ws.d_decay_each, axis=(0, 2), out=ws.d_decay_sum)
+    np.sum(ws.d_decay_each, axis=(0, 1), out=ws.d_decay_sum)
     d_decay = ws.d_decay_sum.reshape(I, N)
-    np.sum(ws.d_gain_each, axis=(0, 2), out=ws.d_gain_sum)
+    np.sum(ws.d_gain_each, axis=(0, 1), out=ws.d_gain_sum)
     d_gain = ws.d_gain_sum.reshape(I, N)
     d_decay_pre = decay*(d_decay + params.B*d_gain/A)
     d_decay_pre_exp_step_column = A*one_row*d_decay_pre
@@ -287,7 +286,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_la = exp_la*(params.B*(decay - 1)*d_gain/(A**2) - exp_step_column*one_row*d_decay_pre)
     d_B = (decay - 1)*d_gain/A
     d_step = exp_step*d_exp_step_column_flat
-    np.copyto(ws.d_x_out.transpose(0, 2, 1), ws.d_x)
+    np.copyto(ws.d_x_out, ws.d_x)
     return Grads(
         params=Params(
             la=d_la,
@@ -299,7 +298,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy().reshape(B, I, N),
+            h=ws.d_h.copy().reshape(B, I, N),
         ),
     )
 

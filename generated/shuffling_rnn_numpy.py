@@ -109,22 +109,16 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int, F: int) -> None:
         self.use = 0
-        self.W1_Ws_half = np.empty((F + H, I), dtype)
-        self.W1_x_Ws_x_half_flat = np.empty((F + H, T, B), dtype)
-        self.relu_b_pre = np.empty((T, F, B), dtype)
-        self.relu_b_pre_flat = np.empty((F, T, B), dtype)
-        self.W2_relu_b_pre_flat = np.empty((H, T, B), dtype)
-        self.sigmoid_b_pre_2 = np.empty((T, H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.roll_h_prev_1 = np.empty((H, B), dtype)
+        self.relu_b_pre = np.empty((T, B, F), dtype)
+        self.sigmoid_b_pre_2 = np.empty((T, B, H), dtype)
+        self.W2_relu_b_pre = np.empty((T, B, H), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.roll_h_prev_1 = np.empty((B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.W1_x = self.W1_x_Ws_x_half_flat[:F].transpose(1, 0, 2)
-        self.Ws_x_half = self.W1_x_Ws_x_half_flat[F:].transpose(1, 0, 2)
-        self.W2_relu_b_pre = self.W2_relu_b_pre_flat.transpose(1, 0, 2)
         self.h = self.h_all[1:]
         self.h_prev = self.h_all[:-1]
         self.steps = list(zip(self.h_prev, self.h))
@@ -134,25 +128,21 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int, F: int) -> None:
-        self.d_W2_relu_b_pre = np.empty((T, H, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.d_b_pre_2_pre = np.empty((T, F + H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.d_W2_relu_b_pre_flat = np.empty((H, T, B), dtype)
-        self.W2T_d_W2_relu_b_pre_flat = np.empty((F, T, B), dtype)
-        self.Ws_W1 = np.empty((F + H, I), dtype)
-        self.d_b_pre_2_pre_flat = np.empty((F + H, T, B), dtype)
+        self.d_W2_relu_b_pre = np.empty((T, B, H), dtype)
+        self.d_h = np.empty((B, H), dtype)
+        self.d_b_pre_2 = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
+        self.d_b_pre = np.empty((T, B, F), dtype)
+        self.d_b_pre_factor = np.empty((T, B, F), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_Ws_W1_rows = np.empty((F + H, I), dtype)
-        self.relu_b_pre_flat = np.empty((F, T, B), dtype)
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_Ws_rows = np.empty((H, I), dtype)
+        self.d_W1_rows = np.empty((F, I), dtype)
         self.d_W2_rows = np.empty((H, F), dtype)
-        self.d_cs_c1_sum = np.empty((F + H,), dtype)
         self.d_c2_sum = np.empty((H,), dtype)
-        self.d_b_pre_2 = self.d_b_pre_2_pre[:, :H]
-        self.d_b_pre = self.d_b_pre_2_pre[:, H:]
-        self.W2T_d_W2_relu_b_pre = self.W2T_d_W2_relu_b_pre_flat.transpose(1, 0, 2)
-        self.steps = list(zip(self.dy_rows, self.d_W2_relu_b_pre))[::-1]
+        self.d_cs_sum = np.empty((H,), dtype)
+        self.d_c1_sum = np.empty((F,), dtype)
+        self.steps = list(zip(self.d_W2_relu_b_pre))[::-1]
 
 
 class Workspace:
@@ -186,22 +176,22 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    W1_Ws_half = ws.W1_Ws_half
-    np.copyto(W1_Ws_half[0:F], params.W1)
-    np.multiply(params.Ws, 0.5, out=W1_Ws_half[F:F + H])
-    c1 = params.c1[:, None]
+    W1 = params.W1
+    Ws_half = 0.5*params.Ws
+    c1 = params.c1
     W2 = params.W2
-    b_pre_2_factor = (0.5*params.cs)[:, None]
-    c2 = params.c2[:, None]
-    ws.h_all[0] = state.h.T
+    b_pre_2_factor = 0.5*params.cs
+    c2 = params.c2
+    ws.h_all[0] = state.h
 
     # b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
-    np.matmul(W1_Ws_half, x_2d.T, out=ws.W1_x_Ws_x_half_flat.reshape(F + H, T*B))
-    np.add(c1, ws.W1_x, out=ws.relu_b_pre)
+    np.matmul(x_2d, W1.T, out=ws.relu_b_pre.reshape(T*B, F))
+    np.matmul(x_2d, Ws_half.T, out=ws.sigmoid_b_pre_2.reshape(T*B, H))
+    np.add(c1, ws.relu_b_pre, out=ws.relu_b_pre)
     np.maximum(ws.relu_b_pre, 0, out=ws.relu_b_pre)
-    relu_b_pre_flat = _columns(ws.relu_b_pre, ws.relu_b_pre_flat)
-    np.matmul(W2, relu_b_pre_flat, out=ws.W2_relu_b_pre_flat.reshape(H, T*B))
-    np.add(b_pre_2_factor, ws.Ws_x_half, out=ws.sigmoid_b_pre_2)
+    relu_b_pre_2d = ws.relu_b_pre.reshape(T*B, F)
+    np.matmul(relu_b_pre_2d, W2.T, out=ws.W2_relu_b_pre.reshape(T*B, H))
+    np.add(b_pre_2_factor, ws.sigmoid_b_pre_2, out=ws.sigmoid_b_pre_2)
     np.tanh(ws.sigmoid_b_pre_2, out=ws.sigmoid_b_pre_2)
     np.multiply(ws.sigmoid_b_pre_2, 0.5, out=ws.sigmoid_b_pre_2)
     np.add(ws.sigmoid_b_pre_2, 0.5, out=ws.sigmoid_b_pre_2)
@@ -214,12 +204,12 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     zero = np.array(0, dtype)
     for (h_prev, h) in ws.steps:
         # h[t] = g(roll(h[t-1], 1) + b)
-        np.copyto(roll_h_prev_1, np.roll(h_prev, 1, axis=0))
+        np.copyto(roll_h_prev_1, np.roll(h_prev, 1, axis=-1))
         add(h, roll_h_prev_1, h)
         maximum(h, zero, out=h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -239,25 +229,23 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    c2 = params.c2[:, None]
+    c2 = params.c2
     W2 = params.W2
-    Ws_W1 = ws.Ws_W1
-    np.copyto(Ws_W1[0:H], params.Ws)
-    np.copyto(Ws_W1[H:F + H], params.W1)
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
+    Ws = params.Ws
+    W1 = params.W1
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
     # backward of h[t] = g(roll(h[t-1], 1) + b)
     np.greater(saved.h, 0, out=ws.d_W2_relu_b_pre)
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
-    for (dy_t, d_W2_relu_b_pre) in ws.steps:
+    for dy_t, (d_W2_relu_b_pre,) in zip(dy[::-1], ws.steps):
         # backward of h[t] = g(roll(h[t-1], 1) + b)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_W2_relu_b_pre, d_W2_relu_b_pre)
-        np.copyto(d_h, np.roll(d_W2_relu_b_pre, -1, axis=0))
+        np.copyto(d_h, np.roll(d_W2_relu_b_pre, -1, axis=-1))
 
     # backward of b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
     np.add(c2, saved.W2_relu_b_pre, out=ws.d_b_pre_2)
@@ -266,23 +254,28 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_b_pre_2, saved.sigmoid_b_pre_2, out=ws.d_b_pre_2)
     np.multiply(ws.d_W2_relu_b_pre, ws.d_b_pre_2, out=ws.d_b_pre_2)
     np.multiply(saved.sigmoid_b_pre_2, ws.d_W2_relu_b_pre, out=ws.d_W2_relu_b_pre)
-    d_W2_relu_b_pre_flat = _columns(ws.d_W2_relu_b_pre, ws.d_W2_relu_b_pre_flat)
-    np.matmul(W2.T, d_W2_relu_b_pre_flat, out=ws.W2T_d_W2_relu_b_pre_flat.reshape(F, T*B))
-    np.greater(saved.relu_b_pre, 0, out=ws.d_b_pre)
-    np.multiply(ws.W2T_d_W2_relu_b_pre, ws.d_b_pre, out=ws.d_b_pre)
-    d_b_pre_2_pre_flat = _columns(ws.d_b_pre_2_pre, ws.d_b_pre_2_pre_flat)
-    np.matmul(d_b_pre_2_pre_flat.T, Ws_W1, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_b_pre_2_pre_flat, x_2d, out=ws.d_Ws_W1_rows)
-    d_Ws = ws.d_Ws_W1_rows[0:H]
-    d_W1 = ws.d_Ws_W1_rows[H:F + H]
-    relu_b_pre_flat = _columns(saved.relu_b_pre, ws.relu_b_pre_flat)
-    np.matmul(d_W2_relu_b_pre_flat, relu_b_pre_flat.T, out=ws.d_W2_rows)
+    d_W2_relu_b_pre_2d = ws.d_W2_relu_b_pre.reshape(T*B, H)
+    np.matmul(d_W2_relu_b_pre_2d, W2, out=ws.d_b_pre.reshape(T*B, F))
+    np.greater(saved.relu_b_pre, 0, out=ws.d_b_pre_factor)
+    np.multiply(ws.d_b_pre, ws.d_b_pre_factor, out=ws.d_b_pre)
+    d_b_pre_2_2d = ws.d_b_pre_2.reshape(T*B, H)
+    np.matmul(d_b_pre_2_2d, Ws, out=ws.d_x_out.reshape(T*B, I))
+    d_b_pre_2d = ws.d_b_pre.reshape(T*B, F)
+    np.matmul(d_b_pre_2d, W1, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_b_pre_2_2d.T, x_2d, out=ws.d_Ws_rows)
+    d_Ws = ws.d_Ws_rows
+    np.matmul(d_b_pre_2d.T, x_2d, out=ws.d_W1_rows)
+    d_W1 = ws.d_W1_rows
+    relu_b_pre_2d = saved.relu_b_pre.reshape(T*B, F)
+    np.matmul(d_W2_relu_b_pre_2d.T, relu_b_pre_2d, out=ws.d_W2_rows)
     d_W2 = ws.d_W2_rows
-    np.matmul(d_b_pre_2_pre_flat, np.ones(T*B, dtype), out=ws.d_cs_c1_sum)
-    d_cs = ws.d_cs_c1_sum[0:H]
-    d_c1 = ws.d_cs_c1_sum[H:F + H]
-    np.matmul(d_W2_relu_b_pre_flat, np.ones(T*B, dtype), out=ws.d_c2_sum)
+    np.matmul(d_W2_relu_b_pre_2d.T, np.ones(T*B, dtype), out=ws.d_c2_sum)
     d_c2 = ws.d_c2_sum
+    np.matmul(d_b_pre_2_2d.T, np.ones(T*B, dtype), out=ws.d_cs_sum)
+    d_cs = ws.d_cs_sum
+    np.matmul(d_b_pre_2d.T, np.ones(T*B, dtype), out=ws.d_c1_sum)
+    d_c1 = ws.d_c1_sum
     return Grads(
         params=Params(
             W1=d_W1,
@@ -294,7 +287,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
+            h=ws.d_h.copy(),
         ),
     )
 
@@ -452,15 +445,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -111,28 +111,22 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.Wf_half_Wz = np.empty((2*H, I), dtype)
-        self.Wf_x_half_Wz_x_flat = np.empty((2*H, T, B), dtype)
-        self.f = np.empty((T, H, B), dtype)
-        self.c_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.Wr_half_Ws = np.empty((2*H, I), dtype)
-        self.Wr_x_half_Ws_x_flat = np.empty((2*H, T, B), dtype)
-        self.r = np.empty((T, H, B), dtype)
-        self.tanh_c = np.empty((T, H, B), dtype)
-        self.h_factor = np.empty((T, H, B), dtype)
-        self.h = np.empty((T, H, B), dtype)
+        self.f = np.empty((T, B, H), dtype)
+        self.Wz_x = np.empty((T, B, H), dtype)
+        self.c_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.r = np.empty((T, B, H), dtype)
+        self.Ws_x = np.empty((T, B, H), dtype)
+        self.tanh_c = np.empty((T, B, H), dtype)
+        self.h_factor = np.empty((T, B, H), dtype)
+        self.h = np.empty((T, B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.Wf_x_half = self.Wf_x_half_Wz_x_flat[:H].transpose(1, 0, 2)
         self.c = self.c_all[1:]
-        self.Wz_x = self.Wf_x_half_Wz_x_flat[H:].transpose(1, 0, 2)
         self.c_prev = self.c_all[:-1]
-        self.Wr_x_half = self.Wr_x_half_Ws_x_flat[:H].transpose(1, 0, 2)
-        self.Ws_x = self.Wr_x_half_Ws_x_flat[H:].transpose(1, 0, 2)
         self.steps = list(zip(self.c_prev, self.f, self.c))
 
 
@@ -140,37 +134,26 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_f_pre_Wz_x = np.empty((T, 2*H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.d_c = np.empty((H, B), dtype)
-        self.d_r_pre_Ws_x = np.empty((T, 2*H, B), dtype)
-        self.d_f_pre_factor = np.empty((T, H, B), dtype)
-        self.tmp_2 = np.empty((T, H, B), dtype)
-        self.tmp_3 = np.empty((T, H, B), dtype)
-        self.Wr_Ws = np.empty((2*H, I), dtype)
-        self.d_r_pre_Ws_x_flat = np.empty((2*H, T, B), dtype)
-        self.d_x_base_flat = np.empty((I, T, B), dtype)
-        self.Wf_Wz = np.empty((2*H, I), dtype)
-        self.d_f_pre_Wz_x_flat = np.empty((2*H, T, B), dtype)
-        self.d_x_flat = np.empty((I, T, B), dtype)
-        self.d_x_2 = np.empty((T, I, B), dtype)
-        self.d_r_pre_flat = np.empty((H, T, B), dtype)
-        self.d_Wr_rows = np.empty((H, I), dtype)
-        self.d_Ws_x_flat = np.empty((H, T, B), dtype)
-        self.d_Ws_rows = np.empty((H, I), dtype)
-        self.d_f_pre_flat = np.empty((H, T, B), dtype)
+        self.d_f_pre = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
+        self.d_c = np.empty((B, H), dtype)
+        self.d_Ws_x = np.empty((T, B, H), dtype)
+        self.d_f_pre_factor = np.empty((T, B, H), dtype)
+        self.d_Wz_x = np.empty((T, B, H), dtype)
+        self.d_r_pre = np.empty((T, B, H), dtype)
+        self.tmp_2 = np.empty((T, B, H), dtype)
+        self.tmp_3 = np.empty((T, B, H), dtype)
+        self.d_x = np.empty((T, B, I), dtype)
+        self.tmp_4 = np.empty((T, B, I), dtype)
+        self.d_x_2 = np.empty((T, B, I), dtype)
+        self.tmp_5 = np.empty((T, B, I), dtype)
         self.d_Wf_rows = np.empty((H, I), dtype)
-        self.d_Wz_x_flat = np.empty((H, T, B), dtype)
+        self.d_Ws_rows = np.empty((H, I), dtype)
         self.d_Wz_rows = np.empty((H, I), dtype)
-        self.d_br_sum = np.empty((2*H,), dtype)
-        self.d_bf_sum = np.empty((2*H,), dtype)
+        self.d_Wr_rows = np.empty((H, I), dtype)
+        self.d_br_sum = np.empty((H,), dtype)
+        self.d_bf_sum = np.empty((H,), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_f_pre = self.d_f_pre_Wz_x[:, :H]
-        self.d_Ws_x = self.d_r_pre_Ws_x[:, H:]
-        self.d_Wz_x = self.d_f_pre_Wz_x[:, H:]
-        self.d_r_pre = self.d_r_pre_Ws_x[:, :H]
-        self.d_x_base = self.d_x_base_flat.transpose(1, 0, 2)
-        self.d_x = self.d_x_flat.transpose(1, 0, 2)
         self.steps = list(zip(self.d_f_pre, saved.f))[::-1]
 
 
@@ -204,23 +187,24 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    Wf_half_Wz = ws.Wf_half_Wz
-    np.multiply(params.Wf, 0.5, out=Wf_half_Wz[0:H])
-    np.copyto(Wf_half_Wz[H:2*H], params.Wz)
-    f_pre_factor = (0.5*params.bf)[:, None]
-    Wr_half_Ws = ws.Wr_half_Ws
-    np.multiply(params.Wr, 0.5, out=Wr_half_Ws[0:H])
-    np.copyto(Wr_half_Ws[H:2*H], params.Ws)
-    r_pre_factor = (0.5*params.br)[:, None]
-    ws.c_all[0] = state.c.T
+    Wf_half = 0.5*params.Wf
+    Wz = params.Wz
+    f_pre_factor = 0.5*params.bf
+    Wr_half = 0.5*params.Wr
+    Ws = params.Ws
+    r_pre_factor = 0.5*params.br
+    ws.c_all[0] = state.c
 
     # f = sigma(Wf @ x[t] + bf)
+    np.matmul(x_2d, Wf_half.T, out=ws.f.reshape(T*B, H))
     # c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
-    np.matmul(Wf_half_Wz, x_2d.T, out=ws.Wf_x_half_Wz_x_flat.reshape(2*H, T*B))
-    np.add(f_pre_factor, ws.Wf_x_half, out=ws.f)
+    np.matmul(x_2d, Wz.T, out=ws.Wz_x.reshape(T*B, H))
+    # f
+    np.add(f_pre_factor, ws.f, out=ws.f)
     np.tanh(ws.f, out=ws.f)
     np.multiply(ws.f, 0.5, out=ws.f)
     np.add(ws.f, 0.5, out=ws.f)
+    # c
     np.subtract(1, ws.f, out=ws.c)
     np.multiply(ws.Wz_x, ws.c, out=ws.c)
 
@@ -233,19 +217,22 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, c, c)
 
     # r = sigma(Wr @ x[t] + br)
+    np.matmul(x_2d, Wr_half.T, out=ws.r.reshape(T*B, H))
     # h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
-    np.matmul(Wr_half_Ws, x_2d.T, out=ws.Wr_x_half_Ws_x_flat.reshape(2*H, T*B))
-    np.add(r_pre_factor, ws.Wr_x_half, out=ws.r)
+    np.matmul(x_2d, Ws.T, out=ws.Ws_x.reshape(T*B, H))
+    # r
+    np.add(r_pre_factor, ws.r, out=ws.r)
     np.tanh(ws.r, out=ws.r)
     np.multiply(ws.r, 0.5, out=ws.r)
     np.add(ws.r, 0.5, out=ws.r)
+    # h
     np.tanh(ws.c, out=ws.tanh_c)
     np.subtract(1, ws.r, out=ws.h_factor)
     np.multiply(ws.Ws_x, ws.h_factor, out=ws.h_factor)
     np.multiply(ws.r, ws.tanh_c, out=ws.h)
     np.add(ws.h, ws.h_factor, out=ws.h)
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(c=ws.c_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(c=ws.c_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -265,16 +252,14 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    Wr_Ws = ws.Wr_Ws
-    np.copyto(Wr_Ws[0:H], params.Wr)
-    np.copyto(Wr_Ws[H:2*H], params.Ws)
-    Wf_Wz = ws.Wf_Wz
-    np.copyto(Wf_Wz[0:H], params.Wf)
-    np.copyto(Wf_Wz[H:2*H], params.Wz)
-    ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
+    Ws = params.Ws
+    Wr = params.Wr
+    Wz = params.Wz
+    Wf = params.Wf
+    ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
     # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
-    np.multiply(dy.transpose(0, 2, 1), saved.r, out=ws.d_f_pre)
+    np.multiply(dy, saved.r, out=ws.d_f_pre)
     np.square(saved.tanh_c, out=ws.tmp)
     np.subtract(1, ws.tmp, out=ws.tmp)
     np.multiply(ws.d_f_pre, ws.tmp, out=ws.d_f_pre)
@@ -289,7 +274,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
 
     # backward of h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
     np.subtract(1, saved.r, out=ws.d_Ws_x)
-    np.multiply(dy.transpose(0, 2, 1), ws.d_Ws_x, out=ws.d_Ws_x)
+    np.multiply(dy, ws.d_Ws_x, out=ws.d_Ws_x)
     # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     np.subtract(1, saved.f, out=ws.d_f_pre_factor)
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_Wz_x)
@@ -302,28 +287,30 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(saved.c_prev, saved.Wz_x, out=ws.tmp_3)
     np.multiply(ws.d_f_pre_factor, ws.tmp_3, out=ws.d_f_pre_factor)
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_f_pre)
-    d_r_pre_Ws_x_flat = _columns(ws.d_r_pre_Ws_x, ws.d_r_pre_Ws_x_flat)
-    np.matmul(Wr_Ws.T, d_r_pre_Ws_x_flat, out=ws.d_x_base_flat.reshape(I, T*B))
-    d_f_pre_Wz_x_flat = _columns(ws.d_f_pre_Wz_x, ws.d_f_pre_Wz_x_flat)
-    np.matmul(Wf_Wz.T, d_f_pre_Wz_x_flat, out=ws.d_x_flat.reshape(I, T*B))
-    np.add(ws.d_x_base, ws.d_x, out=ws.d_x_2)
-    d_r_pre_flat = _columns(ws.d_r_pre, ws.d_r_pre_flat)
-    np.matmul(d_r_pre_flat, x_2d, out=ws.d_Wr_rows)
-    d_Wr = ws.d_Wr_rows
-    d_Ws_x_flat = _columns(ws.d_Ws_x, ws.d_Ws_x_flat)
-    np.matmul(d_Ws_x_flat, x_2d, out=ws.d_Ws_rows)
-    d_Ws = ws.d_Ws_rows
-    d_f_pre_flat = _columns(ws.d_f_pre, ws.d_f_pre_flat)
-    np.matmul(d_f_pre_flat, x_2d, out=ws.d_Wf_rows)
+    d_Ws_x_2d = ws.d_Ws_x.reshape(T*B, H)
+    np.matmul(d_Ws_x_2d, Ws, out=ws.d_x.reshape(T*B, I))
+    d_r_pre_2d = ws.d_r_pre.reshape(T*B, H)
+    np.matmul(d_r_pre_2d, Wr, out=ws.tmp_4.reshape(T*B, I))
+    np.add(ws.d_x, ws.tmp_4, out=ws.d_x)
+    d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
+    np.matmul(d_Wz_x_2d, Wz, out=ws.d_x_2.reshape(T*B, I))
+    d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
+    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_5.reshape(T*B, I))
+    np.add(ws.d_x_2, ws.tmp_5, out=ws.d_x_2)
+    np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
+    np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
     d_Wf = ws.d_Wf_rows
-    d_Wz_x_flat = _columns(ws.d_Wz_x, ws.d_Wz_x_flat)
-    np.matmul(d_Wz_x_flat, x_2d, out=ws.d_Wz_rows)
+    np.matmul(d_Ws_x_2d.T, x_2d, out=ws.d_Ws_rows)
+    d_Ws = ws.d_Ws_rows
+    np.matmul(d_Wz_x_2d.T, x_2d, out=ws.d_Wz_rows)
     d_Wz = ws.d_Wz_rows
-    np.matmul(d_r_pre_Ws_x_flat, np.ones(T*B, dtype), out=ws.d_br_sum)
-    d_br = ws.d_br_sum[0:H]
-    np.matmul(d_f_pre_Wz_x_flat, np.ones(T*B, dtype), out=ws.d_bf_sum)
-    d_bf = ws.d_bf_sum[0:H]
-    np.copyto(ws.d_x_out.transpose(0, 2, 1), ws.d_x_2)
+    np.matmul(d_r_pre_2d.T, x_2d, out=ws.d_Wr_rows)
+    d_Wr = ws.d_Wr_rows
+    np.matmul(d_r_pre_2d.T, np.ones(T*B, dtype), out=ws.d_br_sum)
+    d_br = ws.d_br_sum
+    np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
+    d_bf = ws.d_bf_sum
+    np.copyto(ws.d_x_out, ws.d_x)
     return Grads(
         params=Params(
             Wz=d_Wz,
@@ -335,7 +322,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            c=ws.d_c.T.copy(),
+            c=ws.d_c.copy(),
         ),
     )
 
@@ -500,15 +487,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

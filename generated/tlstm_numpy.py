@@ -123,32 +123,23 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.bf_half_bz = np.empty((2*H, 1), dtype)
-        self.Wf_half_Wz = np.empty((2*H, I), dtype)
-        self.Wf_x_half_Wz_x_flat = np.empty((2*H, T, B), dtype)
-        self.Vf_half_Vz = np.empty((2*H, I), dtype)
-        self.Vf_x_lag1_prev_half_etc_flat = np.empty((2*H, T, B), dtype)
-        self.f_z = np.empty((T, 2*H, B), dtype)
-        self.c_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.Wo_x_flat = np.empty((H, T, B), dtype)
-        self.Vo_x_lag1_prev_flat = np.empty((H, T, B), dtype)
-        self.o = np.empty((T, H, B), dtype)
-        self.h = np.empty((T, H, B), dtype)
+        self.z = np.empty((T, B, H), dtype)
+        self.f = np.empty((T, B, H), dtype)
+        self.Vz_x_lag1_prev = np.empty((T, B, H), dtype)
+        self.Vf_x_lag1_prev_half = np.empty((T, B, H), dtype)
+        self.c_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.o = np.empty((T, B, H), dtype)
+        self.Vo_x_lag1_prev = np.empty((T, B, H), dtype)
+        self.h = np.empty((T, B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
         self.x_lag1_all = np.empty((T + 1, B, I), dtype)
-        self.Wf_x_half_Wz_x = self.Wf_x_half_Wz_x_flat.transpose(1, 0, 2)
-        self.Vf_x_lag1_prev_half_etc = self.Vf_x_lag1_prev_half_etc_flat.transpose(1, 0, 2)
-        self.f = self.f_z[:, :H]
         self.c = self.c_all[1:]
-        self.z = self.f_z[:, H:]
         self.c_prev = self.c_all[:-1]
-        self.Wo_x = self.Wo_x_flat.transpose(1, 0, 2)
-        self.Vo_x_lag1_prev = self.Vo_x_lag1_prev_flat.transpose(1, 0, 2)
         self.steps = list(zip(self.c_prev, self.f, self.c))
 
 
@@ -156,22 +147,25 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_f_pre_o_pre_z = np.empty((T, 3*H, B), dtype)
-        self.d_c = np.empty((H, B), dtype)
-        self.d_z_base = np.empty((T, H, B), dtype)
-        self.Wf_Wo_Wz = np.empty((3*H, I), dtype)
-        self.d_f_pre_o_pre_z_flat = np.empty((3*H, T, B), dtype)
+        self.d_z = np.empty((T, B, H), dtype)
+        self.d_c = np.empty((B, H), dtype)
+        self.d_o_pre = np.empty((T, B, H), dtype)
+        self.d_f_pre = np.empty((T, B, H), dtype)
+        self.d_z_base = np.empty((T, B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.Vf_Vo_Vz = np.empty((3*H, I), dtype)
+        self.tmp_out = np.empty((T, B, I), dtype)
         self.d_x_lag1_prev_out = np.empty((T, B, I), dtype)
-        self.d_Wf_Wo_Wz_rows = np.empty((3*H, I), dtype)
-        self.d_Vf_Vo_Vz_rows = np.empty((3*H, I), dtype)
-        self.d_bf_bo_bz_sum = np.empty((3*H,), dtype)
+        self.tmp_out_2 = np.empty((T, B, I), dtype)
+        self.d_Wz_rows = np.empty((H, I), dtype)
+        self.d_Wo_rows = np.empty((H, I), dtype)
+        self.d_Wf_rows = np.empty((H, I), dtype)
+        self.d_Vz_rows = np.empty((H, I), dtype)
+        self.d_Vo_rows = np.empty((H, I), dtype)
+        self.d_Vf_rows = np.empty((H, I), dtype)
+        self.d_bo_sum = np.empty((H,), dtype)
+        self.d_bf_sum = np.empty((H,), dtype)
+        self.d_bz_sum = np.empty((H,), dtype)
         self.d_x_lag1_all = np.empty((T + 1, B, I), dtype)
-        self.d_z = self.d_f_pre_o_pre_z[:, 2*H:]
-        self.d_o_pre = self.d_f_pre_o_pre_z[:, H:2*H]
-        self.d_f_pre = self.d_f_pre_o_pre_z[:, :H]
-        self.d_x_lag1_prev = self.d_x_lag1_prev_out.transpose(0, 2, 1)
         self.steps = list(zip(self.d_z, saved.f))[::-1]
 
 
@@ -205,28 +199,33 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    bf_half_bz = ws.bf_half_bz
-    np.multiply(params.bf[:, None], 0.5, out=bf_half_bz[0:H])
-    np.copyto(bf_half_bz[H:2*H], params.bz[:, None])
-    Wf_half_Wz = ws.Wf_half_Wz
-    np.multiply(params.Wf, 0.5, out=Wf_half_Wz[0:H])
-    np.copyto(Wf_half_Wz[H:2*H], params.Wz)
-    Vf_half_Vz = ws.Vf_half_Vz
-    np.multiply(params.Vf, 0.5, out=Vf_half_Vz[0:H])
-    np.copyto(Vf_half_Vz[H:2*H], params.Vz)
+    Wz = params.Wz
+    Wf_half = 0.5*params.Wf
+    Vz = params.Vz
+    Vf_half = 0.5*params.Vf
+    bz = params.bz
+    f_pre_factor = 0.5*params.bf
     Wo = params.Wo
     Vo = params.Vo
-    bo = params.bo[:, None]
-    ws.c_all[0] = state.c.T
+    bo = params.bo
+    ws.c_all[0] = state.c
     ws.x_lag1_all[0] = state.x_lag1
     ws.x_lag1_all[1:] = x
 
     # z = Wz @ x[t] + Vz @ x[t-1] + bz
+    np.matmul(x_2d, Wz.T, out=ws.z.reshape(T*B, H))
     # f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
-    np.matmul(Wf_half_Wz, x_2d.T, out=ws.Wf_x_half_Wz_x_flat.reshape(2*H, T*B))
-    np.matmul(Vf_half_Vz, ws.x_lag1_all[:-1].reshape(T*B, I).T, out=ws.Vf_x_lag1_prev_half_etc_flat.reshape(2*H, T*B))
-    np.add(bf_half_bz, ws.Wf_x_half_Wz_x, out=ws.f_z)
-    np.add(ws.f_z, ws.Vf_x_lag1_prev_half_etc, out=ws.f_z)
+    np.matmul(x_2d, Wf_half.T, out=ws.f.reshape(T*B, H))
+    # z
+    np.matmul(ws.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
+    # f
+    np.matmul(ws.x_lag1_all[:-1].reshape(T*B, I), Vf_half.T, out=ws.Vf_x_lag1_prev_half.reshape(T*B, H))
+    # z
+    np.add(bz, ws.z, out=ws.z)
+    np.add(ws.z, ws.Vz_x_lag1_prev, out=ws.z)
+    # f
+    np.add(f_pre_factor, ws.f, out=ws.f)
+    np.add(ws.f, ws.Vf_x_lag1_prev_half, out=ws.f)
     np.tanh(ws.f, out=ws.f)
     np.multiply(ws.f, 0.5, out=ws.f)
     np.add(ws.f, 0.5, out=ws.f)
@@ -243,15 +242,15 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, c, c)
 
     # o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
-    np.matmul(Wo, x_2d.T, out=ws.Wo_x_flat.reshape(H, T*B))
-    np.matmul(Vo, ws.x_lag1_all[:-1].reshape(T*B, I).T, out=ws.Vo_x_lag1_prev_flat.reshape(H, T*B))
-    np.add(bo, ws.Wo_x, out=ws.o)
+    np.matmul(x_2d, Wo.T, out=ws.o.reshape(T*B, H))
+    np.matmul(ws.x_lag1_all[:-1].reshape(T*B, I), Vo.T, out=ws.Vo_x_lag1_prev.reshape(T*B, H))
+    np.add(bo, ws.o, out=ws.o)
     np.add(ws.o, ws.Vo_x_lag1_prev, out=ws.o)
     np.tanh(ws.o, out=ws.o)
     # h = c[t]*o
     np.multiply(ws.c, ws.o, out=ws.h)
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(c=ws.c_all[T].T.copy(), x_lag1=ws.x_lag1_all[T].copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(c=ws.c_all[T].copy(), x_lag1=ws.x_lag1_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -271,18 +270,16 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    Wf_Wo_Wz = ws.Wf_Wo_Wz
-    np.copyto(Wf_Wo_Wz[0:H], params.Wf)
-    np.copyto(Wf_Wo_Wz[H:2*H], params.Wo)
-    np.copyto(Wf_Wo_Wz[2*H:3*H], params.Wz)
-    Vf_Vo_Vz = ws.Vf_Vo_Vz
-    np.copyto(Vf_Vo_Vz[0:H], params.Vf)
-    np.copyto(Vf_Vo_Vz[H:2*H], params.Vo)
-    np.copyto(Vf_Vo_Vz[2*H:3*H], params.Vz)
-    ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
+    Wo = params.Wo
+    Wf = params.Wf
+    Wz = params.Wz
+    Vo = params.Vo
+    Vf = params.Vf
+    Vz = params.Vz
+    ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
     # backward of c[t] = f*c[t-1] + (1 - f)*z
-    np.multiply(dy.transpose(0, 2, 1), saved.o, out=ws.d_z)
+    np.multiply(dy, saved.o, out=ws.d_z)
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -295,7 +292,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
     np.square(saved.o, out=ws.d_o_pre)
     np.subtract(1, ws.d_o_pre, out=ws.d_o_pre)
-    np.multiply(dy.transpose(0, 2, 1), ws.d_o_pre, out=ws.d_o_pre)
+    np.multiply(dy, ws.d_o_pre, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.c, out=ws.d_o_pre)
     # backward of f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
     np.subtract(saved.c_prev, saved.z, out=ws.d_f_pre)
@@ -307,23 +304,39 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_z, ws.d_f_pre, out=ws.d_f_pre)
     # z
     np.multiply(ws.d_z, ws.d_z_base, out=ws.d_z)
-    d_f_pre_o_pre_z_flat = _columns(ws.d_f_pre_o_pre_z, ws.d_f_pre_o_pre_z_flat)
-    np.matmul(d_f_pre_o_pre_z_flat.T, Wf_Wo_Wz, out=ws.d_x_out.reshape(T*B, I))
+    d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
+    np.matmul(d_o_pre_2d, Wo, out=ws.d_x_out.reshape(T*B, I))
+    d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
+    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_z_2d = ws.d_z.reshape(T*B, H)
+    np.matmul(d_z_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     # backward of x_lag1[t] = x[t]
-    np.matmul(d_f_pre_o_pre_z_flat.T, Vf_Vo_Vz, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
-    np.matmul(d_f_pre_o_pre_z_flat, x_2d, out=ws.d_Wf_Wo_Wz_rows)
-    d_Wf = ws.d_Wf_Wo_Wz_rows[0:H]
-    d_Wo = ws.d_Wf_Wo_Wz_rows[H:2*H]
-    d_Wz = ws.d_Wf_Wo_Wz_rows[2*H:3*H]
-    np.matmul(d_f_pre_o_pre_z_flat, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vf_Vo_Vz_rows)
-    d_Vf = ws.d_Vf_Vo_Vz_rows[0:H]
-    d_Vo = ws.d_Vf_Vo_Vz_rows[H:2*H]
-    d_Vz = ws.d_Vf_Vo_Vz_rows[2*H:3*H]
-    np.matmul(d_f_pre_o_pre_z_flat, np.ones(T*B, dtype), out=ws.d_bf_bo_bz_sum)
-    d_bf = ws.d_bf_bo_bz_sum[0:H]
-    d_bo = ws.d_bf_bo_bz_sum[H:2*H]
-    d_bz = ws.d_bf_bo_bz_sum[2*H:3*H]
-    np.copyto(ws.d_x_lag1_all[:-1].transpose(0, 2, 1), ws.d_x_lag1_prev)
+    np.matmul(d_o_pre_2d, Vo, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
+    np.matmul(d_f_pre_2d, Vf, out=ws.tmp_out_2.reshape(T*B, I))
+    np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    np.matmul(d_z_2d, Vz, out=ws.tmp_out_2.reshape(T*B, I))
+    np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    np.matmul(d_z_2d.T, x_2d, out=ws.d_Wz_rows)
+    d_Wz = ws.d_Wz_rows
+    np.matmul(d_o_pre_2d.T, x_2d, out=ws.d_Wo_rows)
+    d_Wo = ws.d_Wo_rows
+    np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
+    d_Wf = ws.d_Wf_rows
+    np.matmul(d_z_2d.T, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vz_rows)
+    d_Vz = ws.d_Vz_rows
+    np.matmul(d_o_pre_2d.T, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vo_rows)
+    d_Vo = ws.d_Vo_rows
+    np.matmul(d_f_pre_2d.T, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vf_rows)
+    d_Vf = ws.d_Vf_rows
+    np.matmul(d_o_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bo_sum)
+    d_bo = ws.d_bo_sum
+    np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
+    d_bf = ws.d_bf_sum
+    np.matmul(d_z_2d.T, np.ones(T*B, dtype), out=ws.d_bz_sum)
+    d_bz = ws.d_bz_sum
+    np.copyto(ws.d_x_lag1_all[:-1], ws.d_x_lag1_prev_out)
     ws.d_x_lag1_all[T] = 0 if dfinal is None else dfinal.x_lag1
     ws.d_x_out += ws.d_x_lag1_all[1:]
     return Grads(
@@ -340,7 +353,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            c=ws.d_c.T.copy(),
+            c=ws.d_c.copy(),
             x_lag1=ws.d_x_lag1_all[0].copy(),
         ),
     )
@@ -519,15 +532,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -98,19 +98,16 @@ def init_state(params: Params, batch: int) -> State:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.Wf_half_Wz = np.empty((2*H, I), dtype)
-        self.Wf_x_half_Wz_x_flat = np.empty((2*H, T, B), dtype)
-        self.f = np.empty((T, H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
+        self.f = np.empty((T, B, H), dtype)
+        self.Wz_x = np.empty((T, B, H), dtype)
+        self.h_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
         self.h_out = np.empty((T, B, H), dtype)
-        self.Wf_x_half = self.Wf_x_half_Wz_x_flat[:H].transpose(1, 0, 2)
         self.h = self.h_all[1:]
-        self.Wz_x = self.Wf_x_half_Wz_x_flat[H:].transpose(1, 0, 2)
         self.h_prev = self.h_all[:-1]
         self.steps = list(zip(self.h_prev, self.f, self.h))
 
@@ -119,19 +116,17 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.d_f_pre_Wz_x = np.empty((T, 2*H, B), dtype)
-        self.d_f_pre_factor = np.empty((T, H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.Wf_Wz = np.empty((2*H, I), dtype)
-        self.d_f_pre_Wz_x_flat = np.empty((2*H, T, B), dtype)
+        self.d_h = np.empty((B, H), dtype)
+        self.d_f_pre = np.empty((T, B, H), dtype)
+        self.d_f_pre_factor = np.empty((T, B, H), dtype)
+        self.d_Wz_x = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_Wf_Wz_rows = np.empty((2*H, I), dtype)
-        self.d_bf_sum = np.empty((2*H,), dtype)
-        self.d_f_pre = self.d_f_pre_Wz_x[:, :H]
-        self.d_Wz_x = self.d_f_pre_Wz_x[:, H:]
-        self.steps = list(zip(self.dy_rows, self.d_f_pre, saved.f))[::-1]
+        self.tmp_out = np.empty((T, B, I), dtype)
+        self.d_Wf_rows = np.empty((H, I), dtype)
+        self.d_Wz_rows = np.empty((H, I), dtype)
+        self.d_bf_sum = np.empty((H,), dtype)
+        self.steps = list(zip(self.d_f_pre, saved.f))[::-1]
 
 
 class Workspace:
@@ -164,19 +159,21 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
     x_2d = x.reshape(T*B, I)
-    Wf_half_Wz = ws.Wf_half_Wz
-    np.multiply(params.Wf, 0.5, out=Wf_half_Wz[0:H])
-    np.copyto(Wf_half_Wz[H:2*H], params.Wz)
-    f_pre_factor = (0.5*params.bf)[:, None]
-    ws.h_all[0] = state.h.T
+    Wf_half = 0.5*params.Wf
+    Wz = params.Wz
+    f_pre_factor = 0.5*params.bf
+    ws.h_all[0] = state.h
 
     # f = sigma(Wf @ x[t] + bf)
+    np.matmul(x_2d, Wf_half.T, out=ws.f.reshape(T*B, H))
     # h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
-    np.matmul(Wf_half_Wz, x_2d.T, out=ws.Wf_x_half_Wz_x_flat.reshape(2*H, T*B))
-    np.add(f_pre_factor, ws.Wf_x_half, out=ws.f)
+    np.matmul(x_2d, Wz.T, out=ws.Wz_x.reshape(T*B, H))
+    # f
+    np.add(f_pre_factor, ws.f, out=ws.f)
     np.tanh(ws.f, out=ws.f)
     np.multiply(ws.f, 0.5, out=ws.f)
     np.add(ws.f, 0.5, out=ws.f)
+    # h
     np.subtract(1, ws.f, out=ws.h)
     np.multiply(ws.Wz_x, ws.h, out=ws.h)
 
@@ -188,8 +185,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(h_prev, f, tmp)
         add(tmp, h, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy())
+    np.copyto(ws.h_out, ws.h)
+    final = State(h=ws.h_all[T].copy())
     return ws.h_out, final, Tape(x, state, (), ws, ws.use)
 
 
@@ -209,17 +206,15 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    Wf_Wz = ws.Wf_Wz
-    np.copyto(Wf_Wz[0:H], params.Wf)
-    np.copyto(Wf_Wz[H:2*H], params.Wz)
-    ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
+    Wz = params.Wz
+    Wf = params.Wf
+    ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
-    for (dy_t, d_f_pre, f) in ws.steps:
+    for dy_t, (d_f_pre, f) in zip(dy[::-1], ws.steps):
         # backward of h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
         add(dy_t, d_h, d_f_pre)
         multiply(f, d_f_pre, d_h)
@@ -232,13 +227,17 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(saved.h_prev, saved.Wz_x, out=ws.tmp)
     np.multiply(ws.d_f_pre_factor, ws.tmp, out=ws.d_f_pre_factor)
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_f_pre)
-    d_f_pre_Wz_x_flat = _columns(ws.d_f_pre_Wz_x, ws.d_f_pre_Wz_x_flat)
-    np.matmul(d_f_pre_Wz_x_flat.T, Wf_Wz, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_f_pre_Wz_x_flat, x_2d, out=ws.d_Wf_Wz_rows)
-    d_Wf = ws.d_Wf_Wz_rows[0:H]
-    d_Wz = ws.d_Wf_Wz_rows[H:2*H]
-    np.matmul(d_f_pre_Wz_x_flat, np.ones(T*B, dtype), out=ws.d_bf_sum)
-    d_bf = ws.d_bf_sum[0:H]
+    d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
+    np.matmul(d_Wz_x_2d, Wz, out=ws.d_x_out.reshape(T*B, I))
+    d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
+    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
+    d_Wf = ws.d_Wf_rows
+    np.matmul(d_Wz_x_2d.T, x_2d, out=ws.d_Wz_rows)
+    d_Wz = ws.d_Wz_rows
+    np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
+    d_bf = ws.d_bf_sum
     return Grads(
         params=Params(
             Wz=d_Wz,
@@ -247,7 +246,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            h=ws.d_h.T.copy(),
+            h=ws.d_h.copy(),
         ),
     )
 
@@ -401,15 +400,6 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -112,17 +112,15 @@ def _derived(params: Params) -> tuple[Any, ...]:
 
 
 class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         self.use = 0
-        self.V_x_flat = np.empty((H, T, B), dtype)
-        self.tanh_z_pre = np.empty((T, H, B), dtype)
-        self.y_all = np.empty((T + 1, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.z_all = np.empty((T + 1, H, B), dtype)
+        self.tanh_z_pre = np.empty((T, B, H), dtype)
+        self.y_all = np.empty((T + 1, B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.z_all = np.empty((T + 1, B, H), dtype)
         self.y_out = np.empty((T, B, H), dtype)
-        self.V_x = self.V_x_flat.transpose(1, 0, 2)
         self.y_prev = self.y_all[:-1]
         self.z = self.z_all[1:]
         self.z_prev = self.z_all[:-1]
@@ -134,24 +132,22 @@ class _Backward:
     """The backward pass's memory; its views of the forward pass's are taken once."""
 
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_z_pre = np.empty((T, H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_y = np.empty((H, B), dtype)
-        self.d_step_each = np.empty((T, H, B), dtype)
-        self.tmp_2 = np.empty((H, B), dtype)
-        self.d_z = np.empty((H, B), dtype)
-        self.tmp_3 = np.empty((H, B), dtype)
-        self.d_z_prev_kept = np.empty((T, H, B), dtype)
-        self.d_z_pre_flat = np.empty((H, T, B), dtype)
+        self.d_z_pre = np.empty((T, B, H), dtype)
+        self.tmp = np.empty((T, B, H), dtype)
+        self.d_y = np.empty((B, H), dtype)
+        self.d_step_each = np.empty((T, B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.d_z = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.d_z_prev_kept = np.empty((T, B, H), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_w_each = np.empty((T, H, B), dtype)
-        self.d_step_each_base = np.empty((T, H, B), dtype)
+        self.d_w_each = np.empty((T, B, H), dtype)
+        self.d_step_each_base = np.empty((T, B, H), dtype)
         self.d_V_rows = np.empty((H, I), dtype)
         self.d_b_sum = np.empty((H,), dtype)
         self.d_w_sum = np.empty((H,), dtype)
         self.d_step_sum = np.empty((H,), dtype)
-        self.steps = list(zip(self.dy_rows, self.d_step_each, self.d_z_pre, self.d_z_prev_kept))[::-1]
+        self.steps = list(zip(self.d_step_each, self.d_z_pre, self.d_z_prev_kept))[::-1]
 
 
 class Workspace:
@@ -186,35 +182,35 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     x_2d = x.reshape(T*B, I)
     derived = step_2, sigmoid_c = _derived(params)
     V = params.V
-    b = params.b[:, None]
-    w = params.w[:, None]
-    step_3 = step_2[:, None]
-    ws.y_all[0] = state.y.T
-    ws.z_all[0] = state.z.T
+    b = params.b
+    ws.y_all[0] = state.y
+    ws.z_all[0] = state.z
 
     # z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
-    np.matmul(V, x_2d.T, out=ws.V_x_flat.reshape(H, T*B))
-    np.add(b, ws.V_x, out=ws.tanh_z_pre)
+    np.matmul(x_2d, V.T, out=ws.tanh_z_pre.reshape(T*B, H))
+    np.add(b, ws.tanh_z_pre, out=ws.tanh_z_pre)
 
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh, subtract = np.multiply, np.add, np.tanh, np.subtract
+    w_row = params.w[None]
     tmp = ws.tmp
     number = np.array(1.0, dtype)
+    step_row = step_2[None]
     for (y_prev, tanh_z_pre, z, z_prev, y_2) in ws.steps:
         # z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
-        multiply(w, y_prev, tmp)
+        multiply(w_row, y_prev, tmp)
         add(tmp, tanh_z_pre, tanh_z_pre)
         tanh(tanh_z_pre, tanh_z_pre)
         multiply(y_prev, number, z)
         add(z, tanh_z_pre, z)
-        multiply(step_3, z, z)
+        multiply(step_row, z, z)
         subtract(z_prev, z, z)
         # y[t] = y[t-1] + step*z[t]
-        multiply(step_3, z, y_2)
+        multiply(step_row, z, y_2)
         add(y_prev, y_2, y_2)
 
-    np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
-    final = State(y=ws.y_all[T].T.copy(), z=ws.z_all[T].T.copy())
+    np.copyto(ws.y_out, ws.y_2)
+    final = State(y=ws.y_all[T].copy(), z=ws.z_all[T].copy())
     return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
 
 
@@ -235,43 +231,42 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     x = tape.x
     x_2d = x.reshape(T*B, I)
     step_2, sigmoid_c = tape.derived
-    step_3 = step_2[:, None]
-    d_y_prev_factor = (-1.0*step_2)[:, None]
-    w = params.w[:, None]
     V = params.V
-    ws.d_y[...] = 0 if dfinal is None else dfinal.y.T
-    ws.d_z[...] = 0 if dfinal is None else dfinal.z.T
+    ws.d_y[...] = 0 if dfinal is None else dfinal.y
+    ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
     # backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
-    np.negative(step_3, out=ws.d_z_pre)
+    np.negative(step_2, out=ws.d_z_pre)
     np.square(saved.tanh_z_pre, out=ws.tmp)
     np.subtract(1, ws.tmp, out=ws.tmp)
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
-    np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_y = ws.d_y
+    step_row = step_2[None]
     tmp_2 = ws.tmp_2
     d_z = ws.d_z
+    d_y_prev_factor_row = (-1.0*step_2)[None]
+    w_row = params.w[None]
     tmp_3 = ws.tmp_3
-    for (dy_t, d_step_each, d_z_pre, d_z_prev_kept) in ws.steps:
+    for dy_t, (d_step_each, d_z_pre, d_z_prev_kept) in zip(dy[::-1], ws.steps):
         # backward of y[t] = y[t-1] + step*z[t]
         add(dy_t, d_y, d_step_each)
         # backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
-        multiply(step_3, d_step_each, tmp_2)
+        multiply(step_row, d_step_each, tmp_2)
         add(d_z, tmp_2, d_z)
         multiply(d_z_pre, d_z, d_z_pre)
         # y
-        multiply(d_y_prev_factor, d_z, d_y)
+        multiply(d_y_prev_factor_row, d_z, d_y)
         add(d_step_each, d_y, d_y)
-        multiply(w, d_z_pre, tmp_3)
+        multiply(w_row, d_z_pre, tmp_3)
         add(d_y, tmp_3, d_y)
         # z
         np.copyto(d_z_prev_kept, d_z)
 
-    d_z_pre_flat = _columns(ws.d_z_pre, ws.d_z_pre_flat)
-    np.matmul(d_z_pre_flat.T, V, out=ws.d_x_out.reshape(T*B, I))
+    d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
+    np.matmul(d_z_pre_2d, V, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.y_prev, ws.d_z_pre, out=ws.d_w_each)
     # backward of step = dt*sigmoid(c)
     np.multiply(saved.y_prev, 1.0, out=ws.d_step_each_base)
@@ -280,13 +275,13 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(saved.z, ws.d_step_each, out=ws.d_step_each)
     np.multiply(ws.d_z_prev_kept, ws.d_step_each_base, out=ws.d_z_prev_kept)
     np.add(ws.d_step_each, ws.d_z_prev_kept, out=ws.d_step_each)
-    np.matmul(d_z_pre_flat, x_2d, out=ws.d_V_rows)
+    np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_V_rows)
     d_V = ws.d_V_rows
-    np.matmul(d_z_pre_flat, np.ones(T*B, dtype), out=ws.d_b_sum)
+    np.matmul(d_z_pre_2d.T, np.ones(T*B, dtype), out=ws.d_b_sum)
     d_b = ws.d_b_sum
-    np.sum(ws.d_w_each, axis=(0, 2), out=ws.d_w_sum)
+    np.sum(ws.d_w_each, axis=(0, 1), out=ws.d_w_sum)
     d_w = ws.d_w_sum
-    np.sum(ws.d_step_each, axis=(0, 2), out=ws.d_step_sum)
+    np.sum(ws.d_step_each, axis=(0, 1), out=ws.d_step_sum)
     d_step = ws.d_step_sum
     d_c = 0.1*(1 - sigmoid_c)*sigmoid_c*d_step
     return Grads(
@@ -298,8 +293,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ),
         x=ws.d_x_out,
         state=State(
-            y=ws.d_y.T.copy(),
-            z=ws.d_z.T.copy(),
+            y=ws.d_y.copy(),
+            z=ws.d_z.copy(),
         ),
     )
 
@@ -465,15 +460,6 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
-
-
-def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
-    n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
-        return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
-    return buffer.reshape(n, T*B)
 
 
 def _sigmoid(z: Any) -> Any:

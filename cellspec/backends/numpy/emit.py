@@ -99,18 +99,19 @@ class Emitter(Views):
 
     def last(self, name: str) -> int:
         """The position of a value's last axis in its array."""
-        return -2 if len(self.values[name].shape) > 1 else 0 if self.region is Region.LOOP else 1
+        apart = len(self.values[name].shape) > 1
+        return self.layout.last_axis(apart=apart, steps=self.region is not Region.LOOP)
 
     def along(self, name: str, start: sympy.Expr | str, stop: sympy.Expr | str, step: str = "") -> str:
         """The index of a stretch of a value's last axis."""
         stretch = ":".join([*(p if isinstance(p, str) else self.dim(p) for p in (start, stop)), *([step] if step else [])])
-        return {-2: f"..., {stretch}, :", 0: stretch, 1: f":, {stretch}"}[self.last(name)]
+        return {-1: f"..., {stretch}", -2: f"..., {stretch}, :", 0: stretch, 1: f":, {stretch}"}[self.last(name)]
 
     def sum_to(self, out: str, operand: str) -> str:
         """A sum over the axes of ``operand`` along which ``out`` has size 1."""
         large, target = self.values[operand].shape, self.operand([out], self.own(operand, out))
         small = (sympy.Integer(1),) * (len(large) - len(self.values[out].shape)) + self.values[out].shape
-        first = 0 if self.region is Region.LOOP else 1
+        first = (self.region is not Region.LOOP) + (not self.layout.features_first)
         axes = [k + first for k, (m, n) in enumerate(zip(large, small, strict=True)) if m != n]
         axis = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
         source = self.operand([operand], self.own(operand))
@@ -132,7 +133,8 @@ class Emitter(Views):
                 letters.append("".join(axes))
             else:
                 arrays.append(self.operand([name], sizes))
-                letters.append("".join([time, *(axes or "n"), "b"]))  # n: the axis of a single number
+                own = "".join(axes or "n")  # n: the axis of a single number
+                letters.append(f"{time}{own}b" if self.layout.features_first else f"{time}b{own}")
         left, right, out = letters
         function = "np.einsum" if time else self.function("einsum", "np.einsum")
         return f'{function}("{left},{right}->{out}", {arrays[0]}, {arrays[1]}, out={arrays[2]})'
@@ -190,9 +192,12 @@ class Emitter(Views):
     def shared(self, name: str) -> str:
         """An argument that all blocks of a grouped call share."""
         text = self.operand([name])
+        constant = name in self.around.constants or (self.in_buffer(name) and self.storage.home(name) is Home.CONSTANT)
+        if not self.layout.features_first:
+            return text if constant else self.operand([name], ("1", self.rows([self.values[name].shape])))
         if self.alias(name) in self.around.given:
             return text if self.region is Region.LOOP else f"{text}[:, None]"
-        sequence = self.region is not Region.LOOP and self.in_buffer(name) and self.storage.home(name) is not Home.CONSTANT
+        sequence = self.region is not Region.LOOP and self.in_buffer(name) and not constant
         return f"{text}[:, None]" if sequence else text
 
     def ordered(self, names: Sequence[str]) -> list[str]:
@@ -261,6 +266,8 @@ class Emitter(Views):
         """A statement that puts a constant into its place: a matrix as it is if ``stacked``, otherwise as a column."""
         axes = len(self.values[constant].shape)
         column = "[:, None]" if axes == 1 else ".reshape(-1, 1)" if axes and not stacked else ""
+        if not self.layout.features_first:
+            column = ".reshape(-1)" if axes > 1 and not stacked else ""
         expression = self.around.constants.get(constant)
         definition = next((op for op in self.storage.code.schedule.prologue if constant in ir.outs(op)), None)
         if isinstance(definition, ir.Pointwise):
@@ -294,7 +301,11 @@ class Emitter(Views):
                 return text
         rows = self.rows([self.values[n].shape for n in names])
         block = self.storage.block(names) if names[0] in self.storage.place else None
-        if block is not None and self.storage.buffers[block.buffer].home is Home.FLAT:
+        if not self.layout.features_first:
+            text = self.names.get(("flat", key), together([identifier(n) for n in names]) + "_2d")
+            lines.append(f"{text} = {self.operand(names)}.reshape(T*B, {rows})")
+            text = f"{text}.T"
+        elif block is not None and self.storage.buffers[block.buffer].home is Home.FLAT:
             attribute = self.buffer_attribute(block.buffer)
             whole = len(self.storage.buffers[block.buffer].shapes) == len(names)
             part = "" if whole else f"[{self.slicing(block, ()).split('[')[1].split(']')[0]}]"
@@ -323,10 +334,11 @@ class Emitter(Views):
             rows = ", ".join([*blocks, *self.own(step.outs[0])])
             columns = f"{columns}.reshape({', '.join(self.own(step.operands[0]))}, T*B)"
             lines.append(f"np.matmul({weights}, {columns}, out=ws.{attribute}.reshape({rows}, T*B))")
-        elif buffer.home is Home.USER:
+        elif buffer.home is Home.USER or not self.layout.features_first:
             left = columns.removesuffix(".T") if columns.endswith(".T") else f"{columns}.T"
             right = weights if step.transposed else f"{weights}.T"
-            lines.append(f"np.matmul({left}, {right}, out=ws.{attribute}.reshape(T*B, {rows}))")
+            target = f"ws.{attribute}" if self.layout.features_first else self.operand(step.outs)
+            lines.append(f"np.matmul({left}, {right}, out={target}.reshape(T*B, {rows}))")
         else:
             left = f"{weights}.T" if step.transposed else weights
             lines.append(f"np.matmul({left}, {columns}, out=ws.{attribute}.reshape({rows}, T*B))")
@@ -384,7 +396,7 @@ class Emitter(Views):
             if summed in self.flats:
                 lines.append(f"np.matmul({self.flats[summed]}, np.ones(T*B, dtype), out=ws.{name})")
             else:
-                lines.append(f"np.sum({self.operand(summed)}, axis=(0, 2), out=ws.{name})")
+                lines.append(f"np.sum({self.operand(summed)}, axis={self.layout.all_steps}, out=ws.{name})")
             self.slices(summed, {n: sums[n] for n in wanted}, f"ws.{name}", finish)
 
     def sum_stacks(self, names: list[str]) -> list[tuple[tuple[str, ...], list[str]]]:

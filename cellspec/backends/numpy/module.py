@@ -16,6 +16,7 @@ from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.instructions import instructions, keep_carries
+from cellspec.backends.numpy.layout import layout_for
 from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
@@ -24,7 +25,7 @@ from cellspec.backends.streams import Stream, streams
 from cellspec.cell import Cell, Input
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled, compile_cell
-from cellspec.schedule import schedule
+from cellspec.schedule import Schedule, schedule
 
 LOCALS = (
     "np", "params", "x", "Inputs", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y",
@@ -54,8 +55,11 @@ class _Module:
 
     def text(self) -> str:
         common = self.common
-        forward, emitter = self.forward()
-        backward = self.backward(emitter)
+        kept, forward_schedule = self.forward_schedule()
+        backward_schedule = keep_carries(schedule(self.compiled.backward))
+        self.layout = layout_for(forward_schedule, backward_schedule)
+        forward, emitter = self.forward(kept, forward_schedule)
+        backward = self.backward(emitter, backward_schedule)
         derived, helpers = common.derived_lines()
         derived["lines"] = [*(["dtype = _params_dtype(params)"] if derived["dtype"] else []), *strings(derived["lines"])]
         derived["value"] = f"({''.join(f'{name}, ' for name in strings(derived['names']))})"
@@ -80,6 +84,7 @@ class _Module:
                 forward=forward,
                 backward=backward,
                 plain=plain,
+                layout=self.layout,
                 step_value=gather([f'values["{o.name}"]' for o in self.cell.outputs]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),
             )
@@ -88,16 +93,19 @@ class _Module:
 
     # --- directions -----------------------------------------------------------------------------------------
 
-    def forward(self) -> tuple[dict[str, object], Emitter]:
-        """The forward direction, and the emitter that knows where it left its values."""
+    def forward_schedule(self) -> tuple[tuple[str, ...], Schedule]:
+        """What the forward pass keeps besides the states' histories, and its schedule."""
         compiled = self.compiled
         befores = {c.before for c in compiled.forward.carries}
         kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
         given_out = replace(compiled.forward, outputs=tuple(o.label for o in self.cell.outputs))
         program = tanh_form(given_out, compiled.stash)
-        program = replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept))))
-        code = instructions(schedule(program))
-        demands = Demands(frozenset(kept), frozenset(), True, self.ranks_of(code.values))
+        return kept, schedule(replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept)))))
+
+    def forward(self, kept: tuple[str, ...], scheduled: Schedule) -> tuple[dict[str, object], Emitter]:
+        """The forward direction, and the emitter that knows where it left its values."""
+        compiled, code = self.compiled, instructions(scheduled)
+        demands = Demands(frozenset(kept), frozenset(), True, self.layout.features_first, self.ranks_of(code.values))
         given, matrix = self.sequences("ws")
         emitter = self.emitter(plan(code, demands), given, frozenset(), matrix, "")
         emitter.run()
@@ -105,7 +113,7 @@ class _Module:
         for o in self.cell.outputs:
             y = self.names.get(("output", o.name), f"{identifier(o.name)}_out")
             emitter.text.buffers.append((y, f"(T, B, {self.common.size(o.shape)})"))
-            emitter.text.after.append(f"np.copyto(ws.{y}.transpose(0, 2, 1), {emitter.operand([o.label])})")
+            emitter.text.after.append(f"np.copyto({self.sequence(f'ws.{y}')}, {emitter.operand([o.label])})")
             outputs.append(
                 {
                     "dy": self.dy(o.name),
@@ -124,10 +132,11 @@ class _Module:
             block = emitter.storage.block([f"{state.name}[t]"])
             assert block is not None
             buffer = emitter.buffer_attribute(block.buffer)
+            last = self.sample(f"ws.{buffer}[T]")
             states.append(
                 {
-                    "start": [f"ws.{buffer}[0] = {self.common.flat(f'state.{state.name}', state.shape)}.T"],
-                    "final": f"{state.name}={self.common.shaped(f'ws.{buffer}[T].T.copy()', state.shape)}",
+                    "start": [f"ws.{buffer}[0] = {self.sample(self.common.flat(f'state.{state.name}', state.shape))}"],
+                    "final": f"{state.name}={self.common.shaped(f'{last}.copy()', state.shape)}",
                 }
             )
         for stream in self.known:
@@ -136,16 +145,15 @@ class _Module:
         value = gather([str(o["source"]) for o in outputs])
         return self.context(emitter, outputs=outputs, states=states, value=value), emitter
 
-    def backward(self, forward: Emitter) -> dict[str, object]:
+    def backward(self, forward: Emitter, scheduled: Schedule) -> dict[str, object]:
         """The backward direction."""
-        compiled = self.compiled
-        code = instructions(keep_carries(schedule(compiled.backward)))
-        demands = Demands(frozenset(), frozenset(compiled.stash), False, self.ranks_of(code.values))
+        compiled, code = self.compiled, instructions(scheduled)
+        demands = Demands(frozenset(), frozenset(compiled.stash), False, self.layout.features_first, self.ranks_of(code.values))
         given, matrix = self.sequences("saved")
         inputs = tuple(given)
         for ref in self.cell.outputs:
             flat = self.common.flat(self.dy(ref.name), ref.shape, "T, B")
-            given[f"d:{ref.label} given"] = f"{flat}.transpose(0, 2, 1)"
+            given[f"d:{ref.label} given"] = self.sequence(flat)
         for name in compiled.stash:
             if name not in inputs:
                 given[name] = forward.operand([name]).replace("ws.", "saved.", 1)
@@ -163,12 +171,11 @@ class _Module:
             block = emitter.storage.block([before])
             assert block is not None
             buffer = emitter.view(block, [before], ())
+            dfinal, first = self.common.flat(f"dfinal.{state.name}", state.shape), self.sample(f"ws.{buffer}")
             states.append(
                 {
-                    "start": [
-                        f"ws.{buffer}[...] = 0 if dfinal is None else {self.common.flat(f'dfinal.{state.name}', state.shape)}.T"
-                    ],
-                    "final": f"{state.name}={self.common.shaped(f'ws.{buffer}.T.copy()', state.shape)}",
+                    "start": [f"ws.{buffer}[...] = 0 if dfinal is None else {self.sample(dfinal)}"],
+                    "final": f"{state.name}={self.common.shaped(f'{first}.copy()', state.shape)}",
                 }
             )
         states += [self.stream_backward(emitter, stream) for stream in reversed(self.known)][::-1]
@@ -195,7 +202,7 @@ class _Module:
         whole = f"ws.{self.gradient_buffer(emitter, stream)}"
         lines = emitter.text.after
         if (d := f"d:{stream.value}") in emitter.storage.place:
-            lines.append(f"np.copyto({whole}[:-1].transpose(0, 2, 1), {emitter.operand([d])})")
+            lines.append(f"np.copyto({self.sequence(f'{whole}[:-1]')}, {emitter.operand([d])})")
         else:
             lines.append(f"{whole}[:-1] = 0")
         later = next((s for s in self.known if s.follows == f"ws.{stream.buffer}[:-1]"), None)
@@ -216,11 +223,11 @@ class _Module:
         """The inputs and streams, as feature-major sequences and as matrices over all steps and samples."""
         sequences, matrices = {}, {}
         for item, text in zip(self.cell.inputs, self.common.inputs, strict=True):
-            sequences[f"{item.name}[t]"] = f"{self.common.flat(str(text['value']), item.shape, 'T, B')}.transpose(0, 2, 1)"
+            sequences[f"{item.name}[t]"] = self.sequence(self.common.flat(str(text["value"]), item.shape, "T, B"))
             matrices[f"{item.name}[t]"] = str(text["matrix"])
         for stream in self.known:
             steps = f"{memory}.{stream.buffer}[:-1]"
-            sequences[stream.value] = f"{steps}.transpose(0, 2, 1)"
+            sequences[stream.value] = self.sequence(steps)
             matrices[stream.value] = f"{steps}.reshape(T*B, {self.common.size(stream.state.shape)})"
         return sequences, matrices
 
@@ -239,10 +246,18 @@ class _Module:
         else:
             buffer = emitter.names.get(("gradient of", name), "d_x_out" if single else f"d_{item.name}_out")
             emitter.text.buffers.append((buffer, f"(T, B, {self.common.size(item.shape)})"))
-            emitter.text.after.append(f"np.copyto(ws.{buffer}.transpose(0, 2, 1), {emitter.operand([name])})")
+            emitter.text.after.append(f"np.copyto({self.sequence(f'ws.{buffer}')}, {emitter.operand([name])})")
         if later is not None:
             emitter.text.after.append(f"ws.{buffer} += {later}")
         return self.common.shaped(f"ws.{buffer}", item.shape, "T, B")
+
+    def sequence(self, expression: str) -> str:
+        """A caller's sequence as the layout has it."""
+        return self.layout.of_caller(expression, steps=True)
+
+    def sample(self, expression: str) -> str:
+        """A caller's array of one step as the layout has it."""
+        return self.layout.of_caller(expression)
 
     def dy(self, name: str) -> str:
         return f"dy.{name}" if len(self.cell.outputs) > 1 else "dy"
@@ -288,7 +303,9 @@ class _Module:
             text = plain.whole(op, program.shape(out), self.common.axes(program.shape(out)), "dtype")
             constants[out] = plain.texts[out] = text if bare(text) != text or text.isidentifier() else f"({text})"
         self.helpers |= plain.helpers
-        return Emitter(storage, Around(self.names, comments, constants, given, fixed, matrix, self.dims), forwards=not prefix)
+        return Emitter(
+            storage, Around(self.names, comments, constants, given, fixed, matrix, self.dims, self.layout), forwards=not prefix
+        )
 
     def ranks_of(self, values: Mapping[str, ir.Value]) -> dict[str, tuple[int, ...]]:
         return {name: self.rank.get(value.origin, (99,)) for name, value in values.items()}
@@ -300,18 +317,23 @@ class _Module:
         over = ", ".join(sequence for _, sequence in text.steps)
         fixed = ", ".join(variable for variable, _ in text.steps) + ("," if len(text.steps) == 1 else "")
         head = f"({fixed}) in ws.steps" if text.steps else "_ in ws.steps"
+        if text.fresh:
+            turn = "" if emitter.forwards else "[::-1]"
+            variables = ", ".join(variable for variable, _ in text.fresh)
+            arrays = ", ".join(f"{bare(expression)}{turn}" for _, expression in text.fresh)
+            head = f"{variables}, {head.removesuffix(' in ws.steps')} in zip({arrays}, ws.steps)"
         functions = " = ".join(", ".join(names) for names in zip(*text.functions, strict=True))
         return {"text": text, "zip": f"zip({over})" if over else "[()]*T", "head": _wrap(head), "functions": functions, **more}
 
 
 def _wrap(head: str) -> str:
     """A loop's head, over several lines if it is long."""
-    if len(head) <= 110 or ") in " not in head:
+    if len(head) <= 110 or "(" not in head:
         return head
-    names, rest = head.split(") in ", 1)
-    lines = textwrap.wrap(names.removeprefix("("), 110)
-    inner = "\n            ".join(lines)
-    return f"(\n            {inner}\n        ) in {rest}"
+    start, rest = head.split("(", 1)
+    names, rest = rest.split(")", 1)
+    inner = "\n            ".join(textwrap.wrap(names, 110))
+    return f"{start}(\n            {inner}\n        ){rest}"
 
 
 def _ranks(program: Program) -> dict[str, tuple[int, ...]]:

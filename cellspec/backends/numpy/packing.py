@@ -25,7 +25,7 @@ class _Planner(Sharing):
         self.products_packed = False
 
     def packable(self, name: str) -> bool:
-        if self.homes[name] in (Home.GIVEN, Home.STATE, Home.USER):
+        if not self.demands.neighbours or self.homes[name] in (Home.GIVEN, Home.STATE, Home.USER):
             return False
         if self.homes[name] is Home.FLAT and self.products_packed:
             return False  # a product over all steps writes the whole of its buffer
@@ -88,27 +88,30 @@ class _Planner(Sharing):
                 yield replace(product, outs=(out,), weights=(weights,))
         elif len(product.operands) > 1 and not self.fits(self.ranked(product.operands)):
             (out,), (weights,) = product.outs, product.weights
-            parts = []
-            for k, (weight, operand) in enumerate(zip(weights, product.operands, strict=True)):
-                part = f"{out}.{k}"
-                self.values[part] = replace(self.values[out], name=part)
-                self.homes[part] = self.homes[out] if self.homes[out] is Home.FLAT else self.home_of_class(out)
-                if self.homes[part] is Home.STATE:
-                    self.homes[part] = Home.STEP
-                self.defined[part], self.last[part] = self.defined[out], self.defined[out]
+            whole = self.homes[out] if self.homes[out] in (Home.FLAT, Home.USER) else Home.SEQUENCE
+            apart = Home.STEP if self.sequence[self.defined[out]][0] is Region.LOOP else whole
+            total = self.add_value(f"%{out}.0", out, self.homes[out])
+            yield ir.Product((total,), (weights[:1],), product.operands[:1], product.transposed)
+            self.parent[total] = self.root(out)  # the sum grows where it will stay
+            spare = f"%{out}.1"
+            for k, (weight, operand) in enumerate(zip(weights[1:], product.operands[1:], strict=True), 1):
+                part = self.add_value(f"%{out}.{k}", out, apart)
+                self.parent[part] = spare
                 yield ir.Product((part,), ((weight,),), (operand,), product.transposed)
-                parts.append(part)
-            total = parts[0]
-            for k, part in enumerate(parts[1:], 2):
-                target = out if k == len(parts) else f"{out}.sum{k}"
-                if target != out:
-                    self.values[target] = replace(self.values[out], name=target)
-                    self.homes[target] = self.homes[parts[0]]
-                    self.defined[target], self.last[target] = self.defined[out], self.defined[out]
-                yield Elementwise("add", target, (total, part))
-                total = target
+                before, total = total, out
+                if k < len(weights) - 1:
+                    total = self.add_value(f"%{out}.sum{k + 1}", out, self.homes[out])
+                    self.parent[total] = self.root(out)
+                yield Elementwise("add", total, (before, part))
         else:
             yield product
+
+    def add_value(self, name: str, like: str, home: Home) -> str:
+        """A value that comes up between others: ``name``, of the shape of ``like`` and used up where that is defined."""
+        self.values[name] = replace(self.values[like], name=name)
+        self.homes[name] = home
+        self.defined[name], self.last[name] = self.defined[like], self.defined[like]
+        return name
 
     def group(self, instructions: Sequence[Instruction]) -> list[Step]:
         """One region's instructions, neighbours' elementwise work in one call, in an order that respects dependencies."""

@@ -71,7 +71,7 @@ class Sharing:
                 self.homes[name] = Home.SEQUENCE
         for _, instruction in self.sequence:
             if isinstance(instruction, ir.Product) and region_of[instruction.outs[0]] is not Region.LOOP:
-                self.homes |= dict.fromkeys(instruction.outs, Home.FLAT)
+                self.homes |= dict.fromkeys(instruction.outs, Home.FLAT if self.demands.neighbours else Home.SEQUENCE)
                 out, heads = instruction.outs[0], len(self.values[instruction.weights[0][0]].shape) == 3
                 if len(instruction.outs) == 1 and out in self.program.outputs and not (heads or self.demands.states):
                     self.homes[out] = Home.USER

@@ -99,6 +99,7 @@ class Demands:
     keep: frozenset[str]
     given: frozenset[str]
     states: bool  # whether carries keep every step (forward) or only the latest (backward)
+    neighbours: bool  # whether values may lie side by side, as parts of one array
     rank: Mapping[str, tuple[int, ...]]  # value → its place among neighbours
 
 

@@ -11,6 +11,7 @@ import sympy
 from cellspec import ir
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.backends.numpy.instructions import Region
+from cellspec.backends.numpy.layout import Layout
 from cellspec.backends.numpy.storage import Block, Home, Storage
 from cellspec.backends.plain import Plain, bare, dim_text
 from cellspec.cell import Shape
@@ -30,6 +31,7 @@ class Text:
     buffers: list[tuple[str, str]] = field(default_factory=list)  # attribute, shape
     views: list[tuple[str, str]] = field(default_factory=list)  # attribute, expression
     steps: list[tuple[str, str]] = field(default_factory=list)  # loop variable, sequence that it runs over
+    fresh: list[tuple[str, str]] = field(default_factory=list)  # the same for the sequences that come with the call
     locals: list[str] = field(default_factory=list)  # bound before the loop
     functions: list[tuple[str, str]] = field(default_factory=list)  # local name, NumPy function
     prologue: list[str] = field(default_factory=list)
@@ -46,10 +48,11 @@ class Around:
     names: Names
     comments: Mapping[str, str]  # origin → comment line
     constants: Mapping[str, str]  # constant value → expression of its array
-    given: Mapping[str, str]  # given sequence → expression of its [T, n, B] view
+    given: Mapping[str, str]  # given sequence → expression of its view in the layout's order of axes
     fixed: frozenset[str]  # given sequences whose arrays outlive a call
     matrix: Mapping[str, str]  # given sequence → expression of its [T*B, n] matrix
     dims: Mapping[str, str]
+    layout: Layout
 
 
 class Views:
@@ -59,7 +62,7 @@ class Views:
         self.storage, self.around, self.forwards = storage, around, forwards
         self.program = storage.code.schedule.program
         self.values = storage.values
-        self.names = around.names
+        self.names, self.layout = around.names, around.layout
         self.text = Text()
         self.region = Region.BEFORE
         self.attributes: dict[object, str] = {}
@@ -116,15 +119,15 @@ class Views:
             suffix = {Home.STATE: "_all", Home.FLAT: "_flat", Home.USER: "_out"}.get(buffer.home, "")
             name = self.names.get(key, self.block_name(whole) + suffix)
             shape = {
-                Home.STEP: f"({rows}, B)",
-                Home.SEQUENCE: f"(T, {rows}, B)",
-                Home.STATE: f"(T + 1, {rows}, B)",
-                Home.FLAT: f"({rows}, T, B)",
-                Home.USER: f"(T, B, {rows})",
-                Home.CONSTANT: f"({rows}, 1)",
+                Home.STEP: self.layout.shape("", rows),
+                Home.SEQUENCE: self.layout.shape("T", rows),
+                Home.STATE: self.layout.shape("T + 1", rows),
+                Home.FLAT: f"{rows}, T, B" if self.layout.features_first else f"T, B, {rows}",
+                Home.USER: f"T, B, {rows}",
+                Home.CONSTANT: f"{rows}, 1" if self.layout.features_first else f"{rows},",
             }[buffer.home]
             self.attributes[key] = name
-            self.text.buffers.append((name, shape))
+            self.text.buffers.append((name, f"({shape})"))
         return self.attributes[key]
 
     # --- views ----------------------------------------------------------------------------------------------
@@ -179,7 +182,8 @@ class Views:
         before = buffer.home is Home.STATE and names[0] in {c.before for c in self.program.carries}
         base = self.buffer_attribute(block.buffer)
         whole = block == Block(block.buffer, 0, len(buffer.shapes))
-        if whole and not split and buffer.home in (Home.STEP, Home.SEQUENCE):
+        as_it_is = (Home.STEP, Home.SEQUENCE) if self.layout.features_first else (Home.STEP, Home.SEQUENCE, Home.USER)
+        if whole and not split and buffer.home in as_it_is:
             return base
         key = ("view", block, split, before)
         if key not in self.attributes:
@@ -199,25 +203,28 @@ class Views:
         whole = block.start == 0 and block.stop == len(buffer.shapes)
         start = self.rows(buffer.shapes[: block.start]) if block.start else ""
         stop = self.rows(buffer.shapes[: block.stop]) if block.stop < len(buffer.shapes) else ""
-        rows = "" if whole else f"{start}:{stop}"
-        axes = ", ".join(split)
-        steps = f".reshape(T, {axes}, B)" if split else ""
+        rows = f"{start}:{stop}"
+        layout = self.layout
+        steps = f".reshape({layout.shape('T', *split)})" if split else ""
         match buffer.home:
-            case Home.STEP | Home.CONSTANT:
-                columns = "B" if buffer.home is Home.STEP else "1"
-                return (f"[{rows}]" if rows else "") + (f".reshape({axes}, {columns})" if split else "")
-            case Home.SEQUENCE:
-                return (f"[:, {rows}]" if rows else "") + steps
-            case Home.FLAT:
-                return (f"[{rows}]" if rows else "") + ".transpose(1, 0, 2)" + steps
+            case Home.CONSTANT:
+                apart = ", ".join((*split, "1") if layout.features_first else split)
+                return ("" if whole else f"[{rows}]") + (f".reshape({apart})" if split else "")
+            case Home.STEP:
+                part = "" if whole else layout.part(rows, steps=False)
+                return part + (f".reshape({layout.shape('', *split)})" if split else "")
             case Home.STATE:
                 return ("[:-1]" if before else "[1:]") + steps
-            case _:
+            case Home.FLAT if layout.features_first:
+                return ("" if whole else f"[{rows}]") + ".transpose(1, 0, 2)" + steps
+            case Home.USER if layout.features_first:
                 return ".transpose(0, 2, 1)" + steps
+            case _:
+                return ("" if whole else layout.part(rows, steps=True)) + steps
 
     def given(self, name: str, split: Split = ()) -> str:
         expression = self.around.given[name]
-        axes = f".reshape(T, {', '.join(split)}, B)" if split else ""
+        axes = f".reshape({self.layout.shape('T', *split)})" if split else ""
         if self.region is not Region.LOOP:
             return expression + axes
         key = ("loop", expression + axes)
@@ -225,19 +232,28 @@ class Views:
             if name in self.around.fixed:
                 return self.iterate(key, self.names.get(key, identifier(name)), expression + axes)
             array = _ARRAY.split(expression.removeprefix("ws."))[0].replace(".", "_")
+            if not self.layout.features_first:
+                self.loop_names[key] = self.names.get(key, f"{array}_t")
+                self.text.fresh.append((self.loop_names[key], expression + axes))
+                return self.loop_names[key]
             known = ("rows", name) in self.names.by_key
             rows = self.names.get(("rows", name), f"{array}_rows")
             if not known:
-                self.text.buffers.append((rows, f"(T, {self.rows([self.values[name].shape])}, B)"))
+                self.text.buffers.append((rows, f"({self.layout.shape('T', self.rows([self.values[name].shape]))})"))
                 self.text.before.append(f"np.copyto(ws.{rows}, {expression})")
             return self.iterate(key, self.names.get(key, f"{array}_t"), f"self.{rows}{axes}")
         return self.loop_names[key]
 
     def constant(self, name: str, split: Split = ()) -> str:
-        """A constant on its own, as a column ``[n, 1]``, or with its axes apart and one for the batch."""
+        """A constant on its own: along the features, or with its axes apart, and stretched along the batch."""
         expression = self.around.constants[name]
         shape = self.values[name].shape
-        if split:
+        if not self.layout.features_first:
+            expression = expression if split or len(shape) < 2 else f"{expression}.reshape(-1)"
+            if self.region is Region.LOOP:  # of one axis more: ufuncs take up arrays of equal shapes, as for one sample, faster
+                key = ("row", expression)
+                return self.bind(key, f"{identifier(name)}_row", f"{expression}[None]")
+        elif split:
             expression = f"{expression}[..., None]" if shape else expression
         elif shape:
             expression = f"{expression}[:, None]" if len(shape) == 1 else f"{expression}.reshape(-1, 1)"

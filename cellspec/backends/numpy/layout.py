@@ -1,0 +1,73 @@
+"""Layouts: which axis of an array comes first, the features' or the batch's.
+
+- *Feature-major*, ``[n, B]`` at a step: every value is a contiguous block of rows of its buffer, so that gates which a product
+  writes side by side can be worked on one by one or together at no cost. Sequences from and for the caller, ``[T, B, n]``, are
+  transposed.
+- *Batch-major*, ``[B, n]`` at a step: what the caller gives and gets, and what a product over all steps and samples writes, is
+  used as it is; of several values side by side, one is a strided view.
+
+A loop with products in it works on stacks of gates at every step: feature-major. A loop without does as little at a step as
+there can be, so that transposing would be much of the time: batch-major.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cellspec import ir
+from cellspec.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How arrays are laid out; expressions are Python text. ``lead`` is the text of the axes before: ``""`` or ``"T"``."""
+
+    features_first: bool
+    name: str
+    axes_doc: str
+
+    def shape(self, lead: str, *rows: str) -> str:
+        """The axes of an array of values: ``T, n, B`` or ``T, B, n``."""
+        axes = (*rows, "B") if self.features_first else ("B", *rows)
+        return ", ".join((lead, *axes) if lead else axes)
+
+    def part(self, rows: str, *, steps: bool) -> str:
+        """The index of a stretch of the features, ``a:b``, of a step or of all steps."""
+        if not self.features_first:
+            return f"[..., {rows}]"
+        return f"[:, {rows}]" if steps else f"[{rows}]"
+
+    def of_caller(self, expression: str, *, steps: bool = False) -> str:
+        """A caller's array ``[B, n]`` or ``[T, B, n]`` as a view in this layout."""
+        if not self.features_first:
+            return expression
+        return f"{expression}.transpose(0, 2, 1)" if steps else f"{expression}.T"
+
+    @property
+    def all_steps(self) -> tuple[int, int]:
+        """The axes of time and batch in a sequence."""
+        return (0, 2) if self.features_first else (0, 1)
+
+    def last_axis(self, *, apart: bool, steps: bool) -> int:
+        """The position of the last of a value's axes, which stand ``apart`` or are one."""
+        if not self.features_first:
+            return -1
+        return -2 if apart else 1 if steps else 0
+
+
+FEATURE_MAJOR = Layout(True, "feature-major", "[n, B] at a step, [T, n, B] for all steps")
+BATCH_MAJOR = Layout(False, "batch-major", "[B, n] at a step, [T, B, n] for all steps")
+
+
+def layout_for(*directions: Schedule) -> Layout:
+    """Batch-major where no direction has a product in its loop, nor products head by head anywhere."""
+    products = [op for direction in directions for op in direction.loop if isinstance(op, ir.Product)]
+    heads = any(
+        len(direction.program.shape(weight)) == 3
+        for direction in directions
+        for op in (*direction.before, *direction.after)
+        if isinstance(op, ir.Product)
+        for row in op.weights
+        for weight in row
+    )
+    return FEATURE_MAJOR if products or heads else BATCH_MAJOR
