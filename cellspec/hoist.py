@@ -24,10 +24,10 @@ class Reach(IntEnum):
     CARRIED = 2  # at every step, in order
 
 
-def reaches(program: Program) -> dict[str, Reach]:
-    """The reach of every value."""
+def reaches(program: Program, alone: bool = False) -> dict[str, Reach]:
+    """The reach of every value; of a step ``alone``, what is given for it is known no earlier than the states."""
     reach = dict.fromkeys(program.constants, Reach.CONSTANT)
-    reach |= dict.fromkeys(program.sequences, Reach.SEQUENCE)
+    reach |= dict.fromkeys(program.sequences, Reach.CARRIED if alone else Reach.SEQUENCE)
     reach |= dict.fromkeys((c.before for c in program.carries), Reach.CARRIED)
     for op in program.ops:
         level = max((reach[name] for name in program.args(op)), default=Reach.CONSTANT)
@@ -35,9 +35,9 @@ def reaches(program: Program) -> dict[str, Reach]:
     return reach
 
 
-def hoist(program: Program) -> Program:
+def hoist(program: Program, alone: bool = False) -> Program:
     """Give every part of a pointwise expression that reaches less far than the whole a value of its own."""
-    hoister = _Hoister(program)
+    hoister = _Hoister(program, alone)
     for op in program.ops:
         match op:
             case ir.Pointwise(out=out, expr=expr):
@@ -49,9 +49,9 @@ def hoist(program: Program) -> Program:
 
 
 class _Hoister:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, alone: bool) -> None:
         self.program = program
-        self.reach = reaches(program)
+        self.reach = reaches(program, alone)
         self.values: dict[str, Value] = {}
         self.ops: list[Op] = []
         self.made: dict[sympy.Expr, sympy.Symbol] = {}

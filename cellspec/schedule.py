@@ -50,12 +50,18 @@ class Schedule:
         return tuple(op for level in self.levels for op in level)
 
 
-def schedule(step: Program, heads: bool = False) -> Schedule:
-    """Schedule one direction of a recurrence; ``heads``: also the operands of products head by head are stacked."""
-    program = stack_operands(hoist(_detach_results(live(step))), heads)
-    reach = reaches(program)
+def schedule(step: Program, heads: bool = False, alone: bool = False) -> Schedule:
+    """Schedule one direction of a recurrence; ``heads``: also the operands of products head by head are stacked.
+
+    ``alone``: one step, of which nothing but constants is known beforehand and nothing is left for later: all is in the loop.
+    """
+    program = hoist(_detach_results(live(step)), alone)
+    program = stack_operands(_beside(program) if alone else program, heads)
+    reach = reaches(program, alone)
     carried = {c.after for c in program.carries}
     in_loop = (_feeding(program, carried) & _at(program, reach, Reach.CARRIED)) | carried
+    if alone:
+        in_loop = _at(program, reach, Reach.CARRIED) | set(program.outputs)
     loop_reads = {name for op in program.ops if in_loop.issuperset(ir.outs(op)) for name in program.args(op)}
     early = _feeding(program, loop_reads) - _at(program, reach, Reach.CARRIED)
 
@@ -85,7 +91,7 @@ def schedule(step: Program, heads: bool = False) -> Schedule:
         program=program,
         prologue=tuple(prologue),
         before=pack_rows(before),
-        levels=_levels(pack_rows(loop)),
+        levels=_levels(pack_rows(loop, several=True)),
         after=pack_rows(after),
         gradients=tuple(Gradient(tuple(rows), right) for right, rows in gradients.items()),
         sums=tuple(total for total in program.totals if total.value not in outer),
@@ -114,6 +120,16 @@ def _detach_results(program: Program) -> Program:
         else:
             ops.append(op)
     return ir.typecheck(program.with_ops(ops, values))
+
+
+def _beside(program: Program) -> Program:
+    """``program`` with copies of what products read of its sequences, so that they can be stacked."""
+    sums = {t.name for op in program.ops if isinstance(op, ir.Pointwise) for t in sympy.Add.make_args(op.expr) if t.is_Symbol}
+    products = [op for op in program.ops if isinstance(op, ir.MatMul) and op.out in sums and op.right in program.sequences]
+    copies = {op.right: f"{op.right} here" for op in products}
+    ops: list[Op] = [ir.Pointwise(copy, symbol(name)) for name, copy in copies.items()]
+    ops += (replace(op, right=copies[op.right]) if op in products else op for op in program.ops)
+    return ir.typecheck(program.with_ops(ops, {c: replace(program.values[n], name=c, origin="") for n, c in copies.items()}))
 
 
 def _at(program: Program, reach: dict[str, Reach], wanted: Reach) -> set[str]:
@@ -170,22 +186,25 @@ def stack_operands(program: Program, heads: bool = False) -> Program:
     return ir.typecheck(program.with_ops(kept, values))
 
 
-def pack_rows(ops: list[Op]) -> tuple[Op, ...]:
-    """Make the products of a common operand one product of stacked weights, at the place of the first."""
-    groups: defaultdict[tuple[str, bool], list[ir.MatMul]] = defaultdict(list)
+def pack_rows(ops: Iterable[Op], several: bool = False) -> tuple[Op, ...]:
+    """Make the products of a common operand one product of stacked weights, at the place of the first.
+
+    ``several``: also those of several operands, all in common. In the loop that saves calls; elsewhere their results are
+    gradients that callers want each for itself.
+    """
+    packed: list[Op] = []
+    places: dict[object, int] = {}  # where the products of these operands stand
     for op in ops:
         if isinstance(op, ir.MatMul):
-            groups[op.right, op.left_t].append(op)
-    packed: list[Op] = []
-    for op in ops:
-        match op:
-            case ir.MatMul(right=right, left_t=left_t):
-                group = groups.pop((right, left_t), [])
-                if group:
-                    rows = tuple((m.left,) for m in group)
-                    packed.append(ir.Product(tuple(m.out for m in group), rows, (right,), left_t))
-            case _:
-                packed.append(op)
+            op = ir.Product((op.out,), ((op.left,),), (op.right,), op.left_t)
+        if isinstance(op, ir.Product) and (several or len(op.operands) == 1):
+            place = places.setdefault((op.operands, op.transposed), len(packed))
+            if place < len(packed):
+                first = packed[place]
+                assert isinstance(first, ir.Product)
+                packed[place] = replace(first, outs=first.outs + op.outs, weights=first.weights + op.weights)
+                continue
+        packed.append(op)
     return tuple(packed)
 
 

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellspec import oracle
+from cellspec.backends.dims import other_dims
 from cellspec.cell import Cell
 from cellspec.oracle.values import sizes
 from cellspec.sampling import Sample, pack, sample
@@ -204,16 +205,20 @@ def _check(cell: Cell, module: Any, drawn: Sample, setting: str, log: _Log) -> N
     group = {f"trace {name}": (trace[name], known[name]) for name in known if name in trace}
     log.compare(group, setting, drawn.dtype, allowed)
 
-    if drawn.steps:
+    initial = module.init_state(params, batch=drawn.batch) if state is None else state
+    ways = {"step": params}
+    if cell.params:  # which tell the dtype
+        ways["packed step"] = module.pack(params, **{dim: drawn.dims[dim] for dim in other_dims(cell)})
+    for way, given in ways.items() if drawn.steps else ():
         streamed: list[list[Array]] = [[] for _ in cell.outputs]
-        now = module.init_state(params, batch=drawn.batch) if state is None else state
+        now = initial
         for t in range(drawn.steps):
-            y, now = module.step(params, pack(module, "Inputs", [stream[t] for stream in drawn.x.values()]), now)
+            y, now = module.step(given, pack(module, "Inputs", [stream[t] for stream in drawn.x.values()]), now)
             for column, value in zip(streamed, values_of(y, len(cell.outputs)), strict=True):
                 column.append(np.array(value))
         pairs = zip(cell.outputs, streamed, strict=True)
-        group = {f"step {o.name}": (np.stack(column), expected.outputs[o.name]) for o, column in pairs}
-        group |= {f"step final {s.name}": (a, expected.final[s.name]) for s, a in zip(cell.states, now, strict=True)}
+        group = {f"{way} {o.name}": (np.stack(column), expected.outputs[o.name]) for o, column in pairs}
+        group |= {f"{way} final {s.name}": (a, expected.final[s.name]) for s, a in zip(cell.states, now, strict=True)}
         log.compare(group, setting, drawn.dtype, allowed)
 
     _check_directions(cell, drawn, grads, setting, log)

@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "fgr"
@@ -239,17 +239,16 @@ class _Backward:
         self.d_o_i_f_g_pre = np.empty((T, 4*H, B), dtype)
         self.d_c_factor = np.empty((T, H, B), dtype)
         self.dy_rows = np.empty((T, H, B), dtype)
-        self.tmp_d_h = np.empty((2*H, B), dtype)
-        self.d_o_c = np.empty((2*H, B), dtype)
+        self.d_h = np.empty((H, B), dtype)
+        self.tmp = np.empty((H, B), dtype)
+        self.d_o_i_f = np.empty((3*H, B), dtype)
+        self.d_c = np.empty((H, B), dtype)
         self.tmp_2 = np.empty((H, B), dtype)
         self.tmp_tmp = np.empty((2*H, B), dtype)
-        self.d_i_f = np.empty((2*H, B), dtype)
         self.tmp_5 = np.empty((H, B), dtype)
         self.tmp_6 = np.empty((H, B), dtype)
         self.Uo_Ui_Uf_Ug = np.empty((4*H, H), dtype)
-        self.Rio_Rii_Rif = np.empty((3*H, H), dtype)
-        self.Rfo_Rfi_Rff = np.empty((3*H, H), dtype)
-        self.Roo_Roi_Rof = np.empty((3*H, H), dtype)
+        self.Roo_etc = np.empty((3*H, 3*H), dtype)
         self.Wo_Wi_Wf_Wg = np.empty((4*H, I), dtype)
         self.d_o_i_f_g_pre_flat = np.empty((4*H, T, B), dtype)
         self.d_x_out = np.empty((T, B, I), dtype)
@@ -273,21 +272,19 @@ class _Backward:
         self.d_f_pre = self.d_o_i_f_g_pre[:, 2*H:3*H]
         self.d_i_pre = self.d_o_i_f_g_pre[:, H:2*H]
         self.d_g_pre = self.d_o_i_f_g_pre[:, 3*H:]
-        self.d_h = self.tmp_d_h[H:]
-        self.tmp = self.tmp_d_h[:H]
-        self.d_o = self.d_o_c[:H]
-        self.d_c = self.d_o_c[H:]
+        self.d_o = self.d_o_i_f[:H]
         self.tmp_3 = self.tmp_tmp[H:]
         self.tmp_4 = self.tmp_tmp[:H]
+        self.d_i_f = self.d_o_i_f[H:]
         self.d_i_f_pre = self.d_o_i_f_g_pre[:, H:3*H]
         self.d_o_i_f_pre = self.d_o_i_f_g_pre[:, :3*H]
-        self.d_i = self.d_i_f[:H]
-        self.d_f = self.d_i_f[H:]
         self.d_i_f_pre_blocks = self.d_o_i_f_g_pre[:, H:3*H].reshape(T, 2, H, B)
         self.d_pi_pf_each_blocks = self.d_pi_pf_each.reshape(T, 2, H, B)
         self.d_pi_each = self.d_pi_pf_each[:, :H]
         self.d_pf_each = self.d_pi_pf_each[:, H:]
-        self.steps = list(zip(self.dy_rows, saved.tanh_c, self.d_c_factor, self.d_o_pre, saved.c_prev, saved.g, self.d_i_f_pre, self.d_g_pre, saved.f, self.d_f_pre, self.d_i_pre, self.d_o_i_f_g_pre, self.d_o_i_f_pre))[::-1]
+        self.d_i = self.d_o_i_f[H:2*H]
+        self.d_f = self.d_o_i_f[2*H:]
+        self.steps = list(zip(self.dy_rows, saved.tanh_c, self.d_o_pre, self.d_c_factor, saved.c_prev, saved.g, self.d_i_f_pre, self.d_g_pre, saved.f, self.d_f_pre, self.d_i_pre, self.d_o_i_f_g_pre, self.d_o_i_f_pre))[::-1]
 
 
 class Workspace:
@@ -474,18 +471,16 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.copyto(Uo_Ui_Uf_Ug[H:2*H], params.Ui)
     np.copyto(Uo_Ui_Uf_Ug[2*H:3*H], params.Uf)
     np.copyto(Uo_Ui_Uf_Ug[3*H:4*H], params.Ug)
-    Rio_Rii_Rif = ws.Rio_Rii_Rif
-    np.copyto(Rio_Rii_Rif[0:H], params.Rio)
-    np.copyto(Rio_Rii_Rif[H:2*H], params.Rii)
-    np.copyto(Rio_Rii_Rif[2*H:3*H], params.Rif)
-    Rfo_Rfi_Rff = ws.Rfo_Rfi_Rff
-    np.copyto(Rfo_Rfi_Rff[0:H], params.Rfo)
-    np.copyto(Rfo_Rfi_Rff[H:2*H], params.Rfi)
-    np.copyto(Rfo_Rfi_Rff[2*H:3*H], params.Rff)
-    Roo_Roi_Rof = ws.Roo_Roi_Rof
-    np.copyto(Roo_Roi_Rof[0:H], params.Roo)
-    np.copyto(Roo_Roi_Rof[H:2*H], params.Roi)
-    np.copyto(Roo_Roi_Rof[2*H:3*H], params.Rof)
+    Roo_etc = ws.Roo_etc
+    np.copyto(Roo_etc[0:H, 0:H], params.Roo)
+    np.copyto(Roo_etc[0:H, H:2*H], params.Rio)
+    np.copyto(Roo_etc[0:H, 2*H:3*H], params.Rfo)
+    np.copyto(Roo_etc[H:2*H, 0:H], params.Roi)
+    np.copyto(Roo_etc[H:2*H, H:2*H], params.Rii)
+    np.copyto(Roo_etc[H:2*H, 2*H:3*H], params.Rfi)
+    np.copyto(Roo_etc[2*H:3*H, 0:H], params.Rof)
+    np.copyto(Roo_etc[2*H:3*H, H:2*H], params.Rif)
+    np.copyto(Roo_etc[2*H:3*H, 2*H:3*H], params.Rff)
     Wo_Wi_Wf_Wg = ws.Wo_Wi_Wf_Wg
     np.copyto(Wo_Wi_Wf_Wg[0:H], params.Wo)
     np.copyto(Wo_Wi_Wf_Wg[H:2*H], params.Wi)
@@ -520,11 +515,9 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     tmp = ws.tmp
-    d_o_c = ws.d_o_c
-    tmp_d_h = ws.tmp_d_h
     d_o = ws.d_o
-    tmp_2 = ws.tmp_2
     d_c = ws.d_c
+    tmp_2 = ws.tmp_2
     tmp_3 = ws.tmp_3
     tmp_4 = ws.tmp_4
     d_i_f = ws.d_i_f
@@ -532,24 +525,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     tmp_5 = ws.tmp_5
     tmp_6 = ws.tmp_6
     Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
-    Rio_Rii_Rif_T = Rio_Rii_Rif.T
-    d_i = ws.d_i
-    Rfo_Rfi_Rff_T = Rfo_Rfi_Rff.T
-    d_f = ws.d_f
-    Roo_Roi_Rof_T = Roo_Roi_Rof.T
+    Roo_etc_T = Roo_etc.T
+    d_o_i_f = ws.d_o_i_f
     for (
-            dy_t, tanh_c, d_c_factor, d_o_pre, c_prev, g, d_i_f_pre, d_g_pre, f, d_f_pre, d_i_pre, d_o_i_f_g_pre,
+            dy_t, tanh_c, d_o_pre, d_c_factor, c_prev, g, d_i_f_pre, d_g_pre, f, d_f_pre, d_i_pre, d_o_i_f_g_pre,
             d_o_i_f_pre
         ) in ws.steps:
         # backward of h[t] = o[t]*phi(c[t])
         add(dy_t, d_h, d_h)
         # backward of o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
         multiply(tanh_c, d_h, tmp)
+        add(d_o, tmp, d_o)
+        multiply(d_o_pre, d_o, d_o_pre)
         # backward of c[t] = f[t]*c[t-1] + i[t]*g
         multiply(d_c_factor, d_h, d_h)
-        # o, c
-        add(d_o_c, tmp_d_h, d_o_c)
-        multiply(d_o_pre, d_o, d_o_pre)
+        add(d_c, d_h, d_c)
         multiply(po, d_o_pre, tmp_2)
         add(d_c, tmp_2, d_c)
         # backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
@@ -569,12 +559,8 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         add(d_c, tmp_6, d_c)
         # h
         dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, d_h)
-        # i
-        dot(Rio_Rii_Rif_T, d_o_i_f_pre, d_i)
-        # f
-        dot(Rfo_Rfi_Rff_T, d_o_i_f_pre, d_f)
-        # o
-        dot(Roo_Roi_Rof_T, d_o_i_f_pre, d_o)
+        # i, f, o
+        dot(Roo_etc_T, d_o_i_f_pre, d_o_i_f)
 
     d_o_i_f_g_pre_flat = _columns(ws.d_o_i_f_g_pre, ws.d_o_i_f_g_pre_flat)
     np.matmul(d_o_i_f_g_pre_flat.T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))
@@ -656,13 +642,204 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, H = dims
-    values, final = _equations(params, x[0], state, B, dims)
-    return values["h"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, H = dims
+        self.dtype, self.dims = dtype, dims
+        self.pi_pf = np.empty((1, 2*H), dtype)
+        self.bi_bf = np.empty((1, 2*H), dtype)
+        self.Wg_Ug = np.empty((H, H + I), dtype)
+        self.Wo_etc = np.empty((3*H, 4*H + I), dtype)
+        pi_pf = self.pi_pf
+        np.copyto(pi_pf[..., 0:H], params.pi)
+        np.copyto(pi_pf[..., H:2*H], params.pf)
+        bi_bf = self.bi_bf
+        np.copyto(bi_bf[..., 0:H], params.bi)
+        np.copyto(bi_bf[..., H:2*H], params.bf)
+        Wg_Ug = self.Wg_Ug
+        np.copyto(Wg_Ug[:, 0:I], params.Wg)
+        np.copyto(Wg_Ug[:, I:H + I], params.Ug)
+        Wo_etc = self.Wo_etc
+        np.copyto(Wo_etc[0:H, 0:I], params.Wo)
+        np.copyto(Wo_etc[0:H, I:H + I], params.Uo)
+        np.copyto(Wo_etc[0:H, H + I:2*H + I], params.Rio)
+        np.copyto(Wo_etc[0:H, 2*H + I:3*H + I], params.Rfo)
+        np.copyto(Wo_etc[0:H, 3*H + I:4*H + I], params.Roo)
+        np.copyto(Wo_etc[H:2*H, 0:I], params.Wi)
+        np.copyto(Wo_etc[H:2*H, I:H + I], params.Ui)
+        np.copyto(Wo_etc[H:2*H, H + I:2*H + I], params.Rii)
+        np.copyto(Wo_etc[H:2*H, 2*H + I:3*H + I], params.Rfi)
+        np.copyto(Wo_etc[H:2*H, 3*H + I:4*H + I], params.Roi)
+        np.copyto(Wo_etc[2*H:3*H, 0:I], params.Wf)
+        np.copyto(Wo_etc[2*H:3*H, I:H + I], params.Uf)
+        np.copyto(Wo_etc[2*H:3*H, H + I:2*H + I], params.Rif)
+        np.copyto(Wo_etc[2*H:3*H, 2*H + I:3*H + I], params.Rff)
+        np.copyto(Wo_etc[2*H:3*H, 3*H + I:4*H + I], params.Rof)
+        pi_pf_blocks = self.pi_pf.reshape(1, 2, H)
+        Wg_Ug_T = Wg_Ug.T
+        Wo_etc_T = Wo_etc.T
+        bg_row = params.bg[None]
+        number = np.array(88, dtype)
+        one = np.array(1, dtype)
+        bo_row = params.bo[None]
+        po_row = params.po[None]
+        self.constants = (bi_bf, pi_pf_blocks, Wg_Ug_T, Wo_etc_T, bg_row, number, one, bo_row, po_row, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, H = self.dims
+        self.batch, dtype = B, self.dtype
+        self.x_etc_here = np.empty((B, 4*H + I), dtype)
+        self.g = np.empty((B, H), dtype)
+        self.o_i_f_pre = np.empty((B, 3*H), dtype)
+        self.i_f_pre = np.empty((B, 2*H), dtype)
+        self.i_f = np.empty((B, 2*H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.c = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.o = np.empty((B, H), dtype)
+        self.tanh_c = np.empty((B, H), dtype)
+        self.h = np.empty((B, H), dtype)
+        self.x_here = self.x_etc_here[..., :I]
+        self.h_prev_here = self.x_etc_here[..., I:H + I]
+        self.i_prev_here = self.x_etc_here[..., H + I:2*H + I]
+        self.f_prev_here = self.x_etc_here[..., 2*H + I:3*H + I]
+        self.o_prev_here = self.x_etc_here[..., 3*H + I:]
+        self.x_h_prev_here = self.x_etc_here[..., :H + I]
+        self.i_f_pre_blocks = self.i_f_pre.reshape(B, 2, H)
+        self.i_f_pre_2 = self.o_i_f_pre[..., H:]
+        self.i = self.i_f[..., :H]
+        self.f = self.i_f[..., H:]
+        self.o_pre = self.o_i_f_pre[..., :H]
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
+    I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
+    _expect("params.Wi", params.Wi, dtype, (H, I), "[H, I]")
+    _expect("params.Wf", params.Wf, dtype, (H, I), "[H, I]")
+    _expect("params.Wg", params.Wg, dtype, (H, I), "[H, I]")
+    _expect("params.Wo", params.Wo, dtype, (H, I), "[H, I]")
+    _expect("params.Ui", params.Ui, dtype, (H, H), "[H, H]")
+    _expect("params.Uf", params.Uf, dtype, (H, H), "[H, H]")
+    _expect("params.Ug", params.Ug, dtype, (H, H), "[H, H]")
+    _expect("params.Uo", params.Uo, dtype, (H, H), "[H, H]")
+    _expect("params.bi", params.bi, dtype, (H,), "[H]")
+    _expect("params.bg", params.bg, dtype, (H,), "[H]")
+    _expect("params.bo", params.bo, dtype, (H,), "[H]")
+    _expect("params.bf", params.bf, dtype, (H,), "[H]")
+    _expect("params.pi", params.pi, dtype, (H,), "[H]")
+    _expect("params.pf", params.pf, dtype, (H,), "[H]")
+    _expect("params.po", params.po, dtype, (H,), "[H]")
+    _expect("params.Rii", params.Rii, dtype, (H, H), "[H, H]")
+    _expect("params.Rif", params.Rif, dtype, (H, H), "[H, H]")
+    _expect("params.Rio", params.Rio, dtype, (H, H), "[H, H]")
+    _expect("params.Rfi", params.Rfi, dtype, (H, H), "[H, H]")
+    _expect("params.Rff", params.Rff, dtype, (H, H), "[H, H]")
+    _expect("params.Rfo", params.Rfo, dtype, (H, H), "[H, H]")
+    _expect("params.Roi", params.Roi, dtype, (H, H), "[H, H]")
+    _expect("params.Rof", params.Rof, dtype, (H, H), "[H, H]")
+    _expect("params.Roo", params.Roo, dtype, (H, H), "[H, H]")
+    return Packed(params, dtype, (I, H, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, x_t, state, B, dims)
+        return values["h"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    I, H = packed.dims
+    (bi_bf, pi_pf_blocks, Wg_Ug_T, Wo_etc_T, bg_row, number, one, bo_row, po_row, ) = packed.constants
+    x_here = packed.x_here
+    h_prev_here = packed.h_prev_here
+    i_prev_here = packed.i_prev_here
+    f_prev_here = packed.f_prev_here
+    o_prev_here = packed.o_prev_here
+    x_h_prev_here = packed.x_h_prev_here
+    g = packed.g
+    x_etc_here = packed.x_etc_here
+    o_i_f_pre = packed.o_i_f_pre
+    i_f_pre_blocks = packed.i_f_pre_blocks
+    i_f_pre = packed.i_f_pre
+    i_f_pre_2 = packed.i_f_pre_2
+    i_f = packed.i_f
+    i = packed.i
+    f = packed.f
+    tmp = packed.tmp
+    c = packed.c
+    o_pre = packed.o_pre
+    tmp_2 = packed.tmp_2
+    o = packed.o
+    tanh_c = packed.tanh_c
+    h = packed.h
+    dot, add, tanh, multiply, negative, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.negative, np.minimum, np.exp, np.reciprocal
+    x = x_t
+    h_prev = state.h
+    i_prev = state.i
+    f_prev = state.f
+    o_prev = state.o
+    c_prev = state.c
+    c_prev_2 = state.c.reshape(B, 1, H)
+    np.copyto(x_here, x)
+    np.copyto(h_prev_here, h_prev)
+    np.copyto(i_prev_here, i_prev)
+    np.copyto(f_prev_here, f_prev)
+    np.copyto(o_prev_here, o_prev)
+    # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    dot(x_h_prev_here, Wg_Ug_T, g)
+    # i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
+    # f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
+    # o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
+    dot(x_etc_here, Wo_etc_T, o_i_f_pre)
+    # g
+    add(bg_row, g, g)
+    tanh(g, g)
+    # i, f
+    multiply(pi_pf_blocks, c_prev_2, i_f_pre_blocks)
+    add(bi_bf, i_f_pre, i_f_pre)
+    add(i_f_pre, i_f_pre_2, i_f_pre)
+    negative(i_f_pre, i_f_pre)
+    minimum(i_f_pre, number, out=i_f_pre)
+    exp(i_f_pre, i_f_pre)
+    add(i_f_pre, one, i_f_pre)
+    reciprocal(i_f_pre, i_f)
+    # c[t] = f[t]*c[t-1] + i[t]*g
+    multiply(g, i, g)
+    multiply(c_prev, f, tmp)
+    add(g, tmp, c)
+    # o
+    add(bo_row, o_pre, o_pre)
+    multiply(po_row, c, tmp_2)
+    add(o_pre, tmp_2, o_pre)
+    negative(o_pre, o_pre)
+    minimum(o_pre, number, out=o_pre)
+    exp(o_pre, o_pre)
+    add(o_pre, one, o_pre)
+    reciprocal(o_pre, o)
+    # h[t] = o[t]*phi(c[t])
+    tanh(c, tanh_c)
+    multiply(o, tanh_c, h)
+    return h.copy(), State(h=h.copy(), c=c.copy(), i=i.copy(), f=f.copy(), o=o.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -765,6 +942,19 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    I, H = params.dims
+    _expect("x_t", x_t, params.dtype, (B, I), "[B, I]")
+    _expect("state.h", state.h, params.dtype, (B, H), "[B, H]")
+    _expect("state.c", state.c, params.dtype, (B, H), "[B, H]")
+    _expect("state.i", state.i, params.dtype, (B, H), "[B, H]")
+    _expect("state.f", state.f, params.dtype, (B, H), "[B, H]")
+    _expect("state.o", state.o, params.dtype, (B, H), "[B, H]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

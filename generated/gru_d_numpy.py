@@ -34,8 +34,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gru_d"
@@ -627,13 +627,184 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t.x: [B, I]; x_t.m: [B, I]; x_t.d: [B, I], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, H = dims
-    values, final = _equations(params, Inputs(*(each[0] for each in x)), state, B, dims)
-    return values["h"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, H = dims
+        self.dtype, self.dims = dtype, dims
+        self.bu_br_half = np.empty((1, 2*H), dtype)
+        self.Wu_Uu_Vu_Wr_Ur_Vr_half = np.empty((2*H, H + 2*I), dtype)
+        bu_br_half = self.bu_br_half
+        np.multiply(params.bu, 0.5, out=bu_br_half[..., 0:H])
+        np.multiply(params.br, 0.5, out=bu_br_half[..., H:2*H])
+        Wd = params.Wd
+        Wu_Uu_Vu_Wr_Ur_Vr_half = self.Wu_Uu_Vu_Wr_Ur_Vr_half
+        np.multiply(params.Wu, 0.5, out=Wu_Uu_Vu_Wr_Ur_Vr_half[0:H, 0:I])
+        np.multiply(params.Uu, 0.5, out=Wu_Uu_Vu_Wr_Ur_Vr_half[0:H, I:H + I])
+        np.multiply(params.Vu, 0.5, out=Wu_Uu_Vu_Wr_Ur_Vr_half[0:H, H + I:H + 2*I])
+        np.multiply(params.Wr, 0.5, out=Wu_Uu_Vu_Wr_Ur_Vr_half[H:2*H, 0:I])
+        np.multiply(params.Ur, 0.5, out=Wu_Uu_Vu_Wr_Ur_Vr_half[H:2*H, I:H + I])
+        np.multiply(params.Vr, 0.5, out=Wu_Uu_Vu_Wr_Ur_Vr_half[H:2*H, H + I:H + 2*I])
+        Wn = params.Wn
+        Un = params.Un
+        Vn = params.Vn
+        wx_row = params.wx[None]
+        bx_row = params.bx[None]
+        zero = np.array(0, dtype)
+        one = np.array(1, dtype)
+        xmean_row = params.xmean[None]
+        Wd_T = Wd.T
+        bd_row = params.bd[None]
+        Wu_Uu_Vu_Wr_Ur_Vr_half_T = Wu_Uu_Vu_Wr_Ur_Vr_half.T
+        half = np.array(0.5, dtype)
+        Wn_T = Wn.T
+        Un_T = Un.T
+        Vn_T = Vn.T
+        bn_row = params.bn[None]
+        self.constants = (bu_br_half, wx_row, bx_row, zero, one, xmean_row, Wd_T, bd_row, Wu_Uu_Vu_Wr_Ur_Vr_half_T, half, Wn_T, Un_T, Vn_T, bn_row, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, H = self.dims
+        self.batch, dtype = B, self.dtype
+        self.d_here = np.empty((B, I), dtype)
+        self.xhat_hhat_m_here = np.empty((B, H + 2*I), dtype)
+        self.keepx = np.empty((B, I), dtype)
+        self.tmp = np.empty((B, I), dtype)
+        self.tmp_2 = np.empty((B, I), dtype)
+        self.last = np.empty((B, I), dtype)
+        self.u_n_part = np.empty((B, 2*H), dtype)
+        self.n = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.tmp_4 = np.empty((B, H), dtype)
+        self.h = np.empty((B, H), dtype)
+        self.m_here = self.xhat_hhat_m_here[..., H + I:]
+        self.xhat = self.xhat_hhat_m_here[..., :I]
+        self.hhat = self.xhat_hhat_m_here[..., I:H + I]
+        self.n_part = self.u_n_part[..., H:]
+        self.u = self.u_n_part[..., :H]
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
+    I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
+    _expect("params.Wr", params.Wr, dtype, (H, I), "[H, I]")
+    _expect("params.Wu", params.Wu, dtype, (H, I), "[H, I]")
+    _expect("params.Wn", params.Wn, dtype, (H, I), "[H, I]")
+    _expect("params.Ur", params.Ur, dtype, (H, H), "[H, H]")
+    _expect("params.Uu", params.Uu, dtype, (H, H), "[H, H]")
+    _expect("params.Un", params.Un, dtype, (H, H), "[H, H]")
+    _expect("params.br", params.br, dtype, (H,), "[H]")
+    _expect("params.bu", params.bu, dtype, (H,), "[H]")
+    _expect("params.bn", params.bn, dtype, (H,), "[H]")
+    _expect("params.Vr", params.Vr, dtype, (H, I), "[H, I]")
+    _expect("params.Vu", params.Vu, dtype, (H, I), "[H, I]")
+    _expect("params.Vn", params.Vn, dtype, (H, I), "[H, I]")
+    _expect("params.wx", params.wx, dtype, (I,), "[I]")
+    _expect("params.bx", params.bx, dtype, (I,), "[I]")
+    _expect("params.Wd", params.Wd, dtype, (H, I), "[H, I]")
+    _expect("params.bd", params.bd, dtype, (H,), "[H]")
+    _expect("params.xmean", params.xmean, dtype, (I,), "[I]")
+    return Packed(params, dtype, (I, H, ))
+
+
+def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t.x: [B, I]; x_t.m: [B, I]; x_t.d: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, Inputs(*x_t), state, B, dims)
+        return values["h"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    (bu_br_half, wx_row, bx_row, zero, one, xmean_row, Wd_T, bd_row, Wu_Uu_Vu_Wr_Ur_Vr_half_T, half, Wn_T, Un_T, Vn_T, bn_row, ) = packed.constants
+    d_here = packed.d_here
+    m_here = packed.m_here
+    keepx = packed.keepx
+    tmp = packed.tmp
+    tmp_2 = packed.tmp_2
+    xhat = packed.xhat
+    last = packed.last
+    hhat = packed.hhat
+    xhat_hhat_m_here = packed.xhat_hhat_m_here
+    u_n_part = packed.u_n_part
+    n_part = packed.n_part
+    n = packed.n
+    tmp_3 = packed.tmp_3
+    u = packed.u
+    tmp_4 = packed.tmp_4
+    h = packed.h
+    multiply, add, maximum, negative, exp, subtract, matmul, dot, tanh = np.multiply, np.add, np.maximum, np.negative, np.exp, np.subtract, np.matmul, np.dot, np.tanh
+    d = x_t.d
+    m = x_t.m
+    x = x_t.x
+    last_prev = state.last
+    h_prev = state.h
+    np.copyto(d_here, d)
+    np.copyto(m_here, m)
+    # keepx = exp(-max(0, wx*d[t] + bx))
+    multiply(wx_row, d, keepx)
+    add(bx_row, keepx, keepx)
+    maximum(zero, keepx, out=keepx)
+    negative(keepx, keepx)
+    exp(keepx, keepx)
+    # xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
+    multiply(x, m, tmp)
+    subtract(one, m, tmp_2)
+    multiply(last_prev, keepx, xhat)
+    subtract(one, keepx, keepx)
+    multiply(xmean_row, keepx, keepx)
+    add(xhat, keepx, xhat)
+    multiply(tmp_2, xhat, xhat)
+    add(tmp, xhat, xhat)
+    # last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+    multiply(tmp_2, last_prev, tmp_2)
+    add(tmp, tmp_2, last)
+    # keeph = exp(-max(0, Wd @ d[t] + bd))
+    matmul(d_here, Wd_T, hhat)
+    add(bd_row, hhat, hhat)
+    maximum(zero, hhat, out=hhat)
+    negative(hhat, hhat)
+    exp(hhat, hhat)
+    # hhat = keeph*h[t-1]
+    multiply(h_prev, hhat, hhat)
+    # r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
+    # u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
+    dot(xhat_hhat_m_here, Wu_Uu_Vu_Wr_Ur_Vr_half_T, u_n_part)
+    add(bu_br_half, u_n_part, u_n_part)
+    tanh(u_n_part, u_n_part)
+    multiply(u_n_part, half, u_n_part)
+    add(u_n_part, half, u_n_part)
+    # n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
+    multiply(hhat, n_part, n_part)
+    dot(xhat, Wn_T, n)
+    dot(n_part, Un_T, tmp_3)
+    add(n, tmp_3, n)
+    dot(m_here, Vn_T, tmp_3)
+    add(n, tmp_3, n)
+    add(bn_row, n, n)
+    tanh(n, n)
+    # h[t] = u*n + (1 - u)*hhat
+    subtract(one, u, tmp_4)
+    multiply(hhat, tmp_4, hhat)
+    multiply(u, n, u)
+    add(hhat, u, h)
+    return h.copy(), State(h=h.copy(), last=last.copy())
 
 
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, np.ndarray]:
@@ -752,6 +923,19 @@ def _one_step(x_t: Any) -> Any:
     _axis("x_t.m", x_t.m, 2, 0, "[B, I]")
     _axis("x_t.d", x_t.d, 2, 0, "[B, I]")
     return Inputs(*(each[None] for each in x_t))
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, Inputs, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    x_t = _fields("x_t", x_t, Inputs)
+    state = _fields("state", state, State)
+    B = _axis("x_t.x", x_t.x, 2, 0, "[B, I]")
+    I, H = params.dims
+    _expect("x_t.x", x_t.x, params.dtype, (B, I), "[B, I]")
+    _expect("x_t.m", x_t.m, params.dtype, (B, I), "[B, I]")
+    _expect("x_t.d", x_t.d, params.dtype, (B, I), "[B, I]")
+    _expect("state.h", state.h, params.dtype, (B, H), "[B, H]")
+    _expect("state.last", state.last, params.dtype, (B, I), "[B, I]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

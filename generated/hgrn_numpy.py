@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Outputs", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Outputs", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "hgrn"
@@ -455,13 +455,147 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[Outputs, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the outputs and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, H = dims
-    values, final = _equations(params, x[0], state, _derived(params), B, dims)
-    return Outputs(values["hr"], values["hi"]), final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, H = dims
+        self.dtype, self.dims = dtype, dims
+        self.bf_half_bi_br = np.empty((1, 3*H), dtype)
+        self.sin_cos_theta = np.empty((1, 2*H), dtype)
+        self.Wf_half_Wi_Wr = np.empty((3*H, I), dtype)
+        cos_theta, sin_theta = _derived(params)
+        bf_half_bi_br = self.bf_half_bi_br
+        np.multiply(params.bf, 0.5, out=bf_half_bi_br[..., 0:H])
+        np.copyto(bf_half_bi_br[..., H:2*H], params.bi)
+        np.copyto(bf_half_bi_br[..., 2*H:3*H], params.br)
+        sin_cos_theta = self.sin_cos_theta
+        np.copyto(sin_cos_theta[..., 0:H], sin_theta)
+        np.copyto(sin_cos_theta[..., H:2*H], cos_theta)
+        Wf_half_Wi_Wr = self.Wf_half_Wi_Wr
+        np.multiply(params.Wf, 0.5, out=Wf_half_Wi_Wr[0:H])
+        np.copyto(Wf_half_Wi_Wr[H:2*H], params.Wi)
+        np.copyto(Wf_half_Wi_Wr[2*H:3*H], params.Wr)
+        sin_cos_theta_blocks = self.sin_cos_theta.reshape(1, 2, H)
+        sin_theta_2 = self.sin_cos_theta[..., :H]
+        cos_theta_2 = self.sin_cos_theta[..., H:]
+        Wf_half_Wi_Wr_T = Wf_half_Wi_Wr.T
+        half = np.array(0.5, dtype)
+        number = np.array(1.0, dtype)
+        number_2 = np.array(88, dtype)
+        one = np.array(1, dtype)
+        self.constants = (bf_half_bi_br, sin_cos_theta_blocks, sin_theta_2, cos_theta_2, Wf_half_Wi_Wr_T, half, number, number_2, one, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, H = self.dims
+        self.batch, dtype = B, self.dtype
+        self.x_here = np.empty((B, I), dtype)
+        self.f_silu_hi_pre_silu_hr_pre = np.empty((B, 3*H), dtype)
+        self.tmp_tmp = np.empty((B, 2*H), dtype)
+        self.tmp_tmp_2 = np.empty((B, 2*H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.tmp_4 = np.empty((B, H), dtype)
+        self.hr = np.empty((B, H), dtype)
+        self.hi = np.empty((B, H), dtype)
+        self.f = self.f_silu_hi_pre_silu_hr_pre[..., :H]
+        self.silu_hi_hr_pre = self.f_silu_hi_pre_silu_hr_pre[..., H:]
+        self.tmp_tmp_blocks = self.tmp_tmp_2.reshape(B, 2, H)
+        self.tmp_2 = self.tmp_tmp_2[..., H:]
+        self.silu_hr_pre = self.f_silu_hi_pre_silu_hr_pre[..., 2*H:]
+        self.tmp_5 = self.tmp_tmp_2[..., :H]
+        self.f_axes = self.f_silu_hi_pre_silu_hr_pre[..., :H].reshape(B, 1, H)
+        self.silu_hi_pre = self.f_silu_hi_pre_silu_hr_pre[..., H:2*H]
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
+    I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
+    _expect("params.Wr", params.Wr, dtype, (H, I), "[H, I]")
+    _expect("params.Wi", params.Wi, dtype, (H, I), "[H, I]")
+    _expect("params.Wf", params.Wf, dtype, (H, I), "[H, I]")
+    _expect("params.br", params.br, dtype, (H,), "[H]")
+    _expect("params.bi", params.bi, dtype, (H,), "[H]")
+    _expect("params.bf", params.bf, dtype, (H,), "[H]")
+    _expect("params.theta", params.theta, dtype, (H,), "[H]")
+    return Packed(params, dtype, (I, H, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Outputs, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the outputs and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, x_t, state, _derived(params), B, dims)
+        return Outputs(values["hr"], values["hi"]), final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    I, H = packed.dims
+    (bf_half_bi_br, sin_cos_theta_blocks, sin_theta_2, cos_theta_2, Wf_half_Wi_Wr_T, half, number, number_2, one, ) = packed.constants
+    x_here = packed.x_here
+    f_silu_hi_pre_silu_hr_pre = packed.f_silu_hi_pre_silu_hr_pre
+    f = packed.f
+    silu_hi_hr_pre = packed.silu_hi_hr_pre
+    tmp_tmp = packed.tmp_tmp
+    tmp_tmp_blocks = packed.tmp_tmp_blocks
+    tmp = packed.tmp
+    tmp_2 = packed.tmp_2
+    tmp_3 = packed.tmp_3
+    silu_hr_pre = packed.silu_hr_pre
+    tmp_4 = packed.tmp_4
+    tmp_5 = packed.tmp_5
+    f_axes = packed.f_axes
+    hr = packed.hr
+    silu_hi_pre = packed.silu_hi_pre
+    hi = packed.hi
+    dot, add, tanh, multiply, negative, minimum, exp, reciprocal, subtract = np.dot, np.add, np.tanh, np.multiply, np.negative, np.minimum, np.exp, np.reciprocal, np.subtract
+    x = x_t
+    hr_prev = state.hr
+    hr_prev_2 = state.hr.reshape(B, 1, H)
+    hi_prev = state.hi
+    np.copyto(x_here, x)
+    # f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
+    # hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+    # hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+    dot(x_here, Wf_half_Wi_Wr_T, f_silu_hi_pre_silu_hr_pre)
+    add(bf_half_bi_br, f_silu_hi_pre_silu_hr_pre, f_silu_hi_pre_silu_hr_pre)
+    tanh(f, f)
+    multiply(f, half, f)
+    add(f, half, f)
+    multiply(f, number, f)
+    negative(silu_hi_hr_pre, tmp_tmp)
+    minimum(tmp_tmp, number_2, out=tmp_tmp)
+    exp(tmp_tmp, tmp_tmp)
+    add(tmp_tmp, one, tmp_tmp)
+    reciprocal(tmp_tmp, tmp_tmp)
+    multiply(silu_hi_hr_pre, tmp_tmp, silu_hi_hr_pre)
+    multiply(sin_cos_theta_blocks, hr_prev_2, tmp_tmp_blocks)
+    multiply(sin_theta_2, hi_prev, tmp)
+    subtract(tmp_2, tmp, tmp_2)
+    subtract(one, f, tmp_3)
+    multiply(tmp_3, silu_hr_pre, silu_hr_pre)
+    multiply(cos_theta_2, hi_prev, tmp_4)
+    add(tmp_5, tmp_4, tmp_5)
+    multiply(tmp_tmp_blocks, f_axes, tmp_tmp_blocks)
+    add(tmp_2, silu_hr_pre, hr)
+    multiply(tmp_3, silu_hi_pre, tmp_3)
+    add(tmp_5, tmp_3, hi)
+    return Outputs(hr.copy(), hi.copy()), State(hr=hr.copy(), hi=hi.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -554,6 +688,16 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    I, H = params.dims
+    _expect("x_t", x_t, params.dtype, (B, I), "[B, I]")
+    _expect("state.hr", state.hr, params.dtype, (B, H), "[B, H]")
+    _expect("state.hi", state.hi, params.dtype, (B, H), "[B, H]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

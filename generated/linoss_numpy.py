@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "linoss"
@@ -312,13 +312,97 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, H = dims
-    values, final = _equations(params, x[0], state, _derived(params), B, dims)
-    return values["out"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, H = dims
+        self.dtype, self.dims = dtype, dims
+        step_2, relu_a = _derived(params)
+        B_2 = params.B
+        C = params.C
+        B_2_T = B_2.T
+        relu_a_row = relu_a[None]
+        step_row = step_2[None]
+        C_T = C.T
+        d_row = params.d[None]
+        self.constants = (B_2_T, relu_a_row, step_row, C_T, d_row, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, H = self.dims
+        self.batch, dtype = B, self.dtype
+        self.B_x = np.empty((B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.z = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.y_2 = np.empty((B, H), dtype)
+        self.C_y = np.empty((B, I), dtype)
+        self.tmp_3 = np.empty((B, I), dtype)
+        self.out = np.empty((B, I), dtype)
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.a", params.a, 1, 0, "[H]")
+    I = _axis("params.B", params.B, 2, 1, "[H, I]")
+    _expect("params.a", params.a, dtype, (H,), "[H]")
+    _expect("params.s", params.s, dtype, (H,), "[H]")
+    _expect("params.B", params.B, dtype, (H, I), "[H, I]")
+    _expect("params.C", params.C, dtype, (I, H), "[I, H]")
+    _expect("params.d", params.d, dtype, (I,), "[I]")
+    return Packed(params, dtype, (I, H, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, x_t, state, _derived(params), B, dims)
+        return values["out"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    (B_2_T, relu_a_row, step_row, C_T, d_row, ) = packed.constants
+    B_x = packed.B_x
+    tmp = packed.tmp
+    z = packed.z
+    tmp_2 = packed.tmp_2
+    y_2 = packed.y_2
+    C_y = packed.C_y
+    tmp_3 = packed.tmp_3
+    out = packed.out
+    dot, multiply, subtract, add = np.dot, np.multiply, np.subtract, np.add
+    x = x_t
+    y_prev = state.y
+    z_prev = state.z
+    # z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
+    dot(x, B_2_T, B_x)
+    multiply(relu_a_row, y_prev, tmp)
+    subtract(B_x, tmp, B_x)
+    multiply(step_row, B_x, B_x)
+    add(z_prev, B_x, z)
+    # y[t] = y[t-1] + step*z[t]
+    multiply(step_row, z, tmp_2)
+    add(y_prev, tmp_2, y_2)
+    # out = C @ y[t] + d*x[t]
+    dot(y_2, C_T, C_y)
+    multiply(d_row, x, tmp_3)
+    add(tmp_3, C_y, out)
+    return out.copy(), State(y=y_2.copy(), z=z.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -412,6 +496,16 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    I, H = params.dims
+    _expect("x_t", x_t, params.dtype, (B, I), "[B, I]")
+    _expect("state.y", state.y, params.dtype, (B, H), "[B, H]")
+    _expect("state.z", state.z, params.dtype, (B, H), "[B, H]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

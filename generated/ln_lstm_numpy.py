@@ -41,8 +41,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "ln_lstm"
@@ -788,13 +788,237 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, H = dims
-    values, final = _equations(params, x[0], state, B, dims)
-    return values["h"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, H = dims
+        self.dtype, self.dims = dtype, dims
+        self.si_sf_sg = np.empty((1, 3*H), dtype)
+        self.bi_f_pre_2_base_bg = np.empty((1, 3*H), dtype)
+        self.Wi_Wf_Wg_Wo = np.empty((4*H, I), dtype)
+        self.Ui_Uf_Ug_Uo = np.empty((4*H, H), dtype)
+        si_sf_sg = self.si_sf_sg
+        np.copyto(si_sf_sg[..., 0:H], params.si)
+        np.copyto(si_sf_sg[..., H:2*H], params.sf)
+        np.copyto(si_sf_sg[..., 2*H:3*H], params.sg)
+        bi_f_pre_2_base_bg = self.bi_f_pre_2_base_bg
+        np.copyto(bi_f_pre_2_base_bg[..., 0:H], params.bi)
+        np.copyto(bi_f_pre_2_base_bg[..., H:2*H], (params.bf + 1.0))
+        np.copyto(bi_f_pre_2_base_bg[..., 2*H:3*H], params.bg)
+        Wi_Wf_Wg_Wo = self.Wi_Wf_Wg_Wo
+        np.copyto(Wi_Wf_Wg_Wo[0:H], params.Wi)
+        np.copyto(Wi_Wf_Wg_Wo[H:2*H], params.Wf)
+        np.copyto(Wi_Wf_Wg_Wo[2*H:3*H], params.Wg)
+        np.copyto(Wi_Wf_Wg_Wo[3*H:4*H], params.Wo)
+        Ui_Uf_Ug_Uo = self.Ui_Uf_Ug_Uo
+        np.copyto(Ui_Uf_Ug_Uo[0:H], params.Ui)
+        np.copyto(Ui_Uf_Ug_Uo[H:2*H], params.Uf)
+        np.copyto(Ui_Uf_Ug_Uo[2*H:3*H], params.Ug)
+        np.copyto(Ui_Uf_Ug_Uo[3*H:4*H], params.Uo)
+        Wi_Wf_Wg_Wo_T = Wi_Wf_Wg_Wo.T
+        Ui_Uf_Ug_Uo_T = Ui_Uf_Ug_Uo.T
+        number = np.array(H, dtype)
+        number_2 = np.array(1e-12, dtype)
+        number_3 = np.array(88, dtype)
+        one = np.array(1, dtype)
+        so_row = params.so[None]
+        bo_row = params.bo[None]
+        sc_row = params.sc[None]
+        bc_row = params.bc[None]
+        self.constants = (si_sf_sg, bi_f_pre_2_base_bg, Wi_Wf_Wg_Wo_T, Ui_Uf_Ug_Uo_T, number, number_2, number_3, one, so_row, bo_row, sc_row, bc_row, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, H = self.dims
+        self.batch, dtype = B, self.dtype
+        self.x_here = np.empty((B, I), dtype)
+        self.h_prev_here = np.empty((B, H), dtype)
+        self.i_dc_g_o = np.empty((B, 4*H), dtype)
+        self.Ui_Uf_Ug_Uo_h_prev = np.empty((B, 4*H), dtype)
+        self.sum_di_df_dg_do_part = np.empty((B, 4), dtype)
+        self.i_f_g_part = np.empty((B, 3*H), dtype)
+        self.sqrt_o_i_f_g_pre = np.empty((B, 4), dtype)
+        self.o_part = np.empty((B, H), dtype)
+        self.sum_dc_part = np.empty((B, 1), dtype)
+        self.c_part = np.empty((B, H), dtype)
+        self.sqrt_c_pre = np.empty((B, 1), dtype)
+        self.c = np.empty((B, H), dtype)
+        self.tanh_c = np.empty((B, H), dtype)
+        self.h = np.empty((B, H), dtype)
+        self.sum_di_part = self.sum_di_df_dg_do_part[..., :1]
+        self.i = self.i_dc_g_o[..., :H]
+        self.sum_df_part = self.sum_di_df_dg_do_part[..., 1:2]
+        self.dc = self.i_dc_g_o[..., H:2*H]
+        self.sum_dg_part = self.sum_di_df_dg_do_part[..., 2:3]
+        self.g = self.i_dc_g_o[..., 2*H:3*H]
+        self.sum_do_part = self.sum_di_df_dg_do_part[..., 3:]
+        self.o = self.i_dc_g_o[..., 3*H:]
+        self.i_dc_g = self.i_dc_g_o[..., :3*H]
+        self.sqrt_i_pre = self.sqrt_o_i_f_g_pre[..., 1:2]
+        self.i_part = self.i_f_g_part[..., :H]
+        self.sqrt_f_pre = self.sqrt_o_i_f_g_pre[..., 2:3]
+        self.f_part = self.i_f_g_part[..., H:2*H]
+        self.sqrt_g_pre = self.sqrt_o_i_f_g_pre[..., 3:]
+        self.g_part = self.i_f_g_part[..., 2*H:]
+        self.sqrt_o_pre = self.sqrt_o_i_f_g_pre[..., :1]
+        self.i_dc = self.i_dc_g_o[..., :2*H]
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
+    I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
+    _expect("params.Wi", params.Wi, dtype, (H, I), "[H, I]")
+    _expect("params.Wf", params.Wf, dtype, (H, I), "[H, I]")
+    _expect("params.Wg", params.Wg, dtype, (H, I), "[H, I]")
+    _expect("params.Wo", params.Wo, dtype, (H, I), "[H, I]")
+    _expect("params.Ui", params.Ui, dtype, (H, H), "[H, H]")
+    _expect("params.Uf", params.Uf, dtype, (H, H), "[H, H]")
+    _expect("params.Ug", params.Ug, dtype, (H, H), "[H, H]")
+    _expect("params.Uo", params.Uo, dtype, (H, H), "[H, H]")
+    _expect("params.si", params.si, dtype, (H,), "[H]")
+    _expect("params.sf", params.sf, dtype, (H,), "[H]")
+    _expect("params.sg", params.sg, dtype, (H,), "[H]")
+    _expect("params.so", params.so, dtype, (H,), "[H]")
+    _expect("params.sc", params.sc, dtype, (H,), "[H]")
+    _expect("params.bi", params.bi, dtype, (H,), "[H]")
+    _expect("params.bf", params.bf, dtype, (H,), "[H]")
+    _expect("params.bg", params.bg, dtype, (H,), "[H]")
+    _expect("params.bo", params.bo, dtype, (H,), "[H]")
+    _expect("params.bc", params.bc, dtype, (H,), "[H]")
+    return Packed(params, dtype, (I, H, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, x_t, state, B, dims)
+        return values["h"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    (si_sf_sg, bi_f_pre_2_base_bg, Wi_Wf_Wg_Wo_T, Ui_Uf_Ug_Uo_T, number, number_2, number_3, one, so_row, bo_row, sc_row, bc_row, ) = packed.constants
+    x_here = packed.x_here
+    h_prev_here = packed.h_prev_here
+    i_dc_g_o = packed.i_dc_g_o
+    Ui_Uf_Ug_Uo_h_prev = packed.Ui_Uf_Ug_Uo_h_prev
+    sum_di_part = packed.sum_di_part
+    i = packed.i
+    sum_df_part = packed.sum_df_part
+    dc = packed.dc
+    sum_dg_part = packed.sum_dg_part
+    g = packed.g
+    sum_do_part = packed.sum_do_part
+    o = packed.o
+    sum_di_df_dg_do_part = packed.sum_di_df_dg_do_part
+    i_dc_g = packed.i_dc_g
+    i_f_g_part = packed.i_f_g_part
+    sqrt_i_pre = packed.sqrt_i_pre
+    i_part = packed.i_part
+    sqrt_f_pre = packed.sqrt_f_pre
+    f_part = packed.f_part
+    sqrt_g_pre = packed.sqrt_g_pre
+    g_part = packed.g_part
+    o_part = packed.o_part
+    sqrt_o_pre = packed.sqrt_o_pre
+    sqrt_o_i_f_g_pre = packed.sqrt_o_i_f_g_pre
+    i_dc = packed.i_dc
+    sum_dc_part = packed.sum_dc_part
+    c_part = packed.c_part
+    sqrt_c_pre = packed.sqrt_c_pre
+    c = packed.c
+    tanh_c = packed.tanh_c
+    h = packed.h
+    dot, add, total, divide, subtract, square, multiply, sqrt, negative, minimum, exp, reciprocal, tanh = np.dot, np.add, np.add.reduce, np.divide, np.subtract, np.square, np.multiply, np.sqrt, np.negative, np.minimum, np.exp, np.reciprocal, np.tanh
+    x = x_t
+    h_prev = state.h
+    c_prev = state.c
+    np.copyto(x_here, x)
+    np.copyto(h_prev_here, h_prev)
+    # di = centred(Wi @ x[t] + Ui @ h[t-1])
+    # df = centred(Wf @ x[t] + Uf @ h[t-1])
+    # dg = centred(Wg @ x[t] + Ug @ h[t-1])
+    # do = centred(Wo @ x[t] + Uo @ h[t-1])
+    dot(x_here, Wi_Wf_Wg_Wo_T, i_dc_g_o)
+    dot(h_prev_here, Ui_Uf_Ug_Uo_T, Ui_Uf_Ug_Uo_h_prev)
+    add(i_dc_g_o, Ui_Uf_Ug_Uo_h_prev, i_dc_g_o)
+    total(i, axis=1, out=sum_di_part, keepdims=True)
+    total(dc, axis=1, out=sum_df_part, keepdims=True)
+    total(g, axis=1, out=sum_dg_part, keepdims=True)
+    total(o, axis=1, out=sum_do_part, keepdims=True)
+    divide(sum_di_df_dg_do_part, number, sum_di_df_dg_do_part)
+    subtract(i, sum_di_part, i)
+    subtract(dc, sum_df_part, dc)
+    subtract(g, sum_dg_part, g)
+    subtract(o, sum_do_part, o)
+    # i = sigmoid(scaled(di, si, bi))
+    # f = sigmoid(scaled(df, sf, bf) + forget)
+    # g = tanh(scaled(dg, sg, bg))
+    square(i_dc_g, i_f_g_part)
+    total(i_part, axis=1, out=sqrt_i_pre, keepdims=True)
+    multiply(si_sf_sg, i_dc_g, i_dc_g)
+    total(f_part, axis=1, out=sqrt_f_pre, keepdims=True)
+    total(g_part, axis=1, out=sqrt_g_pre, keepdims=True)
+    # o = sigmoid(scaled(do, so, bo))
+    square(o, o_part)
+    total(o_part, axis=1, out=sqrt_o_pre, keepdims=True)
+    # o, i, f, g
+    divide(sqrt_o_i_f_g_pre, number, sqrt_o_i_f_g_pre)
+    add(sqrt_o_i_f_g_pre, number_2, sqrt_o_i_f_g_pre)
+    sqrt(sqrt_o_i_f_g_pre, sqrt_o_i_f_g_pre)
+    divide(i, sqrt_i_pre, i)
+    divide(dc, sqrt_f_pre, dc)
+    divide(g, sqrt_g_pre, g)
+    add(bi_f_pre_2_base_bg, i_dc_g, i_dc_g)
+    negative(i_dc, i_dc)
+    minimum(i_dc, number_3, out=i_dc)
+    exp(i_dc, i_dc)
+    add(i_dc, one, i_dc)
+    reciprocal(i_dc, i_dc)
+    tanh(g, g)
+    multiply(so_row, o, o)
+    divide(o, sqrt_o_pre, o)
+    add(bo_row, o, o)
+    negative(o, o)
+    minimum(o, number_3, out=o)
+    exp(o, o)
+    add(o, one, o)
+    reciprocal(o, o)
+    # dc = centred(f*c[t-1] + i*g)
+    multiply(c_prev, dc, dc)
+    multiply(i, g, i)
+    add(dc, i, dc)
+    total(dc, axis=1, out=sum_dc_part, keepdims=True)
+    divide(sum_dc_part, number, sum_dc_part)
+    subtract(dc, sum_dc_part, dc)
+    # c[t] = scaled(dc, sc, bc)
+    square(dc, c_part)
+    total(c_part, axis=1, out=sqrt_c_pre, keepdims=True)
+    divide(sqrt_c_pre, number, sqrt_c_pre)
+    add(sqrt_c_pre, number_2, sqrt_c_pre)
+    sqrt(sqrt_c_pre, sqrt_c_pre)
+    multiply(sc_row, dc, dc)
+    divide(dc, sqrt_c_pre, dc)
+    add(bc_row, dc, c)
+    # h[t] = o*tanh(c[t])
+    tanh(c, tanh_c)
+    multiply(o, tanh_c, h)
+    return h.copy(), State(h=h.copy(), c=c.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -926,6 +1150,16 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    I, H = params.dims
+    _expect("x_t", x_t, params.dtype, (B, I), "[B, I]")
+    _expect("state.h", state.h, params.dtype, (B, H), "[B, H]")
+    _expect("state.c", state.c, params.dtype, (B, H), "[B, H]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

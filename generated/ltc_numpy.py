@@ -41,8 +41,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "ltc"
@@ -638,13 +638,190 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, H = dims
-    values, final = _equations(params, x[0], state, _derived(params), B, dims)
-    return values["h"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, H = dims
+        self.dtype, self.dims = dtype, dims
+        (leak,) = _derived(params)
+        W = params.W
+        U = params.U
+        W_T = W.T
+        U_T = U.T
+        b_row = params.b[None]
+        number = np.array(88, dtype)
+        one = np.array(1, dtype)
+        v_1_factor_row = (0.16666666666666666*params.A)[None]
+        number_2 = np.array(0.16666666666666666, dtype)
+        v_1_base_row = (0.16666666666666666*leak + 1)[None]
+        self.constants = (W_T, U_T, b_row, number, one, v_1_factor_row, number_2, v_1_base_row, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, H = self.dims
+        self.batch, dtype = B, self.dtype
+        self.x_here = np.empty((B, I), dtype)
+        self.h_prev_here = np.empty((B, H), dtype)
+        self.f_5 = np.empty((B, H), dtype)
+        self.f_0 = np.empty((B, H), dtype)
+        self.v_5 = np.empty((B, H), dtype)
+        self.f_1 = np.empty((B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.f_2 = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.f_3 = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.f_4 = np.empty((B, H), dtype)
+        self.tmp_4 = np.empty((B, H), dtype)
+        self.U_v_5 = np.empty((B, H), dtype)
+        self.tmp_5 = np.empty((B, H), dtype)
+        self.h = np.empty((B, H), dtype)
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.W", params.W, 2, 0, "[H, I]")
+    I = _axis("params.W", params.W, 2, 1, "[H, I]")
+    _expect("params.W", params.W, dtype, (H, I), "[H, I]")
+    _expect("params.U", params.U, dtype, (H, H), "[H, H]")
+    _expect("params.b", params.b, dtype, (H,), "[H]")
+    _expect("params.A", params.A, dtype, (H,), "[H]")
+    _expect("params.lam", params.lam, dtype, (H,), "[H]")
+    return Packed(params, dtype, (I, H, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, x_t, state, _derived(params), B, dims)
+        return values["h"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    (W_T, U_T, b_row, number, one, v_1_factor_row, number_2, v_1_base_row, ) = packed.constants
+    x_here = packed.x_here
+    h_prev_here = packed.h_prev_here
+    f_5 = packed.f_5
+    f_0 = packed.f_0
+    v_5 = packed.v_5
+    f_1 = packed.f_1
+    tmp = packed.tmp
+    f_2 = packed.f_2
+    tmp_2 = packed.tmp_2
+    f_3 = packed.f_3
+    tmp_3 = packed.tmp_3
+    f_4 = packed.f_4
+    tmp_4 = packed.tmp_4
+    U_v_5 = packed.U_v_5
+    tmp_5 = packed.tmp_5
+    h = packed.h
+    dot, add, negative, minimum, exp, reciprocal, multiply, divide = np.dot, np.add, np.negative, np.minimum, np.exp, np.reciprocal, np.multiply, np.divide
+    x = x_t
+    h_prev = state.h
+    np.copyto(x_here, x)
+    np.copyto(h_prev_here, h_prev)
+    # f[0] = sigma(W @ x[t] + U @ v[0] + b)
+    dot(x_here, W_T, f_5)
+    dot(h_prev_here, U_T, f_0)
+    add(b_row, f_5, f_5)
+    add(f_5, f_0, f_0)
+    negative(f_0, f_0)
+    minimum(f_0, number, out=f_0)
+    exp(f_0, f_0)
+    add(f_0, one, f_0)
+    reciprocal(f_0, f_0)
+    # v[1] = (v[0] + f[0]*A/K)/(1 + (leak + f[0])/K)
+    multiply(v_1_factor_row, f_0, v_5)
+    add(h_prev, v_5, v_5)
+    multiply(f_0, number_2, f_0)
+    add(v_1_base_row, f_0, f_0)
+    divide(v_5, f_0, v_5)
+    # f[1] = sigma(W @ x[t] + U @ v[1] + b)
+    dot(v_5, U_T, f_1)
+    add(f_5, f_1, f_1)
+    negative(f_1, f_1)
+    minimum(f_1, number, out=f_1)
+    exp(f_1, f_1)
+    add(f_1, one, f_1)
+    reciprocal(f_1, f_1)
+    # v[2] = (v[1] + f[1]*A/K)/(1 + (leak + f[1])/K)
+    multiply(v_1_factor_row, f_1, tmp)
+    add(v_5, tmp, v_5)
+    multiply(f_1, number_2, f_1)
+    add(v_1_base_row, f_1, f_1)
+    divide(v_5, f_1, v_5)
+    # f[2] = sigma(W @ x[t] + U @ v[2] + b)
+    dot(v_5, U_T, f_2)
+    add(f_5, f_2, f_2)
+    negative(f_2, f_2)
+    minimum(f_2, number, out=f_2)
+    exp(f_2, f_2)
+    add(f_2, one, f_2)
+    reciprocal(f_2, f_2)
+    # v[3] = (v[2] + f[2]*A/K)/(1 + (leak + f[2])/K)
+    multiply(v_1_factor_row, f_2, tmp_2)
+    add(v_5, tmp_2, v_5)
+    multiply(f_2, number_2, f_2)
+    add(v_1_base_row, f_2, f_2)
+    divide(v_5, f_2, v_5)
+    # f[3] = sigma(W @ x[t] + U @ v[3] + b)
+    dot(v_5, U_T, f_3)
+    add(f_5, f_3, f_3)
+    negative(f_3, f_3)
+    minimum(f_3, number, out=f_3)
+    exp(f_3, f_3)
+    add(f_3, one, f_3)
+    reciprocal(f_3, f_3)
+    # v[4] = (v[3] + f[3]*A/K)/(1 + (leak + f[3])/K)
+    multiply(v_1_factor_row, f_3, tmp_3)
+    add(v_5, tmp_3, v_5)
+    multiply(f_3, number_2, f_3)
+    add(v_1_base_row, f_3, f_3)
+    divide(v_5, f_3, v_5)
+    # f[4] = sigma(W @ x[t] + U @ v[4] + b)
+    dot(v_5, U_T, f_4)
+    add(f_5, f_4, f_4)
+    negative(f_4, f_4)
+    minimum(f_4, number, out=f_4)
+    exp(f_4, f_4)
+    add(f_4, one, f_4)
+    reciprocal(f_4, f_4)
+    # v[5] = (v[4] + f[4]*A/K)/(1 + (leak + f[4])/K)
+    multiply(v_1_factor_row, f_4, tmp_4)
+    add(v_5, tmp_4, v_5)
+    multiply(f_4, number_2, f_4)
+    add(v_1_base_row, f_4, f_4)
+    divide(v_5, f_4, v_5)
+    # f[5] = sigma(W @ x[t] + U @ v[5] + b)
+    dot(v_5, U_T, U_v_5)
+    add(f_5, U_v_5, f_5)
+    negative(f_5, f_5)
+    minimum(f_5, number, out=f_5)
+    exp(f_5, f_5)
+    add(f_5, one, f_5)
+    reciprocal(f_5, f_5)
+    # h[t] = v[K]
+    multiply(v_1_factor_row, f_5, tmp_5)
+    add(v_5, tmp_5, v_5)
+    multiply(f_5, number_2, f_5)
+    add(v_1_base_row, f_5, f_5)
+    divide(v_5, f_5, h)
+    return h.copy(), State(h=h.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -783,6 +960,15 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    I, H = params.dims
+    _expect("x_t", x_t, params.dtype, (B, I), "[B, I]")
+    _expect("state.h", state.h, params.dtype, (B, H), "[B, H]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mamba"
@@ -382,13 +382,126 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t: [B, D], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    D, N, R = dims
-    values, final = _equations(params, x[0], state, _derived(params, N), B, dims)
-    return values["y"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        D, N, R = dims
+        self.dtype, self.dims = dtype, dims
+        self.Wb_Wd_Wc = np.empty((2*N + R, D), dtype)
+        A, one_row, exp_la = _derived(params, N)
+        Wb_Wd_Wc = self.Wb_Wd_Wc
+        np.copyto(Wb_Wd_Wc[0:N], params.Wb)
+        np.copyto(Wb_Wd_Wc[N:N + R], params.Wd)
+        np.copyto(Wb_Wd_Wc[N + R:2*N + R], params.Wc)
+        Vd = params.Vd
+        Wb_Wd_Wc_T = Wb_Wd_Wc.T
+        Vd_T = Vd.T
+        bd_row = params.bd[None]
+        zero = np.array(0, dtype)
+        h_pre_factor_row = (A*one_row)[None]
+        d_row = params.d[None]
+        self.constants = (Wb_Wd_Wc_T, Vd_T, bd_row, zero, h_pre_factor_row, d_row, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        D, N, R = self.dims
+        self.batch, dtype = B, self.dtype
+        self.Wb_x_row_Wd_x_Wc_x_row = np.empty((B, 2*N + R), dtype)
+        self.h_part_column = np.empty((B, D), dtype)
+        self.exp_h_pre = np.empty((B, D*N), dtype)
+        self.tmp = np.empty((B, D*N), dtype)
+        self.h = np.empty((B, D*N), dtype)
+        self.sum_h_Wc_x_vector = np.empty((B, D), dtype)
+        self.tmp_2 = np.empty((B, D), dtype)
+        self.y_2 = np.empty((B, D), dtype)
+        self.Wd_x = self.Wb_x_row_Wd_x_Wc_x_row[..., N:N + R]
+        self.h_part_column_axes = self.h_part_column.reshape(B, D, 1)
+        self.exp_h_pre_axes = self.exp_h_pre.reshape(B, D, N)
+        self.Wb_x_row_axes = self.Wb_x_row_Wd_x_Wc_x_row[..., :N].reshape(B, 1, N)
+        self.tmp_axes = self.tmp.reshape(B, D, N)
+        self.Wc_x_row_axes = self.Wb_x_row_Wd_x_Wc_x_row[..., N + R:].reshape(B, N)
+        self.h_axes = self.h.reshape(B, D, N)
+        self.sum_h_Wc_x_vector_axes = self.sum_h_Wc_x_vector.reshape(B, D)
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    D = _axis("params.la", params.la, 2, 0, "[D, N]")
+    N = _axis("params.la", params.la, 2, 1, "[D, N]")
+    R = _axis("params.Wd", params.Wd, 2, 0, "[R, D]")
+    _expect("params.la", params.la, dtype, (D, N), "[D, N]")
+    _expect("params.Wd", params.Wd, dtype, (R, D), "[R, D]")
+    _expect("params.Vd", params.Vd, dtype, (D, R), "[D, R]")
+    _expect("params.bd", params.bd, dtype, (D,), "[D]")
+    _expect("params.Wb", params.Wb, dtype, (N, D), "[N, D]")
+    _expect("params.Wc", params.Wc, dtype, (N, D), "[N, D]")
+    _expect("params.d", params.d, dtype, (D,), "[D]")
+    _expect("params.one", params.one, dtype, (N,), "[N]")
+    return Packed(params, dtype, (D, N, R, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t: [B, D], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        D, N, R = dims
+        values, final = _equations(params, x_t, state, _derived(params, N), B, dims)
+        return values["y"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    D, N, R = packed.dims
+    (Wb_Wd_Wc_T, Vd_T, bd_row, zero, h_pre_factor_row, d_row, ) = packed.constants
+    Wb_x_row_Wd_x_Wc_x_row = packed.Wb_x_row_Wd_x_Wc_x_row
+    Wd_x = packed.Wd_x
+    h_part_column = packed.h_part_column
+    h_part_column_axes = packed.h_part_column_axes
+    exp_h_pre_axes = packed.exp_h_pre_axes
+    exp_h_pre = packed.exp_h_pre
+    Wb_x_row_axes = packed.Wb_x_row_axes
+    tmp_axes = packed.tmp_axes
+    tmp = packed.tmp
+    h = packed.h
+    Wc_x_row_axes = packed.Wc_x_row_axes
+    h_axes = packed.h_axes
+    sum_h_Wc_x_vector_axes = packed.sum_h_Wc_x_vector_axes
+    tmp_2 = packed.tmp_2
+    sum_h_Wc_x_vector = packed.sum_h_Wc_x_vector
+    y_2 = packed.y_2
+    dot, add, logaddexp, multiply, exp, einsum = np.dot, np.add, np.logaddexp, np.multiply, np.exp, np.einsum
+    x = x_t
+    h_prev = state.h.reshape(B, D*N)
+    # step = softplus(Vd @ (Wd @ x[t]) + bd)
+    # h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+    # y = h[t] @ (Wc @ x[t]) + d*x[t]
+    dot(x, Wb_Wd_Wc_T, Wb_x_row_Wd_x_Wc_x_row)
+    dot(Wd_x, Vd_T, h_part_column)
+    add(bd_row, h_part_column, h_part_column)
+    logaddexp(zero, h_part_column, h_part_column)
+    multiply(h_pre_factor_row, h_part_column_axes, exp_h_pre_axes)
+    exp(exp_h_pre, exp_h_pre)
+    multiply(x, h_part_column, h_part_column)
+    multiply(h_prev, exp_h_pre, exp_h_pre)
+    multiply(Wb_x_row_axes, h_part_column_axes, tmp_axes)
+    add(exp_h_pre, tmp, h)
+    einsum("bj,bij->bi", Wc_x_row_axes, h_axes, out=sum_h_Wc_x_vector_axes)
+    multiply(d_row, x, tmp_2)
+    add(tmp_2, sum_h_Wc_x_vector, y_2)
+    return y_2.copy(), State(h=h.copy().reshape(B, D, N))
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -483,6 +596,15 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, D]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, D]")
+    D, N, R = params.dims
+    _expect("x_t", x_t, params.dtype, (B, D), "[B, D]")
+    _expect("state.h", state.h, params.dtype, (B, D, N), "[B, D, N]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mirnn"
@@ -295,13 +295,96 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, H = dims
-    values, final = _equations(params, x[0], state, B, dims)
-    return values["h"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, H = dims
+        self.dtype, self.dims = dtype, dims
+        self.beta2_alpha = np.empty((1, 2*H), dtype)
+        beta2_alpha = self.beta2_alpha
+        np.copyto(beta2_alpha[..., 0:H], params.beta2)
+        np.copyto(beta2_alpha[..., H:2*H], params.alpha)
+        W = params.W
+        U = params.U
+        beta2_alpha_blocks = self.beta2_alpha.reshape(1, 2, H)
+        W_T = W.T
+        U_T = U.T
+        b_row = params.b[None]
+        beta1_row = params.beta1[None]
+        self.constants = (beta2_alpha_blocks, W_T, U_T, b_row, beta1_row, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, H = self.dims
+        self.batch, dtype = B, self.dtype
+        self.h_pre_p = np.empty((B, 2*H), dtype)
+        self.q = np.empty((B, H), dtype)
+        self.h = np.empty((B, H), dtype)
+        self.p = self.h_pre_p[..., H:]
+        self.p_axes = self.h_pre_p[..., H:].reshape(B, 1, H)
+        self.h_pre_p_blocks = self.h_pre_p.reshape(B, 2, H)
+        self.h_pre = self.h_pre_p[..., :H]
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.W", params.W, 2, 0, "[H, I]")
+    I = _axis("params.W", params.W, 2, 1, "[H, I]")
+    _expect("params.W", params.W, dtype, (H, I), "[H, I]")
+    _expect("params.U", params.U, dtype, (H, H), "[H, H]")
+    _expect("params.b", params.b, dtype, (H,), "[H]")
+    _expect("params.alpha", params.alpha, dtype, (H,), "[H]")
+    _expect("params.beta1", params.beta1, dtype, (H,), "[H]")
+    _expect("params.beta2", params.beta2, dtype, (H,), "[H]")
+    return Packed(params, dtype, (I, H, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, x_t, state, B, dims)
+        return values["h"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    (beta2_alpha_blocks, W_T, U_T, b_row, beta1_row, ) = packed.constants
+    p = packed.p
+    q = packed.q
+    p_axes = packed.p_axes
+    h_pre_p_blocks = packed.h_pre_p_blocks
+    h_pre = packed.h_pre
+    h = packed.h
+    matmul, dot, multiply, add, tanh = np.matmul, np.dot, np.multiply, np.add, np.tanh
+    x = x_t
+    h_prev = state.h
+    # p = W @ x[t]
+    matmul(x, W_T, p)
+    # q = U @ h[t-1]
+    dot(h_prev, U_T, q)
+    # h[t] = g(alpha*p*q + beta1*q + beta2*p + b)
+    multiply(beta2_alpha_blocks, p_axes, h_pre_p_blocks)
+    add(b_row, h_pre, h_pre)
+    multiply(p, q, p)
+    add(h_pre, p, h_pre)
+    multiply(beta1_row, q, q)
+    add(h_pre, q, h_pre)
+    tanh(h_pre, h)
+    return h.copy(), State(h=h.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -392,6 +475,15 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    I, H = params.dims
+    _expect("x_t", x_t, params.dtype, (B, I), "[B, I]")
+    _expect("state.h", state.h, params.dtype, (B, H), "[B, H]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

@@ -36,8 +36,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mlstm_xlstm"
@@ -607,13 +607,194 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, D = dims
-    values, final = _equations(params, x[0], state, B, dims)
-    return values["h"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, D = dims
+        self.dtype, self.dims = dtype, dims
+        self.bq_bv = np.empty((1, 2*D), dtype)
+        self.Wo_half_wf_Wq_Wv_wi = np.empty((3*D + 2, I), dtype)
+        bq_bv = self.bq_bv
+        np.copyto(bq_bv[..., 0:D], params.bq)
+        np.copyto(bq_bv[..., D:2*D], params.bv)
+        Wo_half_wf_Wq_Wv_wi = self.Wo_half_wf_Wq_Wv_wi
+        np.multiply(params.Wo, 0.5, out=Wo_half_wf_Wq_Wv_wi[0:D])
+        np.copyto(Wo_half_wf_Wq_Wv_wi[D:D + 1], params.wf)
+        np.copyto(Wo_half_wf_Wq_Wv_wi[D + 1:2*D + 1], params.Wq)
+        np.copyto(Wo_half_wf_Wq_Wv_wi[2*D + 1:3*D + 1], params.Wv)
+        np.copyto(Wo_half_wf_Wq_Wv_wi[3*D + 1:3*D + 2], params.wi)
+        Wk = params.Wk
+        Wo_half_wf_Wq_Wv_wi_T = Wo_half_wf_Wq_Wv_wi.T
+        Wk_T = Wk.T
+        bk_row = params.bk[None]
+        number = np.array(float(np.sqrt(D)), dtype)
+        o_pre_factor_row = (0.5*params.bo)[None]
+        half = np.array(0.5, dtype)
+        bi_row = params.bi[None]
+        bf_row = params.bf[None]
+        zero = np.array(0, dtype)
+        self.constants = (bq_bv, Wo_half_wf_Wq_Wv_wi_T, Wk_T, bk_row, number, o_pre_factor_row, half, bi_row, bf_row, zero, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, D = self.dims
+        self.batch, dtype = B, self.dtype
+        self.x_here = np.empty((B, I), dtype)
+        self.o_f_n_q_v_column_i = np.empty((B, 3*D + 2), dtype)
+        self.k_row = np.empty((B, D), dtype)
+        self.m = np.empty((B, 1), dtype)
+        self.tmp = np.empty((B, D**2), dtype)
+        self.tmp_2 = np.empty((B, D**2), dtype)
+        self.C = np.empty((B, D**2), dtype)
+        self.tmp_3 = np.empty((B, D), dtype)
+        self.n = np.empty((B, D), dtype)
+        self.sum_C_q_vector = np.empty((B, D), dtype)
+        self.max_abs_sum_n_q_exp_h_pre = np.empty((B, 1), dtype)
+        self.exp_h_pre = np.empty((B, 1), dtype)
+        self.h = np.empty((B, D), dtype)
+        self.n_q_v_column = self.o_f_n_q_v_column_i[..., D + 1:3*D + 1]
+        self.o = self.o_f_n_q_v_column_i[..., :D]
+        self.i = self.o_f_n_q_v_column_i[..., 3*D + 1:]
+        self.f = self.o_f_n_q_v_column_i[..., D:D + 1]
+        self.v_column = self.o_f_n_q_v_column_i[..., 2*D + 1:3*D + 1]
+        self.v_column_axes = self.o_f_n_q_v_column_i[..., 2*D + 1:3*D + 1].reshape(B, D, 1)
+        self.k_row_axes = self.k_row.reshape(B, 1, D)
+        self.tmp_axes = self.tmp_2.reshape(B, D, D)
+        self.C_axes = self.C.reshape(B, D, D)
+        self.n_q_axes = self.o_f_n_q_v_column_i[..., D + 1:2*D + 1].reshape(B, D)
+        self.sum_C_q_vector_axes = self.sum_C_q_vector.reshape(B, D)
+        self.n_q = self.o_f_n_q_v_column_i[..., D + 1:2*D + 1]
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    D = _axis("params.Wq", params.Wq, 2, 0, "[D, I]")
+    I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
+    _expect("params.Wq", params.Wq, dtype, (D, I), "[D, I]")
+    _expect("params.Wk", params.Wk, dtype, (D, I), "[D, I]")
+    _expect("params.Wv", params.Wv, dtype, (D, I), "[D, I]")
+    _expect("params.Wo", params.Wo, dtype, (D, I), "[D, I]")
+    _expect("params.bq", params.bq, dtype, (D,), "[D]")
+    _expect("params.bk", params.bk, dtype, (D,), "[D]")
+    _expect("params.bv", params.bv, dtype, (D,), "[D]")
+    _expect("params.bo", params.bo, dtype, (D,), "[D]")
+    _expect("params.wi", params.wi, dtype, (1, I), "[1, I]")
+    _expect("params.wf", params.wf, dtype, (1, I), "[1, I]")
+    _expect("params.bi", params.bi, dtype, (1,), "[1]")
+    _expect("params.bf", params.bf, dtype, (1,), "[1]")
+    return Packed(params, dtype, (I, D, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, x_t, state, B, dims)
+        return values["h"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    I, D = packed.dims
+    (bq_bv, Wo_half_wf_Wq_Wv_wi_T, Wk_T, bk_row, number, o_pre_factor_row, half, bi_row, bf_row, zero, ) = packed.constants
+    x_here = packed.x_here
+    o_f_n_q_v_column_i = packed.o_f_n_q_v_column_i
+    k_row = packed.k_row
+    n_q_v_column = packed.n_q_v_column
+    o = packed.o
+    i = packed.i
+    f = packed.f
+    m = packed.m
+    tmp = packed.tmp
+    v_column = packed.v_column
+    v_column_axes = packed.v_column_axes
+    k_row_axes = packed.k_row_axes
+    tmp_axes = packed.tmp_axes
+    tmp_2 = packed.tmp_2
+    C = packed.C
+    tmp_3 = packed.tmp_3
+    n = packed.n
+    C_axes = packed.C_axes
+    n_q_axes = packed.n_q_axes
+    sum_C_q_vector_axes = packed.sum_C_q_vector_axes
+    n_q = packed.n_q
+    max_abs_sum_n_q_exp_h_pre = packed.max_abs_sum_n_q_exp_h_pre
+    exp_h_pre = packed.exp_h_pre
+    sum_C_q_vector = packed.sum_C_q_vector
+    h = packed.h
+    dot, add, divide, tanh, multiply, negative, logaddexp, maximum, subtract, exp, einsum, total, abs = np.dot, np.add, np.divide, np.tanh, np.multiply, np.negative, np.logaddexp, np.maximum, np.subtract, np.exp, np.einsum, np.add.reduce, np.abs
+    x = x_t
+    m_prev = state.m
+    C_prev = state.C.reshape(B, D**2)
+    n_prev = state.n
+    np.copyto(x_here, x)
+    # q = Wq @ x[t] + bq
+    # v = Wv @ x[t] + bv
+    # o = sigmoid(Wo @ x[t] + bo)
+    # ir = wi @ x[t] + bi
+    # lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    dot(x_here, Wo_half_wf_Wq_Wv_wi_T, o_f_n_q_v_column_i)
+    # k = (Wk @ x[t] + bk)/sqrt(D)
+    dot(x, Wk_T, k_row)
+    # q, v
+    add(bq_bv, n_q_v_column, n_q_v_column)
+    # k
+    add(bk_row, k_row, k_row)
+    divide(k_row, number, k_row)
+    # o
+    add(o_pre_factor_row, o, o)
+    tanh(o, o)
+    multiply(o, half, o)
+    add(o, half, o)
+    # ir
+    add(bi_row, i, i)
+    # lf
+    add(bf_row, f, f)
+    negative(f, f)
+    logaddexp(zero, f, f)
+    negative(f, f)
+    add(m_prev, f, f)
+    # m[t] = max(lf, ir)
+    maximum(f, i, out=m)
+    # i = exp(ir - m[t])
+    subtract(i, m, i)
+    exp(i, i)
+    # f = exp(lf - m[t])
+    subtract(f, m, f)
+    exp(f, f)
+    # C[t] = f*C[t-1] + i*outer(v, k)
+    multiply(C_prev, f, tmp)
+    multiply(i, v_column, v_column)
+    multiply(v_column_axes, k_row_axes, tmp_axes)
+    add(tmp, tmp_2, C)
+    # n[t] = f*n[t-1] + i*k
+    multiply(k_row, i, k_row)
+    multiply(n_prev, f, tmp_3)
+    add(k_row, tmp_3, n)
+    # h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+    einsum("bij,bj->bi", C_axes, n_q_axes, out=sum_C_q_vector_axes)
+    multiply(n_q, n, n_q)
+    total(n_q, axis=1, out=max_abs_sum_n_q_exp_h_pre, keepdims=True)
+    abs(max_abs_sum_n_q_exp_h_pre, max_abs_sum_n_q_exp_h_pre)
+    negative(m, exp_h_pre)
+    exp(exp_h_pre, exp_h_pre)
+    maximum(max_abs_sum_n_q_exp_h_pre, exp_h_pre, out=max_abs_sum_n_q_exp_h_pre)
+    multiply(o, sum_C_q_vector, o)
+    divide(o, max_abs_sum_n_q_exp_h_pre, h)
+    return h.copy(), State(C=C.copy().reshape(B, D, D), n=n.copy(), m=m.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -741,6 +922,17 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    I, D = params.dims
+    _expect("x_t", x_t, params.dtype, (B, I), "[B, I]")
+    _expect("state.C", state.C, params.dtype, (B, D, D), "[B, D, D]")
+    _expect("state.n", state.n, params.dtype, (B, D), "[B, D]")
+    _expect("state.m", state.m, params.dtype, (B, 1), "[B, 1]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

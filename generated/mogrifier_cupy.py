@@ -42,8 +42,8 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("mogrifier_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mogrifier"
@@ -172,10 +172,7 @@ class _Forward:
         self.R_0_xm_1_now = cp.empty((B, H), dtype)
         self.Q_1_hm_1_now = cp.empty((B, I), dtype)
         self.R_1_xm_2_now = cp.empty((B, H), dtype)
-        self.i_pre_now = cp.empty((B, H), dtype)
-        self.f_pre_now = cp.empty((B, H), dtype)
-        self.g_pre_now = cp.empty((B, H), dtype)
-        self.o_pre_now = cp.empty((B, H), dtype)
+        self.i_f_g_o_pre_now = cp.empty((B, 4*H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
         self.h_operand = self.h_all if real == dtype else cp.empty((T + 1, B, H), dtype)
         self.c_all = cp.empty((T + 1, B, H), real)
@@ -203,14 +200,11 @@ class _Forward:
         self.Q_1_T = cp.empty((H, I), dtype)
         self.R_1_T = cp.empty((I, H), dtype)
         self.Wi_Ui_T = cp.empty((H + I, H), dtype)
-        self.Wf_Uf_T = cp.empty((H + I, H), dtype)
-        self.Wg_Ug_T = cp.empty((H + I, H), dtype)
-        self.Wo_Uo_T = cp.empty((H + I, H), dtype)
         self.forward_step_1 = (cp.int64(B), cp.int64(I), self.x_all, self.Q_0_h_prev_now, self.sigmoid_Q_0_h_prev_all, self.xm_1_now)
         self.forward_step_2 = (cp.int64(B), cp.int64(H), self.h_all, self.R_0_xm_1_now, self.sigmoid_R_0_xm_1_all, self.hm_1_now)
         self.forward_step_3 = (cp.int64(B), cp.int64(I), cp.int64(H), self.xm_1_now, self.Q_1_hm_1_now, self.sigmoid_Q_1_hm_1_all, self.xm_2_now, self.xm_hm_2_now)
         self.forward_step_4 = (cp.int64(B), cp.int64(I), cp.int64(H), self.hm_1_now, self.R_1_xm_2_now, self.sigmoid_R_1_xm_2_all, self.xm_hm_2_now)
-        self.forward_step_5 = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.i_pre_now, self.f_pre_now, self.g_pre_now, self.o_pre_now, self.c_all, self.i_all, self.f_all, self.g_all, self.o_all, self.tanh_c_all, self.h_all, self.h_operand, self.h_out)
+        self.forward_step_5 = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.i_f_g_o_pre_now, self.c_all, self.i_all, self.f_all, self.g_all, self.o_all, self.tanh_c_all, self.h_all, self.h_operand, self.h_out)
         self.forward_step_1_blocks = _blocks(B*I)
         self.forward_step_2_blocks = _blocks(B*H)
         self.forward_step_3_blocks = _blocks(B*I)
@@ -316,9 +310,6 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.copyto(ws.Q_1_T, Q_1.T)
     cp.copyto(ws.R_1_T, R_1.T)
     cp.concatenate((params.Wi.T, params.Ui.T), axis=0, out=ws.Wi_Ui_T)
-    cp.concatenate((params.Wf.T, params.Uf.T), axis=0, out=ws.Wf_Uf_T)
-    cp.concatenate((params.Wg.T, params.Ug.T), axis=0, out=ws.Wg_Ug_T)
-    cp.concatenate((params.Wo.T, params.Uo.T), axis=0, out=ws.Wo_Uo_T)
     ws.h_all[0] = state.h
     ws.h_operand[0] = state.h
     ws.c_all[0] = state.c
@@ -352,13 +343,7 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
     forward_step_4_blocks = ws.forward_step_4_blocks
     xm_hm_2 = ws.xm_hm_2_now
     Wi_Ui_T = ws.Wi_Ui_T
-    i_pre = ws.i_pre_now
-    Wf_Uf_T = ws.Wf_Uf_T
-    f_pre = ws.f_pre_now
-    Wg_Ug_T = ws.Wg_Ug_T
-    g_pre = ws.g_pre_now
-    Wo_Uo_T = ws.Wo_Uo_T
-    o_pre = ws.o_pre_now
+    i_f_g_o_pre = ws.i_f_g_o_pre_now
     forward_step_5 = _kernel("forward_step_5", ws.dtype)
     forward_step_5_blocks = ws.forward_step_5_blocks
     for h_prev, forward_step_1_arguments, forward_step_2_arguments, forward_step_3_arguments, forward_step_4_arguments, forward_step_5_arguments in ws.steps:
@@ -375,13 +360,10 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
         dot(xm_2, R_1_T, R_1_xm_2)
         forward_step_4(forward_step_4_blocks, THREADS, forward_step_4_arguments)
         # i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
-        dot(xm_hm_2, Wi_Ui_T, i_pre)
         # f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
-        dot(xm_hm_2, Wf_Uf_T, f_pre)
         # g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
-        dot(xm_hm_2, Wg_Ug_T, g_pre)
         # o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
-        dot(xm_hm_2, Wo_Uo_T, o_pre)
+        dot(xm_hm_2, Wi_Ui_T, i_f_g_o_pre)
         forward_step_5(forward_step_5_blocks, THREADS, forward_step_5_arguments)
 
 
@@ -515,9 +497,59 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
         backward_step_7(backward_step_7_blocks, THREADS, backward_step_7_arguments)
 
 
-def step(params: Params, x_t: cp.ndarray, state: State) -> tuple[cp.ndarray, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
-    y, state, _ = forward(params, _one_step(x_t), _fields("state", state, State))
+class Packed:
+    """Parameters for many calls of ``step``, copied, and the memory that a step works in: two threads need one each."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = Params(*(value.copy() for value in params))
+        self.batch, self.workspace = 1, Workspace(1, 1, self.params)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        self.batch, self.workspace = B, Workspace(1, B, self.params)
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
+    I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
+    _expect("params.Wi", params.Wi, dtype, (H, I), "[H, I]")
+    _expect("params.Wf", params.Wf, dtype, (H, I), "[H, I]")
+    _expect("params.Wg", params.Wg, dtype, (H, I), "[H, I]")
+    _expect("params.Wo", params.Wo, dtype, (H, I), "[H, I]")
+    _expect("params.Ui", params.Ui, dtype, (H, H), "[H, H]")
+    _expect("params.Uf", params.Uf, dtype, (H, H), "[H, H]")
+    _expect("params.Ug", params.Ug, dtype, (H, H), "[H, H]")
+    _expect("params.Uo", params.Uo, dtype, (H, H), "[H, H]")
+    _expect("params.bi", params.bi, dtype, (H,), "[H]")
+    _expect("params.bg", params.bg, dtype, (H,), "[H]")
+    _expect("params.bo", params.bo, dtype, (H,), "[H]")
+    _expect("params.bf", params.bf, dtype, (H,), "[H]")
+    _expect("params.Q", params.Q, dtype, (2, I, H), "[2, I, H]")
+    _expect("params.R", params.R, dtype, (2, H, I), "[2, H, I]")
+    return Packed(params)
+
+
+def step(params: Params | Packed, x_t: cp.ndarray, state: State) -> tuple[cp.ndarray, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which saves their checks and memory at every call.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    x, state = _one_step(x_t), _fields("state", state, State)
+    if not isinstance(params, Packed):
+        y, state, _ = forward(params, x, state)
+        return y[0], state
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    if params.batch != B:
+        params.prepare(B)
+    y, state, _ = forward(params.params, x, state, workspace=params.workspace)
+    y, state = y.copy(), State(*(value.copy() for value in state))
     return y[0], state
 
 
@@ -698,16 +730,15 @@ extern "C" __global__ void forward_step_4(
     xm_hm_2_now[sample*(H + I) + I + j] = hm_2;
 }
 
-// One step, after [Wi, Ui] @ [xm_2; hm_2] and [Wf, Uf] @ [xm_2; hm_2] and [Wg, Ug] @ [xm_2; hm_2] and [Wo, Uo] @ [xm_2; hm_2].
+// One step, after [Wi, Ui; Wf, Uf; Wg, Ug; Wo, Uo] @ [xm_2; hm_2].
 extern "C" __global__ void forward_step_5(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bg, const stored* bo,
-    const stored* bf, const stored* i_pre_now, const stored* f_pre_now, const stored* g_pre_now,
-    const stored* o_pre_now, real* c_all, stored* i_all, stored* f_all, stored* g_all, stored* o_all,
-    stored* tanh_c_all, real* h_all, stored* h_operand, stored* h_out)
+    const stored* bf, const stored* i_f_g_o_pre_now, real* c_all, stored* i_all, stored* f_all, stored* g_all,
+    stored* o_all, stored* tanh_c_all, real* h_all, stored* h_operand, stored* h_out)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long j = k%H;
+    const long long sample = k/H, j = k%H;
     const long long at = t*B*H + k;
 
     const real bi_j = bi[j];
@@ -715,10 +746,10 @@ extern "C" __global__ void forward_step_5(
     const real bo_j = bo[j];
     const real bf_j = bf[j];
     const real c_prev = c_all[at];
-    const real i_pre = i_pre_now[k];
-    const real f_pre = f_pre_now[k];
-    const real g_pre = g_pre_now[k];
-    const real o_pre = o_pre_now[k];
+    const real i_pre = i_f_g_o_pre_now[sample*4*H + j];
+    const real f_pre = i_f_g_o_pre_now[sample*4*H + H + j];
+    const real g_pre = i_f_g_o_pre_now[sample*4*H + 2*H + j];
+    const real o_pre = i_f_g_o_pre_now[sample*4*H + 3*H + j];
 
     // i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
     const real i = sigmoid(i_pre + bi_j);

@@ -35,8 +35,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mogrifier"
@@ -164,11 +164,8 @@ class _Forward:
         self.sigmoid_R_0_xm_1 = np.empty((T, H, B), dtype)
         self.sigmoid_Q_1_hm_1 = np.empty((T, I, B), dtype)
         self.sigmoid_R_1_xm_2 = np.empty((T, H, B), dtype)
-        self.Ui_Wi_half = np.empty((H, H + I), dtype)
+        self.Uo_half_etc = np.empty((4*H, H + I), dtype)
         self.o_i_f_g = np.empty((T, 4*H, B), dtype)
-        self.Uf_Wf_half = np.empty((H, H + I), dtype)
-        self.Ug_Wg = np.empty((H, H + I), dtype)
-        self.Uo_Wo_half = np.empty((H, H + I), dtype)
         self.c_all = np.empty((T + 1, H, B), dtype)
         self.tmp = np.empty((H, B), dtype)
         self.tanh_c = np.empty((T, H, B), dtype)
@@ -176,15 +173,15 @@ class _Forward:
         self.h_prev = self.h_all[:-1]
         self.xm_2 = self.hm_xm_2[H:]
         self.hm_2 = self.hm_xm_2[:H]
-        self.i = self.o_i_f_g[:, H:2*H]
-        self.f = self.o_i_f_g[:, 2*H:3*H]
-        self.g = self.o_i_f_g[:, 3*H:]
-        self.o = self.o_i_f_g[:, :H]
         self.o_i_f = self.o_i_f_g[:, :3*H]
         self.c_prev = self.c_all[:-1]
+        self.f = self.o_i_f_g[:, 2*H:3*H]
         self.c = self.c_all[1:]
+        self.i = self.o_i_f_g[:, H:2*H]
+        self.g = self.o_i_f_g[:, 3*H:]
+        self.o = self.o_i_f_g[:, :H]
         self.h = self.h_all[1:]
-        self.steps = list(zip(self.h_prev, self.sigmoid_Q_0_h_prev, self.xm_1_factor, self.sigmoid_R_0_xm_1, self.sigmoid_Q_1_hm_1, self.sigmoid_R_1_xm_2, self.i, self.f, self.g, self.o, self.o_i_f_g, self.o_i_f, self.c_prev, self.c, self.tanh_c, self.h))
+        self.steps = list(zip(self.h_prev, self.sigmoid_Q_0_h_prev, self.xm_1_factor, self.sigmoid_R_0_xm_1, self.sigmoid_Q_1_hm_1, self.sigmoid_R_1_xm_2, self.o_i_f_g, self.o_i_f, self.c_prev, self.f, self.c, self.i, self.g, self.tanh_c, self.o, self.h))
 
 
 class _Backward:
@@ -286,18 +283,15 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.multiply(params.bi[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[H:2*H])
     np.multiply(params.bf[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[2*H:3*H])
     np.copyto(bo_half_bi_half_bf_half_bg[3*H:4*H], params.bg[:, None])
-    Ui_Wi_half = ws.Ui_Wi_half
-    np.multiply(params.Ui, 0.5, out=Ui_Wi_half[:, 0:H])
-    np.multiply(params.Wi, 0.5, out=Ui_Wi_half[:, H:H + I])
-    Uf_Wf_half = ws.Uf_Wf_half
-    np.multiply(params.Uf, 0.5, out=Uf_Wf_half[:, 0:H])
-    np.multiply(params.Wf, 0.5, out=Uf_Wf_half[:, H:H + I])
-    Ug_Wg = ws.Ug_Wg
-    np.copyto(Ug_Wg[:, 0:H], params.Ug)
-    np.copyto(Ug_Wg[:, H:H + I], params.Wg)
-    Uo_Wo_half = ws.Uo_Wo_half
-    np.multiply(params.Uo, 0.5, out=Uo_Wo_half[:, 0:H])
-    np.multiply(params.Wo, 0.5, out=Uo_Wo_half[:, H:H + I])
+    Uo_half_etc = ws.Uo_half_etc
+    np.multiply(params.Uo, 0.5, out=Uo_half_etc[0:H, 0:H])
+    np.multiply(params.Wo, 0.5, out=Uo_half_etc[0:H, H:H + I])
+    np.multiply(params.Ui, 0.5, out=Uo_half_etc[H:2*H, 0:H])
+    np.multiply(params.Wi, 0.5, out=Uo_half_etc[H:2*H, H:H + I])
+    np.multiply(params.Uf, 0.5, out=Uo_half_etc[2*H:3*H, 0:H])
+    np.multiply(params.Wf, 0.5, out=Uo_half_etc[2*H:3*H, H:H + I])
+    np.copyto(Uo_half_etc[3*H:4*H, 0:H], params.Ug)
+    np.copyto(Uo_half_etc[3*H:4*H, H:H + I], params.Wg)
     ws.h_all[0] = state.h.T
     ws.c_all[0] = state.c.T
 
@@ -315,8 +309,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     half = np.array(0.5, dtype)
     tmp = ws.tmp
     for (
-            h_prev, sigmoid_Q_0_h_prev, xm_1_factor, sigmoid_R_0_xm_1, sigmoid_Q_1_hm_1, sigmoid_R_1_xm_2, i, f, g, o,
-            o_i_f_g, o_i_f, c_prev, c, tanh_c, h
+            h_prev, sigmoid_Q_0_h_prev, xm_1_factor, sigmoid_R_0_xm_1, sigmoid_Q_1_hm_1, sigmoid_R_1_xm_2, o_i_f_g, o_i_f,
+            c_prev, f, c, i, g, tanh_c, o, h
         ) in ws.steps:
         # xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
         dot(Q_0, h_prev, sigmoid_Q_0_h_prev)
@@ -354,14 +348,10 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(hm_2, two, hm_2)
         multiply(hm_2, sigmoid_R_1_xm_2, hm_2)
         # i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
-        dot(Ui_Wi_half, hm_xm_2, i)
         # f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
-        dot(Uf_Wf_half, hm_xm_2, f)
         # g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
-        dot(Ug_Wg, hm_xm_2, g)
         # o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
-        dot(Uo_Wo_half, hm_xm_2, o)
-        # o, i, f, g
+        dot(Uo_half_etc, hm_xm_2, o_i_f_g)
         add(bo_half_bi_half_bf_half_bg, o_i_f_g, o_i_f_g)
         tanh(o_i_f_g, o_i_f_g)
         multiply(o_i_f, half, o_i_f)
@@ -596,13 +586,179 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, H = dims
-    values, final = _equations(params, x[0], state, _derived(params), B, dims)
-    return values["h"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, H = dims
+        self.dtype, self.dims = dtype, dims
+        self.bo_half_bi_half_bf_half_bg = np.empty((1, 4*H), dtype)
+        self.Uo_half_etc = np.empty((4*H, H + I), dtype)
+        Q_0, R_0, Q_1, R_1 = _derived(params)
+        bo_half_bi_half_bf_half_bg = self.bo_half_bi_half_bf_half_bg
+        np.multiply(params.bo, 0.5, out=bo_half_bi_half_bf_half_bg[..., 0:H])
+        np.multiply(params.bi, 0.5, out=bo_half_bi_half_bf_half_bg[..., H:2*H])
+        np.multiply(params.bf, 0.5, out=bo_half_bi_half_bf_half_bg[..., 2*H:3*H])
+        np.copyto(bo_half_bi_half_bf_half_bg[..., 3*H:4*H], params.bg)
+        Uo_half_etc = self.Uo_half_etc
+        np.multiply(params.Uo, 0.5, out=Uo_half_etc[0:H, 0:H])
+        np.multiply(params.Wo, 0.5, out=Uo_half_etc[0:H, H:H + I])
+        np.multiply(params.Ui, 0.5, out=Uo_half_etc[H:2*H, 0:H])
+        np.multiply(params.Wi, 0.5, out=Uo_half_etc[H:2*H, H:H + I])
+        np.multiply(params.Uf, 0.5, out=Uo_half_etc[2*H:3*H, 0:H])
+        np.multiply(params.Wf, 0.5, out=Uo_half_etc[2*H:3*H, H:H + I])
+        np.copyto(Uo_half_etc[3*H:4*H, 0:H], params.Ug)
+        np.copyto(Uo_half_etc[3*H:4*H, H:H + I], params.Wg)
+        Q_0_T = Q_0.T
+        number = np.array(88, dtype)
+        one = np.array(1, dtype)
+        two = np.array(2, dtype)
+        R_0_T = R_0.T
+        Q_1_T = Q_1.T
+        R_1_T = R_1.T
+        Uo_half_etc_T = Uo_half_etc.T
+        half = np.array(0.5, dtype)
+        self.constants = (bo_half_bi_half_bf_half_bg, Q_0_T, number, one, two, R_0_T, Q_1_T, R_1_T, Uo_half_etc_T, half, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, H = self.dims
+        self.batch, dtype = B, self.dtype
+        self.sigmoid_Q_0_h_prev = np.empty((B, I), dtype)
+        self.hm_xm_2 = np.empty((B, H + I), dtype)
+        self.sigmoid_R_0_xm_1 = np.empty((B, H), dtype)
+        self.sigmoid_Q_1_hm_1 = np.empty((B, I), dtype)
+        self.sigmoid_R_1_xm_2 = np.empty((B, H), dtype)
+        self.o_i_f_g = np.empty((B, 4*H), dtype)
+        self.c = np.empty((B, H), dtype)
+        self.tanh_c = np.empty((B, H), dtype)
+        self.h = np.empty((B, H), dtype)
+        self.xm_2 = self.hm_xm_2[..., H:]
+        self.hm_2 = self.hm_xm_2[..., :H]
+        self.o_i_f = self.o_i_f_g[..., :3*H]
+        self.f = self.o_i_f_g[..., 2*H:3*H]
+        self.i = self.o_i_f_g[..., H:2*H]
+        self.g = self.o_i_f_g[..., 3*H:]
+        self.o = self.o_i_f_g[..., :H]
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
+    I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
+    _expect("params.Wi", params.Wi, dtype, (H, I), "[H, I]")
+    _expect("params.Wf", params.Wf, dtype, (H, I), "[H, I]")
+    _expect("params.Wg", params.Wg, dtype, (H, I), "[H, I]")
+    _expect("params.Wo", params.Wo, dtype, (H, I), "[H, I]")
+    _expect("params.Ui", params.Ui, dtype, (H, H), "[H, H]")
+    _expect("params.Uf", params.Uf, dtype, (H, H), "[H, H]")
+    _expect("params.Ug", params.Ug, dtype, (H, H), "[H, H]")
+    _expect("params.Uo", params.Uo, dtype, (H, H), "[H, H]")
+    _expect("params.bi", params.bi, dtype, (H,), "[H]")
+    _expect("params.bg", params.bg, dtype, (H,), "[H]")
+    _expect("params.bo", params.bo, dtype, (H,), "[H]")
+    _expect("params.bf", params.bf, dtype, (H,), "[H]")
+    _expect("params.Q", params.Q, dtype, (2, I, H), "[2, I, H]")
+    _expect("params.R", params.R, dtype, (2, H, I), "[2, H, I]")
+    return Packed(params, dtype, (I, H, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, x_t, state, _derived(params), B, dims)
+        return values["h"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    (bo_half_bi_half_bf_half_bg, Q_0_T, number, one, two, R_0_T, Q_1_T, R_1_T, Uo_half_etc_T, half, ) = packed.constants
+    sigmoid_Q_0_h_prev = packed.sigmoid_Q_0_h_prev
+    xm_2 = packed.xm_2
+    sigmoid_R_0_xm_1 = packed.sigmoid_R_0_xm_1
+    hm_2 = packed.hm_2
+    sigmoid_Q_1_hm_1 = packed.sigmoid_Q_1_hm_1
+    sigmoid_R_1_xm_2 = packed.sigmoid_R_1_xm_2
+    hm_xm_2 = packed.hm_xm_2
+    o_i_f_g = packed.o_i_f_g
+    o_i_f = packed.o_i_f
+    f = packed.f
+    i = packed.i
+    g = packed.g
+    c = packed.c
+    tanh_c = packed.tanh_c
+    o = packed.o
+    h = packed.h
+    dot, negative, minimum, exp, add, reciprocal, multiply, tanh = np.dot, np.negative, np.minimum, np.exp, np.add, np.reciprocal, np.multiply, np.tanh
+    h_prev = state.h
+    x = x_t
+    c_prev = state.c
+    # xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
+    dot(h_prev, Q_0_T, sigmoid_Q_0_h_prev)
+    negative(sigmoid_Q_0_h_prev, sigmoid_Q_0_h_prev)
+    minimum(sigmoid_Q_0_h_prev, number, out=sigmoid_Q_0_h_prev)
+    exp(sigmoid_Q_0_h_prev, sigmoid_Q_0_h_prev)
+    add(sigmoid_Q_0_h_prev, one, sigmoid_Q_0_h_prev)
+    reciprocal(sigmoid_Q_0_h_prev, sigmoid_Q_0_h_prev)
+    multiply(x, two, xm_2)
+    multiply(xm_2, sigmoid_Q_0_h_prev, xm_2)
+    # hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
+    dot(xm_2, R_0_T, sigmoid_R_0_xm_1)
+    negative(sigmoid_R_0_xm_1, sigmoid_R_0_xm_1)
+    minimum(sigmoid_R_0_xm_1, number, out=sigmoid_R_0_xm_1)
+    exp(sigmoid_R_0_xm_1, sigmoid_R_0_xm_1)
+    add(sigmoid_R_0_xm_1, one, sigmoid_R_0_xm_1)
+    reciprocal(sigmoid_R_0_xm_1, sigmoid_R_0_xm_1)
+    multiply(h_prev, two, hm_2)
+    multiply(hm_2, sigmoid_R_0_xm_1, hm_2)
+    # xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
+    dot(hm_2, Q_1_T, sigmoid_Q_1_hm_1)
+    negative(sigmoid_Q_1_hm_1, sigmoid_Q_1_hm_1)
+    minimum(sigmoid_Q_1_hm_1, number, out=sigmoid_Q_1_hm_1)
+    exp(sigmoid_Q_1_hm_1, sigmoid_Q_1_hm_1)
+    add(sigmoid_Q_1_hm_1, one, sigmoid_Q_1_hm_1)
+    reciprocal(sigmoid_Q_1_hm_1, sigmoid_Q_1_hm_1)
+    multiply(xm_2, two, xm_2)
+    multiply(xm_2, sigmoid_Q_1_hm_1, xm_2)
+    # hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
+    dot(xm_2, R_1_T, sigmoid_R_1_xm_2)
+    negative(sigmoid_R_1_xm_2, sigmoid_R_1_xm_2)
+    minimum(sigmoid_R_1_xm_2, number, out=sigmoid_R_1_xm_2)
+    exp(sigmoid_R_1_xm_2, sigmoid_R_1_xm_2)
+    add(sigmoid_R_1_xm_2, one, sigmoid_R_1_xm_2)
+    reciprocal(sigmoid_R_1_xm_2, sigmoid_R_1_xm_2)
+    multiply(hm_2, two, hm_2)
+    multiply(hm_2, sigmoid_R_1_xm_2, hm_2)
+    # i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
+    # f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
+    # g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
+    # o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
+    dot(hm_xm_2, Uo_half_etc_T, o_i_f_g)
+    add(bo_half_bi_half_bf_half_bg, o_i_f_g, o_i_f_g)
+    tanh(o_i_f_g, o_i_f_g)
+    multiply(o_i_f, half, o_i_f)
+    add(o_i_f, half, o_i_f)
+    # c[t] = f*c[t-1] + i*g
+    multiply(c_prev, f, f)
+    multiply(i, g, i)
+    add(f, i, c)
+    # h[t] = o*phi(c[t])
+    tanh(c, tanh_c)
+    multiply(o, tanh_c, h)
+    return h.copy(), State(h=h.copy(), c=c.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -731,6 +887,16 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    I, H = params.dims
+    _expect("x_t", x_t, params.dtype, (B, I), "[B, I]")
+    _expect("state.h", state.h, params.dtype, (B, H), "[B, H]")
+    _expect("state.c", state.c, params.dtype, (B, H), "[B, H]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

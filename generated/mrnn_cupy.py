@@ -32,8 +32,8 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("mrnn_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mrnn"
@@ -292,9 +292,50 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
         dot(d_Um_h_prev, Um, d_h_prev)
 
 
-def step(params: Params, x_t: cp.ndarray, state: State) -> tuple[cp.ndarray, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
-    y, state, _ = forward(params, _one_step(x_t), _fields("state", state, State))
+class Packed:
+    """Parameters for many calls of ``step``, copied, and the memory that a step works in: two threads need one each."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = Params(*(value.copy() for value in params))
+        self.batch, self.workspace = 1, Workspace(1, 1, self.params)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        self.batch, self.workspace = B, Workspace(1, B, self.params)
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    F = _axis("params.Wm", params.Wm, 2, 0, "[F, I]")
+    I = _axis("params.Wm", params.Wm, 2, 1, "[F, I]")
+    H = _axis("params.Um", params.Um, 2, 1, "[F, H]")
+    _expect("params.Wm", params.Wm, dtype, (F, I), "[F, I]")
+    _expect("params.Um", params.Um, dtype, (F, H), "[F, H]")
+    _expect("params.W", params.W, dtype, (H, I), "[H, I]")
+    _expect("params.V", params.V, dtype, (H, F), "[H, F]")
+    return Packed(params)
+
+
+def step(params: Params | Packed, x_t: cp.ndarray, state: State) -> tuple[cp.ndarray, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which saves their checks and memory at every call.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    x, state = _one_step(x_t), _fields("state", state, State)
+    if not isinstance(params, Packed):
+        y, state, _ = forward(params, x, state)
+        return y[0], state
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    if params.batch != B:
+        params.prepare(B)
+    y, state, _ = forward(params.params, x, state, workspace=params.workspace)
+    y, state = y.copy(), State(*(value.copy() for value in state))
     return y[0], state
 
 

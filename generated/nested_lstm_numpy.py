@@ -37,8 +37,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "nested_lstm"
@@ -191,11 +191,8 @@ class _Forward:
         self.Uo_h_prev_half_etc = np.empty((4*H, B), dtype)
         self.xin_hin = np.empty((2*H, B), dtype)
         self.c_all = np.empty((T + 1, H, B), dtype)
-        self.Vi_Ri_half = np.empty((H, 2*H), dtype)
+        self.Vo_half_etc = np.empty((4*H, 2*H), dtype)
         self.oin_iin_fin_gin = np.empty((T, 4*H, B), dtype)
-        self.Vf_Rf_half = np.empty((H, 2*H), dtype)
-        self.Vg_Rg = np.empty((H, 2*H), dtype)
-        self.Vo_Ro_half = np.empty((H, 2*H), dtype)
         self.n_all = np.empty((T + 1, H, B), dtype)
         self.tmp = np.empty((H, B), dtype)
         self.tanh_n = np.empty((T, H, B), dtype)
@@ -210,17 +207,17 @@ class _Forward:
         self.c_prev = self.c_all[:-1]
         self.f = self.o_f_i_g[:, H:2*H]
         self.hin = self.xin_hin[H:]
-        self.iin = self.oin_iin_fin_gin[:, H:2*H]
-        self.fin = self.oin_iin_fin_gin[:, 2*H:3*H]
-        self.gin = self.oin_iin_fin_gin[:, 3*H:]
-        self.oin = self.oin_iin_fin_gin[:, :H]
         self.oin_iin_fin = self.oin_iin_fin_gin[:, :3*H]
         self.n_prev = self.n_all[:-1]
+        self.fin = self.oin_iin_fin_gin[:, 2*H:3*H]
         self.n = self.n_all[1:]
+        self.iin = self.oin_iin_fin_gin[:, H:2*H]
+        self.gin = self.oin_iin_fin_gin[:, 3*H:]
+        self.oin = self.oin_iin_fin_gin[:, :H]
         self.c = self.c_all[1:]
         self.o = self.o_f_i_g[:, :H]
         self.h = self.h_all[1:]
-        self.steps = list(zip(self.h_prev, self.o_f_i_g, self.o_f_i, self.i, self.g, self.c_prev, self.f, self.iin, self.fin, self.gin, self.oin, self.oin_iin_fin_gin, self.oin_iin_fin, self.n_prev, self.n, self.tanh_n, self.c, self.tanh_c, self.o, self.h))
+        self.steps = list(zip(self.h_prev, self.o_f_i_g, self.o_f_i, self.i, self.g, self.c_prev, self.f, self.oin_iin_fin_gin, self.oin_iin_fin, self.n_prev, self.fin, self.n, self.iin, self.gin, self.tanh_n, self.oin, self.c, self.tanh_c, self.o, self.h))
 
 
 class _Backward:
@@ -233,11 +230,10 @@ class _Backward:
         self.dy_rows = np.empty((T, H, B), dtype)
         self.d_h = np.empty((H, B), dtype)
         self.tmp = np.empty((H, B), dtype)
-        self.d_c_xin = np.empty((2*H, B), dtype)
+        self.d_xin_c = np.empty((2*H, B), dtype)
         self.tmp_2 = np.empty((H, B), dtype)
         self.d_n = np.empty((H, B), dtype)
-        self.Ro_Ri_Rf_Rg = np.empty((4*H, H), dtype)
-        self.Vo_Vi_Vf_Vg = np.empty((4*H, H), dtype)
+        self.Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg = np.empty((4*H, 2*H), dtype)
         self.Uo_Uf_Ui_Ug = np.empty((4*H, H), dtype)
         self.xin = np.empty((T, H, B), dtype)
         self.hin = np.empty((T, H, B), dtype)
@@ -264,11 +260,11 @@ class _Backward:
         self.d_g_pre = self.d_o_f_i_g_pre[:, 3*H:]
         self.d_f_pre = self.d_o_f_i_g_pre[:, H:2*H]
         self.d_i_pre = self.d_o_f_i_g_pre[:, 2*H:3*H]
-        self.d_c = self.d_c_xin[:H]
+        self.d_c = self.d_xin_c[H:]
         self.d_iin_fin_gin_pre_blocks = self.d_oin_iin_fin_gin_pre[:, H:].reshape(T, 3, H, B)
-        self.d_xin = self.d_c_xin[H:]
-        self.d_f_i_pre = self.d_o_f_i_g_pre[:, H:3*H]
-        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_n_factor, self.d_oin_pre, self.d_iin_fin_gin_pre_blocks, self.d_o_pre, saved.fin, self.d_oin_iin_fin_gin_pre, self.d_g_pre, self.d_f_i_pre, saved.f, self.d_o_f_i_g_pre))[::-1]
+        self.d_i_g_pre_blocks = self.d_o_f_i_g_pre[:, 2*H:].reshape(T, 2, H, B)
+        self.d_xin = self.d_xin_c[:H]
+        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_n_factor, self.d_oin_pre, self.d_iin_fin_gin_pre_blocks, self.d_o_pre, saved.fin, self.d_oin_iin_fin_gin_pre, self.d_i_g_pre_blocks, self.d_f_pre, saved.f, self.d_o_f_i_g_pre))[::-1]
 
 
 class Workspace:
@@ -321,18 +317,15 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.multiply(params.Uf, 0.5, out=Uo_half_Uf_half_Ui_half_Ug[H:2*H])
     np.multiply(params.Ui, 0.5, out=Uo_half_Uf_half_Ui_half_Ug[2*H:3*H])
     np.copyto(Uo_half_Uf_half_Ui_half_Ug[3*H:4*H], params.Ug)
-    Vi_Ri_half = ws.Vi_Ri_half
-    np.multiply(params.Vi, 0.5, out=Vi_Ri_half[:, 0:H])
-    np.multiply(params.Ri, 0.5, out=Vi_Ri_half[:, H:2*H])
-    Vf_Rf_half = ws.Vf_Rf_half
-    np.multiply(params.Vf, 0.5, out=Vf_Rf_half[:, 0:H])
-    np.multiply(params.Rf, 0.5, out=Vf_Rf_half[:, H:2*H])
-    Vg_Rg = ws.Vg_Rg
-    np.copyto(Vg_Rg[:, 0:H], params.Vg)
-    np.copyto(Vg_Rg[:, H:2*H], params.Rg)
-    Vo_Ro_half = ws.Vo_Ro_half
-    np.multiply(params.Vo, 0.5, out=Vo_Ro_half[:, 0:H])
-    np.multiply(params.Ro, 0.5, out=Vo_Ro_half[:, H:2*H])
+    Vo_half_etc = ws.Vo_half_etc
+    np.multiply(params.Vo, 0.5, out=Vo_half_etc[0:H, 0:H])
+    np.multiply(params.Ro, 0.5, out=Vo_half_etc[0:H, H:2*H])
+    np.multiply(params.Vi, 0.5, out=Vo_half_etc[H:2*H, 0:H])
+    np.multiply(params.Ri, 0.5, out=Vo_half_etc[H:2*H, H:2*H])
+    np.multiply(params.Vf, 0.5, out=Vo_half_etc[2*H:3*H, 0:H])
+    np.multiply(params.Rf, 0.5, out=Vo_half_etc[2*H:3*H, H:2*H])
+    np.copyto(Vo_half_etc[3*H:4*H, 0:H], params.Vg)
+    np.copyto(Vo_half_etc[3*H:4*H, H:2*H], params.Rg)
     ws.h_all[0] = state.h.T
     ws.c_all[0] = state.c.T
     ws.n_all[0] = state.n.T
@@ -353,7 +346,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     xin_hin = ws.xin_hin
     tmp = ws.tmp
     for (
-            h_prev, o_f_i_g, o_f_i, i, g, c_prev, f, iin, fin, gin, oin, oin_iin_fin_gin, oin_iin_fin, n_prev, n, tanh_n,
+            h_prev, o_f_i_g, o_f_i, i, g, c_prev, f, oin_iin_fin_gin, oin_iin_fin, n_prev, fin, n, iin, gin, tanh_n, oin,
             c, tanh_c, o, h
         ) in ws.steps:
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
@@ -370,14 +363,10 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # hin = f*c[t-1]
         multiply(c_prev, f, hin)
         # iin = sigma(Vi @ xin + Ri @ hin + di)
-        dot(Vi_Ri_half, xin_hin, iin)
         # fin = sigma(Vf @ xin + Rf @ hin + df)
-        dot(Vf_Rf_half, xin_hin, fin)
         # gin = phi(Vg @ xin + Rg @ hin + dg)
-        dot(Vg_Rg, xin_hin, gin)
         # oin = sigma(Vo @ xin + Ro @ hin + do)
-        dot(Vo_Ro_half, xin_hin, oin)
-        # oin, iin, fin, gin
+        dot(Vo_half_etc, xin_hin, oin_iin_fin_gin)
         add(do_half_di_half_df_half_dg, oin_iin_fin_gin, oin_iin_fin_gin)
         tanh(oin_iin_fin_gin, oin_iin_fin_gin)
         multiply(oin_iin_fin, half, oin_iin_fin)
@@ -414,16 +403,15 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = workspace.backward
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    Ro_Ri_Rf_Rg = ws.Ro_Ri_Rf_Rg
-    np.copyto(Ro_Ri_Rf_Rg[0:H], params.Ro)
-    np.copyto(Ro_Ri_Rf_Rg[H:2*H], params.Ri)
-    np.copyto(Ro_Ri_Rf_Rg[2*H:3*H], params.Rf)
-    np.copyto(Ro_Ri_Rf_Rg[3*H:4*H], params.Rg)
-    Vo_Vi_Vf_Vg = ws.Vo_Vi_Vf_Vg
-    np.copyto(Vo_Vi_Vf_Vg[0:H], params.Vo)
-    np.copyto(Vo_Vi_Vf_Vg[H:2*H], params.Vi)
-    np.copyto(Vo_Vi_Vf_Vg[2*H:3*H], params.Vf)
-    np.copyto(Vo_Vi_Vf_Vg[3*H:4*H], params.Vg)
+    Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg = ws.Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg
+    np.copyto(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg[0:H, 0:H], params.Vo)
+    np.copyto(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg[0:H, H:2*H], params.Ro)
+    np.copyto(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg[H:2*H, 0:H], params.Vi)
+    np.copyto(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg[H:2*H, H:2*H], params.Ri)
+    np.copyto(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg[2*H:3*H, 0:H], params.Vf)
+    np.copyto(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg[2*H:3*H, H:2*H], params.Rf)
+    np.copyto(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg[3*H:4*H, 0:H], params.Vg)
+    np.copyto(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg[3*H:4*H, H:2*H], params.Rg)
     Uo_Uf_Ui_Ug = ws.Uo_Uf_Ui_Ug
     np.copyto(Uo_Uf_Ui_Ug[0:H], params.Uo)
     np.copyto(Uo_Uf_Ui_Ug[H:2*H], params.Uf)
@@ -487,14 +475,13 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_c = ws.d_c
     tmp_2 = ws.tmp_2
     d_n = ws.d_n
-    Ro_Ri_Rf_Rg_T = Ro_Ri_Rf_Rg.T
-    Vo_Vi_Vf_Vg_T = Vo_Vi_Vf_Vg.T
+    Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg_T = Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg.T
+    d_xin_c = ws.d_xin_c
     d_xin = ws.d_xin
-    d_c_xin = ws.d_c_xin
     Uo_Uf_Ui_Ug_T = Uo_Uf_Ui_Ug.T
     for (
             dy_t, d_c_factor, d_n_factor, d_oin_pre, d_iin_fin_gin_pre_blocks, d_o_pre, fin, d_oin_iin_fin_gin_pre,
-            d_g_pre, d_f_i_pre, f, d_o_f_i_g_pre
+            d_i_g_pre_blocks, d_f_pre, f, d_o_f_i_g_pre
         ) in ws.steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
@@ -515,14 +502,13 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         # n
         multiply(fin, d_n, d_n)
         # backward of hin = f*c[t-1]
-        dot(Ro_Ri_Rf_Rg_T, d_oin_iin_fin_gin_pre, d_c)
         # backward of xin = i*g
-        dot(Vo_Vi_Vf_Vg_T, d_oin_iin_fin_gin_pre, d_xin)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        multiply(d_g_pre, d_xin, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        dot(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg_T, d_oin_iin_fin_gin_pre, d_xin_c)
         # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
-        multiply(d_f_i_pre, d_c_xin, d_f_i_pre)
+        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        multiply(d_i_g_pre_blocks, d_xin, d_i_g_pre_blocks)
+        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        multiply(d_f_pre, d_c, d_f_pre)
         # c
         multiply(f, d_c, d_c)
         # h
@@ -604,13 +590,213 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t: [B, I], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, H = dims
-    values, final = _equations(params, x[0], state, B, dims)
-    return values["h"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, H = dims
+        self.dtype, self.dims = dtype, dims
+        self.bo_half_bf_half_bi_half_bg = np.empty((1, 4*H), dtype)
+        self.do_half_di_half_df_half_dg = np.empty((1, 4*H), dtype)
+        self.Wo_half_etc = np.empty((4*H, H + I), dtype)
+        bo_half_bf_half_bi_half_bg = self.bo_half_bf_half_bi_half_bg
+        np.multiply(params.bo, 0.5, out=bo_half_bf_half_bi_half_bg[..., 0:H])
+        np.multiply(params.bf, 0.5, out=bo_half_bf_half_bi_half_bg[..., H:2*H])
+        np.multiply(params.bi, 0.5, out=bo_half_bf_half_bi_half_bg[..., 2*H:3*H])
+        np.copyto(bo_half_bf_half_bi_half_bg[..., 3*H:4*H], params.bg)
+        do_half_di_half_df_half_dg = self.do_half_di_half_df_half_dg
+        np.multiply(params.do, 0.5, out=do_half_di_half_df_half_dg[..., 0:H])
+        np.multiply(params.di, 0.5, out=do_half_di_half_df_half_dg[..., H:2*H])
+        np.multiply(params.df, 0.5, out=do_half_di_half_df_half_dg[..., 2*H:3*H])
+        np.copyto(do_half_di_half_df_half_dg[..., 3*H:4*H], params.dg)
+        Wo_half_etc = self.Wo_half_etc
+        np.multiply(params.Wo, 0.5, out=Wo_half_etc[0:H, 0:I])
+        np.multiply(params.Uo, 0.5, out=Wo_half_etc[0:H, I:H + I])
+        np.multiply(params.Wf, 0.5, out=Wo_half_etc[H:2*H, 0:I])
+        np.multiply(params.Uf, 0.5, out=Wo_half_etc[H:2*H, I:H + I])
+        np.multiply(params.Wi, 0.5, out=Wo_half_etc[2*H:3*H, 0:I])
+        np.multiply(params.Ui, 0.5, out=Wo_half_etc[2*H:3*H, I:H + I])
+        np.copyto(Wo_half_etc[3*H:4*H, 0:I], params.Wg)
+        np.copyto(Wo_half_etc[3*H:4*H, I:H + I], params.Ug)
+        Vi_half = 0.5*params.Vi
+        Ri_half = 0.5*params.Ri
+        Vf_half = 0.5*params.Vf
+        Rf_half = 0.5*params.Rf
+        Vg = params.Vg
+        Rg = params.Rg
+        Vo_half = 0.5*params.Vo
+        Ro_half = 0.5*params.Ro
+        Wo_half_etc_T = Wo_half_etc.T
+        half = np.array(0.5, dtype)
+        Vi_half_T = Vi_half.T
+        Ri_half_T = Ri_half.T
+        Vf_half_T = Vf_half.T
+        Rf_half_T = Rf_half.T
+        Vg_T = Vg.T
+        Rg_T = Rg.T
+        Vo_half_T = Vo_half.T
+        Ro_half_T = Ro_half.T
+        self.constants = (bo_half_bf_half_bi_half_bg, do_half_di_half_df_half_dg, Wo_half_etc_T, half, Vi_half_T, Ri_half_T, Vf_half_T, Rf_half_T, Vg_T, Rg_T, Vo_half_T, Ro_half_T, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, H = self.dims
+        self.batch, dtype = B, self.dtype
+        self.x_h_prev_here = np.empty((B, H + I), dtype)
+        self.o_hin_xin_g = np.empty((B, 4*H), dtype)
+        self.oin_iin_fin_gin = np.empty((B, 4*H), dtype)
+        self.tmp_tmp_tmp_tmp = np.empty((B, 4*H), dtype)
+        self.n = np.empty((B, H), dtype)
+        self.tanh_n = np.empty((B, H), dtype)
+        self.c = np.empty((B, H), dtype)
+        self.tanh_c = np.empty((B, H), dtype)
+        self.h = np.empty((B, H), dtype)
+        self.x_here = self.x_h_prev_here[..., :I]
+        self.h_prev_here = self.x_h_prev_here[..., I:]
+        self.o_hin_xin = self.o_hin_xin_g[..., :3*H]
+        self.xin = self.o_hin_xin_g[..., 2*H:3*H]
+        self.g = self.o_hin_xin_g[..., 3*H:]
+        self.hin = self.o_hin_xin_g[..., H:2*H]
+        self.iin = self.oin_iin_fin_gin[..., H:2*H]
+        self.tmp = self.tmp_tmp_tmp_tmp[..., H:2*H]
+        self.fin = self.oin_iin_fin_gin[..., 2*H:3*H]
+        self.tmp_2 = self.tmp_tmp_tmp_tmp[..., 2*H:3*H]
+        self.gin = self.oin_iin_fin_gin[..., 3*H:]
+        self.tmp_3 = self.tmp_tmp_tmp_tmp[..., 3*H:]
+        self.oin = self.oin_iin_fin_gin[..., :H]
+        self.tmp_4 = self.tmp_tmp_tmp_tmp[..., :H]
+        self.oin_iin_fin = self.oin_iin_fin_gin[..., :3*H]
+        self.o = self.o_hin_xin_g[..., :H]
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
+    I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
+    _expect("params.Wi", params.Wi, dtype, (H, I), "[H, I]")
+    _expect("params.Wf", params.Wf, dtype, (H, I), "[H, I]")
+    _expect("params.Wg", params.Wg, dtype, (H, I), "[H, I]")
+    _expect("params.Wo", params.Wo, dtype, (H, I), "[H, I]")
+    _expect("params.Ui", params.Ui, dtype, (H, H), "[H, H]")
+    _expect("params.Uf", params.Uf, dtype, (H, H), "[H, H]")
+    _expect("params.Ug", params.Ug, dtype, (H, H), "[H, H]")
+    _expect("params.Uo", params.Uo, dtype, (H, H), "[H, H]")
+    _expect("params.bi", params.bi, dtype, (H,), "[H]")
+    _expect("params.bg", params.bg, dtype, (H,), "[H]")
+    _expect("params.bo", params.bo, dtype, (H,), "[H]")
+    _expect("params.bf", params.bf, dtype, (H,), "[H]")
+    _expect("params.Vi", params.Vi, dtype, (H, H), "[H, H]")
+    _expect("params.Vf", params.Vf, dtype, (H, H), "[H, H]")
+    _expect("params.Vg", params.Vg, dtype, (H, H), "[H, H]")
+    _expect("params.Vo", params.Vo, dtype, (H, H), "[H, H]")
+    _expect("params.Ri", params.Ri, dtype, (H, H), "[H, H]")
+    _expect("params.Rf", params.Rf, dtype, (H, H), "[H, H]")
+    _expect("params.Rg", params.Rg, dtype, (H, H), "[H, H]")
+    _expect("params.Ro", params.Ro, dtype, (H, H), "[H, H]")
+    _expect("params.di", params.di, dtype, (H,), "[H]")
+    _expect("params.dg", params.dg, dtype, (H,), "[H]")
+    _expect("params.do", params.do, dtype, (H,), "[H]")
+    _expect("params.df", params.df, dtype, (H,), "[H]")
+    return Packed(params, dtype, (I, H, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t: [B, I], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, x_t, state, B, dims)
+        return values["h"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    (bo_half_bf_half_bi_half_bg, do_half_di_half_df_half_dg, Wo_half_etc_T, half, Vi_half_T, Ri_half_T, Vf_half_T, Rf_half_T, Vg_T, Rg_T, Vo_half_T, Ro_half_T, ) = packed.constants
+    x_here = packed.x_here
+    h_prev_here = packed.h_prev_here
+    x_h_prev_here = packed.x_h_prev_here
+    o_hin_xin_g = packed.o_hin_xin_g
+    o_hin_xin = packed.o_hin_xin
+    xin = packed.xin
+    g = packed.g
+    hin = packed.hin
+    iin = packed.iin
+    tmp = packed.tmp
+    fin = packed.fin
+    tmp_2 = packed.tmp_2
+    gin = packed.gin
+    tmp_3 = packed.tmp_3
+    oin = packed.oin
+    tmp_4 = packed.tmp_4
+    oin_iin_fin_gin = packed.oin_iin_fin_gin
+    tmp_tmp_tmp_tmp = packed.tmp_tmp_tmp_tmp
+    oin_iin_fin = packed.oin_iin_fin
+    n = packed.n
+    tanh_n = packed.tanh_n
+    c = packed.c
+    tanh_c = packed.tanh_c
+    o = packed.o
+    h = packed.h
+    dot, add, tanh, multiply, matmul = np.dot, np.add, np.tanh, np.multiply, np.matmul
+    x = x_t
+    h_prev = state.h
+    c_prev = state.c
+    n_prev = state.n
+    np.copyto(x_here, x)
+    np.copyto(h_prev_here, h_prev)
+    # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    dot(x_h_prev_here, Wo_half_etc_T, o_hin_xin_g)
+    add(bo_half_bf_half_bi_half_bg, o_hin_xin_g, o_hin_xin_g)
+    tanh(o_hin_xin_g, o_hin_xin_g)
+    multiply(o_hin_xin, half, o_hin_xin)
+    add(o_hin_xin, half, o_hin_xin)
+    # xin = i*g
+    multiply(xin, g, xin)
+    # hin = f*c[t-1]
+    multiply(c_prev, hin, hin)
+    # iin = sigma(Vi @ xin + Ri @ hin + di)
+    matmul(xin, Vi_half_T, iin)
+    matmul(hin, Ri_half_T, tmp)
+    # fin = sigma(Vf @ xin + Rf @ hin + df)
+    matmul(xin, Vf_half_T, fin)
+    matmul(hin, Rf_half_T, tmp_2)
+    # gin = phi(Vg @ xin + Rg @ hin + dg)
+    matmul(xin, Vg_T, gin)
+    matmul(hin, Rg_T, tmp_3)
+    # oin = sigma(Vo @ xin + Ro @ hin + do)
+    matmul(xin, Vo_half_T, oin)
+    matmul(hin, Ro_half_T, tmp_4)
+    # oin, iin, fin, gin
+    add(oin_iin_fin_gin, tmp_tmp_tmp_tmp, oin_iin_fin_gin)
+    add(do_half_di_half_df_half_dg, oin_iin_fin_gin, oin_iin_fin_gin)
+    tanh(oin_iin_fin_gin, oin_iin_fin_gin)
+    multiply(oin_iin_fin, half, oin_iin_fin)
+    add(oin_iin_fin, half, oin_iin_fin)
+    # n[t] = fin*n[t-1] + iin*gin
+    multiply(n_prev, fin, fin)
+    multiply(iin, gin, iin)
+    add(fin, iin, n)
+    # c[t] = oin*phi(n[t])
+    tanh(n, tanh_n)
+    multiply(oin, tanh_n, c)
+    # h[t] = o*phi(c[t])
+    tanh(c, tanh_c)
+    multiply(o, tanh_c, h)
+    return h.copy(), State(h=h.copy(), c=c.copy(), n=n.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -741,6 +927,17 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, I]")
+    I, H = params.dims
+    _expect("x_t", x_t, params.dtype, (B, I), "[B, I]")
+    _expect("state.h", state.h, params.dtype, (B, H), "[B, H]")
+    _expect("state.c", state.c, params.dtype, (B, H), "[B, H]")
+    _expect("state.n", state.n, params.dtype, (B, H), "[B, H]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

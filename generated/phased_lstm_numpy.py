@@ -35,8 +35,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "phased_lstm"
@@ -569,13 +569,193 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t.x: [B, I]; x_t.time: [B, 1], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    I, H = dims
-    values, final = _equations(params, Inputs(*(each[0] for each in x)), state, _derived(params), B, dims)
-    return values["h"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        I, H = dims
+        self.dtype, self.dims = dtype, dims
+        self.k_constant_part_ron = np.empty((1, 2*H), dtype)
+        self.k_pre_factor_2_factor = np.empty((1, 2*H), dtype)
+        self.bo_half_bi_half_bf_half_bg = np.empty((1, 4*H), dtype)
+        self.Wo_half_etc = np.empty((4*H, H + I), dtype)
+        (k_constant_part,) = _derived(params)
+        k_constant_part_ron = self.k_constant_part_ron
+        np.copyto(k_constant_part_ron[..., 0:H], k_constant_part)
+        np.copyto(k_constant_part_ron[..., H:2*H], params.ron)
+        k_pre_factor_2_factor = self.k_pre_factor_2_factor
+        np.copyto(k_pre_factor_2_factor[..., 0:H], (2/params.ron))
+        np.copyto(k_pre_factor_2_factor[..., H:2*H], (-2/params.ron))
+        bo_half_bi_half_bf_half_bg = self.bo_half_bi_half_bf_half_bg
+        np.multiply(params.bo, 0.5, out=bo_half_bi_half_bf_half_bg[..., 0:H])
+        np.multiply(params.bi, 0.5, out=bo_half_bi_half_bf_half_bg[..., H:2*H])
+        np.multiply(params.bf, 0.5, out=bo_half_bi_half_bf_half_bg[..., 2*H:3*H])
+        np.copyto(bo_half_bi_half_bf_half_bg[..., 3*H:4*H], params.bg)
+        k_constant_part_ron_blocks = self.k_constant_part_ron.reshape(1, 2, H)
+        k_pre_factor_2_factor_blocks = self.k_pre_factor_2_factor.reshape(1, 2, H)
+        Wo_half_etc = self.Wo_half_etc
+        np.multiply(params.Wo, 0.5, out=Wo_half_etc[0:H, 0:I])
+        np.multiply(params.Uo, 0.5, out=Wo_half_etc[0:H, I:H + I])
+        np.multiply(params.Wi, 0.5, out=Wo_half_etc[H:2*H, 0:I])
+        np.multiply(params.Ui, 0.5, out=Wo_half_etc[H:2*H, I:H + I])
+        np.multiply(params.Wf, 0.5, out=Wo_half_etc[2*H:3*H, 0:I])
+        np.multiply(params.Uf, 0.5, out=Wo_half_etc[2*H:3*H, I:H + I])
+        np.copyto(Wo_half_etc[3*H:4*H, 0:I], params.Wg)
+        np.copyto(Wo_half_etc[3*H:4*H, I:H + I], params.Ug)
+        sh_row = params.sh[None]
+        tau_row = params.tau[None]
+        ph_factor_row = (1/params.tau)[None]
+        two = np.array(2, dtype)
+        number = np.array(0.001, dtype)
+        Wo_half_etc_T = Wo_half_etc.T
+        half = np.array(0.5, dtype)
+        one = np.array(1, dtype)
+        self.constants = (bo_half_bi_half_bf_half_bg, k_constant_part_ron_blocks, k_pre_factor_2_factor_blocks, sh_row, tau_row, ph_factor_row, two, number, Wo_half_etc_T, half, one, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        I, H = self.dims
+        self.batch, dtype = B, self.dtype
+        self.x_h_prev_here = np.empty((B, H + I), dtype)
+        self.k_pre_3 = np.empty((B, H), dtype)
+        self.lt_ph_k_constant_part_ron = np.empty((B, 2*H), dtype)
+        self.k_pre_pre_2 = np.empty((B, 2*H), dtype)
+        self.where_lt_ph_ron_k_pre_2_k_pre_3 = np.empty((B, H), dtype)
+        self.k = np.empty((B, H), dtype)
+        self.o_i_tanh_ct_g = np.empty((B, 4*H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
+        self.c = np.empty((B, H), dtype)
+        self.h = np.empty((B, H), dtype)
+        self.x_here = self.x_h_prev_here[..., :I]
+        self.h_prev_here = self.x_h_prev_here[..., I:]
+        self.k_pre_3_axes = self.k_pre_3.reshape(B, 1, H)
+        self.lt_ph_k_constant_part_ron_blocks = self.lt_ph_k_constant_part_ron.reshape(B, 2, H)
+        self.k_pre_pre_2_blocks = self.k_pre_pre_2.reshape(B, 2, H)
+        self.k_pre_2 = self.k_pre_pre_2[..., H:]
+        self.lt_ph_ron = self.lt_ph_k_constant_part_ron[..., H:]
+        self.lt_ph_k_constant_part = self.lt_ph_k_constant_part_ron[..., :H]
+        self.k_pre = self.k_pre_pre_2[..., :H]
+        self.o_i_tanh_ct = self.o_i_tanh_ct_g[..., :3*H]
+        self.tanh_ct = self.o_i_tanh_ct_g[..., 2*H:3*H]
+        self.i = self.o_i_tanh_ct_g[..., H:2*H]
+        self.g = self.o_i_tanh_ct_g[..., 3*H:]
+        self.o = self.o_i_tanh_ct_g[..., :H]
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
+    I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
+    _expect("params.Wi", params.Wi, dtype, (H, I), "[H, I]")
+    _expect("params.Wf", params.Wf, dtype, (H, I), "[H, I]")
+    _expect("params.Wg", params.Wg, dtype, (H, I), "[H, I]")
+    _expect("params.Wo", params.Wo, dtype, (H, I), "[H, I]")
+    _expect("params.Ui", params.Ui, dtype, (H, H), "[H, H]")
+    _expect("params.Uf", params.Uf, dtype, (H, H), "[H, H]")
+    _expect("params.Ug", params.Ug, dtype, (H, H), "[H, H]")
+    _expect("params.Uo", params.Uo, dtype, (H, H), "[H, H]")
+    _expect("params.bi", params.bi, dtype, (H,), "[H]")
+    _expect("params.bg", params.bg, dtype, (H,), "[H]")
+    _expect("params.bo", params.bo, dtype, (H,), "[H]")
+    _expect("params.bf", params.bf, dtype, (H,), "[H]")
+    _expect("params.tau", params.tau, dtype, (H,), "[H]")
+    _expect("params.sh", params.sh, dtype, (H,), "[H]")
+    _expect("params.ron", params.ron, dtype, (H,), "[H]")
+    return Packed(params, dtype, (I, H, ))
+
+
+def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t.x: [B, I]; x_t.time: [B, 1], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, Inputs(*x_t), state, _derived(params), B, dims)
+        return values["h"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    (bo_half_bi_half_bf_half_bg, k_constant_part_ron_blocks, k_pre_factor_2_factor_blocks, sh_row, tau_row, ph_factor_row, two, number, Wo_half_etc_T, half, one, ) = packed.constants
+    x_here = packed.x_here
+    h_prev_here = packed.h_prev_here
+    k_pre_3 = packed.k_pre_3
+    k_pre_3_axes = packed.k_pre_3_axes
+    lt_ph_k_constant_part_ron_blocks = packed.lt_ph_k_constant_part_ron_blocks
+    k_pre_pre_2_blocks = packed.k_pre_pre_2_blocks
+    k_pre_2 = packed.k_pre_2
+    lt_ph_ron = packed.lt_ph_ron
+    where_lt_ph_ron_k_pre_2_k_pre_3 = packed.where_lt_ph_ron_k_pre_2_k_pre_3
+    lt_ph_k_constant_part = packed.lt_ph_k_constant_part
+    k_pre = packed.k_pre
+    k = packed.k
+    x_h_prev_here = packed.x_h_prev_here
+    o_i_tanh_ct_g = packed.o_i_tanh_ct_g
+    o_i_tanh_ct = packed.o_i_tanh_ct
+    tanh_ct = packed.tanh_ct
+    i = packed.i
+    g = packed.g
+    tmp = packed.tmp
+    tmp_2 = packed.tmp_2
+    tmp_3 = packed.tmp_3
+    c = packed.c
+    o = packed.o
+    h = packed.h
+    subtract, remainder, multiply, less, add, dot, tanh = np.subtract, np.remainder, np.multiply, np.less, np.add, np.dot, np.tanh
+    x = x_t.x
+    h_prev = state.h
+    time = x_t.time
+    c_prev = state.c
+    np.copyto(x_here, x)
+    np.copyto(h_prev_here, h_prev)
+    # ph = mod(time[t] - sh, tau)/tau
+    subtract(time, sh_row, k_pre_3)
+    remainder(k_pre_3, tau_row, k_pre_3)
+    multiply(ph_factor_row, k_pre_3, k_pre_3)
+    # k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
+    less(k_pre_3_axes, k_constant_part_ron_blocks, lt_ph_k_constant_part_ron_blocks)
+    multiply(k_pre_factor_2_factor_blocks, k_pre_3_axes, k_pre_pre_2_blocks)
+    add(k_pre_2, two, k_pre_2)
+    multiply(k_pre_3, number, k_pre_3)
+    _where(lt_ph_ron, k_pre_2, k_pre_3, out=where_lt_ph_ron_k_pre_2_k_pre_3)
+    _where(lt_ph_k_constant_part, k_pre, where_lt_ph_ron_k_pre_2_k_pre_3, out=k)
+    # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    dot(x_h_prev_here, Wo_half_etc_T, o_i_tanh_ct_g)
+    add(bo_half_bi_half_bf_half_bg, o_i_tanh_ct_g, o_i_tanh_ct_g)
+    tanh(o_i_tanh_ct_g, o_i_tanh_ct_g)
+    multiply(o_i_tanh_ct, half, o_i_tanh_ct)
+    add(o_i_tanh_ct, half, o_i_tanh_ct)
+    # ct = f*c[t-1] + i*g
+    multiply(c_prev, tanh_ct, tanh_ct)
+    multiply(i, g, i)
+    add(tanh_ct, i, tanh_ct)
+    # c[t] = k*ct + (1 - k)*c[t-1]
+    subtract(one, k, tmp)
+    multiply(c_prev, tmp, tmp_2)
+    multiply(k, tanh_ct, tmp_3)
+    add(tmp_2, tmp_3, c)
+    # h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
+    tanh(tanh_ct, tanh_ct)
+    multiply(h_prev, tmp, tmp)
+    multiply(k, o, k)
+    multiply(k, tanh_ct, k)
+    add(tmp, k, h)
+    return h.copy(), State(h=h.copy(), c=c.copy())
 
 
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, np.ndarray]:
@@ -695,6 +875,18 @@ def _one_step(x_t: Any) -> Any:
     _axis("x_t.x", x_t.x, 2, 0, "[B, I]")
     _axis("x_t.time", x_t.time, 2, 0, "[B, 1]")
     return Inputs(*(each[None] for each in x_t))
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, Inputs, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    x_t = _fields("x_t", x_t, Inputs)
+    state = _fields("state", state, State)
+    B = _axis("x_t.x", x_t.x, 2, 0, "[B, I]")
+    I, H = params.dims
+    _expect("x_t.x", x_t.x, params.dtype, (B, I), "[B, I]")
+    _expect("x_t.time", x_t.time, params.dtype, (B, 1), "[B, 1]")
+    _expect("state.h", state.h, params.dtype, (B, H), "[B, H]")
+    _expect("state.c", state.c, params.dtype, (B, H), "[B, H]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

@@ -34,8 +34,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Tape", "Workspace",
-    "backward", "forward", "init_params", "init_state", "step", "trace",
+    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "rwkv4"
@@ -613,13 +613,200 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     )
 
 
-def step(params: Params, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """One step, without a tape: x_t: [B, D], and a state to the output and the next state."""
-    params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), state)
-    x, state = _ready(x, state, B, dtype, dims)
-    (D,) = dims
-    values, final = _equations(params, x[0], state, _derived(params), B, dims)
-    return values["y"], final
+class Packed:
+    """Parameters as ``step`` takes them up fastest: checked, and laid out for its products. It holds copies.
+
+    It also has the memory that a step works in, so that two threads need one each.
+    """
+
+    def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
+        (D,) = dims
+        self.dtype, self.dims = dtype, dims
+        self.mixr_mixk = np.empty((1, 2*D), dtype)
+        self.r_k_constant_part = np.empty((1, 2*D), dtype)
+        r_constant_part, k_constant_part, v_constant_part, exp_w = _derived(params)
+        mixr_mixk = self.mixr_mixk
+        np.copyto(mixr_mixk[..., 0:D], params.mixr)
+        np.copyto(mixr_mixk[..., D:2*D], params.mixk)
+        r_k_constant_part = self.r_k_constant_part
+        np.copyto(r_k_constant_part[..., 0:D], r_constant_part)
+        np.copyto(r_k_constant_part[..., D:2*D], k_constant_part)
+        mixr_mixk_blocks = self.mixr_mixk.reshape(1, 2, D)
+        r_k_constant_part_blocks = self.r_k_constant_part.reshape(1, 2, D)
+        Wr = params.Wr
+        Wk = params.Wk
+        Wv = params.Wv
+        Wo = params.Wo
+        mixv_row = params.mixv[None]
+        v_constant_part_row = v_constant_part[None]
+        exp_w_row = exp_w[None]
+        Wr_T = Wr.T
+        Wk_T = Wk.T
+        Wv_T = Wv.T
+        number = np.array(88, dtype)
+        u_row = params.u[None]
+        one = np.array(1, dtype)
+        Wo_T = Wo.T
+        self.constants = (mixr_mixk_blocks, r_k_constant_part_blocks, mixv_row, v_constant_part_row, exp_w_row, Wr_T, Wk_T, Wv_T, number, u_row, one, Wo_T, )
+        self.prepare(1)
+
+    def prepare(self, B: int) -> None:
+        """Memory for steps of ``B`` samples."""
+        (D,) = self.dims
+        self.batch, dtype = B, self.dtype
+        self.r_k_part = np.empty((B, 2*D), dtype)
+        self.tmp_tmp = np.empty((B, 2*D), dtype)
+        self.v_part = np.empty((B, D), dtype)
+        self.tmp = np.empty((B, D), dtype)
+        self.y_part_exp_a_pre_exp_a_pre_2 = np.empty((B, 3*D), dtype)
+        self.v = np.empty((B, D), dtype)
+        self.old_new = np.empty((B, 2*D), dtype)
+        self.top = np.empty((B, D), dtype)
+        self.wkv = np.empty((B, D), dtype)
+        self.tmp_2 = np.empty((B, D), dtype)
+        self.p = np.empty((B, D), dtype)
+        self.tmp_3 = np.empty((B, D), dtype)
+        self.a = np.empty((B, D), dtype)
+        self.b = np.empty((B, D), dtype)
+        self.y_2 = np.empty((B, D), dtype)
+        self.r_k_part_blocks = self.r_k_part.reshape(B, 2, D)
+        self.tmp_tmp_blocks = self.tmp_tmp.reshape(B, 2, D)
+        self.exp_a_pre = self.y_part_exp_a_pre_exp_a_pre_2[..., D:2*D]
+        self.r_part = self.r_k_part[..., :D]
+        self.y_part = self.y_part_exp_a_pre_exp_a_pre_2[..., :D]
+        self.k_part = self.r_k_part[..., D:]
+        self.exp_a_pre_2 = self.y_part_exp_a_pre_exp_a_pre_2[..., 2*D:]
+        self.new = self.old_new[..., D:]
+        self.old = self.old_new[..., :D]
+        self.exp_a_pre_pre_2_blocks = self.y_part_exp_a_pre_exp_a_pre_2[..., D:].reshape(B, 2, D)
+        self.p_axes = self.p.reshape(B, 1, D)
+
+
+def pack(params: Params) -> Packed:
+    """Parameters for many calls of ``step``. They are copied: pack them again when they have changed.
+
+    Raises TypeError or ValueError for parameters of the wrong type, dtype or shape.
+    """
+    params = _fields("params", params, Params)
+    dtype = _params_dtype(params)
+    D = _axis("params.Wr", params.Wr, 2, 0, "[D, D]")
+    _expect("params.Wr", params.Wr, dtype, (D, D), "[D, D]")
+    _expect("params.Wk", params.Wk, dtype, (D, D), "[D, D]")
+    _expect("params.Wv", params.Wv, dtype, (D, D), "[D, D]")
+    _expect("params.Wo", params.Wo, dtype, (D, D), "[D, D]")
+    _expect("params.mixr", params.mixr, dtype, (D,), "[D]")
+    _expect("params.mixk", params.mixk, dtype, (D,), "[D]")
+    _expect("params.mixv", params.mixv, dtype, (D,), "[D]")
+    _expect("params.w", params.w, dtype, (D,), "[D]")
+    _expect("params.u", params.u, dtype, (D,), "[D]")
+    return Packed(params, dtype, (D, ))
+
+
+def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """One step, without a tape: x_t: [B, D], and a state to the output and the next state.
+
+    ``params`` as they are, or packed by ``pack``, which is a few times as fast.
+    Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
+    """
+    if not isinstance(params, Packed):
+        params, x, state, T, B, dtype, dims = _check(params, _one_step(x_t), _fields("state", state, State))
+        values, final = _equations(params, x_t, state, _derived(params), B, dims)
+        return values["y"], final
+    packed, x_t, state, B = _check_packed(params, x_t, state)
+    if packed.batch != B:
+        packed.prepare(B)
+    (D,) = packed.dims
+    (mixr_mixk_blocks, r_k_constant_part_blocks, mixv_row, v_constant_part_row, exp_w_row, Wr_T, Wk_T, Wv_T, number, u_row, one, Wo_T, ) = packed.constants
+    r_k_part_blocks = packed.r_k_part_blocks
+    tmp_tmp_blocks = packed.tmp_tmp_blocks
+    r_k_part = packed.r_k_part
+    tmp_tmp = packed.tmp_tmp
+    v_part = packed.v_part
+    tmp = packed.tmp
+    exp_a_pre = packed.exp_a_pre
+    r_part = packed.r_part
+    y_part = packed.y_part
+    k_part = packed.k_part
+    exp_a_pre_2 = packed.exp_a_pre_2
+    v = packed.v
+    new = packed.new
+    top = packed.top
+    old = packed.old
+    old_new = packed.old_new
+    wkv = packed.wkv
+    tmp_2 = packed.tmp_2
+    p = packed.p
+    exp_a_pre_pre_2_blocks = packed.exp_a_pre_pre_2_blocks
+    p_axes = packed.p_axes
+    y_part_exp_a_pre_exp_a_pre_2 = packed.y_part_exp_a_pre_exp_a_pre_2
+    tmp_3 = packed.tmp_3
+    a = packed.a
+    b = packed.b
+    y_2 = packed.y_2
+    multiply, add, subtract, matmul, dot, negative, minimum, maximum, exp, divide, reciprocal = np.multiply, np.add, np.subtract, np.matmul, np.dot, np.negative, np.minimum, np.maximum, np.exp, np.divide, np.reciprocal
+    x = x_t
+    x_2 = x_t.reshape(B, 1, D)
+    x_lag1_prev = state.x_lag1
+    x_lag1_prev_2 = state.x_lag1.reshape(B, 1, D)
+    p_prev = state.p
+    a_prev = state.a
+    b_prev = state.b
+    # r = sigmoid(Wr @ shift(mixr))
+    # k = Wk @ shift(mixk)
+    multiply(mixr_mixk_blocks, x_2, r_k_part_blocks)
+    multiply(r_k_constant_part_blocks, x_lag1_prev_2, tmp_tmp_blocks)
+    add(r_k_part, tmp_tmp, r_k_part)
+    # v = Wv @ shift(mixv)
+    multiply(mixv_row, x, v_part)
+    multiply(v_constant_part_row, x_lag1_prev, tmp)
+    add(v_part, tmp, v_part)
+    # decayed = p[t-1] - exp(w)
+    subtract(p_prev, exp_w_row, exp_a_pre)
+    # r
+    matmul(r_part, Wr_T, y_part)
+    # k
+    matmul(k_part, Wk_T, exp_a_pre_2)
+    # v
+    dot(v_part, Wv_T, v)
+    # r
+    negative(y_part, y_part)
+    minimum(y_part, number, out=y_part)
+    # top = max(p[t-1], u + k)
+    add(u_row, exp_a_pre_2, new)
+    maximum(p_prev, new, out=top)
+    # old = exp(p[t-1] - top)
+    subtract(p_prev, top, old)
+    # new = exp(u + k - top)
+    subtract(new, top, new)
+    # old, new
+    exp(old_new, old_new)
+    # wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
+    multiply(a_prev, old, wkv)
+    multiply(v, new, tmp_2)
+    add(wkv, tmp_2, wkv)
+    multiply(b_prev, old, old)
+    add(old, new, old)
+    divide(wkv, old, wkv)
+    # p[t] = max(decayed, k)
+    maximum(exp_a_pre, exp_a_pre_2, out=p)
+    # a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+    subtract(exp_a_pre_pre_2_blocks, p_axes, exp_a_pre_pre_2_blocks)
+    # r, a
+    exp(y_part_exp_a_pre_exp_a_pre_2, y_part_exp_a_pre_exp_a_pre_2)
+    add(y_part, one, y_part)
+    reciprocal(y_part, y_part)
+    # y = Wo @ (r*wkv)
+    multiply(y_part, wkv, y_part)
+    # a
+    multiply(a_prev, exp_a_pre, tmp_3)
+    multiply(v, exp_a_pre_2, v)
+    add(tmp_3, v, a)
+    # b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
+    multiply(b_prev, exp_a_pre, exp_a_pre)
+    add(exp_a_pre, exp_a_pre_2, b)
+    # y
+    dot(y_part, Wo_T, y_2)
+    return y_2.copy(), State(a=a.copy(), b=b.copy(), p=p.copy(), x_lag1=x_t.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -754,6 +941,18 @@ def _one_step(x_t: Any) -> Any:
     """``x_t`` as a sequence of one step."""
     _axis("x_t", x_t, 2, 0, "[B, D]")
     return x_t[None]
+
+def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
+    """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
+    state = _fields("state", state, State)
+    B = _axis("x_t", x_t, 2, 0, "[B, D]")
+    (D,) = params.dims
+    _expect("x_t", x_t, params.dtype, (B, D), "[B, D]")
+    _expect("state.a", state.a, params.dtype, (B, D), "[B, D]")
+    _expect("state.b", state.b, params.dtype, (B, D), "[B, D]")
+    _expect("state.p", state.p, params.dtype, (B, D), "[B, D]")
+    _expect("state.x_lag1", state.x_lag1, params.dtype, (B, D), "[B, D]")
+    return params, x_t, state, B
 
 
 def _check(params: Any, x: Any, state: Any) -> Any:

@@ -60,9 +60,16 @@ class Emitter(Views):
                 self.head_product(step, lines)
             case ir.Product():
                 weights, outs = self.weights(step), self.ordered(step.outs)
-                if step.transposed:
+                if step.transposed is self.layout.features_first:
                     weights = self.bind(("transposed", weights), f"{weights}_T", f"{weights}.T")
-                lines.append(self.call("dot", [weights, self.operand(self.ordered(step.operands))], self.operand(outs)))
+                factors = [weights, self.operand(self.ordered(step.operands))]
+                if self.layout.features_first:
+                    lines.append(self.call("dot", factors, self.operand(outs)))
+                else:  # of matrices side by side, one is no array in C order, which dot demands
+                    block = self.storage.block(outs)
+                    assert block is not None
+                    whole = len(outs) == len(self.storage.buffers[block.buffer].shapes)
+                    lines.append(self.call("dot" if whole else "matmul", factors[::-1], self.operand(outs)))
             case ir.Concat(out=out, parts=parts):
                 target, start = self.operand([out], self.own(out)), sympy.Integer(0)
                 for part in parts:
@@ -215,11 +222,10 @@ class Emitter(Views):
         columns = self.ordered(step.operands)
         index = [step.operands.index(c) for c in columns]
         matrix = [[row[k] for k in index] for row in rows]
-        flat = [w for row in matrix for w in row]
-        if len(flat) == 1:
-            return self.matrix(flat[0])
-        stacked_rows = self.heads(step) or (len(rows) > 1) != step.transposed
-        return self.stack(tuple(flat), stacked_rows)
+        if len(rows) == len(columns) == 1:
+            return self.matrix(matrix[0][0])
+        blocks = matrix if self.heads(step) or not step.transposed else list(zip(*matrix, strict=True))
+        return self.stack(tuple(tuple(row) for row in blocks))
 
     def heads(self, product: ir.Product) -> bool:
         """Whether a product has a matrix for each head."""
@@ -242,25 +248,32 @@ class Emitter(Views):
             text = f"{text}.reshape({', '.join([str(len(step.outs)), *map(self.dim, shape)])})"
         return f"{text}.swapaxes(-1, -2)" if step.transposed else text
 
-    def stack(self, names: tuple[str, ...], by_rows: bool) -> str:
-        """Matrices side by side in one buffer, filled once per call."""
-        key = ("stack", names, by_rows)
+    def stack(self, blocks: tuple[tuple[str, ...], ...]) -> str:
+        """Matrices side by side in one buffer, rows of blocks, filled once per call."""
+        key = ("stack", blocks)
         if key not in self.bound:
-            shapes = [self.values[n].shape for n in names]
-            whole = list(shapes[0])
-            axis = 0 if by_rows else 1
-            whole[axis] = sympy.expand(sum(s[axis] for s in shapes))
-            name = self.names.get(key, together([identifier(n) for n in names]))
+            heights = [self.values[row[0]].shape[0] for row in blocks]
+            widths = [self.values[name].shape[1] for name in blocks[0]]
+            whole = [sympy.expand(sum(heights)), sympy.expand(sum(widths)), *self.values[blocks[0][0]].shape[2:]]
+            name = self.names.get(key, together([identifier(n) for row in blocks for n in row]))
             self.bound[key] = name
             self.text.buffers.append((name, f"({', '.join(map(self.dim, whole))})"))
+            self.text.parameters.add(name)
             self.text.prologue.append(f"{name} = ws.{name}")
-            start = sympy.Integer(0)
-            for n, shape in zip(names, shapes, strict=True):
-                stop = sympy.expand(start + shape[axis])
-                place = f"{self.dim(start)}:{self.dim(stop)}" if by_rows else f":, {self.dim(start)}:{self.dim(stop)}"
-                self.text.prologue.append(self.fill(n, f"{name}[{place}]", stacked=True))
-                start = stop
+            for row, rows in zip(blocks, self.stretches(heights), strict=True):
+                for n, columns in zip(row, self.stretches(widths), strict=True):
+                    place = rows if len(row) == 1 else f":, {columns}" if len(blocks) == 1 else f"{rows}, {columns}"
+                    self.text.prologue.append(self.fill(n, f"{name}[{place}]", stacked=True))
         return self.bound[key]
+
+    def stretches(self, lengths: Iterable[sympy.Expr]) -> list[str]:
+        """The index of each of several stretches that follow one another."""
+        found, start = [], sympy.Integer(0)
+        for length in lengths:
+            stop = sympy.expand(start + length)
+            found.append(f"{self.dim(start)}:{self.dim(stop)}")
+            start = stop
+        return found
 
     def fill(self, constant: str, target: str, *, stacked: bool = False) -> str:
         """A statement that puts a constant into its place: a matrix as it is if ``stacked``, otherwise as a column."""
@@ -287,7 +300,8 @@ class Emitter(Views):
                 start = sympy.Integer(0)
                 for (member, *_), shape in zip(buffer.members, buffer.shapes, strict=True):
                     stop = sympy.expand(start + ir.size(shape))
-                    self.text.prologue.append(self.fill(member, f"{name}[{self.dim(start)}:{self.dim(stop)}]"))
+                    place = self.layout.part(f"{self.dim(start)}:{self.dim(stop)}", steps=False)
+                    self.text.prologue.append(self.fill(member, f"{name}{place}"))
                     start = stop
 
     def columns(self, names: Sequence[str], lines: list[str]) -> str:

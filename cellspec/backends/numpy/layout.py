@@ -61,13 +61,12 @@ BATCH_MAJOR = Layout(False, "batch-major", "[B, n] at a step, [T, B, n] for all 
 
 def layout_for(*directions: Schedule) -> Layout:
     """Batch-major where no direction has a product in its loop, nor products head by head anywhere."""
-    products = [op for direction in directions for op in direction.loop if isinstance(op, ir.Product)]
-    heads = any(
-        len(direction.program.shape(weight)) == 3
-        for direction in directions
-        for op in (*direction.before, *direction.after)
-        if isinstance(op, ir.Product)
-        for row in op.weights
-        for weight in row
-    )
-    return FEATURE_MAJOR if products or heads else BATCH_MAJOR
+    products = any(isinstance(op, ir.Product) for direction in directions for op in direction.loop)
+    return FEATURE_MAJOR if products or any(map(has_heads, directions)) else BATCH_MAJOR
+
+
+def has_heads(direction: Schedule) -> bool:
+    """Whether a direction has products head by head, whose results are made feature-major."""
+    ops = (*direction.before, *direction.loop, *direction.after)
+    weights = {name for op in ops if isinstance(op, ir.Product) for row in op.weights for name in row}
+    return any(len(direction.program.shape(name)) == 3 for name in weights)

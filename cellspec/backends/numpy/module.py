@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import sympy
 
@@ -15,14 +17,15 @@ from cellspec.backends.equations import plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
-from cellspec.backends.numpy.instructions import instructions, keep_carries
-from cellspec.backends.numpy.layout import layout_for
+from cellspec.backends.numpy.instructions import Region, instructions, keep_carries
+from cellspec.backends.numpy.layout import BATCH_MAJOR, FEATURE_MAJOR, has_heads, layout_for
+from cellspec.backends.numpy.one_step import one_step
 from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.storage import Demands, Home, Storage
-from cellspec.backends.numpy.views import Around
+from cellspec.backends.numpy.views import Around, Text
 from cellspec.backends.plain import Plain, bare
 from cellspec.backends.streams import Stream, streams
-from cellspec.cell import Cell, Input
+from cellspec.cell import Cell, Input, Shape
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import Schedule, schedule
@@ -36,6 +39,9 @@ LOCALS = (
     "_sigmoid", "_silu", "_softsign", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
+
+ALONE = (*(name for name in LOCALS if name != "x"), "packed", "pack", "Packed", "constants", "prepare")
+"""The same inside what takes one step."""
 
 
 def generate(cell: Cell) -> str:
@@ -85,6 +91,7 @@ class _Module:
                 backward=backward,
                 plain=plain,
                 layout=self.layout,
+                alone=self.alone(),
                 step_value=gather([f'values["{o.name}"]' for o in self.cell.outputs]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),
             )
@@ -182,6 +189,41 @@ class _Module:
         dx = [self.d_input(emitter, item) for item in self.cell.inputs]
         self.names = forward_names
         return self.context(emitter, grads=grads, dx=gather(dx, "Inputs"), states=states)
+
+    def alone(self) -> dict[str, object]:
+        """One step alone: what packed parameters hold, and the statements of a step."""
+        cell, labels = self.cell, tuple(o.label for o in self.cell.outputs)
+        scheduled = schedule(one_step(tanh_form(replace(self.compiled.forward, outputs=labels), ())), alone=True)
+        code = instructions(scheduled)
+        self.layout = FEATURE_MAJOR if has_heads(scheduled) else BATCH_MAJOR
+        demands = Demands(frozenset(), frozenset(), False, True, self.ranks_of(code.values), alone=True)
+        given = {f"{i.name}[t]": (str(text["step"]), i.shape) for i, text in zip(cell.inputs, self.common.inputs, strict=True)}
+        given |= {f"{state.name}[t-1]": (f"state.{state.name}", state.shape) for state in cell.states}
+        views = {name: self.sample(self.common.flat(text, shape)) for name, (text, shape) in given.items()}
+        self.names = Names([*ALONE, *self.dims.values(), *self.common.derived.values()])
+        emitter = self.emitter(plan(code, demands), views, frozenset(views), {}, "", lead="")
+        text = emitter.run()
+        emitter.region = Region.LOOP
+        follows = {stream.state: stream.follows for stream in self.known}
+        earlier = {f"ws.{stream.buffer}[:-1]": f"state.{stream.state.name}" for stream in self.known}
+
+        def result(label: str, shape: Shape) -> str:
+            return self.common.shaped(f"{self.sample(emitter.operand([label]))}.copy()", shape)
+
+        states = []
+        for state in cell.states:
+            if state not in follows:
+                value = result(f"{state.name}[t]", state.shape)
+            elif (source := follows[state]) is None:
+                value = f"state.{state.name} + 1"
+            else:
+                value = f"{earlier.get(source) or source.replace('x', 'x_t', 1)}.copy()"
+            states.append(f"{state.name}={value}")
+        value = gather([result(o.label, o.shape) for o in cell.outputs])
+        self.helpers |= text.helpers
+        parts = _packed(text, self.common.derived.values())
+        lines = "\n".join((value, *states, *parts["lines"]))
+        return {"value": value, "states": states, "dims": names_in(lines).intersection(self.dims.values()), **parts}
 
     def stream_forward(self, stream: Stream) -> dict[str, object]:
         """How a stream is made before anything is computed, and what it leaves as the final state."""
@@ -292,7 +334,13 @@ class _Module:
         return grads
 
     def emitter(
-        self, storage: Storage, given: Mapping[str, str], fixed: frozenset[str], matrix: Mapping[str, str], prefix: str
+        self,
+        storage: Storage,
+        given: Mapping[str, str],
+        fixed: frozenset[str],
+        matrix: Mapping[str, str],
+        prefix: str,
+        lead: str = "T",
     ) -> Emitter:
         comments = {e.target.name: f"# {prefix}{e.text}" for e in self.cell.assignments}
         constants = dict(self.constants)
@@ -303,9 +351,8 @@ class _Module:
             text = plain.whole(op, program.shape(out), self.common.axes(program.shape(out)), "dtype")
             constants[out] = plain.texts[out] = text if bare(text) != text or text.isidentifier() else f"({text})"
         self.helpers |= plain.helpers
-        return Emitter(
-            storage, Around(self.names, comments, constants, given, fixed, matrix, self.dims, self.layout), forwards=not prefix
-        )
+        around = Around(self.names, comments, constants, given, fixed, matrix, self.dims, self.layout, lead)
+        return Emitter(storage, around, forwards=not prefix)
 
     def ranks_of(self, values: Mapping[str, ir.Value]) -> dict[str, tuple[int, ...]]:
         return {name: self.rank.get(value.origin, (99,)) for name, value in values.items()}
@@ -324,6 +371,30 @@ class _Module:
             head = f"{variables}, {head.removesuffix(' in ws.steps')} in zip({arrays}, ws.steps)"
         functions = " = ".join(", ".join(names) for names in zip(*text.functions, strict=True))
         return {"text": text, "zip": f"zip({over})" if over else "[()]*T", "head": _wrap(head), "functions": functions, **more}
+
+
+def names_in(text: str) -> set[str]:
+    """The words of Python text."""
+    return set(re.findall(r"\w+", text))
+
+
+def _packed(text: Text, derived: Iterable[str]) -> dict[str, list[Any]]:
+    """The parts of one step's text: what is done once for all steps, for all of a batch size, and at every step."""
+    own = re.compile(r"\bws\.")
+    once = [*text.prologue, *(line for line in text.locals if not own.search(line))]
+    every = [line for line in text.locals if own.search(line)]
+    functions = " = ".join(", ".join(names) for names in zip(*text.functions, strict=True))
+    lines = [*([functions] if functions else []), *(f"{name} = {value}" for name, value in text.steps), *text.loop]
+    words = names_in("\n".join(line for line in (*every, *lines) if not line.startswith("#")))
+    bound = dict.fromkeys((*derived, *(line.split(" = ")[0] for line in once if re.match(r"\w+ = ", line))))
+    return {
+        "constant_buffers": [buffer for buffer in text.buffers if buffer[0] in text.parameters],
+        "buffers": [buffer for buffer in text.buffers if buffer[0] not in text.parameters],
+        "views": text.views,
+        "prologue": [own.sub("self.", line) for line in once],
+        "constants": [name for name in bound if name in words],
+        "lines": [own.sub("packed.", line) for line in (*every, *lines)],
+    }
 
 
 def _wrap(head: str) -> str:

@@ -83,10 +83,11 @@ class _Planner(Sharing):
 
     def split(self, product: ir.Product) -> Iterator[Instruction]:
         """``product``, or several with the same results where its results or operands cannot be neighbours."""
-        if len(product.outs) > 1 and (self.uneven(product) or not self.fits(self.ranked(product.outs))):
+        stacked = len(product.operands) == 1 or self.fits(self.ranked(product.operands))
+        if len(product.outs) > 1 and not (stacked and self.fits(self.ranked(product.outs)) and not self.uneven(product)):
             for out, weights in zip(product.outs, product.weights, strict=True):
-                yield replace(product, outs=(out,), weights=(weights,))
-        elif len(product.operands) > 1 and not self.fits(self.ranked(product.operands)):
+                yield from self.split(replace(product, outs=(out,), weights=(weights,)))
+        elif not stacked:
             (out,), (weights,) = product.outs, product.weights
             whole = self.homes[out] if self.homes[out] in (Home.FLAT, Home.USER) else Home.SEQUENCE
             apart = Home.STEP if self.sequence[self.defined[out]][0] is Region.LOOP else whole

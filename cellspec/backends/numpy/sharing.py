@@ -60,12 +60,16 @@ class Sharing:
         crossing: set[str] = set()
         for region, instruction in self.sequence:
             crossing.update(n for n in reads(instruction) if region_of.get(n, region) != region)
+
+        def lasts(name: str) -> bool:
+            return name in crossing or self.last.get(name, 0) >= len(self.sequence)
+
         for name in self.defined:
             if name in self.constants:
                 self.homes[name] = Home.CONSTANT
             elif name in self.demands.given or name in self.program.sequences:
                 self.homes[name] = Home.GIVEN
-            elif region_of.get(name) is Region.LOOP and self.last.get(name, 0) < len(self.sequence) and name not in crossing:
+            elif self.demands.alone or (region_of.get(name) is Region.LOOP and not lasts(name)):
                 self.homes[name] = Home.STEP
             else:
                 self.homes[name] = Home.SEQUENCE
@@ -154,6 +158,8 @@ class Sharing:
             return False
         if self.values[operand].shape != self.values[out].shape:
             return False
+        if self.demands.alone and out in self.program.outputs:
+            return False  # for the reader's sake: what a step gives out has a place, and a name, of its own
         root = self.root(operand)
         together = [n for n in self.defined if self.root(n) == root]
         if any(self.last.get(n, -1) > position for n in together):

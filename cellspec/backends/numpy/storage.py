@@ -101,6 +101,7 @@ class Demands:
     states: bool  # whether carries keep every step (forward) or only the latest (backward)
     neighbours: bool  # whether values may lie side by side, as parts of one array
     rank: Mapping[str, tuple[int, ...]]  # value → its place among neighbours
+    alone: bool = False  # whether there is one step only, and no sequence
 
 
 def is_mixed(shape: Shape, args: Iterable[Shape]) -> bool:

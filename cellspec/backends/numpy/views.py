@@ -29,6 +29,7 @@ class Text:
     """The statements of one direction, as lists of lines for the template."""
 
     buffers: list[tuple[str, str]] = field(default_factory=list)  # attribute, shape
+    parameters: set[str] = field(default_factory=set)  # those of the buffers that hold parameters
     views: list[tuple[str, str]] = field(default_factory=list)  # attribute, expression
     steps: list[tuple[str, str]] = field(default_factory=list)  # loop variable, sequence that it runs over
     fresh: list[tuple[str, str]] = field(default_factory=list)  # the same for the sequences that come with the call
@@ -53,6 +54,7 @@ class Around:
     matrix: Mapping[str, str]  # given sequence → expression of its [T*B, n] matrix
     dims: Mapping[str, str]
     layout: Layout
+    lead: str = "T"  # the axis of time of a given sequence; none of one step alone
 
 
 class Views:
@@ -124,10 +126,12 @@ class Views:
                 Home.STATE: self.layout.shape("T + 1", rows),
                 Home.FLAT: f"{rows}, T, B" if self.layout.features_first else f"T, B, {rows}",
                 Home.USER: f"T, B, {rows}",
-                Home.CONSTANT: f"{rows}, 1" if self.layout.features_first else f"{rows},",
+                Home.CONSTANT: f"{rows}, 1" if self.layout.features_first else f"1, {rows}",
             }[buffer.home]
             self.attributes[key] = name
             self.text.buffers.append((name, f"({shape})"))
+            if buffer.home is Home.CONSTANT:
+                self.text.parameters.add(name)
         return self.attributes[key]
 
     # --- views ----------------------------------------------------------------------------------------------
@@ -208,8 +212,9 @@ class Views:
         steps = f".reshape({layout.shape('T', *split)})" if split else ""
         match buffer.home:
             case Home.CONSTANT:
-                apart = ", ".join((*split, "1") if layout.features_first else split)
-                return ("" if whole else f"[{rows}]") + (f".reshape({apart})" if split else "")
+                apart = ", ".join((*split, "1") if layout.features_first else ("1", *split))
+                part = "" if whole else layout.part(rows, steps=False)
+                return part + (f".reshape({apart})" if split else "")
             case Home.STEP:
                 part = "" if whole else layout.part(rows, steps=False)
                 return part + (f".reshape({layout.shape('', *split)})" if split else "")
@@ -224,7 +229,7 @@ class Views:
 
     def given(self, name: str, split: Split = ()) -> str:
         expression = self.around.given[name]
-        axes = f".reshape({self.layout.shape('T', *split)})" if split else ""
+        axes = f".reshape({self.layout.shape(self.around.lead, *split)})" if split else ""
         if self.region is not Region.LOOP:
             return expression + axes
         key = ("loop", expression + axes)
@@ -250,7 +255,7 @@ class Views:
         shape = self.values[name].shape
         if not self.layout.features_first:
             expression = expression if split or len(shape) < 2 else f"{expression}.reshape(-1)"
-            if self.region is Region.LOOP:  # of one axis more: ufuncs take up arrays of equal shapes, as for one sample, faster
+            if shape and self.region is Region.LOOP:  # as many axes as a sample: then equal shapes, which ufuncs take up faster
                 key = ("row", expression)
                 return self.bind(key, f"{identifier(name)}_row", f"{expression}[None]")
         elif split:
