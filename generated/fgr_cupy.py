@@ -258,7 +258,7 @@ class _Backward:
         self.d_po_sum = cp.empty((H,), dtype)
         self.d_po_sum_parts = cp.empty((_parts(T*B), H), real)
         self.backward_step_1 = (cp.int64(B), cp.int64(H), self.pi, self.pf, self.po, saved.c_all, saved.Wg_Wi_Wf_Wo_x_all, saved.i_all, saved.f_all, saved.o_all, self.dy_all, self.d_h_pair, self.d_i_pair, self.d_f_pair, self.d_o_pair, self.d_c_pair, self.d_g_i_f_o_pre_all, self.d_i_f_o_pre_all, self.d_pi_each_all, self.d_pf_each_all, self.d_po_each_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_i_f_o_prev_allraw_now, self.d_i_pair, self.d_f_pair, self.d_o_pair)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_i_f_o_prev_allraw_now, self.d_o_pair, self.d_f_pair, self.d_i_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_g_i_f_o_pre_all[t], self.d_h_pair[t % 2], self.d_i_f_o_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -741,27 +741,27 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after [Uo.T, Uf.T, Ui.T, Ug.T] @ [d_o_pre; d_f_pre; d_i_pre; d_g_pre] and [Rio.T, Rif.T, Rii.T; Rfo.T, Rff.T, Rfi.T; Roo.T, Rof.T, Roi.T] @ [d_o_pre; d_f_pre; d_i_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* d_i_f_o_prev_allraw_now, real* d_i_pair,
-    real* d_f_pair, real* d_o_pair)
+    const long long t, const long long B, const long long H, const stored* d_i_f_o_prev_allraw_now, real* d_o_pair,
+    real* d_f_pair, real* d_i_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
 
-    const real d_o_prev_allraw = d_i_f_o_prev_allraw_now[sample*3*H + 2*H + j];
-    const real d_f_prev_allraw = d_i_f_o_prev_allraw_now[sample*3*H + H + j];
     const real d_i_prev_allraw = d_i_f_o_prev_allraw_now[sample*3*H + j];
+    const real d_f_prev_allraw = d_i_f_o_prev_allraw_now[sample*3*H + H + j];
+    const real d_o_prev_allraw = d_i_f_o_prev_allraw_now[sample*3*H + 2*H + j];
 
-    // backward of i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
-    const real d_i_prev = d_i_prev_allraw;
-    // backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
-    const real d_f_prev = d_f_prev_allraw;
     // backward of o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
     const real d_o_prev = d_o_prev_allraw;
+    // backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
+    const real d_f_prev = d_f_prev_allraw;
+    // backward of i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
+    const real d_i_prev = d_i_prev_allraw;
 
-    d_i_pair[t%2*B*H + k] = d_i_prev;
-    d_f_pair[t%2*B*H + k] = d_f_prev;
     d_o_pair[t%2*B*H + k] = d_o_prev;
+    d_f_pair[t%2*B*H + k] = d_f_prev;
+    d_i_pair[t%2*B*H + k] = d_i_prev;
 }
 
 // Sums of columns, [rows, columns] to [gridDim.y, columns]: a tile of threads takes every eighth row of its part, in order.

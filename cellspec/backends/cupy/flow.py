@@ -201,7 +201,7 @@ class _Draft:
 
     def results(self) -> None:
         """Detach what a kernel must store: carries, outputs, and what the other direction reads."""
-        carries = {c.after for c in self.program.carries}
+        carries = tuple(c.after for c in self.program.carries)
         for name in dict.fromkeys((*carries, *self.outputs, *self.kept)):
             match self.maker(name):
                 case None | ir.Pointwise():

@@ -60,10 +60,10 @@ class Emitter(Views):
                 self.head_product(step, lines)
             case ir.Product():
                 weights, outs = self.weights(step), self.ordered(step.outs)
-                if step.transposed is self.layout.features_first:
+                if step.transposed is self.orientation.features_first:
                     weights = self.bind(("transposed", weights), f"{weights}_T", f"{weights}.T")
                 factors = [weights, self.operand(self.ordered(step.operands))]
-                if self.layout.features_first:
+                if self.orientation.features_first:
                     lines.append(self.call("dot", factors, self.operand(outs)))
                 else:  # of matrices side by side, one is no array in C order, which dot demands
                     block = self.storage.block(outs)
@@ -107,7 +107,7 @@ class Emitter(Views):
     def last(self, name: str) -> int:
         """The position of a value's last axis in its array."""
         apart = len(self.values[name].shape) > 1
-        return self.layout.last_axis(apart=apart, steps=self.region is not Region.LOOP)
+        return self.orientation.last_axis(apart=apart, steps=self.region is not Region.LOOP)
 
     def along(self, name: str, start: sympy.Expr | str, stop: sympy.Expr | str, step: str = "") -> str:
         """The index of a stretch of a value's last axis."""
@@ -118,7 +118,7 @@ class Emitter(Views):
         """A sum over the axes of ``operand`` along which ``out`` has size 1."""
         large, target = self.values[operand].shape, self.operand([out], self.own(operand, out))
         small = (sympy.Integer(1),) * (len(large) - len(self.values[out].shape)) + self.values[out].shape
-        first = (self.region is not Region.LOOP) + (not self.layout.features_first)
+        first = (self.region is not Region.LOOP) + (not self.orientation.features_first)
         axes = [k + first for k, (m, n) in enumerate(zip(large, small, strict=True)) if m != n]
         axis = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
         source = self.operand([operand], self.own(operand))
@@ -141,7 +141,7 @@ class Emitter(Views):
             else:
                 arrays.append(self.operand([name], sizes))
                 own = "".join(axes or "n")  # n: the axis of a single number
-                letters.append(f"{time}{own}b" if self.layout.features_first else f"{time}b{own}")
+                letters.append(f"{time}{own}b" if self.orientation.features_first else f"{time}b{own}")
         left, right, out = letters
         function = "np.einsum" if time else self.function("einsum", "np.einsum")
         return f'{function}("{left},{right}->{out}", {arrays[0]}, {arrays[1]}, out={arrays[2]})'
@@ -200,7 +200,7 @@ class Emitter(Views):
         """An argument that all blocks of a grouped call share."""
         text = self.operand([name])
         constant = name in self.around.constants or (self.in_buffer(name) and self.storage.home(name) is Home.CONSTANT)
-        if not self.layout.features_first:
+        if not self.orientation.features_first:
             return text if constant else self.operand([name], ("1", self.rows([self.values[name].shape])))
         if self.alias(name) in self.around.given:
             return text if self.region is Region.LOOP else f"{text}[:, None]"
@@ -279,7 +279,7 @@ class Emitter(Views):
         """A statement that puts a constant into its place: a matrix as it is if ``stacked``, otherwise as a column."""
         axes = len(self.values[constant].shape)
         column = "[:, None]" if axes == 1 else ".reshape(-1, 1)" if axes and not stacked else ""
-        if not self.layout.features_first:
+        if not self.orientation.features_first:
             column = ".reshape(-1)" if axes > 1 and not stacked else ""
         expression = self.around.constants.get(constant)
         definition = next((op for op in self.storage.code.schedule.prologue if constant in ir.outs(op)), None)
@@ -300,7 +300,7 @@ class Emitter(Views):
                 start = sympy.Integer(0)
                 for (member, *_), shape in zip(buffer.members, buffer.shapes, strict=True):
                     stop = sympy.expand(start + ir.size(shape))
-                    place = self.layout.part(f"{self.dim(start)}:{self.dim(stop)}", steps=False)
+                    place = self.orientation.part(f"{self.dim(start)}:{self.dim(stop)}", steps=False)
                     self.text.prologue.append(self.fill(member, f"{name}{place}"))
                     start = stop
 
@@ -315,7 +315,7 @@ class Emitter(Views):
                 return text
         rows = self.rows([self.values[n].shape for n in names])
         block = self.storage.block(names) if names[0] in self.storage.place else None
-        if not self.layout.features_first:
+        if not self.orientation.features_first:
             text = self.names.get(("flat", key), together([identifier(n) for n in names]) + "_2d")
             lines.append(f"{text} = {self.operand(names)}.reshape(T*B, {rows})")
             text = f"{text}.T"
@@ -348,10 +348,10 @@ class Emitter(Views):
             rows = ", ".join([*blocks, *self.own(step.outs[0])])
             columns = f"{columns}.reshape({', '.join(self.own(step.operands[0]))}, T*B)"
             lines.append(f"np.matmul({weights}, {columns}, out=ws.{attribute}.reshape({rows}, T*B))")
-        elif buffer.home is Home.USER or not self.layout.features_first:
+        elif buffer.home is Home.USER or not self.orientation.features_first:
             left = columns.removesuffix(".T") if columns.endswith(".T") else f"{columns}.T"
             right = weights if step.transposed else f"{weights}.T"
-            target = f"ws.{attribute}" if self.layout.features_first else self.operand(step.outs)
+            target = f"ws.{attribute}" if self.orientation.features_first else self.operand(step.outs)
             lines.append(f"np.matmul({left}, {right}, out={target}.reshape(T*B, {rows}))")
         else:
             left = f"{weights}.T" if step.transposed else weights
@@ -410,7 +410,7 @@ class Emitter(Views):
             if summed in self.flats:
                 lines.append(f"np.matmul({self.flats[summed]}, np.ones(T*B, dtype), out=ws.{name})")
             else:
-                lines.append(f"np.sum({self.operand(summed)}, axis={self.layout.all_steps}, out=ws.{name})")
+                lines.append(f"np.sum({self.operand(summed)}, axis={self.orientation.all_steps}, out=ws.{name})")
             self.slices(summed, {n: sums[n] for n in wanted}, f"ws.{name}", finish)
 
     def sum_stacks(self, names: list[str]) -> list[tuple[tuple[str, ...], list[str]]]:

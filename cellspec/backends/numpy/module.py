@@ -18,8 +18,8 @@ from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.instructions import Region, instructions, keep_carries
-from cellspec.backends.numpy.layout import BATCH_MAJOR, FEATURE_MAJOR, has_heads, layout_for
 from cellspec.backends.numpy.one_step import one_step
+from cellspec.backends.numpy.orientation import BATCH_MAJOR, FEATURE_MAJOR, has_heads, orientation_for
 from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around, Text
@@ -63,7 +63,7 @@ class _Module:
         common = self.common
         kept, forward_schedule = self.forward_schedule()
         backward_schedule = keep_carries(schedule(self.compiled.backward))
-        self.layout = layout_for(forward_schedule, backward_schedule)
+        self.orientation = orientation_for(forward_schedule, backward_schedule)
         forward, emitter = self.forward(kept, forward_schedule)
         backward = self.backward(emitter, backward_schedule)
         derived, helpers = common.derived_lines()
@@ -90,7 +90,7 @@ class _Module:
                 forward=forward,
                 backward=backward,
                 plain=plain,
-                layout=self.layout,
+                orientation=self.orientation,
                 alone=self.alone(),
                 step_value=gather([f'values["{o.name}"]' for o in self.cell.outputs]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),
@@ -112,7 +112,7 @@ class _Module:
     def forward(self, kept: tuple[str, ...], scheduled: Schedule) -> tuple[dict[str, object], Emitter]:
         """The forward direction, and the emitter that knows where it left its values."""
         compiled, code = self.compiled, instructions(scheduled)
-        demands = Demands(frozenset(kept), frozenset(), True, self.layout.features_first, self.ranks_of(code.values))
+        demands = Demands(frozenset(kept), frozenset(), True, self.orientation.features_first, self.ranks_of(code.values))
         given, matrix = self.sequences("ws")
         emitter = self.emitter(plan(code, demands), given, frozenset(), matrix, "")
         emitter.run()
@@ -155,7 +155,8 @@ class _Module:
     def backward(self, forward: Emitter, scheduled: Schedule) -> dict[str, object]:
         """The backward direction."""
         compiled, code = self.compiled, instructions(scheduled)
-        demands = Demands(frozenset(), frozenset(compiled.stash), False, self.layout.features_first, self.ranks_of(code.values))
+        side_by_side = self.orientation.features_first
+        demands = Demands(frozenset(), frozenset(compiled.stash), False, side_by_side, self.ranks_of(code.values))
         given, matrix = self.sequences("saved")
         inputs = tuple(given)
         for ref in self.cell.outputs:
@@ -195,7 +196,7 @@ class _Module:
         cell, labels = self.cell, tuple(o.label for o in self.cell.outputs)
         scheduled = schedule(one_step(tanh_form(replace(self.compiled.forward, outputs=labels), ())), alone=True)
         code = instructions(scheduled)
-        self.layout = FEATURE_MAJOR if has_heads(scheduled) else BATCH_MAJOR
+        self.orientation = FEATURE_MAJOR if has_heads(scheduled) else BATCH_MAJOR
         demands = Demands(frozenset(), frozenset(), False, True, self.ranks_of(code.values), alone=True)
         given = {f"{i.name}[t]": (str(text["step"]), i.shape) for i, text in zip(cell.inputs, self.common.inputs, strict=True)}
         given |= {f"{state.name}[t-1]": (f"state.{state.name}", state.shape) for state in cell.states}
@@ -295,11 +296,11 @@ class _Module:
 
     def sequence(self, expression: str) -> str:
         """A caller's sequence as the layout has it."""
-        return self.layout.of_caller(expression, steps=True)
+        return self.orientation.of_caller(expression, steps=True)
 
     def sample(self, expression: str) -> str:
         """A caller's array of one step as the layout has it."""
-        return self.layout.of_caller(expression)
+        return self.orientation.of_caller(expression)
 
     def dy(self, name: str) -> str:
         return f"dy.{name}" if len(self.cell.outputs) > 1 else "dy"
@@ -351,7 +352,7 @@ class _Module:
             text = plain.whole(op, program.shape(out), self.common.axes(program.shape(out)), "dtype")
             constants[out] = plain.texts[out] = text if bare(text) != text or text.isidentifier() else f"({text})"
         self.helpers |= plain.helpers
-        around = Around(self.names, comments, constants, given, fixed, matrix, self.dims, self.layout, lead)
+        around = Around(self.names, comments, constants, given, fixed, matrix, self.dims, self.orientation, lead)
         return Emitter(storage, around, forwards=not prefix)
 
     def ranks_of(self, values: Mapping[str, ir.Value]) -> dict[str, tuple[int, ...]]:

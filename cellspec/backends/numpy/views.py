@@ -11,7 +11,7 @@ import sympy
 from cellspec import ir
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.backends.numpy.instructions import Region
-from cellspec.backends.numpy.layout import Layout
+from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.storage import Block, Home, Storage
 from cellspec.backends.plain import Plain, bare, dim_text
 from cellspec.cell import Shape
@@ -53,7 +53,7 @@ class Around:
     fixed: frozenset[str]  # given sequences whose arrays outlive a call
     matrix: Mapping[str, str]  # given sequence → expression of its [T*B, n] matrix
     dims: Mapping[str, str]
-    layout: Layout
+    orientation: Orientation
     lead: str = "T"  # the axis of time of a given sequence; none of one step alone
 
 
@@ -64,7 +64,7 @@ class Views:
         self.storage, self.around, self.forwards = storage, around, forwards
         self.program = storage.code.schedule.program
         self.values = storage.values
-        self.names, self.layout = around.names, around.layout
+        self.names, self.orientation = around.names, around.orientation
         self.text = Text()
         self.region = Region.BEFORE
         self.attributes: dict[object, str] = {}
@@ -121,12 +121,12 @@ class Views:
             suffix = {Home.STATE: "_all", Home.FLAT: "_flat", Home.USER: "_out"}.get(buffer.home, "")
             name = self.names.get(key, self.block_name(whole) + suffix)
             shape = {
-                Home.STEP: self.layout.shape("", rows),
-                Home.SEQUENCE: self.layout.shape("T", rows),
-                Home.STATE: self.layout.shape("T + 1", rows),
-                Home.FLAT: f"{rows}, T, B" if self.layout.features_first else f"T, B, {rows}",
+                Home.STEP: self.orientation.shape("", rows),
+                Home.SEQUENCE: self.orientation.shape("T", rows),
+                Home.STATE: self.orientation.shape("T + 1", rows),
+                Home.FLAT: f"{rows}, T, B" if self.orientation.features_first else f"T, B, {rows}",
                 Home.USER: f"T, B, {rows}",
-                Home.CONSTANT: f"{rows}, 1" if self.layout.features_first else f"1, {rows}",
+                Home.CONSTANT: f"{rows}, 1" if self.orientation.features_first else f"1, {rows}",
             }[buffer.home]
             self.attributes[key] = name
             self.text.buffers.append((name, f"({shape})"))
@@ -186,7 +186,7 @@ class Views:
         before = buffer.home is Home.STATE and names[0] in {c.before for c in self.program.carries}
         base = self.buffer_attribute(block.buffer)
         whole = block == Block(block.buffer, 0, len(buffer.shapes))
-        as_it_is = (Home.STEP, Home.SEQUENCE) if self.layout.features_first else (Home.STEP, Home.SEQUENCE, Home.USER)
+        as_it_is = (Home.STEP, Home.SEQUENCE) if self.orientation.features_first else (Home.STEP, Home.SEQUENCE, Home.USER)
         if whole and not split and buffer.home in as_it_is:
             return base
         key = ("view", block, split, before)
@@ -208,28 +208,28 @@ class Views:
         start = self.rows(buffer.shapes[: block.start]) if block.start else ""
         stop = self.rows(buffer.shapes[: block.stop]) if block.stop < len(buffer.shapes) else ""
         rows = f"{start}:{stop}"
-        layout = self.layout
-        steps = f".reshape({layout.shape('T', *split)})" if split else ""
+        orientation = self.orientation
+        steps = f".reshape({orientation.shape('T', *split)})" if split else ""
         match buffer.home:
             case Home.CONSTANT:
-                apart = ", ".join((*split, "1") if layout.features_first else ("1", *split))
-                part = "" if whole else layout.part(rows, steps=False)
+                apart = ", ".join((*split, "1") if orientation.features_first else ("1", *split))
+                part = "" if whole else orientation.part(rows, steps=False)
                 return part + (f".reshape({apart})" if split else "")
             case Home.STEP:
-                part = "" if whole else layout.part(rows, steps=False)
-                return part + (f".reshape({layout.shape('', *split)})" if split else "")
+                part = "" if whole else orientation.part(rows, steps=False)
+                return part + (f".reshape({orientation.shape('', *split)})" if split else "")
             case Home.STATE:
                 return ("[:-1]" if before else "[1:]") + steps
-            case Home.FLAT if layout.features_first:
+            case Home.FLAT if orientation.features_first:
                 return ("" if whole else f"[{rows}]") + ".transpose(1, 0, 2)" + steps
-            case Home.USER if layout.features_first:
+            case Home.USER if orientation.features_first:
                 return ".transpose(0, 2, 1)" + steps
             case _:
-                return ("" if whole else layout.part(rows, steps=True)) + steps
+                return ("" if whole else orientation.part(rows, steps=True)) + steps
 
     def given(self, name: str, split: Split = ()) -> str:
         expression = self.around.given[name]
-        axes = f".reshape({self.layout.shape(self.around.lead, *split)})" if split else ""
+        axes = f".reshape({self.orientation.shape(self.around.lead, *split)})" if split else ""
         if self.region is not Region.LOOP:
             return expression + axes
         key = ("loop", expression + axes)
@@ -237,14 +237,14 @@ class Views:
             if name in self.around.fixed:
                 return self.iterate(key, self.names.get(key, identifier(name)), expression + axes)
             array = _ARRAY.split(expression.removeprefix("ws."))[0].replace(".", "_")
-            if not self.layout.features_first:
+            if not self.orientation.features_first:
                 self.loop_names[key] = self.names.get(key, f"{array}_t")
                 self.text.fresh.append((self.loop_names[key], expression + axes))
                 return self.loop_names[key]
             known = ("rows", name) in self.names.by_key
             rows = self.names.get(("rows", name), f"{array}_rows")
             if not known:
-                self.text.buffers.append((rows, f"({self.layout.shape('T', self.rows([self.values[name].shape]))})"))
+                self.text.buffers.append((rows, f"({self.orientation.shape('T', self.rows([self.values[name].shape]))})"))
                 self.text.before.append(f"np.copyto(ws.{rows}, {expression})")
             return self.iterate(key, self.names.get(key, f"{array}_t"), f"self.{rows}{axes}")
         return self.loop_names[key]
@@ -253,7 +253,7 @@ class Views:
         """A constant on its own: along the features, or with its axes apart, and stretched along the batch."""
         expression = self.around.constants[name]
         shape = self.values[name].shape
-        if not self.layout.features_first:
+        if not self.orientation.features_first:
             expression = expression if split or len(shape) < 2 else f"{expression}.reshape(-1)"
             if shape and self.region is Region.LOOP:  # as many axes as a sample: then equal shapes, which ufuncs take up faster
                 key = ("row", expression)

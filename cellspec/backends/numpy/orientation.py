@@ -19,7 +19,7 @@ from cellspec.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Layout:
+class Orientation:
     """How arrays are laid out; expressions are Python text. ``lead`` is the text of the axes before: ``""`` or ``"T"``."""
 
     features_first: bool
@@ -55,11 +55,11 @@ class Layout:
         return -2 if apart else 1 if steps else 0
 
 
-FEATURE_MAJOR = Layout(True, "feature-major", "[n, B] at a step, [T, n, B] for all steps")
-BATCH_MAJOR = Layout(False, "batch-major", "[B, n] at a step, [T, B, n] for all steps")
+FEATURE_MAJOR = Orientation(True, "feature-major", "[n, B] at a step, [T, n, B] for all steps")
+BATCH_MAJOR = Orientation(False, "batch-major", "[B, n] at a step, [T, B, n] for all steps")
 
 
-def layout_for(*directions: Schedule) -> Layout:
+def orientation_for(*directions: Schedule) -> Orientation:
     """Batch-major where no direction has a product in its loop, nor products head by head anywhere."""
     products = any(isinstance(op, ir.Product) for direction in directions for op in direction.loop)
     return FEATURE_MAJOR if products or any(map(has_heads, directions)) else BATCH_MAJOR
