@@ -50,9 +50,11 @@ class Schedule:
         return tuple(op for level in self.levels for op in level)
 
 
-def schedule(step: Program, heads: bool = False, alone: bool = False) -> Schedule:
-    """Schedule one direction of a recurrence; ``heads``: also the operands of products head by head are stacked.
+def schedule(step: Program, *, heads: bool = False, blocks: bool = False, alone: bool = False) -> Schedule:
+    """Schedule one direction of a recurrence.
 
+    ``heads``: also the operands of products head by head are stacked. ``blocks``: the loop's products of the same stacked
+    operands are one, of a block matrix; elsewhere their results are gradients, which callers want each for itself.
     ``alone``: one step, of which nothing but constants is known beforehand and nothing is left for later: all is in the loop.
     """
     program = hoist(_detach_results(live(step)), alone)
@@ -91,7 +93,7 @@ def schedule(step: Program, heads: bool = False, alone: bool = False) -> Schedul
         program=program,
         prologue=tuple(prologue),
         before=pack_rows(before),
-        levels=_levels(pack_rows(loop, several=True)),
+        levels=_levels(pack_rows(loop, blocks)),
         after=pack_rows(after),
         gradients=tuple(Gradient(tuple(rows), right) for right, rows in gradients.items()),
         sums=tuple(total for total in program.totals if total.value not in outer),
@@ -186,18 +188,14 @@ def stack_operands(program: Program, heads: bool = False) -> Program:
     return ir.typecheck(program.with_ops(kept, values))
 
 
-def pack_rows(ops: Iterable[Op], several: bool = False) -> tuple[Op, ...]:
-    """Make the products of a common operand one product of stacked weights, at the place of the first.
-
-    ``several``: also those of several operands, all in common. In the loop that saves calls; elsewhere their results are
-    gradients that callers want each for itself.
-    """
+def pack_rows(ops: Iterable[Op], blocks: bool = False) -> tuple[Op, ...]:
+    """Make the products of a common operand (or of several, for ``blocks``) one of stacked weights, where the first stands."""
     packed: list[Op] = []
     places: dict[object, int] = {}  # where the products of these operands stand
     for op in ops:
         if isinstance(op, ir.MatMul):
             op = ir.Product((op.out,), ((op.left,),), (op.right,), op.left_t)
-        if isinstance(op, ir.Product) and (several or len(op.operands) == 1):
+        if isinstance(op, ir.Product) and (blocks or len(op.operands) == 1):
             place = places.setdefault((op.operands, op.transposed), len(packed))
             if place < len(packed):
                 first = packed[place]

@@ -180,7 +180,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(b, ws.W_x, out=ws.h)
 
     # In the loop, the last argument is where the result goes.
-    dot, add, subtract, negative, minimum, exp, reciprocal, multiply = np.dot, np.add, np.subtract, np.negative, np.minimum, np.exp, np.reciprocal, np.multiply
+    dot, add, subtract, multiply, minimum, exp, reciprocal = np.dot, np.add, np.subtract, np.multiply, np.minimum, np.exp, np.reciprocal
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     tmp = ws.tmp
@@ -190,7 +191,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
         add(h, sigmoid_h_pre_2, sigmoid_h_pre)
         subtract(h, sigmoid_h_pre_2, sigmoid_h_pre_2)
-        negative(sigmoid_h_pre_pre_2, sigmoid_h_pre_pre_2)
+        multiply(sigmoid_h_pre_pre_2, minus_one, sigmoid_h_pre_pre_2)
         minimum(sigmoid_h_pre_pre_2, number, out=sigmoid_h_pre_pre_2)
         exp(sigmoid_h_pre_pre_2, sigmoid_h_pre_pre_2)
         add(sigmoid_h_pre_pre_2, one, sigmoid_h_pre_pre_2)
@@ -293,9 +294,10 @@ class Packed:
         W_T = W.T
         U_T = U.T
         b_row = params.b[None]
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
-        self.constants = (W_T, U_T, b_row, number, one, )
+        self.constants = (W_T, U_T, b_row, minus_one, number, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -339,7 +341,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (W_T, U_T, b_row, number, one, ) = packed.constants
+    (W_T, U_T, b_row, minus_one, number, one, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     p = packed.p
@@ -347,7 +349,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     sigmoid_h_pre = packed.sigmoid_h_pre
     sigmoid_h_pre_pre_2 = packed.sigmoid_h_pre_pre_2
     h = packed.h
-    dot, matmul, add, subtract, negative, minimum, exp, reciprocal, multiply = np.dot, np.matmul, np.add, np.subtract, np.negative, np.minimum, np.exp, np.reciprocal, np.multiply
+    dot, matmul, add, subtract, multiply, minimum, exp, reciprocal = np.dot, np.matmul, np.add, np.subtract, np.multiply, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
     np.copyto(x_here, x)
@@ -361,7 +363,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
     add(sigmoid_h_pre_2, p, sigmoid_h_pre)
     subtract(p, sigmoid_h_pre_2, sigmoid_h_pre_2)
-    negative(sigmoid_h_pre_pre_2, sigmoid_h_pre_pre_2)
+    multiply(sigmoid_h_pre_pre_2, minus_one, sigmoid_h_pre_pre_2)
     minimum(sigmoid_h_pre_pre_2, number, out=sigmoid_h_pre_pre_2)
     exp(sigmoid_h_pre_pre_2, sigmoid_h_pre_pre_2)
     add(sigmoid_h_pre_pre_2, one, sigmoid_h_pre_pre_2)

@@ -219,7 +219,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(beta1_bz, ws.z_pre_base_z, out=ws.z_pre_base_z)
     # r = sigma(p + br)
     np.add(br, ws.p, out=ws.r)
-    np.negative(ws.r, out=ws.r)
+    np.multiply(ws.r, -1, out=ws.r)
     np.minimum(ws.r, 88, out=ws.r)
     np.exp(ws.r, out=ws.r)
     np.add(ws.r, 1, out=ws.r)
@@ -374,9 +374,10 @@ class Packed:
         bz_row = params.bz[None]
         beta1_row = params.beta1[None]
         br_row = params.br[None]
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
-        self.constants = (beta2_alpha_blocks, W_T, V_T, bz_row, beta1_row, br_row, number, one, )
+        self.constants = (beta2_alpha_blocks, W_T, V_T, bz_row, beta1_row, br_row, minus_one, number, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -427,7 +428,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (beta2_alpha_blocks, W_T, V_T, bz_row, beta1_row, br_row, number, one, ) = packed.constants
+    (beta2_alpha_blocks, W_T, V_T, bz_row, beta1_row, br_row, minus_one, number, one, ) = packed.constants
     x_here = packed.x_here
     r = packed.r
     q = packed.q
@@ -437,7 +438,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp = packed.tmp
     h_pre = packed.h_pre
     h = packed.h
-    dot, multiply, add, tanh, negative, minimum, exp, reciprocal, subtract = np.dot, np.multiply, np.add, np.tanh, np.negative, np.minimum, np.exp, np.reciprocal, np.subtract
+    dot, multiply, add, tanh, minimum, exp, reciprocal, subtract = np.dot, np.multiply, np.add, np.tanh, np.minimum, np.exp, np.reciprocal, np.subtract
     x = x_t
     h_prev = state.h
     np.copyto(x_here, x)
@@ -455,7 +456,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh(z, z)
     # r = sigma(p + br)
     add(br_row, r, r)
-    negative(r, r)
+    multiply(r, minus_one, r)
     minimum(r, number, out=r)
     exp(r, r)
     add(r, one, r)

@@ -248,7 +248,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(ws.sum_k_part, 1e-06, out=ws.tmp)
     np.divide(ws.k_row, ws.tmp, out=ws.k_row)
     # beta
-    np.negative(ws.beta, out=ws.beta)
+    np.multiply(ws.beta, -1, out=ws.beta)
     np.minimum(ws.beta, 88, out=ws.beta)
     np.exp(ws.beta, out=ws.beta)
     np.add(ws.beta, 1, out=ws.beta)
@@ -316,9 +316,10 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(saved.beta, saved.k_row, out=ws.d_S_S_part_column_factor)
 
     # In the loop, the last argument is where the result goes.
-    add, einsum, negative, multiply = np.add, np.einsum, np.negative, np.multiply
+    add, einsum, multiply = np.add, np.einsum, np.multiply
     d_S_2 = ws.d_S_2
     d_stored_flat = ws.d_stored_flat
+    minus_one = np.array(-1, dtype)
     d_stored_flat_axes = ws.d_stored_flat_axes
     d_S_axes_2 = ws.d_S_axes_2
     for (
@@ -329,7 +330,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         add(d_S_2, d_S, d_S)
         einsum("bj,bij->bi", d_S_S_part_column_factor_axes, d_S_axes, out=d_S_part_column_flat_axes)
         # backward of stored = S[t-1] @ k
-        negative(d_S_part_column_flat, d_stored_flat)
+        multiply(d_S_part_column_flat, minus_one, d_stored_flat)
         np.copyto(d_S_prev_k_axes, d_stored_flat_axes)
         # S
         multiply(k, d_S_prev_k_axes, d_S_axes_2)
@@ -353,7 +354,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_wb_x, ws.d_wb_x_factor, out=ws.d_wb_x)
     # backward of k = unit(phi(Wk @ x[t]))
     np.add(saved.elu_Wk_x, 1, out=ws.d_k_sum_k_part)
-    np.negative(ws.d_k_sum_k_part, out=ws.d_k_sum_k_part)
+    np.multiply(ws.d_k_sum_k_part, -1, out=ws.d_k_sum_k_part)
     np.add(saved.sum_k_part, 1e-06, out=ws.d_Wk_x_factor)
     np.square(ws.d_Wk_x_factor, out=ws.tmp)
     np.divide(ws.d_k_sum_k_part, ws.tmp, out=ws.d_k_sum_k_part)
@@ -368,7 +369,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_Wk_x, ws.d_Wk_x_base, out=ws.d_Wk_x)
     # backward of q = unit(phi(Wq @ x[t]))
     np.add(saved.elu_Wq_x, 1, out=ws.d_q_sum_q_part)
-    np.negative(ws.d_q_sum_q_part, out=ws.d_q_sum_q_part)
+    np.multiply(ws.d_q_sum_q_part, -1, out=ws.d_q_sum_q_part)
     np.multiply(ws.d_q_sum_q_part, ws.d_q_row_flat, out=ws.d_q_sum_q_part)
     np.add(saved.sum_q_part, 1e-06, out=ws.tmp_2)
     np.square(ws.tmp_2, out=ws.tmp_3)
@@ -433,8 +434,9 @@ class Packed:
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
         number = np.array(1e-06, dtype)
+        minus_one = np.array(-1, dtype)
         number_2 = np.array(88, dtype)
-        self.constants = (wb_Wk_Wq_T, Wv_T, zero, one, number, number_2, )
+        self.constants = (wb_Wk_Wq_T, Wv_T, zero, one, number, minus_one, number_2, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -497,7 +499,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     if packed.batch != B:
         packed.prepare(B)
     I, D, M = packed.dims
-    (wb_Wk_Wq_T, Wv_T, zero, one, number, number_2, ) = packed.constants
+    (wb_Wk_Wq_T, Wv_T, zero, one, number, minus_one, number_2, ) = packed.constants
     x_here = packed.x_here
     beta_Wk_x_Wq_x = packed.beta_Wk_x_Wq_x
     S_part_column = packed.S_part_column
@@ -521,7 +523,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     q_row_axes = packed.q_row_axes
     y_axes = packed.y_axes
     y_2 = packed.y_2
-    dot, minimum, expm1, maximum, add, total, divide, negative, exp, reciprocal, einsum, subtract, multiply = np.dot, np.minimum, np.expm1, np.maximum, np.add, np.add.reduce, np.divide, np.negative, np.exp, np.reciprocal, np.einsum, np.subtract, np.multiply
+    dot, minimum, expm1, maximum, add, total, divide, multiply, exp, reciprocal, einsum, subtract = np.dot, np.minimum, np.expm1, np.maximum, np.add, np.add.reduce, np.divide, np.multiply, np.exp, np.reciprocal, np.einsum, np.subtract
     x = x_t
     S_prev = state.S.reshape(B, D*M).reshape(B, M, D)
     S_prev_2 = state.S.reshape(B, D*M)
@@ -544,7 +546,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     divide(q_row, sum_q_part, q_row)
     divide(k_row, sum_k_part, k_row)
     # beta
-    negative(beta, beta)
+    multiply(beta, minus_one, beta)
     minimum(beta, number_2, out=beta)
     exp(beta, beta)
     add(beta, one, beta)

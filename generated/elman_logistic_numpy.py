@@ -167,15 +167,16 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(b, ws.W_x, out=ws.h)
 
     # In the loop, the last argument is where the result goes.
-    dot, add, negative, minimum, exp, reciprocal = np.dot, np.add, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, add, multiply, minimum, exp, reciprocal = np.dot, np.add, np.multiply, np.minimum, np.exp, np.reciprocal
     U_h_prev = ws.U_h_prev
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     for (h_prev, h) in ws.steps:
         # h[t] = g(W @ x[t] + U @ h[t-1] + b)
         dot(U, h_prev, U_h_prev)
         add(h, U_h_prev, h)
-        negative(h, h)
+        multiply(h, minus_one, h)
         minimum(h, number, out=h)
         exp(h, h)
         add(h, one, h)
@@ -258,9 +259,10 @@ class Packed:
         np.copyto(W_U[:, I:H + I], params.U)
         W_U_T = W_U.T
         b_row = params.b[None]
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
-        self.constants = (W_U_T, b_row, number, one, )
+        self.constants = (W_U_T, b_row, minus_one, number, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -302,13 +304,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (W_U_T, b_row, number, one, ) = packed.constants
+    (W_U_T, b_row, minus_one, number, one, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
     h_pre = packed.h_pre
     h = packed.h
-    dot, add, negative, minimum, exp, reciprocal = np.dot, np.add, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, add, multiply, minimum, exp, reciprocal = np.dot, np.add, np.multiply, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
     np.copyto(x_here, x)
@@ -316,7 +318,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # h[t] = g(W @ x[t] + U @ h[t-1] + b)
     dot(x_h_prev_here, W_U_T, h_pre)
     add(b_row, h_pre, h_pre)
-    negative(h_pre, h_pre)
+    multiply(h_pre, minus_one, h_pre)
     minimum(h_pre, number, out=h_pre)
     exp(h_pre, h_pre)
     add(h_pre, one, h_pre)

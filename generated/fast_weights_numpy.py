@@ -315,7 +315,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.add(saved.z, saved.sum_A_s_0_vector, out=ws.s_1_part)
     np.subtract(ws.s_1_part, saved.mean_s_1_part, out=ws.d_s_1_part)
     np.greater(saved.h, 0, out=ws.d_s_1_pre_2)
-    np.negative(gain, out=ws.d_s_1_pre_2_sqrt_s_1_pre_factor)
+    np.multiply(gain, -1, out=ws.d_s_1_pre_2_sqrt_s_1_pre_factor)
     np.divide(saved.sum_s_1_part, H, out=ws.tmp)
     np.subtract(ws.s_1_part, ws.tmp, out=ws.s_1_part)
     np.multiply(ws.d_s_1_pre_2_sqrt_s_1_pre_factor, ws.s_1_part, out=ws.d_s_1_pre_2_sqrt_s_1_pre_factor)
@@ -333,7 +333,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
-    add, multiply, total, negative, divide, einsum, dot = np.add, np.multiply, np.add.reduce, np.negative, np.divide, np.einsum, np.dot
+    add, multiply, total, divide, einsum, dot = np.add, np.multiply, np.add.reduce, np.divide, np.einsum, np.dot
     d_h = ws.d_h
     d_s_1_pre_2_sqrt_s_1_pre = ws.d_s_1_pre_2_sqrt_s_1_pre
     d_sum_s_1_part_mean_squared = ws.d_sum_s_1_part_mean_squared
@@ -341,6 +341,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_sum_s_1_part = ws.d_sum_s_1_part
     d_s_1_part_mean_squared = ws.d_s_1_part_mean_squared
     d_s_1_part_mean_mean_s_1_part = ws.d_s_1_part_mean_mean_s_1_part
+    minus_one = np.array(-1, dtype)
     sum_d_s_1_part_mean_mean_s_1_part = ws.sum_d_s_1_part_mean_mean_s_1_part
     number = np.array(H, dtype)
     d_A_s_0_axes = ws.d_A_s_0_axes
@@ -370,7 +371,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(d_sum_s_1_part_mean_squared_factor, d_sum_s_1_part_mean_squared, d_sum_s_1_part_mean_squared)
         np.copyto(d_s_1_part_mean_squared, d_sum_s_1_part_mean_squared)
         multiply(d_s_1_part, d_s_1_part_mean_squared, d_s_1_part)
-        negative(d_s_1_part, d_s_1_part_mean_mean_s_1_part)
+        multiply(d_s_1_part, minus_one, d_s_1_part_mean_mean_s_1_part)
         total(d_s_1_part_mean_mean_s_1_part, axis=0, out=sum_d_s_1_part_mean_mean_s_1_part, keepdims=True)
         divide(sum_d_s_1_part_mean_mean_s_1_part, number, sum_d_s_1_part_mean_mean_s_1_part)
         add(d_sum_s_1_part, sum_d_s_1_part_mean_mean_s_1_part, d_sum_s_1_part)

@@ -212,7 +212,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
 
     # In the loop, the last argument is where the result goes.
-    dot, add, negative, minimum, exp, reciprocal, tanh, multiply, subtract = np.dot, np.add, np.negative, np.minimum, np.exp, np.reciprocal, np.tanh, np.multiply, np.subtract
+    dot, add, multiply, minimum, exp, reciprocal, tanh, subtract = np.dot, np.add, np.multiply, np.minimum, np.exp, np.reciprocal, np.tanh, np.subtract
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     tmp = ws.tmp
@@ -223,7 +224,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # z = sigma(a + bz)
         # n = phi(a + bh)
         add(bz_bh_blocks, n, z_n_blocks)
-        negative(z, z)
+        multiply(z, minus_one, z)
         minimum(z, number, out=z)
         exp(z, z)
         add(z, one, z)
@@ -357,11 +358,12 @@ class Packed:
         np.copyto(W_U[:, I:H + I], params.U)
         bz_bh_blocks = self.bz_bh.reshape(1, 2, H)
         W_U_T = W_U.T
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         sigmoid_zeta_row = sigmoid_zeta[None]
         sigmoid_nu_row = sigmoid_nu[None]
-        self.constants = (bz_bh_blocks, W_U_T, number, one, sigmoid_zeta_row, sigmoid_nu_row, )
+        self.constants = (bz_bh_blocks, W_U_T, minus_one, number, one, sigmoid_zeta_row, sigmoid_nu_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -411,7 +413,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bz_bh_blocks, W_U_T, number, one, sigmoid_zeta_row, sigmoid_nu_row, ) = packed.constants
+    (bz_bh_blocks, W_U_T, minus_one, number, one, sigmoid_zeta_row, sigmoid_nu_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
@@ -421,7 +423,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     z = packed.z
     tmp = packed.tmp
     h = packed.h
-    matmul, add, negative, minimum, exp, reciprocal, tanh, multiply, subtract = np.matmul, np.add, np.negative, np.minimum, np.exp, np.reciprocal, np.tanh, np.multiply, np.subtract
+    matmul, add, multiply, minimum, exp, reciprocal, tanh, subtract = np.matmul, np.add, np.multiply, np.minimum, np.exp, np.reciprocal, np.tanh, np.subtract
     x = x_t
     h_prev = state.h
     np.copyto(x_here, x)
@@ -431,7 +433,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # z = sigma(a + bz)
     # n = phi(a + bh)
     add(bz_bh_blocks, n_axes, z_n_blocks)
-    negative(z, z)
+    multiply(z, minus_one, z)
     minimum(z, number, out=z)
     exp(z, z)
     add(z, one, z)

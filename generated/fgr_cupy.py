@@ -225,13 +225,12 @@ class _Backward:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
         self.dy_all = cp.empty((T, B, H), dtype)
-        self.d_i_f_o_prev_allraw_now = cp.empty((B, 3*H), dtype)
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), dtype)
         self.d_c_pair = cp.empty((2, B, H), real)
-        self.d_i_pair = cp.empty((2, B, H), real)
-        self.d_f_pair = cp.empty((2, B, H), real)
-        self.d_o_pair = cp.empty((2, B, H), real)
+        self.d_i_pair = cp.empty((2, B, H), dtype)
+        self.d_f_pair = cp.empty((2, B, H), dtype)
+        self.d_o_pair = cp.empty((2, B, H), dtype)
         self.d_g_i_f_o_pre_all = cp.empty((T, B, 4*H), dtype)
         self.d_i_f_o_pre_all = cp.empty((T, B, 3*H), dtype)
         self.d_pi_each_all = cp.empty((T, B, H), dtype)
@@ -243,6 +242,8 @@ class _Backward:
         self.po = self.vectors[2*H:3*H]
         self.Ug_Ui_Uf_Uo = cp.empty((4*H, H), dtype)
         self.Rii_Rif_Rio = cp.empty((3*H, H), dtype)
+        self.Rfi_Rff_Rfo = cp.empty((3*H, H), dtype)
+        self.Roi_Rof_Roo = cp.empty((3*H, H), dtype)
         self.Wg_Wi_Wf_Wo = cp.empty((4*H, I), dtype)
         self.d_Wi_Wf_Wg_Wo = cp.empty((4*H, I), dtype)
         self.d_Ui_Uf_Ug_Uo = cp.empty((4*H, H), dtype)
@@ -257,11 +258,9 @@ class _Backward:
         self.d_pf_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_po_sum = cp.empty((H,), dtype)
         self.d_po_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.pi, self.pf, self.po, saved.c_all, saved.Wg_Wi_Wf_Wo_x_all, saved.i_all, saved.f_all, saved.o_all, self.dy_all, self.d_h_pair, self.d_i_pair, self.d_f_pair, self.d_o_pair, self.d_c_pair, self.d_g_i_f_o_pre_all, self.d_i_f_o_pre_all, self.d_pi_each_all, self.d_pf_each_all, self.d_po_each_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_i_f_o_prev_allraw_now, self.d_o_pair, self.d_f_pair, self.d_i_pair)
-        self.backward_step_1_blocks = _blocks(B*H)
-        self.backward_step_2_blocks = _blocks(B*H)
-        self.steps = [((cp.int64(t), *self.backward_step_1), self.d_g_i_f_o_pre_all[t], self.d_h_pair[t % 2], self.d_i_f_o_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
+        self.backward_step = (cp.int64(B), cp.int64(H), self.pi, self.pf, self.po, saved.c_all, saved.Wg_Wi_Wf_Wo_x_all, saved.i_all, saved.f_all, saved.o_all, self.dy_all, self.d_h_pair, self.d_i_pair, self.d_f_pair, self.d_o_pair, self.d_c_pair, self.d_g_i_f_o_pre_all, self.d_i_f_o_pre_all, self.d_pi_each_all, self.d_pf_each_all, self.d_po_each_all)
+        self.backward_step_blocks = _blocks(B*H)
+        self.steps = [((cp.int64(t), *self.backward_step), self.d_g_i_f_o_pre_all[t], self.d_h_pair[t % 2], self.d_i_f_o_pre_all[t], self.d_i_pair[t % 2], self.d_f_pair[t % 2], self.d_o_pair[t % 2]) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -377,6 +376,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.pi, params.pf, params.po), out=ws.vectors)
     cp.concatenate((params.Ug, params.Ui, params.Uf, params.Uo), axis=0, out=ws.Ug_Ui_Uf_Uo)
     cp.concatenate((params.Rii, params.Rif, params.Rio), axis=0, out=ws.Rii_Rif_Rio)
+    cp.concatenate((params.Rfi, params.Rff, params.Rfo), axis=0, out=ws.Rfi_Rff_Rfo)
+    cp.concatenate((params.Roi, params.Rof, params.Roo), axis=0, out=ws.Roi_Rof_Roo)
     cp.concatenate((params.Wg, params.Wi, params.Wf, params.Wo), axis=0, out=ws.Wg_Wi_Wf_Wo)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_c_pair[T % 2] = 0 if dfinal is None else dfinal.c
@@ -459,22 +460,22 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
 
 def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
-    backward_step_1 = _kernel("backward_step_1", ws.dtype)
-    backward_step_1_blocks = ws.backward_step_1_blocks
+    backward_step = _kernel("backward_step", ws.dtype)
+    backward_step_blocks = ws.backward_step_blocks
     Ug_Ui_Uf_Uo = ws.Ug_Ui_Uf_Uo
     Rii_Rif_Rio = ws.Rii_Rif_Rio
-    d_i_f_o_prev_allraw = ws.d_i_f_o_prev_allraw_now
-    backward_step_2 = _kernel("backward_step_2", ws.dtype)
-    backward_step_2_blocks = ws.backward_step_2_blocks
-    for backward_step_1_arguments, d_g_i_f_o_pre, d_h_prev, d_i_f_o_pre, backward_step_2_arguments in ws.steps:
-        backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
+    Rfi_Rff_Rfo = ws.Rfi_Rff_Rfo
+    Roi_Rof_Roo = ws.Roi_Rof_Roo
+    for backward_step_arguments, d_g_i_f_o_pre, d_h_prev, d_i_f_o_pre, d_i_prev, d_f_prev, d_o_prev in ws.steps:
+        backward_step(backward_step_blocks, THREADS, backward_step_arguments)
         # backward of h[t] = o[t]*phi(c[t])
         dot(d_g_i_f_o_pre, Ug_Ui_Uf_Uo, d_h_prev)
         # backward of i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
+        dot(d_i_f_o_pre, Rii_Rif_Rio, d_i_prev)
         # backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
+        dot(d_i_f_o_pre, Rfi_Rff_Rfo, d_f_prev)
         # backward of o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
-        dot(d_i_f_o_pre, Rii_Rif_Rio, d_i_f_o_prev_allraw)
-        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
+        dot(d_i_f_o_pre, Roi_Rof_Roo, d_o_prev)
 
 
 class Packed:
@@ -679,12 +680,12 @@ extern "C" __global__ void forward_step(
 }
 
 // One step.
-extern "C" __global__ void backward_step_1(
+extern "C" __global__ void backward_step(
     const long long t, const long long B, const long long H, const stored* pi, const stored* pf, const stored* po,
     const real* c_all, const stored* Wg_Wi_Wf_Wo_x_all, const real* i_all, const real* f_all, const real* o_all,
-    const stored* dy_all, const stored* d_h_pair, const real* d_i_pair, const real* d_f_pair, const real* d_o_pair,
-    real* d_c_pair, stored* d_g_i_f_o_pre_all, stored* d_i_f_o_pre_all, stored* d_pi_each_all,
-    stored* d_pf_each_all, stored* d_po_each_all)
+    const stored* dy_all, const stored* d_h_pair, const stored* d_i_pair, const stored* d_f_pair,
+    const stored* d_o_pair, real* d_c_pair, stored* d_g_i_f_o_pre_all, stored* d_i_f_o_pre_all,
+    stored* d_pi_each_all, stored* d_pf_each_all, stored* d_po_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -737,31 +738,6 @@ extern "C" __global__ void backward_step_1(
     d_pi_each_all[at] = d_pi_each;
     d_pf_each_all[at] = d_pf_each;
     d_po_each_all[at] = d_po_each;
-}
-
-// One step, after [Uo.T, Uf.T, Ui.T, Ug.T] @ [d_o_pre; d_f_pre; d_i_pre; d_g_pre] and [Rio.T, Rif.T, Rii.T; Rfo.T, Rff.T, Rfi.T; Roo.T, Rof.T, Roi.T] @ [d_o_pre; d_f_pre; d_i_pre].
-extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* d_i_f_o_prev_allraw_now, real* d_o_pair,
-    real* d_f_pair, real* d_i_pair)
-{
-    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
-    if (k >= B*H) return;
-    const long long sample = k/H, j = k%H;
-
-    const real d_i_prev_allraw = d_i_f_o_prev_allraw_now[sample*3*H + j];
-    const real d_f_prev_allraw = d_i_f_o_prev_allraw_now[sample*3*H + H + j];
-    const real d_o_prev_allraw = d_i_f_o_prev_allraw_now[sample*3*H + 2*H + j];
-
-    // backward of o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
-    const real d_o_prev = d_o_prev_allraw;
-    // backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
-    const real d_f_prev = d_f_prev_allraw;
-    // backward of i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
-    const real d_i_prev = d_i_prev_allraw;
-
-    d_o_pair[t%2*B*H + k] = d_o_prev;
-    d_f_pair[t%2*B*H + k] = d_f_prev;
-    d_i_pair[t%2*B*H + k] = d_i_prev;
 }
 
 // Sums of columns, [rows, columns] to [gridDim.y, columns]: a tile of threads takes every eighth row of its part, in order.

@@ -365,7 +365,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bo, ws.Wo_x, out=ws.o)
 
     # In the loop, the last argument is where the result goes.
-    dot, add, tanh, multiply, negative, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, add, tanh, multiply, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal
     Uo_Ui_Uf_Ug_h_prev = ws.Uo_Ui_Uf_Ug_h_prev
     Rio_Rii_Rif_i_prev = ws.Rio_Rii_Rif_i_prev
     Rfo_Rfi_Rff_f_prev = ws.Rfo_Rfi_Rff_f_prev
@@ -377,6 +377,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     Rii_i_prev = ws.Rii_i_prev
     Rfi_f_prev = ws.Rfi_f_prev
     Roi_o_prev = ws.Roi_o_prev
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     tmp_2 = ws.tmp_2
@@ -407,7 +408,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(i, Rii_i_prev, i)
         add(i, Rfi_f_prev, i)
         add(i, Roi_o_prev, i)
-        negative(i, i)
+        multiply(i, minus_one, i)
         minimum(i, number, out=i)
         exp(i, i)
         add(i, one, i)
@@ -417,7 +418,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(f, Rif_i_prev, f)
         add(f, Rff_f_prev, f)
         add(f, Rof_o_prev, f)
-        negative(f, f)
+        multiply(f, minus_one, f)
         minimum(f, number, out=f)
         exp(f, f)
         add(f, one, f)
@@ -433,7 +434,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(o, Roo_o_prev, o)
         multiply(po, c, tmp_4)
         add(o, tmp_4, o)
-        negative(o, o)
+        multiply(o, minus_one, o)
         minimum(o, number, out=o)
         exp(o, o)
         add(o, one, o)
@@ -684,11 +685,12 @@ class Packed:
         Wg_Ug_T = Wg_Ug.T
         Wo_etc_T = Wo_etc.T
         bg_row = params.bg[None]
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         bo_row = params.bo[None]
         po_row = params.po[None]
-        self.constants = (bi_bf, pi_pf_blocks, Wg_Ug_T, Wo_etc_T, bg_row, number, one, bo_row, po_row, )
+        self.constants = (bi_bf, pi_pf_blocks, Wg_Ug_T, Wo_etc_T, bg_row, minus_one, number, one, bo_row, po_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -769,7 +771,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     if packed.batch != B:
         packed.prepare(B)
     I, H = packed.dims
-    (bi_bf, pi_pf_blocks, Wg_Ug_T, Wo_etc_T, bg_row, number, one, bo_row, po_row, ) = packed.constants
+    (bi_bf, pi_pf_blocks, Wg_Ug_T, Wo_etc_T, bg_row, minus_one, number, one, bo_row, po_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     i_prev_here = packed.i_prev_here
@@ -792,7 +794,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     o = packed.o
     tanh_c = packed.tanh_c
     h = packed.h
-    dot, add, tanh, multiply, negative, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, add, tanh, multiply, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
     i_prev = state.i
@@ -818,7 +820,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(pi_pf_blocks, c_prev_2, i_f_pre_blocks)
     add(bi_bf, i_f_pre, i_f_pre)
     add(i_f_pre, i_f_pre_2, i_f_pre)
-    negative(i_f_pre, i_f_pre)
+    multiply(i_f_pre, minus_one, i_f_pre)
     minimum(i_f_pre, number, out=i_f_pre)
     exp(i_f_pre, i_f_pre)
     add(i_f_pre, one, i_f_pre)
@@ -831,7 +833,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(bo_row, o_pre, o_pre)
     multiply(po_row, c, tmp_2)
     add(o_pre, tmp_2, o_pre)
-    negative(o_pre, o_pre)
+    multiply(o_pre, minus_one, o_pre)
     minimum(o_pre, number, out=o_pre)
     exp(o_pre, o_pre)
     add(o_pre, one, o_pre)

@@ -240,9 +240,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     Wa_x_2d = ws.Wa_x.reshape(T*B, R)
     np.matmul(Wa_x_2d, Va.T, out=ws.Va_Wa_x.reshape(T*B, D))
     np.add(ba, ws.Va_Wa_x, out=ws.alpha_row)
-    np.negative(ws.alpha_row, out=ws.alpha_row)
+    np.multiply(ws.alpha_row, -1, out=ws.alpha_row)
     np.logaddexp(0, ws.alpha_row, out=ws.alpha_row)
-    np.negative(ws.alpha_row, out=ws.alpha_row)
+    np.multiply(ws.alpha_row, -1, out=ws.alpha_row)
     np.multiply(ws.alpha_row, 0.0625, out=ws.alpha_row)
     np.exp(ws.alpha_row, out=ws.alpha_row)
     # S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
@@ -390,10 +390,11 @@ class Packed:
         number = np.array(float(np.sqrt(D)), dtype)
         Va_T = Va.T
         ba_row = params.ba[None]
+        minus_one = np.array(-1, dtype)
         zero = np.array(0, dtype)
         number_2 = np.array(0.0625, dtype)
         one_column_row = one_column[None]
-        self.constants = (Wa_Wq_Wk_Wv_T, number, Va_T, ba_row, zero, number_2, one_column_row, )
+        self.constants = (Wa_Wq_Wk_Wv_T, number, Va_T, ba_row, minus_one, zero, number_2, one_column_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -454,7 +455,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     if packed.batch != B:
         packed.prepare(B)
     I, D, M, R = packed.dims
-    (Wa_Wq_Wk_Wv_T, number, Va_T, ba_row, zero, number_2, one_column_row, ) = packed.constants
+    (Wa_Wq_Wk_Wv_T, number, Va_T, ba_row, minus_one, zero, number_2, one_column_row, ) = packed.constants
     Wa_x_q_row_k_row_v_column = packed.Wa_x_q_row_k_row_v_column
     k_row = packed.k_row
     Wa_x = packed.Wa_x
@@ -471,7 +472,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     S_axes = packed.S_axes
     y_axes = packed.y_axes
     y_2 = packed.y_2
-    dot, divide, add, negative, logaddexp, multiply, exp, einsum = np.dot, np.divide, np.add, np.negative, np.logaddexp, np.multiply, np.exp, np.einsum
+    dot, divide, add, multiply, logaddexp, exp, einsum = np.dot, np.divide, np.add, np.multiply, np.logaddexp, np.exp, np.einsum
     x = x_t
     S_prev = state.S.reshape(B, D*M).reshape(B, M, D)
     # q = Wq @ x[t]
@@ -485,9 +486,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # alpha
     dot(Wa_x, Va_T, alpha_row)
     add(ba_row, alpha_row, alpha_row)
-    negative(alpha_row, alpha_row)
+    multiply(alpha_row, minus_one, alpha_row)
     logaddexp(zero, alpha_row, alpha_row)
-    negative(alpha_row, alpha_row)
+    multiply(alpha_row, minus_one, alpha_row)
     multiply(alpha_row, number_2, alpha_row)
     exp(alpha_row, alpha_row)
     # S

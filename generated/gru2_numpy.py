@@ -197,7 +197,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bn, ws.Wn_x, out=ws.n)
 
     # In the loop, the last argument is where the result goes.
-    dot, negative, minimum, exp, add, reciprocal, multiply, tanh, subtract = np.dot, np.negative, np.minimum, np.exp, np.add, np.reciprocal, np.multiply, np.tanh, np.subtract
+    dot, multiply, minimum, exp, add, reciprocal, tanh, subtract = np.dot, np.multiply, np.minimum, np.exp, np.add, np.reciprocal, np.tanh, np.subtract
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     n_part = ws.n_part
@@ -207,7 +208,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # r = sigma(Ur @ h[t-1])
         # u = sigma(Uu @ h[t-1])
         dot(Uu_Ur, h_prev, u_r)
-        negative(u_r, u_r)
+        multiply(u_r, minus_one, u_r)
         minimum(u_r, number, out=u_r)
         exp(u_r, u_r)
         add(u_r, one, u_r)
@@ -339,12 +340,13 @@ class Packed:
         Wn = params.Wn
         Un = params.Un
         Uu_Ur_T = Uu_Ur.T
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         Wn_T = Wn.T
         Un_T = Un.T
         bn_row = params.bn[None]
-        self.constants = (Uu_Ur_T, number, one, Wn_T, Un_T, bn_row, )
+        self.constants = (Uu_Ur_T, minus_one, number, one, Wn_T, Un_T, bn_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -391,7 +393,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (Uu_Ur_T, number, one, Wn_T, Un_T, bn_row, ) = packed.constants
+    (Uu_Ur_T, minus_one, number, one, Wn_T, Un_T, bn_row, ) = packed.constants
     x_here = packed.x_here
     u_n_part = packed.u_n_part
     n_part = packed.n_part
@@ -400,14 +402,14 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     u = packed.u
     tmp_2 = packed.tmp_2
     h = packed.h
-    dot, negative, minimum, exp, add, reciprocal, multiply, tanh, subtract = np.dot, np.negative, np.minimum, np.exp, np.add, np.reciprocal, np.multiply, np.tanh, np.subtract
+    dot, multiply, minimum, exp, add, reciprocal, tanh, subtract = np.dot, np.multiply, np.minimum, np.exp, np.add, np.reciprocal, np.tanh, np.subtract
     x = x_t
     h_prev = state.h
     np.copyto(x_here, x)
     # r = sigma(Ur @ h[t-1])
     # u = sigma(Uu @ h[t-1])
     dot(h_prev, Uu_Ur_T, u_n_part)
-    negative(u_n_part, u_n_part)
+    multiply(u_n_part, minus_one, u_n_part)
     minimum(u_n_part, number, out=u_n_part)
     exp(u_n_part, u_n_part)
     add(u_n_part, one, u_n_part)

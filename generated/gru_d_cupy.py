@@ -176,7 +176,8 @@ class _Forward:
         self.x_d_all = cp.empty((T, B, I), dtype)
         self.Wd_d_all = cp.empty((T, B, H), dtype)
         self.r_u_n_all = cp.empty((T, B, 3*H), dtype)
-        self.r_u_pre_now = cp.empty((B, 2*H), dtype)
+        self.r_pre_now = cp.empty((B, H), dtype)
+        self.u_pre_now = cp.empty((B, H), dtype)
         self.n_pre_now = cp.empty((B, H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
         self.last_all = cp.empty((T + 1, B, I), real)
@@ -195,10 +196,11 @@ class _Forward:
         self.xmean = self.vectors[4*H + 2*I:4*H + 3*I]
         self.Vr_Vu_Vn_T = cp.empty((I, 3*H), dtype)
         self.Wr_Ur_T = cp.empty((H + I, H), dtype)
+        self.Wu_Uu_T = cp.empty((H + I, H), dtype)
         self.Wn_Un_T = cp.empty((H + I, H), dtype)
         self.forward_step_1 = (cp.int64(B), cp.int64(I), cp.int64(H), self.wx, self.bx, self.xmean, self.x_x_all, self.x_m_all, self.x_d_all, self.last_all, self.keepx_all, self.xhat_hhat_now, self.xhat_n_part_now)
         self.forward_step_2 = (cp.int64(B), cp.int64(I), cp.int64(H), self.bd, self.h_all, self.Wd_d_all, self.keeph_all, self.xhat_hhat_now)
-        self.forward_step_3 = (cp.int64(B), cp.int64(I), cp.int64(H), self.br, self.bu, self.xhat_hhat_now, self.r_u_pre_now, self.r_u_n_all, self.xhat_n_part_now)
+        self.forward_step_3 = (cp.int64(B), cp.int64(I), cp.int64(H), self.br, self.bu, self.xhat_hhat_now, self.r_pre_now, self.u_pre_now, self.r_u_n_all, self.xhat_n_part_now)
         self.forward_step_4 = (cp.int64(B), cp.int64(I), cp.int64(H), self.bn, self.xhat_hhat_now, self.n_pre_now, self.r_u_n_all, self.h_all, self.h_out)
         self.forward_step_1_blocks = _blocks(B*I)
         self.forward_step_2_blocks = _blocks(B*H)
@@ -317,6 +319,7 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     cp.concatenate((params.br, params.bu, params.bn, params.wx, params.bx, params.bd, params.xmean), out=ws.vectors)
     cp.concatenate((params.Vr.T, params.Vu.T, params.Vn.T), axis=1, out=ws.Vr_Vu_Vn_T)
     cp.concatenate((params.Wr.T, params.Ur.T), axis=0, out=ws.Wr_Ur_T)
+    cp.concatenate((params.Wu.T, params.Uu.T), axis=0, out=ws.Wu_Uu_T)
     cp.concatenate((params.Wn.T, params.Un.T), axis=0, out=ws.Wn_Un_T)
     ws.h_all[0] = state.h
     ws.last_all[0] = state.last
@@ -341,7 +344,9 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
     forward_step_2_blocks = ws.forward_step_2_blocks
     xhat_hhat = ws.xhat_hhat_now
     Wr_Ur_T = ws.Wr_Ur_T
-    r_u_pre = ws.r_u_pre_now
+    r_pre = ws.r_pre_now
+    Wu_Uu_T = ws.Wu_Uu_T
+    u_pre = ws.u_pre_now
     forward_step_3 = _kernel("forward_step_3", ws.dtype)
     forward_step_3_blocks = ws.forward_step_3_blocks
     xhat_n_part = ws.xhat_n_part_now
@@ -353,8 +358,9 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
         forward_step_1(forward_step_1_blocks, THREADS, forward_step_1_arguments)
         forward_step_2(forward_step_2_blocks, THREADS, forward_step_2_arguments)
         # r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
+        dot(xhat_hhat, Wr_Ur_T, r_pre)
         # u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
-        dot(xhat_hhat, Wr_Ur_T, r_u_pre)
+        dot(xhat_hhat, Wu_Uu_T, u_pre)
         forward_step_3(forward_step_3_blocks, THREADS, forward_step_3_arguments)
         # n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
         dot(xhat_n_part, Wn_Un_T, n_pre)
@@ -682,10 +688,11 @@ extern "C" __global__ void forward_step_2(
     xhat_hhat_now[sample*(H + I) + I + j] = hhat;
 }
 
-// One step, after [Wr, Ur; Wu, Uu] @ [xhat; hhat].
+// One step, after [Wr, Ur] @ [xhat; hhat] and [Wu, Uu] @ [xhat; hhat].
 extern "C" __global__ void forward_step_3(
     const long long t, const long long B, const long long I, const long long H, const stored* br, const stored* bu,
-    const stored* xhat_hhat_now, const stored* r_u_pre_now, stored* r_u_n_all, stored* xhat_n_part_now)
+    const stored* xhat_hhat_now, const stored* r_pre_now, const stored* u_pre_now, stored* r_u_n_all,
+    stored* xhat_n_part_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -697,8 +704,8 @@ extern "C" __global__ void forward_step_3(
     const real hhat = xhat_hhat_now[sample*(H + I) + I + j];
     const real Vr_m = r_u_n_all[row*3*H + j];
     const real Vu_m = r_u_n_all[row*3*H + H + j];
-    const real r_pre = r_u_pre_now[sample*2*H + j];
-    const real u_pre = r_u_pre_now[sample*2*H + H + j];
+    const real r_pre = r_pre_now[k];
+    const real u_pre = u_pre_now[k];
 
     // r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
     const real r = sigmoid(Vr_m + r_pre + br_j);

@@ -337,13 +337,13 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     np.multiply(wx, x.d.transpose(0, 2, 1), out=ws.keepx)
     np.add(bx, ws.keepx, out=ws.keepx)
     np.maximum(0, ws.keepx, out=ws.keepx)
-    np.negative(ws.keepx, out=ws.keepx)
+    np.multiply(ws.keepx, -1, out=ws.keepx)
     np.exp(ws.keepx, out=ws.keepx)
     # keeph = exp(-max(0, Wd @ d[t] + bd))
     np.matmul(Wd, d_2d.T, out=ws.Wd_d_flat.reshape(H, T*B))
     np.add(bd, ws.Wd_d, out=ws.keeph)
     np.maximum(0, ws.keeph, out=ws.keeph)
-    np.negative(ws.keeph, out=ws.keeph)
+    np.multiply(ws.keeph, -1, out=ws.keeph)
     np.exp(ws.keeph, out=ws.keeph)
     # xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
     np.subtract(1, ws.keepx, out=ws.xhat_factor)
@@ -529,7 +529,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     np.multiply(saved.r, ws.hhat, out=ws.n_part)
     # keeph
-    np.negative(saved.h_prev, out=ws.d_keeph_pre)
+    np.multiply(saved.h_prev, -1, out=ws.d_keeph_pre)
     np.multiply(ws.d_keeph_pre, saved.keeph, out=ws.d_keeph_pre)
     np.greater_equal(ws.keeph_pre, 0, out=ws.tmp_5)
     np.greater(ws.keeph_pre, 0, out=ws.keeph_pre)
@@ -540,7 +540,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_keeph_pre_flat = _columns(ws.d_keeph_pre, ws.d_keeph_pre_flat)
     np.matmul(Wd.T, d_keeph_pre_flat, out=ws.WdT_d_Wd_d_flat.reshape(I, T*B))
     # keepx
-    np.negative(ws.d_keepx_pre, out=ws.d_keepx_pre)
+    np.multiply(ws.d_keepx_pre, -1, out=ws.d_keepx_pre)
     np.subtract(saved.last_prev, xmean, out=ws.tmp_6)
     np.multiply(ws.d_keepx_pre, ws.tmp_6, out=ws.d_keepx_pre)
     np.multiply(ws.d_keepx_pre, saved.keepx, out=ws.d_keepx_pre)
@@ -655,6 +655,7 @@ class Packed:
         wx_row = params.wx[None]
         bx_row = params.bx[None]
         zero = np.array(0, dtype)
+        minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
         xmean_row = params.xmean[None]
         Wd_T = Wd.T
@@ -665,7 +666,7 @@ class Packed:
         Un_T = Un.T
         Vn_T = Vn.T
         bn_row = params.bn[None]
-        self.constants = (bu_br_half, wx_row, bx_row, zero, one, xmean_row, Wd_T, bd_row, Wu_Uu_Vu_Wr_Ur_Vr_half_T, half, Wn_T, Un_T, Vn_T, bn_row, )
+        self.constants = (bu_br_half, wx_row, bx_row, zero, minus_one, one, xmean_row, Wd_T, bd_row, Wu_Uu_Vu_Wr_Ur_Vr_half_T, half, Wn_T, Un_T, Vn_T, bn_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -732,7 +733,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bu_br_half, wx_row, bx_row, zero, one, xmean_row, Wd_T, bd_row, Wu_Uu_Vu_Wr_Ur_Vr_half_T, half, Wn_T, Un_T, Vn_T, bn_row, ) = packed.constants
+    (bu_br_half, wx_row, bx_row, zero, minus_one, one, xmean_row, Wd_T, bd_row, Wu_Uu_Vu_Wr_Ur_Vr_half_T, half, Wn_T, Un_T, Vn_T, bn_row, ) = packed.constants
     d_here = packed.d_here
     m_here = packed.m_here
     keepx = packed.keepx
@@ -749,7 +750,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     u = packed.u
     tmp_4 = packed.tmp_4
     h = packed.h
-    multiply, add, maximum, negative, exp, subtract, matmul, dot, tanh = np.multiply, np.add, np.maximum, np.negative, np.exp, np.subtract, np.matmul, np.dot, np.tanh
+    multiply, add, maximum, exp, subtract, matmul, dot, tanh = np.multiply, np.add, np.maximum, np.exp, np.subtract, np.matmul, np.dot, np.tanh
     d = x_t.d
     m = x_t.m
     x = x_t.x
@@ -761,7 +762,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     multiply(wx_row, d, keepx)
     add(bx_row, keepx, keepx)
     maximum(zero, keepx, out=keepx)
-    negative(keepx, keepx)
+    multiply(keepx, minus_one, keepx)
     exp(keepx, keepx)
     # xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
     multiply(x, m, tmp)
@@ -779,7 +780,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     matmul(d_here, Wd_T, hhat)
     add(bd_row, hhat, hhat)
     maximum(zero, hhat, out=hhat)
-    negative(hhat, hhat)
+    multiply(hhat, minus_one, hhat)
     exp(hhat, hhat)
     # hhat = keeph*h[t-1]
     multiply(h_prev, hhat, hhat)

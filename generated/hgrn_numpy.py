@@ -254,7 +254,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.multiply(ws.sigmoid_f_pre, 1.0, out=ws.f)
     # hr
     np.add(br, ws.Wr_x, out=ws.silu_hr_pre)
-    np.negative(ws.silu_hr_pre, out=ws.tmp)
+    np.multiply(ws.silu_hr_pre, -1, out=ws.tmp)
     np.minimum(ws.tmp, 88, out=ws.tmp)
     np.exp(ws.tmp, out=ws.tmp)
     np.add(ws.tmp, 1, out=ws.tmp)
@@ -264,7 +264,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.multiply(ws.hi, ws.silu_hr_pre, out=ws.hr)
     # hi
     np.add(bi, ws.Wi_x, out=ws.silu_hi_pre)
-    np.negative(ws.silu_hi_pre, out=ws.tmp_2)
+    np.multiply(ws.silu_hi_pre, -1, out=ws.tmp_2)
     np.minimum(ws.tmp_2, 88, out=ws.tmp_2)
     np.exp(ws.tmp_2, out=ws.tmp_2)
     np.add(ws.tmp_2, 1, out=ws.tmp_2)
@@ -334,7 +334,7 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     np.multiply(cos_theta, ws.f, out=ws.d_hr_prev_factor)
     np.multiply(sin_theta, ws.f, out=ws.d_hr_prev_factor2)
     # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
-    np.negative(sin_theta, out=ws.d_hi_prev_factor)
+    np.multiply(sin_theta, -1, out=ws.d_hi_prev_factor)
     np.multiply(ws.d_hi_prev_factor, ws.f, out=ws.d_hi_prev_factor)
 
     # In the loop, the last argument is where the result goes.
@@ -363,7 +363,7 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
     np.add(bi, saved.Wi_x, out=ws.d_hi_pre)
     np.subtract(1, ws.f, out=ws.d_hr_pre)
-    np.negative(ws.d_hi_pre, out=ws.d_hi_pre)
+    np.multiply(ws.d_hi_pre, -1, out=ws.d_hi_pre)
     np.minimum(ws.d_hi_pre, 88, out=ws.d_hi_pre)
     np.exp(ws.d_hi_pre, out=ws.d_hi_pre)
     np.add(ws.d_hi_pre, 1, out=ws.d_hi_pre)
@@ -374,7 +374,7 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     np.multiply(ws.d_hr_pre, ws.d_hi_pre, out=ws.d_hi_pre)
     np.multiply(ws.d_sin_theta_each, ws.d_hi_pre, out=ws.d_hi_pre)
     # hr
-    np.negative(ws.hr_pre, out=ws.hr_pre)
+    np.multiply(ws.hr_pre, -1, out=ws.hr_pre)
     np.minimum(ws.hr_pre, 88, out=ws.hr_pre)
     np.exp(ws.hr_pre, out=ws.hr_pre)
     np.add(ws.hr_pre, 1, out=ws.hr_pre)
@@ -415,7 +415,7 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     np.multiply(ws.d_sin_theta_each, ws.d_cos_theta_each, out=ws.d_cos_theta_each)
     np.multiply(ws.d_hr_2, ws.d_cos_theta_each_factor2, out=ws.tmp_9)
     np.add(ws.d_cos_theta_each, ws.tmp_9, out=ws.d_cos_theta_each)
-    np.negative(saved.hi_prev, out=ws.d_sin_theta_each_factor)
+    np.multiply(saved.hi_prev, -1, out=ws.d_sin_theta_each_factor)
     np.multiply(ws.d_sin_theta_each_factor, ws.f, out=ws.d_sin_theta_each_factor)
     np.multiply(ws.d_sin_theta_each, ws.d_cos_theta_each_factor2, out=ws.d_sin_theta_each)
     np.multiply(ws.d_hr_2, ws.d_sin_theta_each_factor, out=ws.d_hr_2)
@@ -485,9 +485,10 @@ class Packed:
         Wf_half_Wi_Wr_T = Wf_half_Wi_Wr.T
         half = np.array(0.5, dtype)
         number = np.array(1.0, dtype)
+        minus_one = np.array(-1, dtype)
         number_2 = np.array(88, dtype)
         one = np.array(1, dtype)
-        self.constants = (bf_half_bi_br, sin_cos_theta_blocks, sin_theta_2, cos_theta_2, Wf_half_Wi_Wr_T, half, number, number_2, one, )
+        self.constants = (bf_half_bi_br, sin_cos_theta_blocks, sin_theta_2, cos_theta_2, Wf_half_Wi_Wr_T, half, number, minus_one, number_2, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -546,7 +547,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     if packed.batch != B:
         packed.prepare(B)
     I, H = packed.dims
-    (bf_half_bi_br, sin_cos_theta_blocks, sin_theta_2, cos_theta_2, Wf_half_Wi_Wr_T, half, number, number_2, one, ) = packed.constants
+    (bf_half_bi_br, sin_cos_theta_blocks, sin_theta_2, cos_theta_2, Wf_half_Wi_Wr_T, half, number, minus_one, number_2, one, ) = packed.constants
     x_here = packed.x_here
     f_silu_hi_pre_silu_hr_pre = packed.f_silu_hi_pre_silu_hr_pre
     f = packed.f
@@ -563,7 +564,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     hr = packed.hr
     silu_hi_pre = packed.silu_hi_pre
     hi = packed.hi
-    dot, add, tanh, multiply, negative, minimum, exp, reciprocal, subtract = np.dot, np.add, np.tanh, np.multiply, np.negative, np.minimum, np.exp, np.reciprocal, np.subtract
+    dot, add, tanh, multiply, minimum, exp, reciprocal, subtract = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal, np.subtract
     x = x_t
     hr_prev = state.hr
     hr_prev_2 = state.hr.reshape(B, 1, H)
@@ -578,7 +579,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     multiply(f, half, f)
     add(f, half, f)
     multiply(f, number, f)
-    negative(silu_hi_hr_pre, tmp_tmp)
+    multiply(silu_hi_hr_pre, minus_one, tmp_tmp)
     minimum(tmp_tmp, number_2, out=tmp_tmp)
     exp(tmp_tmp, tmp_tmp)
     add(tmp_tmp, one, tmp_tmp)

@@ -203,8 +203,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bg_bf, ws.Wg_Wf_x, out=ws.g_sigmoid_c_pre)
 
     # In the loop, the last argument is where the result goes.
-    dot, add, tanh, negative, minimum, exp, reciprocal, subtract, multiply = np.dot, np.add, np.tanh, np.negative, np.minimum, np.exp, np.reciprocal, np.subtract, np.multiply
+    dot, add, tanh, multiply, minimum, exp, reciprocal, subtract = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal, np.subtract
     Ug_Uf_c_prev = ws.Ug_Uf_c_prev
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     number_2 = np.array(1.0, dtype)
@@ -216,13 +217,13 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(g_sigmoid_c_pre, Ug_Uf_c_prev, g_sigmoid_c_pre)
         tanh(g, g)
         # c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
-        negative(sigmoid_c_pre, sigmoid_s)
+        multiply(sigmoid_c_pre, minus_one, sigmoid_s)
         minimum(sigmoid_s, number, out=sigmoid_s)
         exp(sigmoid_s, sigmoid_s)
         add(sigmoid_s, one, sigmoid_s)
         reciprocal(sigmoid_s, sigmoid_s)
         subtract(sigmoid_c_pre, number_2, sigmoid_c_pre)
-        negative(sigmoid_c_pre, sigmoid_c_pre)
+        multiply(sigmoid_c_pre, minus_one, sigmoid_c_pre)
         minimum(sigmoid_c_pre, number, out=sigmoid_c_pre)
         exp(sigmoid_c_pre, sigmoid_c_pre)
         add(sigmoid_c_pre, one, sigmoid_c_pre)
@@ -339,10 +340,11 @@ class Packed:
         np.copyto(Wg_Ug_Wf_Uf[H:2*H, 0:I], params.Wf)
         np.copyto(Wg_Ug_Wf_Uf[H:2*H, I:H + I], params.Uf)
         Wg_Ug_Wf_Uf_T = Wg_Ug_Wf_Uf.T
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         number_2 = np.array(1.0, dtype)
-        self.constants = (bg_bf, Wg_Ug_Wf_Uf_T, number, one, number_2, )
+        self.constants = (bg_bf, Wg_Ug_Wf_Uf_T, minus_one, number, one, number_2, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -390,7 +392,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bg_bf, Wg_Ug_Wf_Uf_T, number, one, number_2, ) = packed.constants
+    (bg_bf, Wg_Ug_Wf_Uf_T, minus_one, number, one, number_2, ) = packed.constants
     x_here = packed.x_here
     c_prev_here = packed.c_prev_here
     x_c_prev_here = packed.x_c_prev_here
@@ -399,7 +401,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     sigmoid_c_pre = packed.sigmoid_c_pre
     sigmoid_s = packed.sigmoid_s
     c = packed.c
-    dot, add, tanh, negative, minimum, exp, reciprocal, subtract, multiply = np.dot, np.add, np.tanh, np.negative, np.minimum, np.exp, np.reciprocal, np.subtract, np.multiply
+    dot, add, tanh, multiply, minimum, exp, reciprocal, subtract = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal, np.subtract
     x = x_t
     c_prev = state.c
     np.copyto(x_here, x)
@@ -410,13 +412,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(bg_bf, g_sigmoid_c_pre, g_sigmoid_c_pre)
     tanh(g, g)
     # c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
-    negative(sigmoid_c_pre, sigmoid_s)
+    multiply(sigmoid_c_pre, minus_one, sigmoid_s)
     minimum(sigmoid_s, number, out=sigmoid_s)
     exp(sigmoid_s, sigmoid_s)
     add(sigmoid_s, one, sigmoid_s)
     reciprocal(sigmoid_s, sigmoid_s)
     subtract(sigmoid_c_pre, number_2, sigmoid_c_pre)
-    negative(sigmoid_c_pre, sigmoid_c_pre)
+    multiply(sigmoid_c_pre, minus_one, sigmoid_c_pre)
     minimum(sigmoid_c_pre, number, out=sigmoid_c_pre)
     exp(sigmoid_c_pre, sigmoid_c_pre)
     add(sigmoid_c_pre, one, sigmoid_c_pre)

@@ -187,8 +187,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(b, ws.W_x, out=ws.h)
 
     # In the loop, the last argument is where the result goes.
-    dot, add, tanh, negative, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, add, tanh, multiply, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal
     U_y_prev = ws.U_y_prev
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     for (y_prev, h, y_2) in ws.steps:
@@ -199,7 +200,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # y[t] = gy(V @ h + c)
         dot(V, h, y_2)
         add(c, y_2, y_2)
-        negative(y_2, y_2)
+        multiply(y_2, minus_one, y_2)
         minimum(y_2, number, out=y_2)
         exp(y_2, y_2)
         add(y_2, one, y_2)
@@ -303,9 +304,10 @@ class Packed:
         b_row = params.b[None]
         V_T = V.T
         c_row = params.c[None]
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
-        self.constants = (W_U_T, b_row, V_T, c_row, number, one, )
+        self.constants = (W_U_T, b_row, V_T, c_row, minus_one, number, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -351,14 +353,14 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (W_U_T, b_row, V_T, c_row, number, one, ) = packed.constants
+    (W_U_T, b_row, V_T, c_row, minus_one, number, one, ) = packed.constants
     x_here = packed.x_here
     y_prev_here = packed.y_prev_here
     x_y_prev_here = packed.x_y_prev_here
     h = packed.h
     y_pre = packed.y_pre
     y_2 = packed.y_2
-    dot, add, tanh, negative, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, add, tanh, multiply, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal
     x = x_t
     y_prev = state.y
     np.copyto(x_here, x)
@@ -370,7 +372,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # y[t] = gy(V @ h + c)
     dot(h, V_T, y_pre)
     add(c_row, y_pre, y_pre)
-    negative(y_pre, y_pre)
+    multiply(y_pre, minus_one, y_pre)
     minimum(y_pre, number, out=y_pre)
     exp(y_pre, y_pre)
     add(y_pre, one, y_pre)

@@ -279,7 +279,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_relu_a_each, ws.d_step_each_base, out=ws.d_step_each_base)
     np.add(ws.d_step_each, ws.d_step_each_base, out=ws.d_step_each)
     # z
-    np.negative(step_2, out=ws.d_relu_a_each_factor)
+    np.multiply(step_2, -1, out=ws.d_relu_a_each_factor)
     np.multiply(ws.d_relu_a_each_factor, saved.y_prev, out=ws.d_relu_a_each_factor)
     np.multiply(ws.d_relu_a_each, ws.d_relu_a_each_factor, out=ws.d_relu_a_each)
     np.matmul(d_B_x_2d.T, x_2d, out=ws.d_B_rows)

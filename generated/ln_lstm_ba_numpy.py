@@ -543,7 +543,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bo, ws.o, out=ws.o)
 
     # In the loop, the last argument is where the result goes.
-    dot, total, multiply, divide, add, subtract, square, sqrt, negative, minimum, exp, reciprocal, tanh = np.dot, np.add.reduce, np.multiply, np.divide, np.add, np.subtract, np.square, np.sqrt, np.negative, np.minimum, np.exp, np.reciprocal, np.tanh
+    dot, total, multiply, divide, add, subtract, square, sqrt, minimum, exp, reciprocal, tanh = np.dot, np.add.reduce, np.multiply, np.divide, np.add, np.subtract, np.square, np.sqrt, np.minimum, np.exp, np.reciprocal, np.tanh
     sum_hf = ws.sum_hf
     sum_hg = ws.sum_hg
     sum_ho = ws.sum_ho
@@ -563,6 +563,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     number_3 = np.array(1e-05, dtype)
     one = np.array(1, dtype)
     tmp_tmp_tmp = ws.tmp_tmp_tmp
+    minus_one = np.array(-1, dtype)
     number_4 = np.array(88, dtype)
     tmp = ws.tmp
     tmp_2 = ws.tmp_2
@@ -611,7 +612,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(shi_shf_shg, tmp_tmp_tmp, tmp_tmp_tmp)
         multiply(tmp_tmp_tmp, rh, tmp_tmp_tmp)
         add(i_f_g, tmp_tmp_tmp, i_f_g)
-        negative(i_f, i_f)
+        multiply(i_f, minus_one, i_f)
         minimum(i_f, number_4, out=i_f)
         exp(i_f, i_f)
         add(i_f, one, i_f)
@@ -621,7 +622,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(sho, tmp, tmp)
         multiply(tmp, rh, tmp)
         add(o, tmp, o)
-        negative(o, o)
+        multiply(o, minus_one, o)
         minimum(o, number_4, out=o)
         exp(o, o)
         add(o, one, o)
@@ -704,7 +705,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.subtract(saved.c, saved.mean_c, out=ws.d_c_mean_factor)
     np.square(saved.tanh_h_pre_2, out=ws.d_h_pre_2)
     # o, i, f, h, g
-    np.negative(sho_shi_shf_sc_shg, out=ws.d_o_pre_mh_etc_factor)
+    np.multiply(sho_shi_shf_sc_shg, -1, out=ws.d_o_pre_mh_etc_factor)
     np.divide(saved.sum_c, H, out=ws.tmp)
     np.subtract(saved.c, ws.tmp, out=ws.tmp_2)
     np.multiply(ws.d_h_pre_2_sqrt_h_pre_factor, ws.tmp_2, out=ws.d_h_pre_2_sqrt_h_pre_factor)
@@ -768,7 +769,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
-    add, multiply, total, negative, divide, dot = np.add, np.multiply, np.add.reduce, np.negative, np.divide, np.dot
+    add, multiply, total, divide, dot = np.add, np.multiply, np.add.reduce, np.divide, np.dot
     d_h = ws.d_h
     d_h_pre_2_sqrt_h_pre = ws.d_h_pre_2_sqrt_h_pre
     d_sum_c_mean_squared = ws.d_sum_c_mean_squared
@@ -777,6 +778,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     d_h_pre_2_sum_c = ws.d_h_pre_2_sum_c
     d_c_mean = ws.d_c_mean
     d_c_mean_mean_c = ws.d_c_mean_mean_c
+    minus_one = np.array(-1, dtype)
     sum_d_c_mean_mean_c = ws.sum_d_c_mean_mean_c
     number = np.array(H, dtype)
     d_c = ws.d_c
@@ -837,7 +839,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(d_sum_c_mean_squared_factor, d_sum_c_mean_squared, d_sum_c_mean_squared)
         np.copyto(d_c_mean, d_sum_c_mean_squared)
         multiply(d_c_mean_factor, d_c_mean, d_c_mean)
-        negative(d_c_mean, d_c_mean_mean_c)
+        multiply(d_c_mean, minus_one, d_c_mean_mean_c)
         total(d_c_mean_mean_c, axis=0, out=sum_d_c_mean_mean_c, keepdims=True)
         divide(sum_d_c_mean_mean_c, number, sum_d_c_mean_mean_c)
         add(d_sum_c, sum_d_c_mean_mean_c, d_sum_c)
@@ -911,7 +913,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
     # backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
     # backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
-    np.negative(sxo_sxi_sxf_sxg, out=ws.d_o_i_f_g_pre_mx)
+    np.multiply(sxo_sxi_sxf_sxg, -1, out=ws.d_o_i_f_g_pre_mx)
     np.multiply(ws.d_o_i_f_g_pre_mx, saved.rx, out=ws.d_o_i_f_g_pre_mx)
     np.multiply(ws.d_o_pre, ws.d_o_pre_mx, out=ws.d_o_pre_mx)
     np.sum(ws.d_o_pre_mx, axis=1, keepdims=True, out=ws.d_sum_xo)
@@ -1122,13 +1124,14 @@ class Packed:
         one = np.array(1, dtype)
         sxg_row = params.sxg[None]
         shg_row = params.shg[None]
+        minus_one = np.array(-1, dtype)
         number_4 = np.array(88, dtype)
         sxo_row = params.sxo[None]
         bo_row = params.bo[None]
         sho_row = params.sho[None]
         sc_row = params.sc[None]
         bc_row = params.bc[None]
-        self.constants = (sxi_sxf, shi_shf, bi_bf_bg, Wi_Wf_Wg_Wo_T, Ui_Uf_Ug_Uo_T, number, number_2, number_3, one, sxg_row, shg_row, number_4, sxo_row, bo_row, sho_row, sc_row, bc_row, )
+        self.constants = (sxi_sxf, shi_shf, bi_bf_bg, Wi_Wf_Wg_Wo_T, Ui_Uf_Ug_Uo_T, number, number_2, number_3, one, sxg_row, shg_row, minus_one, number_4, sxo_row, bo_row, sho_row, sc_row, bc_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -1232,7 +1235,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (sxi_sxf, shi_shf, bi_bf_bg, Wi_Wf_Wg_Wo_T, Ui_Uf_Ug_Uo_T, number, number_2, number_3, one, sxg_row, shg_row, number_4, sxo_row, bo_row, sho_row, sc_row, bc_row, ) = packed.constants
+    (sxi_sxf, shi_shf, bi_bf_bg, Wi_Wf_Wg_Wo_T, Ui_Uf_Ug_Uo_T, number, number_2, number_3, one, sxg_row, shg_row, minus_one, number_4, sxo_row, bo_row, sho_row, sc_row, bc_row, ) = packed.constants
     i_f_g_o = packed.i_f_g_o
     hi_hf_hg_ho = packed.hi_hf_hg_ho
     mx = packed.mx
@@ -1281,7 +1284,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     c_mean_squared = packed.c_mean_squared
     sqrt_h_pre = packed.sqrt_h_pre
     h = packed.h
-    dot, total, multiply, divide, add, subtract, square, sqrt, negative, minimum, exp, reciprocal, tanh = np.dot, np.add.reduce, np.multiply, np.divide, np.add, np.subtract, np.square, np.sqrt, np.negative, np.minimum, np.exp, np.reciprocal, np.tanh
+    dot, total, multiply, divide, add, subtract, square, sqrt, minimum, exp, reciprocal, tanh = np.dot, np.add.reduce, np.multiply, np.divide, np.add, np.subtract, np.square, np.sqrt, np.minimum, np.exp, np.reciprocal, np.tanh
     x = x_t
     h_prev = state.h
     c_prev = state.c
@@ -1358,7 +1361,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(shg_row, hg, hg)
     multiply(hg, rh, hg)
     add(i_f_g, hi_hf_hg, i_f_g)
-    negative(i_f, i_f)
+    multiply(i_f, minus_one, i_f)
     minimum(i_f, number_4, out=i_f)
     exp(i_f, i_f)
     add(i_f, one, i_f)
@@ -1371,7 +1374,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(sho_row, ho, ho)
     multiply(ho, rh, ho)
     add(o, ho, o)
-    negative(o, o)
+    multiply(o, minus_one, o)
     minimum(o, number_4, out=o)
     exp(o, o)
     add(o, one, o)

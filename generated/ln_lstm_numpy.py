@@ -395,7 +395,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(Wi_Wf_Wg_Wo, x_2d.T, out=ws.Wi_Wf_Wg_Wo_x_flat.reshape(4*H, T*B))
 
     # In the loop, the last argument is where the result goes.
-    dot, add, total, divide, subtract, square, multiply, sqrt, negative, minimum, exp, reciprocal, tanh = np.dot, np.add, np.add.reduce, np.divide, np.subtract, np.square, np.multiply, np.sqrt, np.negative, np.minimum, np.exp, np.reciprocal, np.tanh
+    dot, add, total, divide, subtract, square, multiply, sqrt, minimum, exp, reciprocal, tanh = np.dot, np.add, np.add.reduce, np.divide, np.subtract, np.square, np.multiply, np.sqrt, np.minimum, np.exp, np.reciprocal, np.tanh
     sum_di_part = ws.sum_di_part
     sum_df_part = ws.sum_df_part
     sum_dg_part = ws.sum_dg_part
@@ -408,6 +408,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     g_part = ws.g_part
     o_part = ws.o_part
     number_2 = np.array(1e-12, dtype)
+    minus_one = np.array(-1, dtype)
     number_3 = np.array(88, dtype)
     one = np.array(1, dtype)
     tmp = ws.tmp
@@ -451,7 +452,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         divide(f, sqrt_f_pre, f)
         divide(g, sqrt_g_pre, g)
         add(bi_f_pre_2_base_bg, i_f_g, i_f_g)
-        negative(i_f, i_f)
+        multiply(i_f, minus_one, i_f)
         minimum(i_f, number_3, out=i_f)
         exp(i_f, i_f)
         add(i_f, one, i_f)
@@ -460,7 +461,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(so, do, o)
         divide(o, sqrt_o_pre, o)
         add(bo, o, o)
-        negative(o, o)
+        multiply(o, minus_one, o)
         minimum(o, number_3, out=o)
         exp(o, o)
         add(o, one, o)
@@ -533,7 +534,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of c[t] = scaled(dc, sc, bc)
     np.square(saved.tanh_c, out=ws.d_c)
     # o, i, f, g, c
-    np.negative(so_si_sf_sg_sc, out=ws.d_o_pre_2_sqrt_o_etc_pre_factor)
+    np.multiply(so_si_sf_sg_sc, -1, out=ws.d_o_pre_2_sqrt_o_etc_pre_factor)
     np.multiply(ws.d_c_sqrt_c_pre_factor, saved.dc, out=ws.d_c_sqrt_c_pre_factor)
     np.square(saved.sqrt_c_pre, out=ws.tmp)
     np.divide(ws.d_c_sqrt_c_pre_factor, ws.tmp, out=ws.d_c_sqrt_c_pre_factor)
@@ -588,13 +589,14 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
-    add, multiply, total, negative, divide, dot = np.add, np.multiply, np.add.reduce, np.negative, np.divide, np.dot
+    add, multiply, total, divide, dot = np.add, np.multiply, np.add.reduce, np.divide, np.dot
     d_h = ws.d_h
     d_c_2 = ws.d_c_2
     d_c_sqrt_c_pre = ws.d_c_sqrt_c_pre
     d_sum_c_part = ws.d_sum_c_part
     d_c_part = ws.d_c_part
     d_dc_sum_dc_part = ws.d_dc_sum_dc_part
+    minus_one = np.array(-1, dtype)
     number = np.array(H, dtype)
     sum_d_dc_sum_dc_part = ws.sum_d_dc_sum_dc_part
     d_dc_part = ws.d_dc_part
@@ -656,7 +658,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(d_dc_factor2, d_c, d_c_2)
         multiply(d_dc_factor, d_c_part, d_c_part)
         add(d_c_2, d_c_part, d_c_2)
-        negative(d_c_2, d_dc_sum_dc_part)
+        multiply(d_c_2, minus_one, d_dc_sum_dc_part)
         divide(d_dc_sum_dc_part, number, d_dc_sum_dc_part)
         total(d_dc_sum_dc_part, axis=0, out=sum_d_dc_sum_dc_part, keepdims=True)
         np.copyto(d_dc_part, sum_d_dc_sum_dc_part)
@@ -679,7 +681,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(d_Uo_h_prev, d_o_pre_2, d_Uo_h_prev)
         multiply(d_do_factor, d_o_part, d_do_factor)
         add(d_Uo_h_prev, d_do_factor, d_Uo_h_prev)
-        negative(d_Uo_h_prev, d_do_sum_do_part)
+        multiply(d_Uo_h_prev, minus_one, d_do_sum_do_part)
         divide(d_do_sum_do_part, number, d_do_sum_do_part)
         total(d_do_sum_do_part, axis=0, out=sum_d_do_sum_do_part, keepdims=True)
         np.copyto(d_do_part, sum_d_do_sum_do_part)
@@ -706,7 +708,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(d_di_df_dg_factor, d_i_f_g_part, d_di_df_dg_factor)
         multiply(d_Ui_Uf_h_prev, d_i_f_pre_2, d_Ui_Uf_h_prev)
         add(d_Ui_Uf_Ug_h_prev, d_di_df_dg_factor, d_Ui_Uf_Ug_h_prev)
-        negative(d_Ui_Uf_Ug_h_prev, d_di_sum_di_etc_part)
+        multiply(d_Ui_Uf_Ug_h_prev, minus_one, d_di_sum_di_etc_part)
         divide(d_di_sum_di_etc_part, number, d_di_sum_di_etc_part)
         total(d_dg_sum_dg_part, axis=0, out=sum_d_dg_sum_dg_part, keepdims=True)
         np.copyto(d_dg_part, sum_d_dg_sum_dg_part)
@@ -823,13 +825,14 @@ class Packed:
         Ui_Uf_Ug_Uo_T = Ui_Uf_Ug_Uo.T
         number = np.array(H, dtype)
         number_2 = np.array(1e-12, dtype)
+        minus_one = np.array(-1, dtype)
         number_3 = np.array(88, dtype)
         one = np.array(1, dtype)
         so_row = params.so[None]
         bo_row = params.bo[None]
         sc_row = params.sc[None]
         bc_row = params.bc[None]
-        self.constants = (si_sf_sg, bi_f_pre_2_base_bg, Wi_Wf_Wg_Wo_T, Ui_Uf_Ug_Uo_T, number, number_2, number_3, one, so_row, bo_row, sc_row, bc_row, )
+        self.constants = (si_sf_sg, bi_f_pre_2_base_bg, Wi_Wf_Wg_Wo_T, Ui_Uf_Ug_Uo_T, number, number_2, minus_one, number_3, one, so_row, bo_row, sc_row, bc_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -912,7 +915,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (si_sf_sg, bi_f_pre_2_base_bg, Wi_Wf_Wg_Wo_T, Ui_Uf_Ug_Uo_T, number, number_2, number_3, one, so_row, bo_row, sc_row, bc_row, ) = packed.constants
+    (si_sf_sg, bi_f_pre_2_base_bg, Wi_Wf_Wg_Wo_T, Ui_Uf_Ug_Uo_T, number, number_2, minus_one, number_3, one, so_row, bo_row, sc_row, bc_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     i_dc_g_o = packed.i_dc_g_o
@@ -944,7 +947,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     c = packed.c
     tanh_c = packed.tanh_c
     h = packed.h
-    dot, add, total, divide, subtract, square, multiply, sqrt, negative, minimum, exp, reciprocal, tanh = np.dot, np.add, np.add.reduce, np.divide, np.subtract, np.square, np.multiply, np.sqrt, np.negative, np.minimum, np.exp, np.reciprocal, np.tanh
+    dot, add, total, divide, subtract, square, multiply, sqrt, minimum, exp, reciprocal, tanh = np.dot, np.add, np.add.reduce, np.divide, np.subtract, np.square, np.multiply, np.sqrt, np.minimum, np.exp, np.reciprocal, np.tanh
     x = x_t
     h_prev = state.h
     c_prev = state.c
@@ -985,7 +988,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     divide(dc, sqrt_f_pre, dc)
     divide(g, sqrt_g_pre, g)
     add(bi_f_pre_2_base_bg, i_dc_g, i_dc_g)
-    negative(i_dc, i_dc)
+    multiply(i_dc, minus_one, i_dc)
     minimum(i_dc, number_3, out=i_dc)
     exp(i_dc, i_dc)
     add(i_dc, one, i_dc)
@@ -994,7 +997,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(so_row, o, o)
     divide(o, sqrt_o_pre, o)
     add(bo_row, o, o)
-    negative(o, o)
+    multiply(o, minus_one, o)
     minimum(o, number_3, out=o)
     exp(o, o)
     add(o, one, o)

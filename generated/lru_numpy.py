@@ -296,7 +296,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     ws.d_hi[...] = 0 if dfinal is None else dfinal.hi
 
     # backward of y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
-    np.negative(dy, out=ws.d_Ci_hi)
+    np.multiply(dy, -1, out=ws.d_Ci_hi)
     # backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
     d_Ci_hi_2d = ws.d_Ci_hi.reshape(T*B, I)
     np.matmul(d_Ci_hi_2d, Ci, out=ws.d_exp_gamma_each.reshape(T*B, H))

@@ -289,7 +289,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(b, ws.W_x, out=ws.f_5)
 
     # In the loop, the last argument is where the result goes.
-    dot, add, negative, minimum, exp, reciprocal, multiply, divide = np.dot, np.add, np.negative, np.minimum, np.exp, np.reciprocal, np.multiply, np.divide
+    dot, add, multiply, minimum, exp, reciprocal, divide = np.dot, np.add, np.multiply, np.minimum, np.exp, np.reciprocal, np.divide
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     number_2 = np.array(0.16666666666666666, dtype)
@@ -304,7 +305,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # f[0] = sigma(W @ x[t] + U @ v[0] + b)
         dot(U, h_prev, f_0)
         add(f_5, f_0, f_0)
-        negative(f_0, f_0)
+        multiply(f_0, minus_one, f_0)
         minimum(f_0, number, out=f_0)
         exp(f_0, f_0)
         add(f_0, one, f_0)
@@ -318,7 +319,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # f[1] = sigma(W @ x[t] + U @ v[1] + b)
         dot(U, v_1, f_1)
         add(f_5, f_1, f_1)
-        negative(f_1, f_1)
+        multiply(f_1, minus_one, f_1)
         minimum(f_1, number, out=f_1)
         exp(f_1, f_1)
         add(f_1, one, f_1)
@@ -332,7 +333,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # f[2] = sigma(W @ x[t] + U @ v[2] + b)
         dot(U, v_2, f_2)
         add(f_5, f_2, f_2)
-        negative(f_2, f_2)
+        multiply(f_2, minus_one, f_2)
         minimum(f_2, number, out=f_2)
         exp(f_2, f_2)
         add(f_2, one, f_2)
@@ -346,7 +347,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # f[3] = sigma(W @ x[t] + U @ v[3] + b)
         dot(U, v_3, f_3)
         add(f_5, f_3, f_3)
-        negative(f_3, f_3)
+        multiply(f_3, minus_one, f_3)
         minimum(f_3, number, out=f_3)
         exp(f_3, f_3)
         add(f_3, one, f_3)
@@ -360,7 +361,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # f[4] = sigma(W @ x[t] + U @ v[4] + b)
         dot(U, v_4, f_4)
         add(f_5, f_4, f_4)
-        negative(f_4, f_4)
+        multiply(f_4, minus_one, f_4)
         minimum(f_4, number, out=f_4)
         exp(f_4, f_4)
         add(f_4, one, f_4)
@@ -374,7 +375,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         # f[5] = sigma(W @ x[t] + U @ v[5] + b)
         dot(U, v_5, U_v_5)
         add(f_5, U_v_5, f_5)
-        negative(f_5, f_5)
+        multiply(f_5, minus_one, f_5)
         minimum(f_5, number, out=f_5)
         exp(f_5, f_5)
         add(f_5, one, f_5)
@@ -653,12 +654,13 @@ class Packed:
         W_T = W.T
         U_T = U.T
         b_row = params.b[None]
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         v_1_factor_row = (0.16666666666666666*params.A)[None]
         number_2 = np.array(0.16666666666666666, dtype)
         v_1_base_row = (0.16666666666666666*leak + 1)[None]
-        self.constants = (W_T, U_T, b_row, number, one, v_1_factor_row, number_2, v_1_base_row, )
+        self.constants = (W_T, U_T, b_row, minus_one, number, one, v_1_factor_row, number_2, v_1_base_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -713,7 +715,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (W_T, U_T, b_row, number, one, v_1_factor_row, number_2, v_1_base_row, ) = packed.constants
+    (W_T, U_T, b_row, minus_one, number, one, v_1_factor_row, number_2, v_1_base_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     f_5 = packed.f_5
@@ -730,7 +732,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     U_v_5 = packed.U_v_5
     tmp_5 = packed.tmp_5
     h = packed.h
-    dot, add, negative, minimum, exp, reciprocal, multiply, divide = np.dot, np.add, np.negative, np.minimum, np.exp, np.reciprocal, np.multiply, np.divide
+    dot, add, multiply, minimum, exp, reciprocal, divide = np.dot, np.add, np.multiply, np.minimum, np.exp, np.reciprocal, np.divide
     x = x_t
     h_prev = state.h
     np.copyto(x_here, x)
@@ -740,7 +742,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     dot(h_prev_here, U_T, f_0)
     add(b_row, f_5, f_5)
     add(f_5, f_0, f_0)
-    negative(f_0, f_0)
+    multiply(f_0, minus_one, f_0)
     minimum(f_0, number, out=f_0)
     exp(f_0, f_0)
     add(f_0, one, f_0)
@@ -754,7 +756,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # f[1] = sigma(W @ x[t] + U @ v[1] + b)
     dot(v_5, U_T, f_1)
     add(f_5, f_1, f_1)
-    negative(f_1, f_1)
+    multiply(f_1, minus_one, f_1)
     minimum(f_1, number, out=f_1)
     exp(f_1, f_1)
     add(f_1, one, f_1)
@@ -768,7 +770,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # f[2] = sigma(W @ x[t] + U @ v[2] + b)
     dot(v_5, U_T, f_2)
     add(f_5, f_2, f_2)
-    negative(f_2, f_2)
+    multiply(f_2, minus_one, f_2)
     minimum(f_2, number, out=f_2)
     exp(f_2, f_2)
     add(f_2, one, f_2)
@@ -782,7 +784,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # f[3] = sigma(W @ x[t] + U @ v[3] + b)
     dot(v_5, U_T, f_3)
     add(f_5, f_3, f_3)
-    negative(f_3, f_3)
+    multiply(f_3, minus_one, f_3)
     minimum(f_3, number, out=f_3)
     exp(f_3, f_3)
     add(f_3, one, f_3)
@@ -796,7 +798,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # f[4] = sigma(W @ x[t] + U @ v[4] + b)
     dot(v_5, U_T, f_4)
     add(f_5, f_4, f_4)
-    negative(f_4, f_4)
+    multiply(f_4, minus_one, f_4)
     minimum(f_4, number, out=f_4)
     exp(f_4, f_4)
     add(f_4, one, f_4)
@@ -810,7 +812,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # f[5] = sigma(W @ x[t] + U @ v[5] + b)
     dot(v_5, U_T, U_v_5)
     add(f_5, U_v_5, f_5)
-    negative(f_5, f_5)
+    multiply(f_5, minus_one, f_5)
     minimum(f_5, number, out=f_5)
     exp(f_5, f_5)
     add(f_5, one, f_5)

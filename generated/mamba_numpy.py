@@ -323,7 +323,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.d_A_each, ws.d_h_pre_factor, out=ws.d_A_each)
     np.einsum("ij,tbij->tbi", d_h_pre_step_column_factor, ws.d_A_each_axes, out=ws.d_step_column_flat_axes)
     # step
-    np.negative(ws.d_step_pre_factor, out=ws.d_step_pre_factor)
+    np.multiply(ws.d_step_pre_factor, -1, out=ws.d_step_pre_factor)
     np.minimum(ws.d_step_pre_factor, 88, out=ws.d_step_pre_factor)
     np.exp(ws.d_step_pre_factor, out=ws.d_step_pre_factor)
     np.add(ws.d_step_pre_factor, 1, out=ws.d_step_pre_factor)

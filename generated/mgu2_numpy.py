@@ -192,7 +192,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bh, ws.Wh_x, out=ws.n)
 
     # In the loop, the last argument is where the result goes.
-    dot, negative, minimum, exp, add, reciprocal, multiply, tanh, subtract = np.dot, np.negative, np.minimum, np.exp, np.add, np.reciprocal, np.multiply, np.tanh, np.subtract
+    dot, multiply, minimum, exp, add, reciprocal, tanh, subtract = np.dot, np.multiply, np.minimum, np.exp, np.add, np.reciprocal, np.tanh, np.subtract
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     n_part = ws.n_part
@@ -201,7 +202,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     for (h_prev, f, n, h) in ws.steps:
         # f = sigma(Uf @ h[t-1])
         dot(Uf, h_prev, f)
-        negative(f, f)
+        multiply(f, minus_one, f)
         minimum(f, number, out=f)
         exp(f, f)
         add(f, one, f)
@@ -326,11 +327,12 @@ class Packed:
         np.copyto(Uh_Wh[:, 0:H], params.Uh)
         np.copyto(Uh_Wh[:, H:H + I], params.Wh)
         Uf_T = Uf.T
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         Uh_Wh_T = Uh_Wh.T
         bh_row = params.bh[None]
-        self.constants = (Uf_T, number, one, Uh_Wh_T, bh_row, )
+        self.constants = (Uf_T, minus_one, number, one, Uh_Wh_T, bh_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -375,7 +377,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (Uf_T, number, one, Uh_Wh_T, bh_row, ) = packed.constants
+    (Uf_T, minus_one, number, one, Uh_Wh_T, bh_row, ) = packed.constants
     x_here = packed.x_here
     f = packed.f
     n_part = packed.n_part
@@ -383,13 +385,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     n = packed.n
     tmp = packed.tmp
     h = packed.h
-    dot, negative, minimum, exp, add, reciprocal, multiply, tanh, subtract = np.dot, np.negative, np.minimum, np.exp, np.add, np.reciprocal, np.multiply, np.tanh, np.subtract
+    dot, multiply, minimum, exp, add, reciprocal, tanh, subtract = np.dot, np.multiply, np.minimum, np.exp, np.add, np.reciprocal, np.tanh, np.subtract
     x = x_t
     h_prev = state.h
     np.copyto(x_here, x)
     # f = sigma(Uf @ h[t-1])
     dot(h_prev, Uf_T, f)
-    negative(f, f)
+    multiply(f, minus_one, f)
     minimum(f, number, out=f)
     exp(f, f)
     add(f, one, f)

@@ -196,17 +196,17 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(x_2d, Wh.T, out=ws.Wh_x.reshape(T*B, H))
     # lf
     np.add(bf, ws.Wf_x, out=ws.f)
-    np.negative(ws.f, out=ws.f)
+    np.multiply(ws.f, -1, out=ws.f)
     np.logaddexp(0, ws.f, out=ws.f)
-    np.negative(ws.f, out=ws.f)
+    np.multiply(ws.f, -1, out=ws.f)
     # li
     np.add(bi, ws.Wi_x, out=ws.li)
-    np.negative(ws.li, out=ws.li)
+    np.multiply(ws.li, -1, out=ws.li)
     np.logaddexp(0, ws.li, out=ws.li)
-    np.negative(ws.li, out=ws.li)
+    np.multiply(ws.li, -1, out=ws.li)
     # f = sigmoid(lf - li)
     np.subtract(ws.f, ws.li, out=ws.f)
-    np.negative(ws.f, out=ws.f)
+    np.multiply(ws.f, -1, out=ws.f)
     np.minimum(ws.f, 88, out=ws.f)
     np.exp(ws.f, out=ws.f)
     np.add(ws.f, 1, out=ws.f)
@@ -280,7 +280,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.exp(ws.d_li_pre, out=ws.d_li_pre)
     np.add(ws.d_li_pre, 1, out=ws.d_li_pre)
     np.reciprocal(ws.d_li_pre, out=ws.d_li_pre)
-    np.negative(ws.d_li_pre, out=ws.d_li_pre)
+    np.multiply(ws.d_li_pre, -1, out=ws.d_li_pre)
     np.multiply(ws.d_lf_pre, ws.d_li_pre, out=ws.d_li_pre)
     # lf
     np.minimum(ws.d_lf_pre_factor, 88, out=ws.d_lf_pre_factor)
@@ -344,11 +344,12 @@ class Packed:
         Wh = params.Wh
         Wf_Wi_T = Wf_Wi.T
         Wh_T = Wh.T
+        minus_one = np.array(-1, dtype)
         zero = np.array(0, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         bh_row = params.bh[None]
-        self.constants = (bf_bi, Wf_Wi_T, Wh_T, zero, number, one, bh_row, )
+        self.constants = (bf_bi, Wf_Wi_T, Wh_T, minus_one, zero, number, one, bh_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -395,7 +396,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bf_bi, Wf_Wi_T, Wh_T, zero, number, one, bh_row, ) = packed.constants
+    (bf_bi, Wf_Wi_T, Wh_T, minus_one, zero, number, one, bh_row, ) = packed.constants
     x_here = packed.x_here
     f_li = packed.f_li
     Wh_x = packed.Wh_x
@@ -403,7 +404,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     li = packed.li
     tmp = packed.tmp
     h = packed.h
-    dot, add, negative, logaddexp, subtract, minimum, exp, reciprocal, multiply = np.dot, np.add, np.negative, np.logaddexp, np.subtract, np.minimum, np.exp, np.reciprocal, np.multiply
+    dot, add, multiply, logaddexp, subtract, minimum, exp, reciprocal = np.dot, np.add, np.multiply, np.logaddexp, np.subtract, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
     np.copyto(x_here, x)
@@ -414,12 +415,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     dot(x, Wh_T, Wh_x)
     # lf, li
     add(bf_bi, f_li, f_li)
-    negative(f_li, f_li)
+    multiply(f_li, minus_one, f_li)
     logaddexp(zero, f_li, f_li)
-    negative(f_li, f_li)
+    multiply(f_li, minus_one, f_li)
     # f = sigmoid(lf - li)
     subtract(f, li, f)
-    negative(f, f)
+    multiply(f, minus_one, f)
     minimum(f, number, out=f)
     exp(f, f)
     add(f, one, f)

@@ -323,9 +323,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bi, ws.wi_x, out=ws.i)
     # lf
     np.add(bf, ws.wf_x, out=ws.lf)
-    np.negative(ws.lf, out=ws.lf)
+    np.multiply(ws.lf, -1, out=ws.lf)
     np.logaddexp(0, ws.lf, out=ws.lf)
-    np.negative(ws.lf, out=ws.lf)
+    np.multiply(ws.lf, -1, out=ws.lf)
     # C[t] = f*C[t-1] + i*outer(v, k)
     np.multiply(ws.v_column_axes, ws.k_row_axes, out=ws.C_axes)
 
@@ -369,7 +369,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.multiply(ws.n, ws.n_q, out=ws.n_q)
     np.sum(ws.n_q, axis=2, keepdims=True, out=ws.sum_n_q)
     np.abs(ws.sum_n_q, out=ws.abs_sum_n_q)
-    np.negative(ws.m, out=ws.exp_h_pre)
+    np.multiply(ws.m, -1, out=ws.exp_h_pre)
     np.exp(ws.exp_h_pre, out=ws.exp_h_pre)
     np.maximum(ws.abs_sum_n_q, ws.exp_h_pre, out=ws.max_abs_sum_n_q_exp_h_pre)
     np.multiply(ws.o, ws.sum_C_q_vector, out=ws.h)
@@ -417,7 +417,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.add(bi, saved.wi_x, out=ws.ir)
     # backward of C[t] = f*C[t-1] + i*outer(v, k)
     # backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    np.negative(dy, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
+    np.multiply(dy, -1, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
     np.multiply(ws.d_h_max_abs_sum_n_q_exp_h_pre, saved.o, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
     np.multiply(ws.d_h_max_abs_sum_n_q_exp_h_pre, saved.sum_C_q_vector, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
     np.square(saved.max_abs_sum_n_q_exp_h_pre, out=ws.tmp)
@@ -441,7 +441,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.q_row_axes, ws.d_C_q_axes, out=ws.d_C_axes)
     np.multiply(ws.d_C_k_row_factor_axes, saved.k_row.reshape(T, B, 1, D), out=ws.d_C_i_factor_axes)
     # backward of m[t] = max(lf, ir)
-    np.negative(saved.exp_h_pre, out=ws.d_m)
+    np.multiply(saved.exp_h_pre, -1, out=ws.d_m)
     np.greater_equal(saved.exp_h_pre, saved.abs_sum_n_q, out=ws.tmp_4)
     np.multiply(ws.tmp_4, 0.5, out=ws.tmp_4)
     np.greater(saved.exp_h_pre, saved.abs_sum_n_q, out=ws.tmp_5)
@@ -636,8 +636,9 @@ class Packed:
         half = np.array(0.5, dtype)
         bi_row = params.bi[None]
         bf_row = params.bf[None]
+        minus_one = np.array(-1, dtype)
         zero = np.array(0, dtype)
-        self.constants = (bq_bv, Wo_half_wf_Wq_Wv_wi_T, Wk_T, bk_row, number, o_pre_factor_row, half, bi_row, bf_row, zero, )
+        self.constants = (bq_bv, Wo_half_wf_Wq_Wv_wi_T, Wk_T, bk_row, number, o_pre_factor_row, half, bi_row, bf_row, minus_one, zero, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -709,7 +710,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     if packed.batch != B:
         packed.prepare(B)
     I, D = packed.dims
-    (bq_bv, Wo_half_wf_Wq_Wv_wi_T, Wk_T, bk_row, number, o_pre_factor_row, half, bi_row, bf_row, zero, ) = packed.constants
+    (bq_bv, Wo_half_wf_Wq_Wv_wi_T, Wk_T, bk_row, number, o_pre_factor_row, half, bi_row, bf_row, minus_one, zero, ) = packed.constants
     x_here = packed.x_here
     o_f_n_q_v_column_i = packed.o_f_n_q_v_column_i
     k_row = packed.k_row
@@ -735,7 +736,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     exp_h_pre = packed.exp_h_pre
     sum_C_q_vector = packed.sum_C_q_vector
     h = packed.h
-    dot, add, divide, tanh, multiply, negative, logaddexp, maximum, subtract, exp, einsum, total, abs = np.dot, np.add, np.divide, np.tanh, np.multiply, np.negative, np.logaddexp, np.maximum, np.subtract, np.exp, np.einsum, np.add.reduce, np.abs
+    dot, add, divide, tanh, multiply, logaddexp, maximum, subtract, exp, einsum, total, abs = np.dot, np.add, np.divide, np.tanh, np.multiply, np.logaddexp, np.maximum, np.subtract, np.exp, np.einsum, np.add.reduce, np.abs
     x = x_t
     m_prev = state.m
     C_prev = state.C.reshape(B, D**2)
@@ -763,9 +764,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(bi_row, i, i)
     # lf
     add(bf_row, f, f)
-    negative(f, f)
+    multiply(f, minus_one, f)
     logaddexp(zero, f, f)
-    negative(f, f)
+    multiply(f, minus_one, f)
     add(m_prev, f, f)
     # m[t] = max(lf, ir)
     maximum(f, i, out=m)
@@ -789,7 +790,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(n_q, n, n_q)
     total(n_q, axis=1, out=max_abs_sum_n_q_exp_h_pre, keepdims=True)
     abs(max_abs_sum_n_q_exp_h_pre, max_abs_sum_n_q_exp_h_pre)
-    negative(m, exp_h_pre)
+    multiply(m, minus_one, exp_h_pre)
     exp(exp_h_pre, exp_h_pre)
     maximum(max_abs_sum_n_q_exp_h_pre, exp_h_pre, out=max_abs_sum_n_q_exp_h_pre)
     multiply(o, sum_C_q_vector, o)

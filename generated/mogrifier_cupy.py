@@ -172,7 +172,10 @@ class _Forward:
         self.R_0_xm_1_now = cp.empty((B, H), dtype)
         self.Q_1_hm_1_now = cp.empty((B, I), dtype)
         self.R_1_xm_2_now = cp.empty((B, H), dtype)
-        self.i_f_g_o_pre_now = cp.empty((B, 4*H), dtype)
+        self.i_pre_now = cp.empty((B, H), dtype)
+        self.f_pre_now = cp.empty((B, H), dtype)
+        self.g_pre_now = cp.empty((B, H), dtype)
+        self.o_pre_now = cp.empty((B, H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
         self.h_operand = self.h_all if real == dtype else cp.empty((T + 1, B, H), dtype)
         self.c_all = cp.empty((T + 1, B, H), real)
@@ -200,11 +203,14 @@ class _Forward:
         self.Q_1_T = cp.empty((H, I), dtype)
         self.R_1_T = cp.empty((I, H), dtype)
         self.Wi_Ui_T = cp.empty((H + I, H), dtype)
+        self.Wf_Uf_T = cp.empty((H + I, H), dtype)
+        self.Wg_Ug_T = cp.empty((H + I, H), dtype)
+        self.Wo_Uo_T = cp.empty((H + I, H), dtype)
         self.forward_step_1 = (cp.int64(B), cp.int64(I), self.x_all, self.Q_0_h_prev_now, self.sigmoid_Q_0_h_prev_all, self.xm_1_now)
         self.forward_step_2 = (cp.int64(B), cp.int64(H), self.h_all, self.R_0_xm_1_now, self.sigmoid_R_0_xm_1_all, self.hm_1_now)
         self.forward_step_3 = (cp.int64(B), cp.int64(I), cp.int64(H), self.xm_1_now, self.Q_1_hm_1_now, self.sigmoid_Q_1_hm_1_all, self.xm_2_now, self.xm_hm_2_now)
         self.forward_step_4 = (cp.int64(B), cp.int64(I), cp.int64(H), self.hm_1_now, self.R_1_xm_2_now, self.sigmoid_R_1_xm_2_all, self.xm_hm_2_now)
-        self.forward_step_5 = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.i_f_g_o_pre_now, self.c_all, self.i_all, self.f_all, self.g_all, self.o_all, self.tanh_c_all, self.h_all, self.h_operand, self.h_out)
+        self.forward_step_5 = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.i_pre_now, self.f_pre_now, self.g_pre_now, self.o_pre_now, self.c_all, self.i_all, self.f_all, self.g_all, self.o_all, self.tanh_c_all, self.h_all, self.h_operand, self.h_out)
         self.forward_step_1_blocks = _blocks(B*I)
         self.forward_step_2_blocks = _blocks(B*H)
         self.forward_step_3_blocks = _blocks(B*I)
@@ -310,6 +316,9 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.copyto(ws.Q_1_T, Q_1.T)
     cp.copyto(ws.R_1_T, R_1.T)
     cp.concatenate((params.Wi.T, params.Ui.T), axis=0, out=ws.Wi_Ui_T)
+    cp.concatenate((params.Wf.T, params.Uf.T), axis=0, out=ws.Wf_Uf_T)
+    cp.concatenate((params.Wg.T, params.Ug.T), axis=0, out=ws.Wg_Ug_T)
+    cp.concatenate((params.Wo.T, params.Uo.T), axis=0, out=ws.Wo_Uo_T)
     ws.h_all[0] = state.h
     ws.h_operand[0] = state.h
     ws.c_all[0] = state.c
@@ -343,7 +352,13 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
     forward_step_4_blocks = ws.forward_step_4_blocks
     xm_hm_2 = ws.xm_hm_2_now
     Wi_Ui_T = ws.Wi_Ui_T
-    i_f_g_o_pre = ws.i_f_g_o_pre_now
+    i_pre = ws.i_pre_now
+    Wf_Uf_T = ws.Wf_Uf_T
+    f_pre = ws.f_pre_now
+    Wg_Ug_T = ws.Wg_Ug_T
+    g_pre = ws.g_pre_now
+    Wo_Uo_T = ws.Wo_Uo_T
+    o_pre = ws.o_pre_now
     forward_step_5 = _kernel("forward_step_5", ws.dtype)
     forward_step_5_blocks = ws.forward_step_5_blocks
     for h_prev, forward_step_1_arguments, forward_step_2_arguments, forward_step_3_arguments, forward_step_4_arguments, forward_step_5_arguments in ws.steps:
@@ -360,10 +375,13 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
         dot(xm_2, R_1_T, R_1_xm_2)
         forward_step_4(forward_step_4_blocks, THREADS, forward_step_4_arguments)
         # i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
+        dot(xm_hm_2, Wi_Ui_T, i_pre)
         # f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
+        dot(xm_hm_2, Wf_Uf_T, f_pre)
         # g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
+        dot(xm_hm_2, Wg_Ug_T, g_pre)
         # o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
-        dot(xm_hm_2, Wi_Ui_T, i_f_g_o_pre)
+        dot(xm_hm_2, Wo_Uo_T, o_pre)
         forward_step_5(forward_step_5_blocks, THREADS, forward_step_5_arguments)
 
 
@@ -730,15 +748,16 @@ extern "C" __global__ void forward_step_4(
     xm_hm_2_now[sample*(H + I) + I + j] = hm_2;
 }
 
-// One step, after [Wi, Ui; Wf, Uf; Wg, Ug; Wo, Uo] @ [xm_2; hm_2].
+// One step, after [Wi, Ui] @ [xm_2; hm_2] and [Wf, Uf] @ [xm_2; hm_2] and [Wg, Ug] @ [xm_2; hm_2] and [Wo, Uo] @ [xm_2; hm_2].
 extern "C" __global__ void forward_step_5(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bg, const stored* bo,
-    const stored* bf, const stored* i_f_g_o_pre_now, real* c_all, stored* i_all, stored* f_all, stored* g_all,
-    stored* o_all, stored* tanh_c_all, real* h_all, stored* h_operand, stored* h_out)
+    const stored* bf, const stored* i_pre_now, const stored* f_pre_now, const stored* g_pre_now,
+    const stored* o_pre_now, real* c_all, stored* i_all, stored* f_all, stored* g_all, stored* o_all,
+    stored* tanh_c_all, real* h_all, stored* h_operand, stored* h_out)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long sample = k/H, j = k%H;
+    const long long j = k%H;
     const long long at = t*B*H + k;
 
     const real bi_j = bi[j];
@@ -746,10 +765,10 @@ extern "C" __global__ void forward_step_5(
     const real bo_j = bo[j];
     const real bf_j = bf[j];
     const real c_prev = c_all[at];
-    const real i_pre = i_f_g_o_pre_now[sample*4*H + j];
-    const real f_pre = i_f_g_o_pre_now[sample*4*H + H + j];
-    const real g_pre = i_f_g_o_pre_now[sample*4*H + 2*H + j];
-    const real o_pre = i_f_g_o_pre_now[sample*4*H + 3*H + j];
+    const real i_pre = i_pre_now[k];
+    const real f_pre = f_pre_now[k];
+    const real g_pre = g_pre_now[k];
+    const real o_pre = o_pre_now[k];
 
     // i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
     const real i = sigmoid(i_pre + bi_j);

@@ -299,7 +299,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.multiply(x.transpose(0, 2, 1), 2, out=ws.xm_1_factor)
 
     # In the loop, the last argument is where the result goes.
-    dot, negative, minimum, exp, add, reciprocal, multiply, tanh = np.dot, np.negative, np.minimum, np.exp, np.add, np.reciprocal, np.multiply, np.tanh
+    dot, multiply, minimum, exp, add, reciprocal, tanh = np.dot, np.multiply, np.minimum, np.exp, np.add, np.reciprocal, np.tanh
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     xm_2 = ws.xm_2
@@ -314,7 +315,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         ) in ws.steps:
         # xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
         dot(Q_0, h_prev, sigmoid_Q_0_h_prev)
-        negative(sigmoid_Q_0_h_prev, sigmoid_Q_0_h_prev)
+        multiply(sigmoid_Q_0_h_prev, minus_one, sigmoid_Q_0_h_prev)
         minimum(sigmoid_Q_0_h_prev, number, out=sigmoid_Q_0_h_prev)
         exp(sigmoid_Q_0_h_prev, sigmoid_Q_0_h_prev)
         add(sigmoid_Q_0_h_prev, one, sigmoid_Q_0_h_prev)
@@ -322,7 +323,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(xm_1_factor, sigmoid_Q_0_h_prev, xm_2)
         # hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
         dot(R_0, xm_2, sigmoid_R_0_xm_1)
-        negative(sigmoid_R_0_xm_1, sigmoid_R_0_xm_1)
+        multiply(sigmoid_R_0_xm_1, minus_one, sigmoid_R_0_xm_1)
         minimum(sigmoid_R_0_xm_1, number, out=sigmoid_R_0_xm_1)
         exp(sigmoid_R_0_xm_1, sigmoid_R_0_xm_1)
         add(sigmoid_R_0_xm_1, one, sigmoid_R_0_xm_1)
@@ -331,7 +332,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(hm_2, sigmoid_R_0_xm_1, hm_2)
         # xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
         dot(Q_1, hm_2, sigmoid_Q_1_hm_1)
-        negative(sigmoid_Q_1_hm_1, sigmoid_Q_1_hm_1)
+        multiply(sigmoid_Q_1_hm_1, minus_one, sigmoid_Q_1_hm_1)
         minimum(sigmoid_Q_1_hm_1, number, out=sigmoid_Q_1_hm_1)
         exp(sigmoid_Q_1_hm_1, sigmoid_Q_1_hm_1)
         add(sigmoid_Q_1_hm_1, one, sigmoid_Q_1_hm_1)
@@ -340,7 +341,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(xm_2, sigmoid_Q_1_hm_1, xm_2)
         # hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
         dot(R_1, xm_2, sigmoid_R_1_xm_2)
-        negative(sigmoid_R_1_xm_2, sigmoid_R_1_xm_2)
+        multiply(sigmoid_R_1_xm_2, minus_one, sigmoid_R_1_xm_2)
         minimum(sigmoid_R_1_xm_2, number, out=sigmoid_R_1_xm_2)
         exp(sigmoid_R_1_xm_2, sigmoid_R_1_xm_2)
         add(sigmoid_R_1_xm_2, one, sigmoid_R_1_xm_2)
@@ -613,6 +614,7 @@ class Packed:
         np.copyto(Uo_half_etc[3*H:4*H, 0:H], params.Ug)
         np.copyto(Uo_half_etc[3*H:4*H, H:H + I], params.Wg)
         Q_0_T = Q_0.T
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         two = np.array(2, dtype)
@@ -621,7 +623,7 @@ class Packed:
         R_1_T = R_1.T
         Uo_half_etc_T = Uo_half_etc.T
         half = np.array(0.5, dtype)
-        self.constants = (bo_half_bi_half_bf_half_bg, Q_0_T, number, one, two, R_0_T, Q_1_T, R_1_T, Uo_half_etc_T, half, )
+        self.constants = (bo_half_bi_half_bf_half_bg, Q_0_T, minus_one, number, one, two, R_0_T, Q_1_T, R_1_T, Uo_half_etc_T, half, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -685,7 +687,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bo_half_bi_half_bf_half_bg, Q_0_T, number, one, two, R_0_T, Q_1_T, R_1_T, Uo_half_etc_T, half, ) = packed.constants
+    (bo_half_bi_half_bf_half_bg, Q_0_T, minus_one, number, one, two, R_0_T, Q_1_T, R_1_T, Uo_half_etc_T, half, ) = packed.constants
     sigmoid_Q_0_h_prev = packed.sigmoid_Q_0_h_prev
     xm_2 = packed.xm_2
     sigmoid_R_0_xm_1 = packed.sigmoid_R_0_xm_1
@@ -702,13 +704,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh_c = packed.tanh_c
     o = packed.o
     h = packed.h
-    dot, negative, minimum, exp, add, reciprocal, multiply, tanh = np.dot, np.negative, np.minimum, np.exp, np.add, np.reciprocal, np.multiply, np.tanh
+    dot, multiply, minimum, exp, add, reciprocal, tanh = np.dot, np.multiply, np.minimum, np.exp, np.add, np.reciprocal, np.tanh
     h_prev = state.h
     x = x_t
     c_prev = state.c
     # xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
     dot(h_prev, Q_0_T, sigmoid_Q_0_h_prev)
-    negative(sigmoid_Q_0_h_prev, sigmoid_Q_0_h_prev)
+    multiply(sigmoid_Q_0_h_prev, minus_one, sigmoid_Q_0_h_prev)
     minimum(sigmoid_Q_0_h_prev, number, out=sigmoid_Q_0_h_prev)
     exp(sigmoid_Q_0_h_prev, sigmoid_Q_0_h_prev)
     add(sigmoid_Q_0_h_prev, one, sigmoid_Q_0_h_prev)
@@ -717,7 +719,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(xm_2, sigmoid_Q_0_h_prev, xm_2)
     # hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
     dot(xm_2, R_0_T, sigmoid_R_0_xm_1)
-    negative(sigmoid_R_0_xm_1, sigmoid_R_0_xm_1)
+    multiply(sigmoid_R_0_xm_1, minus_one, sigmoid_R_0_xm_1)
     minimum(sigmoid_R_0_xm_1, number, out=sigmoid_R_0_xm_1)
     exp(sigmoid_R_0_xm_1, sigmoid_R_0_xm_1)
     add(sigmoid_R_0_xm_1, one, sigmoid_R_0_xm_1)
@@ -726,7 +728,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(hm_2, sigmoid_R_0_xm_1, hm_2)
     # xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
     dot(hm_2, Q_1_T, sigmoid_Q_1_hm_1)
-    negative(sigmoid_Q_1_hm_1, sigmoid_Q_1_hm_1)
+    multiply(sigmoid_Q_1_hm_1, minus_one, sigmoid_Q_1_hm_1)
     minimum(sigmoid_Q_1_hm_1, number, out=sigmoid_Q_1_hm_1)
     exp(sigmoid_Q_1_hm_1, sigmoid_Q_1_hm_1)
     add(sigmoid_Q_1_hm_1, one, sigmoid_Q_1_hm_1)
@@ -735,7 +737,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(xm_2, sigmoid_Q_1_hm_1, xm_2)
     # hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
     dot(xm_2, R_1_T, sigmoid_R_1_xm_2)
-    negative(sigmoid_R_1_xm_2, sigmoid_R_1_xm_2)
+    multiply(sigmoid_R_1_xm_2, minus_one, sigmoid_R_1_xm_2)
     minimum(sigmoid_R_1_xm_2, number, out=sigmoid_R_1_xm_2)
     exp(sigmoid_R_1_xm_2, sigmoid_R_1_xm_2)
     add(sigmoid_R_1_xm_2, one, sigmoid_R_1_xm_2)

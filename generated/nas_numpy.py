@@ -311,9 +311,10 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(W7_half_etc, x_2d.T, out=ws.W7_x_half_etc_flat.reshape(8*H, T*B))
 
     # In the loop, the last argument is where the result goes.
-    dot, add, tanh, multiply, maximum, negative, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.maximum, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, add, tanh, multiply, maximum, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.maximum, np.minimum, np.exp, np.reciprocal
     half = np.array(0.5, dtype)
     zero = np.array(0, dtype)
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     for (
@@ -350,7 +351,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         tanh(q0, q0)
         # q3 = sigmoid(p6 + p7)
         add(p6, p7, q3)
-        negative(q3, q3)
+        multiply(q3, minus_one, q3)
         minimum(q3, number, out=q3)
         exp(q3, q3)
         add(q3, one, q3)
@@ -613,9 +614,10 @@ class Packed:
         U3_T = U3.T
         half = np.array(0.5, dtype)
         zero = np.array(0, dtype)
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
-        self.constants = (W7_half_etc_T, W3_T, U3_T, half, zero, number, one, )
+        self.constants = (W7_half_etc_T, W3_T, U3_T, half, zero, minus_one, number, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -682,7 +684,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (W7_half_etc_T, W3_T, U3_T, half, zero, number, one, ) = packed.constants
+    (W7_half_etc_T, W3_T, U3_T, half, zero, minus_one, number, one, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
@@ -700,7 +702,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     p7 = packed.p7
     c = packed.c
     h = packed.h
-    dot, tanh, multiply, add, maximum, negative, minimum, exp, reciprocal = np.dot, np.tanh, np.multiply, np.add, np.maximum, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, tanh, multiply, add, maximum, minimum, exp, reciprocal = np.dot, np.tanh, np.multiply, np.add, np.maximum, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
     c_prev = state.c
@@ -739,7 +741,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh(h_pre_2, h_pre_2)
     # q3 = sigmoid(p6 + p7)
     add(q3, p7, q3)
-    negative(q3, q3)
+    multiply(q3, minus_one, q3)
     minimum(q3, number, out=q3)
     exp(q3, q3)
     add(q3, one, q3)

@@ -191,7 +191,10 @@ class _Forward:
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
         self.i_f_g_o_all = cp.empty((T, B, 4*H), dtype)
         self.Ui_Uf_Ug_Uo_h_prev_now = cp.empty((B, 4*H), dtype)
-        self.iin_fin_gin_oin_pre_now = cp.empty((B, 4*H), dtype)
+        self.iin_pre_now = cp.empty((B, H), dtype)
+        self.fin_pre_now = cp.empty((B, H), dtype)
+        self.gin_pre_now = cp.empty((B, H), dtype)
+        self.oin_pre_now = cp.empty((B, H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
         self.h_operand = self.h_all if real == dtype else cp.empty((T + 1, B, H), dtype)
         self.c_all = cp.empty((T + 1, B, H), real)
@@ -216,8 +219,11 @@ class _Forward:
         self.Wi_Wf_Wg_Wo_T = cp.empty((I, 4*H), dtype)
         self.Ui_Uf_Ug_Uo_T = cp.empty((H, 4*H), dtype)
         self.Vi_Ri_T = cp.empty((2*H, H), dtype)
+        self.Vf_Rf_T = cp.empty((2*H, H), dtype)
+        self.Vg_Rg_T = cp.empty((2*H, H), dtype)
+        self.Vo_Ro_T = cp.empty((2*H, H), dtype)
         self.forward_step_1 = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.c_all, self.Ui_Uf_Ug_Uo_h_prev_now, self.i_f_g_o_all, self.xin_hin_now)
-        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.di, self.dg, self.do_2, self.df, self.i_f_g_o_all, self.iin_fin_gin_oin_pre_now, self.n_all, self.iin_all, self.fin_all, self.gin_all, self.oin_all, self.tanh_n_all, self.c_all, self.tanh_c_all, self.h_all, self.h_operand, self.h_out)
+        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.di, self.dg, self.do_2, self.df, self.i_f_g_o_all, self.iin_pre_now, self.fin_pre_now, self.gin_pre_now, self.oin_pre_now, self.n_all, self.iin_all, self.fin_all, self.gin_all, self.oin_all, self.tanh_n_all, self.c_all, self.tanh_c_all, self.h_all, self.h_operand, self.h_out)
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
         self.steps = [(self.h_operand[t], (cp.int64(t), *self.forward_step_1), (cp.int64(t), *self.forward_step_2)) for t in range(T)]
@@ -230,7 +236,8 @@ class _Backward:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
         self.dy_all = cp.empty((T, B, H), dtype)
-        self.d_hin_xin_now = cp.empty((B, 2*H), dtype)
+        self.d_hin_now = cp.empty((B, H), dtype)
+        self.d_xin_now = cp.empty((B, H), dtype)
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), dtype)
         self.d_c_pair = cp.empty((2, B, H), real)
@@ -240,6 +247,7 @@ class _Backward:
         self.xin_all = cp.empty((T, B, H), dtype)
         self.hin_all = cp.empty((T, B, H), dtype)
         self.Ri_Rf_Rg_Ro = cp.empty((4*H, H), dtype)
+        self.Vi_Vf_Vg_Vo = cp.empty((4*H, H), dtype)
         self.Ui_Uf_Ug_Uo = cp.empty((4*H, H), dtype)
         self.Wi_Wf_Wg_Wo = cp.empty((4*H, I), dtype)
         self.d_Wi_Wf_Wg_Wo = cp.empty((4*H, I), dtype)
@@ -251,7 +259,7 @@ class _Backward:
         self.d_di_dg_do_df_sum = cp.empty((4*H,), dtype)
         self.d_di_dg_do_df_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step_1 = (cp.int64(B), cp.int64(H), saved.i_f_g_o_all, saved.c_all, saved.n_all, saved.iin_all, saved.fin_all, saved.gin_all, saved.oin_all, saved.tanh_n_all, saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_n_pair, self.d_iin_fin_gin_oin_pre_all, self.d_i_f_g_o_pre_all, self.xin_all, self.hin_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.i_f_g_o_all, saved.c_all, self.d_hin_xin_now, self.d_i_f_g_o_pre_all, self.d_c_pair)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.i_f_g_o_all, saved.c_all, self.d_hin_now, self.d_xin_now, self.d_i_f_g_o_pre_all, self.d_c_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_iin_fin_gin_oin_pre_all[t], (cp.int64(t), *self.backward_step_2), self.d_i_f_g_o_pre_all[t], self.d_h_pair[t % 2]) for t in reversed(range(T))]
@@ -293,6 +301,9 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.concatenate((params.Wi.T, params.Wf.T, params.Wg.T, params.Wo.T), axis=1, out=ws.Wi_Wf_Wg_Wo_T)
     cp.concatenate((params.Ui.T, params.Uf.T, params.Ug.T, params.Uo.T), axis=1, out=ws.Ui_Uf_Ug_Uo_T)
     cp.concatenate((params.Vi.T, params.Ri.T), axis=0, out=ws.Vi_Ri_T)
+    cp.concatenate((params.Vf.T, params.Rf.T), axis=0, out=ws.Vf_Rf_T)
+    cp.concatenate((params.Vg.T, params.Rg.T), axis=0, out=ws.Vg_Rg_T)
+    cp.concatenate((params.Vo.T, params.Ro.T), axis=0, out=ws.Vo_Ro_T)
     ws.h_all[0] = state.h
     ws.h_operand[0] = state.h
     ws.c_all[0] = state.c
@@ -317,7 +328,13 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
     forward_step_1_blocks = ws.forward_step_1_blocks
     xin_hin = ws.xin_hin_now
     Vi_Ri_T = ws.Vi_Ri_T
-    iin_fin_gin_oin_pre = ws.iin_fin_gin_oin_pre_now
+    iin_pre = ws.iin_pre_now
+    Vf_Rf_T = ws.Vf_Rf_T
+    fin_pre = ws.fin_pre_now
+    Vg_Rg_T = ws.Vg_Rg_T
+    gin_pre = ws.gin_pre_now
+    Vo_Ro_T = ws.Vo_Ro_T
+    oin_pre = ws.oin_pre_now
     forward_step_2 = _kernel("forward_step_2", ws.dtype)
     forward_step_2_blocks = ws.forward_step_2_blocks
     for h_prev, forward_step_1_arguments, forward_step_2_arguments in ws.steps:
@@ -328,10 +345,13 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
         dot(h_prev, Ui_Uf_Ug_Uo_T, Ui_Uf_Ug_Uo_h_prev)
         forward_step_1(forward_step_1_blocks, THREADS, forward_step_1_arguments)
         # iin = sigma(Vi @ xin + Ri @ hin + di)
+        dot(xin_hin, Vi_Ri_T, iin_pre)
         # fin = sigma(Vf @ xin + Rf @ hin + df)
+        dot(xin_hin, Vf_Rf_T, fin_pre)
         # gin = phi(Vg @ xin + Rg @ hin + dg)
+        dot(xin_hin, Vg_Rg_T, gin_pre)
         # oin = sigma(Vo @ xin + Ro @ hin + do)
-        dot(xin_hin, Vi_Ri_T, iin_fin_gin_oin_pre)
+        dot(xin_hin, Vo_Ro_T, oin_pre)
         forward_step_2(forward_step_2_blocks, THREADS, forward_step_2_arguments)
 
 
@@ -354,6 +374,7 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     x_2d = x.reshape(T*B, I)
     cp.copyto(ws.dy_all, dy)
     cp.concatenate((params.Ri, params.Rf, params.Rg, params.Ro), axis=0, out=ws.Ri_Rf_Rg_Ro)
+    cp.concatenate((params.Vi, params.Vf, params.Vg, params.Vo), axis=0, out=ws.Vi_Vf_Vg_Vo)
     cp.concatenate((params.Ui, params.Uf, params.Ug, params.Uo), axis=0, out=ws.Ui_Uf_Ug_Uo)
     cp.concatenate((params.Wi, params.Wf, params.Wg, params.Wo), axis=0, out=ws.Wi_Wf_Wg_Wo)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
@@ -433,15 +454,18 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_1 = _kernel("backward_step_1", ws.dtype)
     backward_step_1_blocks = ws.backward_step_1_blocks
     Ri_Rf_Rg_Ro = ws.Ri_Rf_Rg_Ro
-    d_hin_xin = ws.d_hin_xin_now
+    d_hin = ws.d_hin_now
+    Vi_Vf_Vg_Vo = ws.Vi_Vf_Vg_Vo
+    d_xin = ws.d_xin_now
     backward_step_2 = _kernel("backward_step_2", ws.dtype)
     backward_step_2_blocks = ws.backward_step_2_blocks
     Ui_Uf_Ug_Uo = ws.Ui_Uf_Ug_Uo
     for backward_step_1_arguments, d_iin_fin_gin_oin_pre, backward_step_2_arguments, d_i_f_g_o_pre, d_h_prev in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
         # backward of hin = f*c[t-1]
+        dot(d_iin_fin_gin_oin_pre, Ri_Rf_Rg_Ro, d_hin)
         # backward of xin = i*g
-        dot(d_iin_fin_gin_oin_pre, Ri_Rf_Rg_Ro, d_hin_xin)
+        dot(d_iin_fin_gin_oin_pre, Vi_Vf_Vg_Vo, d_xin)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         # backward of h[t] = o*phi(c[t])
         dot(d_i_f_g_o_pre, Ui_Uf_Ug_Uo, d_h_prev)
@@ -655,12 +679,13 @@ extern "C" __global__ void forward_step_1(
     xin_hin_now[sample*2*H + H + j] = hin;
 }
 
-// One step, after [Vi, Ri; Vf, Rf; Vg, Rg; Vo, Ro] @ [xin; hin].
+// One step, after [Vi, Ri] @ [xin; hin] and [Vf, Rf] @ [xin; hin] and [Vg, Rg] @ [xin; hin] and [Vo, Ro] @ [xin; hin].
 extern "C" __global__ void forward_step_2(
     const long long t, const long long B, const long long H, const stored* di, const stored* dg,
-    const stored* do_2, const stored* df, const stored* i_f_g_o_all, const stored* iin_fin_gin_oin_pre_now,
-    real* n_all, stored* iin_all, stored* fin_all, stored* gin_all, stored* oin_all, stored* tanh_n_all,
-    real* c_all, stored* tanh_c_all, real* h_all, stored* h_operand, stored* h_out)
+    const stored* do_2, const stored* df, const stored* i_f_g_o_all, const stored* iin_pre_now,
+    const stored* fin_pre_now, const stored* gin_pre_now, const stored* oin_pre_now, real* n_all, stored* iin_all,
+    stored* fin_all, stored* gin_all, stored* oin_all, stored* tanh_n_all, real* c_all, stored* tanh_c_all,
+    real* h_all, stored* h_operand, stored* h_out)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -673,10 +698,10 @@ extern "C" __global__ void forward_step_2(
     const real df_j = df[j];
     const real n_prev = n_all[at];
     const real o = i_f_g_o_all[row*4*H + 3*H + j];
-    const real iin_pre = iin_fin_gin_oin_pre_now[sample*4*H + j];
-    const real fin_pre = iin_fin_gin_oin_pre_now[sample*4*H + H + j];
-    const real gin_pre = iin_fin_gin_oin_pre_now[sample*4*H + 2*H + j];
-    const real oin_pre = iin_fin_gin_oin_pre_now[sample*4*H + 3*H + j];
+    const real iin_pre = iin_pre_now[k];
+    const real fin_pre = fin_pre_now[k];
+    const real gin_pre = gin_pre_now[k];
+    const real oin_pre = oin_pre_now[k];
 
     // iin = sigma(Vi @ xin + Ri @ hin + di)
     const real iin = sigmoid(iin_pre + di_j);
@@ -771,10 +796,10 @@ extern "C" __global__ void backward_step_1(
     hin_all[at] = hin;
 }
 
-// One step, after [Ro.T, Rg.T, Rf.T, Ri.T; Vo.T, Vg.T, Vf.T, Vi.T] @ [d_oin_pre; d_gin_pre; d_fin_pre; d_iin_pre].
+// One step, after [Ro.T, Rg.T, Rf.T, Ri.T] @ [d_oin_pre; d_gin_pre; d_fin_pre; d_iin_pre] and [Vo.T, Vg.T, Vf.T, Vi.T] @ [d_oin_pre; d_gin_pre; d_fin_pre; d_iin_pre].
 extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const stored* i_f_g_o_all, const real* c_all,
-    const stored* d_hin_xin_now, stored* d_i_f_g_o_pre_all, real* d_c_pair)
+    const stored* d_hin_now, const stored* d_xin_now, stored* d_i_f_g_o_pre_all, real* d_c_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -785,8 +810,8 @@ extern "C" __global__ void backward_step_2(
     const real i = i_f_g_o_all[row*4*H + j];
     const real c_prev = c_all[at];
     const real f = i_f_g_o_all[row*4*H + H + j];
-    const real d_hin = d_hin_xin_now[sample*2*H + j];
-    const real d_xin = d_hin_xin_now[sample*2*H + H + j];
+    const real d_hin = d_hin_now[k];
+    const real d_xin = d_xin_now[k];
 
     // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = (1 - square(g))*i*d_xin;

@@ -420,12 +420,12 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(ws.tmp, saved.g, out=ws.tmp)
     np.add(ws.d_w_base, ws.tmp, out=ws.d_w_base)
     # mi
-    np.negative(saved.exp_mi_part_top, out=ws.d_mi_part_2_sum_exp_mi_part_top_factor)
+    np.multiply(saved.exp_mi_part_top, -1, out=ws.d_mi_part_2_sum_exp_mi_part_top_factor)
     np.square(saved.sum_exp_mi_part_top, out=ws.tmp_2)
     np.divide(ws.d_mi_part_2_sum_exp_mi_part_top_factor, ws.tmp_2, out=ws.d_mi_part_2_sum_exp_mi_part_top_factor)
     np.divide(1, saved.sum_exp_mi_part_top, out=ws.d_mi_part_top_factor)
     # backward of mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
-    np.negative(saved.exp_mf_part_top, out=ws.d_mf_part_2_sum_exp_mf_part_top_factor)
+    np.multiply(saved.exp_mf_part_top, -1, out=ws.d_mf_part_2_sum_exp_mf_part_top_factor)
     np.square(saved.sum_exp_mf_part_top, out=ws.tmp_3)
     np.divide(ws.d_mf_part_2_sum_exp_mf_part_top_factor, ws.tmp_3, out=ws.d_mf_part_2_sum_exp_mf_part_top_factor)
     np.divide(1, saved.sum_exp_mf_part_top, out=ws.d_mf_part_top_factor)
@@ -457,12 +457,13 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     # In the loop, the last argument is where the result goes.
-    add, multiply, negative, subtract, total, dot = np.add, np.multiply, np.negative, np.subtract, np.add.reduce, np.dot
+    add, multiply, subtract, total, dot = np.add, np.multiply, np.subtract, np.add.reduce, np.dot
     d_h = ws.d_h
     tmp_5 = ws.tmp_5
     d_c = ws.d_c
     d_w = ws.d_w
     d_cumsum_mi_part_2 = ws.d_cumsum_mi_part_2
+    minus_one = np.array(-1, dtype)
     tmp_6 = ws.tmp_6
     d_mf = ws.d_mf
     d_mi_part_2_sum_exp_mi_etc_part_top = ws.d_mi_part_2_sum_exp_mi_etc_part_top
@@ -485,7 +486,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         multiply(d_w_base, d_c, d_w)
         # backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         multiply(g, d_c, d_cumsum_mi_part_2)
-        negative(d_cumsum_mi_part_2, d_cumsum_mi_part_2)
+        multiply(d_cumsum_mi_part_2, minus_one, d_cumsum_mi_part_2)
         multiply(mf, d_w, tmp_6)
         subtract(d_cumsum_mi_part_2, tmp_6, d_cumsum_mi_part_2)
         np.cumsum(d_cumsum_mi_part_2[::-1], axis=0, out=d_mi_part_top[::-1])

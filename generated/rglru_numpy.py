@@ -194,7 +194,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.matmul(x_2d, Wx_half.T, out=ws.i.reshape(T*B, H))
     # r
     np.add(ba, ws.r, out=ws.r)
-    np.negative(ws.r, out=ws.r)
+    np.multiply(ws.r, -1, out=ws.r)
     np.minimum(ws.r, 88, out=ws.r)
     np.exp(ws.r, out=ws.r)
     np.add(ws.r, 1, out=ws.r)
@@ -332,12 +332,13 @@ class Packed:
         np.multiply(params.Wx, 0.5, out=Wx_half_Wa[0:H])
         np.copyto(Wx_half_Wa[H:2*H], params.Wa)
         Wx_half_Wa_T = Wx_half_Wa.T
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         half = np.array(0.5, dtype)
         la_constant_part_row = la_constant_part[None]
         two = np.array(2, dtype)
-        self.constants = (bx_half_ba, Wx_half_Wa_T, number, one, half, la_constant_part_row, two, )
+        self.constants = (bx_half_ba, Wx_half_Wa_T, minus_one, number, one, half, la_constant_part_row, two, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -381,14 +382,14 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bx_half_ba, Wx_half_Wa_T, number, one, half, la_constant_part_row, two, ) = packed.constants
+    (bx_half_ba, Wx_half_Wa_T, minus_one, number, one, half, la_constant_part_row, two, ) = packed.constants
     x_here = packed.x_here
     i_sqrt_h_pre_2 = packed.i_sqrt_h_pre_2
     sqrt_h_pre_2 = packed.sqrt_h_pre_2
     i = packed.i
     exp_la = packed.exp_la
     h = packed.h
-    dot, add, negative, minimum, exp, reciprocal, tanh, multiply, subtract, sqrt = np.dot, np.add, np.negative, np.minimum, np.exp, np.reciprocal, np.tanh, np.multiply, np.subtract, np.sqrt
+    dot, add, multiply, minimum, exp, reciprocal, tanh, subtract, sqrt = np.dot, np.add, np.multiply, np.minimum, np.exp, np.reciprocal, np.tanh, np.subtract, np.sqrt
     x = x_t
     h_prev = state.h
     np.copyto(x_here, x)
@@ -396,7 +397,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # i = sigma(Wx @ x[t] + bx)
     dot(x_here, Wx_half_Wa_T, i_sqrt_h_pre_2)
     add(bx_half_ba, i_sqrt_h_pre_2, i_sqrt_h_pre_2)
-    negative(sqrt_h_pre_2, sqrt_h_pre_2)
+    multiply(sqrt_h_pre_2, minus_one, sqrt_h_pre_2)
     minimum(sqrt_h_pre_2, number, out=sqrt_h_pre_2)
     exp(sqrt_h_pre_2, sqrt_h_pre_2)
     add(sqrt_h_pre_2, one, sqrt_h_pre_2)

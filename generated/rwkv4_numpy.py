@@ -334,7 +334,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(ws.r_part, ws.tmp_4, out=ws.r_part)
     r_part_2d = ws.r_part.reshape(T*B, D)
     np.matmul(r_part_2d, Wr.T, out=ws.r.reshape(T*B, D))
-    np.negative(ws.r, out=ws.r)
+    np.multiply(ws.r, -1, out=ws.r)
     np.minimum(ws.r, 88, out=ws.r)
     np.exp(ws.r, out=ws.r)
     np.add(ws.r, 1, out=ws.r)
@@ -428,13 +428,13 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(saved.old, ws.d_p_prev_base, out=ws.d_p_prev_base)
     np.multiply(ws.d_p_prev_base, ws.d_v_factor, out=ws.d_p_prev_base)
     # top
-    np.negative(ws.d_new_pre, out=ws.d_top)
+    np.multiply(ws.d_new_pre, -1, out=ws.d_top)
     np.subtract(ws.d_top, ws.d_p_prev_base, out=ws.d_top)
     # backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
     np.multiply(saved.old, ws.d_v_factor, out=ws.d_a_prev_factor)
     np.divide(ws.d_a_prev_factor, ws.tmp_2, out=ws.d_a_prev_factor)
     # backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
-    np.negative(saved.old, out=ws.d_b_prev_factor)
+    np.multiply(saved.old, -1, out=ws.d_b_prev_factor)
     np.multiply(ws.d_b_prev_factor, ws.tmp_3, out=ws.d_b_prev_factor)
     np.multiply(ws.d_b_prev_factor, ws.d_v_factor, out=ws.d_b_prev_factor)
     np.divide(ws.d_b_prev_factor, ws.tmp_5, out=ws.d_b_prev_factor)
@@ -552,7 +552,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # v
     np.multiply(saved.x_lag1_all[:-1], ws.d_v_constant_part_each, out=ws.d_v_constant_part_each)
     # backward of decayed = p[t-1] - exp(w)
-    np.negative(ws.d_decayed, out=ws.d_exp_w_each)
+    np.multiply(ws.d_decayed, -1, out=ws.d_exp_w_each)
     r_part_2d = ws.r_part.reshape(T*B, D)
     np.matmul(d_Wr_r_part_2d.T, r_part_2d, out=ws.d_Wr_rows)
     d_Wr = ws.d_Wr_rows
@@ -643,11 +643,12 @@ class Packed:
         Wr_T = Wr.T
         Wk_T = Wk.T
         Wv_T = Wv.T
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         u_row = params.u[None]
         one = np.array(1, dtype)
         Wo_T = Wo.T
-        self.constants = (mixr_mixk_blocks, r_k_constant_part_blocks, mixv_row, v_constant_part_row, exp_w_row, Wr_T, Wk_T, Wv_T, number, u_row, one, Wo_T, )
+        self.constants = (mixr_mixk_blocks, r_k_constant_part_blocks, mixv_row, v_constant_part_row, exp_w_row, Wr_T, Wk_T, Wv_T, minus_one, number, u_row, one, Wo_T, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -716,7 +717,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     if packed.batch != B:
         packed.prepare(B)
     (D,) = packed.dims
-    (mixr_mixk_blocks, r_k_constant_part_blocks, mixv_row, v_constant_part_row, exp_w_row, Wr_T, Wk_T, Wv_T, number, u_row, one, Wo_T, ) = packed.constants
+    (mixr_mixk_blocks, r_k_constant_part_blocks, mixv_row, v_constant_part_row, exp_w_row, Wr_T, Wk_T, Wv_T, minus_one, number, u_row, one, Wo_T, ) = packed.constants
     r_k_part_blocks = packed.r_k_part_blocks
     tmp_tmp_blocks = packed.tmp_tmp_blocks
     r_k_part = packed.r_k_part
@@ -743,7 +744,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     a = packed.a
     b = packed.b
     y_2 = packed.y_2
-    multiply, add, subtract, matmul, dot, negative, minimum, maximum, exp, divide, reciprocal = np.multiply, np.add, np.subtract, np.matmul, np.dot, np.negative, np.minimum, np.maximum, np.exp, np.divide, np.reciprocal
+    multiply, add, subtract, matmul, dot, minimum, maximum, exp, divide, reciprocal = np.multiply, np.add, np.subtract, np.matmul, np.dot, np.minimum, np.maximum, np.exp, np.divide, np.reciprocal
     x = x_t
     x_2 = x_t.reshape(B, 1, D)
     x_lag1_prev = state.x_lag1
@@ -769,7 +770,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # v
     dot(v_part, Wv_T, v)
     # r
-    negative(y_part, y_part)
+    multiply(y_part, minus_one, y_part)
     minimum(y_part, number, out=y_part)
     # top = max(p[t-1], u + k)
     add(u_row, exp_a_pre_2, new)

@@ -206,10 +206,11 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.multiply(ws.B_x, 0.050000000000000044, out=ws.s)
 
     # In the loop, the last argument is where the result goes.
-    multiply, add, dot, negative, minimum, exp, reciprocal = np.multiply, np.add, np.dot, np.negative, np.minimum, np.exp, np.reciprocal
+    multiply, add, dot, minimum, exp, reciprocal = np.multiply, np.add, np.dot, np.minimum, np.exp, np.reciprocal
     number = np.array(0.95, dtype)
     tmp = ws.tmp
     R_h_prev = ws.R_h_prev
+    minus_one = np.array(-1, dtype)
     number_2 = np.array(88, dtype)
     one = np.array(1, dtype)
     for (s_prev, s, h, h_prev, A_x) in ws.steps:
@@ -221,7 +222,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         dot(R, h_prev, R_h_prev)
         add(A_x, h, h)
         add(h, R_h_prev, h)
-        negative(h, h)
+        multiply(h, minus_one, h)
         minimum(h, number_2, out=h)
         exp(h, h)
         add(h, one, h)
@@ -330,9 +331,10 @@ class Packed:
         number = np.array(0.95, dtype)
         number_2 = np.array(0.050000000000000044, dtype)
         P_A_R_T = P_A_R.T
+        minus_one = np.array(-1, dtype)
         number_3 = np.array(88, dtype)
         one = np.array(1, dtype)
-        self.constants = (B_2_T, number, number_2, P_A_R_T, number_3, one, )
+        self.constants = (B_2_T, number, number_2, P_A_R_T, minus_one, number_3, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -379,7 +381,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (B_2_T, number, number_2, P_A_R_T, number_3, one, ) = packed.constants
+    (B_2_T, number, number_2, P_A_R_T, minus_one, number_3, one, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     B_x = packed.B_x
@@ -388,7 +390,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     s_x_here_h_prev_here = packed.s_x_here_h_prev_here
     h_pre = packed.h_pre
     h = packed.h
-    dot, multiply, add, negative, minimum, exp, reciprocal = np.dot, np.multiply, np.add, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, multiply, add, minimum, exp, reciprocal = np.dot, np.multiply, np.add, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
     s_prev = state.s
@@ -401,7 +403,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     add(tmp, B_x, s)
     # h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
     dot(s_x_here_h_prev_here, P_A_R_T, h_pre)
-    negative(h_pre, h_pre)
+    multiply(h_pre, minus_one, h_pre)
     minimum(h_pre, number_3, out=h_pre)
     exp(h_pre, h_pre)
     add(h_pre, one, h_pre)

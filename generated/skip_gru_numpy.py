@@ -413,7 +413,7 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     # grow, p
     np.multiply(ws.d_grow_pre_base_etc, 0.5, out=ws.d_grow_pre_base_etc)
     np.add(ws.d_grow_pre_base, ws.tmp_2, out=ws.d_grow_pre_base)
-    np.negative(ws.d_p_prev_base, out=ws.d_p_prev_base)
+    np.multiply(ws.d_p_prev_base, -1, out=ws.d_p_prev_base)
     np.subtract(ws.d_p_prev_base, ws.p_pre, out=ws.d_p_prev_base)
     np.add(saved.grow, 1, out=ws.d_p_prev_base2)
     np.subtract(ws.d_p_prev_base2, saved.p_prev, out=ws.d_p_prev_base2)

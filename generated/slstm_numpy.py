@@ -308,12 +308,13 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(o_pre_base_factor, ws.o, out=ws.o)
 
     # In the loop, the last argument is where the result goes.
-    matmul, add, tanh, multiply, negative, logaddexp, maximum, subtract, exp, divide = np.matmul, np.add, np.tanh, np.multiply, np.negative, np.logaddexp, np.maximum, np.subtract, np.exp, np.divide
+    matmul, add, tanh, multiply, logaddexp, maximum, subtract, exp, divide = np.matmul, np.add, np.tanh, np.multiply, np.logaddexp, np.maximum, np.subtract, np.exp, np.divide
     Ro_half_Rz_Ri_Rf_heads = Ro_half_Rz_Ri_Rf.reshape(4, N, D, D)
     Ro_h_prev_half_etc_blocks = ws.Ro_h_prev_half_etc_blocks
     Rz_Ri_Rf_h_prev = ws.Rz_Ri_Rf_h_prev
     Ro_h_prev_half = ws.Ro_h_prev_half
     half = np.array(0.5, dtype)
+    minus_one = np.array(-1, dtype)
     zero = np.array(0, dtype)
     tmp = ws.tmp
     for (h_prev_axes, z_ir_fr, z, o, fr, lf, m_prev, ir, m, i, f, i_f, c, c_prev, n_prev, n, h) in ws.steps:
@@ -329,9 +330,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(o, half, o)
         add(o, half, o)
         # lf = logsigmoid(fr) + m[t-1]
-        negative(fr, lf)
+        multiply(fr, minus_one, lf)
         logaddexp(zero, lf, lf)
-        negative(lf, lf)
+        multiply(lf, minus_one, lf)
         add(m_prev, lf, lf)
         # m[t] = max(lf, ir)
         maximum(lf, ir, out=m)
@@ -389,7 +390,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     ws.d_m[...] = 0 if dfinal is None else dfinal.m.reshape(B, D*N).T
 
     # backward of n[t] = f*n[t-1] + i
-    np.negative(saved.o, out=ws.d_n_factor)
+    np.multiply(saved.o, -1, out=ws.d_n_factor)
     np.multiply(ws.d_n_factor, saved.c, out=ws.d_n_factor)
     np.square(saved.n, out=ws.tmp)
     np.divide(ws.d_n_factor, ws.tmp, out=ws.d_n_factor)
@@ -575,8 +576,9 @@ class Packed:
         np.copyto(Ro_half_Rz_Ri_Rf[3*N:4*N], params.Rf)
         Ro_half_Rz_Ri_Rf_heads = Ro_half_Rz_Ri_Rf.reshape(4, N, D, D)
         half = np.array(0.5, dtype)
+        minus_one = np.array(-1, dtype)
         zero = np.array(0, dtype)
-        self.constants = (bo_half_bz_bi_bf, Wo_Wz_Wi_Wf_rows, Ro_half_Rz_Ri_Rf_heads, half, zero, )
+        self.constants = (bo_half_bz_bi_bf, Wo_Wz_Wi_Wf_rows, Ro_half_Rz_Ri_Rf_heads, half, minus_one, zero, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -643,7 +645,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     if packed.batch != B:
         packed.prepare(B)
     I, N, D = packed.dims
-    (bo_half_bz_bi_bf, Wo_Wz_Wi_Wf_rows, Ro_half_Rz_Ri_Rf_heads, half, zero, ) = packed.constants
+    (bo_half_bz_bi_bf, Wo_Wz_Wi_Wf_rows, Ro_half_Rz_Ri_Rf_heads, half, minus_one, zero, ) = packed.constants
     h_prev_here = packed.h_prev_here
     Wo_Wz_Wi_Wf_rows_x_heads = packed.Wo_Wz_Wi_Wf_rows_x_heads
     h_prev_here_axes = packed.h_prev_here_axes
@@ -662,7 +664,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     c = packed.c
     n = packed.n
     h = packed.h
-    dot, matmul, add, multiply, tanh, negative, logaddexp, maximum, subtract, exp, divide = np.dot, np.matmul, np.add, np.multiply, np.tanh, np.negative, np.logaddexp, np.maximum, np.subtract, np.exp, np.divide
+    dot, matmul, add, multiply, tanh, logaddexp, maximum, subtract, exp, divide = np.dot, np.matmul, np.add, np.multiply, np.tanh, np.logaddexp, np.maximum, np.subtract, np.exp, np.divide
     h_prev = state.h.reshape(B, D*N).T
     x = x_t.T
     m_prev = state.m.reshape(B, D*N).T
@@ -682,9 +684,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(o, half, o)
     add(o, half, o)
     # lf = logsigmoid(fr) + m[t-1]
-    negative(f, f)
+    multiply(f, minus_one, f)
     logaddexp(zero, f, f)
-    negative(f, f)
+    multiply(f, minus_one, f)
     add(m_prev, f, f)
     # m[t] = max(lf, ir)
     maximum(f, i, out=m)

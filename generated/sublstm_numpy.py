@@ -242,9 +242,10 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.add(bo_bi_bf_bg_half, ws.Wo_Wi_Wf_Wg_x_half, out=ws.o_i_f_g)
 
     # In the loop, the last argument is where the result goes.
-    dot, add, tanh, multiply, subtract, negative, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.subtract, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, add, tanh, multiply, subtract, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.subtract, np.minimum, np.exp, np.reciprocal
     Uo_Ui_Uf_Ug_h_prev_half = ws.Uo_Ui_Uf_Ug_h_prev_half
     half = np.array(0.5, dtype)
+    minus_one = np.array(-1, dtype)
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     for (h_prev, o_i_f_g, c_prev, f, c, g, i, sigmoid_c, o, h) in ws.steps:
@@ -262,7 +263,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(c, g, c)
         subtract(c, i, c)
         # h[t] = sigma(c[t]) - o
-        negative(c, sigmoid_c)
+        multiply(c, minus_one, sigmoid_c)
         minimum(sigmoid_c, number, out=sigmoid_c)
         exp(sigmoid_c, sigmoid_c)
         add(sigmoid_c, one, sigmoid_c)
@@ -318,7 +319,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     # o, i
-    np.negative(ws.d_o_i_pre, out=ws.d_o_i_pre)
+    np.multiply(ws.d_o_i_pre, -1, out=ws.d_o_i_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
@@ -414,9 +415,10 @@ class Packed:
         np.multiply(params.Ug, 0.5, out=Wo_Uo_Wi_Ui_Wf_Uf_Wg_Ug_half[3*H:4*H, I:H + I])
         Wo_Uo_Wi_Ui_Wf_Uf_Wg_Ug_half_T = Wo_Uo_Wi_Ui_Wf_Uf_Wg_Ug_half.T
         half = np.array(0.5, dtype)
+        minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
-        self.constants = (bo_bi_bf_bg_half, Wo_Uo_Wi_Ui_Wf_Uf_Wg_Ug_half_T, half, number, one, )
+        self.constants = (bo_bi_bf_bg_half, Wo_Uo_Wi_Ui_Wf_Uf_Wg_Ug_half_T, half, minus_one, number, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -473,7 +475,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bo_bi_bf_bg_half, Wo_Uo_Wi_Ui_Wf_Uf_Wg_Ug_half_T, half, number, one, ) = packed.constants
+    (bo_bi_bf_bg_half, Wo_Uo_Wi_Ui_Wf_Uf_Wg_Ug_half_T, half, minus_one, number, one, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
@@ -485,7 +487,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     sigmoid_c = packed.sigmoid_c
     o = packed.o
     h = packed.h
-    dot, add, tanh, multiply, subtract, negative, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.subtract, np.negative, np.minimum, np.exp, np.reciprocal
+    dot, add, tanh, multiply, subtract, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.subtract, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
     c_prev = state.c
@@ -505,7 +507,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(f, g, f)
     subtract(f, i, c)
     # h[t] = sigma(c[t]) - o
-    negative(c, sigmoid_c)
+    multiply(c, minus_one, sigmoid_c)
     minimum(sigmoid_c, number, out=sigmoid_c)
     exp(sigmoid_c, sigmoid_c)
     add(sigmoid_c, one, sigmoid_c)

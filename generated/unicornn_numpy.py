@@ -236,7 +236,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
     # backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
-    np.negative(step_2, out=ws.d_z_pre)
+    np.multiply(step_2, -1, out=ws.d_z_pre)
     np.square(saved.tanh_z_pre, out=ws.tmp)
     np.subtract(1, ws.tmp, out=ws.tmp)
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
@@ -270,7 +270,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     np.multiply(saved.y_prev, ws.d_z_pre, out=ws.d_w_each)
     # backward of step = dt*sigmoid(c)
     np.multiply(saved.y_prev, 1.0, out=ws.d_step_each_base)
-    np.negative(ws.d_step_each_base, out=ws.d_step_each_base)
+    np.multiply(ws.d_step_each_base, -1, out=ws.d_step_each_base)
     np.subtract(ws.d_step_each_base, saved.tanh_z_pre, out=ws.d_step_each_base)
     np.multiply(saved.z, ws.d_step_each, out=ws.d_step_each)
     np.multiply(ws.d_z_prev_kept, ws.d_step_each_base, out=ws.d_z_prev_kept)

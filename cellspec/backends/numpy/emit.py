@@ -167,6 +167,8 @@ class Emitter(Views):
         if step.ufunc in HELPERS:
             self.text.helpers.add(step.ufunc)
             return f"_{step.ufunc}({', '.join(args)}, out={out})"
+        if step.ufunc == "negative":  # NumPy 2.4's is wrong in place where the stride is 16 (float32) or 64 bytes (float64)
+            return self.call("multiply", [*args, self.number(sympy.Integer(-1))], out)
         return self.call(step.ufunc, args, out)
 
     def call(self, function: str, args: Sequence[str], out: str) -> str:

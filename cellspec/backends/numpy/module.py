@@ -62,7 +62,7 @@ class _Module:
     def text(self) -> str:
         common = self.common
         kept, forward_schedule = self.forward_schedule()
-        backward_schedule = keep_carries(schedule(self.compiled.backward))
+        backward_schedule = keep_carries(schedule(self.compiled.backward, blocks=True))
         self.orientation = orientation_for(forward_schedule, backward_schedule)
         forward, emitter = self.forward(kept, forward_schedule)
         backward = self.backward(emitter, backward_schedule)
@@ -107,7 +107,8 @@ class _Module:
         kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
         given_out = replace(compiled.forward, outputs=tuple(o.label for o in self.cell.outputs))
         program = tanh_form(given_out, compiled.stash)
-        return kept, schedule(replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept)))))
+        program = replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept))))
+        return kept, schedule(program, blocks=True)
 
     def forward(self, kept: tuple[str, ...], scheduled: Schedule) -> tuple[dict[str, object], Emitter]:
         """The forward direction, and the emitter that knows where it left its values."""
@@ -194,7 +195,7 @@ class _Module:
     def alone(self) -> dict[str, object]:
         """One step alone: what packed parameters hold, and the statements of a step."""
         cell, labels = self.cell, tuple(o.label for o in self.cell.outputs)
-        scheduled = schedule(one_step(tanh_form(replace(self.compiled.forward, outputs=labels), ())), alone=True)
+        scheduled = schedule(one_step(tanh_form(replace(self.compiled.forward, outputs=labels), ())), blocks=True, alone=True)
         code = instructions(scheduled)
         self.orientation = FEATURE_MAJOR if has_heads(scheduled) else BATCH_MAJOR
         demands = Demands(frozenset(), frozenset(), False, True, self.ranks_of(code.values), alone=True)
