@@ -127,13 +127,16 @@ def _adjoint(cell: Cell) -> str:
 
 def _schedules(cell: Cell) -> str:
     from cellspec.backends.cupy.describe import describe
+    from cellspec.backends.numpy.orientation import orientation_for
 
     compiled = compile_cell(cell)
-    forward, backward = schedule(compiled.forward), schedule(compiled.backward)
+    forward, backward = schedule(compiled.forward, blocks=True), schedule(compiled.backward, blocks=True)
     ahead, back = describe(compiled, forward, backward)
     parts = []
     if compiled.prologue.ops:
         parts.append(_section("derived parameters, once a sequence", _operations(compiled.prologue, compiled.prologue.ops)))
+    orientation = orientation_for(forward, backward)
+    parts.append(_section("on a CPU", _indented(f"arrays are {orientation.name}, {orientation.axes_doc}: {orientation.why}")))
     parts.append("FORWARD\n\n" + _schedule(forward))
     parts.append(_section("on a GPU", _indented(ahead)))
     parts.append(_section("stashed for the backward pass", ", ".join(compiled.stash) or "nothing"))

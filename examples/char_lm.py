@@ -150,10 +150,10 @@ def sample(
     cell: ModuleType, weights: Weights, alphabet: str, rng: Generator, count: int, temperature: float, prompt: str
 ) -> str:
     """``count`` characters that continue ``prompt``, each drawn from the model's own prediction and fed back by ``step``."""
-    state = cell.init_state(weights.cell, 1)
+    packed, state = cell.pack(weights.cell), cell.init_state(weights.cell, 1)
     written = [int(place) for place in encode(prompt, alphabet)]
     for position in range(len(prompt) + count - 1):
-        y, state = cell.step(weights.cell, weights.embedding[written[position], None], state)
+        y, state = cell.step(packed, weights.embedding[written[position], None], state)
         if position + 1 == len(written):
             logits = (weights.readout @ y[0] + weights.bias).astype(np.float64) / temperature
             p = np.exp(logits - logits.max())

@@ -268,6 +268,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.A_W = np.empty((H, H + I), dtype)
         (A,) = _derived(params, H)
         A_W = self.A_W

@@ -350,6 +350,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wc_half_Wh_Wa = np.empty((3*H, I), dtype)
         Wc_half_Wh_Wa = self.Wc_half_Wh_Wa
         np.multiply(params.Wc, 0.5, out=Wc_half_Wh_Wa[0:H])

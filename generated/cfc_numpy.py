@@ -397,6 +397,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.c1_c2 = np.empty((1, 2*H), dtype)
         self.Wb_x_half_etc = np.empty((3*H, H + I), dtype)
         Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x, W2_h_prev = _derived(params, I, H)

@@ -336,6 +336,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bth_bet_half = np.empty((1, 2*H), dtype)
         self.Wth_Uth_Wet_Uet_half = np.empty((2*H, H + I), dtype)
         bth_bet_half = self.bth_bet_half

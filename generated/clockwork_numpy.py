@@ -308,6 +308,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.W_R = np.empty((H, H + I), dtype)
         module, period, mask, R = _derived(params, H)
         W_R = self.W_R

@@ -313,6 +313,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wy_Wz_V = np.empty((H, 2*H + I), dtype)
         Wy_Wz_V = self.Wy_Wz_V
         np.copyto(Wy_Wz_V[:, 0:H], params.Wy)

@@ -362,6 +362,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.beta2_alpha = np.empty((1, 2*H), dtype)
         beta2_alpha = self.beta2_alpha
         np.copyto(beta2_alpha[..., 0:H], params.beta2)

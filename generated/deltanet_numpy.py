@@ -423,6 +423,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, D, M = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.wb_Wk_Wq = np.empty((2*D + 1, I), dtype)
         wb_Wk_Wq = self.wb_Wk_Wq
         np.copyto(wb_Wk_Wq[0:1], params.wb)

@@ -379,6 +379,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wf_half_Wz = np.empty((2*H, I), dtype)
         self.V_Wo_half = np.empty((H, H + I), dtype)
         Wf_half_Wz = self.Wf_half_Wz

@@ -434,6 +434,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.W_C = np.empty((H, H + I), dtype)
         W_C = self.W_C
         np.copyto(W_C[:, 0:H], params.W)

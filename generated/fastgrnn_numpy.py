@@ -347,6 +347,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bz_bh = np.empty((1, 2*H), dtype)
         self.W_U = np.empty((H, H + I), dtype)
         sigmoid_zeta, sigmoid_nu = _derived(params)

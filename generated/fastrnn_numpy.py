@@ -295,6 +295,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.W_U = np.empty((H, H + I), dtype)
         sigmoid_alpha, sigmoid_beta = _derived(params)
         W_U = self.W_U

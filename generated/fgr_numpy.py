@@ -652,6 +652,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.pi_pf = np.empty((1, 2*H), dtype)
         self.bi_bf = np.empty((1, 2*H), dtype)
         self.Wg_Ug = np.empty((H, H + I), dtype)

@@ -319,6 +319,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wz_half_Wh = np.empty((2*H, I), dtype)
         (A,) = _derived(params, H)
         Wz_half_Wh = self.Wz_half_Wh

@@ -274,6 +274,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bg_half_bz = np.empty((1, 2*H), dtype)
         self.Wg_half_Wz = np.empty((2*H, I), dtype)
         bg_half_bz = self.bg_half_bz

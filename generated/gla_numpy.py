@@ -378,6 +378,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, D, M, R = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wa_Wq_Wk_Wv = np.empty((2*D + M + R, I), dtype)
         (one_column,) = _derived(params, M)
         Wa_Wq_Wk_Wv = self.Wa_Wq_Wk_Wv

@@ -333,6 +333,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Uu_Ur = np.empty((2*H, H), dtype)
         Uu_Ur = self.Uu_Ur
         np.copyto(Uu_Ur[0:H], params.Uu)

@@ -314,6 +314,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Un_Wn = np.empty((H, H + I), dtype)
         r, u, h_constant_part = _derived(params)
         Un_Wn = self.Un_Wn

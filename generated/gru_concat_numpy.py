@@ -352,6 +352,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wz_h_prev_etc_half = np.empty((2*H, H + I), dtype)
         Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x = _derived(params, I, H)
         Wz_h_prev_etc_half = self.Wz_h_prev_etc_half

@@ -464,6 +464,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bf_half_bi_br = np.empty((1, 3*H), dtype)
         self.sin_cos_theta = np.empty((1, 2*H), dtype)
         self.Wf_half_Wi_Wr = np.empty((3*H, I), dtype)

@@ -329,6 +329,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         U_0, U_1, U_2 = _derived(params)
         W = params.W
         W_T = W.T

@@ -449,6 +449,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.uo_ui_uf_half = np.empty((1, 3*H), dtype)
         self.bo_bi_bf_half = np.empty((1, 3*H), dtype)
         self.Wo_half_Wi_half_Wf_half_Wg = np.empty((4*H, I), dtype)

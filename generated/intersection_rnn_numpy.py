@@ -437,6 +437,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         (H,) = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bgh_half_bgy_half_bh_by = np.empty((1, 4*H), dtype)
         self.Wgh_half_etc = np.empty((4*H, 2*H), dtype)
         bgh_half_bgy_half_bh_by = self.bgh_half_bgy_half_bh_by

@@ -329,6 +329,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bg_bf = np.empty((1, 2*H), dtype)
         self.Wg_Ug_Wf_Uf = np.empty((2*H, H + I), dtype)
         bg_bf = self.bg_bf

@@ -295,6 +295,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H, O = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.W_U = np.empty((H, I + O), dtype)
         W_U = self.W_U
         np.copyto(W_U[:, 0:I], params.W)

@@ -447,6 +447,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.b2_half_b1_half_bz = np.empty((1, 3*H), dtype)
         self.W2_half_etc = np.empty((3*H, H + I), dtype)
         b2_half_b1_half_bz = self.b2_half_b1_half_bz

@@ -326,6 +326,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.W_V = np.empty((H, H + I), dtype)
         W_V = self.W_V
         np.copyto(W_V[:, 0:I], params.W)

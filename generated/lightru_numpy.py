@@ -294,6 +294,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wf_Uf_half = np.empty((H, H + I), dtype)
         Wf_Uf_half = self.Wf_Uf_half
         np.multiply(params.Wf, 0.5, out=Wf_Uf_half[:, 0:I])

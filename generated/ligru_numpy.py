@@ -313,6 +313,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bu_half_bn = np.empty((1, 2*H), dtype)
         self.Wu_half_Uu_half_Wn_Un = np.empty((2*H, H + I), dtype)
         bu_half_bn = self.bu_half_bn

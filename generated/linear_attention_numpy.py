@@ -360,6 +360,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, D, M = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wk_Wq_Wv = np.empty((2*D + M, I), dtype)
         Wk_Wq_Wv = self.Wk_Wq_Wv
         np.copyto(Wk_Wq_Wv[0:D], params.Wk)

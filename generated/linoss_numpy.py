@@ -321,6 +321,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         step_2, relu_a = _derived(params)
         B_2 = params.B
         C = params.C

@@ -295,6 +295,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.R_W = np.empty((H, H + I), dtype)
         A, R = _derived(params, H)
         R_W = self.R_W

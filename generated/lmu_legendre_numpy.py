@@ -393,6 +393,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H, Q = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.ex_eh_em = np.empty((1, H + I + Q), dtype)
         number, signs, rows, F, K, A, B_2 = _derived(params, Q)
         ex_eh_em = self.ex_eh_em

@@ -1091,6 +1091,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.sxi_sxf = np.empty((1, 2*H), dtype)
         self.shi_shf = np.empty((1, 2*H), dtype)
         self.bi_bf_bg = np.empty((1, 3*H), dtype)

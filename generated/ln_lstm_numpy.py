@@ -799,6 +799,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.si_sf_sg = np.empty((1, 3*H), dtype)
         self.bi_f_pre_2_base_bg = np.empty((1, 3*H), dtype)
         self.Wi_Wf_Wg_Wo = np.empty((4*H, I), dtype)

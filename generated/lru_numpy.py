@@ -399,6 +399,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.lr_li = np.empty((1, 2*H), dtype)
         self.Br_Bi = np.empty((2*H, I), dtype)
         size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta = _derived(params)

@@ -356,6 +356,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bo_half_bi_half_bg = np.empty((1, 3*H), dtype)
         self.Wo_half_etc = np.empty((3*H, H + I), dtype)
         bo_half_bi_half_bg = self.bo_half_bi_half_bg

@@ -400,6 +400,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bo_half_bf_half_bi_half_bC = np.empty((1, 4*H), dtype)
         self.Wo_h_prev_half_etc = np.empty((4*H, H + I), dtype)
         Wf_h_prev, Wf_x, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_h_prev, Wo_x = _derived(params, I, H)

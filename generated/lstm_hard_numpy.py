@@ -414,6 +414,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bg_bo_bi_bf = np.empty((1, 4*H), dtype)
         self.Wg_Ug_Wo_Uo_Wi_Ui_Wf_Uf = np.empty((4*H, H + I), dtype)
         bg_bo_bi_bf = self.bg_bo_bi_bf

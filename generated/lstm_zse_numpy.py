@@ -415,6 +415,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bo_half_be_half_bi_half_b = np.empty((1, 4*H), dtype)
         self.Vo_T_half_etc = np.empty((4*H, H + I), dtype)
         Ve_T, We_T, V_T, W_T, Vi_T, Wi_T, Vo_T, Wo_T = _derived(params)

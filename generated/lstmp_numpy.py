@@ -421,6 +421,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H, P = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bo_half_bi_half_bf_half_bg = np.empty((1, 4*H), dtype)
         self.Wo_half_etc = np.empty((4*H, I + P), dtype)
         bo_half_bi_half_bf_half_bg = self.bo_half_bi_half_bf_half_bg

@@ -391,6 +391,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         D, N, R = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wb_Wd_Wc = np.empty((2*N + R, D), dtype)
         A, one_row, exp_la = _derived(params, N)
         Wb_Wd_Wc = self.Wb_Wd_Wc

@@ -321,6 +321,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Uh_Wh = np.empty((H, H + I), dtype)
         Uf = params.Uf
         Uh_Wh = self.Uh_Wh

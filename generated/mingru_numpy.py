@@ -274,6 +274,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         Wz_half = 0.5*params.Wz
         Wh = params.Wh
         Wz_half_T = Wz_half.T

@@ -312,6 +312,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Uz_Uh_half = np.empty((H, 2*H), dtype)
         Wx = params.Wx
         Uz_Uh_half = self.Uz_Uh_half

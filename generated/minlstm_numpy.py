@@ -333,6 +333,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bf_bi = np.empty((1, 2*H), dtype)
         self.Wf_Wi = np.empty((2*H, I), dtype)
         bf_bi = self.bf_bi

@@ -616,6 +616,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, D = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bq_bv = np.empty((1, 2*D), dtype)
         self.Wo_half_wf_Wq_Wv_wi = np.empty((3*D + 2, I), dtype)
         bq_bv = self.bq_bv

@@ -285,6 +285,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H, F = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.V_W = np.empty((H, F + I), dtype)
         Wm = params.Wm
         Um = params.Um

@@ -368,6 +368,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bz_half_br_half_bh = np.empty((1, 3*H), dtype)
         self.Wr_Ur_half = np.empty((H, H + I), dtype)
         bz_half_br_half_bh = self.bz_half_br_half_bh

@@ -370,6 +370,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bz_br_half = np.empty((1, 2*H), dtype)
         self.Wz_Uz_E_Ur_half = np.empty((2*H, H + I), dtype)
         bz_br_half = self.bz_br_half

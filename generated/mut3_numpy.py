@@ -390,6 +390,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Uz_Wz_half = np.empty((H, H + I), dtype)
         Uz_Wz_half = self.Uz_Wz_half
         np.multiply(params.Uz, 0.5, out=Uz_Wz_half[:, 0:H])

@@ -591,6 +591,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.W7_half_etc = np.empty((7*H, H + I), dtype)
         W7_half_etc = self.W7_half_etc
         np.multiply(params.W7, 0.5, out=W7_half_etc[0:H, 0:I])

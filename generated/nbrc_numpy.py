@@ -348,6 +348,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bc_half_ba = np.empty((1, 2*H), dtype)
         self.Wc_half_Uc_half_Wa_Ua = np.empty((2*H, H + I), dtype)
         bc_half_ba = self.bc_half_ba

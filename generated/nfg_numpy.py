@@ -417,6 +417,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wo_half_etc = np.empty((3*H, H + I), dtype)
         (f,) = _derived(params)
         Wo_half_etc = self.Wo_half_etc

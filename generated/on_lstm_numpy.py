@@ -578,6 +578,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bo_half_etc = np.empty((1, 6*H), dtype)
         self.Wo_half_etc = np.empty((6*H, H + I), dtype)
         bo_half_etc = self.bo_half_etc

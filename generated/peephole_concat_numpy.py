@@ -454,6 +454,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bf_bi_half = np.empty((1, 2*H), dtype)
         self.Wf_C_prev_etc_half = np.empty((2*H, 2*H + I), dtype)
         self.WC_h_prev_x = np.empty((H, H + I), dtype)

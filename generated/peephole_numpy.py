@@ -464,6 +464,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.pi_pf_half = np.empty((1, 2*H), dtype)
         self.bi_bf_half = np.empty((1, 2*H), dtype)
         self.Wo_half_etc = np.empty((4*H, H + I), dtype)

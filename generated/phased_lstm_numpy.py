@@ -578,6 +578,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.k_constant_part_ron = np.empty((1, 2*H), dtype)
         self.k_pre_factor_2_factor = np.empty((1, 2*H), dtype)
         self.bo_half_bi_half_bf_half_bg = np.empty((1, 4*H), dtype)

@@ -366,6 +366,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         (hebb_constant_part,) = _derived(params)
         W = params.W
         alpha_row = params.alpha.reshape(-1)[None]

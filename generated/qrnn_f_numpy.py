@@ -300,6 +300,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wf_half_Vf_half_Wz_Vz = np.empty((2*H, 2*I), dtype)
         Wf_half_Vf_half_Wz_Vz = self.Wf_half_Vf_half_Wz_Vz
         np.multiply(params.Wf, 0.5, out=Wf_half_Vf_half_Wz_Vz[0:H, 0:I])

@@ -382,6 +382,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wo_half_etc = np.empty((4*H, 2*I), dtype)
         Wo_half_etc = self.Wo_half_etc
         np.multiply(params.Wo, 0.5, out=Wo_half_etc[0:H, 0:I])

@@ -349,6 +349,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bi_bf_half = np.empty((1, 2*H), dtype)
         self.Wi_Ui_Wf_Uf_half = np.empty((2*H, H + I), dtype)
         bi_bf_half = self.bi_bf_half

@@ -290,6 +290,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, D, M = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Wq_Wk_Wv = np.empty((2*D + M, I), dtype)
         Wq_Wk_Wv = self.Wq_Wk_Wv
         np.copyto(Wq_Wk_Wv[0:D], params.Wq)

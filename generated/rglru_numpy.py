@@ -322,6 +322,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         (H,) = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bx_half_ba = np.empty((1, 2*H), dtype)
         self.Wx_half_Wa = np.empty((2*H, H), dtype)
         (la_constant_part,) = _derived(params)

@@ -404,6 +404,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bu_0_half_bh_0 = np.empty((1, 2*H), dtype)
         self.bu_1_half_bh_1 = np.empty((1, 2*H), dtype)
         self.Wu_half_Ru_0_half_Wh_Rh_0 = np.empty((2*H, H + I), dtype)

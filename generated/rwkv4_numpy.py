@@ -622,6 +622,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         (D,) = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.mixr_mixk = np.empty((1, 2*D), dtype)
         self.r_k_constant_part = np.empty((1, 2*D), dtype)
         r_constant_part, k_constant_part, v_constant_part, exp_w = _derived(params)

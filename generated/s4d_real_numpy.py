@@ -312,6 +312,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, N = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         A, decay, gain, one_row, exp_la, exp_step, exp_step_column = _derived(params, I, N)
         decay_row = decay.reshape(-1)[None]
         h_factor_row = (one_row*gain)[None]

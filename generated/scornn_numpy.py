@@ -294,6 +294,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.Q_W = np.empty((H, H + I), dtype)
         A, Q, inv_Q_part = _derived(params, H)
         Q_W = self.Q_W

@@ -321,6 +321,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H, S = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.P_A_R = np.empty((H, H + I + S), dtype)
         B_2 = params.B
         P_A_R = self.P_A_R

@@ -301,6 +301,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H, F = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.W1_Ws_half = np.empty((F + H, I), dtype)
         W1_Ws_half = self.W1_Ws_half
         np.copyto(W1_Ws_half[0:F], params.W1)

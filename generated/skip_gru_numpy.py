@@ -537,6 +537,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bu_br_half = np.empty((1, 2*H), dtype)
         self.Wu_Uu_Wr_Ur_half = np.empty((2*H, H + I), dtype)
         bu_br_half = self.bu_br_half

@@ -555,6 +555,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, N, D = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bo_half_bz_bi_bf = np.empty((4*D*N, 1), dtype)
         self.Wo_Wz_Wi_Wf_rows = np.empty((4*D*N, I), dtype)
         self.Ro_half_Rz_Ri_Rf = np.empty((4*N, D, D), dtype)

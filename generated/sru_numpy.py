@@ -373,6 +373,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.vr_vf_half = np.empty((1, 2*H), dtype)
         self.br_bf_half = np.empty((1, 2*H), dtype)
         self.Wr_Wf_half = np.empty((2*H, I), dtype)

@@ -336,6 +336,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.br_bf_half = np.empty((1, 2*H), dtype)
         self.Wr_Wf_half = np.empty((2*H, I), dtype)
         self.Ws_Wz = np.empty((2*H, I), dtype)

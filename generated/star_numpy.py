@@ -311,6 +311,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bk_half_bz = np.empty((1, 2*H), dtype)
         self.Wk_Uk_half = np.empty((H, H + I), dtype)
         bk_half_bz = self.bk_half_bz

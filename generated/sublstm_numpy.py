@@ -397,6 +397,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bo_bi_bf_bg_half = np.empty((1, 4*H), dtype)
         self.Wo_Uo_Wi_Ui_Wf_Uf_Wg_Ug_half = np.empty((4*H, H + I), dtype)
         bo_bi_bf_bg_half = self.bo_bi_bf_bg_half

@@ -368,6 +368,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bf_half_bo_bz = np.empty((1, 3*H), dtype)
         self.Wf_half_Vf_half_Wo_Vo_Wz_Vz = np.empty((3*H, 2*I), dtype)
         bf_half_bo_bz = self.bf_half_bo_bz

@@ -260,6 +260,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         Wf_half = 0.5*params.Wf
         Wz = params.Wz
         Wf_half_T = Wf_half.T

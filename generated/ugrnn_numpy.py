@@ -308,6 +308,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         self.bg_half_bc = np.empty((1, 2*H), dtype)
         self.Wg_half_Ug_half_Wc_Uc = np.empty((2*H, H + I), dtype)
         bg_half_bc = self.bg_half_bc

@@ -308,6 +308,7 @@ class Packed:
     def __init__(self, params: Params, dtype: Any, dims: tuple[int, ...]) -> None:
         I, H = dims
         self.dtype, self.dims = dtype, dims
+        params = Params(*map(np.copy, params))
         step_2, sigmoid_c = _derived(params)
         V = params.V
         V_T = V.T

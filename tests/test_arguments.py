@@ -56,7 +56,8 @@ def test_a_wrong_input_is_named(path: Path) -> None:
     ):
         fails("x", lambda wrong=wrong: module.forward(params, wrong, state))  # type: ignore[misc]
     for wrong in (x, x[0].tolist(), x[0].astype(np.float32), x[0, 0]):
-        fails("x|x_t", lambda wrong=wrong: module.step(params, wrong, state))  # type: ignore[misc]
+        for given in (params, module.pack(params)):
+            fails("x|x_t", lambda wrong=wrong, given=given: module.step(given, wrong, state))  # type: ignore[misc]
     fails("x", lambda: module.trace(params, x[0], state))
     # Two arguments contradict each other: either may be named.
     for wrong in (np.concatenate([x, x], axis=-1), x[..., :0], x[:, :1]):
@@ -75,11 +76,13 @@ def test_wrong_parameters_are_named(path: Path) -> None:
         fails(first, lambda bad=bad: module.forward(bad, x, state))  # type: ignore[misc]
         fails(first, lambda bad=bad: module.backward(bad, ok["tape"], ok["dy"], ok["dfinal"]))  # type: ignore[misc]
         fails(first, lambda bad=bad: module.step(bad, ok["x_t"], state))  # type: ignore[misc]
+        fails(first, lambda bad=bad: module.pack(bad))  # type: ignore[misc]
     if len(params) > 1:
         mixed = replace_first(params, one.astype(np.float32))
         fails("|".join(params._fields), lambda: module.forward(mixed, x, state))
     for bad in (None, list(params), dict(params._asdict()), tuple(params)[:-1], params[0], state):
         fails("params", lambda bad=bad: module.forward(bad, x, state))  # type: ignore[misc]
+        fails("params", lambda bad=bad: module.pack(bad))  # type: ignore[misc]
 
 
 def test_a_wrong_state_is_named(path: Path) -> None:
@@ -90,7 +93,8 @@ def test_a_wrong_state_is_named(path: Path) -> None:
     for wrong in (one.tolist(), None, one[0], one[:1], one[:0], one[None], one.astype(np.float32), one.astype(int)):
         bad = replace_first(state, wrong)
         fails(name, lambda bad=bad: module.forward(params, x, bad))  # type: ignore[misc]
-        fails(name, lambda bad=bad: module.step(params, ok["x_t"], bad))  # type: ignore[misc]
+        for given in (params, module.pack(params)):
+            fails(name, lambda bad=bad, given=given: module.step(given, ok["x_t"], bad))  # type: ignore[misc]
         fails(name, lambda bad=bad: module.trace(params, x, bad))  # type: ignore[misc]
     for bad in (one, list(state), dict(state._asdict()), (), 0.0):
         fails("state", lambda bad=bad: module.forward(params, x, bad))  # type: ignore[misc]

@@ -25,6 +25,7 @@ class Orientation:
     features_first: bool
     name: str
     axes_doc: str
+    why: str
 
     def shape(self, lead: str, *rows: str) -> str:
         """The axes of an array of values: ``T, n, B`` or ``T, B, n``."""
@@ -55,8 +56,12 @@ class Orientation:
         return -2 if apart else 1 if steps else 0
 
 
-FEATURE_MAJOR = Orientation(True, "feature-major", "[n, B] at a step, [T, n, B] for all steps")
-BATCH_MAJOR = Orientation(False, "batch-major", "[B, n] at a step, [T, B, n] for all steps")
+FEATURE_MAJOR = Orientation(
+    True, "feature-major", "[n, B] at a step, [T, n, B] for all steps", "products write gates side by side, each in one piece"
+)
+BATCH_MAJOR = Orientation(
+    False, "batch-major", "[B, n] at a step, [T, B, n] for all steps", "no loop has a product, and nothing need be transposed"
+)
 
 
 def orientation_for(*directions: Schedule) -> Orientation:
