@@ -113,7 +113,7 @@ class OnDevice:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.module, name)
-        if name not in ("forward", "backward", "step", "trace", "init_params", "init_state", "Workspace"):
+        if name not in ("forward", "backward", "pack", "step", "trace", "init_params", "init_state", "Workspace"):
             return found
 
         @wraps(found)
