@@ -24,6 +24,7 @@ from typing import Any
 from cells import CELLS, DTYPES, GENERATED, Case, module_file
 from gpu_report import OURS, Result, case_table, results_of, summary, write
 from gpu_worker import BOTH, CONTENDERS, PASSES
+from options import names, shape
 from process import Failure, Missing, Worker
 from rich.console import Console
 
@@ -174,17 +175,6 @@ def driver() -> dict[str, str]:
 
 
 # --- the command line --------------------------------------------------------------------------------------
-
-
-def shape(text: str) -> tuple[int, ...]:
-    sizes = text.split(",")
-    if len(sizes) != 4 or not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
-        raise argparse.ArgumentTypeError(f"{text!r} is not four sizes T,B,I,H")
-    return tuple(map(int, sizes))
-
-
-def names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,40 +1,20 @@
-"""The GPU benchmark's results: statistics, tables and the JSON file."""
+"""The GPU benchmark's results, and their tables."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cells import Case
+from report import Spread, divided, number, spread
+from report import write as write  # for gpu.py, which takes all of its report from here
 from rich.table import Table
 
 OURS = ("ours graph", "ours")  # what the tables divide by: the first of them that was measured
-DISTURBED = 1.3  # a third quartile so many times the first: something else was running
 # What the norm of an error may be of the reference's: wide of what rounding does, narrow of what a wrong formula does.
 TOLERANCES = {"float64": 1e-10, "float32": 1e-3, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 1e-1}
-
-
-class Spread(NamedTuple):
-    """Quartiles of one number for each round."""
-
-    median: float
-    q1: float
-    q3: float
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """The median and the quartiles."""
-    if len(values) < 2:
-        return Spread(values[0], values[0], values[0])
-    q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(median, q1, q3)
 
 
 class Result(NamedTuple):
@@ -71,8 +51,7 @@ def results_of(
 ) -> list[Result]:
     """The results of one pass, in the order of ``turns``: milliseconds of every call, by contender and round.
 
-    ``reasons``: who failed, and why; ``details``: notes, versions and errors. The rounds of two contenders are divided one by
-    one: they lie next to each other in time.
+    ``reasons``: who failed, and why; ``details``: notes, versions and errors.
     """
     rounds = {name: tuple(map(statistics.median, ms)) for name, ms in turns.items() if name not in reasons}
     found = []
@@ -82,11 +61,7 @@ def results_of(
         if name in reasons:
             found.append(result._replace(reason=reasons[name]))
             continue
-        ratios = {
-            mine: spread([other / own for other, own in zip(rounds[name], rounds[mine], strict=True)])
-            for mine in OURS
-            if mine in rounds and mine != name
-        }
+        ratios = {mine: divided(rounds[name], rounds[mine]) for mine in OURS if mine in rounds and mine != name}
         ms = spread(rounds[name])
         error = detail.get("error", {}).get("forward" if direction == "forward" else "gradients", {})
         found.append(
@@ -107,17 +82,12 @@ def results_of(
 # --- tables ------------------------------------------------------------------------------------------------
 
 
-def number(value: float) -> str:
-    """About three digits."""
-    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2 if value >= 0.1 else 4}f}"
-
-
 def times(result: Result) -> tuple[str, str, str, str]:
     """The cells of a table for a result: milliseconds, microseconds per step, ratio, error."""
     if result.ms is None or result.us_per_step is None:
         return "[red]failed[/]", "", "", ""
     ms = f"{number(result.ms.median)} ({number(result.ms.q1)}-{number(result.ms.q3)})"
-    if result.ms.q3 > DISTURBED * result.ms.q1:
+    if result.ms.disturbed:
         ms = f"[dim]~{ms}[/]"
     baseline = next((name for name in OURS if name in result.ratios), None)
     ratio = ""
@@ -160,32 +130,3 @@ def summary(results: Sequence[Result], direction: str) -> Table:
         entries = (times(row[name])[1] or "failed" if name in row else "" for name in names)
         table.add_row(cell, ", ".join(map(str, shape)), dtype, *entries)
     return table
-
-
-# --- the file ----------------------------------------------------------------------------------------------
-
-
-def plain(value: Any) -> Any:
-    """For JSON: named tuples as objects, what is not finite as a string."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write(file: Path, report: dict[str, Any]) -> None:
-    """Writes the whole report beside the file, then renames: whoever reads finds the old one or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(plain(report), stream, indent=1, allow_nan=False)
-            stream.write("\n")
-        os.chmod(name, 0o644)
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

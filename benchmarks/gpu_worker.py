@@ -21,9 +21,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from cells import CELLS, Case, arguments, kinds, load_module
+from cells import CELLS, Case, arguments, load_module
+from outcome import Outcome, difference, load, outcome_of, save
 from process import Failure, serve
-from torch_cells import Model, Outcome, TorchFused, TorchLoop
+from torch_cells import Model, TorchFused, TorchLoop
 
 FORWARD, BOTH = PASSES = ("forward", "forward + backward")
 WARM = 3  # calls before a capture
@@ -72,11 +73,10 @@ def ours(case: Case, generated: str, graph: bool) -> Contender:
 
     def outcome(found: Any) -> Outcome:
         y, final, grads = found
-        values = {name: host(value) for name, value in grads.params._asdict().items()}
-        parameters = kinds(case.cell, values) if case.cell in CELLS else values
-        initial = {f"{name}0": host(value) for name, value in grads.state._asdict().items()}
-        outputs = {"y": host(y)} | {f"{name} final": host(value) for name, value in final._asdict().items()}
-        return Outcome(outputs, parameters | {"x": host(grads.x)} | initial)
+        params, state = (type(values)(*map(host, values)) for values in (grads.params, grads.state))
+        return outcome_of(
+            case.cell, host(y), type(final)(*map(host, final)), grads._replace(params=params, x=host(grads.x), state=state)
+        )
 
     def clock(run: Callable[[], Any]) -> float:
         start, end = cupy.cuda.Event(), cupy.cuda.Event()
@@ -183,27 +183,7 @@ def reference(case: Case, source: str, generated: str, device: str = "cuda") -> 
     )
     y, final, tape = module.forward(params, given.x.astype(np.float64), state)
     grads = module.backward(params, tape, given.dy.astype(np.float64), dfinal)
-    parameters = kinds(case.cell, grads.params._asdict()) if case.cell in CELLS else grads.params._asdict()
-    outputs = {"y": y} | {f"{name} final": value for name, value in final._asdict().items()}
-    return Outcome(outputs, parameters | {"x": grads.x} | {f"{name}0": value for name, value in grads.state._asdict().items()})
-
-
-def difference(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, float]:
-    """The worst array's |found - expected| / |expected|, by the Euclidean norm and by the largest element.
-
-    What is not finite, or not there, is infinitely far away.
-    """
-    worst = {"norm": 0.0, "largest": 0.0}
-    if set(found) != set(expected):
-        return dict.fromkeys(worst, float("inf"))
-    for name, value in expected.items():
-        other = found[name]
-        if other.shape != value.shape or not np.all(np.isfinite(other)):
-            return dict.fromkeys(worst, float("inf"))
-        apart = (other - value).ravel()
-        for key, size in (("norm", np.linalg.norm), ("largest", lambda array: np.max(np.abs(array), initial=0.0))):
-            worst[key] = max(worst[key], float(size(apart) / max(size(value.ravel()), 1e-30)))
-    return worst
+    return outcome_of(case.cell, y, final, grads)
 
 
 # --- the answers -------------------------------------------------------------------------------------------
@@ -281,21 +261,15 @@ class Answers:
                 return {"versions": contender.versions, "note": contender.note}
             case "reference" if case is not None:
                 found = reference(case, request["source"], request["generated"])
-                arrays = {f"outputs/{name}": value for name, value in found.outputs.items()}
-                np.savez(request["file"], **arrays, **{f"gradients/{name}": value for name, value in found.gradients.items()})
-                del found, arrays
+                save(request["file"], found)
+                del found
                 self.release()
                 return {}
             case "compare" if contender is not None:
-                with np.load(request["file"]) as file:
-                    wanted: dict[str, dict[str, Any]] = {"outputs": {}, "gradients": {}}
-                    for key in file:
-                        part, _, name = key.partition("/")
-                        wanted[part][name] = file[key]
-                found = contender.outcome(contender.run[BOTH]())
+                wanted, found = load(request["file"]), contender.outcome(contender.run[BOTH]())
                 return {
-                    "forward": difference(found.outputs, wanted["outputs"]),
-                    "gradients": difference(found.gradients, wanted["gradients"]),
+                    "forward": difference(found.outputs, wanted.outputs),
+                    "gradients": difference(found.gradients, wanted.gradients),
                 }
             case "time" if contender is not None:
                 return {"ms": measure(contender, request["pass"], request["seconds"], request["most"])}

@@ -12,15 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from cells import CELLS, FUSED, Arrays, Case, fused, packed, unfused
+from outcome import Outcome
 
 Tensors = tuple[Any, ...]
-
-
-class Outcome(NamedTuple):
-    """What a contender found, for comparison: ``y`` and final states, and gradients in the common layout, as NumPy arrays."""
-
-    outputs: Arrays
-    gradients: Arrays
 
 
 class Loop(NamedTuple):
