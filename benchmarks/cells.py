@@ -2,7 +2,7 @@
 
 Numbers come in one common layout, in which a *kind* of parameter is one array with the gates as its first axis: W [G, H, I],
 U [G, H, H], vectors [G, H]. A generated module has a field for each gate (``Wi``, ``Wf``, …): ``fields`` and ``kinds`` go
-between the two, ``fused`` and ``unfused`` between the common layout and the parameters of ``torch.nn.LSTM`` and ``nn.GRU``.
+between the two, ``fused`` and ``unfused`` between the common layout and the parameters of ``torch.nn.LSTM`` and its like.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 Arrays = dict[str, NDArray[Any]]
 
 GENERATED = Path(__file__).resolve().parents[1] / "generated"
+FORWARD, BOTH = "forward", "forward + backward"  # the passes over a sequence
 DTYPES = ("float32", "tf32", "float16", "bfloat16", "float64")  # tf32: float32 arrays, products rounded to TF32 allowed
 
 
@@ -35,14 +36,16 @@ class Layout(NamedTuple):
 
 
 CELLS = {
+    "elman": Layout(dict.fromkeys("WUb", ("",)), ("h",)),
     "lstm": Layout(dict.fromkeys("WUb", tuple("ifgo")), ("h", "c")),
+    "peephole": Layout({**dict.fromkeys("WUb", tuple("ifgo")), "p": tuple("ifo")}, ("h", "c")),
+    "cifg": Layout(dict.fromkeys("WUb", tuple("fgo")), ("h", "c")),
     "gru": Layout(dict.fromkeys("WUb", tuple("run")), ("h",)),
     "gru_after": Layout(dict.fromkeys("WUb", tuple("run")), ("h",)),
-    "peephole": Layout({**dict.fromkeys("WUb", tuple("ifgo")), "p": tuple("ifo")}, ("h", "c")),
     "indrnn": Layout(dict.fromkeys("Wbu", ("",)), ("h",)),
     "mingru": Layout(dict.fromkeys("Wb", tuple("zh")), ("h",)),
 }
-FUSED = ("lstm", "gru", "gru_after")  # the cells that torch.nn has, gru with another formula
+FUSED = ("elman", "lstm", "gru", "gru_after")  # the cells that torch.nn has, gru with another formula
 
 
 class Case(NamedTuple):
@@ -138,11 +141,11 @@ def _signs(cell: str) -> NDArray[np.float32]:
 
     The GRU of torch.nn keeps z*h + (1 - z)*n, so z = 1 - u: its z is our u with the parameters negated.
     """
-    return np.array([-1.0 if cell != "lstm" and gate == "u" else 1.0 for gate in CELLS[cell].gates], np.float32)
+    return np.array([-1.0 if gate == "u" else 1.0 for gate in CELLS[cell].gates], np.float32)
 
 
 def fused(cell: str, data: Mapping[str, NDArray[Any]]) -> Arrays:
-    """The parameters of ``torch.nn.LSTM`` (gates i, f, g, o) or ``nn.GRU`` (r, z, n) for those of the common layout.
+    """The parameters of ``torch.nn.LSTM`` (gates i, f, g, o), ``nn.GRU`` (r, z, n) or ``nn.RNN``, from the common layout.
 
     Of the two biases, the second is zero for every gate: then r*(U@h + 0) is gru_after.
     """
@@ -157,7 +160,7 @@ def fused(cell: str, data: Mapping[str, NDArray[Any]]) -> Arrays:
 
 
 def unfused(cell: str, gradients: Mapping[str, NDArray[Any]]) -> Arrays:
-    """The common layout of gradients by the parameters of ``torch.nn.LSTM`` or ``nn.GRU``."""
+    """The common layout of gradients by the parameters of ``torch.nn.LSTM``, ``nn.GRU`` or ``nn.RNN``."""
     sign = _signs(cell)
     W, U, b = (gradients[name] for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"))
     shape = (len(sign), len(b) // len(sign), -1)

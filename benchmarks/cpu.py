@@ -1,8 +1,10 @@
-"""Speed on a CPU beside what one would use instead: forward + backward, float32.
+"""Speed on a CPU beside what one would use instead: forward, forward + backward, and single steps, in float32.
 
-    python benchmarks/cpu.py                                        # LSTM and GRU, five shapes, every peer
+    python benchmarks/cpu.py --quick                                 # three shapes, few rounds: half a minute a cell
     python benchmarks/cpu.py --peer-python ~/torch/bin/python --json benchmarks/results/laptop.json
     python benchmarks/cpu.py --cells peephole --shape 100,32,64,128 --peers none
+    python benchmarks/cpu.py --sweep --plot sweep.svg                # how the time grows with T, B and H
+    python benchmarks/cpu.py --from benchmarks/results/laptop.json --markdown targets,step
 
 Each contender runs in a process of its own (``worker.py``); they take turns, round after round. README.md has the rules.
 """
@@ -11,58 +13,43 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import platform
 import shlex
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from cells import CELLS, Case
+from cells import BOTH, CELLS, FORWARD, Case
+from cpu_cases import SHAPES, STREAMED, SWEPT_CELLS, SWEPT_SHAPES, USUAL_CELLS
+from cpu_report import OURS, Result, case_table, results_from, results_of
+from markdown import PARTS, markdown
+from options import names, shape
+from outcome import Outcome, difference, load
+from plot import draw
 from process import Failure, Missing, Worker
+from report import plain, write
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from worker import CONTENDERS, KNOWN
+from targets import verdicts
+from worker import CONTENDERS, PASSES, STEP, takes_part
 
-OURS = "ours"
-PEERS = {"torch": ("torch.nn", "torch loop"), "jax": ("jax.lax.scan",)}
-SHAPES = ((200, 16, 32, 32), (100, 32, 64, 128), (100, 1, 64, 128), (50, 20, 650, 650), (100, 64, 256, 512))
-DISTURBED = 1.3  # a third quartile so many times the first: something else was running
-TOLERANCE = 1e-4  # of a gradient, relative to its largest element
-
-
-class Result(NamedTuple):
-    """One contender at one shape. Times are milliseconds: quartiles over the rounds, each the median of a turn's calls."""
-
-    cell: str
-    shape: tuple[int, int, int, int]
-    contender: str
-    median: float
-    q1: float
-    q3: float
-    ratio: float  # median over ours: above 1, ours is faster
-    rounds: list[float]
-    calls: int
-    error: float | None  # worst difference of a gradient to ours, relative to its largest element; None: not compared
-    note: str
-    versions: dict[str, str]
-
-
-def worst_difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
-    """max |found - expected| / max |expected|, the worst of all gradients."""
-    if set(found) != set(expected):
-        return float("inf")
-    return max(
-        float(np.max(np.abs(found[name] - value), initial=0.0) / max(np.max(np.abs(value), initial=0.0), 1e-30))
-        for name, value in expected.items()
-    )
+PEERS = {
+    "torch": ("torch.nn", "torch loop", "torch loop compiled"),
+    "jax": ("jax.lax.scan",),
+    "onnx": ("onnxruntime",),
+}
+POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+TOLERANCE = 1e-4  # of an output or a gradient, relative to its array's largest element
+QUICK = {"rounds": 3, "seconds": 0.05, "pause": 0.05}
+USUAL = {"rounds": 7, "seconds": 0.3, "pause": 0.1}
 
 
 class Benchmark:
@@ -70,127 +57,145 @@ class Benchmark:
 
     def __init__(self, options: argparse.Namespace, console: Console) -> None:
         self.options, self.console = options, console
-        self.skipped: dict[str, str] = {}  # a contender and why
+        self.skipped: dict[str, str] = {}  # a contender, or a contender and a cell, and why
 
-    def contenders(self, cell: str) -> list[str]:
-        """Who takes part for a cell: ourselves, and the peers asked for that know the cell."""
-        peers = [name for library in self.options.peers for name in PEERS[library] if cell in KNOWN[name]]
-        return [name for name in CONTENDERS if name not in self.skipped and (name.startswith(OURS) or name in peers)]
+    def contenders(self, case: Case) -> list[str]:
+        """Who takes part in a case: ourselves, and the peers asked for that know the cell."""
+        peers = [name for library in self.options.peers for name in PEERS[library]]
+        return [
+            name
+            for name in CONTENDERS
+            if (name.startswith(OURS) or name in peers)
+            and not {name, f"{name}, {case.cell}"} & set(self.skipped)
+            and not (self.options.quick and name == "torch loop compiled")  # compiling takes longer than all the rest
+            and any(takes_part(name, case.cell, direction) for direction in self.passes(case))
+        ]
 
-    def prepared(self, case: Case) -> dict[str, tuple[Worker, dict[str, Any]]]:
-        """A warm process for every contender, with its answer. Who is not installed is left out from then on, and said so."""
-        workers: dict[str, tuple[Worker, dict[str, Any]]] = {}
-        for name in self.contenders(case.cell):
-            python = sys.executable if name.startswith(OURS) else self.options.peer_python
-            limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(case.threads))
-            worker = Worker(python, Path(__file__).with_name("worker.py"), limits)
-            try:
-                workers[name] = worker, worker.ask(do="prepare", contender=name, **case._asdict())
-            except Failure as failure:
-                worker.close()
-                if name.startswith(OURS):
-                    for other, _ in workers.values():
-                        other.close()
-                    raise
-                self.skip(name, f"{failure} in {python}" if isinstance(failure, Missing) else str(failure))
-        return workers
+    def passes(self, case: Case) -> list[str]:
+        """The passes of a case, in the order of ``PASSES``; single steps at the usual shapes only where that says something."""
+        anywhere = bool(self.options.shape) or self.options.sweep
+        return [name for name in PASSES if name in self.options.passes and (name != STEP or anywhere or case.shape in STREAMED)]
 
     def skip(self, name: str, why: str) -> None:
         self.skipped[name] = why
-        self.console.print(f"skipped: {name}: {why}", style="yellow", soft_wrap=True)
+        self.console.print(f"skipped: {name}: {why}", style="yellow", soft_wrap=True, markup=False)
 
-    def differences(self, workers: dict[str, tuple[Worker, dict[str, Any]]]) -> dict[str, float]:
-        """How far the gradients of those with the same formula are from ours."""
-        gradients = {}
-        with tempfile.TemporaryDirectory() as folder:
-            for name, (worker, prepared) in workers.items():
-                if not prepared["note"]:
-                    file = str(Path(folder, "gradients.npz"))
-                    worker.ask(do="gradients", file=file)
-                    with np.load(file) as arrays:
-                        gradients[name] = dict(arrays)
-        return {name: worst_difference(found, gradients[OURS]) for name, found in gradients.items() if name != OURS}
+    def ask(self, workers: dict[str, Worker], requests: dict[str, dict[str, Any]], case: Case) -> dict[str, dict[str, Any]]:
+        """The answers to requests that several processes work on at a time; no times are taken then.
+
+        A peer that fails is left out from then on, everywhere if it is not installed; if ours fails, so does all.
+        """
+        answers = {}
+        for name, request in requests.items():
+            workers[name].send(**request)
+        for name in requests:
+            try:
+                answers[name] = workers[name].receive()
+            except Failure as failure:
+                if name.startswith(OURS):
+                    raise
+                workers.pop(name).close(force=True)
+                missing = isinstance(failure, Missing)
+                why = f"{failure} in {Path(self.options.peer_python).name}" if missing else str(failure)
+                self.skip(name if missing else f"{name}, {case.cell}", why)
+        return answers
+
+    def start(self, name: str, threads: int) -> Worker:
+        python = sys.executable if name.startswith(OURS) else self.options.peer_python
+        return Worker(python, Path(__file__).with_name("worker.py"), dict.fromkeys(POOLS, str(threads)))
 
     def run(self, case: Case) -> list[Result]:
-        """All contenders in turn, round after round, each round beginning with another one."""
-        workers = self.prepared(case)
+        """All passes of a case."""
+        results: list[Result] = []
+        workers: dict[str, Worker] = {}
         try:
-            errors = self.differences(workers)
-            times: dict[str, list[list[float]]] = {name: [] for name in workers}
-            for turn in range(self.options.rounds):
-                names = list(workers)
-                for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                    time.sleep(self.options.pause)  # the threads of whoever went before stop spinning
-                    reply = workers[name][0].ask(do="time", seconds=self.options.seconds, most=self.options.calls)
-                    times[name].append(reply["seconds"])
+            for name in self.contenders(case):
+                workers[name] = self.start(name, case.threads)
+            prepare = {name: {"do": "prepare", "contender": name, **case._asdict()} for name in workers}
+            details = self.ask(workers, prepare, case)
+            for direction in self.passes(case):
+                results += self.run_pass(case, direction, workers, details)
         finally:
-            for worker, _ in workers.values():
+            for worker in workers.values():
                 worker.close()
-        ours = statistics.median(map(statistics.median, times[OURS])) * 1e3
-        results = []
-        for name, turns in times.items():
-            rounds = [statistics.median(seconds) * 1e3 for seconds in turns]
-            q1, median, q3 = statistics.quantiles(rounds, n=4, method="inclusive") if len(rounds) > 1 else rounds * 3
-            result = Result(
-                cell=case.cell,
-                shape=(case.T, case.B, case.I, case.H),
-                contender=name,
-                median=median,
-                q1=q1,
-                q3=q3,
-                ratio=median / ours,
-                rounds=rounds,
-                calls=sum(map(len, turns)),
-                error=errors.get(name),
-                note=workers[name][1]["note"],
-                versions=workers[name][1]["versions"],
-            )
-            results.append(result)
         return results
 
+    def run_pass(
+        self, case: Case, direction: str, workers: dict[str, Worker], details: dict[str, dict[str, Any]]
+    ) -> list[Result]:
+        """The contenders of a pass in turn, round after round, each round beginning with another one."""
+        errors = self.differences(case, direction, workers, details)
+        request = {"do": "time", "pass": direction, "seconds": self.options.seconds, "most": self.options.calls}
+        order = [name for name in workers if takes_part(name, case.cell, direction)]
+        turns: dict[str, list[dict[str, Any]]] = {name: [] for name in order}
+        for turn in range(self.options.rounds):
+            for name in order[turn % len(order) :] + order[: turn % len(order)]:
+                if name in workers:
+                    time.sleep(self.options.pause)  # the threads of whoever went before stop spinning
+                    turns[name] += self.ask(workers, {name: request}, case).values()
+        return results_of(case, direction, {name: turns[name] for name in order if name in workers}, errors, details)
 
-def table(cell: str, results: Sequence[Result]) -> Table:
-    """Milliseconds with quartiles, and how many times ours the peer takes."""
-    names = list(dict.fromkeys(result.contender for result in results))
-    found = Table(title=f"{cell}: forward + backward, milliseconds, median (quartiles) and times ours", title_justify="left")
-    found.add_column("T, B, I, H")
-    for name in names:
-        found.add_column(name, justify="right")
-    for shape in dict.fromkeys(result.shape for result in results):
-        row = {result.contender: result for result in results if result.shape == shape}
-        found.add_row(", ".join(map(str, shape)), *(entry(row[name]) if name in row else "skipped" for name in names))
-    return found
+    def differences(
+        self, case: Case, direction: str, workers: dict[str, Worker], details: dict[str, dict[str, Any]]
+    ) -> dict[str, float]:
+        """How far those with the same formula are from ours, in outputs or gradients. All are ready to be timed then."""
+        with tempfile.TemporaryDirectory() as folder:
+            files = {name: str(Path(folder, f"{place}.npz")) for place, name in enumerate(workers)}
+            requests = {
+                name: {"do": "outcome", "pass": direction, "file": file}
+                for name, file in files.items()
+                if takes_part(name, case.cell, direction)
+            }
+            done = self.ask(workers, requests, case)
+            ours = load(files[OURS])
+            return {name: apart(load(files[name]), ours) for name in done if name != OURS and not details[name]["note"]}
 
 
-def entry(result: Result) -> str:
-    digits = 2 if result.median < 10 else 1 if result.median < 100 else 0
-    text = f"{result.median:.{digits}f} ({result.q1:.{digits}f}-{result.q3:.{digits}f})"
-    if result.q3 > DISTURBED * result.q1:
-        text = f"[dim]~{text}[/]"
-    if result.contender == OURS:
-        return text
-    colour = "green" if result.ratio >= 1 else "red"
-    return f"{text} [{colour}]x{result.ratio:.2f}[/]"
+def apart(found: Outcome, expected: Outcome) -> float:
+    """The worst difference of a gradient, or without gradients of an output, relative to the array's largest element."""
+    if expected.gradients:
+        return difference(found.gradients, expected.gradients)["largest"]
+    return difference(found.outputs, expected.outputs)["largest"]
+
+
+# --- the machine -------------------------------------------------------------------------------------------
 
 
 def machine(threads: int) -> dict[str, Any]:
     """What the times were taken on."""
     model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-        model = next((value.strip() for key, _, value in lines if key.strip() == "model name"), model)
+    cpuinfo, meminfo = (read_fields(Path("/proc", name)) for name in ("cpuinfo", "meminfo"))
     blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     return {
-        "cpu": model,
+        "cpu": cpuinfo.get("model name", model),
         "cores": os.cpu_count(),
         "threads": threads,
+        "caches": caches(),
+        "memory": meminfo.get("MemTotal", "?"),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": f"{blas.get('name', '?')} {blas.get('version', '')}".strip(),
     }
+
+
+def read_fields(file: Path) -> dict[str, str]:
+    """``name: value`` by line, the first of each name; nothing where there is no such file."""
+    if not file.exists():
+        return {}
+    lines = [line.partition(":") for line in file.read_text().splitlines()]
+    return {key.strip(): value.strip() for key, _, value in reversed(lines)}
+
+
+def caches() -> str:
+    """The sizes of the first core's caches, where Linux tells."""
+    folders = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
+    found = (
+        f"L{(at / 'level').read_text().strip()} {(at / 'type').read_text().strip()} {(at / 'size').read_text().strip()}"
+        for at in folders
+    )
+    return ", ".join(found) or "?"
 
 
 def available_processors() -> int:
@@ -203,37 +208,51 @@ def limit_processors(threads: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
-def shape(text: str) -> tuple[int, ...]:
-    sizes = text.split(",")
-    if len(sizes) != 4 or not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
-        raise argparse.ArgumentTypeError(f"{text!r} is not four sizes T,B,I,H")
-    return tuple(map(int, sizes))
+# --- the command line --------------------------------------------------------------------------------------
 
 
-def names(text: str) -> list[str]:
-    return [] if text == "none" else [name.strip() for name in text.split(",")]
+def peers(text: str) -> list[str]:
+    return [] if text == "none" else names(text)
+
+
+def passes(text: str) -> list[str]:
+    """``forward+backward`` may be written without spaces."""
+    spelled = {name.replace(" ", ""): name for name in (*PASSES, *PARTS)}
+    return [spelled.get(name.replace(" ", ""), name) for name in names(text)]
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="cpu.py",
-        description="Speed on a CPU beside PyTorch and JAX: forward + backward, float32.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        prog="cpu.py", description="Speed on a CPU beside PyTorch, JAX and ONNX Runtime, in float32. Absent peers are skipped."
     )
     add = parser.add_argument
-    add("--cells", type=names, default="lstm,gru_after", help=f"generated cells; peers know {', '.join(CELLS)}")
-    add("--shape", type=shape, action="append", metavar="T,B,I,H", help="a shape, may be given again (default: the usual five)")
-    add("--peers", type=names, default="torch,jax", help="of torch, jax; or none")
-    add("--peer-python", default=sys.executable, metavar="PATH", help="the interpreter that has them")
-    add("--threads", type=int, default=available_processors(), help="for every contender")
-    add("--rounds", type=int, default=7, help="turns of each contender")
-    add("--seconds", type=float, default=0.4, help="of timed calls in a turn")
-    add("--calls", type=int, default=200, help="at most so many calls in a turn")
-    add("--pause", type=float, default=0.25, help="seconds between turns")
-    add("--json", type=Path, metavar="FILE", help="write the results there")
+    add("--cells", type=names, help=f"generated cells (default: {','.join(USUAL_CELLS)}; of the sweep {','.join(SWEPT_CELLS)})")
+    add(
+        "--shape", type=shape, action="append", metavar="T,B,I,H", help="a shape, may be given again (default: the usual seven)"
+    )
+    add("--passes", type=passes, help="of forward, forward+backward, step (default: all; of the sweep forward+backward)")
+    add("--peers", type=peers, default=",".join(PEERS), help=f"of {', '.join(PEERS)}; or none (default: all)")
+    add("--peer-python", default=sys.executable, metavar="PATH", help="the interpreter that has them (default: this one)")
+    add("--threads", type=int, default=available_processors(), help="for every contender (default: all processors)")
+    add("--quick", action="store_true", help="three shapes, few rounds, nothing compiled by PyTorch: half a minute a cell")
+    add("--sweep", action="store_true", help="instead of the usual shapes, T, B and H one after the other in powers of two")
+    add("--rounds", type=int, help=f"turns of each contender (default: {USUAL['rounds']})")
+    add("--seconds", type=float, help=f"of timed calls in a turn (default: {USUAL['seconds']})")
+    add("--calls", type=int, default=200, help="at most so many calls in a turn (default: 200)")
+    add("--pause", type=float, help=f"seconds between turns (default: {USUAL['pause']})")
+    add("--json", type=Path, metavar="FILE", help="write the results there, after every case")
+    add("--plot", type=Path, metavar="FILE", help="draw the sweep there, .svg or .png (needs matplotlib)")
+    add("--markdown", type=passes, nargs="?", const=list(PARTS), metavar="PARTS", help=f"print tables: {', '.join(PARTS)}")
+    add("--from", type=Path, dest="given", metavar="FILE", help="measure nothing: the results are in this file")
     options = parser.parse_args(argv)
-    for unknown in set(options.peers) - set(PEERS):
-        parser.error(f"--peers: {unknown!r} is none of {', '.join(PEERS)}")
+    for name, value in (QUICK if options.quick else USUAL).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    options.cells = options.cells or list(SWEPT_CELLS if options.sweep else USUAL_CELLS)
+    options.passes = options.passes or ([BOTH] if options.sweep else [FORWARD, BOTH, STEP])
+    for option, known in (("peers", PEERS), ("passes", PASSES), ("markdown", PARTS)):
+        for unknown in [name for name in getattr(options, option) or [] if name not in known]:
+            parser.error(f"--{option}: {unknown!r} is none of {', '.join(known)}")
     for cell in options.cells:
         if not cell.isidentifier():
             parser.error(f"--cells: {cell!r} is not a cell's name")
@@ -241,67 +260,106 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--threads, --rounds and --calls start at 1, --seconds and --pause at 0")
     if options.threads > available_processors():
         parser.error(f"--threads: there are {available_processors()} processors")
+    if options.shape and options.sweep:
+        parser.error("--shape and --sweep exclude each other")
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot: no module named matplotlib (pip install matplotlib)")
+    if options.plot and options.plot.suffix not in (".svg", ".png"):
+        parser.error(f"--plot: {options.plot.name} ends in neither .svg nor .png")
     return options
 
 
+def cases_of(options: argparse.Namespace) -> list[Case]:
+    """What is to be measured, cell after cell."""
+    shapes = options.shape or (SWEPT_SHAPES if options.sweep else SHAPES[:3] if options.quick else SHAPES)
+    return [Case(cell, *sizes, threads=options.threads) for cell in options.cells for sizes in shapes]
+
+
+def command() -> str:
+    """The command, for the file: without the folders of this machine."""
+    return shlex.join(["python", *(Path(word).name if word.startswith(("/", "~")) else word for word in sys.argv)])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 1 a peer's gradients differ from ours, 2 nothing could be measured."""
+    """Exit status: 0 done, 1 a peer's numbers differ from ours, 2 wrong usage or nothing could be measured."""
     options = parse(argv)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    try:
+        report = json.loads(options.given.read_text("utf-8")) if options.given else measured(options, console)
+        results = results_from(report)
+        if options.plot:
+            draw(report, options.plot)
+        if options.markdown:
+            print(markdown(report, options.markdown), end="")
+            return 0
+    except (Failure, OSError, ValueError) as failure:
+        print(f"cpu: {failure}", file=sys.stderr)
+        return 2
+    console.print(target_table(results))
+    if any(result.ms.disturbed for result in results):
+        console.print("~ the turns differ much: something else was running, or the calls are too short", style="yellow")
+    return 1 if report_differences(console, results) else 0
+
+
+def measured(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """The report of a whole run; with ``--json`` it is written after every case: a run that is killed keeps what it had."""
     host = machine(options.threads)
     console.print(f"{host['cpu']}, {options.threads} threads of {host['cores']}, numpy {host['numpy']} ({host['blas']})")
     if host["load"] is not None and host["load"] > 0.5:
         console.print(f"something else is running here (load {host['load']:.1f}): expect times to be off", style="yellow")
     limit_processors(options.threads)
-    shapes: Sequence[tuple[int, int, int, int]] = options.shape or SHAPES
-    cases = [Case(cell, *sizes, threads=options.threads) for cell in options.cells for sizes in shapes]
-    benchmark = Benchmark(options, console)
-    results: list[Result] = []
-    try:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("", total=len(cases))
-            for case in cases:
-                bar.update(task, description=f"{case.cell} {case.T}, {case.B}, {case.I}, {case.H}")
-                results += benchmark.run(case)
-                bar.advance(task)
-    except Failure as failure:
-        print(f"cpu: {failure}", file=sys.stderr)
-        return 2
-    for cell in options.cells:
-        console.print(table(cell, [result for result in results if result.cell == cell]))
-        if cell not in CELLS:
-            console.print(f"no peer knows {cell}", style="yellow")
-    if any(result.q3 > DISTURBED * result.q1 for result in results):
-        console.print("~ the turns differ much: something else was running, or the calls are too short", style="yellow")
-    wrong = report_differences(console, results)
-    if options.json:
-        report = {
-            "what": "forward + backward, float32, milliseconds",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-            "machine": host,
-            "rounds": options.rounds,
-            "results": [result._asdict() for result in results],
-            "skipped": benchmark.skipped,
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return 1 if wrong else 0
+    benchmark, cases, results = Benchmark(options, console), cases_of(options), list[Result]()
+    report: dict[str, Any] = {
+        "what": "float32, milliseconds of a call, in the pass 'step' of one step",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command(),
+        "machine": host,
+        "settings": {key: getattr(options, key) for key in ("rounds", "seconds", "calls", "pause", "quick", "sweep")},
+        "skipped": benchmark.skipped,
+        "results": results,
+    }
+    begin = time.monotonic()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=len(cases))
+        for case in cases:
+            bar.update(task, description=f"{case.cell} {case.T}, {case.B}, {case.I}, {case.H}")
+            if benchmark.passes(case):
+                found = benchmark.run(case)
+                results += found
+                console.print(case_table(case, found))
+                if case.cell not in CELLS:
+                    console.print(f"no peer knows {case.cell}", style="yellow")
+            report["seconds"] = round(time.monotonic() - begin, 1)
+            if options.json:
+                write(options.json, report)
+            bar.advance(task)
+    read_again: dict[str, Any] = json.loads(json.dumps(plain(report)))
+    return read_again
+
+
+def target_table(results: Sequence[Result]) -> Table:
+    """What was to be reached, and whether it is."""
+    table = Table(title="times ours, forward + backward unless it says a step", title_justify="left")
+    for column in ("", "at least", "found", "met"):
+        table.add_column(column)
+    for verdict in verdicts(results):
+        found = "" if verdict.found is None else f"{verdict.found:.2f} {verdict.where}"
+        table.add_row(verdict.target.what, f"{verdict.target.least:g}", found, verdict.met)
+    return table
 
 
 def report_differences(console: Console, results: Sequence[Result]) -> bool:
-    """Says how far the peers' gradients are from ours; whether any is too far."""
-    compared = [result for result in results if result.error is not None]
-    wrong = [result for result in compared if not (result.error is not None and result.error <= TOLERANCE)]
+    """Says how far the peers are from ours; whether any is too far."""
+    compared = [(result, result.error) for result in results if result.error is not None]
+    wrong = [(result, error) for result, error in compared if not error <= TOLERANCE]
     for cell, name, note in dict.fromkeys((result.cell, result.contender, result.note) for result in results if result.note):
         console.print(f"not compared: {name} for {cell}: {note}", style="yellow")
-    for result in wrong:
-        console.print(
-            f"{result.contender} differs: {result.cell} {result.shape}, a gradient by {result.error:.1e}", style="red"
-        )
+    for result, error in wrong:
+        where = f"{result.cell} {result.shape}, {result.direction}"
+        console.print(f"{result.contender} differs: {where}: by {error:.1e}", style="red")
     if compared and not wrong:
-        worst = max(result.error for result in compared if result.error is not None)
-        console.print(f"all gradients agree with ours to {worst:.0e} of their largest element")
+        worst = max(error for _, error in compared)
+        console.print(f"all outputs and gradients agree with ours to {worst:.0e} of their largest element")
     return bool(wrong)
 
 

@@ -21,12 +21,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from cells import CELLS, Case, arguments, load_module
+from cells import BOTH, CELLS, FORWARD, Case, arguments, load_module
 from outcome import Outcome, difference, load, outcome_of, save
 from process import Failure, serve
 from torch_cells import Model, TorchFused, TorchLoop
 
-FORWARD, BOTH = PASSES = ("forward", "forward + backward")
+PASSES = (FORWARD, BOTH)
 WARM = 3  # calls before a capture
 
 

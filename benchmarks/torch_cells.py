@@ -15,11 +15,13 @@ from cells import CELLS, FUSED, Arrays, Case, fused, packed, unfused
 from outcome import Outcome
 
 Tensors = tuple[Any, ...]
+Step = Callable[[Any, Tensors], Tensors]
 
 
 class Loop(NamedTuple):
     """``before`` makes of W @ x + b [T, B, G*H] what steps read; ``step`` makes of a step of that, weights and state the next.
 
+    ``before`` also takes a single step [B, G*H].
     ``weights`` takes what a step multiplies with from the leaves, once: parts of a leaf taken at every step would each add a
     gradient of the leaf's size.
     """
@@ -37,7 +39,11 @@ def loop_of(torch: Any, cell: str) -> Loop:
         return (z,)
 
     def last_apart(z: Any) -> Tensors:
-        return tuple(z.split((z.shape[2] // 3 * 2, z.shape[2] // 3), dim=2))
+        return tuple(z.split((z.shape[-1] // 3 * 2, z.shape[-1] // 3), dim=-1))
+
+    def elman(at: Tensors, weights: Tensors, state: Tensors) -> Tensors:
+        (h,), (z,), (U,) = state, at, weights
+        return (tanh(z + h @ U.T),)
 
     def lstm(at: Tensors, weights: Tensors, state: Tensors) -> Tensors:
         (h, c), (z,), (U,) = state, at, weights
@@ -50,6 +56,13 @@ def loop_of(torch: Any, cell: str) -> Loop:
         i, f, g, o = (z + h @ U.T).chunk(4, dim=1)
         c = sigmoid(f + pf * c) * c + sigmoid(i + pi * c) * tanh(g)
         return sigmoid(o + po * c) * tanh(c), c
+
+    def cifg(at: Tensors, weights: Tensors, state: Tensors) -> Tensors:
+        (h, c), (z,), (U,) = state, at, weights
+        f, g, o = (z + h @ U.T).chunk(3, dim=1)
+        f = sigmoid(f)
+        c = f * c + (1 - f) * tanh(g)
+        return sigmoid(o) * tanh(c), c
 
     def gru(at: Tensors, weights: Tensors, state: Tensors) -> Tensors:
         (h,), (z, z_n), (U, U_n) = state, at, weights
@@ -70,7 +83,7 @@ def loop_of(torch: Any, cell: str) -> Loop:
         return (torch.relu(torch.addcmul(z, u, h)),)
 
     def mingru_before(both: Any) -> Tensors:
-        z, candidate = both.chunk(2, dim=2)
+        z, candidate = both.chunk(2, dim=-1)
         z = sigmoid(z)
         return 1 - z, z * candidate
 
@@ -78,18 +91,26 @@ def loop_of(torch: Any, cell: str) -> Loop:
         (h,), (keep, new) = state, at
         return (torch.addcmul(new, keep, h),)
 
+    def recurrent(leaves: dict[str, Any]) -> Tensors:
+        return (leaves["U"],)
+
     return {
-        "lstm": Loop(whole, lstm, lambda leaves: (leaves["U"],)),
-        "gru": Loop(last_apart, gru, lambda leaves: tuple(leaves["U"].split((2 * leaves["U"].shape[1], leaves["U"].shape[1])))),
-        "gru_after": Loop(whole, gru_after, lambda leaves: (leaves["U"],)),
+        "elman": Loop(whole, elman, recurrent),
+        "lstm": Loop(whole, lstm, recurrent),
         "peephole": Loop(whole, peephole, lambda leaves: (leaves["U"], *leaves["p"].unbind(0))),
+        "cifg": Loop(whole, cifg, recurrent),
+        "gru": Loop(last_apart, gru, lambda leaves: tuple(leaves["U"].split((2 * leaves["U"].shape[1], leaves["U"].shape[1])))),
+        "gru_after": Loop(whole, gru_after, recurrent),
         "indrnn": Loop(whole, indrnn, lambda leaves: (leaves["u"],)),
         "mingru": Loop(mingru_before, mingru, lambda leaves: ()),
     }[cell]
 
 
 class Model:
-    """A case in PyTorch. ``forward()`` gives y and the final states, ``both()`` these and the gradient of every leaf."""
+    """A case in PyTorch. ``forward()`` gives y and the final states, ``both()`` these and the gradient of every leaf.
+
+    ``step_by_step()`` makes ready a call that gives what ``forward()`` gives, from inputs that arrive one at a time.
+    """
 
     def __init__(self, case: Case, device: str = "cpu") -> None:
         self.torch: Any = importlib.import_module("torch")
@@ -120,17 +141,44 @@ class Model:
         with self.torch.no_grad():
             return self.forward()
 
+    def inference(self) -> Tensors:
+        """The forward pass alone, in the mode that PyTorch has for it."""
+        with self.torch.inference_mode():
+            return self.forward()
+
+    def one_step(self) -> Step:
+        """What makes of an input [B, I] and states the next states."""
+        raise NotImplementedError
+
+    def step_by_step(self) -> Callable[[], Tensors]:
+        step, inputs = self.one_step(), self.leaves["x"].detach().unbind(0)
+        initial = tuple(self.leaves[f"{name}0"].detach() for name in self.layout.states)
+
+        def run() -> Tensors:
+            state, ys = initial, []
+            with self.torch.inference_mode():
+                for x_t in inputs:
+                    state = step(x_t, state)
+                    ys.append(state[0])
+            return ys, *state
+
+        return run
+
     def both(self) -> tuple[Tensors, Tensors]:
         outputs = self.forward()
         return outputs, self.torch.autograd.grad(outputs, list(self.leaves.values()), self.cotangents)
 
     def outcome(self, found: tuple[Tensors, Tensors]) -> Outcome:
         """What ``both`` returned, in the common layout."""
-        outputs, gradients = (tuple(self.array(value) for value in values) for values in found)
-        named = dict(zip(self.leaves, gradients, strict=True))
+        named = dict(zip(self.leaves, map(self.array, found[1]), strict=True))
         inputs = {name: named[name] for name in ("x", *(f"{state}0" for state in self.layout.states))}
-        names = ("y", *(f"{state} final" for state in self.layout.states))
-        return Outcome(dict(zip(names, outputs, strict=True)), self.common(named) | inputs)
+        return Outcome(self.outputs(found[0]), self.common(named) | inputs)
+
+    def outputs(self, found: Tensors) -> Arrays:
+        """What a call without gradients returned, by name."""
+        y, *final = found
+        values = [self.array(y if isinstance(y, self.torch.Tensor) else self.torch.stack(y)), *map(self.array, final)]
+        return dict(zip(("y", *(f"{state} final" for state in self.layout.states)), values, strict=True))
 
     def array(self, value: Any) -> Any:
         value = value.detach()
@@ -146,8 +194,11 @@ class TorchLoop(Model):
 
     def __init__(self, case: Case, device: str = "cpu", compiled: bool = False) -> None:
         super().__init__(case, device)
-        self.loop = loop_of(self.torch, case.cell)
-        self.step = self.torch.compile(self.loop.step, fullgraph=True, dynamic=False) if compiled else self.loop.step
+        self.loop, self.compiled = loop_of(self.torch, case.cell), compiled
+        self.step = self.maybe_compiled(self.loop.step)
+
+    def maybe_compiled(self, function: Callable[..., Tensors]) -> Callable[..., Tensors]:
+        return self.torch.compile(function, fullgraph=True, dynamic=False) if self.compiled else function
 
     def parameters(self, data: Arrays) -> Arrays:
         return packed(self.case.cell, data)
@@ -167,16 +218,30 @@ class TorchLoop(Model):
             ys.append(state[0])
         return self.torch.stack(ys), *state
 
+    def one_step(self) -> Step:
+        linear, before, step = self.torch.nn.functional.linear, self.loop.before, self.loop.step
+        leaves = {name: leaf.detach() for name, leaf in self.leaves.items()}
+        weights, input_weights = self.loop.weights(leaves), (leaves["W"], leaves["b"])
+
+        def whole(x_t: Any, input_weights: Tensors, weights: Tensors, state: Tensors) -> Tensors:
+            return step(before(linear(x_t, *input_weights)), weights, state)
+
+        run = self.maybe_compiled(whole)
+        return lambda x_t, state: run(x_t, input_weights, weights, state)
+
 
 class TorchFused(Model):
-    """``torch.nn.LSTM`` or ``torch.nn.GRU``, one layer: cuDNN on a GPU, oneDNN for the LSTM on a CPU."""
+    """``torch.nn.LSTM``, ``nn.GRU`` or ``nn.RNN``, one layer: cuDNN on a GPU, oneDNN for the LSTM on a CPU.
+
+    A step is ``torch.nn.LSTMCell`` and its like.
+    """
 
     def __init__(self, case: Case, device: str = "cpu") -> None:
         if case.cell not in FUSED:
             raise ValueError(f"torch.nn has no {case.cell}")
         super().__init__(case, device)
-        layer = self.torch.nn.LSTM if case.cell == "lstm" else self.torch.nn.GRU
-        self.layer = layer(case.I, case.H, **self.place)
+        self.kind = {"lstm": "LSTM", "elman": "RNN"}.get(case.cell, "GRU")
+        self.layer = getattr(self.torch.nn, self.kind)(case.I, case.H, **self.place)
         with self.torch.no_grad():
             for name, parameter in self.layer.named_parameters():
                 parameter.copy_(self.leaves[name])
@@ -192,3 +257,10 @@ class TorchFused(Model):
         initial = tuple(self.leaves[f"{name}0"][None] for name in self.layout.states)
         y, final = self.layer(self.leaves["x"], initial if len(initial) > 1 else initial[0])
         return y, *(value[0] for value in (final if len(initial) > 1 else (final,)))
+
+    def one_step(self) -> Step:
+        cell = getattr(self.torch.nn, f"{self.kind}Cell")(self.case.I, self.case.H, **self.place)
+        with self.torch.no_grad():
+            for name, parameter in cell.named_parameters():
+                parameter.copy_(self.leaves[f"{name}_l0"])
+        return cell if self.kind == "LSTM" else lambda x_t, state: (cell(x_t, *state),)
