@@ -29,7 +29,7 @@ import numpy as np
 from cells import BOTH, CELLS, FORWARD, Case
 from cpu_cases import SHAPES, STREAMED, SWEPT_CELLS, SWEPT_SHAPES, USUAL_CELLS
 from cpu_report import OURS, Result, case_table, results_from, results_of
-from markdown import PARTS, markdown
+from markdown_tables import PARTS, markdown
 from options import names, shape
 from outcome import Outcome, difference, load
 from plot import draw

@@ -1,0 +1,351 @@
+"""What bounds a NumPy module: the time of every statement alone, beside that of the whole.
+
+    python benchmarks/bound.py lstm                                  # T, B, I, H = 100, 32, 64, 128
+    python benchmarks/bound.py gru --shape 200,16,32,32 --threads 1
+
+Each statement of the generated ``forward`` and ``backward`` is run in a tight loop of its own, on the arrays that it meets
+halfway through its runs and with these in the caches. What NumPy's calls cost by themselves, times how often they are made, is
+what a module that calls NumPy so can reach at best: the ratio at the end says how far it is from that. It can be below 1:
+in between, other statements leave a processor's clock, caches and threads in another state.
+
+To get at a statement's arrays, the module's text is parsed, and a call put before every statement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from textwrap import indent
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+from cells import GENERATED, Case, arguments, load_module, module_file
+from cpu import POOLS, available_processors
+from options import shape
+from report import number
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+PASSES = ("forward", "backward")
+KINDS = ("product", "ufunc", "other")
+PROBE = "__probe"
+REPEATED = 8  # runs between two refills of the arrays: few, or a product in place would shrink them to denormal numbers
+SHORT = 1e-4  # seconds: only what takes less is repeated
+BATCHES = 5, 100  # at least and at most
+SECONDS = 0.01  # for a statement, within these limits
+SQUARE = 1024
+
+
+class Cost(NamedTuple):
+    """A statement by itself."""
+
+    direction: str
+    text: str
+    kind: str
+    runs: int  # in a call of the whole
+    us: float  # of one run
+    flops: int  # of one run, for products of matrices
+
+    @property
+    def ms(self) -> float:
+        """In a call of the whole."""
+        return self.us * self.runs / 1e3
+
+
+# --- statements --------------------------------------------------------------------------------------------
+
+
+class Probed(ast.NodeTransformer):
+    """Puts a call of the probe before the statements of ``forward``, ``backward`` and of every function with a loop.
+
+    ``statements`` are those that it announces, by number; of a loop, that is its head.
+    """
+
+    def __init__(self, tree: ast.Module) -> None:
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        looping = {node.name for node in functions if any(isinstance(inner, ast.For) for inner in ast.walk(node))}
+        self.followed = looping | set(PASSES)
+        self.statements: list[ast.stmt] = []
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        if node.name in self.followed:
+            node.body = self.block(node.body)
+        return node
+
+    def block(self, body: Sequence[ast.stmt]) -> list[ast.stmt]:
+        found: list[ast.stmt] = []
+        for statement in body:
+            match statement:
+                case ast.If() | ast.With():
+                    self.inner(statement)
+                case ast.For():
+                    head = f"for {ast.unparse(statement.target)} in {ast.unparse(statement.iter)}: pass"
+                    found.append(self.announced(ast.parse(head).body[0]))
+                    self.inner(statement)
+                case ast.Expr(value=ast.Constant()) | ast.Raise() | ast.Pass():
+                    pass
+                case _ if not self.calls_followed(statement):
+                    value = statement.value if isinstance(statement, ast.Return) else None
+                    found.append(self.announced(statement if value is None else ast.Expr(value)))
+            found.append(statement)
+        return found
+
+    def inner(self, statement: ast.If | ast.With | ast.For) -> None:
+        statement.body = self.block(statement.body)
+        if not isinstance(statement, ast.With):
+            statement.orelse = self.block(statement.orelse)
+
+    def calls_followed(self, statement: ast.stmt) -> bool:
+        """What such a function does is timed there."""
+        calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
+        return any(isinstance(function, ast.Name) and function.id in self.followed for function in calls)
+
+    def announced(self, statement: ast.stmt) -> ast.stmt:
+        self.statements.append(statement)
+        return ast.parse(f"{PROBE}({len(self.statements) - 1}, dict(locals()))").body[0]
+
+
+class Probe:
+    """Counts the runs of every statement, or times each where half of them are over."""
+
+    def __init__(self, statements: Sequence[ast.stmt], names: dict[str, Any]) -> None:
+        self.statements, self.names = statements, names
+        self.direction = PASSES[0]
+        self.seen: Counter[tuple[str, int]] = Counter()
+        self.runs: Counter[tuple[str, int]] = Counter()  # empty while they are counted
+        self.costs: dict[tuple[str, int], Cost] = {}
+
+    def __call__(self, index: int, scope: dict[str, Any]) -> None:
+        key = self.direction, index
+        self.seen[key] += 1
+        if self.seen[key] == (self.runs[key] + 1) // 2:
+            self.costs[key] = self.cost(self.statements[index], scope, self.runs[key])
+
+    def cost(self, statement: ast.stmt, scope: dict[str, Any], runs: int) -> Cost:
+        kind, flops = kind_of(statement, self.names | scope)
+        seconds = seconds_of(statement, scope, self.names)
+        return Cost(self.direction, ast.unparse(statement), kind, runs, seconds * 1e6, flops)
+
+
+def kind_of(statement: ast.stmt, scope: dict[str, Any]) -> tuple[str, int]:
+    """``product``, ``ufunc`` or ``other``, and the floating-point operations of a product of two matrices."""
+    call = getattr(statement, "value", None)
+    if not isinstance(call, ast.Call):
+        return "other", 0
+    function = eval(ast.unparse(call.func), scope)
+    if function in (np.dot, np.matmul):
+        left, result = (eval(ast.unparse(node), scope) for node in (call.args[0], call))
+        return "product", 2 * result.size * left.shape[-1]
+    if function in (np.einsum, np.tensordot):
+        return "product", 0
+    return "ufunc" if isinstance(getattr(function, "__self__", function), np.ufunc) else "other", 0
+
+
+def arrays_of(statement: ast.stmt, scope: dict[str, Any]) -> Iterator[Any]:
+    """The arrays that a statement names: its operands, and what it writes."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+            root: ast.expr = node
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            if isinstance(root, ast.Name) and root.id in scope:
+                value = eval(ast.unparse(node), {}, scope)
+                if isinstance(value, np.ndarray) and value.flags.writeable:
+                    yield value
+
+
+def seconds_of(statement: ast.stmt, scope: dict[str, Any], names: dict[str, Any]) -> float:
+    """A run of a statement, the median of many, without the loop around it. The arrays are as before then."""
+    used = sorted({node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} & set(scope))
+    given = {name: scope[name] for name in used}
+    once, empty = (loop_of(text, used, names) for text in (ast.unparse(statement), "pass"))
+    snapshot = [(array, array.copy()) for array in arrays_of(statement, scope)]
+    repeated = 1 if once(range(1), given) > SHORT else REPEATED
+    batches: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(batches) < BATCHES[0] or (len(batches) < BATCHES[1] and time.perf_counter() < end):
+        refill(snapshot)
+        batches.append(once(range(repeated), given) / repeated)
+    refill(snapshot)
+    idle = statistics.median(empty(range(repeated), given) / repeated for _ in range(BATCHES[0]))
+    return max(0.0, statistics.median(batches) - idle)
+
+
+def refill(snapshot: list[tuple[Any, Any]]) -> None:
+    for array, values in snapshot:
+        np.copyto(array, values)
+
+
+def loop_of(text: str, used: Sequence[str], names: dict[str, Any]) -> Callable[[range, dict[str, Any]], float]:
+    """Runs a statement once, then as often as it is told, and returns the seconds of the latter. Names are local, as there."""
+    lines = [
+        f"def timed(_repeated, _clock, {', '.join(used)}):",
+        indent(text, "    "),
+        "    _start = _clock()",
+        "    for _ in _repeated:",
+        indent(text, "        "),
+        "    return _clock() - _start",
+    ]
+    found: dict[str, Any] = {}
+    exec(compile("\n".join(lines), "<statement>", "exec"), names, found)
+    return lambda repeated, given: float(found["timed"](repeated, time.perf_counter, **given))
+
+
+# --- a module ----------------------------------------------------------------------------------------------
+
+
+def costs(case: Case, folder: Path = GENERATED) -> list[Cost]:
+    """Every statement of the passes of a cell's module."""
+    tree = ast.parse(module_file(case.cell, "numpy", folder).read_text("utf-8"))
+    probed = Probed(tree)
+    probed.visit(tree)
+    names: dict[str, Any] = {"__name__": f"{case.cell}_probed"}
+    probe = names[PROBE] = Probe(probed.statements, names)
+    exec(compile(ast.fix_missing_locations(tree), "<probed>", "exec"), names)
+    run = call_of(SimpleNamespace(**names), case)
+    for _ in range(2):  # counts, then times
+        for probe.direction in PASSES:
+            run[probe.direction]()
+        probe.runs, probe.seen = probe.seen, Counter()
+    return list(probe.costs.values())
+
+
+def call_of(module: Any, case: Case) -> dict[str, Callable[[], Any]]:
+    """The passes of a module with a workspace; the backward pass takes the tape of the last forward pass."""
+    given = arguments(case, module)
+    params, state, dfinal = module.Params(**given.params), module.State(**given.state), module.State(**given.dfinal)
+    ws = module.Workspace(case.T, case.B, params)
+    tape: list[Any] = [None]
+
+    def forward() -> None:
+        _, _, tape[0] = module.forward(params, given.x, state, workspace=ws)
+
+    return dict(zip(PASSES, (forward, lambda: module.backward(params, tape[0], given.dy, dfinal, workspace=ws)), strict=True))
+
+
+def measured(case: Case, seconds: float, folder: Path = GENERATED) -> dict[str, float]:
+    """Milliseconds of each pass as a whole, of the module as it is: medians of alternating calls, at least three."""
+    run = call_of(load_module(case.cell, "numpy", folder), case)
+    times: dict[str, list[float]] = {name: [] for name in PASSES}
+    end = time.perf_counter() + seconds
+    while len(times[PASSES[1]]) < 4 or time.perf_counter() < end:
+        for name in PASSES:
+            start = time.perf_counter()
+            run[name]()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(found[1:]) for name, found in times.items()}  # the first is cold
+
+
+def square_rate() -> float:
+    """GFLOP/s of a product of two large square matrices in float32."""
+    left = np.random.default_rng(0).standard_normal((SQUARE, SQUARE), dtype=np.float32)
+    right, out = left.T.copy(), np.empty_like(left)
+    taken = loop_of("matmul(left, right, out=out)", ("matmul", "left", "right", "out"), {})
+    given = {"matmul": np.matmul, "left": left, "right": right, "out": out}
+    return 2e-9 * SQUARE**3 / statistics.median(taken(range(1), given) for _ in range(7))
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def statement_table(direction: str, found: Sequence[Cost], least: float) -> Table:
+    """The statements of a pass in the order in which they come; what takes less than ``least`` milliseconds in one line."""
+    table = Table(title=direction, title_justify="left")
+    table.add_column("statement", overflow="fold")
+    for column in ("kind", "runs", "µs", "ms", "GFLOP/s"):
+        table.add_column(column, justify="left" if column == "kind" else "right")
+    chosen = [cost for cost in found if cost.direction == direction]
+    for cost in chosen:
+        if cost.ms >= least:
+            rate = number(cost.flops / cost.us / 1e3) if cost.flops and cost.us else ""
+            text = " ".join(cost.text.split())
+            table.add_row(escape(text), cost.kind, str(cost.runs), f"{cost.us:.2f}", f"{cost.ms:.3f}", rate)
+    if small := [cost.ms for cost in chosen if cost.ms < least]:
+        table.add_row(f"{len(small)} others", "", "", "", f"{sum(small):.3f}", "")
+    return table
+
+
+def totals(found: Sequence[Cost], whole: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """For each pass and both: milliseconds of each kind, their sum, the time of the whole, and the whole over the sum."""
+    made = {}
+    for name, directions in {**{name: (name,) for name in PASSES}, "both": PASSES}.items():
+        chosen = [cost for cost in found if cost.direction in directions]
+        kinds = {kind: sum(cost.ms for cost in chosen if cost.kind == kind) for kind in KINDS}
+        bound, taken = sum(kinds.values()), sum(whole[direction] for direction in directions)
+        made[name] = kinds | {"sum": bound, "measured": taken, "measured / sum": taken / bound}
+    return made
+
+
+def total_table(found: Sequence[Cost], whole: Mapping[str, float]) -> Table:
+    rows = totals(found, whole)
+    table = Table(title="milliseconds", title_justify="left")
+    for column in ("", *next(iter(rows.values()))):
+        table.add_column(column, justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(f"{value:.3f}" for value in row.values()))
+    return table
+
+
+# --- the command line --------------------------------------------------------------------------------------
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bound.py", description="What NumPy's calls in a generated module cost by themselves."
+    )
+    add = parser.add_argument
+    add("cell", help="a generated cell")
+    add("--shape", type=shape, default=(100, 32, 64, 128), metavar="T,B,I,H", help="(default: 100,32,64,128)")
+    add("--threads", type=int, default=available_processors(), help="(default: all processors)")
+    add("--seconds", type=float, default=1.0, help="for the passes as a whole (default: 1)")
+    add("--all", action="store_true", help="also the statements that take less than a five hundredth of the time")
+    add("--generated", type=Path, default=GENERATED, metavar="DIR", help="where the generated modules are")
+    options = parser.parse_args(argv)
+    if not 1 <= options.threads <= available_processors():
+        parser.error(f"--threads: there are {available_processors()} processors")
+    if not module_file(options.cell, "numpy", options.generated).exists():
+        parser.error(f"there is no {options.cell}_numpy.py in {options.generated.name}")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parse(argv)
+    case = Case(options.cell, *options.shape, threads=options.threads)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    found, whole = costs(case, options.generated), measured(case, options.seconds, options.generated)
+    console.print(f"{case.cell}, T={case.T} B={case.B} I={case.I} H={case.H}, {case.threads} threads, numpy {np.__version__}")
+    least = 0.0 if options.all else sum(cost.ms for cost in found) / 500
+    for direction in PASSES:
+        console.print(statement_table(direction, found, least))
+    console.print(total_table(found, whole))
+    products = [cost for cost in found if cost.flops]
+    if spent := sum(cost.ms for cost in products):
+        rate = sum(cost.flops * cost.runs for cost in products) / spent / 1e6
+        console.print(
+            f"products of matrices: {number(rate)} GFLOP/s; of two squares of {SQUARE}: {number(square_rate())} GFLOP/s"
+        )
+    return 0
+
+
+def with_threads() -> None:
+    """Begins again if the thread pools were made for another number of threads: BLAS reads that when it is loaded."""
+    wanted = dict.fromkeys(POOLS, str(parse(None).threads))
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
+
+
+if __name__ == "__main__":
+    with_threads()
+    sys.exit(main())
