@@ -1,7 +1,8 @@
 # make demo      set up .venv, generate, train a character model on real text for half a minute
 # make test      set up .venv, lint, type-check, compare generated/ with the specs, run the tests
 # make test-all  the same with the slow tests
-# make bench     speed on this machine (what is compared: benchmarks/README.md)
+# make bench     set up .venv with the peers, measure speed on this machine beside them: about an hour and a half on two cores
+#                (what is compared, and shorter runs: benchmarks/README.md)
 # make gpu-check on a machine with an NVIDIA GPU: the tests that need one, compute-sanitizer if it is there, then speed
 # make clean     remove .venv and everything else that is made here, but not generated/
 #
@@ -12,6 +13,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml
 DEMO ?= --hidden 128 --seconds 30
+# Where make bench writes (RESULTS.json, RESULTS-sweep.json, RESULTS-sweep.svg), and how it measures: BENCH=--quick
+RESULTS ?= benchmarks/results/latest
+BENCH ?=
+# Where PyTorch for the CPU alone is to be had; elsewhere than on Linux that is the usual one.
+TORCH_INDEX ?= $(if $(filter Linux,$(shell uname -s)),https://download.pytorch.org/whl/cpu)
 
 .PHONY: demo test test-all lint bench gpu-check clean
 
@@ -30,9 +36,10 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/cellspec generate --check
 
-bench: $(VENV)/.demo
+bench: $(VENV)/.bench
 	$(BIN)/cellspec generate
-	$(BIN)/python benchmarks/cpu.py
+	$(BIN)/python benchmarks/cpu.py $(BENCH) --json $(RESULTS).json
+	$(BIN)/python benchmarks/cpu.py $(BENCH) --sweep --json $(RESULTS)-sweep.json --plot $(RESULTS)-sweep.svg
 
 gpu-check: $(VENV)/.test
 	$(BIN)/cellspec generate
@@ -54,6 +61,13 @@ $(VENV)/.demo: $(BIN)/python $(SOURCES)
 
 $(VENV)/.test: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(BIN)/python $(SOURCES)
+	@if [ -n "$(TORCH_INDEX)" ]; then \
+	  $(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) torch || echo "bench: the usual build of PyTorch is taken"; \
+	fi
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@ $(VENV)/.demo
 
 $(BIN)/python:

@@ -102,7 +102,8 @@ class Benchmark:
 
     def start(self, name: str, threads: int) -> Worker:
         python = sys.executable if name.startswith(OURS) else self.options.peer_python
-        return Worker(python, Path(__file__).with_name("worker.py"), dict.fromkeys(POOLS, str(threads)))
+        environment = dict.fromkeys(POOLS, str(threads)) | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # no processes that stay
+        return Worker(python, Path(__file__).with_name("worker.py"), environment)
 
     def run(self, case: Case) -> list[Result]:
         """All passes of a case."""
@@ -295,7 +296,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Failure, OSError, ValueError) as failure:
         print(f"cpu: {failure}", file=sys.stderr)
         return 2
-    console.print(target_table(results))
+    if any(verdict.measured for verdict in verdicts(results)):
+        console.print(target_table(results))
     if any(result.ms.disturbed for result in results):
         console.print("~ the turns differ much: something else was running, or the calls are too short", style="yellow")
     return 1 if report_differences(console, results) else 0

@@ -46,6 +46,7 @@ def draw(report: Mapping[str, Any], file: Path) -> None:
             fixed = ", ".join(f"{other} = {getattr(SWEEP[name], other)}" for other in SWEEP if other != name)
             panel.set(xscale="log", yscale="log", xlabel=name, title=f"{cell}: {fixed}, I = H")
             panel.set_xticks(SWEEP[name].sizes, labels=map(str, SWEEP[name].sizes), fontsize="small")
+            panel.yaxis.set_major_formatter("{x:g}")
             panel.minorticks_off()
             panel.grid(alpha=0.3)
         panels[0].set_ylabel("forward + backward, ms")
