@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from cells import GENERATED, Case, arguments, load_module, module_file
-from cpu import POOLS, available_processors
+from machine import available_processors, pools
 from options import shape
 from report import number
 from rich.console import Console
@@ -341,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def with_threads() -> None:
     """Begins again if the thread pools were made for another number of threads: BLAS reads that when it is loaded."""
-    wanted = dict.fromkeys(POOLS, str(parse(None).threads))
+    wanted = pools(parse(None).threads)
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
 

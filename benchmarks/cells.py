@@ -81,7 +81,7 @@ class Case(NamedTuple):
         def draw(*shape: int, scale: float = 1.0) -> NDArray[Any]:
             return representable(rng.standard_normal(shape, dtype=np.float32) * np.float32(scale), self.storage)
 
-        data = {}
+        data: Arrays = {}
         for kind, gates in layout.kinds.items():
             size, H, I = len(gates), self.H, self.I  # noqa: E741
             match kind:

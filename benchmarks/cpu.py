@@ -15,8 +15,7 @@ import argparse
 import datetime
 import importlib.util
 import json
-import os
-import platform
+import re
 import shlex
 import sys
 import tempfile
@@ -25,10 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cells import BOTH, CELLS, FORWARD, Case
 from cpu_cases import SHAPES, STREAMED, SWEPT_CELLS, SWEPT_SHAPES, USUAL_CELLS
 from cpu_report import OURS, Result, case_table, results_from, results_of
+from machine import available_processors, limit_processors, machine, pools
 from markdown_tables import PARTS, markdown
 from options import names, shape
 from outcome import Outcome, difference, load
@@ -46,7 +45,6 @@ PEERS = {
     "jax": ("jax.lax.scan",),
     "onnx": ("onnxruntime",),
 }
-POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 TOLERANCE = 1e-4  # of an output or a gradient, relative to its array's largest element
 QUICK = {"rounds": 3, "seconds": 0.05, "pause": 0.05}
 USUAL = {"rounds": 7, "seconds": 0.3, "pause": 0.1}
@@ -81,7 +79,7 @@ class Benchmark:
         self.console.print(f"skipped: {name}: {why}", style="yellow", soft_wrap=True, markup=False)
 
     def ask(self, workers: dict[str, Worker], requests: dict[str, dict[str, Any]], case: Case) -> dict[str, dict[str, Any]]:
-        """The answers to requests that several processes work on at a time; no times are taken then.
+        """The answers to requests, on which the processes work at the same time if there are several.
 
         A peer that fails is left out from then on, everywhere if it is not installed; if ours fails, so does all.
         """
@@ -102,7 +100,7 @@ class Benchmark:
 
     def start(self, name: str, threads: int) -> Worker:
         python = sys.executable if name.startswith(OURS) else self.options.peer_python
-        environment = dict.fromkeys(POOLS, str(threads)) | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # no processes that stay
+        environment = pools(threads) | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # no processes that stay
         return Worker(python, Path(__file__).with_name("worker.py"), environment)
 
     def run(self, case: Case) -> list[Result]:
@@ -157,56 +155,6 @@ def apart(found: Outcome, expected: Outcome) -> float:
     if expected.gradients:
         return difference(found.gradients, expected.gradients)["largest"]
     return difference(found.outputs, expected.outputs)["largest"]
-
-
-# --- the machine -------------------------------------------------------------------------------------------
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What the times were taken on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo, meminfo = (read_fields(Path("/proc", name)) for name in ("cpuinfo", "meminfo"))
-    blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
-    return {
-        "cpu": cpuinfo.get("model name", model),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "caches": caches(),
-        "memory": meminfo.get("MemTotal", "?"),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "blas": f"{blas.get('name', '?')} {blas.get('version', '')}".strip(),
-    }
-
-
-def read_fields(file: Path) -> dict[str, str]:
-    """``name: value`` by line, the first of each name; nothing where there is no such file."""
-    if not file.exists():
-        return {}
-    lines = [line.partition(":") for line in file.read_text().splitlines()]
-    return {key.strip(): value.strip() for key, _, value in reversed(lines)}
-
-
-def caches() -> str:
-    """The sizes of the first core's caches, where Linux tells."""
-    folders = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
-    found = (
-        f"L{(at / 'level').read_text().strip()} {(at / 'type').read_text().strip()} {(at / 'size').read_text().strip()}"
-        for at in folders
-    )
-    return ", ".join(found) or "?"
-
-
-def available_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def limit_processors(threads: int) -> None:
-    """Lets this process and all that it starts use ``threads`` processors: XLA takes the size of its pool from that."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 # --- the command line --------------------------------------------------------------------------------------
@@ -278,7 +226,7 @@ def cases_of(options: argparse.Namespace) -> list[Case]:
 
 def command() -> str:
     """The command, for the file: without the folders of this machine."""
-    return shlex.join(["python", *(Path(word).name if word.startswith(("/", "~")) else word for word in sys.argv)])
+    return shlex.join(["python", *(re.sub(r"(^|=)[/~].*/", r"\1", word) for word in sys.argv)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

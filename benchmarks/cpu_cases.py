@@ -33,8 +33,8 @@ class Axis(NamedTuple):
         """The shapes along this axis, whose name is T, B or H."""
         found = []
         for size in self.sizes:
-            at = self._replace(**{name: size})
-            found.append((at.T, at.B, at.H, at.H))
+            at = {"T": self.T, "B": self.B, "H": self.H, name: size}
+            found.append((at["T"], at["B"], at["H"], at["H"]))
         return found
 
 

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import CELLS, DTYPES, GENERATED, Case, module_file
+from cells import BOTH, CELLS, DTYPES, GENERATED, Case, module_file
 from gpu_report import OURS, Result, case_table, results_of, summary, write
-from gpu_worker import BOTH, CONTENDERS, PASSES
+from gpu_worker import CONTENDERS, PASSES
 from options import names, shape
 from process import Failure, Missing, Worker
 from rich.console import Console

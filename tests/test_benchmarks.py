@@ -61,9 +61,9 @@ def prepare(**changes: Any) -> dict[str, Any]:
 
 def test_report(tmp_path: Path) -> None:
     file = tmp_path / "new" / "report.json"
-    done = cpu("--cells", "lstm,elman,mgu", "--peers", "none", "--json", str(file))
+    done = cpu("--cells", "lstm,mgu", "--peers", "none", "--json", str(file))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "\x1b" not in done.stdout and "no peer knows mgu" in done.stdout and "no peer knows elman" not in done.stdout
+    assert "\x1b" not in done.stdout and "no peer knows mgu" in done.stdout and "no peer knows lstm" not in done.stdout
     report = json.loads(file.read_text())
     assert set(report) == {"what", "date", "command", "machine", "settings", "results", "skipped", "seconds"}
     assert set(report["machine"]) == {
@@ -72,7 +72,7 @@ def test_report(tmp_path: Path) -> None:
     assert report["settings"]["rounds"] == 2 and report["skipped"] == {}
     assert "cpu.py" in report["command"] and str(tmp_path) not in file.read_text()
     passes = {"ours": ["step", "forward", "forward + backward"], "ours, no workspace": ["forward", "forward + backward"]}
-    wanted = {(cell, name, one) for cell in ("lstm", "elman", "mgu") for name, some in passes.items() for one in some}
+    wanted = {(cell, name, one) for cell in ("lstm", "mgu") for name, some in passes.items() for one in some}
     assert {(result["cell"], result["contender"], result["direction"]) for result in report["results"]} == wanted
     for result in cpu_report.results_from(report):
         assert result.shape == (4, 2, 3, 5) and "numpy" in result.versions
@@ -84,7 +84,7 @@ def test_report(tmp_path: Path) -> None:
 
 def test_nothing_is_written_unasked() -> None:
     before = set(BENCHMARKS.rglob("*.json"))
-    assert cpu("--cells", "lstm", "--peers", "none", "--passes", "forward").returncode == 0
+    assert cpu("--cells", "lstm", "--peers", "none", "--passes", "step").returncode == 0
     assert set(BENCHMARKS.rglob("*.json")) == before
 
 
@@ -96,7 +96,7 @@ def test_missing_peers_are_skipped_visibly(tmp_path: Path) -> None:
     blocked.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{text}" "$@"\n')
     blocked.chmod(0o755)
     file = tmp_path / "report.json"
-    done = cpu("--cells", "lstm", "--passes", "forward", "--peer-python", str(blocked), "--json", str(file))
+    done = cpu("--cells", "lstm", "--passes", "step", "--peer-python", str(blocked), "--json", str(file))
     assert done.returncode == 0, done.stderr
     skipped = json.loads(file.read_text())["skipped"]
     assert set(skipped) == {"torch.nn", "torch loop", "torch loop compiled", "jax.lax.scan", "onnxruntime"}
