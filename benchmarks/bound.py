@@ -321,10 +321,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 wrong usage, or a cell for which there are no numbers."""
     options = parse(argv)
     case = Case(options.cell, *options.shape, threads=options.threads)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    found, whole = costs(case, options.generated), measured(case, options.seconds, options.generated)
+    try:
+        found, whole = costs(case, options.generated), measured(case, options.seconds, options.generated)
+    except ValueError as error:
+        print(f"bound: {error}", file=sys.stderr)
+        return 2
     console.print(f"{case.cell}, T={case.T} B={case.B} I={case.I} H={case.H}, {case.threads} threads, numpy {np.__version__}")
     least = 0.0 if options.all else sum(cost.ms for cost in found) / 500
     for direction in PASSES:

@@ -205,13 +205,15 @@ class Arguments(NamedTuple):
 def arguments(case: Case, numpy_module: ModuleType | None = None) -> Arguments:
     """The case's numbers for a generated module; cells that the peers do not know start from the spec's own parameters.
 
-    Only for those is ``numpy_module`` needed, the NumPy module of the cell.
+    Only for those is ``numpy_module`` needed, the NumPy module of the cell. A ValueError for several inputs or outputs.
     """
     if case.cell in CELLS:
         data, states = case.data(), CELLS[case.cell].states
         initial, final = ({name: data[key.format(name)] for name in states} for key in ("{}0", "d{}"))
         return Arguments(fields(case.cell, data), data["x"], initial, data["dy"], final)
     assert numpy_module is not None
+    if hasattr(numpy_module, "Inputs") or hasattr(numpy_module, "Outputs"):
+        raise ValueError(f"{case.cell} has several inputs or outputs: the benchmarks have no numbers for it")
     rng = np.random.default_rng(case.seed)
     sizes = {dim: case.I if dim == "I" else case.H for dim in numpy_module.DIMS}
     params = numpy_module.init_params(rng, **sizes, dtype=np.float32)

@@ -304,6 +304,8 @@ def test_bound(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     assert text.startswith("cifg, T=6 B=2 I=3 H=5, ") and "others" not in text
     assert "measured / sum" in text and "of two squares of 16: " in text
     assert "for h_prev," in text and "def " not in text
+    assert bound.main(["gru_d"]) == 2
+    assert capsys.readouterr().err == "bound: gru_d has several inputs or outputs: the benchmarks have no numbers for it\n"
 
 
 def test_every_statement_of_both_passes_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
