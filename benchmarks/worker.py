@@ -21,8 +21,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import memory
 import numpy as np
+import process_memory
 from cells import BOTH, CELLS, FORWARD, FUSED, Case, arguments, load_module
 from jax_cells import JaxScan
 from onnx_cells import OPERATORS, OnnxCell
@@ -56,14 +56,14 @@ def ours(case: Case, workspace: bool) -> Contender:
     params, state = module.Params(**given.params), module.State(**given.state)
     dfinal = module.State(**given.dfinal)
     inputs = list(given.x)
-    base = memory.resident()
+    base = process_memory.resident()
 
     @functools.cache
     def buffers() -> Any:
         return module.Workspace(case.T, case.B, params) if workspace else None
 
     def step_by_step() -> Call:
-        packed = module.pack(params) if hasattr(module, "pack") else params
+        packed = module.pack(params)
 
         def run() -> Any:
             now, ys = state, []
@@ -126,7 +126,7 @@ def peer(made: Any, passes: dict[str, Callable[[], Call]], versions: dict[str, s
         named: Outcome = made.outcome(found) if name == BOTH else Outcome(made.outputs(found), {})
         return named
 
-    return Contender(passes, outcome, memory.resident(), versions, note)
+    return Contender(passes, outcome, process_memory.resident(), versions, note)
 
 
 CONTENDERS: dict[str, Callable[[Case], Contender]] = {
@@ -195,10 +195,10 @@ class Answers:
                 return {}
             case "time" if contender is not None and case is not None:
                 run = self.call(contender, request["pass"])
-                memory.forget_peak()
+                process_memory.forget_peak()
                 times = measure(run, request["seconds"], request["most"])
                 steps = case.T if request["pass"] == STEP else 1
-                return {"seconds": [taken / steps for taken in times], "peak": max(0, memory.peak() - contender.base)}
+                return {"seconds": [taken / steps for taken in times], "peak": max(0, process_memory.peak() - contender.base)}
             case other:
                 return {"error": f"unexpected request {other!r}"}
 
