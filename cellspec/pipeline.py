@@ -18,7 +18,8 @@ class Compiled:
     """A cell as programs, before scheduling.
 
     ``prologue`` computes derived parameters; ``equations`` is the step with every equation; ``forward`` and ``backward`` are
-    the two directions' steps, ``stash`` what the first leaves for the second, ``epilogue`` the adjoint of the prologue.
+    the two directions' steps, ``stash`` what the first leaves for the second under the policy ``residuals``, ``again`` what
+    the second repeats of the first; ``epilogue`` is the adjoint of the prologue.
     """
 
     cell: Cell
@@ -26,12 +27,14 @@ class Compiled:
     equations: Program
     forward: Program
     backward: Program
+    residuals: str
     stash: tuple[str, ...]
+    again: tuple[str, ...]
     epilogue: Adjoint
 
 
-def compile_cell(cell: Cell) -> Compiled:
-    """Lower, differentiate, and choose the residuals."""
+def compile_cell(cell: Cell, policy: str = "speed") -> Compiled:
+    """Lower, differentiate, and choose the residuals by ``policy``, one of :data:`cellspec.residuals.POLICIES`."""
     lowered = lower(cell)
     trainable = [param.name for param in cell.params if param.trainable]
     wanted = _dependent(lowered.prologue, trainable)
@@ -39,13 +42,23 @@ def compile_cell(cell: Cell) -> Compiled:
     earlier = tuple(name for name in known if name != f"{STEP_INDEX}[t-1]")
     step = ir.typecheck(live(_with_streams(lowered.step, known), keep_stops=True))
     adjoint = adjoint_step(step, [*(f"{item.name}[t]" for item in cell.inputs), *earlier], wanted)
-    residuals = select(step, adjoint)
+    residuals = select(step, adjoint, policy)
     given_out = dict.fromkeys((*step.outputs, *_computed(step, residuals.stash)))
     forward = ir.typecheck(live(replace(step, outputs=tuple(given_out))))
     feeding = {name for op in lowered.prologue.ops for name in lowered.prologue.args(op)} | set(lowered.prologue.outputs)
     totals = dict.fromkeys(total.target.removeprefix("d:") for total in residuals.backward.totals)
     epilogue = adjoint_prologue(lowered.prologue, trainable, [name for name in totals if name in feeding])
-    return Compiled(cell, lowered.prologue, lowered.step, forward, residuals.backward, residuals.stash, epilogue)
+    return Compiled(
+        cell=cell,
+        prologue=lowered.prologue,
+        equations=lowered.step,
+        forward=forward,
+        backward=residuals.backward,
+        residuals=policy,
+        stash=residuals.stash,
+        again=residuals.again,
+        epilogue=epilogue,
+    )
 
 
 def _with_streams(step: Program, known: tuple[str, ...]) -> Program:

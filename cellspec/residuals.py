@@ -1,8 +1,15 @@
 """Residual selection: which forward values the backward pass finds stashed, and which it computes again.
 
-A minimum cut, as in rematerialisation for automatic differentiation: the source feeds what is at hand or must not be repeated
-(products, functions), the sink drinks what the backward pass reads, and cutting through a value costs its size. Values behind
-the cut are computed again from those on it, by the same pointwise operations as in the forward pass.
+A minimum cut, as in rematerialisation for automatic differentiation: the source feeds what is at hand or must not be repeated,
+the sink drinks what the backward pass reads, and cutting through a value costs its size. Values behind the cut are computed
+again from those on it, by the same operations as in the forward pass.
+
+The policies are two sets of costs for one cut:
+
+- ``speed``: products and functions must not be repeated; arithmetic may be, where it saves memory.
+- ``memory``: everything may be repeated, and the states' histories cost nothing, nor do the inputs. A step depends on nothing
+  else, so the cut goes through them alone. What is computed again needs no step's result for the next: it is done for all
+  steps at once, its products as one each.
 """
 
 from __future__ import annotations
@@ -21,16 +28,27 @@ NOMINAL_DIM = 64
 """Every dim's size when sizes are weighed against one another; derivation knows no real ones."""
 
 
+POLICIES = ("speed", "memory")
+"""What the choice is made for."""
+
+
 @dataclass(frozen=True)
 class Residuals:
-    """``stash``: the forward values that the backward pass is handed. ``backward``: its program, recomputation included."""
+    """``stash``: the forward values that the backward pass is handed; ``again``: those that it computes from them.
+
+    ``backward``: its program, recomputation included.
+    """
 
     stash: tuple[str, ...]
+    again: tuple[str, ...]
     backward: Program
 
 
-def select(step: Program, adjoint: Adjoint) -> Residuals:
-    """Choose what to stash between ``step`` and its ``adjoint``."""
+def select(step: Program, adjoint: Adjoint, policy: str = "speed") -> Residuals:
+    """Choose what to stash between ``step`` and its ``adjoint``; raises ValueError for an unknown ``policy``."""
+    if policy not in POLICIES:
+        raise ValueError(f"unknown residuals {policy!r}; there is {', '.join(POLICIES)}")
+    frugal = policy == "memory"
     free = {*step.sequences, *(carry.before for carry in step.carries)}
     kept = {carry.after for carry in step.carries}  # a state's history is kept whole: its value after a step costs nothing more
     defining = {out: op for op in step.ops for out in ir.outs(op)}
@@ -40,15 +58,15 @@ def select(step: Program, adjoint: Adjoint) -> Residuals:
             graph.edge((out, "in"), (out, "out"), 0 if out in kept else _size(step, out))
             if out in kept:
                 graph.edge(_SOURCE, (out, "in"), _INFINITE)
-            if _repeatable(op):
+            if frugal or _repeatable(op):
                 for name in step.args(op):
                     if name not in step.constants:
                         graph.edge((name, "out"), (out, "in"), _INFINITE)
             else:
                 graph.edge(_SOURCE, (out, "in"), _INFINITE)
-    for name in sorted(free):  # kept for the parameters' gradients in any case
+    for name in sorted(free):  # what the parameters' gradients need is kept in any case
         graph.edge(_SOURCE, (name, "in"), _INFINITE)
-        graph.edge((name, "in"), (name, "out"), 0 if name in adjoint.residuals else _size(step, name))
+        graph.edge((name, "in"), (name, "out"), 0 if frugal or name in adjoint.residuals else _size(step, name))
     for name in adjoint.residuals:
         graph.edge((name, "out"), _SINK, _INFINITE)
     cut = graph.minimum_cut()
@@ -57,7 +75,7 @@ def select(step: Program, adjoint: Adjoint) -> Residuals:
     stash |= free.intersection(adjoint.residuals)
     again: list[Op] = []
     for op in step.ops:
-        if _repeatable(op) and not stash.intersection(ir.outs(op)):
+        if (frugal or _repeatable(op)) and not stash.intersection(ir.outs(op)):
             again.append(op)
     backward = adjoint.program
     order = tuple(name for name in (*step.values,) if name in stash)
@@ -75,7 +93,8 @@ def select(step: Program, adjoint: Adjoint) -> Residuals:
     used = {name for op in program.ops for name in program.args(op)} | {total.value for total in program.totals}
     stash_order = tuple(name for name in order if name in used)
     program = replace(program, sequences=(*given, *stash_order))
-    return Residuals(stash_order, ir.typecheck(program))
+    repeated = tuple(name for op in program.ops for name in ir.outs(op) if name in defining)
+    return Residuals(stash_order, repeated, ir.typecheck(program))
 
 
 def _reachable(ops: list[Op], step: Program, known: set[str]) -> list[Op]:
