@@ -75,7 +75,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -108,77 +108,108 @@ def init_state(params: Params, batch: int) -> State:
     )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, I, D, M = self.key = key
         self.use = 0
-        self.Wk_x = np.empty((T, B, D), dtype)
-        self.S_part_column = np.empty((T, B, M), dtype)
-        self.beta = np.empty((T, B, 1), dtype)
-        self.elu_Wk_x = np.empty((T, B, D), dtype)
-        self.k_row = np.empty((T, B, D), dtype)
-        self.sum_k_part = np.empty((T, B, 1), dtype)
-        self.tmp = np.empty((T, B, 1), dtype)
-        self.S_factor = np.empty((T, B, D), dtype)
-        self.S_all = np.empty((T + 1, B, D*M), dtype)
-        self.stored = np.empty((B, M), dtype)
-        self.Wq_x = np.empty((T, B, D), dtype)
-        self.elu_Wq_x = np.empty((T, B, D), dtype)
-        self.q_row = np.empty((T, B, D), dtype)
-        self.sum_q_part = np.empty((T, B, 1), dtype)
-        self.tmp_2 = np.empty((T, B, 1), dtype)
-        self.y_2 = np.empty((T, B, M), dtype)
-        self.y_out = np.empty((T, B, M), dtype)
+        self.S_part_column = empty((T, B, M), dtype)
+        self.beta = empty((T, B, 1), dtype)
+        self.elu_Wk_x = empty((T, B, D), dtype)
+        self.k_row = empty((T, B, D), dtype)
+        self.sum_k_part = empty((T, B, 1), dtype)
+        self.S_all = empty((T + 1, B, D*M), dtype)
+        self.elu_Wq_x = empty((T, B, D), dtype)
+        self.q_row = empty((T, B, D), dtype)
+        self.sum_q_part = empty((T, B, 1), dtype)
         self.S_prev_axes = self.S_all[:-1].reshape(T, B, M, D)
         self.k_row_axes = self.k_row.reshape(T, B, D)
-        self.stored_axes = self.stored.reshape(B, M)
-        self.S_factor_axes = self.S_factor.reshape(T, B, 1, D)
         self.S_part_column_axes = self.S_part_column.reshape(T, B, M, 1)
         self.S_axes = self.S_all[1:].reshape(T, B, M, D)
         self.S_prev = self.S_all[:-1]
         self.S = self.S_all[1:]
         self.q_row_axes = self.q_row.reshape(T, B, D)
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, D, M = key
+        self.block_1 = np.empty(B*D*M*T, dtype)  # backward.d_S_q, backward.d_S_beta
+        self.block_2 = np.empty(B*D*M*T, dtype)  # backward.d_S
+        self.block_3 = np.empty(B*D*M*T, dtype)  # backward.d_S_prev_k
+        self.block_4 = np.empty(B*D*T, dtype)  # forward.Wk_x, forward.S_factor, forward.Wq_x, backward.d_S_S_part_column_factor, backward.d_q_row_flat
+        self.block_5 = np.empty(B*M*T, dtype)  # forward.y_2, backward.d_S_part_column_flat
+        self.block_6 = np.empty(B*M*T, dtype)  # backward.d_S_k_row_factor
+        self.block_7 = np.empty(B*D*T, dtype)  # backward.d_k_row_flat, backward.d_q_sum_q_part, backward.d_q_part
+        self.block_8 = np.empty(B*D*T, dtype)  # backward.sum_d_S_prev_k_k_row, backward.d_k_sum_k_part, backward.d_Wk_x
+        self.block_9 = np.empty(B*D*T, dtype)  # backward.d_Wk_x_base, backward.d_Wq_x
+        self.block_10 = np.empty(B*I*T, dtype)  # backward.tmp_out
+        self.block_11 = np.empty(B*T, dtype)  # forward.tmp, forward.tmp_2, backward.d_wb_x
+        self.block_12 = np.empty(B*T, dtype)  # backward.d_wb_x_factor, backward.d_Wk_x_factor, backward.tmp_2
+        self.block_13 = np.empty(B*T, dtype)  # backward.tmp, backward.sum_d_k_sum_k_part, backward.tmp_3, backward.sum_d_q_sum_q_part
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, D, M = saved.key
+        self.saved = saved
+        self.stored = empty((B, M), dtype)
+        self.y_out = empty((T, B, M), dtype)
+        self.Wk_x = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.tmp = np.ndarray((T, B, 1), dtype, scratch.block_11)
+        self.S_factor = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.Wq_x = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.tmp_2 = np.ndarray((T, B, 1), dtype, scratch.block_11)
+        self.y_2 = np.ndarray((T, B, M), dtype, scratch.block_5)
+        self.stored_axes = self.stored.reshape(B, M)
+        self.S_factor_axes = self.S_factor.reshape(T, B, 1, D)
         self.y_axes = self.y_2.reshape(T, B, M)
-        self.steps = list(zip(self.S_prev_axes, self.k_row_axes, self.S_part_column, self.S_factor_axes, self.S_part_column_axes, self.S_axes, self.S_prev, self.S))
+        self.steps = list(zip(saved.S_prev_axes, saved.k_row_axes, saved.S_part_column, self.S_factor_axes, saved.S_part_column_axes, saved.S_axes, saved.S_prev, saved.S))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
-        self.d_S_q = np.empty((T, B, D*M), dtype)
-        self.d_S = np.empty((T, B, D*M), dtype)
-        self.d_S_S_part_column_factor = np.empty((T, B, D), dtype)
-        self.d_S_2 = np.empty((B, D*M), dtype)
-        self.d_S_part_column_flat = np.empty((T, B, M), dtype)
-        self.d_stored_flat = np.empty((B, M), dtype)
-        self.d_S_prev_k = np.empty((T, B, D*M), dtype)
-        self.d_q_row_flat = np.empty((T, B, D), dtype)
-        self.d_S_beta = np.empty((T, B, D*M), dtype)
-        self.d_wb_x = np.empty((T, B, 1), dtype)
-        self.d_S_k_row_factor = np.empty((T, B, M), dtype)
-        self.d_k_row_flat = np.empty((T, B, D), dtype)
-        self.sum_d_S_prev_k_k_row = np.empty((T, B, D), dtype)
-        self.d_wb_x_factor = np.empty((T, B, 1), dtype)
-        self.d_k_sum_k_part = np.empty((T, B, D), dtype)
-        self.d_Wk_x_factor = np.empty((T, B, 1), dtype)
-        self.tmp = np.empty((T, B, 1), dtype)
-        self.sum_d_k_sum_k_part = np.empty((T, B, 1), dtype)
-        self.d_Wk_x = np.empty((T, B, D), dtype)
-        self.d_Wk_x_base = np.empty((T, B, D), dtype)
-        self.d_q_sum_q_part = np.empty((T, B, D), dtype)
-        self.tmp_2 = np.empty((T, B, 1), dtype)
-        self.tmp_3 = np.empty((T, B, 1), dtype)
-        self.sum_d_q_sum_q_part = np.empty((T, B, 1), dtype)
-        self.d_q_part = np.empty((T, B, D), dtype)
-        self.d_Wq_x = np.empty((T, B, D), dtype)
-        self.d_x_out = np.empty((T, B, I), dtype)
-        self.tmp_out = np.empty((T, B, I), dtype)
-        self.d_Wv_rows = np.empty((M, I), dtype)
-        self.d_wb_rows = np.empty((1, I), dtype)
-        self.d_Wk_rows = np.empty((D, I), dtype)
-        self.d_Wq_rows = np.empty((D, I), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, D, M = saved.key
+        self.saved = saved
+        self.d_S_2 = empty((B, D*M), dtype)
+        self.d_stored_flat = empty((B, M), dtype)
+        self.d_x_out = empty((T, B, I), dtype)
+        self.d_Wv_rows = empty((M, I), dtype)
+        self.d_wb_rows = empty((1, I), dtype)
+        self.d_Wk_rows = empty((D, I), dtype)
+        self.d_Wq_rows = empty((D, I), dtype)
+        self.d_S_q = np.ndarray((T, B, D*M), dtype, scratch.block_1)
+        self.d_S = np.ndarray((T, B, D*M), dtype, scratch.block_2)
+        self.d_S_S_part_column_factor = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.d_S_part_column_flat = np.ndarray((T, B, M), dtype, scratch.block_5)
+        self.d_S_prev_k = np.ndarray((T, B, D*M), dtype, scratch.block_3)
+        self.d_q_row_flat = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.d_S_beta = np.ndarray((T, B, D*M), dtype, scratch.block_1)
+        self.d_wb_x = np.ndarray((T, B, 1), dtype, scratch.block_11)
+        self.d_S_k_row_factor = np.ndarray((T, B, M), dtype, scratch.block_6)
+        self.d_k_row_flat = np.ndarray((T, B, D), dtype, scratch.block_7)
+        self.sum_d_S_prev_k_k_row = np.ndarray((T, B, D), dtype, scratch.block_8)
+        self.d_wb_x_factor = np.ndarray((T, B, 1), dtype, scratch.block_12)
+        self.d_k_sum_k_part = np.ndarray((T, B, D), dtype, scratch.block_8)
+        self.d_Wk_x_factor = np.ndarray((T, B, 1), dtype, scratch.block_12)
+        self.tmp = np.ndarray((T, B, 1), dtype, scratch.block_13)
+        self.sum_d_k_sum_k_part = np.ndarray((T, B, 1), dtype, scratch.block_13)
+        self.d_Wk_x = np.ndarray((T, B, D), dtype, scratch.block_8)
+        self.d_Wk_x_base = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.d_q_sum_q_part = np.ndarray((T, B, D), dtype, scratch.block_7)
+        self.tmp_2 = np.ndarray((T, B, 1), dtype, scratch.block_12)
+        self.tmp_3 = np.ndarray((T, B, 1), dtype, scratch.block_13)
+        self.sum_d_q_sum_q_part = np.ndarray((T, B, 1), dtype, scratch.block_13)
+        self.d_q_part = np.ndarray((T, B, D), dtype, scratch.block_7)
+        self.d_Wq_x = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_10)
         self.d_S_q_axes = self.d_S_q.reshape(T, B, M, D)
         self.d_S_axes = self.d_S.reshape(T, B, M, D)
         self.d_S_S_part_column_factor_axes = self.d_S_S_part_column_factor.reshape(T, B, D)
@@ -198,64 +229,89 @@ class _Backward:
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         D = _axis("params.Wq", params.Wq, 2, 0, "[D, I]")
         I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
         M = _axis("params.Wv", params.Wv, 2, 0, "[M, I]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, D, M)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (y [T, B, M]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    I, D, M = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = ()
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, I, D, M = saved.key
     x_2d = x.reshape(T*B, I)
     Wk = params.Wk
     Wv = params.Wv
     wb = params.wb
     Wq = params.Wq
-    ws.S_all[0] = state.S.reshape(B, D*M)
+    saved.S_all[0] = state.S.reshape(B, D*M)
 
     # k = unit(phi(Wk @ x[t]))
     np.matmul(x_2d, Wk.T, out=ws.Wk_x.reshape(T*B, D))
     # v = Wv @ x[t]
-    np.matmul(x_2d, Wv.T, out=ws.S_part_column.reshape(T*B, M))
+    np.matmul(x_2d, Wv.T, out=saved.S_part_column.reshape(T*B, M))
     # beta = sigmoid(wb @ x[t])
-    np.matmul(x_2d, wb.T, out=ws.beta.reshape(T*B, 1))
+    np.matmul(x_2d, wb.T, out=saved.beta.reshape(T*B, 1))
     # k
-    np.minimum(ws.Wk_x, 0, out=ws.elu_Wk_x)
-    np.expm1(ws.elu_Wk_x, out=ws.elu_Wk_x)
+    np.minimum(ws.Wk_x, 0, out=saved.elu_Wk_x)
+    np.expm1(saved.elu_Wk_x, out=saved.elu_Wk_x)
     np.maximum(ws.Wk_x, 0, out=ws.Wk_x)
-    np.add(ws.elu_Wk_x, ws.Wk_x, out=ws.elu_Wk_x)
-    np.add(ws.elu_Wk_x, 1, out=ws.k_row)
-    np.sum(ws.k_row, axis=2, keepdims=True, out=ws.sum_k_part)
-    np.add(ws.sum_k_part, 1e-06, out=ws.tmp)
-    np.divide(ws.k_row, ws.tmp, out=ws.k_row)
+    np.add(saved.elu_Wk_x, ws.Wk_x, out=saved.elu_Wk_x)
+    np.add(saved.elu_Wk_x, 1, out=saved.k_row)
+    np.sum(saved.k_row, axis=2, keepdims=True, out=saved.sum_k_part)
+    np.add(saved.sum_k_part, 1e-06, out=ws.tmp)
+    np.divide(saved.k_row, ws.tmp, out=saved.k_row)
     # beta
-    np.multiply(ws.beta, -1, out=ws.beta)
-    np.minimum(ws.beta, 88, out=ws.beta)
-    np.exp(ws.beta, out=ws.beta)
-    np.add(ws.beta, 1, out=ws.beta)
-    np.reciprocal(ws.beta, out=ws.beta)
+    np.multiply(saved.beta, -1, out=saved.beta)
+    np.minimum(saved.beta, 88, out=saved.beta)
+    np.exp(saved.beta, out=saved.beta)
+    np.add(saved.beta, 1, out=saved.beta)
+    np.reciprocal(saved.beta, out=saved.beta)
     # stored = S[t-1] @ k
     # S[t] = S[t-1] + beta*outer(v - stored, k)
-    np.multiply(ws.beta, ws.k_row, out=ws.S_factor)
+    np.multiply(saved.beta, saved.k_row, out=ws.S_factor)
 
     # In the loop, the last argument is where the result goes.
     einsum, subtract, multiply, add = np.einsum, np.subtract, np.multiply, np.add
@@ -271,19 +327,19 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
 
     # q = unit(phi(Wq @ x[t]))
     np.matmul(x_2d, Wq.T, out=ws.Wq_x.reshape(T*B, D))
-    np.minimum(ws.Wq_x, 0, out=ws.elu_Wq_x)
-    np.expm1(ws.elu_Wq_x, out=ws.elu_Wq_x)
+    np.minimum(ws.Wq_x, 0, out=saved.elu_Wq_x)
+    np.expm1(saved.elu_Wq_x, out=saved.elu_Wq_x)
     np.maximum(ws.Wq_x, 0, out=ws.Wq_x)
-    np.add(ws.elu_Wq_x, ws.Wq_x, out=ws.elu_Wq_x)
-    np.add(ws.elu_Wq_x, 1, out=ws.q_row)
-    np.sum(ws.q_row, axis=2, keepdims=True, out=ws.sum_q_part)
-    np.add(ws.sum_q_part, 1e-06, out=ws.tmp_2)
-    np.divide(ws.q_row, ws.tmp_2, out=ws.q_row)
+    np.add(saved.elu_Wq_x, ws.Wq_x, out=saved.elu_Wq_x)
+    np.add(saved.elu_Wq_x, 1, out=saved.q_row)
+    np.sum(saved.q_row, axis=2, keepdims=True, out=saved.sum_q_part)
+    np.add(saved.sum_q_part, 1e-06, out=ws.tmp_2)
+    np.divide(saved.q_row, ws.tmp_2, out=saved.q_row)
     # y = S[t] @ q
-    np.einsum("tbij,tbj->tbi", ws.S_axes, ws.q_row_axes, out=ws.y_axes)
+    np.einsum("tbij,tbj->tbi", saved.S_axes, saved.q_row_axes, out=ws.y_axes)
     np.copyto(ws.y_out, ws.y_2)
-    final = State(S=ws.S_all[T].copy().reshape(B, M, D))
-    return ws.y_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(S=saved.S_all[T].copy().reshape(B, M, D))
+    return ws.y_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -294,13 +350,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    I, D, M = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, I, D, M = saved.key
     x_2d = x.reshape(T*B, I)
     wb = params.wb
     Wv = params.Wv
@@ -412,6 +476,78 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             S=ws.d_S_2.copy().reshape(B, M, D),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, D, M = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            S=np.empty((len(self.bounds), B, M, D), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, I, D, M = key
+    return np.empty((T, B, M), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, I, D, M = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, I), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -644,12 +780,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

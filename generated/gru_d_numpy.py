@@ -113,7 +113,7 @@ class Tape(NamedTuple):
     x: Inputs
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -158,103 +158,137 @@ def init_state(params: Params, batch: int) -> State:
     )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = self.key = key
         self.use = 0
-        self.bu_half_br_half_bn = np.empty((3*H, 1), dtype)
-        self.keepx = np.empty((T, I, B), dtype)
-        self.Wd_d_flat = np.empty((H, T, B), dtype)
-        self.keeph = np.empty((T, H, B), dtype)
-        self.xhat_factor = np.empty((T, I, B), dtype)
-        self.xhat_base = np.empty((T, I, B), dtype)
-        self.last_all = np.empty((T + 1, I, B), dtype)
-        self.Vu_half_Vr_half_Vn = np.empty((3*H, I), dtype)
-        self.Vu_m_half_Vr_m_half_Vn_m_flat = np.empty((3*H, T, B), dtype)
-        self.u_r_n = np.empty((T, 3*H, B), dtype)
-        self.n_part_xhat = np.empty((H + I, B), dtype)
-        self.tmp = np.empty((I, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.u_r_pre = np.empty((2*H, B), dtype)
-        self.tmp_tmp = np.empty((2*H, B), dtype)
-        self.Un_Wn = np.empty((H, H + I), dtype)
-        self.n_pre = np.empty((H, B), dtype)
-        self.tmp_4 = np.empty((H, B), dtype)
-        self.tmp_5 = np.empty((H, B), dtype)
-        self.h_out = np.empty((T, B, H), dtype)
+        self.keepx = empty((T, I, B), dtype)
+        self.Wd_d_flat = empty((H, T, B), dtype)
+        self.keeph = empty((T, H, B), dtype)
+        self.last_all = empty((T + 1, I, B), dtype)
+        self.u_r_n = empty((T, 3*H, B), dtype)
+        self.h_all = empty((T + 1, H, B), dtype)
         self.Wd_d = self.Wd_d_flat.transpose(1, 0, 2)
         self.last = self.last_all[1:]
-        self.Vu_m_half_Vr_m_half_Vn_m = self.Vu_m_half_Vr_m_half_Vn_m_flat.transpose(1, 0, 2)
         self.last_prev = self.last_all[:-1]
-        self.xhat = self.n_part_xhat[H:]
         self.h_prev = self.h_all[:-1]
         self.h = self.h_all[1:]
+        self.u_r = self.u_r_n[:, :2*H]
+        self.r = self.u_r_n[:, H:2*H]
+        self.n = self.u_r_n[:, 2*H:]
+        self.u = self.u_r_n[:, :H]
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Vu_m_half_Vr_m_half_Vn_m_flat, backward.d_u_r_n_pre
+        self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_hhat, backward.dy_rows, backward.tmp_keeph_pre, backward.d_u_r_n_pre_flat
+        self.block_3 = np.empty(2*B*H*T, dtype)  # backward.tmp_hhat, backward.d_n_pre_flat, backward.n_part_flat
+        self.block_4 = np.empty(2*B*I*T, dtype)  # forward.xhat_factor, forward.xhat_base, backward.d_m_xhat
+        self.block_5 = np.empty(2*B*I*T, dtype)  # backward.d_last_prev_base, backward.d_last_prev_factor, backward.keepx_pre_tmp, backward.d_x_tmp
+        self.block_6 = np.empty(2*B*I*T, dtype)  # backward.tmp_xhat
+        self.block_7 = np.empty(2*B*H*T, dtype)  # backward.d_u_r_pre_flat
+        self.block_8 = np.empty(B*I*T, dtype)  # backward.d_keepx_pre
+        self.block_9 = np.empty(B*I*T, dtype)  # backward.d_m_base2, backward.d_d
+        self.block_10 = np.empty(B*I*T, dtype)  # backward.tmp_3, backward.d_m_flat, backward.d_wx_each
+        self.block_11 = np.empty(B*H*T, dtype)  # backward.n_part
+        self.block_12 = np.empty(B*H*T, dtype)  # backward.d_keeph_pre
+        self.block_13 = np.empty(B*H*T, dtype)  # backward.d_keeph_pre_flat
+        self.block_14 = np.empty(B*I*T, dtype)  # backward.WdT_d_Wd_d_flat, backward.xhat_flat
+        self.block_15 = np.empty(B*I*T, dtype)  # backward.tmp_6, backward.d_m_base
+        self.block_16 = np.empty(B*H*T, dtype)  # backward.hhat_flat
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.bu_half_br_half_bn = empty((3*H, 1), dtype)
+        self.Vu_half_Vr_half_Vn = empty((3*H, I), dtype)
+        self.n_part_xhat = empty((H + I, B), dtype)
+        self.tmp = empty((I, B), dtype)
+        self.u_r_pre = empty((2*H, B), dtype)
+        self.tmp_tmp = empty((2*H, B), dtype)
+        self.Un_Wn = empty((H, H + I), dtype)
+        self.n_pre = empty((H, B), dtype)
+        self.tmp_4 = empty((H, B), dtype)
+        self.tmp_5 = empty((H, B), dtype)
+        self.h_out = empty((T, B, H), dtype)
+        self.xhat_factor = np.ndarray((T, I, B), dtype, scratch.block_4)
+        self.xhat_base = np.ndarray((T, I, B), dtype, scratch.block_4[B*I*T:])
+        self.Vu_m_half_Vr_m_half_Vn_m_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
+        self.Vu_m_half_Vr_m_half_Vn_m = self.Vu_m_half_Vr_m_half_Vn_m_flat.transpose(1, 0, 2)
+        self.xhat = self.n_part_xhat[H:]
         self.r_pre = self.u_r_pre[H:]
         self.tmp_2 = self.tmp_tmp[H:]
         self.u_pre = self.u_r_pre[:H]
         self.tmp_3 = self.tmp_tmp[:H]
-        self.u_r = self.u_r_n[:, :2*H]
-        self.r = self.u_r_n[:, H:2*H]
         self.n_part = self.n_part_xhat[:H]
-        self.n = self.u_r_n[:, 2*H:]
-        self.u = self.u_r_n[:, :H]
-        self.steps = list(zip(self.last_prev, self.keepx, self.xhat_factor, self.xhat_base, self.last, self.h_prev, self.keeph, self.h, self.u_r, self.r, self.n, self.u))
+        self.steps = list(zip(saved.last_prev, saved.keepx, self.xhat_factor, self.xhat_base, saved.last, saved.h_prev, saved.keeph, saved.h, saved.u_r, saved.r, saved.n, saved.u))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.tmp_hhat = np.empty((T, 2*H, B), dtype)
-        self.d_u_r_n_pre = np.empty((T, 3*H, B), dtype)
-        self.d_hhat = np.empty((T, H, B), dtype)
-        self.d_last_prev_base = np.empty((T, I, B), dtype)
-        self.d_last_prev_factor = np.empty((T, I, B), dtype)
-        self.d_last = np.empty((I, B), dtype)
-        self.d_m_xhat = np.empty((T, 2*I, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.UnT_d_Un_n_part = np.empty((H, B), dtype)
-        self.Uu_Ur = np.empty((2*H, H), dtype)
-        self.d_hhat_2 = np.empty((H, B), dtype)
-        self.Wu_Wr_Wn = np.empty((3*H, I), dtype)
-        self.tmp_2 = np.empty((I, B), dtype)
-        self.keepx_pre_tmp = np.empty((T, 2*I, B), dtype)
-        self.tmp_keeph_pre = np.empty((T, 2*H, B), dtype)
-        self.tmp_xhat = np.empty((T, 2*I, B), dtype)
-        self.d_keepx_pre = np.empty((T, I, B), dtype)
-        self.d_m_base2 = np.empty((T, I, B), dtype)
-        self.tmp_3 = np.empty((T, I, B), dtype)
-        self.n_part = np.empty((T, H, B), dtype)
-        self.d_keeph_pre = np.empty((T, H, B), dtype)
-        self.d_keeph_pre_flat = np.empty((H, T, B), dtype)
-        self.WdT_d_Wd_d_flat = np.empty((I, T, B), dtype)
-        self.tmp_6 = np.empty((T, I, B), dtype)
-        self.d_x_tmp = np.empty((T, 2*I, B), dtype)
-        self.d_m_base = np.empty((T, I, B), dtype)
-        self.Vu_Vr_Vn = np.empty((3*H, I), dtype)
-        self.d_u_r_n_pre_flat = np.empty((3*H, T, B), dtype)
-        self.d_m_flat = np.empty((I, T, B), dtype)
-        self.d_d = np.empty((T, I, B), dtype)
-        self.d_wx_each = np.empty((T, I, B), dtype)
-        self.xhat_flat = np.empty((I, T, B), dtype)
-        self.d_Wu_Wr_Wn_rows = np.empty((3*H, I), dtype)
-        self.d_u_r_pre_flat = np.empty((2*H, T, B), dtype)
-        self.hhat_flat = np.empty((H, T, B), dtype)
-        self.d_Uu_Ur_rows = np.empty((2*H, H), dtype)
-        self.d_n_pre_flat = np.empty((H, T, B), dtype)
-        self.n_part_flat = np.empty((H, T, B), dtype)
-        self.d_Un_rows = np.empty((H, H), dtype)
-        self.d_Vu_Vr_Vn_rows = np.empty((3*H, I), dtype)
-        self.d_Wd_rows = np.empty((H, I), dtype)
-        self.d_bu_br_bn_sum = np.empty((3*H,), dtype)
-        self.d_bd_sum = np.empty((H,), dtype)
-        self.d_wx_sum = np.empty((I,), dtype)
-        self.d_bx_sum = np.empty((I,), dtype)
-        self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_m_out = np.empty((T, B, I), dtype)
-        self.d_d_out = np.empty((T, B, I), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.d_last = empty((I, B), dtype)
+        self.d_h = empty((H, B), dtype)
+        self.UnT_d_Un_n_part = empty((H, B), dtype)
+        self.Uu_Ur = empty((2*H, H), dtype)
+        self.d_hhat_2 = empty((H, B), dtype)
+        self.Wu_Wr_Wn = empty((3*H, I), dtype)
+        self.tmp_2 = empty((I, B), dtype)
+        self.Vu_Vr_Vn = empty((3*H, I), dtype)
+        self.d_Wu_Wr_Wn_rows = empty((3*H, I), dtype)
+        self.d_Uu_Ur_rows = empty((2*H, H), dtype)
+        self.d_Un_rows = empty((H, H), dtype)
+        self.d_Vu_Vr_Vn_rows = empty((3*H, I), dtype)
+        self.d_Wd_rows = empty((H, I), dtype)
+        self.d_bu_br_bn_sum = empty((3*H,), dtype)
+        self.d_bd_sum = empty((H,), dtype)
+        self.d_wx_sum = empty((I,), dtype)
+        self.d_bx_sum = empty((I,), dtype)
+        self.d_x_out = empty((T, B, I), dtype)
+        self.d_m_out = empty((T, B, I), dtype)
+        self.d_d_out = empty((T, B, I), dtype)
+        self.tmp_hhat = np.ndarray((T, 2*H, B), dtype, scratch.block_3)
+        self.d_u_r_n_pre = np.ndarray((T, 3*H, B), dtype, scratch.block_1)
+        self.d_hhat = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
+        self.d_last_prev_base = np.ndarray((T, I, B), dtype, scratch.block_5)
+        self.d_last_prev_factor = np.ndarray((T, I, B), dtype, scratch.block_5[B*I*T:])
+        self.d_m_xhat = np.ndarray((T, 2*I, B), dtype, scratch.block_4)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.keepx_pre_tmp = np.ndarray((T, 2*I, B), dtype, scratch.block_5)
+        self.tmp_keeph_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_2)
+        self.tmp_xhat = np.ndarray((T, 2*I, B), dtype, scratch.block_6)
+        self.d_keepx_pre = np.ndarray((T, I, B), dtype, scratch.block_8)
+        self.d_m_base2 = np.ndarray((T, I, B), dtype, scratch.block_9)
+        self.tmp_3 = np.ndarray((T, I, B), dtype, scratch.block_10)
+        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_11)
+        self.d_keeph_pre = np.ndarray((T, H, B), dtype, scratch.block_12)
+        self.d_keeph_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_13)
+        self.WdT_d_Wd_d_flat = np.ndarray((I, T, B), dtype, scratch.block_14)
+        self.tmp_6 = np.ndarray((T, I, B), dtype, scratch.block_15)
+        self.d_x_tmp = np.ndarray((T, 2*I, B), dtype, scratch.block_5)
+        self.d_m_base = np.ndarray((T, I, B), dtype, scratch.block_15)
+        self.d_u_r_n_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
+        self.d_m_flat = np.ndarray((I, T, B), dtype, scratch.block_10)
+        self.d_d = np.ndarray((T, I, B), dtype, scratch.block_9)
+        self.d_wx_each = np.ndarray((T, I, B), dtype, scratch.block_10)
+        self.xhat_flat = np.ndarray((I, T, B), dtype, scratch.block_14)
+        self.d_u_r_pre_flat = np.ndarray((2*H, T, B), dtype, scratch.block_7)
+        self.hhat_flat = np.ndarray((H, T, B), dtype, scratch.block_16)
+        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
+        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_3[B*H*T:])
         self.hhat = self.tmp_hhat[:, H:]
         self.d_n_pre = self.d_u_r_n_pre[:, 2*H:]
         self.d_u_pre = self.d_u_r_n_pre[:, :H]
@@ -281,32 +315,57 @@ class _Backward:
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
         I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, H)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: Inputs, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: Inputs, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x.x: [T, B, I]; x.m: [T, B, I]; x.d: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    I, H = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = ()
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d_2 = x.x.reshape(T*B, I)
     m_2d = x.m.reshape(T*B, I)
     d_2d = x.d.reshape(T*B, I)
@@ -330,31 +389,31 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     Un_Wn = ws.Un_Wn
     np.copyto(Un_Wn[:, 0:H], params.Un)
     np.copyto(Un_Wn[:, H:H + I], params.Wn)
-    ws.h_all[0] = state.h.T
-    ws.last_all[0] = state.last.T
+    saved.h_all[0] = state.h.T
+    saved.last_all[0] = state.last.T
 
     # keepx = exp(-max(0, wx*d[t] + bx))
-    np.multiply(wx, x.d.transpose(0, 2, 1), out=ws.keepx)
-    np.add(bx, ws.keepx, out=ws.keepx)
-    np.maximum(0, ws.keepx, out=ws.keepx)
-    np.multiply(ws.keepx, -1, out=ws.keepx)
-    np.exp(ws.keepx, out=ws.keepx)
+    np.multiply(wx, x.d.transpose(0, 2, 1), out=saved.keepx)
+    np.add(bx, saved.keepx, out=saved.keepx)
+    np.maximum(0, saved.keepx, out=saved.keepx)
+    np.multiply(saved.keepx, -1, out=saved.keepx)
+    np.exp(saved.keepx, out=saved.keepx)
     # keeph = exp(-max(0, Wd @ d[t] + bd))
-    np.matmul(Wd, d_2d.T, out=ws.Wd_d_flat.reshape(H, T*B))
-    np.add(bd, ws.Wd_d, out=ws.keeph)
-    np.maximum(0, ws.keeph, out=ws.keeph)
-    np.multiply(ws.keeph, -1, out=ws.keeph)
-    np.exp(ws.keeph, out=ws.keeph)
+    np.matmul(Wd, d_2d.T, out=saved.Wd_d_flat.reshape(H, T*B))
+    np.add(bd, saved.Wd_d, out=saved.keeph)
+    np.maximum(0, saved.keeph, out=saved.keeph)
+    np.multiply(saved.keeph, -1, out=saved.keeph)
+    np.exp(saved.keeph, out=saved.keeph)
     # xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
-    np.subtract(1, ws.keepx, out=ws.xhat_factor)
+    np.subtract(1, saved.keepx, out=ws.xhat_factor)
     np.multiply(xmean, ws.xhat_factor, out=ws.xhat_factor)
     np.subtract(1, x.m.transpose(0, 2, 1), out=ws.xhat_base)
-    np.multiply(x.x.transpose(0, 2, 1), x.m.transpose(0, 2, 1), out=ws.last)
+    np.multiply(x.x.transpose(0, 2, 1), x.m.transpose(0, 2, 1), out=saved.last)
     # r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
     # u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
     # n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     np.matmul(Vu_half_Vr_half_Vn, m_2d.T, out=ws.Vu_m_half_Vr_m_half_Vn_m_flat.reshape(3*H, T*B))
-    np.add(bu_half_br_half_bn, ws.Vu_m_half_Vr_m_half_Vn_m, out=ws.u_r_n)
+    np.add(bu_half_br_half_bn, ws.Vu_m_half_Vr_m_half_Vn_m, out=saved.u_r_n)
 
     # In the loop, the last argument is where the result goes.
     multiply, add, dot, tanh, subtract = np.multiply, np.add, np.dot, np.tanh, np.subtract
@@ -407,9 +466,9 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
         multiply(u, n, tmp_5)
         add(h, tmp_5, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy(), last=ws.last_all[T].T.copy())
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
+    final = State(h=saved.h_all[T].T.copy(), last=saved.last_all[T].T.copy())
+    return ws.h_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -420,13 +479,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    I, H = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d_2 = x.x.reshape(T*B, I)
     m_2d = x.m.reshape(T*B, I)
     d_2d = x.d.reshape(T*B, I)
@@ -625,6 +692,81 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             last=ws.d_last.T.copy(),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            h=np.empty((len(self.bounds), B, H), dtype),
+            last=np.empty((len(self.bounds), B, I), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return np.empty((T, B, H), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, Inputs]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), Inputs(np.empty((T, B, I), dtype), np.empty((T, B, I), dtype), np.empty((T, B, I), dtype))
+
+
+def _forward_segments(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, Inputs(*(each[start:stop] for each in x)), state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: Inputs) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = Inputs(*(each[start:stop] for each in x)), State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x.x[start:stop] = grads.x.x
+        d_x.m[start:stop] = grads.x.m
+        d_x.d[start:stop] = grads.x.d
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -894,12 +1036,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

@@ -87,7 +87,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -129,148 +129,201 @@ def _derived(params: Params) -> tuple[Any, ...]:
     return (cos_theta, sin_theta, )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = self.key = key
         self.use = 0
-        self.sigmoid_f_pre = np.empty((T, B, H), dtype)
-        self.Wr_x = np.empty((T, B, H), dtype)
-        self.Wi_x = np.empty((T, B, H), dtype)
-        self.f = np.empty((T, B, H), dtype)
-        self.silu_hr_pre = np.empty((T, B, H), dtype)
-        self.tmp = np.empty((T, B, H), dtype)
-        self.hi_all = np.empty((T + 1, B, H), dtype)
-        self.hr_all = np.empty((T + 1, B, H), dtype)
-        self.silu_hi_pre = np.empty((T, B, H), dtype)
-        self.tmp_2 = np.empty((T, B, H), dtype)
-        self.tmp_3 = np.empty((B, H), dtype)
-        self.tmp_4 = np.empty((B, H), dtype)
-        self.tmp_5 = np.empty((B, H), dtype)
-        self.tmp_6 = np.empty((B, H), dtype)
-        self.hr_out = np.empty((T, B, H), dtype)
-        self.hi_out = np.empty((T, B, H), dtype)
+        self.sigmoid_f_pre = empty((T, B, H), dtype)
+        self.Wr_x = empty((T, B, H), dtype)
+        self.Wi_x = empty((T, B, H), dtype)
+        self.silu_hr_pre = empty((T, B, H), dtype)
+        self.hi_all = empty((T + 1, B, H), dtype)
+        self.hr_all = empty((T + 1, B, H), dtype)
+        self.silu_hi_pre = empty((T, B, H), dtype)
         self.hi = self.hi_all[1:]
         self.hr = self.hr_all[1:]
         self.hr_prev = self.hr_all[:-1]
         self.hi_prev = self.hi_all[:-1]
-        self.steps = list(zip(self.hr_prev, self.hi_prev, self.f, self.hr, self.hi))
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.block_1 = np.empty(B*H*T, dtype)  # forward.f, backward.f
+        self.block_2 = np.empty(B*H*T, dtype)  # forward.tmp, forward.tmp_2, backward.d_hr_prev_factor, backward.hr_pre, backward.d_f_pre
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_hr_prev_factor2, backward.d_hi_pre
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_hi_prev_factor, backward.d_hr_pre
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_hr_2
+        self.block_6 = np.empty(B*H*T, dtype)  # backward.d_sin_theta_each
+        self.block_7 = np.empty(B*H*T, dtype)  # backward.tmp_3, backward.tmp_4, backward.tmp_5, backward.tmp_6, backward.d_f_pre_base2, backward.d_cos_theta_each
+        self.block_8 = np.empty(B*H*T, dtype)  # backward.tmp_7, backward.tmp_8, backward.d_f_pre_factor, backward.d_cos_theta_each_factor2
+        self.block_9 = np.empty(B*I*T, dtype)  # backward.tmp_out
+        self.block_10 = np.empty(B*H*T, dtype)  # backward.tmp_9, backward.d_sin_theta_each_factor
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.tmp_3 = empty((B, H), dtype)
+        self.tmp_4 = empty((B, H), dtype)
+        self.tmp_5 = empty((B, H), dtype)
+        self.tmp_6 = empty((B, H), dtype)
+        self.hr_out = empty((T, B, H), dtype)
+        self.hi_out = empty((T, B, H), dtype)
+        self.f = np.ndarray((T, B, H), dtype, scratch.block_1)
+        self.tmp = np.ndarray((T, B, H), dtype, scratch.block_2)
+        self.tmp_2 = np.ndarray((T, B, H), dtype, scratch.block_2)
+        self.steps = list(zip(saved.hr_prev, saved.hi_prev, self.f, saved.hr, saved.hi))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.f = np.empty((T, B, H), dtype)
-        self.d_hr_prev_factor = np.empty((T, B, H), dtype)
-        self.d_hr_prev_factor2 = np.empty((T, B, H), dtype)
-        self.d_hi_prev_factor = np.empty((T, B, H), dtype)
-        self.d_hi = np.empty((B, H), dtype)
-        self.d_sin_theta_each = np.empty((T, B, H), dtype)
-        self.d_hr = np.empty((B, H), dtype)
-        self.d_hr_2 = np.empty((T, B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
-        self.hr_pre = np.empty((T, B, H), dtype)
-        self.d_hi_pre = np.empty((T, B, H), dtype)
-        self.d_hr_pre = np.empty((T, B, H), dtype)
-        self.tmp_3 = np.empty((T, B, H), dtype)
-        self.tmp_4 = np.empty((T, B, H), dtype)
-        self.d_f_pre = np.empty((T, B, H), dtype)
-        self.tmp_5 = np.empty((T, B, H), dtype)
-        self.tmp_6 = np.empty((T, B, H), dtype)
-        self.d_f_pre_base2 = np.empty((T, B, H), dtype)
-        self.tmp_7 = np.empty((T, B, H), dtype)
-        self.tmp_8 = np.empty((T, B, H), dtype)
-        self.d_f_pre_factor = np.empty((T, B, H), dtype)
-        self.d_x_out = np.empty((T, B, I), dtype)
-        self.tmp_out = np.empty((T, B, I), dtype)
-        self.d_cos_theta_each = np.empty((T, B, H), dtype)
-        self.d_cos_theta_each_factor2 = np.empty((T, B, H), dtype)
-        self.tmp_9 = np.empty((T, B, H), dtype)
-        self.d_sin_theta_each_factor = np.empty((T, B, H), dtype)
-        self.d_Wi_rows = np.empty((H, I), dtype)
-        self.d_Wr_rows = np.empty((H, I), dtype)
-        self.d_Wf_rows = np.empty((H, I), dtype)
-        self.d_bi_sum = np.empty((H,), dtype)
-        self.d_br_sum = np.empty((H,), dtype)
-        self.d_bf_sum = np.empty((H,), dtype)
-        self.d_cos_theta_sum = np.empty((H,), dtype)
-        self.d_sin_theta_sum = np.empty((H,), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.d_hi = empty((B, H), dtype)
+        self.d_hr = empty((B, H), dtype)
+        self.tmp = empty((B, H), dtype)
+        self.tmp_2 = empty((B, H), dtype)
+        self.d_x_out = empty((T, B, I), dtype)
+        self.d_Wi_rows = empty((H, I), dtype)
+        self.d_Wr_rows = empty((H, I), dtype)
+        self.d_Wf_rows = empty((H, I), dtype)
+        self.d_bi_sum = empty((H,), dtype)
+        self.d_br_sum = empty((H,), dtype)
+        self.d_bf_sum = empty((H,), dtype)
+        self.d_cos_theta_sum = empty((H,), dtype)
+        self.d_sin_theta_sum = empty((H,), dtype)
+        self.f = np.ndarray((T, B, H), dtype, scratch.block_1)
+        self.d_hr_prev_factor = np.ndarray((T, B, H), dtype, scratch.block_2)
+        self.d_hr_prev_factor2 = np.ndarray((T, B, H), dtype, scratch.block_3)
+        self.d_hi_prev_factor = np.ndarray((T, B, H), dtype, scratch.block_4)
+        self.d_sin_theta_each = np.ndarray((T, B, H), dtype, scratch.block_6)
+        self.d_hr_2 = np.ndarray((T, B, H), dtype, scratch.block_5)
+        self.hr_pre = np.ndarray((T, B, H), dtype, scratch.block_2)
+        self.d_hi_pre = np.ndarray((T, B, H), dtype, scratch.block_3)
+        self.d_hr_pre = np.ndarray((T, B, H), dtype, scratch.block_4)
+        self.tmp_3 = np.ndarray((T, B, H), dtype, scratch.block_7)
+        self.tmp_4 = np.ndarray((T, B, H), dtype, scratch.block_7)
+        self.d_f_pre = np.ndarray((T, B, H), dtype, scratch.block_2)
+        self.tmp_5 = np.ndarray((T, B, H), dtype, scratch.block_7)
+        self.tmp_6 = np.ndarray((T, B, H), dtype, scratch.block_7)
+        self.d_f_pre_base2 = np.ndarray((T, B, H), dtype, scratch.block_7)
+        self.tmp_7 = np.ndarray((T, B, H), dtype, scratch.block_8)
+        self.tmp_8 = np.ndarray((T, B, H), dtype, scratch.block_8)
+        self.d_f_pre_factor = np.ndarray((T, B, H), dtype, scratch.block_8)
+        self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_9)
+        self.d_cos_theta_each = np.ndarray((T, B, H), dtype, scratch.block_7)
+        self.d_cos_theta_each_factor2 = np.ndarray((T, B, H), dtype, scratch.block_8)
+        self.tmp_9 = np.ndarray((T, B, H), dtype, scratch.block_10)
+        self.d_sin_theta_each_factor = np.ndarray((T, B, H), dtype, scratch.block_10)
         self.steps = list(zip(self.d_sin_theta_each, self.d_hr_2, self.d_hr_prev_factor2, self.d_hr_prev_factor, self.d_hi_prev_factor))[::-1]
 
 
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
         I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, H)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[Outputs, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[Outputs, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the outputs at every step
     (hr [T, B, H], hi [T, B, H]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    I, H = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = _derived(params)
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[Outputs, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    derived = cos_theta, sin_theta = _derived(params)
+    cos_theta, sin_theta = derived
     Wf_half = 0.5*params.Wf
     Wr = params.Wr
     Wi = params.Wi
     f_pre_factor = 0.5*params.bf
     br = params.br
     bi = params.bi
-    ws.hr_all[0] = state.hr
-    ws.hi_all[0] = state.hi
+    saved.hr_all[0] = state.hr
+    saved.hi_all[0] = state.hi
 
     # f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
-    np.matmul(x_2d, Wf_half.T, out=ws.sigmoid_f_pre.reshape(T*B, H))
+    np.matmul(x_2d, Wf_half.T, out=saved.sigmoid_f_pre.reshape(T*B, H))
     # hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-    np.matmul(x_2d, Wr.T, out=ws.Wr_x.reshape(T*B, H))
+    np.matmul(x_2d, Wr.T, out=saved.Wr_x.reshape(T*B, H))
     # hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
-    np.matmul(x_2d, Wi.T, out=ws.Wi_x.reshape(T*B, H))
+    np.matmul(x_2d, Wi.T, out=saved.Wi_x.reshape(T*B, H))
     # f
-    np.add(f_pre_factor, ws.sigmoid_f_pre, out=ws.sigmoid_f_pre)
-    np.tanh(ws.sigmoid_f_pre, out=ws.sigmoid_f_pre)
-    np.multiply(ws.sigmoid_f_pre, 0.5, out=ws.sigmoid_f_pre)
-    np.add(ws.sigmoid_f_pre, 0.5, out=ws.sigmoid_f_pre)
-    np.multiply(ws.sigmoid_f_pre, 1.0, out=ws.f)
+    np.add(f_pre_factor, saved.sigmoid_f_pre, out=saved.sigmoid_f_pre)
+    np.tanh(saved.sigmoid_f_pre, out=saved.sigmoid_f_pre)
+    np.multiply(saved.sigmoid_f_pre, 0.5, out=saved.sigmoid_f_pre)
+    np.add(saved.sigmoid_f_pre, 0.5, out=saved.sigmoid_f_pre)
+    np.multiply(saved.sigmoid_f_pre, 1.0, out=ws.f)
     # hr
-    np.add(br, ws.Wr_x, out=ws.silu_hr_pre)
-    np.multiply(ws.silu_hr_pre, -1, out=ws.tmp)
+    np.add(br, saved.Wr_x, out=saved.silu_hr_pre)
+    np.multiply(saved.silu_hr_pre, -1, out=ws.tmp)
     np.minimum(ws.tmp, 88, out=ws.tmp)
     np.exp(ws.tmp, out=ws.tmp)
     np.add(ws.tmp, 1, out=ws.tmp)
     np.reciprocal(ws.tmp, out=ws.tmp)
-    np.multiply(ws.silu_hr_pre, ws.tmp, out=ws.silu_hr_pre)
-    np.subtract(1, ws.f, out=ws.hi)
-    np.multiply(ws.hi, ws.silu_hr_pre, out=ws.hr)
+    np.multiply(saved.silu_hr_pre, ws.tmp, out=saved.silu_hr_pre)
+    np.subtract(1, ws.f, out=saved.hi)
+    np.multiply(saved.hi, saved.silu_hr_pre, out=saved.hr)
     # hi
-    np.add(bi, ws.Wi_x, out=ws.silu_hi_pre)
-    np.multiply(ws.silu_hi_pre, -1, out=ws.tmp_2)
+    np.add(bi, saved.Wi_x, out=saved.silu_hi_pre)
+    np.multiply(saved.silu_hi_pre, -1, out=ws.tmp_2)
     np.minimum(ws.tmp_2, 88, out=ws.tmp_2)
     np.exp(ws.tmp_2, out=ws.tmp_2)
     np.add(ws.tmp_2, 1, out=ws.tmp_2)
     np.reciprocal(ws.tmp_2, out=ws.tmp_2)
-    np.multiply(ws.silu_hi_pre, ws.tmp_2, out=ws.silu_hi_pre)
-    np.multiply(ws.hi, ws.silu_hi_pre, out=ws.hi)
+    np.multiply(saved.silu_hi_pre, ws.tmp_2, out=saved.silu_hi_pre)
+    np.multiply(saved.hi, saved.silu_hi_pre, out=saved.hi)
 
     # In the loop, the last argument is where the result goes.
     multiply, subtract, add = np.multiply, np.subtract, np.add
@@ -294,10 +347,10 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(tmp_5, f, tmp_5)
         add(tmp_5, hi, hi)
 
-    np.copyto(ws.hr_out, ws.hr)
-    np.copyto(ws.hi_out, ws.hi)
-    final = State(hr=ws.hr_all[T].copy(), hi=ws.hi_all[T].copy())
-    return Outputs(ws.hr_out, ws.hi_out), final, Tape(x, state, derived, ws, ws.use)
+    np.copyto(ws.hr_out, saved.hr)
+    np.copyto(ws.hi_out, saved.hi)
+    final = State(hr=saved.hr_all[T].copy(), hi=saved.hi_all[T].copy())
+    return Outputs(ws.hr_out, ws.hi_out), final
 
 
 def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -308,15 +361,23 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    I, H = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: Outputs, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    cos_theta, sin_theta = tape.derived
+    cos_theta, sin_theta = derived
     br = params.br
     bi = params.bi
     d_f_pre_base_factor = 1.0*cos_theta
@@ -453,6 +514,80 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
             hi=ws.d_hi.copy(),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            hr=np.empty((len(self.bounds), B, H), dtype),
+            hi=np.empty((len(self.bounds), B, H), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> Outputs:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return Outputs(np.empty((T, B, H), dtype), np.empty((T, B, H), dtype))
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, I), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: Outputs) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y.hr[start:stop] = y_part.hr
+        y.hi[start:stop] = y_part.hi
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: Outputs, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, Outputs(*(each[start:stop] for each in dy)), dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -662,12 +797,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

@@ -90,7 +90,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -127,77 +127,105 @@ def init_state(params: Params, batch: int) -> State:
     )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, H: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, H = self.key = key
         self.use = 0
-        self.bgh_half_bh = np.empty((2*H, 1), dtype)
-        self.bgy_half_by = np.empty((2*H, 1), dtype)
-        self.Wgh_half_Wh = np.empty((2*H, H), dtype)
-        self.Wgh_x_half_Wh_x_flat = np.empty((2*H, T, B), dtype)
-        self.gh_hin = np.empty((T, 2*H, B), dtype)
-        self.Ugh_half_Uh = np.empty((2*H, H), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.Ugh_h_prev_half_Uh_h_prev = np.empty((2*H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.Wgy_half_Wy = np.empty((2*H, H), dtype)
-        self.Wgy_x_half_Wy_x_flat = np.empty((2*H, T, B), dtype)
-        self.Ugy_half_Uy = np.empty((2*H, H), dtype)
-        self.h_prev_flat = np.empty((H, T, B), dtype)
-        self.Ugy_h_prev_half_Uy_h_prev_flat = np.empty((2*H, T, B), dtype)
-        self.gy_yin = np.empty((T, 2*H, B), dtype)
-        self.y_2 = np.empty((T, H, B), dtype)
-        self.tmp_2 = np.empty((T, H, B), dtype)
-        self.y_out = np.empty((T, B, H), dtype)
-        self.Wgh_x_half_Wh_x = self.Wgh_x_half_Wh_x_flat.transpose(1, 0, 2)
+        self.gh_hin = empty((T, 2*H, B), dtype)
+        self.h_all = empty((T + 1, H, B), dtype)
+        self.gy_yin = empty((T, 2*H, B), dtype)
         self.h_prev = self.h_all[:-1]
         self.gh = self.gh_hin[:, :H]
         self.h = self.h_all[1:]
         self.hin = self.gh_hin[:, H:]
-        self.Wgy_x_half_Wy_x = self.Wgy_x_half_Wy_x_flat.transpose(1, 0, 2)
-        self.Ugy_h_prev_half_Uy_h_prev = self.Ugy_h_prev_half_Uy_h_prev_flat.transpose(1, 0, 2)
         self.yin = self.gy_yin[:, H:]
         self.gy = self.gy_yin[:, :H]
-        self.steps = list(zip(self.h_prev, self.gh_hin, self.gh, self.h, self.hin))
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, H = key
+        self.block_1 = np.empty(2*B*H*T, dtype)  # forward.Wgh_x_half_Wh_x_flat, forward.Wgy_x_half_Wy_x_flat, forward.y_2, forward.tmp_2, backward.d_gh_hin_pre
+        self.block_2 = np.empty(2*B*H*T, dtype)  # forward.Ugy_h_prev_half_Uy_h_prev_flat, backward.d_gy_yin_pre
+        self.block_3 = np.empty(2*B*H*T, dtype)  # forward.h_prev_flat, backward.tmp, backward.tmp_2, backward.d_gy_yin_pre_flat
+        self.block_4 = np.empty(2*B*H*T, dtype)  # backward.d_h_prev_base_flat, backward.d_x_base_flat, backward.d_gh_hin_pre_flat
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_x
+        self.block_6 = np.empty(B*H*T, dtype)  # backward.d_x_flat, backward.d_gy_pre_flat
+        self.block_7 = np.empty(B*H*T, dtype)  # backward.d_yin_pre_flat
+        self.block_8 = np.empty(B*H*T, dtype)  # backward.d_gh_pre_flat
+        self.block_9 = np.empty(B*H*T, dtype)  # backward.d_hin_pre_flat
+        self.block_10 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, H = saved.key
+        self.saved = saved
+        self.bgh_half_bh = empty((2*H, 1), dtype)
+        self.bgy_half_by = empty((2*H, 1), dtype)
+        self.Wgh_half_Wh = empty((2*H, H), dtype)
+        self.Ugh_half_Uh = empty((2*H, H), dtype)
+        self.Ugh_h_prev_half_Uh_h_prev = empty((2*H, B), dtype)
+        self.tmp = empty((H, B), dtype)
+        self.Wgy_half_Wy = empty((2*H, H), dtype)
+        self.Ugy_half_Uy = empty((2*H, H), dtype)
+        self.y_out = empty((T, B, H), dtype)
+        self.Wgh_x_half_Wh_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
+        self.Wgy_x_half_Wy_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
+        self.Ugy_h_prev_half_Uy_h_prev_flat = np.ndarray((2*H, T, B), dtype, scratch.block_2)
+        self.y_2 = np.ndarray((T, H, B), dtype, scratch.block_1)
+        self.tmp_2 = np.ndarray((T, H, B), dtype, scratch.block_1[B*H*T:])
+        self.Wgh_x_half_Wh_x = self.Wgh_x_half_Wh_x_flat.transpose(1, 0, 2)
+        self.Wgy_x_half_Wy_x = self.Wgy_x_half_Wy_x_flat.transpose(1, 0, 2)
+        self.Ugy_h_prev_half_Uy_h_prev = self.Ugy_h_prev_half_Uy_h_prev_flat.transpose(1, 0, 2)
+        self.steps = list(zip(saved.h_prev, saved.gh_hin, saved.gh, saved.h, saved.hin))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, H: int) -> None:
-        self.d_gh_hin_pre = np.empty((T, 2*H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.d_gy_yin_pre = np.empty((T, 2*H, B), dtype)
-        self.tmp_2 = np.empty((T, H, B), dtype)
-        self.Ugy_Uy = np.empty((2*H, H), dtype)
-        self.d_gy_yin_pre_flat = np.empty((2*H, T, B), dtype)
-        self.d_h_prev_base_flat = np.empty((H, T, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.Ugh_Uh = np.empty((2*H, H), dtype)
-        self.d_h_prev = np.empty((H, B), dtype)
-        self.Wgy_Wy = np.empty((2*H, H), dtype)
-        self.d_x_base_flat = np.empty((H, T, B), dtype)
-        self.d_x = np.empty((T, H, B), dtype)
-        self.Wgh_Wh = np.empty((2*H, H), dtype)
-        self.d_gh_hin_pre_flat = np.empty((2*H, T, B), dtype)
-        self.d_x_flat = np.empty((H, T, B), dtype)
-        self.d_gy_pre_flat = np.empty((H, T, B), dtype)
-        self.d_Wgy_rows = np.empty((H, H), dtype)
-        self.d_yin_pre_flat = np.empty((H, T, B), dtype)
-        self.d_Wy_rows = np.empty((H, H), dtype)
-        self.d_gh_pre_flat = np.empty((H, T, B), dtype)
-        self.d_Wgh_rows = np.empty((H, H), dtype)
-        self.d_hin_pre_flat = np.empty((H, T, B), dtype)
-        self.d_Wh_rows = np.empty((H, H), dtype)
-        self.h_prev_flat = np.empty((H, T, B), dtype)
-        self.d_Ugy_rows = np.empty((H, H), dtype)
-        self.d_Uy_rows = np.empty((H, H), dtype)
-        self.d_Ugh_rows = np.empty((H, H), dtype)
-        self.d_Uh_rows = np.empty((H, H), dtype)
-        self.d_bgy_by_sum = np.empty((2*H,), dtype)
-        self.d_bgh_bh_sum = np.empty((2*H,), dtype)
-        self.d_x_out = np.empty((T, B, H), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, H = saved.key
+        self.saved = saved
+        self.Ugy_Uy = empty((2*H, H), dtype)
+        self.d_h = empty((H, B), dtype)
+        self.Ugh_Uh = empty((2*H, H), dtype)
+        self.d_h_prev = empty((H, B), dtype)
+        self.Wgy_Wy = empty((2*H, H), dtype)
+        self.Wgh_Wh = empty((2*H, H), dtype)
+        self.d_Wgy_rows = empty((H, H), dtype)
+        self.d_Wy_rows = empty((H, H), dtype)
+        self.d_Wgh_rows = empty((H, H), dtype)
+        self.d_Wh_rows = empty((H, H), dtype)
+        self.d_Ugy_rows = empty((H, H), dtype)
+        self.d_Uy_rows = empty((H, H), dtype)
+        self.d_Ugh_rows = empty((H, H), dtype)
+        self.d_Uh_rows = empty((H, H), dtype)
+        self.d_bgy_by_sum = empty((2*H,), dtype)
+        self.d_bgh_bh_sum = empty((2*H,), dtype)
+        self.d_x_out = empty((T, B, H), dtype)
+        self.d_gh_hin_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
+        self.tmp = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.d_gy_yin_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_2)
+        self.tmp_2 = np.ndarray((T, H, B), dtype, scratch.block_3[B*H*T:])
+        self.d_gy_yin_pre_flat = np.ndarray((2*H, T, B), dtype, scratch.block_3)
+        self.d_h_prev_base_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.d_x_base_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.d_x = np.ndarray((T, H, B), dtype, scratch.block_5)
+        self.d_gh_hin_pre_flat = np.ndarray((2*H, T, B), dtype, scratch.block_4)
+        self.d_x_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
+        self.d_gy_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
+        self.d_yin_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_7)
+        self.d_gh_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_8)
+        self.d_hin_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_9)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_10)
         self.d_gh_pre = self.d_gh_hin_pre[:, :H]
         self.d_gy_pre = self.d_gy_yin_pre[:, :H]
         self.d_hin_pre = self.d_gh_hin_pre[:, H:]
@@ -213,31 +241,56 @@ class _Backward:
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         H = _axis("params.Wy", params.Wy, 2, 0, "[H, H]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), H)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, H]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (y [T, B, H]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    (H,) = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = ()
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, H = saved.key
     x_2d = x.reshape(T*B, H)
     bgh_half_bh = ws.bgh_half_bh
     np.multiply(params.bgh[:, None], 0.5, out=bgh_half_bh[0:H])
@@ -257,12 +310,12 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     Ugy_half_Uy = ws.Ugy_half_Uy
     np.multiply(params.Ugy, 0.5, out=Ugy_half_Uy[0:H])
     np.copyto(Ugy_half_Uy[H:2*H], params.Uy)
-    ws.h_all[0] = state.h.T
+    saved.h_all[0] = state.h.T
 
     # hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
     # gh = sigma(Wgh @ x[t] + Ugh @ h[t-1] + bgh)
     np.matmul(Wgh_half_Wh, x_2d.T, out=ws.Wgh_x_half_Wh_x_flat.reshape(2*H, T*B))
-    np.add(bgh_half_bh, ws.Wgh_x_half_Wh_x, out=ws.gh_hin)
+    np.add(bgh_half_bh, ws.Wgh_x_half_Wh_x, out=saved.gh_hin)
 
     # In the loop, the last argument is where the result goes.
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
@@ -287,22 +340,22 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     # yin = psi(Wy @ x[t] + Uy @ h[t-1] + by)
     # gy = sigma(Wgy @ x[t] + Ugy @ h[t-1] + bgy)
     np.matmul(Wgy_half_Wy, x_2d.T, out=ws.Wgy_x_half_Wy_x_flat.reshape(2*H, T*B))
-    h_prev_flat = _columns(ws.h_prev, ws.h_prev_flat)
+    h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
     np.matmul(Ugy_half_Uy, h_prev_flat, out=ws.Ugy_h_prev_half_Uy_h_prev_flat.reshape(2*H, T*B))
-    np.add(bgy_half_by, ws.Wgy_x_half_Wy_x, out=ws.gy_yin)
-    np.add(ws.Ugy_h_prev_half_Uy_h_prev, ws.gy_yin, out=ws.gy_yin)
-    np.maximum(ws.yin, 0, out=ws.yin)
-    np.tanh(ws.gy, out=ws.gy)
-    np.multiply(ws.gy, 0.5, out=ws.gy)
-    np.add(ws.gy, 0.5, out=ws.gy)
+    np.add(bgy_half_by, ws.Wgy_x_half_Wy_x, out=saved.gy_yin)
+    np.add(ws.Ugy_h_prev_half_Uy_h_prev, saved.gy_yin, out=saved.gy_yin)
+    np.maximum(saved.yin, 0, out=saved.yin)
+    np.tanh(saved.gy, out=saved.gy)
+    np.multiply(saved.gy, 0.5, out=saved.gy)
+    np.add(saved.gy, 0.5, out=saved.gy)
     # y = gy*x[t] + (1 - gy)*yin
-    np.multiply(x.transpose(0, 2, 1), ws.gy, out=ws.y_2)
-    np.subtract(1, ws.gy, out=ws.tmp_2)
-    np.multiply(ws.yin, ws.tmp_2, out=ws.tmp_2)
+    np.multiply(x.transpose(0, 2, 1), saved.gy, out=ws.y_2)
+    np.subtract(1, saved.gy, out=ws.tmp_2)
+    np.multiply(saved.yin, ws.tmp_2, out=ws.tmp_2)
     np.add(ws.y_2, ws.tmp_2, out=ws.y_2)
     np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
-    final = State(h=ws.h_all[T].T.copy())
-    return ws.y_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(h=saved.h_all[T].T.copy())
+    return ws.y_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -313,13 +366,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    (H,) = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, H = saved.key
     x_2d = x.reshape(T*B, H)
     Ugy_Uy = ws.Ugy_Uy
     np.copyto(Ugy_Uy[0:H], params.Ugy)
@@ -426,6 +487,78 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             h=ws.d_h.T.copy(),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, H = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            h=np.empty((len(self.bounds), B, H), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, H = key
+    return np.empty((T, B, H), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, H = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, H), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -632,12 +765,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

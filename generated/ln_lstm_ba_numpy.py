@@ -123,7 +123,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -173,39 +173,27 @@ def init_state(params: Params, batch: int) -> State:
     )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = self.key = key
         self.use = 0
-        self.sxi_sxf_sxg = np.empty((3*H, 1), dtype)
-        self.bi_bf_bg = np.empty((3*H, 1), dtype)
-        self.shi_shf_shg = np.empty((3*H, 1), dtype)
-        self.Wi_Wf_Wg_Wo = np.empty((4*H, I), dtype)
-        self.xi_xf_xg_xo_flat = np.empty((4*H, T, B), dtype)
-        self.mx_sum_xf_sum_xg_sum_xo = np.empty((T, 4, B), dtype)
-        self.i_f_g_o = np.empty((T, 4*H, B), dtype)
-        self.rx_part_part_2_part_3_part_4 = np.empty((T, 4*H, B), dtype)
-        self.sqrt_rx_pre_etc = np.empty((T, 4, B), dtype)
-        self.rx = np.empty((T, 1, B), dtype)
-        self.Ui_Uf_Ug_Uo = np.empty((4*H, H), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.hi_hf_hg_ho = np.empty((T, 4*H, B), dtype)
-        self.mh = np.empty((T, 1, B), dtype)
-        self.sum_hf_hg_ho = np.empty((3, B), dtype)
-        self.tmp_tmp_tmp_tmp = np.empty((4*H, B), dtype)
-        self.rh_part_part_2_part_3_part_4 = np.empty((4*H, B), dtype)
-        self.sqrt_rh_pre = np.empty((T, 1, B), dtype)
-        self.sum_rh_part_2_3_4 = np.empty((3, B), dtype)
-        self.rh = np.empty((T, 1, B), dtype)
-        self.c_all = np.empty((T + 1, H, B), dtype)
-        self.tmp_2 = np.empty((H, B), dtype)
-        self.sum_c = np.empty((T, 1, B), dtype)
-        self.mean_c = np.empty((T, 1, B), dtype)
-        self.tanh_h_pre_2 = np.empty((T, H, B), dtype)
-        self.c_mean_squared = np.empty((H, B), dtype)
-        self.sqrt_h_pre = np.empty((T, 1, B), dtype)
-        self.h_out = np.empty((T, B, H), dtype)
+        self.xi_xf_xg_xo_flat = empty((4*H, T, B), dtype)
+        self.mx_sum_xf_sum_xg_sum_xo = empty((T, 4, B), dtype)
+        self.i_f_g_o = empty((T, 4*H, B), dtype)
+        self.sqrt_rx_pre_etc = empty((T, 4, B), dtype)
+        self.rx = empty((T, 1, B), dtype)
+        self.h_all = empty((T + 1, H, B), dtype)
+        self.hi_hf_hg_ho = empty((T, 4*H, B), dtype)
+        self.mh = empty((T, 1, B), dtype)
+        self.sqrt_rh_pre = empty((T, 1, B), dtype)
+        self.rh = empty((T, 1, B), dtype)
+        self.c_all = empty((T + 1, H, B), dtype)
+        self.sum_c = empty((T, 1, B), dtype)
+        self.mean_c = empty((T, 1, B), dtype)
+        self.tanh_h_pre_2 = empty((T, H, B), dtype)
+        self.sqrt_h_pre = empty((T, 1, B), dtype)
         self.mx = self.mx_sum_xf_sum_xg_sum_xo[:, :1]
         self.xi = self.xi_xf_xg_xo_flat[:H].transpose(1, 0, 2)
         self.sum_xf = self.mx_sum_xf_sum_xg_sum_xo[:, 1:2]
@@ -216,23 +204,74 @@ class _Forward:
         self.xo = self.xi_xf_xg_xo_flat[3*H:].transpose(1, 0, 2)
         self.xi_xf_xg_xo = self.xi_xf_xg_xo_flat.transpose(1, 0, 2)
         self.sqrt_rx_pre = self.sqrt_rx_pre_etc[:, :1]
-        self.rx_part = self.rx_part_part_2_part_3_part_4[:, :H]
         self.sum_rx_part_2 = self.sqrt_rx_pre_etc[:, 1:2]
-        self.rx_part_2 = self.rx_part_part_2_part_3_part_4[:, H:2*H]
         self.sum_rx_part_3 = self.sqrt_rx_pre_etc[:, 2:3]
-        self.rx_part_3 = self.rx_part_part_2_part_3_part_4[:, 2*H:3*H]
         self.sum_rx_part_4 = self.sqrt_rx_pre_etc[:, 3:]
-        self.rx_part_4 = self.rx_part_part_2_part_3_part_4[:, 3*H:]
         self.i_f_g = self.i_f_g_o[:, :3*H]
         self.o = self.i_f_g_o[:, 3*H:]
         self.h_prev = self.h_all[:-1]
         self.hi = self.hi_hf_hg_ho[:, :H]
-        self.sum_hf = self.sum_hf_hg_ho[:1]
         self.hf = self.hi_hf_hg_ho[:, H:2*H]
-        self.sum_hg = self.sum_hf_hg_ho[1:2]
         self.hg = self.hi_hf_hg_ho[:, 2*H:3*H]
-        self.sum_ho = self.sum_hf_hg_ho[2:]
         self.ho = self.hi_hf_hg_ho[:, 3*H:]
+        self.i_f = self.i_f_g_o[:, :2*H]
+        self.g = self.i_f_g_o[:, 2*H:3*H]
+        self.c_prev = self.c_all[:-1]
+        self.f = self.i_f_g_o[:, H:2*H]
+        self.c = self.c_all[1:]
+        self.i = self.i_f_g_o[:, :H]
+        self.h = self.h_all[1:]
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.block_1 = np.empty(5*B*H*T, dtype)  # forward.rx_part_part_2_part_3_part_4, backward.d_o_pre_mh_etc_factor, backward.d_o_i_f_g_pre_mx, backward.d_o_pre_rx, backward.d_g_pre_rx, backward.d_i_f_pre_rx, backward.d_xi_xf_xg_xo, backward.d_xo_factor, backward.d_sc_each, backward.d_hi_hf_hg_ho_flat
+        self.block_2 = np.empty(4*B*H*T, dtype)  # backward.tmp_2, backward.d_hi_hf_hg_ho_base, backward.d_sxi_sxf_sxg_sxo_each
+        self.block_3 = np.empty(4*B*H*T, dtype)  # backward.d_rh_part_4_mh_3_mh_2_mh_mh_base, backward.d_xo_xg_xf_xi_base, backward.d_xi_xf_xg_xo_flat, backward.h_prev_flat
+        self.block_4 = np.empty(4*B*H*T, dtype)  # backward.d_hi_hf_hg_ho
+        self.block_5 = np.empty(4*B*H*T, dtype)  # backward.d_c_mean_factor, backward.d_o_i_f_pre_rh_factor, backward.d_rx_part_4_mx_3_mx_2_mx_mx, backward.d_xi_xf_xg_factor, backward.d_shi_shf_shg_sho_each
+        self.block_6 = np.empty(2*B*H*T, dtype)  # backward.d_h_pre_2_g_pre
+        self.block_7 = np.empty(2*B*H*T, dtype)  # backward.d_h_pre_2_sum_c_c_factor
+        self.block_8 = np.empty(2*B*H*T, dtype)  # backward.d_i_f_pre
+        self.block_9 = np.empty(B*H*T, dtype)  # backward.d_o_pre
+        self.block_10 = np.empty(B*H*T, dtype)  # backward.d_g_pre_rh_factor
+        self.block_11 = np.empty(B*H*T, dtype)  # backward.dy_rows
+        self.block_12 = np.empty(2*B*T, dtype)  # backward.tmp, backward.tmp_3, backward.tmp_4, backward.d_sum_c_mean_squared_factor, backward.d_rh_pre_factor, backward.d_sum_rx_part_4_xo, backward.tmp_8
+        self.block_13 = np.empty(2*B*T, dtype)  # backward.tmp_5, backward.sum_d_g_pre_rx_mx, backward.tmp_7, backward.sum_d_rx_part_4_mx
+        self.block_14 = np.empty(2*B*T, dtype)  # backward.sum_d_f_pre_rx_mx, backward.sum_d_rx_part_3_mx, backward.sum_d_rx_part_2_mx
+        self.block_15 = np.empty(2*B*T, dtype)  # backward.sum_d_i_pre_rx_mx, backward.sum_d_rx_part_mx
+        self.block_16 = np.empty(B*T, dtype)  # backward.d_rx_pre_factor
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.sxi_sxf_sxg = empty((3*H, 1), dtype)
+        self.bi_bf_bg = empty((3*H, 1), dtype)
+        self.shi_shf_shg = empty((3*H, 1), dtype)
+        self.Wi_Wf_Wg_Wo = empty((4*H, I), dtype)
+        self.Ui_Uf_Ug_Uo = empty((4*H, H), dtype)
+        self.sum_hf_hg_ho = empty((3, B), dtype)
+        self.tmp_tmp_tmp_tmp = empty((4*H, B), dtype)
+        self.rh_part_part_2_part_3_part_4 = empty((4*H, B), dtype)
+        self.sum_rh_part_2_3_4 = empty((3, B), dtype)
+        self.tmp_2 = empty((H, B), dtype)
+        self.c_mean_squared = empty((H, B), dtype)
+        self.h_out = empty((T, B, H), dtype)
+        self.rx_part_part_2_part_3_part_4 = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.rx_part = self.rx_part_part_2_part_3_part_4[:, :H]
+        self.rx_part_2 = self.rx_part_part_2_part_3_part_4[:, H:2*H]
+        self.rx_part_3 = self.rx_part_part_2_part_3_part_4[:, 2*H:3*H]
+        self.rx_part_4 = self.rx_part_part_2_part_3_part_4[:, 3*H:]
+        self.sum_hf = self.sum_hf_hg_ho[:1]
+        self.sum_hg = self.sum_hf_hg_ho[1:2]
+        self.sum_ho = self.sum_hf_hg_ho[2:]
         self.rh_part = self.rh_part_part_2_part_3_part_4[:H]
         self.sum_rh_part_2 = self.sum_rh_part_2_3_4[:1]
         self.rh_part_2 = self.rh_part_part_2_part_3_part_4[H:2*H]
@@ -241,112 +280,107 @@ class _Forward:
         self.sum_rh_part_4 = self.sum_rh_part_2_3_4[2:]
         self.rh_part_4 = self.rh_part_part_2_part_3_part_4[3*H:]
         self.tmp_tmp_tmp = self.tmp_tmp_tmp_tmp[:3*H]
-        self.i_f = self.i_f_g_o[:, :2*H]
-        self.g = self.i_f_g_o[:, 2*H:3*H]
         self.tmp = self.tmp_tmp_tmp_tmp[3*H:]
-        self.c_prev = self.c_all[:-1]
-        self.f = self.i_f_g_o[:, H:2*H]
-        self.c = self.c_all[1:]
-        self.i = self.i_f_g_o[:, :H]
-        self.h = self.h_all[1:]
-        self.steps = list(zip(self.h_prev, self.hi_hf_hg_ho, self.mh, self.hi, self.hf, self.hg, self.ho, self.sqrt_rh_pre, self.rh, self.i_f_g, self.i_f, self.g, self.o, self.c_prev, self.f, self.c, self.i, self.sum_c, self.mean_c, self.tanh_h_pre_2, self.sqrt_h_pre, self.h))
+        self.steps = list(zip(saved.h_prev, saved.hi_hf_hg_ho, saved.mh, saved.hi, saved.hf, saved.hg, saved.ho, saved.sqrt_rh_pre, saved.rh, saved.i_f_g, saved.i_f, saved.g, saved.o, saved.c_prev, saved.f, saved.c, saved.i, saved.sum_c, saved.mean_c, saved.tanh_h_pre_2, saved.sqrt_h_pre, saved.h))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.sho_shi_shf_sc_shg = np.empty((5*H, 1), dtype)
-        self.sxo_sxi_sxf_sxg = np.empty((4*H, 1), dtype)
-        self.d_c_mean_factor = np.empty((T, H, B), dtype)
-        self.d_h_pre_2_g_pre = np.empty((T, 2*H, B), dtype)
-        self.d_o_pre_mh_etc_factor = np.empty((T, 5*H, B), dtype)
-        self.tmp = np.empty((T, 1, B), dtype)
-        self.tmp_2 = np.empty((T, H, B), dtype)
-        self.tmp_3 = np.empty((T, 1, B), dtype)
-        self.d_h_pre_2_sum_c_c_factor = np.empty((T, 2*H, B), dtype)
-        self.tmp_4 = np.empty((T, 1, B), dtype)
-        self.d_sum_c_mean_squared_factor = np.empty((T, 1, B), dtype)
-        self.d_o_pre = np.empty((T, H, B), dtype)
-        self.d_o_i_f_pre_rh_factor = np.empty((T, 3*H, B), dtype)
-        self.d_g_pre_rh_factor = np.empty((T, H, B), dtype)
-        self.d_i_f_pre = np.empty((T, 2*H, B), dtype)
-        self.d_rh_pre_factor = np.empty((T, 1, B), dtype)
-        self.tmp_5 = np.empty((T, 1, B), dtype)
-        self.d_hi_hf_hg_ho_base = np.empty((T, 4*H, B), dtype)
-        self.d_rh_part_4_mh_3_mh_2_mh_mh_base = np.empty((T, 4*H, B), dtype)
-        self.d_hi_hf_hg_ho = np.empty((T, 4*H, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.d_h_pre_2_sqrt_h_pre = np.empty((H, B), dtype)
-        self.d_sum_c_mean_squared = np.empty((1, B), dtype)
-        self.d_h_pre_2_sum_c_tmp = np.empty((2*H, B), dtype)
-        self.d_sum_c = np.empty((1, B), dtype)
-        self.d_c_mean = np.empty((H, B), dtype)
-        self.d_c_mean_mean_c = np.empty((H, B), dtype)
-        self.sum_d_c_mean_mean_c = np.empty((1, B), dtype)
-        self.d_c = np.empty((H, B), dtype)
-        self.d_o_pre_mh = np.empty((H, B), dtype)
-        self.d_sum_rh_part_4_ho = np.empty((2, B), dtype)
-        self.d_o_pre_rh = np.empty((H, B), dtype)
-        self.d_g_pre_mh = np.empty((H, B), dtype)
-        self.sum_d_g_pre_rh_mh = np.empty((2, B), dtype)
-        self.d_g_pre_rh = np.empty((H, B), dtype)
-        self.d_i_f_pre_mh = np.empty((2*H, B), dtype)
-        self.sum_d_f_pre_rh_mh = np.empty((2, B), dtype)
-        self.d_i_f_pre_rh = np.empty((2*H, B), dtype)
-        self.sum_d_i_pre_rh_mh = np.empty((2, B), dtype)
-        self.d_rh_part_4_part_3_part_2_part = np.empty((4*H, B), dtype)
-        self.d_rh_part_4_mh_3_mh_2_mh_mh = np.empty((4*H, B), dtype)
-        self.sum_d_rh_part_4_mh = np.empty((1, B), dtype)
-        self.sum_d_rh_part_3_mh = np.empty((1, B), dtype)
-        self.sum_d_rh_part_2_mh = np.empty((1, B), dtype)
-        self.sum_d_rh_part_mh = np.empty((1, B), dtype)
-        self.Ui_Uf_Ug_Uo = np.empty((4*H, H), dtype)
-        self.d_o_i_f_g_pre_mx = np.empty((T, 4*H, B), dtype)
-        self.d_sum_rx_part_4_xo = np.empty((T, 2, B), dtype)
-        self.d_sxi_sxf_sxg_sxo_each = np.empty((T, 4*H, B), dtype)
-        self.d_o_pre_rx = np.empty((T, H, B), dtype)
-        self.sum_d_g_pre_rx_mx = np.empty((T, 2, B), dtype)
-        self.d_g_pre_rx = np.empty((T, H, B), dtype)
-        self.sum_d_f_pre_rx_mx = np.empty((T, 2, B), dtype)
-        self.sum_d_i_pre_rx_mx = np.empty((T, 2, B), dtype)
-        self.d_i_f_pre_rx = np.empty((T, 2*H, B), dtype)
-        self.d_rx_pre_factor = np.empty((T, 1, B), dtype)
-        self.d_xi_xf_xg_xo = np.empty((T, 4*H, B), dtype)
-        self.tmp_7 = np.empty((T, 1, B), dtype)
-        self.d_xo_xg_xf_xi_base = np.empty((T, 4*H, B), dtype)
-        self.d_rx_part_4_mx_3_mx_2_mx_mx = np.empty((T, 4*H, B), dtype)
-        self.sum_d_rx_part_4_mx = np.empty((T, 1, B), dtype)
-        self.sum_d_rx_part_3_mx = np.empty((T, 1, B), dtype)
-        self.sum_d_rx_part_2_mx = np.empty((T, 1, B), dtype)
-        self.sum_d_rx_part_mx = np.empty((T, 1, B), dtype)
-        self.d_xo_factor = np.empty((T, H, B), dtype)
-        self.d_xi_xf_xg_factor = np.empty((T, 3*H, B), dtype)
-        self.Wi_Wf_Wg_Wo = np.empty((4*H, I), dtype)
-        self.d_xi_xf_xg_xo_flat = np.empty((4*H, T, B), dtype)
-        self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_shi_shf_shg_sho_each = np.empty((T, 4*H, B), dtype)
-        self.tmp_8 = np.empty((T, 1, B), dtype)
-        self.d_sc_each = np.empty((T, H, B), dtype)
-        self.d_Wi_Wf_Wg_Wo_rows = np.empty((4*H, I), dtype)
-        self.d_hi_hf_hg_ho_flat = np.empty((4*H, T, B), dtype)
-        self.h_prev_flat = np.empty((H, T, B), dtype)
-        self.d_Ui_Uf_Ug_Uo_rows = np.empty((4*H, H), dtype)
-        self.d_sxi_sum = np.empty((H,), dtype)
-        self.d_sxf_sum = np.empty((H,), dtype)
-        self.d_sxg_sum = np.empty((H,), dtype)
-        self.d_sxo_sum = np.empty((H,), dtype)
-        self.d_shi_sum = np.empty((H,), dtype)
-        self.d_shf_sum = np.empty((H,), dtype)
-        self.d_shg_sum = np.empty((H,), dtype)
-        self.d_sho_sum = np.empty((H,), dtype)
-        self.d_bi_sum = np.empty((H,), dtype)
-        self.d_bf_sum = np.empty((H,), dtype)
-        self.d_bg_sum = np.empty((H,), dtype)
-        self.d_bo_sum = np.empty((H,), dtype)
-        self.d_sc_sum = np.empty((H,), dtype)
-        self.d_bc_sum = np.empty((H,), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.sho_shi_shf_sc_shg = empty((5*H, 1), dtype)
+        self.sxo_sxi_sxf_sxg = empty((4*H, 1), dtype)
+        self.d_h = empty((H, B), dtype)
+        self.d_h_pre_2_sqrt_h_pre = empty((H, B), dtype)
+        self.d_sum_c_mean_squared = empty((1, B), dtype)
+        self.d_h_pre_2_sum_c_tmp = empty((2*H, B), dtype)
+        self.d_sum_c = empty((1, B), dtype)
+        self.d_c_mean = empty((H, B), dtype)
+        self.d_c_mean_mean_c = empty((H, B), dtype)
+        self.sum_d_c_mean_mean_c = empty((1, B), dtype)
+        self.d_c = empty((H, B), dtype)
+        self.d_o_pre_mh = empty((H, B), dtype)
+        self.d_sum_rh_part_4_ho = empty((2, B), dtype)
+        self.d_o_pre_rh = empty((H, B), dtype)
+        self.d_g_pre_mh = empty((H, B), dtype)
+        self.sum_d_g_pre_rh_mh = empty((2, B), dtype)
+        self.d_g_pre_rh = empty((H, B), dtype)
+        self.d_i_f_pre_mh = empty((2*H, B), dtype)
+        self.sum_d_f_pre_rh_mh = empty((2, B), dtype)
+        self.d_i_f_pre_rh = empty((2*H, B), dtype)
+        self.sum_d_i_pre_rh_mh = empty((2, B), dtype)
+        self.d_rh_part_4_part_3_part_2_part = empty((4*H, B), dtype)
+        self.d_rh_part_4_mh_3_mh_2_mh_mh = empty((4*H, B), dtype)
+        self.sum_d_rh_part_4_mh = empty((1, B), dtype)
+        self.sum_d_rh_part_3_mh = empty((1, B), dtype)
+        self.sum_d_rh_part_2_mh = empty((1, B), dtype)
+        self.sum_d_rh_part_mh = empty((1, B), dtype)
+        self.Ui_Uf_Ug_Uo = empty((4*H, H), dtype)
+        self.Wi_Wf_Wg_Wo = empty((4*H, I), dtype)
+        self.d_x_out = empty((T, B, I), dtype)
+        self.d_Wi_Wf_Wg_Wo_rows = empty((4*H, I), dtype)
+        self.d_Ui_Uf_Ug_Uo_rows = empty((4*H, H), dtype)
+        self.d_sxi_sum = empty((H,), dtype)
+        self.d_sxf_sum = empty((H,), dtype)
+        self.d_sxg_sum = empty((H,), dtype)
+        self.d_sxo_sum = empty((H,), dtype)
+        self.d_shi_sum = empty((H,), dtype)
+        self.d_shf_sum = empty((H,), dtype)
+        self.d_shg_sum = empty((H,), dtype)
+        self.d_sho_sum = empty((H,), dtype)
+        self.d_bi_sum = empty((H,), dtype)
+        self.d_bf_sum = empty((H,), dtype)
+        self.d_bg_sum = empty((H,), dtype)
+        self.d_bo_sum = empty((H,), dtype)
+        self.d_sc_sum = empty((H,), dtype)
+        self.d_bc_sum = empty((H,), dtype)
+        self.d_c_mean_factor = np.ndarray((T, H, B), dtype, scratch.block_5[3*B*H*T:])
+        self.d_h_pre_2_g_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_6)
+        self.d_o_pre_mh_etc_factor = np.ndarray((T, 5*H, B), dtype, scratch.block_1)
+        self.tmp = np.ndarray((T, 1, B), dtype, scratch.block_12)
+        self.tmp_2 = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.tmp_3 = np.ndarray((T, 1, B), dtype, scratch.block_12)
+        self.d_h_pre_2_sum_c_c_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_7)
+        self.tmp_4 = np.ndarray((T, 1, B), dtype, scratch.block_12)
+        self.d_sum_c_mean_squared_factor = np.ndarray((T, 1, B), dtype, scratch.block_12[B*T:])
+        self.d_o_pre = np.ndarray((T, H, B), dtype, scratch.block_9)
+        self.d_o_i_f_pre_rh_factor = np.ndarray((T, 3*H, B), dtype, scratch.block_5)
+        self.d_g_pre_rh_factor = np.ndarray((T, H, B), dtype, scratch.block_10)
+        self.d_i_f_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_8)
+        self.d_rh_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_12)
+        self.tmp_5 = np.ndarray((T, 1, B), dtype, scratch.block_13)
+        self.d_hi_hf_hg_ho_base = np.ndarray((T, 4*H, B), dtype, scratch.block_2)
+        self.d_rh_part_4_mh_3_mh_2_mh_mh_base = np.ndarray((T, 4*H, B), dtype, scratch.block_3)
+        self.d_hi_hf_hg_ho = np.ndarray((T, 4*H, B), dtype, scratch.block_4)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_11)
+        self.d_o_i_f_g_pre_mx = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_sum_rx_part_4_xo = np.ndarray((T, 2, B), dtype, scratch.block_12)
+        self.d_sxi_sxf_sxg_sxo_each = np.ndarray((T, 4*H, B), dtype, scratch.block_2)
+        self.d_o_pre_rx = np.ndarray((T, H, B), dtype, scratch.block_1[4*B*H*T:])
+        self.sum_d_g_pre_rx_mx = np.ndarray((T, 2, B), dtype, scratch.block_13)
+        self.d_g_pre_rx = np.ndarray((T, H, B), dtype, scratch.block_1[4*B*H*T:])
+        self.sum_d_f_pre_rx_mx = np.ndarray((T, 2, B), dtype, scratch.block_14)
+        self.sum_d_i_pre_rx_mx = np.ndarray((T, 2, B), dtype, scratch.block_15)
+        self.d_i_f_pre_rx = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
+        self.d_rx_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_16)
+        self.d_xi_xf_xg_xo = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.tmp_7 = np.ndarray((T, 1, B), dtype, scratch.block_13)
+        self.d_xo_xg_xf_xi_base = np.ndarray((T, 4*H, B), dtype, scratch.block_3)
+        self.d_rx_part_4_mx_3_mx_2_mx_mx = np.ndarray((T, 4*H, B), dtype, scratch.block_5)
+        self.sum_d_rx_part_4_mx = np.ndarray((T, 1, B), dtype, scratch.block_13[B*T:])
+        self.sum_d_rx_part_3_mx = np.ndarray((T, 1, B), dtype, scratch.block_14)
+        self.sum_d_rx_part_2_mx = np.ndarray((T, 1, B), dtype, scratch.block_14[B*T:])
+        self.sum_d_rx_part_mx = np.ndarray((T, 1, B), dtype, scratch.block_15)
+        self.d_xo_factor = np.ndarray((T, H, B), dtype, scratch.block_1[4*B*H*T:])
+        self.d_xi_xf_xg_factor = np.ndarray((T, 3*H, B), dtype, scratch.block_5)
+        self.d_xi_xf_xg_xo_flat = np.ndarray((4*H, T, B), dtype, scratch.block_3)
+        self.d_shi_shf_shg_sho_each = np.ndarray((T, 4*H, B), dtype, scratch.block_5)
+        self.tmp_8 = np.ndarray((T, 1, B), dtype, scratch.block_12)
+        self.d_sc_each = np.ndarray((T, H, B), dtype, scratch.block_1[4*B*H*T:])
+        self.d_hi_hf_hg_ho_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_h_pre_2 = self.d_h_pre_2_g_pre[:, :H]
         self.d_h_pre_2_sqrt_h_pre_factor = self.d_o_pre_mh_etc_factor[:, 3*H:4*H]
         self.d_h_pre_2_sum_c_factor_2 = self.d_h_pre_2_sum_c_c_factor[:, :H]
@@ -444,32 +478,57 @@ class _Backward:
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
         I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, H)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    I, H = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = ()
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     sxi_sxf_sxg = ws.sxi_sxf_sxg
     np.copyto(sxi_sxf_sxg[0:H], params.sxi[:, None])
@@ -498,49 +557,49 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     sho = params.sho[:, None]
     sc = params.sc[:, None]
     bc = params.bc[:, None]
-    ws.h_all[0] = state.h.T
-    ws.c_all[0] = state.c.T
+    saved.h_all[0] = state.h.T
+    saved.c_all[0] = state.c.T
 
     # xi = Wi @ x[t]
     # xf = Wf @ x[t]
     # xg = Wg @ x[t]
     # xo = Wo @ x[t]
-    np.matmul(Wi_Wf_Wg_Wo, x_2d.T, out=ws.xi_xf_xg_xo_flat.reshape(4*H, T*B))
+    np.matmul(Wi_Wf_Wg_Wo, x_2d.T, out=saved.xi_xf_xg_xo_flat.reshape(4*H, T*B))
     # mx = centre(xi, xf, xg, xo)
-    np.sum(ws.xi, axis=1, keepdims=True, out=ws.mx)
-    np.sum(ws.xf, axis=1, keepdims=True, out=ws.sum_xf)
-    np.sum(ws.xg, axis=1, keepdims=True, out=ws.sum_xg)
-    np.sum(ws.xo, axis=1, keepdims=True, out=ws.sum_xo)
-    np.multiply(ws.mx_sum_xf_sum_xg_sum_xo, 0.25, out=ws.mx_sum_xf_sum_xg_sum_xo)
-    np.divide(ws.mx_sum_xf_sum_xg_sum_xo, H, out=ws.mx_sum_xf_sum_xg_sum_xo)
-    np.add(ws.mx, ws.sum_xf, out=ws.mx)
-    np.add(ws.mx, ws.sum_xg, out=ws.mx)
-    np.add(ws.mx, ws.sum_xo, out=ws.mx)
+    np.sum(saved.xi, axis=1, keepdims=True, out=saved.mx)
+    np.sum(saved.xf, axis=1, keepdims=True, out=saved.sum_xf)
+    np.sum(saved.xg, axis=1, keepdims=True, out=saved.sum_xg)
+    np.sum(saved.xo, axis=1, keepdims=True, out=saved.sum_xo)
+    np.multiply(saved.mx_sum_xf_sum_xg_sum_xo, 0.25, out=saved.mx_sum_xf_sum_xg_sum_xo)
+    np.divide(saved.mx_sum_xf_sum_xg_sum_xo, H, out=saved.mx_sum_xf_sum_xg_sum_xo)
+    np.add(saved.mx, saved.sum_xf, out=saved.mx)
+    np.add(saved.mx, saved.sum_xg, out=saved.mx)
+    np.add(saved.mx, saved.sum_xo, out=saved.mx)
     # rx = scale(xi, xf, xg, xo, mx)
-    np.subtract(ws.xi_xf_xg_xo, ws.mx, out=ws.i_f_g_o)
-    np.square(ws.i_f_g_o, out=ws.rx_part_part_2_part_3_part_4)
-    np.sum(ws.rx_part, axis=1, keepdims=True, out=ws.sqrt_rx_pre)
-    np.sum(ws.rx_part_2, axis=1, keepdims=True, out=ws.sum_rx_part_2)
-    np.sum(ws.rx_part_3, axis=1, keepdims=True, out=ws.sum_rx_part_3)
-    np.sum(ws.rx_part_4, axis=1, keepdims=True, out=ws.sum_rx_part_4)
-    np.multiply(ws.sqrt_rx_pre_etc, 0.25, out=ws.sqrt_rx_pre_etc)
-    np.divide(ws.sqrt_rx_pre_etc, H, out=ws.sqrt_rx_pre_etc)
-    np.add(ws.sqrt_rx_pre, ws.sum_rx_part_2, out=ws.sqrt_rx_pre)
-    np.add(ws.sqrt_rx_pre, ws.sum_rx_part_3, out=ws.sqrt_rx_pre)
-    np.add(ws.sqrt_rx_pre, ws.sum_rx_part_4, out=ws.sqrt_rx_pre)
-    np.add(ws.sqrt_rx_pre, 1e-05, out=ws.sqrt_rx_pre)
-    np.sqrt(ws.sqrt_rx_pre, out=ws.sqrt_rx_pre)
-    np.divide(1, ws.sqrt_rx_pre, out=ws.rx)
+    np.subtract(saved.xi_xf_xg_xo, saved.mx, out=saved.i_f_g_o)
+    np.square(saved.i_f_g_o, out=ws.rx_part_part_2_part_3_part_4)
+    np.sum(ws.rx_part, axis=1, keepdims=True, out=saved.sqrt_rx_pre)
+    np.sum(ws.rx_part_2, axis=1, keepdims=True, out=saved.sum_rx_part_2)
+    np.sum(ws.rx_part_3, axis=1, keepdims=True, out=saved.sum_rx_part_3)
+    np.sum(ws.rx_part_4, axis=1, keepdims=True, out=saved.sum_rx_part_4)
+    np.multiply(saved.sqrt_rx_pre_etc, 0.25, out=saved.sqrt_rx_pre_etc)
+    np.divide(saved.sqrt_rx_pre_etc, H, out=saved.sqrt_rx_pre_etc)
+    np.add(saved.sqrt_rx_pre, saved.sum_rx_part_2, out=saved.sqrt_rx_pre)
+    np.add(saved.sqrt_rx_pre, saved.sum_rx_part_3, out=saved.sqrt_rx_pre)
+    np.add(saved.sqrt_rx_pre, saved.sum_rx_part_4, out=saved.sqrt_rx_pre)
+    np.add(saved.sqrt_rx_pre, 1e-05, out=saved.sqrt_rx_pre)
+    np.sqrt(saved.sqrt_rx_pre, out=saved.sqrt_rx_pre)
+    np.divide(1, saved.sqrt_rx_pre, out=saved.rx)
     # i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
     # f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
     # g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
-    np.multiply(sxi_sxf_sxg, ws.i_f_g, out=ws.i_f_g)
-    np.multiply(ws.i_f_g, ws.rx, out=ws.i_f_g)
-    np.add(bi_bf_bg, ws.i_f_g, out=ws.i_f_g)
+    np.multiply(sxi_sxf_sxg, saved.i_f_g, out=saved.i_f_g)
+    np.multiply(saved.i_f_g, saved.rx, out=saved.i_f_g)
+    np.add(bi_bf_bg, saved.i_f_g, out=saved.i_f_g)
     # o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
-    np.multiply(sxo, ws.o, out=ws.o)
-    np.multiply(ws.o, ws.rx, out=ws.o)
-    np.add(bo, ws.o, out=ws.o)
+    np.multiply(sxo, saved.o, out=saved.o)
+    np.multiply(saved.o, saved.rx, out=saved.o)
+    np.add(bo, saved.o, out=saved.o)
 
     # In the loop, the last argument is where the result goes.
     dot, total, multiply, divide, add, subtract, square, sqrt, minimum, exp, reciprocal, tanh = np.dot, np.add.reduce, np.multiply, np.divide, np.add, np.subtract, np.square, np.sqrt, np.minimum, np.exp, np.reciprocal, np.tanh
@@ -646,9 +705,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         tanh(tanh_h_pre_2, tanh_h_pre_2)
         multiply(o, tanh_h_pre_2, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy(), c=ws.c_all[T].T.copy())
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
+    final = State(h=saved.h_all[T].T.copy(), c=saved.c_all[T].T.copy())
+    return ws.h_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -659,13 +718,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    I, H = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     sho_shi_shf_sc_shg = ws.sho_shi_shf_sc_shg
     np.copyto(sho_shi_shf_sc_shg[0:H], params.sho[:, None])
@@ -1080,6 +1147,79 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             c=ws.d_c.T.copy(),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            h=np.empty((len(self.bounds), B, H), dtype),
+            c=np.empty((len(self.bounds), B, H), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return np.empty((T, B, H), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, I), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -1523,12 +1663,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

@@ -114,7 +114,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -160,49 +160,30 @@ def init_state(params: Params, batch: int) -> State:
     )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = self.key = key
         self.use = 0
-        self.si_sf_sg = np.empty((3*H, 1), dtype)
-        self.bi_f_pre_2_base_bg = np.empty((3*H, 1), dtype)
-        self.Wi_Wf_Wg_Wo = np.empty((4*H, I), dtype)
-        self.Wi_Wf_Wg_Wo_x_flat = np.empty((4*H, T, B), dtype)
-        self.Ui_Uf_Ug_Uo = np.empty((4*H, H), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.di_df_dg_do = np.empty((T, 4*H, B), dtype)
-        self.sum_di_df_dg_do_part = np.empty((4, B), dtype)
-        self.i_f_g_part = np.empty((3*H, B), dtype)
-        self.sqrt_o_i_f_g_pre = np.empty((T, 4, B), dtype)
-        self.i_f_g = np.empty((T, 3*H, B), dtype)
-        self.o_part = np.empty((H, B), dtype)
-        self.o = np.empty((T, H, B), dtype)
-        self.c_all = np.empty((T + 1, H, B), dtype)
-        self.dc = np.empty((T, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.sum_dc_part = np.empty((1, B), dtype)
-        self.c_part = np.empty((H, B), dtype)
-        self.sqrt_c_pre = np.empty((T, 1, B), dtype)
-        self.tanh_c = np.empty((T, H, B), dtype)
-        self.h_out = np.empty((T, B, H), dtype)
+        self.h_all = empty((T + 1, H, B), dtype)
+        self.di_df_dg_do = empty((T, 4*H, B), dtype)
+        self.sqrt_o_i_f_g_pre = empty((T, 4, B), dtype)
+        self.i_f_g = empty((T, 3*H, B), dtype)
+        self.o = empty((T, H, B), dtype)
+        self.c_all = empty((T + 1, H, B), dtype)
+        self.dc = empty((T, H, B), dtype)
+        self.sqrt_c_pre = empty((T, 1, B), dtype)
+        self.tanh_c = empty((T, H, B), dtype)
         self.h_prev = self.h_all[:-1]
-        self.Wi_Wf_Wg_Wo_x = self.Wi_Wf_Wg_Wo_x_flat.transpose(1, 0, 2)
-        self.sum_di_part = self.sum_di_df_dg_do_part[:1]
         self.di = self.di_df_dg_do[:, :H]
-        self.sum_df_part = self.sum_di_df_dg_do_part[1:2]
         self.df = self.di_df_dg_do[:, H:2*H]
-        self.sum_dg_part = self.sum_di_df_dg_do_part[2:3]
         self.dg = self.di_df_dg_do[:, 2*H:3*H]
-        self.sum_do_part = self.sum_di_df_dg_do_part[3:]
         self.do = self.di_df_dg_do[:, 3*H:]
         self.di_df_dg = self.di_df_dg_do[:, :3*H]
         self.sqrt_i_pre = self.sqrt_o_i_f_g_pre[:, 1:2]
-        self.i_part = self.i_f_g_part[:H]
         self.sqrt_f_pre = self.sqrt_o_i_f_g_pre[:, 2:3]
-        self.f_part = self.i_f_g_part[H:2*H]
         self.sqrt_g_pre = self.sqrt_o_i_f_g_pre[:, 3:]
-        self.g_part = self.i_f_g_part[2*H:]
         self.sqrt_o_pre = self.sqrt_o_i_f_g_pre[:, :1]
         self.i = self.i_f_g[:, :H]
         self.f = self.i_f_g[:, H:2*H]
@@ -211,76 +192,127 @@ class _Forward:
         self.c_prev = self.c_all[:-1]
         self.c = self.c_all[1:]
         self.h = self.h_all[1:]
-        self.steps = list(zip(self.h_prev, self.di_df_dg_do, self.Wi_Wf_Wg_Wo_x, self.di, self.df, self.dg, self.do, self.di_df_dg, self.sqrt_i_pre, self.i_f_g, self.sqrt_f_pre, self.sqrt_g_pre, self.sqrt_o_pre, self.sqrt_o_i_f_g_pre, self.i, self.f, self.g, self.i_f, self.o, self.c_prev, self.dc, self.sqrt_c_pre, self.c, self.tanh_c, self.h))
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.block_1 = np.empty(5*B*H*T, dtype)  # forward.Wi_Wf_Wg_Wo_x_flat, backward.d_o_pre_2_sqrt_o_etc_pre_factor, backward.d_Ui_Uf_Ug_Uo_h_prev_flat, backward.d_so_each
+        self.block_2 = np.empty(4*B*H*T, dtype)  # backward.d_Ui_Uf_Ug_Uo_h_prev
+        self.block_3 = np.empty(3*B*H*T, dtype)  # backward.d_di_df_dg_factor, backward.d_si_sf_each, backward.h_prev_flat
+        self.block_4 = np.empty(2*B*H*T, dtype)  # backward.d_g_pre_2_c
+        self.block_5 = np.empty(2*B*H*T, dtype)  # backward.d_i_f_pre_2
+        self.block_6 = np.empty(2*B*H*T, dtype)  # backward.d_dc_factor, backward.d_dc_factor2, backward.d_sg_sc_each
+        self.block_7 = np.empty(B*H*T, dtype)  # backward.d_o_pre_2
+        self.block_8 = np.empty(B*H*T, dtype)  # backward.d_do_factor
+        self.block_9 = np.empty(B*H*T, dtype)  # backward.dy_rows
+        self.block_10 = np.empty(3*B*T, dtype)  # backward.tmp, backward.tmp_3, backward.tmp_4, backward.d_sum_i_f_g_part_factor
+        self.block_11 = np.empty(B*T, dtype)  # backward.tmp_2
+        self.block_12 = np.empty(B*T, dtype)  # backward.d_sum_c_part_factor
+        self.block_13 = np.empty(B*T, dtype)  # backward.d_sum_o_part_factor
+        self.block_14 = np.empty(B*T, dtype)  # backward.tmp_5, backward.tmp_6
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.si_sf_sg = empty((3*H, 1), dtype)
+        self.bi_f_pre_2_base_bg = empty((3*H, 1), dtype)
+        self.Wi_Wf_Wg_Wo = empty((4*H, I), dtype)
+        self.Ui_Uf_Ug_Uo = empty((4*H, H), dtype)
+        self.sum_di_df_dg_do_part = empty((4, B), dtype)
+        self.i_f_g_part = empty((3*H, B), dtype)
+        self.o_part = empty((H, B), dtype)
+        self.tmp = empty((H, B), dtype)
+        self.sum_dc_part = empty((1, B), dtype)
+        self.c_part = empty((H, B), dtype)
+        self.h_out = empty((T, B, H), dtype)
+        self.Wi_Wf_Wg_Wo_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
+        self.Wi_Wf_Wg_Wo_x = self.Wi_Wf_Wg_Wo_x_flat.transpose(1, 0, 2)
+        self.sum_di_part = self.sum_di_df_dg_do_part[:1]
+        self.sum_df_part = self.sum_di_df_dg_do_part[1:2]
+        self.sum_dg_part = self.sum_di_df_dg_do_part[2:3]
+        self.sum_do_part = self.sum_di_df_dg_do_part[3:]
+        self.i_part = self.i_f_g_part[:H]
+        self.f_part = self.i_f_g_part[H:2*H]
+        self.g_part = self.i_f_g_part[2*H:]
+        self.steps = list(zip(saved.h_prev, saved.di_df_dg_do, self.Wi_Wf_Wg_Wo_x, saved.di, saved.df, saved.dg, saved.do, saved.di_df_dg, saved.sqrt_i_pre, saved.i_f_g, saved.sqrt_f_pre, saved.sqrt_g_pre, saved.sqrt_o_pre, saved.sqrt_o_i_f_g_pre, saved.i, saved.f, saved.g, saved.i_f, saved.o, saved.c_prev, saved.dc, saved.sqrt_c_pre, saved.c, saved.tanh_c, saved.h))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.so_si_sf_sg_sc = np.empty((5*H, 1), dtype)
-        self.d_g_pre_2_c = np.empty((T, 2*H, B), dtype)
-        self.d_o_pre_2_sqrt_o_etc_pre_factor = np.empty((T, 5*H, B), dtype)
-        self.tmp = np.empty((T, 1, B), dtype)
-        self.tmp_2 = np.empty((T, 1, B), dtype)
-        self.d_sum_c_part_factor = np.empty((T, 1, B), dtype)
-        self.d_dc_factor = np.empty((T, H, B), dtype)
-        self.d_dc_factor2 = np.empty((T, H, B), dtype)
-        self.d_o_pre_2 = np.empty((T, H, B), dtype)
-        self.tmp_3 = np.empty((T, 1, B), dtype)
-        self.d_sum_o_part_factor = np.empty((T, 1, B), dtype)
-        self.tmp_4 = np.empty((T, 1, B), dtype)
-        self.d_sum_i_f_g_part_factor = np.empty((T, 3, B), dtype)
-        self.d_i_f_pre_2 = np.empty((T, 2*H, B), dtype)
-        self.tmp_5 = np.empty((T, 1, B), dtype)
-        self.tmp_6 = np.empty((T, 1, B), dtype)
-        self.d_do_factor = np.empty((T, H, B), dtype)
-        self.d_Ui_Uf_Ug_Uo_h_prev = np.empty((T, 4*H, B), dtype)
-        self.d_di_df_dg_factor = np.empty((T, 3*H, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h = np.empty((H, B), dtype)
-        self.tmp_tmp_tmp_d_c = np.empty((4*H, B), dtype)
-        self.d_c_sqrt_c_pre = np.empty((H, B), dtype)
-        self.d_sum_c_part = np.empty((1, B), dtype)
-        self.d_c_part = np.empty((H, B), dtype)
-        self.d_dc_sum_dc_part = np.empty((H, B), dtype)
-        self.sum_d_dc_sum_dc_part = np.empty((1, B), dtype)
-        self.tmp_tmp_tmp_d_dc_part = np.empty((4*H, B), dtype)
-        self.d_o_pre_2_sqrt_o_pre = np.empty((H, B), dtype)
-        self.d_sum_o_part = np.empty((1, B), dtype)
-        self.d_o_part = np.empty((H, B), dtype)
-        self.d_do_sum_do_part = np.empty((H, B), dtype)
-        self.sum_d_do_sum_do_part = np.empty((1, B), dtype)
-        self.d_do_part = np.empty((H, B), dtype)
-        self.d_g_pre_2_sqrt_g_pre = np.empty((H, B), dtype)
-        self.d_sum_i_f_g_part = np.empty((3, B), dtype)
-        self.d_i_pre_2_sqrt_i_etc_pre = np.empty((2*H, B), dtype)
-        self.d_i_f_g_part = np.empty((3*H, B), dtype)
-        self.d_di_sum_di_etc_part = np.empty((3*H, B), dtype)
-        self.sum_d_dg_sum_dg_part = np.empty((1, B), dtype)
-        self.d_di_df_dg_part = np.empty((3*H, B), dtype)
-        self.sum_d_df_sum_df_part = np.empty((1, B), dtype)
-        self.sum_d_di_sum_di_part = np.empty((1, B), dtype)
-        self.Ui_Uf_Ug_Uo = np.empty((4*H, H), dtype)
-        self.Wi_Wf_Wg_Wo = np.empty((4*H, I), dtype)
-        self.d_Ui_Uf_Ug_Uo_h_prev_flat = np.empty((4*H, T, B), dtype)
-        self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_si_sf_each = np.empty((T, 2*H, B), dtype)
-        self.d_sg_sc_each = np.empty((T, 2*H, B), dtype)
-        self.d_so_each = np.empty((T, H, B), dtype)
-        self.d_Wi_Wf_Wg_Wo_rows = np.empty((4*H, I), dtype)
-        self.h_prev_flat = np.empty((H, T, B), dtype)
-        self.d_Ui_Uf_Ug_Uo_rows = np.empty((4*H, H), dtype)
-        self.d_si_sum = np.empty((H,), dtype)
-        self.d_sf_sum = np.empty((H,), dtype)
-        self.d_sg_sum = np.empty((H,), dtype)
-        self.d_so_sum = np.empty((H,), dtype)
-        self.d_sc_sum = np.empty((H,), dtype)
-        self.d_bi_sum = np.empty((H,), dtype)
-        self.d_bf_sum = np.empty((H,), dtype)
-        self.d_bg_sum = np.empty((H,), dtype)
-        self.d_bo_sum = np.empty((H,), dtype)
-        self.d_bc_sum = np.empty((H,), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.so_si_sf_sg_sc = empty((5*H, 1), dtype)
+        self.d_h = empty((H, B), dtype)
+        self.tmp_tmp_tmp_d_c = empty((4*H, B), dtype)
+        self.d_c_sqrt_c_pre = empty((H, B), dtype)
+        self.d_sum_c_part = empty((1, B), dtype)
+        self.d_c_part = empty((H, B), dtype)
+        self.d_dc_sum_dc_part = empty((H, B), dtype)
+        self.sum_d_dc_sum_dc_part = empty((1, B), dtype)
+        self.tmp_tmp_tmp_d_dc_part = empty((4*H, B), dtype)
+        self.d_o_pre_2_sqrt_o_pre = empty((H, B), dtype)
+        self.d_sum_o_part = empty((1, B), dtype)
+        self.d_o_part = empty((H, B), dtype)
+        self.d_do_sum_do_part = empty((H, B), dtype)
+        self.sum_d_do_sum_do_part = empty((1, B), dtype)
+        self.d_do_part = empty((H, B), dtype)
+        self.d_g_pre_2_sqrt_g_pre = empty((H, B), dtype)
+        self.d_sum_i_f_g_part = empty((3, B), dtype)
+        self.d_i_pre_2_sqrt_i_etc_pre = empty((2*H, B), dtype)
+        self.d_i_f_g_part = empty((3*H, B), dtype)
+        self.d_di_sum_di_etc_part = empty((3*H, B), dtype)
+        self.sum_d_dg_sum_dg_part = empty((1, B), dtype)
+        self.d_di_df_dg_part = empty((3*H, B), dtype)
+        self.sum_d_df_sum_df_part = empty((1, B), dtype)
+        self.sum_d_di_sum_di_part = empty((1, B), dtype)
+        self.Ui_Uf_Ug_Uo = empty((4*H, H), dtype)
+        self.Wi_Wf_Wg_Wo = empty((4*H, I), dtype)
+        self.d_x_out = empty((T, B, I), dtype)
+        self.d_Wi_Wf_Wg_Wo_rows = empty((4*H, I), dtype)
+        self.d_Ui_Uf_Ug_Uo_rows = empty((4*H, H), dtype)
+        self.d_si_sum = empty((H,), dtype)
+        self.d_sf_sum = empty((H,), dtype)
+        self.d_sg_sum = empty((H,), dtype)
+        self.d_so_sum = empty((H,), dtype)
+        self.d_sc_sum = empty((H,), dtype)
+        self.d_bi_sum = empty((H,), dtype)
+        self.d_bf_sum = empty((H,), dtype)
+        self.d_bg_sum = empty((H,), dtype)
+        self.d_bo_sum = empty((H,), dtype)
+        self.d_bc_sum = empty((H,), dtype)
+        self.d_g_pre_2_c = np.ndarray((T, 2*H, B), dtype, scratch.block_4)
+        self.d_o_pre_2_sqrt_o_etc_pre_factor = np.ndarray((T, 5*H, B), dtype, scratch.block_1)
+        self.tmp = np.ndarray((T, 1, B), dtype, scratch.block_10)
+        self.tmp_2 = np.ndarray((T, 1, B), dtype, scratch.block_11)
+        self.d_sum_c_part_factor = np.ndarray((T, 1, B), dtype, scratch.block_12)
+        self.d_dc_factor = np.ndarray((T, H, B), dtype, scratch.block_6)
+        self.d_dc_factor2 = np.ndarray((T, H, B), dtype, scratch.block_6[B*H*T:])
+        self.d_o_pre_2 = np.ndarray((T, H, B), dtype, scratch.block_7)
+        self.tmp_3 = np.ndarray((T, 1, B), dtype, scratch.block_10)
+        self.d_sum_o_part_factor = np.ndarray((T, 1, B), dtype, scratch.block_13)
+        self.tmp_4 = np.ndarray((T, 1, B), dtype, scratch.block_10)
+        self.d_sum_i_f_g_part_factor = np.ndarray((T, 3, B), dtype, scratch.block_10)
+        self.d_i_f_pre_2 = np.ndarray((T, 2*H, B), dtype, scratch.block_5)
+        self.tmp_5 = np.ndarray((T, 1, B), dtype, scratch.block_14)
+        self.tmp_6 = np.ndarray((T, 1, B), dtype, scratch.block_14)
+        self.d_do_factor = np.ndarray((T, H, B), dtype, scratch.block_8)
+        self.d_Ui_Uf_Ug_Uo_h_prev = np.ndarray((T, 4*H, B), dtype, scratch.block_2)
+        self.d_di_df_dg_factor = np.ndarray((T, 3*H, B), dtype, scratch.block_3)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_9)
+        self.d_Ui_Uf_Ug_Uo_h_prev_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
+        self.d_si_sf_each = np.ndarray((T, 2*H, B), dtype, scratch.block_3)
+        self.d_sg_sc_each = np.ndarray((T, 2*H, B), dtype, scratch.block_6)
+        self.d_so_each = np.ndarray((T, H, B), dtype, scratch.block_1[4*B*H*T:])
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3[2*B*H*T:])
         self.d_c = self.d_g_pre_2_c[:, H:]
         self.d_c_sqrt_c_pre_factor = self.d_o_pre_2_sqrt_o_etc_pre_factor[:, 4*H:]
         self.d_o_pre_2_sqrt_o_pre_factor = self.d_o_pre_2_sqrt_o_etc_pre_factor[:, :H]
@@ -336,32 +368,57 @@ class _Backward:
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
         I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, H)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    I, H = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = ()
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     si_sf_sg = ws.si_sf_sg
     np.copyto(si_sf_sg[0:H], params.si[:, None])
@@ -385,8 +442,8 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     bo = params.bo[:, None]
     sc = params.sc[:, None]
     bc = params.bc[:, None]
-    ws.h_all[0] = state.h.T
-    ws.c_all[0] = state.c.T
+    saved.h_all[0] = state.h.T
+    saved.c_all[0] = state.c.T
 
     # di = centred(Wi @ x[t] + Ui @ h[t-1])
     # df = centred(Wf @ x[t] + Uf @ h[t-1])
@@ -486,9 +543,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         tanh(c, tanh_c)
         multiply(o, tanh_c, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy(), c=ws.c_all[T].T.copy())
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
+    final = State(h=saved.h_all[T].T.copy(), c=saved.c_all[T].T.copy())
+    return ws.h_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -499,13 +556,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    I, H = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     so_si_sf_sg_sc = ws.so_si_sf_sg_sc
     np.copyto(so_si_sf_sg_sc[0:H], params.so[:, None])
@@ -788,6 +853,79 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             c=ws.d_c_2.T.copy(),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            h=np.empty((len(self.bounds), B, H), dtype),
+            c=np.empty((len(self.bounds), B, H), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return np.empty((T, B, H), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, I), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -1126,12 +1264,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

@@ -82,7 +82,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -132,110 +132,164 @@ def _derived(params: Params) -> tuple[Any, ...]:
     return (size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta, )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = self.key = key
         self.use = 0
-        self.Br_x = np.empty((T, B, H), dtype)
-        self.Bi_x = np.empty((T, B, H), dtype)
-        self.hr_all = np.empty((T + 1, B, H), dtype)
-        self.hi_all = np.empty((T + 1, B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
-        self.tmp_3 = np.empty((B, H), dtype)
-        self.tmp_4 = np.empty((B, H), dtype)
-        self.y_2 = np.empty((T, B, I), dtype)
-        self.Ci_hi = np.empty((T, B, I), dtype)
-        self.y_factor = np.empty((T, B, I), dtype)
-        self.y_out = np.empty((T, B, I), dtype)
+        self.Br_x = empty((T, B, H), dtype)
+        self.Bi_x = empty((T, B, H), dtype)
+        self.hr_all = empty((T + 1, B, H), dtype)
+        self.hi_all = empty((T + 1, B, H), dtype)
         self.hr = self.hr_all[1:]
         self.hi = self.hi_all[1:]
         self.hr_prev = self.hr_all[:-1]
         self.hi_prev = self.hi_all[:-1]
-        self.steps = list(zip(self.hr_prev, self.hr, self.hi_prev, self.hi))
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.block_1 = np.empty(B*I*T, dtype)  # forward.y_2, backward.d_Ci_hi
+        self.block_2 = np.empty(B*I*T, dtype)  # forward.Ci_hi, backward.d_x
+        self.block_3 = np.empty(B*I*T, dtype)  # forward.y_factor, backward.d_x_2, backward.d_d_each
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_exp_gamma_each
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_hr
+        self.block_6 = np.empty(B*H*T, dtype)  # backward.d_Bi_x
+        self.block_7 = np.empty(B*H*T, dtype)  # backward.d_Br_x
+        self.block_8 = np.empty(B*I*T, dtype)  # backward.tmp_3
+        self.block_9 = np.empty(B*H*T, dtype)  # backward.d_lr_each
+        self.block_10 = np.empty(B*H*T, dtype)  # backward.tmp_4, backward.d_li_each
+        self.block_11 = np.empty(B*H*T, dtype)  # backward.tmp_5
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.tmp = empty((B, H), dtype)
+        self.tmp_2 = empty((B, H), dtype)
+        self.tmp_3 = empty((B, H), dtype)
+        self.tmp_4 = empty((B, H), dtype)
+        self.y_out = empty((T, B, I), dtype)
+        self.y_2 = np.ndarray((T, B, I), dtype, scratch.block_1)
+        self.Ci_hi = np.ndarray((T, B, I), dtype, scratch.block_2)
+        self.y_factor = np.ndarray((T, B, I), dtype, scratch.block_3)
+        self.steps = list(zip(saved.hr_prev, saved.hr, saved.hi_prev, saved.hi))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_Ci_hi = np.empty((T, B, I), dtype)
-        self.d_exp_gamma_each = np.empty((T, B, H), dtype)
-        self.d_hr = np.empty((T, B, H), dtype)
-        self.d_hi = np.empty((B, H), dtype)
-        self.d_hr_2 = np.empty((B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
-        self.d_Bi_x = np.empty((T, B, H), dtype)
-        self.d_Br_x = np.empty((T, B, H), dtype)
-        self.d_x = np.empty((T, B, I), dtype)
-        self.d_x_2 = np.empty((T, B, I), dtype)
-        self.tmp_3 = np.empty((T, B, I), dtype)
-        self.d_d_each = np.empty((T, B, I), dtype)
-        self.d_lr_each = np.empty((T, B, H), dtype)
-        self.tmp_4 = np.empty((T, B, H), dtype)
-        self.d_li_each = np.empty((T, B, H), dtype)
-        self.tmp_5 = np.empty((T, B, H), dtype)
-        self.d_Bi_rows = np.empty((H, I), dtype)
-        self.d_Br_rows = np.empty((H, I), dtype)
-        self.d_Cr_rows = np.empty((I, H), dtype)
-        self.d_Ci_rows = np.empty((I, H), dtype)
-        self.d_d_sum = np.empty((I,), dtype)
-        self.d_lr_sum = np.empty((H,), dtype)
-        self.d_li_sum = np.empty((H,), dtype)
-        self.d_exp_gamma_sum = np.empty((H,), dtype)
-        self.d_x_out = np.empty((T, B, I), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.d_hi = empty((B, H), dtype)
+        self.d_hr_2 = empty((B, H), dtype)
+        self.tmp = empty((B, H), dtype)
+        self.tmp_2 = empty((B, H), dtype)
+        self.d_Bi_rows = empty((H, I), dtype)
+        self.d_Br_rows = empty((H, I), dtype)
+        self.d_Cr_rows = empty((I, H), dtype)
+        self.d_Ci_rows = empty((I, H), dtype)
+        self.d_d_sum = empty((I,), dtype)
+        self.d_lr_sum = empty((H,), dtype)
+        self.d_li_sum = empty((H,), dtype)
+        self.d_exp_gamma_sum = empty((H,), dtype)
+        self.d_x_out = empty((T, B, I), dtype)
+        self.d_Ci_hi = np.ndarray((T, B, I), dtype, scratch.block_1)
+        self.d_exp_gamma_each = np.ndarray((T, B, H), dtype, scratch.block_4)
+        self.d_hr = np.ndarray((T, B, H), dtype, scratch.block_5)
+        self.d_Bi_x = np.ndarray((T, B, H), dtype, scratch.block_6)
+        self.d_Br_x = np.ndarray((T, B, H), dtype, scratch.block_7)
+        self.d_x = np.ndarray((T, B, I), dtype, scratch.block_2)
+        self.d_x_2 = np.ndarray((T, B, I), dtype, scratch.block_3)
+        self.tmp_3 = np.ndarray((T, B, I), dtype, scratch.block_8)
+        self.d_d_each = np.ndarray((T, B, I), dtype, scratch.block_3)
+        self.d_lr_each = np.ndarray((T, B, H), dtype, scratch.block_9)
+        self.tmp_4 = np.ndarray((T, B, H), dtype, scratch.block_10)
+        self.d_li_each = np.ndarray((T, B, H), dtype, scratch.block_10)
+        self.tmp_5 = np.ndarray((T, B, H), dtype, scratch.block_11)
         self.steps = list(zip(self.d_exp_gamma_each, self.d_hr))[::-1]
 
 
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         H = _axis("params.nu", params.nu, 1, 0, "[H]")
         I = _axis("params.Br", params.Br, 2, 1, "[H, I]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, H)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (y [T, B, I]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    I, H = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = _derived(params)
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    derived = size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta = _derived(params)
+    size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta = derived
     Br = params.Br
     Bi = params.Bi
     Cr = params.Cr
     Ci = params.Ci
     d = params.d
-    ws.hr_all[0] = state.hr
-    ws.hi_all[0] = state.hi
+    saved.hr_all[0] = state.hr
+    saved.hi_all[0] = state.hi
 
     # hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
-    np.matmul(x_2d, Br.T, out=ws.Br_x.reshape(T*B, H))
+    np.matmul(x_2d, Br.T, out=saved.Br_x.reshape(T*B, H))
     # hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
-    np.matmul(x_2d, Bi.T, out=ws.Bi_x.reshape(T*B, H))
+    np.matmul(x_2d, Bi.T, out=saved.Bi_x.reshape(T*B, H))
     # hr
-    np.multiply(exp_gamma, ws.Br_x, out=ws.hr)
+    np.multiply(exp_gamma, saved.Br_x, out=saved.hr)
     # hi
-    np.multiply(exp_gamma, ws.Bi_x, out=ws.hi)
+    np.multiply(exp_gamma, saved.Bi_x, out=saved.hi)
 
     # In the loop, the last argument is where the result goes.
     multiply, add, subtract = np.multiply, np.add, np.subtract
@@ -258,16 +312,16 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp_3, hi, hi)
 
     # y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
-    hr_2d = ws.hr.reshape(T*B, H)
+    hr_2d = saved.hr.reshape(T*B, H)
     np.matmul(hr_2d, Cr.T, out=ws.y_2.reshape(T*B, I))
-    hi_2d = ws.hi.reshape(T*B, H)
+    hi_2d = saved.hi.reshape(T*B, H)
     np.matmul(hi_2d, Ci.T, out=ws.Ci_hi.reshape(T*B, I))
     np.multiply(d, x, out=ws.y_factor)
     np.add(ws.y_2, ws.y_factor, out=ws.y_2)
     np.subtract(ws.y_2, ws.Ci_hi, out=ws.y_2)
     np.copyto(ws.y_out, ws.y_2)
-    final = State(hr=ws.hr_all[T].copy(), hi=ws.hi_all[T].copy())
-    return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
+    final = State(hr=saved.hr_all[T].copy(), hi=saved.hi_all[T].copy())
+    return ws.y_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -278,15 +332,23 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    I, H = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta = tape.derived
+    size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta = derived
     Ci = params.Ci
     Cr = params.Cr
     d = params.d
@@ -388,6 +450,79 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             hi=ws.d_hi.copy(),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            hr=np.empty((len(self.bounds), B, H), dtype),
+            hi=np.empty((len(self.bounds), B, H), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return np.empty((T, B, I), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, I), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -584,12 +719,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

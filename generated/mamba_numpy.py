@@ -80,7 +80,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -125,65 +125,93 @@ def _derived(params: Params, N: int) -> tuple[Any, ...]:
     return (A, one_row, exp_la, )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, D: int, N: int, R: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, D, N, R = self.key = key
         self.use = 0
-        self.Wd_x = np.empty((T, B, R), dtype)
-        self.Wb_x_row = np.empty((T, B, N), dtype)
-        self.Vd_Wd_x = np.empty((T, B, D), dtype)
-        self.step_column = np.empty((T, B, D), dtype)
-        self.exp_h_pre = np.empty((T, B, D*N), dtype)
-        self.h_part_column = np.empty((T, B, D), dtype)
-        self.h_all = np.empty((T + 1, B, D*N), dtype)
-        self.tmp = np.empty((B, D*N), dtype)
-        self.Wc_x_row = np.empty((T, B, N), dtype)
-        self.y_2 = np.empty((T, B, D), dtype)
-        self.y_factor = np.empty((T, B, D), dtype)
-        self.y_out = np.empty((T, B, D), dtype)
+        self.Wd_x = empty((T, B, R), dtype)
+        self.Wb_x_row = empty((T, B, N), dtype)
+        self.Vd_Wd_x = empty((T, B, D), dtype)
+        self.step_column = empty((T, B, D), dtype)
+        self.exp_h_pre = empty((T, B, D*N), dtype)
+        self.h_all = empty((T + 1, B, D*N), dtype)
+        self.Wc_x_row = empty((T, B, N), dtype)
         self.step_column_axes = self.step_column.reshape(T, B, D, 1)
         self.exp_h_pre_axes = self.exp_h_pre.reshape(T, B, D, N)
-        self.h_part_column_axes = self.h_part_column.reshape(T, B, D, 1)
         self.Wb_x_row_axes = self.Wb_x_row.reshape(T, B, 1, N)
         self.h_axes = self.h_all[1:].reshape(T, B, D, N)
         self.h_prev = self.h_all[:-1]
         self.h = self.h_all[1:]
         self.Wc_x_row_axes = self.Wc_x_row.reshape(T, B, N)
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, D, N, R = key
+        self.block_1 = np.empty(B*D*N*T, dtype)  # backward.d_h_Wc_x, backward.d_h_pre_factor, backward.d_A_each_factor
+        self.block_2 = np.empty(B*D*N*T, dtype)  # backward.d_A_each
+        self.block_3 = np.empty(B*D*T, dtype)  # forward.h_part_column, forward.y_2, backward.d_step_pre_factor, backward.d_x_base, backward.d_d_each
+        self.block_4 = np.empty(B*D*T, dtype)  # forward.y_factor, backward.h_part_column, backward.d_x
+        self.block_5 = np.empty(B*N*T, dtype)  # backward.d_Wc_x_row_flat
+        self.block_6 = np.empty(B*D*T, dtype)  # backward.WcT_d_Wc_x, backward.d_x_2
+        self.block_7 = np.empty(B*N*T, dtype)  # backward.d_Wb_x_row_flat
+        self.block_8 = np.empty(B*D*T, dtype)  # backward.d_step_column_flat, backward.tmp
+        self.block_9 = np.empty(B*D*T, dtype)  # backward.d_step_pre
+        self.block_10 = np.empty(B*R*T, dtype)  # backward.VdT_d_Vd_Wd_x
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, D, N, R = saved.key
+        self.saved = saved
+        self.tmp = empty((B, D*N), dtype)
+        self.y_out = empty((T, B, D), dtype)
+        self.h_part_column = np.ndarray((T, B, D), dtype, scratch.block_3)
+        self.y_2 = np.ndarray((T, B, D), dtype, scratch.block_3)
+        self.y_factor = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.h_part_column_axes = self.h_part_column.reshape(T, B, D, 1)
         self.y_axes = self.y_2.reshape(T, B, D)
-        self.steps = list(zip(self.h_prev, self.exp_h_pre, self.h))
+        self.steps = list(zip(saved.h_prev, saved.exp_h_pre, saved.h))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, D: int, N: int, R: int) -> None:
-        self.d_h_Wc_x = np.empty((T, B, D*N), dtype)
-        self.d_A_each = np.empty((T, B, D*N), dtype)
-        self.d_h = np.empty((B, D*N), dtype)
-        self.d_step_pre_factor = np.empty((T, B, D), dtype)
-        self.h_part_column = np.empty((T, B, D), dtype)
-        self.d_Wc_x_row_flat = np.empty((T, B, N), dtype)
-        self.WcT_d_Wc_x = np.empty((T, B, D), dtype)
-        self.d_Wb_x_row_flat = np.empty((T, B, N), dtype)
-        self.d_x = np.empty((T, B, D), dtype)
-        self.d_h_pre_factor = np.empty((T, B, D*N), dtype)
-        self.d_step_column_flat = np.empty((T, B, D), dtype)
-        self.d_step_pre = np.empty((T, B, D), dtype)
-        self.VdT_d_Vd_Wd_x = np.empty((T, B, R), dtype)
-        self.d_x_base = np.empty((T, B, D), dtype)
-        self.d_x_2 = np.empty((T, B, D), dtype)
-        self.tmp = np.empty((T, B, D), dtype)
-        self.d_d_each = np.empty((T, B, D), dtype)
-        self.d_A_each_factor = np.empty((T, B, D*N), dtype)
-        self.d_Wc_rows = np.empty((N, D), dtype)
-        self.d_Wb_rows = np.empty((N, D), dtype)
-        self.d_Wd_rows = np.empty((R, D), dtype)
-        self.d_Vd_rows = np.empty((D, R), dtype)
-        self.d_bd_sum = np.empty((D,), dtype)
-        self.d_d_sum = np.empty((D,), dtype)
-        self.d_A_sum = np.empty((D*N,), dtype)
-        self.d_x_out = np.empty((T, B, D), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, D, N, R = saved.key
+        self.saved = saved
+        self.d_h = empty((B, D*N), dtype)
+        self.d_Wc_rows = empty((N, D), dtype)
+        self.d_Wb_rows = empty((N, D), dtype)
+        self.d_Wd_rows = empty((R, D), dtype)
+        self.d_Vd_rows = empty((D, R), dtype)
+        self.d_bd_sum = empty((D,), dtype)
+        self.d_d_sum = empty((D,), dtype)
+        self.d_A_sum = empty((D*N,), dtype)
+        self.d_x_out = empty((T, B, D), dtype)
+        self.d_h_Wc_x = np.ndarray((T, B, D*N), dtype, scratch.block_1)
+        self.d_A_each = np.ndarray((T, B, D*N), dtype, scratch.block_2)
+        self.d_step_pre_factor = np.ndarray((T, B, D), dtype, scratch.block_3)
+        self.h_part_column = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.d_Wc_x_row_flat = np.ndarray((T, B, N), dtype, scratch.block_5)
+        self.WcT_d_Wc_x = np.ndarray((T, B, D), dtype, scratch.block_6)
+        self.d_Wb_x_row_flat = np.ndarray((T, B, N), dtype, scratch.block_7)
+        self.d_x = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.d_h_pre_factor = np.ndarray((T, B, D*N), dtype, scratch.block_1)
+        self.d_step_column_flat = np.ndarray((T, B, D), dtype, scratch.block_8)
+        self.d_step_pre = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.VdT_d_Vd_Wd_x = np.ndarray((T, B, R), dtype, scratch.block_10)
+        self.d_x_base = np.ndarray((T, B, D), dtype, scratch.block_3)
+        self.d_x_2 = np.ndarray((T, B, D), dtype, scratch.block_6)
+        self.tmp = np.ndarray((T, B, D), dtype, scratch.block_8)
+        self.d_d_each = np.ndarray((T, B, D), dtype, scratch.block_3)
+        self.d_A_each_factor = np.ndarray((T, B, D*N), dtype, scratch.block_1)
         self.d_h_Wc_x_axes = self.d_h_Wc_x.reshape(T, B, D, N)
         self.d_A_each_axes = self.d_A_each.reshape(T, B, D, N)
         self.d_Wc_x_row_flat_axes = self.d_Wc_x_row_flat.reshape(T, B, N)
@@ -198,35 +226,61 @@ class _Backward:
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         D = _axis("params.la", params.la, 2, 0, "[D, N]")
         N = _axis("params.la", params.la, 2, 1, "[D, N]")
         R = _axis("params.Wd", params.Wd, 2, 0, "[R, D]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), D, N, R)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, D]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (y [T, B, D]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     D, N, R = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = _derived(params, N)
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, D, N, R = saved.key
     x_2d = x.reshape(T*B, D)
-    derived = A, one_row, exp_la = _derived(params, N)
+    A, one_row, exp_la = derived
     Wd = params.Wd
     Wb = params.Wb
     Vd = params.Vd
@@ -234,22 +288,22 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     h_pre_factor = A*one_row
     Wc = params.Wc
     d = params.d
-    ws.h_all[0] = state.h.reshape(B, D*N)
+    saved.h_all[0] = state.h.reshape(B, D*N)
 
     # step = softplus(Vd @ (Wd @ x[t]) + bd)
-    np.matmul(x_2d, Wd.T, out=ws.Wd_x.reshape(T*B, R))
+    np.matmul(x_2d, Wd.T, out=saved.Wd_x.reshape(T*B, R))
     # h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-    np.matmul(x_2d, Wb.T, out=ws.Wb_x_row.reshape(T*B, N))
+    np.matmul(x_2d, Wb.T, out=saved.Wb_x_row.reshape(T*B, N))
     # step
-    Wd_x_2d = ws.Wd_x.reshape(T*B, R)
-    np.matmul(Wd_x_2d, Vd.T, out=ws.Vd_Wd_x.reshape(T*B, D))
-    np.add(bd, ws.Vd_Wd_x, out=ws.step_column)
-    np.logaddexp(0, ws.step_column, out=ws.step_column)
+    Wd_x_2d = saved.Wd_x.reshape(T*B, R)
+    np.matmul(Wd_x_2d, Vd.T, out=saved.Vd_Wd_x.reshape(T*B, D))
+    np.add(bd, saved.Vd_Wd_x, out=saved.step_column)
+    np.logaddexp(0, saved.step_column, out=saved.step_column)
     # h
-    np.multiply(h_pre_factor, ws.step_column_axes, out=ws.exp_h_pre_axes)
-    np.exp(ws.exp_h_pre, out=ws.exp_h_pre)
-    np.multiply(x, ws.step_column, out=ws.h_part_column)
-    np.multiply(ws.h_part_column_axes, ws.Wb_x_row_axes, out=ws.h_axes)
+    np.multiply(h_pre_factor, saved.step_column_axes, out=saved.exp_h_pre_axes)
+    np.exp(saved.exp_h_pre, out=saved.exp_h_pre)
+    np.multiply(x, saved.step_column, out=ws.h_part_column)
+    np.multiply(ws.h_part_column_axes, saved.Wb_x_row_axes, out=saved.h_axes)
 
     # In the loop, the last argument is where the result goes.
     multiply, add = np.multiply, np.add
@@ -260,13 +314,13 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(tmp, h, h)
 
     # y = h[t] @ (Wc @ x[t]) + d*x[t]
-    np.matmul(x_2d, Wc.T, out=ws.Wc_x_row.reshape(T*B, N))
-    np.einsum("tbij,tbj->tbi", ws.h_axes, ws.Wc_x_row_axes, out=ws.y_axes)
+    np.matmul(x_2d, Wc.T, out=saved.Wc_x_row.reshape(T*B, N))
+    np.einsum("tbij,tbj->tbi", saved.h_axes, saved.Wc_x_row_axes, out=ws.y_axes)
     np.multiply(d, x, out=ws.y_factor)
     np.add(ws.y_2, ws.y_factor, out=ws.y_2)
     np.copyto(ws.y_out, ws.y_2)
-    final = State(h=ws.h_all[T].copy().reshape(B, D, N))
-    return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
+    final = State(h=saved.h_all[T].copy().reshape(B, D, N))
+    return ws.y_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -277,15 +331,23 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    D, N, R = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, D, N, R = saved.key
     x_2d = x.reshape(T*B, D)
-    A, one_row, exp_la = tape.derived
+    A, one_row, exp_la = derived
     bd = params.bd
     Wc = params.Wc
     d_h_pre_step_column_factor = A*one_row
@@ -380,6 +442,78 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             h=ws.d_h.copy().reshape(B, D, N),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, D, N, R = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            h=np.empty((len(self.bounds), B, D, N), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, D, N, R = key
+    return np.empty((T, B, D), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, D, N, R = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, D), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -569,12 +703,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

@@ -98,7 +98,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -139,109 +139,144 @@ def init_state(params: Params, batch: int) -> State:
     )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, I: int, D: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, I, D = self.key = key
         self.use = 0
-        self.k_row = np.empty((T, B, D), dtype)
-        self.Wv_x = np.empty((T, B, D), dtype)
-        self.wi_x = np.empty((T, B, 1), dtype)
-        self.wf_x = np.empty((T, B, 1), dtype)
-        self.v_column = np.empty((T, B, D), dtype)
-        self.i = np.empty((T, B, 1), dtype)
-        self.lf = np.empty((T, B, 1), dtype)
-        self.C_all = np.empty((T + 1, B, D**2), dtype)
-        self.m_all = np.empty((T + 1, B, 1), dtype)
-        self.f = np.empty((T, B, 1), dtype)
-        self.tmp = np.empty((B, D**2), dtype)
-        self.n_all = np.empty((T + 1, B, D), dtype)
-        self.tmp_2 = np.empty((B, D), dtype)
-        self.Wq_x = np.empty((T, B, D), dtype)
-        self.o = np.empty((T, B, D), dtype)
-        self.n_q = np.empty((T, B, D), dtype)
-        self.sum_C_q_vector = np.empty((T, B, D), dtype)
-        self.sum_n_q = np.empty((T, B, 1), dtype)
-        self.abs_sum_n_q = np.empty((T, B, 1), dtype)
-        self.exp_h_pre = np.empty((T, B, 1), dtype)
-        self.max_abs_sum_n_q_exp_h_pre = np.empty((T, B, 1), dtype)
-        self.h = np.empty((T, B, D), dtype)
-        self.h_out = np.empty((T, B, D), dtype)
-        self.v_column_axes = self.v_column.reshape(T, B, D, 1)
+        self.k_row = empty((T, B, D), dtype)
+        self.Wv_x = empty((T, B, D), dtype)
+        self.wi_x = empty((T, B, 1), dtype)
+        self.wf_x = empty((T, B, 1), dtype)
+        self.i = empty((T, B, 1), dtype)
+        self.lf = empty((T, B, 1), dtype)
+        self.C_all = empty((T + 1, B, D**2), dtype)
+        self.f = empty((T, B, 1), dtype)
+        self.n_all = empty((T + 1, B, D), dtype)
+        self.Wq_x = empty((T, B, D), dtype)
+        self.o = empty((T, B, D), dtype)
+        self.sum_C_q_vector = empty((T, B, D), dtype)
+        self.sum_n_q = empty((T, B, 1), dtype)
+        self.abs_sum_n_q = empty((T, B, 1), dtype)
+        self.exp_h_pre = empty((T, B, 1), dtype)
+        self.max_abs_sum_n_q_exp_h_pre = empty((T, B, 1), dtype)
         self.k_row_axes = self.k_row.reshape(T, B, 1, D)
         self.C_axes = self.C_all[1:].reshape(T, B, D, D)
-        self.m_prev = self.m_all[:-1]
-        self.m = self.m_all[1:]
         self.C = self.C_all[1:]
         self.C_prev = self.C_all[:-1]
         self.n = self.n_all[1:]
         self.n_prev = self.n_all[:-1]
-        self.n_q_axes = self.n_q.reshape(T, B, D)
         self.sum_C_q_vector_axes = self.sum_C_q_vector.reshape(T, B, D)
-        self.steps = list(zip(self.m_prev, self.lf, self.i, self.m, self.f, self.C, self.C_prev, self.k_row, self.n, self.n_prev))
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, D = key
+        self.block_1 = np.empty(B*D**2*T, dtype)  # backward.d_C_q
+        self.block_2 = np.empty(B*D**2*T, dtype)  # backward.d_C
+        self.block_3 = np.empty(B*D**2*T, dtype)  # backward.d_C_i_factor
+        self.block_4 = np.empty(B*D*T, dtype)  # forward.v_column, forward.n_q, forward.h, backward.q_row, backward.d_q_row_flat
+        self.block_5 = np.empty(B*D*T, dtype)  # backward.d_C_k_row_factor, backward.d_C_v_column_factor, backward.d_o_pre
+        self.block_6 = np.empty(B*D*T, dtype)  # backward.d_h_max_abs_sum_n_q_exp_h_pre, backward.d_q
+        self.block_7 = np.empty(B*D*T, dtype)  # backward.d_sum_C_q_vector_flat, backward.d_Wk_x
+        self.block_8 = np.empty(B*D*T, dtype)  # backward.d_k_row_flat
+        self.block_9 = np.empty(B*D*T, dtype)  # backward.d_v_column_flat
+        self.block_10 = np.empty(B*I*T, dtype)  # backward.d_x
+        self.block_11 = np.empty(B*I*T, dtype)  # backward.tmp_8, backward.d_x_2
+        self.block_12 = np.empty(B*I*T, dtype)  # backward.tmp_9
+        self.block_13 = np.empty(B*T + B, dtype)  # forward.m_all, backward.ir
+        self.block_14 = np.empty(B*T, dtype)  # backward.tmp, backward.sum_d_h_max_abs_sum_n_q_exp_h_pre, backward.d_m_prev_base, backward.d_lf_pre_factor, backward.d_ir
+        self.block_15 = np.empty(B*T, dtype)  # backward.d_sum_n_q, backward.d_m
+        self.block_16 = np.empty(B*T, dtype)  # backward.tmp_2, backward.tmp_4, backward.tmp_6, backward.d_i_pre
+        self.block_17 = np.empty(B*T, dtype)  # backward.tmp_3, backward.tmp_5, backward.d_lf_pre
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, D = saved.key
+        self.saved = saved
+        self.tmp = empty((B, D**2), dtype)
+        self.tmp_2 = empty((B, D), dtype)
+        self.h_out = empty((T, B, D), dtype)
+        self.v_column = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.m_all = np.ndarray((T + 1, B, 1), dtype, scratch.block_13)
+        self.n_q = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.h = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.v_column_axes = self.v_column.reshape(T, B, D, 1)
+        self.m_prev = self.m_all[:-1]
+        self.m = self.m_all[1:]
+        self.n_q_axes = self.n_q.reshape(T, B, D)
+        self.steps = list(zip(self.m_prev, saved.lf, saved.i, self.m, saved.f, saved.C, saved.C_prev, saved.k_row, saved.n, saved.n_prev))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int) -> None:
-        self.q_row = np.empty((T, B, D), dtype)
-        self.d_C_k_row_factor = np.empty((T, B, D), dtype)
-        self.ir = np.empty((T, B, 1), dtype)
-        self.d_h_max_abs_sum_n_q_exp_h_pre = np.empty((T, B, D), dtype)
-        self.tmp = np.empty((T, B, 1), dtype)
-        self.sum_d_h_max_abs_sum_n_q_exp_h_pre = np.empty((T, B, 1), dtype)
-        self.d_sum_n_q = np.empty((T, B, 1), dtype)
-        self.tmp_2 = np.empty((T, B, 1), dtype)
-        self.tmp_3 = np.empty((T, B, 1), dtype)
-        self.d_q = np.empty((T, B, D), dtype)
-        self.d_sum_C_q_vector_flat = np.empty((T, B, D), dtype)
-        self.d_C_q = np.empty((T, B, D**2), dtype)
-        self.d_Wk_x = np.empty((T, B, D), dtype)
-        self.d_C = np.empty((T, B, D**2), dtype)
-        self.d_C_i_factor = np.empty((T, B, D**2), dtype)
-        self.d_m = np.empty((T, B, 1), dtype)
-        self.tmp_4 = np.empty((T, B, 1), dtype)
-        self.tmp_5 = np.empty((T, B, 1), dtype)
-        self.d_m_prev_base = np.empty((T, B, 1), dtype)
-        self.tmp_6 = np.empty((T, B, 1), dtype)
-        self.d_n = np.empty((B, D), dtype)
-        self.d_n_f = np.empty((B, D), dtype)
-        self.d_m_prev = np.empty((B, 1), dtype)
-        self.d_n_i = np.empty((B, D), dtype)
-        self.d_i_pre = np.empty((T, B, 1), dtype)
-        self.d_C_2 = np.empty((B, D**2), dtype)
-        self.d_C_f = np.empty((B, D**2), dtype)
-        self.sum_d_C_f = np.empty((B, 1), dtype)
-        self.d_C_i = np.empty((B, D**2), dtype)
-        self.sum_d_C_i = np.empty((B, 1), dtype)
-        self.d_m_2 = np.empty((B, 1), dtype)
-        self.tmp_7 = np.empty((B, 1), dtype)
-        self.d_lf_pre = np.empty((T, B, 1), dtype)
-        self.d_lf_pre_factor = np.empty((T, B, 1), dtype)
-        self.d_q_row_flat = np.empty((T, B, D), dtype)
-        self.d_k_row_flat = np.empty((T, B, D), dtype)
-        self.d_C_v_column_factor = np.empty((T, B, D), dtype)
-        self.d_v_column_flat = np.empty((T, B, D), dtype)
-        self.d_ir = np.empty((T, B, 1), dtype)
-        self.d_o_pre = np.empty((T, B, D), dtype)
-        self.d_x = np.empty((T, B, I), dtype)
-        self.tmp_8 = np.empty((T, B, I), dtype)
-        self.d_x_2 = np.empty((T, B, I), dtype)
-        self.tmp_9 = np.empty((T, B, I), dtype)
-        self.d_Wq_rows = np.empty((D, I), dtype)
-        self.d_Wk_rows = np.empty((D, I), dtype)
-        self.d_wf_rows = np.empty((1, I), dtype)
-        self.d_Wv_rows = np.empty((D, I), dtype)
-        self.d_wi_rows = np.empty((1, I), dtype)
-        self.d_Wo_rows = np.empty((D, I), dtype)
-        self.d_bo_sum = np.empty((D,), dtype)
-        self.d_bq_sum = np.empty((D,), dtype)
-        self.d_bf_sum = np.empty((1,), dtype)
-        self.d_bi_sum = np.empty((1,), dtype)
-        self.d_bv_sum = np.empty((D,), dtype)
-        self.d_bk_sum = np.empty((D,), dtype)
-        self.d_x_out = np.empty((T, B, I), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, D = saved.key
+        self.saved = saved
+        self.d_n = empty((B, D), dtype)
+        self.d_n_f = empty((B, D), dtype)
+        self.d_m_prev = empty((B, 1), dtype)
+        self.d_n_i = empty((B, D), dtype)
+        self.d_C_2 = empty((B, D**2), dtype)
+        self.d_C_f = empty((B, D**2), dtype)
+        self.sum_d_C_f = empty((B, 1), dtype)
+        self.d_C_i = empty((B, D**2), dtype)
+        self.sum_d_C_i = empty((B, 1), dtype)
+        self.d_m_2 = empty((B, 1), dtype)
+        self.tmp_7 = empty((B, 1), dtype)
+        self.d_Wq_rows = empty((D, I), dtype)
+        self.d_Wk_rows = empty((D, I), dtype)
+        self.d_wf_rows = empty((1, I), dtype)
+        self.d_Wv_rows = empty((D, I), dtype)
+        self.d_wi_rows = empty((1, I), dtype)
+        self.d_Wo_rows = empty((D, I), dtype)
+        self.d_bo_sum = empty((D,), dtype)
+        self.d_bq_sum = empty((D,), dtype)
+        self.d_bf_sum = empty((1,), dtype)
+        self.d_bi_sum = empty((1,), dtype)
+        self.d_bv_sum = empty((D,), dtype)
+        self.d_bk_sum = empty((D,), dtype)
+        self.d_x_out = empty((T, B, I), dtype)
+        self.q_row = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.d_C_k_row_factor = np.ndarray((T, B, D), dtype, scratch.block_5)
+        self.ir = np.ndarray((T, B, 1), dtype, scratch.block_13)
+        self.d_h_max_abs_sum_n_q_exp_h_pre = np.ndarray((T, B, D), dtype, scratch.block_6)
+        self.tmp = np.ndarray((T, B, 1), dtype, scratch.block_14)
+        self.sum_d_h_max_abs_sum_n_q_exp_h_pre = np.ndarray((T, B, 1), dtype, scratch.block_14)
+        self.d_sum_n_q = np.ndarray((T, B, 1), dtype, scratch.block_15)
+        self.tmp_2 = np.ndarray((T, B, 1), dtype, scratch.block_16)
+        self.tmp_3 = np.ndarray((T, B, 1), dtype, scratch.block_17)
+        self.d_q = np.ndarray((T, B, D), dtype, scratch.block_6)
+        self.d_sum_C_q_vector_flat = np.ndarray((T, B, D), dtype, scratch.block_7)
+        self.d_C_q = np.ndarray((T, B, D**2), dtype, scratch.block_1)
+        self.d_Wk_x = np.ndarray((T, B, D), dtype, scratch.block_7)
+        self.d_C = np.ndarray((T, B, D**2), dtype, scratch.block_2)
+        self.d_C_i_factor = np.ndarray((T, B, D**2), dtype, scratch.block_3)
+        self.d_m = np.ndarray((T, B, 1), dtype, scratch.block_15)
+        self.tmp_4 = np.ndarray((T, B, 1), dtype, scratch.block_16)
+        self.tmp_5 = np.ndarray((T, B, 1), dtype, scratch.block_17)
+        self.d_m_prev_base = np.ndarray((T, B, 1), dtype, scratch.block_14)
+        self.tmp_6 = np.ndarray((T, B, 1), dtype, scratch.block_16)
+        self.d_i_pre = np.ndarray((T, B, 1), dtype, scratch.block_16)
+        self.d_lf_pre = np.ndarray((T, B, 1), dtype, scratch.block_17)
+        self.d_lf_pre_factor = np.ndarray((T, B, 1), dtype, scratch.block_14)
+        self.d_q_row_flat = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.d_k_row_flat = np.ndarray((T, B, D), dtype, scratch.block_8)
+        self.d_C_v_column_factor = np.ndarray((T, B, D), dtype, scratch.block_5)
+        self.d_v_column_flat = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.d_ir = np.ndarray((T, B, 1), dtype, scratch.block_14)
+        self.d_o_pre = np.ndarray((T, B, D), dtype, scratch.block_5)
+        self.d_x = np.ndarray((T, B, I), dtype, scratch.block_10)
+        self.tmp_8 = np.ndarray((T, B, I), dtype, scratch.block_11)
+        self.d_x_2 = np.ndarray((T, B, I), dtype, scratch.block_11)
+        self.tmp_9 = np.ndarray((T, B, I), dtype, scratch.block_12)
         self.d_sum_C_q_vector_flat_axes = self.d_sum_C_q_vector_flat.reshape(T, B, D, 1)
         self.d_C_q_axes = self.d_C_q.reshape(T, B, D, D)
         self.q_row_axes = self.q_row.reshape(T, B, 1, D)
@@ -263,32 +298,57 @@ class _Backward:
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         D = _axis("params.Wq", params.Wq, 2, 0, "[D, I]")
         I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, D)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, D]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    I, D = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = ()
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, I, D = saved.key
     x_2d = x.reshape(T*B, I)
     Wk = params.Wk
     Wv = params.Wv
@@ -302,32 +362,32 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     Wo_half = 0.5*params.Wo
     bq = params.bq
     o_pre_factor = 0.5*params.bo
-    ws.C_all[0] = state.C.reshape(B, D**2)
-    ws.n_all[0] = state.n
+    saved.C_all[0] = state.C.reshape(B, D**2)
+    saved.n_all[0] = state.n
     ws.m_all[0] = state.m
 
     # k = (Wk @ x[t] + bk)/sqrt(D)
-    np.matmul(x_2d, Wk.T, out=ws.k_row.reshape(T*B, D))
+    np.matmul(x_2d, Wk.T, out=saved.k_row.reshape(T*B, D))
     # v = Wv @ x[t] + bv
-    np.matmul(x_2d, Wv.T, out=ws.Wv_x.reshape(T*B, D))
+    np.matmul(x_2d, Wv.T, out=saved.Wv_x.reshape(T*B, D))
     # ir = wi @ x[t] + bi
-    np.matmul(x_2d, wi.T, out=ws.wi_x.reshape(T*B, 1))
+    np.matmul(x_2d, wi.T, out=saved.wi_x.reshape(T*B, 1))
     # lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-    np.matmul(x_2d, wf.T, out=ws.wf_x.reshape(T*B, 1))
+    np.matmul(x_2d, wf.T, out=saved.wf_x.reshape(T*B, 1))
     # k
-    np.add(bk, ws.k_row, out=ws.k_row)
-    np.divide(ws.k_row, float(np.sqrt(D)), out=ws.k_row)
+    np.add(bk, saved.k_row, out=saved.k_row)
+    np.divide(saved.k_row, float(np.sqrt(D)), out=saved.k_row)
     # v
-    np.add(bv, ws.Wv_x, out=ws.v_column)
+    np.add(bv, saved.Wv_x, out=ws.v_column)
     # ir
-    np.add(bi, ws.wi_x, out=ws.i)
+    np.add(bi, saved.wi_x, out=saved.i)
     # lf
-    np.add(bf, ws.wf_x, out=ws.lf)
-    np.multiply(ws.lf, -1, out=ws.lf)
-    np.logaddexp(0, ws.lf, out=ws.lf)
-    np.multiply(ws.lf, -1, out=ws.lf)
+    np.add(bf, saved.wf_x, out=saved.lf)
+    np.multiply(saved.lf, -1, out=saved.lf)
+    np.logaddexp(0, saved.lf, out=saved.lf)
+    np.multiply(saved.lf, -1, out=saved.lf)
     # C[t] = f*C[t-1] + i*outer(v, k)
-    np.multiply(ws.v_column_axes, ws.k_row_axes, out=ws.C_axes)
+    np.multiply(ws.v_column_axes, saved.k_row_axes, out=saved.C_axes)
 
     # In the loop, the last argument is where the result goes.
     add, maximum, subtract, exp, multiply = np.add, np.maximum, np.subtract, np.exp, np.multiply
@@ -354,29 +414,29 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         add(n, tmp_2, n)
 
     # q = Wq @ x[t] + bq
-    np.matmul(x_2d, Wq.T, out=ws.Wq_x.reshape(T*B, D))
+    np.matmul(x_2d, Wq.T, out=saved.Wq_x.reshape(T*B, D))
     # o = sigmoid(Wo @ x[t] + bo)
-    np.matmul(x_2d, Wo_half.T, out=ws.o.reshape(T*B, D))
+    np.matmul(x_2d, Wo_half.T, out=saved.o.reshape(T*B, D))
     # q
-    np.add(bq, ws.Wq_x, out=ws.n_q)
+    np.add(bq, saved.Wq_x, out=ws.n_q)
     # o
-    np.add(o_pre_factor, ws.o, out=ws.o)
-    np.tanh(ws.o, out=ws.o)
-    np.multiply(ws.o, 0.5, out=ws.o)
-    np.add(ws.o, 0.5, out=ws.o)
+    np.add(o_pre_factor, saved.o, out=saved.o)
+    np.tanh(saved.o, out=saved.o)
+    np.multiply(saved.o, 0.5, out=saved.o)
+    np.add(saved.o, 0.5, out=saved.o)
     # h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    np.einsum("tbij,tbj->tbi", ws.C_axes, ws.n_q_axes, out=ws.sum_C_q_vector_axes)
-    np.multiply(ws.n, ws.n_q, out=ws.n_q)
-    np.sum(ws.n_q, axis=2, keepdims=True, out=ws.sum_n_q)
-    np.abs(ws.sum_n_q, out=ws.abs_sum_n_q)
-    np.multiply(ws.m, -1, out=ws.exp_h_pre)
-    np.exp(ws.exp_h_pre, out=ws.exp_h_pre)
-    np.maximum(ws.abs_sum_n_q, ws.exp_h_pre, out=ws.max_abs_sum_n_q_exp_h_pre)
-    np.multiply(ws.o, ws.sum_C_q_vector, out=ws.h)
-    np.divide(ws.h, ws.max_abs_sum_n_q_exp_h_pre, out=ws.h)
+    np.einsum("tbij,tbj->tbi", saved.C_axes, ws.n_q_axes, out=saved.sum_C_q_vector_axes)
+    np.multiply(saved.n, ws.n_q, out=ws.n_q)
+    np.sum(ws.n_q, axis=2, keepdims=True, out=saved.sum_n_q)
+    np.abs(saved.sum_n_q, out=saved.abs_sum_n_q)
+    np.multiply(ws.m, -1, out=saved.exp_h_pre)
+    np.exp(saved.exp_h_pre, out=saved.exp_h_pre)
+    np.maximum(saved.abs_sum_n_q, saved.exp_h_pre, out=saved.max_abs_sum_n_q_exp_h_pre)
+    np.multiply(saved.o, saved.sum_C_q_vector, out=ws.h)
+    np.divide(ws.h, saved.max_abs_sum_n_q_exp_h_pre, out=ws.h)
     np.copyto(ws.h_out, ws.h)
-    final = State(C=ws.C_all[T].copy().reshape(B, D, D), n=ws.n_all[T].copy(), m=ws.m_all[T].copy())
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(C=saved.C_all[T].copy().reshape(B, D, D), n=saved.n_all[T].copy(), m=ws.m_all[T].copy())
+    return ws.h_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -387,13 +447,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    I, D = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, I, D = saved.key
     x_2d = x.reshape(T*B, I)
     bq = params.bq
     bv = params.bv
@@ -605,6 +673,80 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             m=ws.d_m_2.copy(),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, D = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            C=np.empty((len(self.bounds), B, D, D), dtype),
+            n=np.empty((len(self.bounds), B, D), dtype),
+            m=np.empty((len(self.bounds), B, 1), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, I, D = key
+    return np.empty((T, B, D), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, I, D = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, I), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -896,12 +1038,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

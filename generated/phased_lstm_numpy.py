@@ -109,7 +109,7 @@ class Tape(NamedTuple):
     x: Inputs
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -158,40 +158,23 @@ def _derived(params: Params) -> tuple[Any, ...]:
     return (k_constant_part, )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = self.key = key
         self.use = 0
-        self.bo_half_bi_half_bf_half_bg = np.empty((4*H, 1), dtype)
-        self.k_constant_part_ron = np.empty((2*H, 1), dtype)
-        self.k_pre_factor_2_factor = np.empty((2*H, 1), dtype)
-        self.Wo_half_Wi_half_Wf_half_Wg = np.empty((4*H, I), dtype)
-        self.Wo_x_half_etc_flat = np.empty((4*H, T, B), dtype)
-        self.o_i_f_g = np.empty((T, 4*H, B), dtype)
-        self.mod_ph_pre_tau = np.empty((T, H, B), dtype)
-        self.ph = np.empty((T, H, B), dtype)
-        self.lt_ph_k_constant_part_ron = np.empty((T, 2*H, B), dtype)
-        self.k_pre_pre_2 = np.empty((T, 2*H, B), dtype)
-        self.k_pre_3 = np.empty((T, H, B), dtype)
-        self.where_lt_ph_ron_k_pre_2_k_pre_3 = np.empty((T, H, B), dtype)
-        self.k = np.empty((T, H, B), dtype)
-        self.h_all = np.empty((T + 1, H, B), dtype)
-        self.Uo_half_Ui_half_Uf_half_Ug = np.empty((4*H, H), dtype)
-        self.Uo_h_prev_half_etc = np.empty((4*H, B), dtype)
-        self.c_all = np.empty((T + 1, H, B), dtype)
-        self.tanh_ct = np.empty((T, H, B), dtype)
-        self.tmp = np.empty((H, B), dtype)
-        self.tmp_2 = np.empty((H, B), dtype)
-        self.tmp_3 = np.empty((H, B), dtype)
-        self.h_out = np.empty((T, B, H), dtype)
-        self.Wo_x_half_etc = self.Wo_x_half_etc_flat.transpose(1, 0, 2)
+        self.o_i_f_g = empty((T, 4*H, B), dtype)
+        self.mod_ph_pre_tau = empty((T, H, B), dtype)
+        self.ph = empty((T, H, B), dtype)
+        self.lt_ph_k_constant_part_ron = empty((T, 2*H, B), dtype)
+        self.k = empty((T, H, B), dtype)
+        self.h_all = empty((T + 1, H, B), dtype)
+        self.c_all = empty((T + 1, H, B), dtype)
+        self.tanh_ct = empty((T, H, B), dtype)
         self.lt_ph_k_constant_part_ron_blocks = self.lt_ph_k_constant_part_ron.reshape(T, 2, H, B)
-        self.k_pre_pre_2_blocks = self.k_pre_pre_2.reshape(T, 2, H, B)
-        self.k_pre_2 = self.k_pre_pre_2[:, H:]
         self.lt_ph_ron = self.lt_ph_k_constant_part_ron[:, H:]
         self.lt_ph_k_constant_part = self.lt_ph_k_constant_part_ron[:, :H]
-        self.k_pre = self.k_pre_pre_2[:, :H]
         self.h = self.h_all[1:]
         self.h_prev = self.h_all[:-1]
         self.o_i_f = self.o_i_f_g[:, :3*H]
@@ -201,47 +184,91 @@ class _Forward:
         self.g = self.o_i_f_g[:, 3*H:]
         self.c = self.c_all[1:]
         self.o = self.o_i_f_g[:, :H]
-        self.steps = list(zip(self.h_prev, self.o_i_f_g, self.o_i_f, self.c_prev, self.f, self.tanh_ct, self.i, self.g, self.h, self.c, self.k, self.o))
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.block_1 = np.empty(4*B*H*T, dtype)  # forward.Wo_x_half_etc_flat, forward.k_pre_pre_2, forward.k_pre_3, forward.where_lt_ph_ron_k_pre_2_k_pre_3, backward.tmp, backward.d_o_i_f_g_pre
+        self.block_2 = np.empty(4*B*H*T, dtype)  # backward.d_h_prev_base_ct_factor, backward.dy_rows, backward.d_h_2, backward.d_k_base, backward.tmp_3, backward.d_k_base2, backward.tmp_4, backward.d_o_i_f_g_pre_flat
+        self.block_3 = np.empty(2*B*H*T, dtype)  # backward.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc
+        self.block_4 = np.empty(2*B*H*T, dtype)  # backward.d_ph_base_ron_each_factor, backward.d_sh_each, backward.d_ron_each_factor2, backward.h_prev_flat
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_tau_each
+        self.block_6 = np.empty(B*H*T, dtype)  # backward.d_k_pre_2
+        self.block_7 = np.empty(B*H*T, dtype)  # backward.d_ph
+        self.block_8 = np.empty(B*H*T, dtype)  # backward.d_tau_each_factor2
+        self.block_9 = np.empty(B*T, dtype)  # backward.d_time
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.bo_half_bi_half_bf_half_bg = empty((4*H, 1), dtype)
+        self.k_constant_part_ron = empty((2*H, 1), dtype)
+        self.k_pre_factor_2_factor = empty((2*H, 1), dtype)
+        self.Wo_half_Wi_half_Wf_half_Wg = empty((4*H, I), dtype)
+        self.Uo_half_Ui_half_Uf_half_Ug = empty((4*H, H), dtype)
+        self.Uo_h_prev_half_etc = empty((4*H, B), dtype)
+        self.tmp = empty((H, B), dtype)
+        self.tmp_2 = empty((H, B), dtype)
+        self.tmp_3 = empty((H, B), dtype)
+        self.h_out = empty((T, B, H), dtype)
+        self.Wo_x_half_etc_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
+        self.k_pre_pre_2 = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
+        self.k_pre_3 = np.ndarray((T, H, B), dtype, scratch.block_1[2*B*H*T:])
+        self.where_lt_ph_ron_k_pre_2_k_pre_3 = np.ndarray((T, H, B), dtype, scratch.block_1[3*B*H*T:])
+        self.Wo_x_half_etc = self.Wo_x_half_etc_flat.transpose(1, 0, 2)
+        self.k_pre_pre_2_blocks = self.k_pre_pre_2.reshape(T, 2, H, B)
+        self.k_pre_2 = self.k_pre_pre_2[:, H:]
+        self.k_pre = self.k_pre_pre_2[:, :H]
+        self.steps = list(zip(saved.h_prev, saved.o_i_f_g, saved.o_i_f, saved.c_prev, saved.f, saved.tanh_ct, saved.i, saved.g, saved.h, saved.c, saved.k, saved.o))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_h_prev_base_ct_factor = np.empty((T, 2*H, B), dtype)
-        self.tmp = np.empty((T, H, B), dtype)
-        self.d_o_i_f_g_pre = np.empty((T, 4*H, B), dtype)
-        self.d_c = np.empty((H, B), dtype)
-        self.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc = np.empty((T, 2*H, B), dtype)
-        self.dy_rows = np.empty((T, H, B), dtype)
-        self.d_h_tmp = np.empty((2*H, B), dtype)
-        self.d_h_2 = np.empty((T, H, B), dtype)
-        self.d_ct = np.empty((H, B), dtype)
-        self.Uo_Ui_Uf_Ug = np.empty((4*H, H), dtype)
-        self.d_h_prev = np.empty((H, B), dtype)
-        self.d_tau_each = np.empty((T, H, B), dtype)
-        self.d_k_base = np.empty((T, H, B), dtype)
-        self.tmp_3 = np.empty((T, H, B), dtype)
-        self.d_k_base2 = np.empty((T, H, B), dtype)
-        self.d_k_pre_2 = np.empty((T, H, B), dtype)
-        self.d_ph_base_ron_each_factor = np.empty((T, 2*H, B), dtype)
-        self.d_ph = np.empty((T, H, B), dtype)
-        self.tmp_4 = np.empty((T, H, B), dtype)
-        self.Wo_Wi_Wf_Wg = np.empty((4*H, I), dtype)
-        self.d_o_i_f_g_pre_flat = np.empty((4*H, T, B), dtype)
-        self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_tau_each_factor2 = np.empty((T, H, B), dtype)
-        self.d_sh_each = np.empty((T, H, B), dtype)
-        self.d_time = np.empty((T, 1, B), dtype)
-        self.d_ron_each_factor2 = np.empty((T, H, B), dtype)
-        self.d_Wo_Wi_Wf_Wg_rows = np.empty((4*H, I), dtype)
-        self.h_prev_flat = np.empty((H, T, B), dtype)
-        self.d_Uo_Ui_Uf_Ug_rows = np.empty((4*H, H), dtype)
-        self.d_bo_bi_bf_bg_sum = np.empty((4*H,), dtype)
-        self.d_tau_sum = np.empty((H,), dtype)
-        self.d_sh_sum = np.empty((H,), dtype)
-        self.d_ron_sum = np.empty((H,), dtype)
-        self.d_time_out = np.empty((T, B, 1), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.d_c = empty((H, B), dtype)
+        self.d_h_tmp = empty((2*H, B), dtype)
+        self.d_ct = empty((H, B), dtype)
+        self.Uo_Ui_Uf_Ug = empty((4*H, H), dtype)
+        self.d_h_prev = empty((H, B), dtype)
+        self.Wo_Wi_Wf_Wg = empty((4*H, I), dtype)
+        self.d_x_out = empty((T, B, I), dtype)
+        self.d_Wo_Wi_Wf_Wg_rows = empty((4*H, I), dtype)
+        self.d_Uo_Ui_Uf_Ug_rows = empty((4*H, H), dtype)
+        self.d_bo_bi_bf_bg_sum = empty((4*H,), dtype)
+        self.d_tau_sum = empty((H,), dtype)
+        self.d_sh_sum = empty((H,), dtype)
+        self.d_ron_sum = empty((H,), dtype)
+        self.d_time_out = empty((T, B, 1), dtype)
+        self.d_h_prev_base_ct_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_2)
+        self.tmp = np.ndarray((T, H, B), dtype, scratch.block_1)
+        self.d_o_i_f_g_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc = np.ndarray((T, 2*H, B), dtype, scratch.block_3)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
+        self.d_h_2 = np.ndarray((T, H, B), dtype, scratch.block_2[3*B*H*T:])
+        self.d_tau_each = np.ndarray((T, H, B), dtype, scratch.block_5)
+        self.d_k_base = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.tmp_3 = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
+        self.d_k_base2 = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
+        self.d_k_pre_2 = np.ndarray((T, H, B), dtype, scratch.block_6)
+        self.d_ph_base_ron_each_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_4)
+        self.d_ph = np.ndarray((T, H, B), dtype, scratch.block_7)
+        self.tmp_4 = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.d_o_i_f_g_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
+        self.d_tau_each_factor2 = np.ndarray((T, H, B), dtype, scratch.block_8)
+        self.d_sh_each = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.d_time = np.ndarray((T, 1, B), dtype, scratch.block_9)
+        self.d_ron_each_factor2 = np.ndarray((T, H, B), dtype, scratch.block_4[B*H*T:])
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4[B*H*T:])
         self.d_ct_factor = self.d_h_prev_base_ct_factor[:, H:]
         self.d_o_pre = self.d_o_i_f_g_pre[:, :H]
         self.d_g_pre = self.d_o_i_f_g_pre[:, 3*H:]
@@ -263,35 +290,60 @@ class _Backward:
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
         I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, H)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: Inputs, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: Inputs, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x.x: [T, B, I]; x.time: [T, B, 1]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    I, H = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = _derived(params)
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d_2 = x.x.reshape(T*B, I)
     time_2d = x.time.reshape(T*B, 1)
-    derived = (k_constant_part,) = _derived(params)
+    (k_constant_part,) = derived
     bo_half_bi_half_bf_half_bg = ws.bo_half_bi_half_bf_half_bg
     np.multiply(params.bo[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[0:H])
     np.multiply(params.bi[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[H:2*H])
@@ -318,28 +370,28 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     np.multiply(params.Ui, 0.5, out=Uo_half_Ui_half_Uf_half_Ug[H:2*H])
     np.multiply(params.Uf, 0.5, out=Uo_half_Ui_half_Uf_half_Ug[2*H:3*H])
     np.copyto(Uo_half_Ui_half_Uf_half_Ug[3*H:4*H], params.Ug)
-    ws.h_all[0] = state.h.T
-    ws.c_all[0] = state.c.T
+    saved.h_all[0] = state.h.T
+    saved.c_all[0] = state.c.T
 
     # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.matmul(Wo_half_Wi_half_Wf_half_Wg, x_2d_2.T, out=ws.Wo_x_half_etc_flat.reshape(4*H, T*B))
-    np.add(bo_half_bi_half_bf_half_bg, ws.Wo_x_half_etc, out=ws.o_i_f_g)
+    np.add(bo_half_bi_half_bf_half_bg, ws.Wo_x_half_etc, out=saved.o_i_f_g)
     # ph = mod(time[t] - sh, tau)/tau
-    np.subtract(x.time.transpose(0, 2, 1), sh, out=ws.mod_ph_pre_tau)
-    np.remainder(ws.mod_ph_pre_tau, tau, out=ws.mod_ph_pre_tau)
-    np.multiply(ph_factor, ws.mod_ph_pre_tau, out=ws.ph)
+    np.subtract(x.time.transpose(0, 2, 1), sh, out=saved.mod_ph_pre_tau)
+    np.remainder(saved.mod_ph_pre_tau, tau, out=saved.mod_ph_pre_tau)
+    np.multiply(ph_factor, saved.mod_ph_pre_tau, out=saved.ph)
     # k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
-    np.less(ws.ph[:, None], k_constant_part_ron_blocks, out=ws.lt_ph_k_constant_part_ron_blocks)
-    np.multiply(k_pre_factor_2_factor_blocks, ws.ph[:, None], out=ws.k_pre_pre_2_blocks)
+    np.less(saved.ph[:, None], k_constant_part_ron_blocks, out=saved.lt_ph_k_constant_part_ron_blocks)
+    np.multiply(k_pre_factor_2_factor_blocks, saved.ph[:, None], out=ws.k_pre_pre_2_blocks)
     np.add(ws.k_pre_2, 2, out=ws.k_pre_2)
-    np.multiply(ws.ph, 0.001, out=ws.k_pre_3)
-    _where(ws.lt_ph_ron, ws.k_pre_2, ws.k_pre_3, out=ws.where_lt_ph_ron_k_pre_2_k_pre_3)
-    _where(ws.lt_ph_k_constant_part, ws.k_pre, ws.where_lt_ph_ron_k_pre_2_k_pre_3, out=ws.k)
+    np.multiply(saved.ph, 0.001, out=ws.k_pre_3)
+    _where(saved.lt_ph_ron, ws.k_pre_2, ws.k_pre_3, out=ws.where_lt_ph_ron_k_pre_2_k_pre_3)
+    _where(saved.lt_ph_k_constant_part, ws.k_pre, ws.where_lt_ph_ron_k_pre_2_k_pre_3, out=saved.k)
     # c[t] = k*ct + (1 - k)*c[t-1]
-    np.subtract(1, ws.k, out=ws.h)
+    np.subtract(1, saved.k, out=saved.h)
 
     # In the loop, the last argument is where the result goes.
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
@@ -373,9 +425,9 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
         multiply(tmp_3, tanh_ct, tmp_3)
         add(h, tmp_3, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy(), c=ws.c_all[T].T.copy())
-    return ws.h_out, final, Tape(x, state, derived, ws, ws.use)
+    np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
+    final = State(h=saved.h_all[T].T.copy(), c=saved.c_all[T].T.copy())
+    return ws.h_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -386,16 +438,24 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    I, H = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d_2 = x.x.reshape(T*B, I)
     time_2d = x.time.reshape(T*B, 1)
-    (k_constant_part,) = tape.derived
+    (k_constant_part,) = derived
     Uo_Ui_Uf_Ug = ws.Uo_Ui_Uf_Ug
     np.copyto(Uo_Ui_Uf_Ug[0:H], params.Uo)
     np.copyto(Uo_Ui_Uf_Ug[H:2*H], params.Ui)
@@ -567,6 +627,80 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             c=ws.d_c.T.copy(),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            h=np.empty((len(self.bounds), B, H), dtype),
+            c=np.empty((len(self.bounds), B, H), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return np.empty((T, B, H), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, Inputs]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), Inputs(np.empty((T, B, I), dtype), np.empty((T, B, 1), dtype))
+
+
+def _forward_segments(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, Inputs(*(each[start:stop] for each in x)), state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: Inputs) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = Inputs(*(each[start:stop] for each in x)), State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x.x[start:stop] = grads.x.x
+        d_x.time[start:stop] = grads.x.time
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -846,12 +980,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

@@ -91,7 +91,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -137,149 +137,211 @@ def _derived(params: Params) -> tuple[Any, ...]:
     return (r_constant_part, k_constant_part, v_constant_part, exp_w, )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, D: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, D = self.key = key
         self.use = 0
-        self.k_part = np.empty((T, B, D), dtype)
-        self.tmp = np.empty((T, B, D), dtype)
-        self.k = np.empty((T, B, D), dtype)
-        self.v_part = np.empty((T, B, D), dtype)
-        self.tmp_2 = np.empty((T, B, D), dtype)
-        self.v = np.empty((T, B, D), dtype)
-        self.p_all = np.empty((T + 1, B, D), dtype)
-        self.exp_a_pre = np.empty((T, B, D), dtype)
-        self.exp_a_pre_2 = np.empty((T, B, D), dtype)
-        self.a_all = np.empty((T + 1, B, D), dtype)
-        self.tmp_3 = np.empty((B, D), dtype)
-        self.b_all = np.empty((T + 1, B, D), dtype)
-        self.r_part = np.empty((T, B, D), dtype)
-        self.tmp_4 = np.empty((T, B, D), dtype)
-        self.r = np.empty((T, B, D), dtype)
-        self.new = np.empty((T, B, D), dtype)
-        self.top = np.empty((T, B, D), dtype)
-        self.old = np.empty((T, B, D), dtype)
-        self.wkv = np.empty((T, B, D), dtype)
-        self.tmp_5 = np.empty((T, B, D), dtype)
-        self.tmp_6 = np.empty((T, B, D), dtype)
-        self.y_part = np.empty((T, B, D), dtype)
-        self.y_2 = np.empty((T, B, D), dtype)
-        self.y_out = np.empty((T, B, D), dtype)
-        self.x_lag1_all = np.empty((T + 1, B, D), dtype)
+        self.k = empty((T, B, D), dtype)
+        self.v = empty((T, B, D), dtype)
+        self.p_all = empty((T + 1, B, D), dtype)
+        self.exp_a_pre = empty((T, B, D), dtype)
+        self.exp_a_pre_2 = empty((T, B, D), dtype)
+        self.a_all = empty((T + 1, B, D), dtype)
+        self.b_all = empty((T + 1, B, D), dtype)
+        self.r = empty((T, B, D), dtype)
+        self.new = empty((T, B, D), dtype)
+        self.old = empty((T, B, D), dtype)
+        self.wkv = empty((T, B, D), dtype)
+        self.x_lag1_all = empty((T + 1, B, D), dtype)
         self.p_prev = self.p_all[:-1]
         self.p = self.p_all[1:]
         self.a_prev = self.a_all[:-1]
         self.a = self.a_all[1:]
         self.b_prev = self.b_all[:-1]
         self.b = self.b_all[1:]
-        self.steps = list(zip(self.p_prev, self.exp_a_pre, self.k, self.p, self.exp_a_pre_2, self.a_prev, self.a, self.v, self.b_prev, self.b))
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, D = key
+        self.block_1 = np.empty(B*D*T + B*D, dtype)  # forward.k_part, forward.v_part, forward.r_part, forward.top, forward.tmp_5, forward.tmp_6, forward.y_part, backward.top_pre, backward.tmp_14, backward.d_v_constant_part_each, backward.d_x_lag1_all
+        self.block_2 = np.empty(B*D*T, dtype)  # forward.tmp, forward.tmp_2, forward.tmp_4, forward.y_2, backward.decayed, backward.d_k_base2, backward.d_k_constant_part_each
+        self.block_3 = np.empty(B*D*T, dtype)  # backward.d_decayed
+        self.block_4 = np.empty(B*D*T, dtype)  # backward.tmp, backward.WoT_d_y, backward.d_r_constant_part_each
+        self.block_5 = np.empty(B*D*T, dtype)  # backward.d_v_factor, backward.d_k
+        self.block_6 = np.empty(B*D*T, dtype)  # backward.tmp_2, backward.d_b_prev_factor, backward.r_part
+        self.block_7 = np.empty(B*D*T, dtype)  # backward.d_new_pre
+        self.block_8 = np.empty(B*D*T, dtype)  # backward.tmp_3, backward.tmp_8, backward.d_a_pre_2, backward.d_Wr_r_part
+        self.block_9 = np.empty(B*D*T, dtype)  # backward.tmp_4, backward.tmp_5, backward.tmp_9, backward.d_p_2, backward.d_x_factor, backward.d_x_lag1_prev_factor, backward.d_mixr_each
+        self.block_10 = np.empty(B*D*T, dtype)  # backward.tmp_6, backward.d_p_prev_base, backward.tmp_11, backward.k_part
+        self.block_11 = np.empty(B*D*T, dtype)  # backward.tmp_7, backward.d_top, backward.d_x
+        self.block_12 = np.empty(B*D*T, dtype)  # backward.d_a_prev_factor, backward.tmp_12, backward.v_part
+        self.block_13 = np.empty(B*D*T, dtype)  # backward.d_v
+        self.block_14 = np.empty(B*D*T, dtype)  # backward.tmp_13, backward.y_part
+        self.block_15 = np.empty(B*D*T, dtype)  # backward.d_top_pre
+        self.block_16 = np.empty(B*D*T, dtype)  # backward.tmp_15, backward.d_x_lag1_prev
+        self.block_17 = np.empty(B*D*T, dtype)  # backward.tmp_16, backward.d_mixk_each
+        self.block_18 = np.empty(B*D*T, dtype)  # backward.d_mixv_each
+        self.block_19 = np.empty(B*D*T, dtype)  # backward.d_exp_w_each
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, D = saved.key
+        self.saved = saved
+        self.tmp_3 = empty((B, D), dtype)
+        self.y_out = empty((T, B, D), dtype)
+        self.k_part = np.ndarray((T, B, D), dtype, scratch.block_1)
+        self.tmp = np.ndarray((T, B, D), dtype, scratch.block_2)
+        self.v_part = np.ndarray((T, B, D), dtype, scratch.block_1)
+        self.tmp_2 = np.ndarray((T, B, D), dtype, scratch.block_2)
+        self.r_part = np.ndarray((T, B, D), dtype, scratch.block_1)
+        self.tmp_4 = np.ndarray((T, B, D), dtype, scratch.block_2)
+        self.top = np.ndarray((T, B, D), dtype, scratch.block_1)
+        self.tmp_5 = np.ndarray((T, B, D), dtype, scratch.block_1)
+        self.tmp_6 = np.ndarray((T, B, D), dtype, scratch.block_1)
+        self.y_part = np.ndarray((T, B, D), dtype, scratch.block_1)
+        self.y_2 = np.ndarray((T, B, D), dtype, scratch.block_2)
+        self.steps = list(zip(saved.p_prev, saved.exp_a_pre, saved.k, saved.p, saved.exp_a_pre_2, saved.a_prev, saved.a, saved.v, saved.b_prev, saved.b))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, D: int) -> None:
-        self.top_pre = np.empty((T, B, D), dtype)
-        self.decayed = np.empty((T, B, D), dtype)
-        self.d_decayed = np.empty((T, B, D), dtype)
-        self.tmp = np.empty((T, B, D), dtype)
-        self.WoT_d_y = np.empty((T, B, D), dtype)
-        self.d_v_factor = np.empty((T, B, D), dtype)
-        self.tmp_2 = np.empty((T, B, D), dtype)
-        self.d_new_pre = np.empty((T, B, D), dtype)
-        self.tmp_3 = np.empty((T, B, D), dtype)
-        self.tmp_4 = np.empty((T, B, D), dtype)
-        self.tmp_5 = np.empty((T, B, D), dtype)
-        self.tmp_6 = np.empty((T, B, D), dtype)
-        self.d_p_prev_base = np.empty((T, B, D), dtype)
-        self.tmp_7 = np.empty((T, B, D), dtype)
-        self.d_top = np.empty((T, B, D), dtype)
-        self.d_a_prev_factor = np.empty((T, B, D), dtype)
-        self.d_b_prev_factor = np.empty((T, B, D), dtype)
-        self.tmp_8 = np.empty((T, B, D), dtype)
-        self.tmp_9 = np.empty((T, B, D), dtype)
-        self.d_a = np.empty((B, D), dtype)
-        self.d_v = np.empty((T, B, D), dtype)
-        self.d_a_pre_2 = np.empty((T, B, D), dtype)
-        self.d_b = np.empty((B, D), dtype)
-        self.d_a_pre = np.empty((B, D), dtype)
-        self.tmp_10 = np.empty((B, D), dtype)
-        self.d_p = np.empty((B, D), dtype)
-        self.d_p_2 = np.empty((T, B, D), dtype)
-        self.r_part = np.empty((T, B, D), dtype)
-        self.tmp_11 = np.empty((T, B, D), dtype)
-        self.k_part = np.empty((T, B, D), dtype)
-        self.tmp_12 = np.empty((T, B, D), dtype)
-        self.v_part = np.empty((T, B, D), dtype)
-        self.tmp_13 = np.empty((T, B, D), dtype)
-        self.y_part = np.empty((T, B, D), dtype)
-        self.d_top_pre = np.empty((T, B, D), dtype)
-        self.tmp_14 = np.empty((T, B, D), dtype)
-        self.d_v_constant_part_each = np.empty((T, B, D), dtype)
-        self.d_k = np.empty((T, B, D), dtype)
-        self.d_k_base2 = np.empty((T, B, D), dtype)
-        self.d_k_constant_part_each = np.empty((T, B, D), dtype)
-        self.d_Wr_r_part = np.empty((T, B, D), dtype)
-        self.d_r_constant_part_each = np.empty((T, B, D), dtype)
-        self.d_x_factor = np.empty((T, B, D), dtype)
-        self.d_x = np.empty((T, B, D), dtype)
-        self.tmp_15 = np.empty((T, B, D), dtype)
-        self.d_x_lag1_prev_factor = np.empty((T, B, D), dtype)
-        self.d_x_lag1_prev = np.empty((T, B, D), dtype)
-        self.tmp_16 = np.empty((T, B, D), dtype)
-        self.d_mixr_each = np.empty((T, B, D), dtype)
-        self.d_mixk_each = np.empty((T, B, D), dtype)
-        self.d_mixv_each = np.empty((T, B, D), dtype)
-        self.d_exp_w_each = np.empty((T, B, D), dtype)
-        self.d_Wr_rows = np.empty((D, D), dtype)
-        self.d_Wk_rows = np.empty((D, D), dtype)
-        self.d_Wv_rows = np.empty((D, D), dtype)
-        self.d_Wo_rows = np.empty((D, D), dtype)
-        self.d_mixr_sum = np.empty((D,), dtype)
-        self.d_mixk_sum = np.empty((D,), dtype)
-        self.d_mixv_sum = np.empty((D,), dtype)
-        self.d_u_sum = np.empty((D,), dtype)
-        self.d_u_sum_2 = np.empty((D,), dtype)
-        self.d_r_constant_part_sum = np.empty((D,), dtype)
-        self.d_k_constant_part_sum = np.empty((D,), dtype)
-        self.d_v_constant_part_sum = np.empty((D,), dtype)
-        self.d_exp_w_sum = np.empty((D,), dtype)
-        self.d_x_lag1_all = np.empty((T + 1, B, D), dtype)
-        self.d_x_out = np.empty((T, B, D), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, D = saved.key
+        self.saved = saved
+        self.d_a = empty((B, D), dtype)
+        self.d_b = empty((B, D), dtype)
+        self.d_a_pre = empty((B, D), dtype)
+        self.tmp_10 = empty((B, D), dtype)
+        self.d_p = empty((B, D), dtype)
+        self.d_Wr_rows = empty((D, D), dtype)
+        self.d_Wk_rows = empty((D, D), dtype)
+        self.d_Wv_rows = empty((D, D), dtype)
+        self.d_Wo_rows = empty((D, D), dtype)
+        self.d_mixr_sum = empty((D,), dtype)
+        self.d_mixk_sum = empty((D,), dtype)
+        self.d_mixv_sum = empty((D,), dtype)
+        self.d_u_sum = empty((D,), dtype)
+        self.d_u_sum_2 = empty((D,), dtype)
+        self.d_r_constant_part_sum = empty((D,), dtype)
+        self.d_k_constant_part_sum = empty((D,), dtype)
+        self.d_v_constant_part_sum = empty((D,), dtype)
+        self.d_exp_w_sum = empty((D,), dtype)
+        self.d_x_out = empty((T, B, D), dtype)
+        self.top_pre = np.ndarray((T, B, D), dtype, scratch.block_1)
+        self.decayed = np.ndarray((T, B, D), dtype, scratch.block_2)
+        self.d_decayed = np.ndarray((T, B, D), dtype, scratch.block_3)
+        self.tmp = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.WoT_d_y = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.d_v_factor = np.ndarray((T, B, D), dtype, scratch.block_5)
+        self.tmp_2 = np.ndarray((T, B, D), dtype, scratch.block_6)
+        self.d_new_pre = np.ndarray((T, B, D), dtype, scratch.block_7)
+        self.tmp_3 = np.ndarray((T, B, D), dtype, scratch.block_8)
+        self.tmp_4 = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.tmp_5 = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.tmp_6 = np.ndarray((T, B, D), dtype, scratch.block_10)
+        self.d_p_prev_base = np.ndarray((T, B, D), dtype, scratch.block_10)
+        self.tmp_7 = np.ndarray((T, B, D), dtype, scratch.block_11)
+        self.d_top = np.ndarray((T, B, D), dtype, scratch.block_11)
+        self.d_a_prev_factor = np.ndarray((T, B, D), dtype, scratch.block_12)
+        self.d_b_prev_factor = np.ndarray((T, B, D), dtype, scratch.block_6)
+        self.tmp_8 = np.ndarray((T, B, D), dtype, scratch.block_8)
+        self.tmp_9 = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.d_v = np.ndarray((T, B, D), dtype, scratch.block_13)
+        self.d_a_pre_2 = np.ndarray((T, B, D), dtype, scratch.block_8)
+        self.d_p_2 = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.r_part = np.ndarray((T, B, D), dtype, scratch.block_6)
+        self.tmp_11 = np.ndarray((T, B, D), dtype, scratch.block_10)
+        self.k_part = np.ndarray((T, B, D), dtype, scratch.block_10)
+        self.tmp_12 = np.ndarray((T, B, D), dtype, scratch.block_12)
+        self.v_part = np.ndarray((T, B, D), dtype, scratch.block_12)
+        self.tmp_13 = np.ndarray((T, B, D), dtype, scratch.block_14)
+        self.y_part = np.ndarray((T, B, D), dtype, scratch.block_14)
+        self.d_top_pre = np.ndarray((T, B, D), dtype, scratch.block_15)
+        self.tmp_14 = np.ndarray((T, B, D), dtype, scratch.block_1)
+        self.d_v_constant_part_each = np.ndarray((T, B, D), dtype, scratch.block_1)
+        self.d_k = np.ndarray((T, B, D), dtype, scratch.block_5)
+        self.d_k_base2 = np.ndarray((T, B, D), dtype, scratch.block_2)
+        self.d_k_constant_part_each = np.ndarray((T, B, D), dtype, scratch.block_2)
+        self.d_Wr_r_part = np.ndarray((T, B, D), dtype, scratch.block_8)
+        self.d_r_constant_part_each = np.ndarray((T, B, D), dtype, scratch.block_4)
+        self.d_x_factor = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.d_x = np.ndarray((T, B, D), dtype, scratch.block_11)
+        self.tmp_15 = np.ndarray((T, B, D), dtype, scratch.block_16)
+        self.d_x_lag1_prev_factor = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.d_x_lag1_prev = np.ndarray((T, B, D), dtype, scratch.block_16)
+        self.tmp_16 = np.ndarray((T, B, D), dtype, scratch.block_17)
+        self.d_mixr_each = np.ndarray((T, B, D), dtype, scratch.block_9)
+        self.d_mixk_each = np.ndarray((T, B, D), dtype, scratch.block_17)
+        self.d_mixv_each = np.ndarray((T, B, D), dtype, scratch.block_18)
+        self.d_exp_w_each = np.ndarray((T, B, D), dtype, scratch.block_19)
+        self.d_x_lag1_all = np.ndarray((T + 1, B, D), dtype, scratch.block_1)
         self.steps = list(zip(self.d_v, saved.v, self.d_a_pre_2, saved.exp_a_pre_2, saved.a_prev, saved.b_prev, saved.exp_a_pre, self.d_p_2, self.d_decayed, self.d_a_prev_factor, self.d_b_prev_factor, self.d_p_prev_base))[::-1]
 
 
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         D = _axis("params.Wr", params.Wr, 2, 0, "[D, D]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), D)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, D]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (y [T, B, D]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    (D,) = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = _derived(params)
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, D = saved.key
     x_2d = x.reshape(T*B, D)
-    derived = r_constant_part, k_constant_part, v_constant_part, exp_w = _derived(params)
+    r_constant_part, k_constant_part, v_constant_part, exp_w = derived
     mixk = params.mixk
     Wk = params.Wk
     mixv = params.mixv
@@ -288,24 +350,24 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     Wr = params.Wr
     u = params.u
     Wo = params.Wo
-    ws.a_all[0] = state.a
-    ws.b_all[0] = state.b
-    ws.p_all[0] = state.p
-    ws.x_lag1_all[0] = state.x_lag1
-    ws.x_lag1_all[1:] = x
+    saved.a_all[0] = state.a
+    saved.b_all[0] = state.b
+    saved.p_all[0] = state.p
+    saved.x_lag1_all[0] = state.x_lag1
+    saved.x_lag1_all[1:] = x
 
     # k = Wk @ shift(mixk)
     np.multiply(mixk, x, out=ws.k_part)
-    np.multiply(k_constant_part, ws.x_lag1_all[:-1], out=ws.tmp)
+    np.multiply(k_constant_part, saved.x_lag1_all[:-1], out=ws.tmp)
     np.add(ws.k_part, ws.tmp, out=ws.k_part)
     k_part_2d = ws.k_part.reshape(T*B, D)
-    np.matmul(k_part_2d, Wk.T, out=ws.k.reshape(T*B, D))
+    np.matmul(k_part_2d, Wk.T, out=saved.k.reshape(T*B, D))
     # v = Wv @ shift(mixv)
     np.multiply(mixv, x, out=ws.v_part)
-    np.multiply(v_constant_part, ws.x_lag1_all[:-1], out=ws.tmp_2)
+    np.multiply(v_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_2)
     np.add(ws.v_part, ws.tmp_2, out=ws.v_part)
     v_part_2d = ws.v_part.reshape(T*B, D)
-    np.matmul(v_part_2d, Wv.T, out=ws.v.reshape(T*B, D))
+    np.matmul(v_part_2d, Wv.T, out=saved.v.reshape(T*B, D))
 
     # In the loop, the last argument is where the result goes.
     subtract, maximum, exp, multiply, add = np.subtract, np.maximum, np.exp, np.multiply, np.add
@@ -330,39 +392,39 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
 
     # r = sigmoid(Wr @ shift(mixr))
     np.multiply(mixr, x, out=ws.r_part)
-    np.multiply(r_constant_part, ws.x_lag1_all[:-1], out=ws.tmp_4)
+    np.multiply(r_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_4)
     np.add(ws.r_part, ws.tmp_4, out=ws.r_part)
     r_part_2d = ws.r_part.reshape(T*B, D)
-    np.matmul(r_part_2d, Wr.T, out=ws.r.reshape(T*B, D))
-    np.multiply(ws.r, -1, out=ws.r)
-    np.minimum(ws.r, 88, out=ws.r)
-    np.exp(ws.r, out=ws.r)
-    np.add(ws.r, 1, out=ws.r)
-    np.reciprocal(ws.r, out=ws.r)
+    np.matmul(r_part_2d, Wr.T, out=saved.r.reshape(T*B, D))
+    np.multiply(saved.r, -1, out=saved.r)
+    np.minimum(saved.r, 88, out=saved.r)
+    np.exp(saved.r, out=saved.r)
+    np.add(saved.r, 1, out=saved.r)
+    np.reciprocal(saved.r, out=saved.r)
     # top = max(p[t-1], u + k)
-    np.add(u, ws.k, out=ws.new)
-    np.maximum(ws.p_prev, ws.new, out=ws.top)
+    np.add(u, saved.k, out=saved.new)
+    np.maximum(saved.p_prev, saved.new, out=ws.top)
     # old = exp(p[t-1] - top)
-    np.subtract(ws.p_prev, ws.top, out=ws.old)
-    np.exp(ws.old, out=ws.old)
+    np.subtract(saved.p_prev, ws.top, out=saved.old)
+    np.exp(saved.old, out=saved.old)
     # new = exp(u + k - top)
-    np.copyto(ws.new, ws.new)
-    np.subtract(ws.new, ws.top, out=ws.new)
-    np.exp(ws.new, out=ws.new)
+    np.copyto(saved.new, saved.new)
+    np.subtract(saved.new, ws.top, out=saved.new)
+    np.exp(saved.new, out=saved.new)
     # wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
-    np.multiply(ws.a_prev, ws.old, out=ws.wkv)
-    np.multiply(ws.v, ws.new, out=ws.tmp_5)
-    np.add(ws.wkv, ws.tmp_5, out=ws.wkv)
-    np.multiply(ws.b_prev, ws.old, out=ws.tmp_6)
-    np.add(ws.tmp_6, ws.new, out=ws.tmp_6)
-    np.divide(ws.wkv, ws.tmp_6, out=ws.wkv)
+    np.multiply(saved.a_prev, saved.old, out=saved.wkv)
+    np.multiply(saved.v, saved.new, out=ws.tmp_5)
+    np.add(saved.wkv, ws.tmp_5, out=saved.wkv)
+    np.multiply(saved.b_prev, saved.old, out=ws.tmp_6)
+    np.add(ws.tmp_6, saved.new, out=ws.tmp_6)
+    np.divide(saved.wkv, ws.tmp_6, out=saved.wkv)
     # y = Wo @ (r*wkv)
-    np.multiply(ws.r, ws.wkv, out=ws.y_part)
+    np.multiply(saved.r, saved.wkv, out=ws.y_part)
     y_part_2d = ws.y_part.reshape(T*B, D)
     np.matmul(y_part_2d, Wo.T, out=ws.y_2.reshape(T*B, D))
     np.copyto(ws.y_out, ws.y_2)
-    final = State(a=ws.a_all[T].copy(), b=ws.b_all[T].copy(), p=ws.p_all[T].copy(), x_lag1=ws.x_lag1_all[T].copy())
-    return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
+    final = State(a=saved.a_all[T].copy(), b=saved.b_all[T].copy(), p=saved.p_all[T].copy(), x_lag1=saved.x_lag1_all[T].copy())
+    return ws.y_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -373,15 +435,23 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    (D,) = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, D = saved.key
     x_2d = x.reshape(T*B, D)
-    r_constant_part, k_constant_part, v_constant_part, exp_w = tape.derived
+    r_constant_part, k_constant_part, v_constant_part, exp_w = derived
     u = params.u
     Wo = params.Wo
     mixr = params.mixr
@@ -611,6 +681,81 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             x_lag1=ws.d_x_lag1_all[0].copy(),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, D = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            a=np.empty((len(self.bounds), B, D), dtype),
+            b=np.empty((len(self.bounds), B, D), dtype),
+            p=np.empty((len(self.bounds), B, D), dtype),
+            x_lag1=np.empty((len(self.bounds), B, D), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, D = key
+    return np.empty((T, B, D), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, D = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, D), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -915,12 +1060,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

@@ -98,7 +98,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -151,37 +151,23 @@ def _derived(params: Params, I: int, N: int, D: int) -> tuple[Any, ...]:
     return (Wi_rows, Wf_rows, Wz_rows, Wo_rows, )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, I: int, N: int, D: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, I, N, D = self.key = key
         self.use = 0
-        self.bz_bi_bf = np.empty((3*D*N, 1), dtype)
-        self.Wo_Wz_Wi_Wf_rows = np.empty((4*D*N, I), dtype)
-        self.Wo_Wz_Wi_Wf_rows_x_heads_flat = np.empty((4*D*N, T, B), dtype)
-        self.z_ir_fr = np.empty((T, 3*D*N, B), dtype)
-        self.o = np.empty((T, D*N, B), dtype)
-        self.Ro_half_Rz_Ri_Rf = np.empty((4*N, D, D), dtype)
-        self.h_all = np.empty((T + 1, D*N, B), dtype)
-        self.Ro_h_prev_half_etc = np.empty((4*D*N, B), dtype)
-        self.lf = np.empty((T, D*N, B), dtype)
-        self.m_all = np.empty((T + 1, D*N, B), dtype)
-        self.i_f = np.empty((T, 2*D*N, B), dtype)
-        self.c_all = np.empty((T + 1, D*N, B), dtype)
-        self.tmp = np.empty((D*N, B), dtype)
-        self.n_all = np.empty((T + 1, D*N, B), dtype)
-        self.h_out = np.empty((T, B, D*N), dtype)
-        self.Wz_Wi_Wf_rows_x_heads = self.Wo_Wz_Wi_Wf_rows_x_heads_flat[D*N:].transpose(1, 0, 2)
-        self.Wo_rows_x_heads = self.Wo_Wz_Wi_Wf_rows_x_heads_flat[:D*N].transpose(1, 0, 2)
+        self.z_ir_fr = empty((T, 3*D*N, B), dtype)
+        self.o = empty((T, D*N, B), dtype)
+        self.h_all = empty((T + 1, D*N, B), dtype)
+        self.lf = empty((T, D*N, B), dtype)
+        self.i_f = empty((T, 2*D*N, B), dtype)
+        self.c_all = empty((T + 1, D*N, B), dtype)
+        self.n_all = empty((T + 1, D*N, B), dtype)
         self.h_prev_axes = self.h_all[:-1].reshape(T, N, D, B)
-        self.Ro_h_prev_half_etc_blocks = self.Ro_h_prev_half_etc.reshape(4, N, D, B)
-        self.Rz_Ri_Rf_h_prev = self.Ro_h_prev_half_etc[D*N:]
         self.z = self.z_ir_fr[:, :D*N]
-        self.Ro_h_prev_half = self.Ro_h_prev_half_etc[:D*N]
         self.fr = self.z_ir_fr[:, 2*D*N:]
-        self.m_prev = self.m_all[:-1]
         self.ir = self.z_ir_fr[:, D*N:2*D*N]
-        self.m = self.m_all[1:]
         self.i = self.i_f[:, :D*N]
         self.f = self.i_f[:, D*N:]
         self.c = self.c_all[1:]
@@ -190,38 +176,74 @@ class _Forward:
         self.n = self.n_all[1:]
         self.h = self.h_all[1:]
         self.h_prev = self.h_all[:-1]
-        self.steps = list(zip(self.h_prev_axes, self.z_ir_fr, self.z, self.o, self.fr, self.lf, self.m_prev, self.ir, self.m, self.i, self.f, self.i_f, self.c, self.c_prev, self.n_prev, self.n, self.h))
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, N, D = key
+        self.block_1 = np.empty(4*B*D*N*T, dtype)  # forward.Wo_Wz_Wi_Wf_rows_x_heads_flat, backward.tmp, backward.d_Wo_Wz_Wi_Wf_rows_x_heads_flat
+        self.block_2 = np.empty(4*B*D*N*T, dtype)  # backward.d_c_n_factor, backward.d_m_prev_base_tmp, backward.d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat
+        self.block_3 = np.empty(4*B*D*N*T, dtype)  # backward.tmp_3, backward.dy_rows, backward.d_o_pre_z_pre_ir_fr_flat
+        self.block_4 = np.empty(B*D*N*T + B*D*N, dtype)  # forward.m_all, backward.h_prev_flat
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, N, D = saved.key
+        self.saved = saved
+        self.bz_bi_bf = empty((3*D*N, 1), dtype)
+        self.Wo_Wz_Wi_Wf_rows = empty((4*D*N, I), dtype)
+        self.Ro_half_Rz_Ri_Rf = empty((4*N, D, D), dtype)
+        self.Ro_h_prev_half_etc = empty((4*D*N, B), dtype)
+        self.tmp = empty((D*N, B), dtype)
+        self.h_out = empty((T, B, D*N), dtype)
+        self.Wo_Wz_Wi_Wf_rows_x_heads_flat = np.ndarray((4*D*N, T, B), dtype, scratch.block_1)
+        self.m_all = np.ndarray((T + 1, D*N, B), dtype, scratch.block_4)
+        self.Wz_Wi_Wf_rows_x_heads = self.Wo_Wz_Wi_Wf_rows_x_heads_flat[D*N:].transpose(1, 0, 2)
+        self.Wo_rows_x_heads = self.Wo_Wz_Wi_Wf_rows_x_heads_flat[:D*N].transpose(1, 0, 2)
+        self.Ro_h_prev_half_etc_blocks = self.Ro_h_prev_half_etc.reshape(4, N, D, B)
+        self.Rz_Ri_Rf_h_prev = self.Ro_h_prev_half_etc[D*N:]
+        self.Ro_h_prev_half = self.Ro_h_prev_half_etc[:D*N]
+        self.m_prev = self.m_all[:-1]
+        self.m = self.m_all[1:]
+        self.steps = list(zip(saved.h_prev_axes, saved.z_ir_fr, saved.z, saved.o, saved.fr, saved.lf, self.m_prev, saved.ir, self.m, saved.i, saved.f, saved.i_f, saved.c, saved.c_prev, saved.n_prev, saved.n, saved.h))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, N: int, D: int) -> None:
-        self.d_c_n_factor = np.empty((T, 2*D*N, B), dtype)
-        self.tmp = np.empty((T, D*N, B), dtype)
-        self.d_m_prev_base_tmp = np.empty((T, 2*D*N, B), dtype)
-        self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat = np.empty((T, 4*D*N, B), dtype)
-        self.tmp_3 = np.empty((T, D*N, B), dtype)
-        self.dy_rows = np.empty((T, D*N, B), dtype)
-        self.d_h = np.empty((D*N, B), dtype)
-        self.tmp_tmp = np.empty((2*D*N, B), dtype)
-        self.d_c_n = np.empty((2*D*N, B), dtype)
-        self.d_m_prev = np.empty((D*N, B), dtype)
-        self.tmp_4 = np.empty((D*N, B), dtype)
-        self.d_i_pre = np.empty((D*N, B), dtype)
-        self.d_m = np.empty((D*N, B), dtype)
-        self.tmp_5 = np.empty((D*N, B), dtype)
-        self.RzT_d_Rz_h_prev = np.empty((D*N, B), dtype)
-        self.RfT_d_Rf_h_prev = np.empty((D*N, B), dtype)
-        self.RiT_d_Ri_h_prev = np.empty((D*N, B), dtype)
-        self.Wo_Wz_Wi_Wf_rows = np.empty((4*D*N, I), dtype)
-        self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat = np.empty((4*D*N, T, B), dtype)
-        self.d_x_out = np.empty((T, B, I), dtype)
-        self.d_o_pre_z_pre_ir_fr_flat = np.empty((4*D*N, T, B), dtype)
-        self.h_prev_flat = np.empty((D*N, T, B), dtype)
-        self.d_Ro_Rz_Ri_Rf_rows = np.empty((4, N, D, D), dtype)
-        self.d_Wo_Wz_Wi_Wf_rows_rows = np.empty((4*D*N, I), dtype)
-        self.d_bo_bz_bi_bf_sum = np.empty((4*D*N,), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, N, D = saved.key
+        self.saved = saved
+        self.d_h = empty((D*N, B), dtype)
+        self.tmp_tmp = empty((2*D*N, B), dtype)
+        self.d_c_n = empty((2*D*N, B), dtype)
+        self.d_m_prev = empty((D*N, B), dtype)
+        self.tmp_4 = empty((D*N, B), dtype)
+        self.d_i_pre = empty((D*N, B), dtype)
+        self.d_m = empty((D*N, B), dtype)
+        self.tmp_5 = empty((D*N, B), dtype)
+        self.RzT_d_Rz_h_prev = empty((D*N, B), dtype)
+        self.RfT_d_Rf_h_prev = empty((D*N, B), dtype)
+        self.RiT_d_Ri_h_prev = empty((D*N, B), dtype)
+        self.Wo_Wz_Wi_Wf_rows = empty((4*D*N, I), dtype)
+        self.d_x_out = empty((T, B, I), dtype)
+        self.d_Ro_Rz_Ri_Rf_rows = empty((4, N, D, D), dtype)
+        self.d_Wo_Wz_Wi_Wf_rows_rows = empty((4*D*N, I), dtype)
+        self.d_bo_bz_bi_bf_sum = empty((4*D*N,), dtype)
+        self.d_c_n_factor = np.ndarray((T, 2*D*N, B), dtype, scratch.block_2)
+        self.tmp = np.ndarray((T, D*N, B), dtype, scratch.block_1)
+        self.d_m_prev_base_tmp = np.ndarray((T, 2*D*N, B), dtype, scratch.block_2[2*B*D*N*T:])
+        self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat = np.ndarray((T, 4*D*N, B), dtype, scratch.block_1)
+        self.tmp_3 = np.ndarray((T, D*N, B), dtype, scratch.block_3)
+        self.dy_rows = np.ndarray((T, D*N, B), dtype, scratch.block_3)
+        self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat = np.ndarray((4*D*N, T, B), dtype, scratch.block_2)
+        self.d_o_pre_z_pre_ir_fr_flat = np.ndarray((4*D*N, T, B), dtype, scratch.block_3)
+        self.h_prev_flat = np.ndarray((D*N, T, B), dtype, scratch.block_4)
         self.d_n_factor = self.d_c_n_factor[:, D*N:]
         self.d_c_factor = self.d_c_n_factor[:, :D*N]
         self.d_m_prev_base = self.d_m_prev_base_tmp[:, :D*N]
@@ -249,35 +271,61 @@ class _Backward:
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         N = _axis("params.Wi", params.Wi, 3, 0, "[N, D, I]")
         D = _axis("params.Wi", params.Wi, 3, 1, "[N, D, I]")
         I = _axis("params.Wi", params.Wi, 3, 2, "[N, D, I]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, N, D)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, N, D]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     I, N, D = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = _derived(params, I, N, D)
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, I, N, D = saved.key
     x_2d = x.reshape(T*B, I)
-    derived = Wi_rows, Wf_rows, Wz_rows, Wo_rows = _derived(params, I, N, D)
+    Wi_rows, Wf_rows, Wz_rows, Wo_rows = derived
     bz_bi_bf = ws.bz_bi_bf
     np.copyto(bz_bi_bf[0:D*N], params.bz.reshape(-1, 1))
     np.copyto(bz_bi_bf[D*N:2*D*N], params.bi.reshape(-1, 1))
@@ -293,9 +341,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     np.copyto(Ro_half_Rz_Ri_Rf[N:2*N], params.Rz)
     np.copyto(Ro_half_Rz_Ri_Rf[2*N:3*N], params.Ri)
     np.copyto(Ro_half_Rz_Ri_Rf[3*N:4*N], params.Rf)
-    ws.h_all[0] = state.h.reshape(B, D*N).T
-    ws.c_all[0] = state.c.reshape(B, D*N).T
-    ws.n_all[0] = state.n.reshape(B, D*N).T
+    saved.h_all[0] = state.h.reshape(B, D*N).T
+    saved.c_all[0] = state.c.reshape(B, D*N).T
+    saved.n_all[0] = state.n.reshape(B, D*N).T
     ws.m_all[0] = state.m.reshape(B, D*N).T
 
     # ir = Wi @ x[t] + Ri @ h[t-1] + bi
@@ -303,9 +351,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     # z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
     # o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
     np.matmul(Wo_Wz_Wi_Wf_rows, x_2d.T, out=ws.Wo_Wz_Wi_Wf_rows_x_heads_flat.reshape(4*D*N, T*B))
-    np.add(bz_bi_bf, ws.Wz_Wi_Wf_rows_x_heads, out=ws.z_ir_fr)
-    np.multiply(ws.Wo_rows_x_heads, 0.5, out=ws.o)
-    np.add(o_pre_base_factor, ws.o, out=ws.o)
+    np.add(bz_bi_bf, ws.Wz_Wi_Wf_rows_x_heads, out=saved.z_ir_fr)
+    np.multiply(ws.Wo_rows_x_heads, 0.5, out=saved.o)
+    np.add(o_pre_base_factor, saved.o, out=saved.o)
 
     # In the loop, the last argument is where the result goes.
     matmul, add, tanh, multiply, logaddexp, maximum, subtract, exp, divide = np.matmul, np.add, np.tanh, np.multiply, np.logaddexp, np.maximum, np.subtract, np.exp, np.divide
@@ -353,9 +401,9 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
         multiply(o, c, h)
         divide(h, n, h)
 
-    np.copyto(ws.h_out.transpose(0, 2, 1), ws.h)
-    final = State(h=ws.h_all[T].T.copy().reshape(B, N, D), c=ws.c_all[T].T.copy().reshape(B, N, D), n=ws.n_all[T].T.copy().reshape(B, N, D), m=ws.m_all[T].T.copy().reshape(B, N, D))
-    return ws.h_out.reshape(T, B, N, D), final, Tape(x, state, derived, ws, ws.use)
+    np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
+    final = State(h=saved.h_all[T].T.copy().reshape(B, N, D), c=saved.c_all[T].T.copy().reshape(B, N, D), n=saved.n_all[T].T.copy().reshape(B, N, D), m=ws.m_all[T].T.copy().reshape(B, N, D))
+    return ws.h_out.reshape(T, B, N, D), final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -366,15 +414,23 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    I, N, D = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, I, N, D = saved.key
     x_2d = x.reshape(T*B, I)
-    Wi_rows, Wf_rows, Wz_rows, Wo_rows = tape.derived
+    Wi_rows, Wf_rows, Wz_rows, Wo_rows = derived
     Ro = params.Ro
     Rz = params.Rz
     Rf = params.Rf
@@ -544,6 +600,81 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             m=ws.d_m.T.copy().reshape(B, N, D),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, N, D = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            h=np.empty((len(self.bounds), B, N, D), dtype),
+            c=np.empty((len(self.bounds), B, N, D), dtype),
+            n=np.empty((len(self.bounds), B, N, D), dtype),
+            m=np.empty((len(self.bounds), B, N, D), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, I, N, D = key
+    return np.empty((T, B, N, D), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, I, N, D = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, I), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -803,12 +934,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

@@ -80,7 +80,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
-    buffers: _Forward
+    buffers: _Saved | _Segments
     use: int
 
 
@@ -115,88 +115,140 @@ def init_state(params: Params, batch: int) -> State:
     )
 
 
-class _Forward:
-    """The forward pass's memory for T steps of B samples. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
+class _Saved:
+    """What the forward pass leaves for the backward pass. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
-    def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
+    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = self.key = key
         self.use = 0
-        self.f = np.empty((T, B, H), dtype)
-        self.Wz_x = np.empty((T, B, H), dtype)
-        self.c_all = np.empty((T + 1, B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
-        self.r_pre_base = np.empty((T, B, H), dtype)
-        self.Ws_x = np.empty((T, B, H), dtype)
-        self.r = np.empty((T, B, H), dtype)
-        self.h = np.empty((T, B, H), dtype)
-        self.tmp_3 = np.empty((T, B, H), dtype)
-        self.h_out = np.empty((T, B, H), dtype)
+        self.f = empty((T, B, H), dtype)
+        self.Wz_x = empty((T, B, H), dtype)
+        self.c_all = empty((T + 1, B, H), dtype)
+        self.Ws_x = empty((T, B, H), dtype)
+        self.r = empty((T, B, H), dtype)
         self.c_prev = self.c_all[:-1]
         self.c = self.c_all[1:]
-        self.steps = list(zip(self.c_prev, self.f, self.c, self.Wz_x))
+
+
+class _Scratch:
+    """Memory for a pass while it runs: arrays of both passes that are never needed at once lie in the same block."""
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.block_1 = np.empty(B*H*T, dtype)  # forward.r_pre_base, forward.h, backward.d_Wz_x
+        self.block_2 = np.empty(B*H*T, dtype)  # forward.tmp_3, backward.d_r_pre
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.tmp, backward.d_f_pre
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.tmp_2, backward.d_c_prev_factor, backward.d_Ws_x
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_Wz_x_base, backward.d_vf_each
+        self.block_6 = np.empty(B*I*T, dtype)  # backward.d_x
+        self.block_7 = np.empty(B*I*T, dtype)  # backward.tmp_4, backward.d_x_2
+        self.block_8 = np.empty(B*I*T, dtype)  # backward.tmp_5
+        self.block_9 = np.empty(B*H*T, dtype)  # backward.d_vr_each
+
+
+class _Forward:
+    """The forward pass's memory: arrays of its own, arrays in blocks, and what the loop reads and writes, step by step."""
+
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.tmp = empty((B, H), dtype)
+        self.tmp_2 = empty((B, H), dtype)
+        self.h_out = empty((T, B, H), dtype)
+        self.r_pre_base = np.ndarray((T, B, H), dtype, scratch.block_1)
+        self.h = np.ndarray((T, B, H), dtype, scratch.block_1)
+        self.tmp_3 = np.ndarray((T, B, H), dtype, scratch.block_2)
+        self.steps = list(zip(saved.c_prev, saved.f, saved.c, saved.Wz_x))
 
 
 class _Backward:
-    """The backward pass's memory; its views of the forward pass's are taken once."""
+    """The backward pass's memory, likewise; its loop runs from the last step to the first."""
 
-    def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
-        self.d_Wz_x = np.empty((T, B, H), dtype)
-        self.d_r_pre = np.empty((T, B, H), dtype)
-        self.tmp = np.empty((T, B, H), dtype)
-        self.d_f_pre = np.empty((T, B, H), dtype)
-        self.tmp_2 = np.empty((T, B, H), dtype)
-        self.d_c_prev_factor = np.empty((T, B, H), dtype)
-        self.d_c = np.empty((B, H), dtype)
-        self.tmp_3 = np.empty((B, H), dtype)
-        self.d_Ws_x = np.empty((T, B, H), dtype)
-        self.d_Wz_x_base = np.empty((T, B, H), dtype)
-        self.d_x = np.empty((T, B, I), dtype)
-        self.tmp_4 = np.empty((T, B, I), dtype)
-        self.d_x_2 = np.empty((T, B, I), dtype)
-        self.tmp_5 = np.empty((T, B, I), dtype)
-        self.d_vf_each = np.empty((T, B, H), dtype)
-        self.d_vr_each = np.empty((T, B, H), dtype)
-        self.d_Wz_rows = np.empty((H, I), dtype)
-        self.d_Wr_rows = np.empty((H, I), dtype)
-        self.d_Wf_rows = np.empty((H, I), dtype)
-        self.d_Ws_rows = np.empty((H, I), dtype)
-        self.d_br_sum = np.empty((H,), dtype)
-        self.d_bf_sum = np.empty((H,), dtype)
-        self.d_vf_sum = np.empty((H,), dtype)
-        self.d_vr_sum = np.empty((H,), dtype)
-        self.d_x_out = np.empty((T, B, I), dtype)
+    def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
+        T, B, dtype, I, H = saved.key
+        self.saved = saved
+        self.d_c = empty((B, H), dtype)
+        self.tmp_3 = empty((B, H), dtype)
+        self.d_Wz_rows = empty((H, I), dtype)
+        self.d_Wr_rows = empty((H, I), dtype)
+        self.d_Wf_rows = empty((H, I), dtype)
+        self.d_Ws_rows = empty((H, I), dtype)
+        self.d_br_sum = empty((H,), dtype)
+        self.d_bf_sum = empty((H,), dtype)
+        self.d_vf_sum = empty((H,), dtype)
+        self.d_vr_sum = empty((H,), dtype)
+        self.d_x_out = empty((T, B, I), dtype)
+        self.d_Wz_x = np.ndarray((T, B, H), dtype, scratch.block_1)
+        self.d_r_pre = np.ndarray((T, B, H), dtype, scratch.block_2)
+        self.tmp = np.ndarray((T, B, H), dtype, scratch.block_3)
+        self.d_f_pre = np.ndarray((T, B, H), dtype, scratch.block_3)
+        self.tmp_2 = np.ndarray((T, B, H), dtype, scratch.block_4)
+        self.d_c_prev_factor = np.ndarray((T, B, H), dtype, scratch.block_4)
+        self.d_Ws_x = np.ndarray((T, B, H), dtype, scratch.block_4)
+        self.d_Wz_x_base = np.ndarray((T, B, H), dtype, scratch.block_5)
+        self.d_x = np.ndarray((T, B, I), dtype, scratch.block_6)
+        self.tmp_4 = np.ndarray((T, B, I), dtype, scratch.block_7)
+        self.d_x_2 = np.ndarray((T, B, I), dtype, scratch.block_7)
+        self.tmp_5 = np.ndarray((T, B, I), dtype, scratch.block_8)
+        self.d_vf_each = np.ndarray((T, B, H), dtype, scratch.block_5)
+        self.d_vr_each = np.ndarray((T, B, H), dtype, scratch.block_9)
         self.steps = list(zip(self.d_Wz_x, self.d_f_pre, saved.f, self.d_c_prev_factor))[::-1]
 
 
 class Workspace:
     """Memory that ``forward`` and ``backward`` use again from call to call, for T steps of B samples.
 
-    What they return then lies in it, and the next call with the same workspace overwrites it.
+    With ``checkpoint=k``, for sequences of which they keep the state every k steps only. What they return lies in the workspace,
+    and the next call with it overwrites that.
     """
 
-    def __init__(self, T: int, B: int, params: Params) -> None:
+    def __init__(self, T: int, B: int, params: Params, *, checkpoint: int | None = None) -> None:
         _size("T", T)
         _size("B", B)
         params = _fields("params", params, Params)
         H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
         I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
+        self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, H)
-        self.forward = _Forward(*self.key)
-        self.backward = _Backward(self.forward, *self.key)
+        if checkpoint is None:
+            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+            self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
+        else:
+            self.memory = _Segments(checkpoint, self.key)
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``.
+    With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
-    I, H = dims
-    ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
-    ws.use += 1
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
+    derived = ()
+    if checkpoint is None:
+        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
+        saved = memory.saved
+        saved.use += 1
+        y, final = _forward(params, x, state, derived, memory)
+        return y, final, Tape(x, state, derived, saved, saved.use)
+    segments = _Segments(checkpoint, key) if ws is None else ws.memory
+    segments.use += 1
+    y = _outputs(key) if ws is None else ws.y
+    final = _forward_segments(params, x, state, derived, segments, y)
+    return y, final, Tape(x, state, derived, segments, segments.use)
+
+
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+    """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     Wf_half = 0.5*params.Wf
     Wz = params.Wz
@@ -205,14 +257,14 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     Ws = params.Ws
     r_pre_base_factor = 0.5*params.br
     r_pre_factor = 0.5*params.vr
-    ws.c_all[0] = state.c
+    saved.c_all[0] = state.c
 
     # f = sigma(Wf @ x[t] + vf*c[t-1] + bf)
-    np.matmul(x_2d, Wf_half.T, out=ws.f.reshape(T*B, H))
+    np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
     # c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
-    np.matmul(x_2d, Wz.T, out=ws.Wz_x.reshape(T*B, H))
+    np.matmul(x_2d, Wz.T, out=saved.Wz_x.reshape(T*B, H))
     # f
-    np.add(f_pre_base_factor, ws.f, out=ws.f)
+    np.add(f_pre_base_factor, saved.f, out=saved.f)
 
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh, subtract = np.multiply, np.add, np.tanh, np.subtract
@@ -237,22 +289,22 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, worksp
     # r = sigma(Wr @ x[t] + vr*c[t-1] + br)
     np.matmul(x_2d, Wr_half.T, out=ws.r_pre_base.reshape(T*B, H))
     # h = r*c[t] + (1 - r)*(Ws @ x[t])
-    np.matmul(x_2d, Ws.T, out=ws.Ws_x.reshape(T*B, H))
+    np.matmul(x_2d, Ws.T, out=saved.Ws_x.reshape(T*B, H))
     # r
     np.add(r_pre_base_factor, ws.r_pre_base, out=ws.r_pre_base)
-    np.multiply(ws.c_prev, r_pre_factor, out=ws.r)
-    np.add(ws.r, ws.r_pre_base, out=ws.r)
-    np.tanh(ws.r, out=ws.r)
-    np.multiply(ws.r, 0.5, out=ws.r)
-    np.add(ws.r, 0.5, out=ws.r)
+    np.multiply(saved.c_prev, r_pre_factor, out=saved.r)
+    np.add(saved.r, ws.r_pre_base, out=saved.r)
+    np.tanh(saved.r, out=saved.r)
+    np.multiply(saved.r, 0.5, out=saved.r)
+    np.add(saved.r, 0.5, out=saved.r)
     # h
-    np.subtract(1, ws.r, out=ws.h)
-    np.multiply(ws.Ws_x, ws.h, out=ws.h)
-    np.multiply(ws.c, ws.r, out=ws.tmp_3)
+    np.subtract(1, saved.r, out=ws.h)
+    np.multiply(saved.Ws_x, ws.h, out=ws.h)
+    np.multiply(saved.c, saved.r, out=ws.tmp_3)
     np.add(ws.h, ws.tmp_3, out=ws.h)
     np.copyto(ws.h_out, ws.h)
-    final = State(c=ws.c_all[T].copy())
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(c=saved.c_all[T].copy())
+    return ws.h_out, final
 
 
 def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None) -> Grads:
@@ -263,13 +315,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
-    I, H = dims
-    saved = tape.buffers
-    if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
-        ws = _Backward(saved, T, B, dtype, *dims)
-    else:
-        ws = workspace.backward
-    x = tape.x
+    key = (T, B, dtype, *dims)
+    ws = None if workspace is None else _matching(workspace, key)
+    if ws is not None and ws.memory is not tape.buffers:
+        ws = None
+    if isinstance(tape.buffers, _Segments):
+        d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
+        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+
+
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+    """``backward`` in the memory ``ws``, without checks."""
+    saved = ws.saved
+    T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     vr = params.vr
     Ws = params.Ws
@@ -362,6 +422,78 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
             c=ws.d_c.copy(),
         ),
     )
+
+
+class _Segments:
+    """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
+
+    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+        T, B, dtype, I, H = key
+        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
+        self.starts = State(
+            c=np.empty((len(self.bounds), B, H), dtype),
+        )
+        first = (min(k, T), *key[1:])
+        saved, scratch = _Saved(first), _Scratch(first)
+        ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
+        self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
+        if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
+            last = (T % k, *key[1:])
+            saved = _Saved(last, _within(saved))
+            self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
+            self.backward[T % k] = _Backward(saved, scratch, _within(back))
+
+
+def _within(larger: Any) -> Any:
+    """A stand-in for ``np.empty``: one after the other, arrays in the memory of those that ``larger`` has made with it."""
+    arrays = [array for array in vars(larger).values() if isinstance(array, np.ndarray) and array.base is None]
+    return lambda shape, dtype: np.ndarray(shape, dtype, arrays.pop(0))
+
+
+def _outputs(key: tuple[Any, ...]) -> np.ndarray:
+    """Memory for the outputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return np.empty((T, B, H), dtype)
+
+
+def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray]:
+    """Memory for the gradients of the parameters and of the inputs of a whole sequence."""
+    T, B, dtype, I, H = key
+    return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, I), dtype)
+
+
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+    """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
+    memory.present = -1
+    for number, (start, stop) in enumerate(memory.bounds):
+        for kept, now in zip(memory.starts, state):
+            kept[number] = now
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y[start:stop] = y_part
+    memory.present = number
+    return state
+
+
+def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None, d_params: Params, d_x: np.ndarray) -> Grads:
+    """``_backward`` segment by segment, from the last; each is run forwards again before, unless it has just been."""
+    x, memory = tape.x, tape.buffers
+    present, memory.present = memory.present, -1
+    for total in d_params:
+        total[...] = 0
+    for number in reversed(range(len(memory.bounds))):
+        start, stop = memory.bounds[number]
+        x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        if present != number:
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            present = number
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        dfinal = grads.state
+        for total, part in zip(d_params, grads.params):
+            total += part
+        d_x[start:stop] = grads.x
+    memory.present = present
+    return Grads(d_params, d_x, dfinal)
 
 
 class Packed:
@@ -562,12 +694,21 @@ def _fields(name: str, value: Any, kind: Any) -> Any:
     return value if isinstance(value, kind) else kind(*value)
 
 
-def _size(name: str, value: Any) -> None:
+def _size(name: str, value: Any, least: int = 0) -> None:
     """``value`` must be a length."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} is {value}, expected 0 or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")
+
+
+def _interval(checkpoint: Any, workspace: Workspace | None = None) -> int | None:
+    """How many steps lie between the states that are kept; None if every step is."""
+    if checkpoint is not None:
+        _size("checkpoint", checkpoint, 1)
+    if workspace is not None and checkpoint not in (None, workspace.checkpoint):
+        raise ValueError(f"checkpoint is {checkpoint}, but workspace was made with checkpoint={workspace.checkpoint}")
+    return checkpoint if workspace is None else workspace.checkpoint
 
 
 def _float_dtype(dtype: Any) -> Any:

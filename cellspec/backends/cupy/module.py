@@ -338,6 +338,7 @@ class _Module:
                 header=common.command(" --backend cupy"),
                 imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],
                 array="cp.ndarray",
+                tape_type="_Forward",
                 xp="cp",
                 dtypes="float64, float32, float16 or bfloat16",
                 convert=[] if len(cell.inputs) > 1 else ['x = _array("x", x)'],

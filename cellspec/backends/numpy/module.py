@@ -1,4 +1,4 @@
-"""Cell → the text of a NumPy module."""
+"""Compiled cell → the text of a NumPy module."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.instructions import Region, instructions, keep_carries
+from cellspec.backends.numpy.layout import lay_out
 from cellspec.backends.numpy.one_step import one_step
 from cellspec.backends.numpy.orientation import BATCH_MAJOR, FEATURE_MAJOR, has_heads, orientation_for
 from cellspec.backends.numpy.packing import plan
+from cellspec.backends.numpy.segments import segments
+from cellspec.backends.numpy.statements import Pass
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around, Text
 from cellspec.backends.plain import Plain, bare
@@ -35,8 +38,8 @@ LOCALS = (
     "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params", "State", "Grads",
     "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "len", "tuple", "isinstance",
     "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
-    "reversed", "dict", "getattr", "_check", "_columns", "_derived", "_elu", "_equations", "_erf", "_gelu", "_largest",
-    "_sigmoid", "_silu", "_softsign", "_where",
+    "reversed", "dict", "getattr", "scratch", "empty", "_check", "_columns", "_derived", "_elu", "_equations", "_erf", "_gelu",
+    "_largest", "_sigmoid", "_silu", "_softsign", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -44,9 +47,9 @@ ALONE = (*(name for name in LOCALS if name != "x"), "packed", "pack", "Packed", 
 """The same inside what takes one step."""
 
 
-def generate(cell: Cell) -> str:
-    """The NumPy module of ``cell``."""
-    return _Module(compile_cell(cell)).text()
+def generate(cell: Cell, residuals: str = "speed") -> str:
+    """The NumPy module of ``cell``; ``residuals`` is one of :data:`cellspec.residuals.POLICIES`."""
+    return _Module(compile_cell(cell, residuals)).text()
 
 
 class _Module:
@@ -61,17 +64,14 @@ class _Module:
 
     def text(self) -> str:
         common = self.common
-        kept, forward_schedule = self.forward_schedule()
-        backward_schedule = keep_carries(schedule(self.compiled.backward, blocks=True))
-        self.orientation = orientation_for(forward_schedule, backward_schedule)
-        forward, emitter = self.forward(kept, forward_schedule)
-        backward = self.backward(emitter, backward_schedule)
+        forward, backward = self.directions()
         derived, helpers = common.derived_lines()
         derived["lines"] = [*(["dtype = _params_dtype(params)"] if derived["dtype"] else []), *strings(derived["lines"])]
         derived["value"] = f"({''.join(f'{name}, ' for name in strings(derived['names']))})"
         reserved = [*common.reserved, *common.derived.values()]
         plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved)
         context = common.context("NumPy")
+        layout = lay_out(_pass(forward), _pass(backward))
         text = (
             environment("numpy")
             .get_template("module.py.jinja")
@@ -80,6 +80,7 @@ class _Module:
                 header=common.command(),
                 imports=[*(["import numpy"] if "np" in self.cell.dims else []), "import numpy as np"],
                 array="np.ndarray",
+                tape_type="_Saved | _Segments",
                 xp="np",
                 dtypes="float32 or float64",
                 convert=[],
@@ -87,8 +88,11 @@ class _Module:
                 x_type="Inputs" if len(self.cell.inputs) > 1 else "np.ndarray",
                 y_type="Outputs" if len(self.cell.outputs) > 1 else "np.ndarray",
                 derived=derived,
-                forward=forward,
+                key=", ".join(["T", "B", "dtype", *self.dims.values()]),
+                layout=layout,
+                forward=layout.moved(forward),
                 backward=backward,
+                segments=segments(self.cell, common),
                 plain=plain,
                 orientation=self.orientation,
                 alone=self.alone(),
@@ -99,6 +103,14 @@ class _Module:
         return tidy(text)
 
     # --- directions -----------------------------------------------------------------------------------------
+
+    def directions(self) -> tuple[dict[str, object], dict[str, object]]:
+        """Both directions, in the layout that suits them."""
+        kept, ahead = self.forward_schedule()
+        back = keep_carries(schedule(self.compiled.backward, blocks=True))
+        self.orientation = orientation_for(ahead, back)
+        forward, emitter = self.forward(kept, ahead)
+        return forward, self.backward(emitter, back)
 
     def forward_schedule(self) -> tuple[tuple[str, ...], Schedule]:
         """What the forward pass keeps besides the states' histories, and its schedule."""
@@ -242,7 +254,7 @@ class _Module:
         if stream.follows is None:
             # No gradient flows through the count; without a step the final state is the initial one.
             given = f"dfinal.{name}.copy() if T == 0 and dfinal is not None"
-            return {"start": [], "final": f"{name}={given} else np.zeros_like(tape.state.{name})"}
+            return {"start": [], "final": f"{name}={given} else np.zeros_like(state.{name})"}
         whole = f"ws.{self.gradient_buffer(emitter, stream)}"
         lines = emitter.text.after
         if (d := f"d:{stream.value}") in emitter.storage.place:
@@ -397,6 +409,17 @@ def _packed(text: Text, derived: Iterable[str]) -> dict[str, list[Any]]:
         "constants": [name for name in bound if name in words],
         "lines": [own.sub("packed.", line) for line in (*every, *lines)],
     }
+
+
+def _pass(direction: Mapping[str, Any]) -> Pass:
+    """What the layout of the memory needs to know of one direction."""
+    grads = [grad["source"] for grad in direction.get("grads", ())]
+    return Pass(
+        text=direction["text"],
+        starts=tuple(line for state in direction["states"] for line in state["start"]),
+        copied=tuple(state["final"] for state in direction["states"]),
+        results=(*grads, direction.get("value", ""), direction.get("dx", "")),
+    )
 
 
 def _wrap(head: str) -> str:
