@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["CellspecError", "Diagnostic", "Location", "SpecError", "build", "generate", "load"]
+__all__ = ["RESIDUALS", "CellspecError", "Diagnostic", "Location", "SpecError", "build", "generate", "load"]
+
+RESIDUALS = ("speed", "memory")
+"""What is kept between the passes: what saves work, or the states alone, from which the rest is computed again."""
 
 
 def load(source: str | Path, settings: Mapping[str, str] | None = None) -> Cell:
@@ -37,22 +40,27 @@ def load(source: str | Path, settings: Mapping[str, str] | None = None) -> Cell:
     return elaborate(load_spec(source, settings, report), report)
 
 
-def generate(cell: Cell, backend: str = "numpy") -> str:
-    """The text of a module that runs ``cell``; raises ValueError for an unknown ``backend``."""
+def generate(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> str:
+    """The text of a module that runs ``cell``; ``residuals`` is one of :data:`RESIDUALS`.
+
+    Raises ValueError for an unknown ``backend``, and for ``residuals`` that are unknown or not for the backend.
+    """
     from cellspec.backends import generator
 
-    return generator(backend)(cell)
+    if residuals not in RESIDUALS:
+        raise ValueError(f"unknown residuals {residuals!r}; there is {', '.join(RESIDUALS)}")
+    return generator(backend)(cell, residuals)
 
 
-def build(cell: Cell, backend: str = "numpy") -> ModuleType:
-    """A module that runs ``cell``, made in memory; raises ValueError for an unknown ``backend``.
+def build(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> ModuleType:
+    """A module that runs ``cell``, made in memory; the arguments and errors are those of :func:`generate`.
 
     Tracebacks show its source.
     """
     import linecache
 
-    text = generate(cell, backend)
-    name = f"{cell.name}_{backend}"
+    text = generate(cell, backend, residuals)
+    name = f"{cell.name}_{backend}" + (f"_{residuals}" if residuals != "speed" else "")
     module = ModuleType(name)
     file = f"<cellspec {name} {cell.sha256[:12]}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)

@@ -62,12 +62,17 @@ def settings(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def backends(choice: str | None, specs: Sequence[str]) -> tuple[str, ...]:
-    """The backends that ``--backend`` names; without it NumPy for named SPECs, all for the folder of the shipped cells."""
+def backends(choice: str | None, specs: Sequence[str], residuals: str) -> tuple[str, ...]:
+    """The backends that ``--backend`` names; without it NumPy for named SPECs, all for the folder of the shipped cells.
+
+    All of them must know the policy ``residuals``.
+    """
     from cellspec.backends import BACKENDS
 
     if choice is None:
         choice = "numpy" if specs else "all"
+    if choice in ("cupy", "all") and residuals != "speed":
+        raise UsageMistake(f"--residuals {residuals} is for the NumPy backend alone: --backend numpy")
     if choice == "all":
         return BACKENDS
     if choice in BACKENDS:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cellspec import __version__
+from cellspec import RESIDUALS, __version__
 from cellspec.errors import CellspecError, Diagnostic, SpecError
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ def main() -> None:
 def _set_option(command: _Command) -> _Command:
     text = "Another value for a hyperparameter or activation; may be repeated."
     return click.option("--set", "choices", metavar="NAME=VALUE", multiple=True, help=text)(command)
+
+
+def _residuals_option(command: _Command) -> _Command:
+    text = "What is kept between the passes: what saves work, or states alone, from which the rest is computed again."
+    return click.option("--residuals", type=click.Choice(RESIDUALS), default="speed", show_default=True, help=text)(command)
 
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -128,6 +133,7 @@ def check(specs: tuple[str, ...], as_json: bool) -> None:
 )
 @click.option("--out", default="generated", show_default=True, metavar="DIR", help="The folder of the modules.")
 @_set_option
+@_residuals_option
 @click.option("--check", "only_check", is_flag=True, help="Write nothing; fail if a module is stale, missing or orphaned.")
 @click.option(
     "--jobs",
@@ -136,7 +142,13 @@ def check(specs: tuple[str, ...], as_json: bool) -> None:
     help="How many processes work.  [default: one for each core, but one alone for few SPECs]",
 )
 def generate(
-    specs: tuple[str, ...], backend: str | None, out: str, choices: tuple[str, ...], only_check: bool, jobs: int | None
+    specs: tuple[str, ...],
+    backend: str | None,
+    out: str,
+    choices: tuple[str, ...],
+    residuals: str,
+    only_check: bool,
+    jobs: int | None,
 ) -> None:
     """Write modules for SPECs, or for all shipped cells.
 
@@ -148,11 +160,11 @@ def generate(
     from cellspec.arguments import UsageMistake, backends, known_cells, settings, shipped_paths, spec_paths
     from cellspec.backends import BACKENDS
 
-    chosen = backends(backend, specs)
+    chosen = backends(backend, specs, residuals)
     if choices and not specs:
         raise UsageMistake("--set needs a SPEC, as cells differ in what can be set")
     folder, paths = Path(out), spec_paths(specs) or shipped_paths()
-    made = work.made(paths, settings(choices), chosen, jobs)
+    made = work.made(paths, settings(choices), chosen, jobs, residuals)
     modules = write.gathered(_progress(made, "generating", len(paths), lambda one: one.cell))
     if not only_check:
         changed = write.write(folder, modules)
@@ -177,7 +189,8 @@ def generate(
 @click.option("--stage", type=click.Choice(STAGES), default="equations", show_default=True, help="How far the compiler goes.")
 @click.option("--latex", is_flag=True, help="The equations as LaTeX.")
 @_set_option
-def show(spec: str, stage: str, latex: bool, choices: tuple[str, ...]) -> None:
+@_residuals_option
+def show(spec: str, stage: str, latex: bool, choices: tuple[str, ...], residuals: str) -> None:
     """Show what the compiler knows of a cell at a stage.
 
     \b
@@ -193,7 +206,7 @@ def show(spec: str, stage: str, latex: bool, choices: tuple[str, ...]) -> None:
     if latex and stage != "equations":
         raise UsageMistake(f"--latex shows the equations; it cannot be combined with --stage {stage}")
     (cell,) = _loaded(spec_paths([spec]), settings(choices))
-    text = text_of(cell, "latex" if latex else stage)
+    text = text_of(cell, "latex" if latex else stage, residuals)
     console = _console()
     if stage == "code" and console.is_terminal and not console.no_color:
         from rich.syntax import Syntax
@@ -206,8 +219,9 @@ def show(spec: str, stage: str, latex: bool, choices: tuple[str, ...]) -> None:
 @main.command()
 @_specs_argument
 @_set_option
+@_residuals_option
 @_json_option
-def verify(specs: tuple[str, ...], choices: tuple[str, ...], as_json: bool) -> None:
+def verify(specs: tuple[str, ...], choices: tuple[str, ...], residuals: str, as_json: bool) -> None:
     """Compare generated code with the source equations.
 
     Forward pass, single steps, and every gradient, in float64 and float32, on random inputs of many shapes. The table shows
@@ -219,7 +233,8 @@ def verify(specs: tuple[str, ...], choices: tuple[str, ...], as_json: bool) -> N
     from cellspec.verify import verify as compare
 
     cells = list(_loaded(spec_paths(specs), settings(choices)))
-    reports = [compare(cell, build(cell)) for cell in _progress(cells, "verifying", len(cells), lambda cell: cell.name)]
+    working = _progress(cells, "verifying", len(cells), lambda cell: cell.name)
+    reports = [compare(cell, build(cell, residuals=residuals)) for cell in working]
     if as_json:
         _print_json([verdict(report) for report in reports])
     else:

@@ -33,20 +33,22 @@ class Made:
     mistakes: tuple[Diagnostic, ...] = ()
 
 
-def make(path: Path, settings: Mapping[str, str], backends: Sequence[str]) -> Made:
+def make(path: Path, settings: Mapping[str, str], backends: Sequence[str], residuals: str) -> Made:
     """The modules of the spec at ``path``."""
     from cellspec import generate, load
 
     try:
         cell = load(path, settings)
-        return Made(cell.path, cell.name, {backend: generate(cell, backend) for backend in backends})
+        return Made(cell.path, cell.name, {backend: generate(cell, backend, residuals) for backend in backends})
     except SpecError as error:
         return Made(str(path), mistakes=error.diagnostics)
 
 
-def made(paths: Sequence[Path], settings: Mapping[str, str], backends: Sequence[str], jobs: int | None) -> Iterator[Made]:
+def made(
+    paths: Sequence[Path], settings: Mapping[str, str], backends: Sequence[str], jobs: int | None, residuals: str = "speed"
+) -> Iterator[Made]:
     """:func:`make` for each of ``paths``, in their order, in ``jobs`` processes; without a number, in as many as are useful."""
-    each = partial(make, settings=settings, backends=backends)
+    each = partial(make, settings=settings, backends=backends, residuals=residuals)
     count = min(jobs, len(paths)) if jobs else min(cores(), len(paths) // ENOUGH)
     if count <= 1:
         yield from map(each, paths)

@@ -31,6 +31,14 @@ def kept(compiled: Compiled) -> dict[str, Shape]:
     return {name.removesuffix("[t-1]"): compiled.backward.shape(name) for name in names}
 
 
+def again(compiled: Compiled) -> tuple[str, ...]:
+    """What the backward pass reads of the forward pass's values and computes again; not what it needs for that alone."""
+    repeated = set(compiled.again)
+    own = (op for op in compiled.backward.ops if not repeated.intersection(ir.outs(op)))
+    read = {name for op in own for name in ir.operands(op)} | {total.value for total in compiled.backward.totals}
+    return tuple(name for name in compiled.again if name in read)
+
+
 def numbers(compiled: Compiled) -> sympy.Expr:
     """How many numbers are kept for each step and sample: a polynomial over the dims."""
     return sympy.expand(sympy.Add(*(ir.size(shape) for shape in kept(compiled).values())))

@@ -34,7 +34,7 @@ class Compiled:
 
 
 def compile_cell(cell: Cell, policy: str = "speed") -> Compiled:
-    """Lower, differentiate, and choose the residuals by ``policy``, one of :data:`cellspec.residuals.POLICIES`."""
+    """Lower, differentiate, and choose the residuals by ``policy``, one of :data:`cellspec.RESIDUALS`."""
     lowered = lower(cell)
     trainable = [param.name for param in cell.params if param.trainable]
     wanted = _dependent(lowered.prologue, trainable)

@@ -28,10 +28,6 @@ NOMINAL_DIM = 64
 """Every dim's size when sizes are weighed against one another; derivation knows no real ones."""
 
 
-POLICIES = ("speed", "memory")
-"""What the choice is made for."""
-
-
 @dataclass(frozen=True)
 class Residuals:
     """``stash``: the forward values that the backward pass is handed; ``again``: those that it computes from them.
@@ -45,9 +41,7 @@ class Residuals:
 
 
 def select(step: Program, adjoint: Adjoint, policy: str = "speed") -> Residuals:
-    """Choose what to stash between ``step`` and its ``adjoint``; raises ValueError for an unknown ``policy``."""
-    if policy not in POLICIES:
-        raise ValueError(f"unknown residuals {policy!r}; there is {', '.join(POLICIES)}")
+    """Choose what to stash between ``step`` and its ``adjoint``; ``policy`` is one of :data:`cellspec.RESIDUALS`."""
     frugal = policy == "memory"
     free = {*step.sequences, *(carry.before for carry in step.carries)}
     kept = {carry.after for carry in step.carries}  # a state's history is kept whole: its value after a step costs nothing more

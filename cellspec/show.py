@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from cellspec import generate, ir, memory
+from cellspec import RESIDUALS, generate, ir, memory
 from cellspec.cell import Cell
 from cellspec.errors import CellspecError
 from cellspec.ir_text import program_text
-from cellspec.pipeline import compile_cell
+from cellspec.pipeline import Compiled, compile_cell
 from cellspec.present import latex, pretty
 from cellspec.recurrence import parameter_count, recurrence, stages
 from cellspec.schedule import Gradient, Schedule, schedule
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 INDENT = "  "
 
 
-def text_of(cell: Cell, stage: str) -> str:
+def text_of(cell: Cell, stage: str, residuals: str = "speed") -> str:
     """What ``cellspec show`` prints: ``stage`` is equations, latex, ir, adjoint, schedule or code."""
     match stage:
         case "equations":
-            return overview(cell)
+            return overview(cell, residuals)
         case "latex":
             return latex(cell)
         case "ir":
             return _ir(cell)
         case "adjoint":
-            return _adjoint(cell)
+            return _adjoint(compile_cell(cell, residuals))
         case "schedule":
-            return _schedules(cell)
+            return _schedules(compile_cell(cell, residuals))
         case "code":
-            return generate(cell)
+            return generate(cell, residuals=residuals)
     raise CellspecError(f"unknown stage {stage!r}")
 
 
 # --- equations ---------------------------------------------------------------------------------------------
 
 
-def overview(cell: Cell) -> str:
+def overview(cell: Cell, residuals: str = "speed") -> str:
     """Equations, what they are about, parameters, recurrence, memory, and sources."""
     parts = [f"{cell.name}: {cell.title}" if cell.title else cell.name]
     if cell.doc:
@@ -62,23 +62,39 @@ def overview(cell: Cell) -> str:
     rows += [("constant", name, f"{value:g}", "") for name, value in cell.hyper]
     rows += [("function", name, function, "") for name, function in cell.activations]
     parts.append(_columns(rows, indent=""))
-    lines = [("parameters", count_of(cell)), ("stages", str(stages(cell))), ("recurrence", recurrence(cell)), *_memory(cell)]
+    lines = [("parameters", count_of(cell)), ("stages", str(stages(cell))), ("recurrence", recurrence(cell))]
+    lines += _stash(compile_cell(cell, residuals))
     lines += [("set", f"{name}={value}") for name, value in cell.settings]
     lines += [("source", _source(cite)) for cite in cell.cite]
     parts.append(_columns(lines, indent=""))
+    parts.append("memory in bytes for float32, of T steps of B samples\n" + _columns(_memory(cell)))
     return "\n\n".join(parts)
 
 
-def _memory(cell: Cell) -> list[tuple[str, str]]:
+def _stash(compiled: Compiled) -> list[tuple[str, str]]:
     """What is stashed for the backward pass, and its size in float32."""
-    compiled = compile_cell(cell)
     shapes = (f"{name} {_shape(shape)}" for name, shape in memory.kept(compiled).items())
     each = memory.FLOAT32 * memory.numbers(compiled)
-    per_unit = memory.example(each / ir.size(cell.states[0].shape))
+    state = compiled.cell.states[0]
+    per_unit = memory.example(each / ir.size(state.shape))
     size = f"{sympy.factor(each)} bytes a step and sample in float32"
     there = f"{memory.example(each):,.0f} where every dim is {memory.EXAMPLE_DIM}"
-    unit = f"{per_unit:.4g} a unit of {cell.states[0].name}"
-    return [("stash", ", ".join(shapes) or "nothing"), ("", size), ("", f"{there}, {unit}")]
+    unit = f"{per_unit:.4g} a unit of {state.name}"
+    return [("stash", _listed(shapes)), ("", size), ("", f"{there}, {unit}")]
+
+
+def _memory(cell: Cell) -> list[tuple[str, str, str]]:
+    """What a NumPy module keeps between the passes, and what it takes for both, under every policy."""
+    from cellspec.backends.numpy.footprint import footprint, segmented
+
+    rows = []
+    for residuals in RESIDUALS:
+        compiled = compile_cell(cell, residuals)
+        whole = footprint(compiled)
+        for policy, size in ((residuals, whole), (f"{residuals}, checkpoint=k", segmented(compiled, whole))):
+            rows.append((policy, "tape", size.tape.formula(memory.FLOAT32)))
+            rows.append(("", "workspace", size.workspace.formula(memory.FLOAT32)))
+    return rows
 
 
 def count_of(cell: Cell) -> str:
@@ -114,10 +130,9 @@ def _ir(cell: Cell) -> str:
     return "\n\n".join(parts)
 
 
-def _adjoint(cell: Cell) -> str:
-    compiled = compile_cell(cell)
+def _adjoint(compiled: Compiled) -> str:
     parts = [
-        _section("stashed by the forward step", ", ".join(compiled.stash) or "nothing"),
+        _section("stashed by the forward step", _listed(compiled.stash)),
         _section("one step, backwards", program_text(compiled.backward)),
     ]
     if compiled.epilogue.program.ops:
@@ -125,27 +140,40 @@ def _adjoint(cell: Cell) -> str:
     return "\n\n".join(parts)
 
 
-def _schedules(cell: Cell) -> str:
-    from cellspec.backends.cupy.describe import describe
+def _schedules(compiled: Compiled) -> str:
     from cellspec.backends.numpy.orientation import orientation_for
 
-    compiled = compile_cell(cell)
     forward, backward = schedule(compiled.forward, blocks=True), schedule(compiled.backward, blocks=True)
-    ahead, back = describe(compiled, forward, backward)
+    ahead, back = _on_a_gpu(compiled, forward, backward)
     parts = []
     if compiled.prologue.ops:
         parts.append(_section("derived parameters, once a sequence", _operations(compiled.prologue, compiled.prologue.ops)))
     orientation = orientation_for(forward, backward)
     parts.append(_section("on a CPU", _indented(f"arrays are {orientation.name}, {orientation.axes_doc}: {orientation.why}")))
     parts.append("FORWARD\n\n" + _schedule(forward))
-    parts.append(_section("on a GPU", _indented(ahead)))
-    parts.append(_section("stashed for the backward pass", ", ".join(compiled.stash) or "nothing"))
+    parts += ahead
+    parts.append(_section(f"stashed for the backward pass, for {compiled.residuals}", _listed(compiled.stash)))
+    parts.append(_section("computed again by the backward pass", _listed(memory.again(compiled))))
     parts.append("BACKWARD\n\n" + _schedule(backward))
-    parts.append(_section("on a GPU", _indented(back)))
+    parts += back
     if compiled.epilogue.program.ops:
         program = compiled.epilogue.program
         parts.append(_section("through the derived parameters, once a sequence", _operations(program, program.ops)))
     return "\n\n".join(parts)
+
+
+def _on_a_gpu(compiled: Compiled, forward: Schedule, backward: Schedule) -> tuple[list[str], list[str]]:
+    """How the CuPy backend runs either direction, if it knows the policy."""
+    from cellspec.backends.cupy.describe import describe
+
+    if compiled.residuals != "speed":
+        return [], []
+    ahead, back = describe(compiled, forward, backward)
+    return [_section("on a GPU", _indented(ahead))], [_section("on a GPU", _indented(back))]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"
 
 
 def _schedule(plan: Schedule) -> str:

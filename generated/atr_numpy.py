@@ -281,7 +281,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of p = W @ x[t] + b
+    # again p = W @ x[t] + b
     np.add(b, saved.W_x, out=ws.p)
     # backward of h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
     np.subtract(1, saved.sigmoid_h_pre_2, out=ws.d_h_pre_2)

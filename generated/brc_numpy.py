@@ -316,7 +316,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     Wa = params.Wa
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
-    # backward of a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
+    # again a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
     np.add(saved.tanh_a_pre, 1, out=ws.a)
     # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
     np.subtract(1, saved.c, out=ws.d_c_pre)
@@ -327,7 +327,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_c_pre, saved.c, out=ws.d_c_pre)
     np.subtract(saved.h_prev, saved.tanh_h_pre, out=ws.tmp)
     np.multiply(ws.d_c_pre, ws.tmp, out=ws.d_c_pre)
-    # a
+    # backward of a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
     np.square(saved.tanh_a_pre, out=ws.d_a_pre)
     np.subtract(1, ws.d_a_pre, out=ws.d_a_pre)
     np.multiply(saved.h_prev, ws.d_a_pre, out=ws.d_a_pre)

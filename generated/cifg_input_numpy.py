@@ -337,7 +337,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of f = 1 - i
+    # again f = 1 - i
     np.subtract(1, saved.i, out=ws.f)
     # backward of c[t] = f*c[t-1] + i*g
     np.square(saved.tanh_c, out=ws.d_c_factor)

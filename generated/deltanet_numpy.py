@@ -372,7 +372,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     Wq = params.Wq
     ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
-    # backward of stored = S[t-1] @ k
+    # again stored = S[t-1] @ k
+    # again y = S[t] @ q
     # backward of y = S[t] @ q
     np.copyto(ws.d_S_q_axes, dy.reshape(T, B, M, 1))
     # backward of S[t] = S[t-1] + beta*outer(v - stored, k)
@@ -400,10 +401,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(k, d_S_prev_k_axes, d_S_axes_2)
         add(d_S, d_S_2, d_S_2)
 
-    # backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    # again S[t] = S[t-1] + beta*outer(v - stored, k)
     # backward of y = S[t] @ q
     np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
-    # S
+    # backward of S[t] = S[t-1] + beta*outer(v - stored, k)
     np.multiply(saved.k_row.reshape(T, B, 1, D), saved.S_part_column.reshape(T, B, M, 1), out=ws.d_S_beta_axes)
     np.multiply(ws.d_S, ws.d_S_beta, out=ws.d_S_beta)
     np.sum(ws.d_S_beta_axes, axis=(2, 3), keepdims=True, out=ws.d_wb_x_axes)

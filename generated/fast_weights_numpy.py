@@ -371,10 +371,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_A[...] = 0 if dfinal is None else dfinal.A.reshape(B, H**2).T
 
-    # backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
-    # backward of s[1] = g(ln(z + A[t] @ s[0]))
+    # again A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+    # again s[1] = g(ln(z + A[t] @ s[0]))
     np.add(saved.z, saved.sum_A_s_0_vector, out=ws.s_1_part)
     np.subtract(ws.s_1_part, saved.mean_s_1_part, out=ws.d_s_1_part)
+    # backward of s[1] = g(ln(z + A[t] @ s[0]))
     np.greater(saved.h, 0, out=ws.d_s_1_pre_2)
     np.multiply(gain, -1, out=ws.d_s_1_pre_2_sqrt_s_1_pre_factor)
     np.divide(saved.sum_s_1_part, H, out=ws.tmp)
@@ -388,7 +389,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_s_1_part, 2, out=ws.d_s_1_part)
     # backward of z = W @ h[t-1] + C @ x[t]
     np.greater(saved.s_0_row, 0, out=ws.d_z_factor)
-    # A
+    # backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
     np.multiply(saved.h_prev, 0.5, out=ws.d_A_h_prev_column_factor)
     np.multiply(saved.h_prev, 0.5, out=ws.d_A_h_prev_row_factor)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))

@@ -354,10 +354,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     Wq = params.Wq
     ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
-    # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+    # again S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+    # again y = S[t] @ q
     # backward of y = S[t] @ q
     np.copyto(ws.d_S_q_axes, dy.reshape(T, B, M, 1))
-    # S
+    # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     np.multiply(saved.q_row.reshape(T, B, 1, D), ws.d_S_q_axes, out=ws.d_S_axes)
     np.multiply(one_column, saved.alpha_row.reshape(T, B, 1, D), out=ws.d_S_prev_factor_axes)
 
@@ -369,17 +370,17 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_S_2, d_S, d_S)
         multiply(d_S_prev_factor, d_S, d_S_2)
 
-    # backward of alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
+    # again alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
     np.add(ba, saved.Va_Wa_x, out=ws.alpha_pre)
-    # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+    # again S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     # backward of y = S[t] @ q
     np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
-    # S
+    # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     np.multiply(one_column, saved.S_prev.reshape(T, B, M, D), out=ws.d_S_alpha_row_factor_axes)
     np.einsum("tbij,tbij->tbj", ws.d_S_axes, ws.d_S_alpha_row_factor_axes, out=ws.d_alpha_pre_axes)
     np.einsum("tbij,tbi->tbj", ws.d_S_axes, saved.v_column.reshape(T, B, M), out=ws.d_Wk_x_axes)
     np.einsum("tbij,tbj->tbi", ws.d_S_axes, saved.k_row.reshape(T, B, D), out=ws.d_v_column_flat_axes)
-    # alpha
+    # backward of alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
     np.multiply(saved.alpha_row, 0.0625, out=ws.d_alpha_pre_factor)
     np.minimum(ws.alpha_pre, 88, out=ws.alpha_pre)
     np.exp(ws.alpha_pre, out=ws.alpha_pre)

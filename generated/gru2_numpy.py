@@ -350,7 +350,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_h, UnT_d_Un_n_part, d_h)
         add(d_h, d_h_prev, d_h)
 
-    # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    # again n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     np.matmul(d_n_pre_flat.T, Wn, out=ws.d_x_out.reshape(T*B, I))

@@ -323,7 +323,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(r_2, d_r_each, tmp)
         add(d_h, tmp, d_h)
 
-    # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    # again n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.multiply(r_2, saved.h_prev, out=ws.n_part)
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     np.matmul(d_n_pre_flat.T, Wn, out=ws.d_x_out.reshape(T*B, I))

@@ -367,7 +367,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_h, W_n_partT_d_W_n_part_n_part, d_h)
         add(d_h, d_h_prev, d_h)
 
-    # backward of n = phi(W @ [r*h[t-1], x[t]])
+    # again n = phi(W @ [r*h[t-1], x[t]])
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)
     d_z_r_n_pre_flat = _columns(ws.d_z_r_n_pre, ws.d_z_r_n_pre_flat)
     np.matmul(d_z_r_n_pre_flat.T, Wz_Wr_W_x, out=ws.d_x_out.reshape(T*B, I))

@@ -517,13 +517,13 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_last[...] = 0 if dfinal is None else dfinal.last.T
 
-    # backward of hhat = keeph*h[t-1]
+    # again hhat = keeph*h[t-1]
     np.multiply(saved.h_prev, saved.keeph, out=ws.hhat)
     # backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
     np.multiply(saved.u, ws.d_n_pre, out=ws.d_n_pre)
-    # hhat
+    # backward of hhat = keeph*h[t-1]
     np.subtract(1, saved.u, out=ws.d_hhat)
     # backward of u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
     np.multiply(ws.d_hhat, saved.u, out=ws.d_u_pre)
@@ -580,12 +580,12 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
         multiply(d_last_prev_factor, d_xhat, tmp_2)
         add(d_last, tmp_2, d_last)
 
-    # backward of keepx = exp(-max(0, wx*d[t] + bx))
+    # again keepx = exp(-max(0, wx*d[t] + bx))
     np.multiply(wx, x.d.transpose(0, 2, 1), out=ws.keepx_pre)
     np.add(bx, ws.keepx_pre, out=ws.keepx_pre)
-    # backward of keeph = exp(-max(0, Wd @ d[t] + bd))
+    # again keeph = exp(-max(0, Wd @ d[t] + bd))
     np.add(bd, saved.Wd_d, out=ws.keeph_pre)
-    # backward of xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
+    # again xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
     np.multiply(x.x.transpose(0, 2, 1), x.m.transpose(0, 2, 1), out=ws.xhat)
     np.subtract(1, x.m.transpose(0, 2, 1), out=ws.d_keepx_pre)
     np.multiply(saved.last_prev, saved.keepx, out=ws.d_m_base2)
@@ -593,9 +593,9 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     np.multiply(xmean, ws.tmp_3, out=ws.tmp_3)
     np.add(ws.d_m_base2, ws.tmp_3, out=ws.tmp_4)
     np.multiply(ws.d_keepx_pre, ws.tmp_4, out=ws.tmp_4)
-    # backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
+    # again n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     np.multiply(saved.r, ws.hhat, out=ws.n_part)
-    # keeph
+    # backward of keeph = exp(-max(0, Wd @ d[t] + bd))
     np.multiply(saved.h_prev, -1, out=ws.d_keeph_pre)
     np.multiply(ws.d_keeph_pre, saved.keeph, out=ws.d_keeph_pre)
     np.greater_equal(ws.keeph_pre, 0, out=ws.tmp_5)
@@ -606,7 +606,7 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     np.multiply(ws.d_hhat, ws.d_keeph_pre, out=ws.d_keeph_pre)
     d_keeph_pre_flat = _columns(ws.d_keeph_pre, ws.d_keeph_pre_flat)
     np.matmul(Wd.T, d_keeph_pre_flat, out=ws.WdT_d_Wd_d_flat.reshape(I, T*B))
-    # keepx
+    # backward of keepx = exp(-max(0, wx*d[t] + bx))
     np.multiply(ws.d_keepx_pre, -1, out=ws.d_keepx_pre)
     np.subtract(saved.last_prev, xmean, out=ws.tmp_6)
     np.multiply(ws.d_keepx_pre, ws.tmp_6, out=ws.d_keepx_pre)
@@ -615,7 +615,7 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     np.multiply(ws.tmp_7, 0.5, out=ws.tmp_7)
     np.greater(ws.keepx_pre, 0, out=ws.keepx_pre)
     np.multiply(ws.keepx_pre, 0.5, out=ws.keepx_pre)
-    # keepx, xhat
+    # keepx, xhat again
     np.add(ws.tmp_xhat, ws.keepx_pre_tmp, out=ws.tmp_xhat)
     np.multiply(ws.d_keepx_pre, ws.tmp_7, out=ws.d_keepx_pre)
     np.multiply(ws.d_xhat, ws.d_keepx_pre, out=ws.d_keepx_pre)

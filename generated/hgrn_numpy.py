@@ -389,7 +389,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_hr[...] = 0 if dfinal is None else dfinal.hr
     ws.d_hi[...] = 0 if dfinal is None else dfinal.hi
 
-    # backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
+    # again f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
     np.multiply(saved.sigmoid_f_pre, 1.0, out=ws.f)
     # backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
     np.multiply(cos_theta, ws.f, out=ws.d_hr_prev_factor)
@@ -419,10 +419,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_hi_prev_factor, d_hr_2, tmp_2)
         add(d_hi, tmp_2, d_hi)
 
-    # backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+    # again hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
     np.add(br, saved.Wr_x, out=ws.hr_pre)
-    # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+    # again hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
     np.add(bi, saved.Wi_x, out=ws.d_hi_pre)
+    # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
     np.subtract(1, ws.f, out=ws.d_hr_pre)
     np.multiply(ws.d_hi_pre, -1, out=ws.d_hi_pre)
     np.minimum(ws.d_hi_pre, 88, out=ws.d_hi_pre)
@@ -434,7 +435,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.add(ws.d_hi_pre, ws.tmp_3, out=ws.d_hi_pre)
     np.multiply(ws.d_hr_pre, ws.d_hi_pre, out=ws.d_hi_pre)
     np.multiply(ws.d_sin_theta_each, ws.d_hi_pre, out=ws.d_hi_pre)
-    # hr
+    # backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
     np.multiply(ws.hr_pre, -1, out=ws.hr_pre)
     np.minimum(ws.hr_pre, 88, out=ws.hr_pre)
     np.exp(ws.hr_pre, out=ws.hr_pre)

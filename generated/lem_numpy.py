@@ -384,9 +384,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_y[...] = 0 if dfinal is None else dfinal.y.T
     ws.d_z[...] = 0 if dfinal is None else dfinal.z.T
 
-    # backward of d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
+    # again d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
     np.multiply(saved.sigmoid_d1_pre, 1.0, out=ws.d_z_prev_base)
-    # backward of d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
+    # again d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
     np.multiply(saved.sigmoid_d2_pre, 1.0, out=ws.d_y_prev_base)
     # backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
     np.square(saved.tanh_y_pre, out=ws.d_y_pre)
@@ -395,10 +395,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # y, z
     np.subtract(1, ws.d_y_z_pre, out=ws.d_y_z_pre)
     np.multiply(ws.d_y_z_pre, ws.d_y_z_prev_base, out=ws.d_y_z_pre)
-    # d2
+    # backward of d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
     np.subtract(1, saved.sigmoid_d2_pre, out=ws.d_d2_pre)
     np.subtract(saved.tanh_y_pre, saved.y_prev, out=ws.tmp)
-    # d1
+    # backward of d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
     np.subtract(1, saved.sigmoid_d1_pre, out=ws.d_d1_pre)
     # d2, d1
     np.multiply(ws.d_d2_d1_pre, 1.0, out=ws.d_d2_d1_pre)

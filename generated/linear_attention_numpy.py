@@ -337,8 +337,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_S[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
     ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
-    # backward of q = phi(Wq @ x[t])
+    # again q = phi(Wq @ x[t])
     np.add(saved.elu_Wq_x, 1, out=ws.q_row)
+    # again y = (S[t] @ q)/(dot(z[t], q) + eps)
     # backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
     np.multiply(dy, -1, out=ws.d_y_sum_z_q)
     np.multiply(ws.d_y_sum_z_q, saved.sum_S_q_vector, out=ws.d_y_sum_z_q)
@@ -367,15 +368,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # z
         np.copyto(d_Wk_x, d_z)
 
-    # backward of k = phi(Wk @ x[t])
+    # again k = phi(Wk @ x[t])
     np.add(saved.elu_Wk_x, 1, out=ws.k_row)
-    # backward of S[t] = S[t-1] + outer(v, k)
+    # again S[t] = S[t-1] + outer(v, k)
     # backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
     np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
-    # S
+    # backward of S[t] = S[t-1] + outer(v, k)
     np.einsum("tbij,tbi->tbj", ws.d_S_prev_kept_axes, saved.v_column.reshape(T, B, M), out=ws.d_k_row_flat_axes)
     np.einsum("tbij,tbj->tbi", ws.d_S_prev_kept_axes, ws.k_row_axes, out=ws.d_v_column_flat_axes)
-    # k
+    # backward of k = phi(Wk @ x[t])
     np.minimum(saved.elu_Wk_x, 0, out=ws.d_Wk_x_base)
     np.add(ws.d_Wk_x_base, 1, out=ws.d_Wk_x_base)
     np.add(ws.d_Wk_x, ws.d_k_row_flat, out=ws.d_Wk_x)

@@ -768,8 +768,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+    # again h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
     np.subtract(saved.c, saved.mean_c, out=ws.d_c_mean_factor)
+    # backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
     np.square(saved.tanh_h_pre_2, out=ws.d_h_pre_2)
     # o, i, f, h, g
     np.multiply(sho_shi_shf_sc_shg, -1, out=ws.d_o_pre_mh_etc_factor)

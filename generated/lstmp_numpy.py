@@ -421,7 +421,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # h
         dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, d_h)
 
-    # backward of h[t] = Wp @ (o*phi(c[t]))
+    # again h[t] = Wp @ (o*phi(c[t]))
     np.multiply(saved.o, saved.tanh_c, out=ws.h_part)
     d_o_i_f_g_pre_flat = _columns(ws.d_o_i_f_g_pre, ws.d_o_i_f_g_pre_flat)
     np.matmul(d_o_i_f_g_pre_flat.T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))

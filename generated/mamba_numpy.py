@@ -357,6 +357,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     Wd = params.Wd
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, D*N)
 
+    # again y = h[t] @ (Wc @ x[t]) + d*x[t]
     # backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
     np.copyto(ws.d_h_Wc_x_axes, dy.reshape(T, B, D, 1))
     # backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
@@ -370,21 +371,21 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_h, d_A_each, d_A_each)
         multiply(exp_h_pre, d_A_each, d_h)
 
-    # backward of step = softplus(Vd @ (Wd @ x[t]) + bd)
+    # again step = softplus(Vd @ (Wd @ x[t]) + bd)
     np.add(bd, saved.Vd_Wd_x, out=ws.d_step_pre_factor)
-    # backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+    # again h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
     np.multiply(x, saved.step_column, out=ws.h_part_column)
     # backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
     np.einsum("tbij,tbij->tbj", saved.h.reshape(T, B, D, N), ws.d_h_Wc_x_axes, out=ws.d_Wc_x_row_flat_axes)
     d_Wc_x_row_flat_2d = ws.d_Wc_x_row_flat.reshape(T*B, N)
     np.matmul(d_Wc_x_row_flat_2d, Wc, out=ws.WcT_d_Wc_x.reshape(T*B, D))
-    # h
+    # backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
     np.einsum("tbij,tbi->tbj", ws.d_A_each_axes, ws.h_part_column_axes, out=ws.d_Wb_x_row_flat_axes)
     np.einsum("tbij,tbj->tbi", ws.d_A_each_axes, saved.Wb_x_row.reshape(T, B, N), out=ws.d_x_axes)
     np.multiply(saved.h_prev, saved.exp_h_pre, out=ws.d_h_pre_factor)
     np.multiply(ws.d_A_each, ws.d_h_pre_factor, out=ws.d_A_each)
     np.einsum("ij,tbij->tbi", d_h_pre_step_column_factor, ws.d_A_each_axes, out=ws.d_step_column_flat_axes)
-    # step
+    # backward of step = softplus(Vd @ (Wd @ x[t]) + bd)
     np.multiply(ws.d_step_pre_factor, -1, out=ws.d_step_pre_factor)
     np.minimum(ws.d_step_pre_factor, 88, out=ws.d_step_pre_factor)
     np.exp(ws.d_step_pre_factor, out=ws.d_step_pre_factor)

@@ -342,7 +342,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         dot(Uf_T, d_f_pre, UfT_d_Uf_h_prev)
         add(d_h, UfT_d_Uf_h_prev, d_h)
 
-    # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+    # again n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     np.multiply(saved.h_prev, saved.f, out=ws.n_part)
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     np.matmul(d_n_pre_flat.T, Wh, out=ws.d_x_out.reshape(T*B, I))

@@ -315,7 +315,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(f_2, UhT_d_Uh_n_part, tmp)
         add(d_h, tmp, d_h)
 
-    # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+    # again n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     np.multiply(f_2, saved.h_prev, out=ws.n_part)
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     np.matmul(d_n_pre_flat.T, Wh, out=ws.d_x_out.reshape(T*B, I))

@@ -320,9 +320,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(dy_t, d_h, d_lf_pre)
         multiply(f, d_lf_pre, d_h)
 
-    # backward of lf = logsigmoid(Wf @ x[t] + bf)
+    # again lf = logsigmoid(Wf @ x[t] + bf)
     np.add(bf, saved.Wf_x, out=ws.d_lf_pre_factor)
-    # backward of li = logsigmoid(Wi @ x[t] + bi)
+    # again li = logsigmoid(Wi @ x[t] + bi)
     np.add(bi, saved.Wi_x, out=ws.d_li_pre)
     # backward of h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
     np.subtract(1, saved.f, out=ws.d_f_pre_factor)
@@ -333,14 +333,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(ws.tmp, saved.Wh_x, out=ws.tmp)
     np.multiply(ws.d_f_pre_factor, ws.tmp, out=ws.d_f_pre_factor)
     np.multiply(ws.d_lf_pre, ws.d_f_pre_factor, out=ws.d_lf_pre)
-    # li
+    # backward of li = logsigmoid(Wi @ x[t] + bi)
     np.minimum(ws.d_li_pre, 88, out=ws.d_li_pre)
     np.exp(ws.d_li_pre, out=ws.d_li_pre)
     np.add(ws.d_li_pre, 1, out=ws.d_li_pre)
     np.reciprocal(ws.d_li_pre, out=ws.d_li_pre)
     np.multiply(ws.d_li_pre, -1, out=ws.d_li_pre)
     np.multiply(ws.d_lf_pre, ws.d_li_pre, out=ws.d_li_pre)
-    # lf
+    # backward of lf = logsigmoid(Wf @ x[t] + bf)
     np.minimum(ws.d_lf_pre_factor, 88, out=ws.d_lf_pre_factor)
     np.exp(ws.d_lf_pre_factor, out=ws.d_lf_pre_factor)
     np.add(ws.d_lf_pre_factor, 1, out=ws.d_lf_pre_factor)

@@ -477,13 +477,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_n[...] = 0 if dfinal is None else dfinal.n
     ws.d_m_2[...] = 0 if dfinal is None else dfinal.m
 
-    # backward of q = Wq @ x[t] + bq
+    # again q = Wq @ x[t] + bq
     np.add(bq, saved.Wq_x, out=ws.q_row)
-    # backward of v = Wv @ x[t] + bv
+    # again v = Wv @ x[t] + bv
     np.add(bv, saved.Wv_x, out=ws.d_C_k_row_factor)
-    # backward of ir = wi @ x[t] + bi
+    # again ir = wi @ x[t] + bi
     np.add(bi, saved.wi_x, out=ws.ir)
-    # backward of C[t] = f*C[t-1] + i*outer(v, k)
+    # again C[t] = f*C[t-1] + i*outer(v, k)
+    # again h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     # backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     np.multiply(dy, -1, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
     np.multiply(ws.d_h_max_abs_sum_n_q_exp_h_pre, saved.o, out=ws.d_h_max_abs_sum_n_q_exp_h_pre)
@@ -505,7 +506,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.copyto(ws.d_C_q_axes, ws.d_sum_C_q_vector_flat_axes)
     # backward of n[t] = f*n[t-1] + i*k
     np.multiply(ws.q_row, ws.d_q, out=ws.d_Wk_x)
-    # C
+    # backward of C[t] = f*C[t-1] + i*outer(v, k)
     np.multiply(ws.q_row_axes, ws.d_C_q_axes, out=ws.d_C_axes)
     np.multiply(ws.d_C_k_row_factor_axes, saved.k_row.reshape(T, B, 1, D), out=ws.d_C_i_factor_axes)
     # backward of m[t] = max(lf, ir)
@@ -573,7 +574,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         np.copyto(d_lf_pre, d_m_prev)
         np.copyto(d_m_2, d_m_prev)
 
-    # backward of lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    # again lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     np.add(bf, saved.wf_x, out=ws.d_lf_pre_factor)
     # backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     np.einsum("tbij,tbij->tbj", saved.C.reshape(T, B, D, D), ws.d_C_q_axes, out=ws.d_q_row_flat_axes)
@@ -582,7 +583,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.einsum("tbij,tbi->tbj", ws.d_C_axes, ws.d_C_k_row_factor_axes_2, out=ws.d_k_row_flat_axes)
     np.multiply(saved.i, saved.k_row, out=ws.d_C_v_column_factor)
     np.einsum("tbij,tbj->tbi", ws.d_C_axes, ws.d_C_v_column_factor_axes, out=ws.d_v_column_flat_axes)
-    # lf
+    # backward of lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     np.minimum(ws.d_lf_pre_factor, 88, out=ws.d_lf_pre_factor)
     np.exp(ws.d_lf_pre_factor, out=ws.d_lf_pre_factor)
     np.add(ws.d_lf_pre_factor, 1, out=ws.d_lf_pre_factor)

@@ -464,10 +464,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
+    # again xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
     np.multiply(x.transpose(0, 2, 1), 2, out=ws.d_Q_0_h_prev)
     np.multiply(ws.d_Q_0_h_prev, saved.sigmoid_Q_0_h_prev, out=ws.xm_1)
-    # backward of hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
+    # again hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
     np.multiply(saved.h_prev, 2, out=ws.d_R_0_xm_1)
     np.multiply(ws.d_R_0_xm_1, saved.sigmoid_R_0_xm_1, out=ws.hm_1)
     # backward of c[t] = f*c[t-1] + i*g
@@ -500,12 +500,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_Q_1_hm_1, 2, out=ws.d_Q_1_hm_1)
     np.multiply(ws.d_Q_1_hm_1, saved.sigmoid_Q_1_hm_1, out=ws.d_Q_1_hm_1)
     np.multiply(ws.d_Q_1_hm_1, ws.xm_1, out=ws.d_Q_1_hm_1)
-    # hm[1]
+    # backward of hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
     np.multiply(saved.sigmoid_R_1_xm_2, 2, out=ws.d_hm_1_factor)
     np.subtract(1, saved.sigmoid_R_0_xm_1, out=ws.tmp)
     np.multiply(ws.d_R_0_xm_1, ws.tmp, out=ws.d_R_0_xm_1)
     np.multiply(ws.d_R_0_xm_1, saved.sigmoid_R_0_xm_1, out=ws.d_R_0_xm_1)
-    # xm[1]
+    # backward of xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
     np.multiply(saved.sigmoid_Q_1_hm_1, 2, out=ws.d_xm_1)
     np.subtract(1, saved.sigmoid_Q_0_h_prev, out=ws.tmp_2)
     np.multiply(ws.d_Q_0_h_prev, ws.tmp_2, out=ws.d_Q_0_h_prev)
@@ -577,10 +577,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_h_prev_factor, d_h, d_h)
         add(d_h, Q_0_T_d_Q_0_h_prev, d_h)
 
-    # backward of xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
+    # again xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
     np.multiply(saved.sigmoid_Q_1_hm_1, 2, out=ws.xm_2)
     np.multiply(ws.xm_2, ws.xm_1, out=ws.xm_2)
-    # backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
+    # again hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
     np.multiply(saved.sigmoid_R_1_xm_2, 2, out=ws.hm_2)
     np.multiply(ws.hm_2, ws.hm_1, out=ws.hm_2)
     np.multiply(saved.sigmoid_Q_0_h_prev, 2, out=ws.d_x)

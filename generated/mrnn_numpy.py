@@ -301,8 +301,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # h
         dot(Um_T, d_Um_h_prev, d_h)
 
-    # backward of m = (Wm @ x[t])*(Um @ h[t-1])
+    # again m = (Wm @ x[t])*(Um @ h[t-1])
     np.multiply(saved.Wm_x, saved.Um_h_prev, out=ws.m)
+    # backward of m = (Wm @ x[t])*(Um @ h[t-1])
     np.multiply(saved.Um_h_prev, ws.d_Wm_x, out=ws.d_Wm_x)
     d_h_pre_Wm_x_flat = _columns(ws.d_h_pre_Wm_x, ws.d_h_pre_Wm_x_flat)
     np.matmul(d_h_pre_Wm_x_flat.T, W_Wm, out=ws.d_x_out.reshape(T*B, I))

@@ -368,8 +368,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_h, UhT_d_Uh_h_part, d_h)
         add(d_h, UrT_d_Ur_h_prev, d_h)
 
-    # backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
+    # again h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
     np.multiply(saved.h_prev, saved.r, out=ws.h_part)
+    # backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
     np.square(saved.tanh_E_x, out=ws.d_E_x)
     np.subtract(1, ws.d_E_x, out=ws.d_E_x)
     np.multiply(ws.d_h_pre, ws.d_E_x, out=ws.d_E_x)

@@ -394,7 +394,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_h, UzT_d_Uz_tanh_h_prev, d_h)
         add(d_h, UrT_d_Ur_h_prev, d_h)
 
-    # backward of h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
+    # again h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
     np.multiply(saved.h_prev, saved.r, out=ws.h_part)
     d_z_r_h_pre_flat = _columns(ws.d_z_r_h_pre, ws.d_z_r_h_pre_flat)
     np.matmul(d_z_r_h_pre_flat.T, Wz_Wr_Wh, out=ws.d_x_out.reshape(T*B, I))

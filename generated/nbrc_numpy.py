@@ -318,14 +318,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.copyto(Wc_Wh_Wa[2*H:3*H], params.Wa)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
+    # again a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
     np.add(saved.tanh_a_pre, 1, out=ws.a)
     # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
     np.subtract(1, saved.c, out=ws.d_c_pre)
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
     # backward of c = sigmoid(Wc @ x[t] + Uc @ h[t-1] + bc)
     np.subtract(saved.h_prev, saved.tanh_h_pre, out=ws.tmp)
-    # a
+    # backward of a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
     np.square(saved.tanh_a_pre, out=ws.d_a_pre)
     # h, a
     np.subtract(1, ws.d_h_a_pre, out=ws.d_h_a_pre)

@@ -572,9 +572,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # h
         dot(Uo_Uf_Ui_Ug_T, d_o_f_i_g_pre, d_h)
 
-    # backward of xin = i*g
+    # again xin = i*g
     np.multiply(saved.i, saved.g, out=ws.xin)
-    # backward of hin = f*c[t-1]
+    # again hin = f*c[t-1]
     np.multiply(saved.c_prev, saved.f, out=ws.hin)
     d_o_f_i_g_pre_flat = _columns(ws.d_o_f_i_g_pre, ws.d_o_f_i_g_pre_flat)
     np.matmul(d_o_f_i_g_pre_flat.T, Wo_Wf_Wi_Wg, out=ws.d_x_out.reshape(T*B, I))

@@ -462,21 +462,21 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
+    # again mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
     np.subtract(1, saved.cumsum_mi_part_2, out=ws.mi)
-    # backward of w = mf*mi
+    # again w = mf*mi
     np.multiply(saved.mf, ws.mi, out=ws.w)
     # backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # w
+    # backward of w = mf*mi
     np.subtract(saved.f, 1, out=ws.d_w_base)
     np.multiply(saved.c_prev, ws.d_w_base, out=ws.d_w_base)
     np.subtract(saved.i, 1, out=ws.tmp)
     np.multiply(ws.tmp, saved.g, out=ws.tmp)
     np.add(ws.d_w_base, ws.tmp, out=ws.d_w_base)
-    # mi
+    # backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
     np.multiply(saved.exp_mi_part_top, -1, out=ws.d_mi_part_2_sum_exp_mi_part_top_factor)
     np.square(saved.sum_exp_mi_part_top, out=ws.tmp_2)
     np.divide(ws.d_mi_part_2_sum_exp_mi_part_top_factor, ws.tmp_2, out=ws.d_mi_part_2_sum_exp_mi_part_top_factor)

@@ -538,9 +538,9 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
         dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, d_h_prev)
         add(d_h, d_h_prev, d_h)
 
-    # backward of ph = mod(time[t] - sh, tau)/tau
+    # again ph = mod(time[t] - sh, tau)/tau
     np.subtract(x.time.transpose(0, 2, 1), sh, out=ws.d_tau_each)
-    # backward of ct = f*c[t-1] + i*g
+    # again ct = f*c[t-1] + i*g
     np.multiply(saved.c_prev, saved.f, out=ws.d_k_base)
     np.multiply(saved.i, saved.g, out=ws.tmp_3)
     np.add(ws.d_k_base, ws.tmp_3, out=ws.d_k_base)
@@ -555,7 +555,7 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     np.multiply(ws.d_ron_each, ws.d_where_lt_ph_ron_k_pre_2_k_pre_3, out=ws.d_where_lt_ph_ron_k_pre_2_k_pre_3)
     np.multiply(saved.lt_ph_ron, ws.d_where_lt_ph_ron_k_pre_2_k_pre_3, out=ws.d_k_pre_2)
     np.multiply(saved.lt_ph_k_constant_part, ws.d_ron_each, out=ws.d_ron_each)
-    # ph
+    # backward of ph = mod(time[t] - sh, tau)/tau
     np.multiply(saved.lt_ph_ron, 0.001, out=ws.d_ph_base)
     np.subtract(0.001, ws.d_ph_base, out=ws.d_ph_base)
     np.multiply(d_ph_factor, ws.d_k_pre_2, out=ws.d_ph)

@@ -334,13 +334,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
     ws.d_hebb[...] = 0 if dfinal is None else dfinal.hebb.reshape(B, H**2)
 
-    # backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+    # again h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     np.multiply(alpha, saved.hebb_prev, out=ws.h_part)
     np.add(U, ws.h_part, out=ws.h_part)
+    # again hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     np.multiply(eta, saved.h, out=ws.d_hebb_h_prev_row_factor)
     np.multiply(eta, saved.h_prev, out=ws.d_hebb_h_column_factor)
-    # h
+    # backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     np.square(saved.h, out=ws.d_sum_h_part_h_prev_vector_flat)
     np.subtract(1, ws.d_sum_h_part_h_prev_vector_flat, out=ws.d_sum_h_part_h_prev_vector_flat)
 

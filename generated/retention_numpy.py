@@ -289,6 +289,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     Wq = params.Wq
     ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
+    # again y = S[t] @ q
     # backward of y = S[t] @ q
     np.copyto(ws.d_S_q_axes, dy.reshape(T, B, M, 1))
     # backward of S[t] = gam*S[t-1] + outer(v, k)
@@ -303,10 +304,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_S_2, d_S, d_S)
         multiply(d_S, number, d_S_2)
 
-    # backward of S[t] = gam*S[t-1] + outer(v, k)
+    # again S[t] = gam*S[t-1] + outer(v, k)
     # backward of y = S[t] @ q
     np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
-    # S
+    # backward of S[t] = gam*S[t-1] + outer(v, k)
     np.einsum("tbij,tbi->tbj", ws.d_S_axes, saved.v_column.reshape(T, B, M), out=ws.d_Wk_x_axes)
     np.einsum("tbij,tbj->tbi", ws.d_S_axes, saved.k_row.reshape(T, B, D), out=ws.d_v_column_flat_axes)
     # backward of k = (Wk @ x[t])/sqrt(D)

@@ -361,10 +361,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.copyto(Wu_Wh[H:2*H], params.Wh)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of s[1] = (a[0] - s[0])*u[0] + s[0]
+    # again s[1] = (a[0] - s[0])*u[0] + s[0]
     np.subtract(saved.a_0, saved.h_prev, out=ws.d_u_0_pre)
     np.multiply(ws.d_u_0_pre, saved.u_0, out=ws.s_1)
     np.add(saved.h_prev, ws.s_1, out=ws.s_1)
+    # backward of s[1] = (a[0] - s[0])*u[0] + s[0]
     np.subtract(1, saved.u_1, out=ws.d_s_1_base)
     # backward of u[1] = sigmoid(0 + Ru[1] @ s[1] + bu[1])
     np.multiply(ws.d_s_1_base, saved.u_1, out=ws.d_u_1_pre)

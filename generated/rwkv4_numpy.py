@@ -464,10 +464,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_b[...] = 0 if dfinal is None else dfinal.b
     ws.d_p[...] = 0 if dfinal is None else dfinal.p
 
-    # backward of top = max(p[t-1], u + k)
+    # again top = max(p[t-1], u + k)
     np.add(u, saved.k, out=ws.top_pre)
-    # backward of decayed = p[t-1] - exp(w)
+    # again decayed = p[t-1] - exp(w)
     np.subtract(saved.p_prev, exp_w, out=ws.decayed)
+    # backward of decayed = p[t-1] - exp(w)
     np.greater_equal(ws.decayed, saved.k, out=ws.d_decayed)
     np.multiply(ws.d_decayed, 0.5, out=ws.d_decayed)
     np.greater(ws.decayed, saved.k, out=ws.tmp)
@@ -497,7 +498,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(ws.d_p_prev_base, ws.tmp_7, out=ws.d_p_prev_base)
     np.multiply(saved.old, ws.d_p_prev_base, out=ws.d_p_prev_base)
     np.multiply(ws.d_p_prev_base, ws.d_v_factor, out=ws.d_p_prev_base)
-    # top
+    # backward of top = max(p[t-1], u + k)
     np.multiply(ws.d_new_pre, -1, out=ws.d_top)
     np.subtract(ws.d_top, ws.d_p_prev_base, out=ws.d_top)
     # backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
@@ -552,19 +553,19 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # p
         add(d_p_prev_base, d_decayed, d_p)
 
-    # backward of r = sigmoid(Wr @ shift(mixr))
+    # again r = sigmoid(Wr @ shift(mixr))
     np.multiply(mixr, x, out=ws.r_part)
     np.multiply(r_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_11)
     np.add(ws.r_part, ws.tmp_11, out=ws.r_part)
-    # backward of k = Wk @ shift(mixk)
+    # again k = Wk @ shift(mixk)
     np.multiply(mixk, x, out=ws.k_part)
     np.multiply(k_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_12)
     np.add(ws.k_part, ws.tmp_12, out=ws.k_part)
-    # backward of v = Wv @ shift(mixv)
+    # again v = Wv @ shift(mixv)
     np.multiply(mixv, x, out=ws.v_part)
     np.multiply(v_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_13)
     np.add(ws.v_part, ws.tmp_13, out=ws.v_part)
-    # backward of y = Wo @ (r*wkv)
+    # again y = Wo @ (r*wkv)
     np.multiply(saved.r, saved.wkv, out=ws.y_part)
     # backward of top = max(p[t-1], u + k)
     np.greater_equal(ws.top_pre, saved.p_prev, out=ws.d_top_pre)
@@ -573,7 +574,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.top_pre, 0.5, out=ws.top_pre)
     np.add(ws.d_top_pre, ws.top_pre, out=ws.d_top_pre)
     np.multiply(ws.d_top_pre, ws.d_top, out=ws.d_top_pre)
-    # v
+    # backward of v = Wv @ shift(mixv)
     np.multiply(saved.new, ws.d_v_factor, out=ws.d_v_factor)
     np.multiply(saved.b_prev, saved.old, out=ws.tmp_14)
     np.add(ws.tmp_14, saved.new, out=ws.tmp_14)
@@ -582,7 +583,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.add(ws.d_v, ws.d_v_factor, out=ws.d_v)
     d_v_2d = ws.d_v.reshape(T*B, D)
     np.matmul(d_v_2d, Wv, out=ws.d_v_constant_part_each.reshape(T*B, D))
-    # k
+    # backward of k = Wk @ shift(mixk)
     np.greater_equal(saved.k, ws.decayed, out=ws.d_k)
     np.multiply(ws.d_k, 0.5, out=ws.d_k)
     np.greater(saved.k, ws.decayed, out=ws.decayed)
@@ -594,7 +595,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.add(ws.d_k, ws.d_k_base2, out=ws.d_k)
     d_k_2d = ws.d_k.reshape(T*B, D)
     np.matmul(d_k_2d, Wk, out=ws.d_k_constant_part_each.reshape(T*B, D))
-    # r
+    # backward of r = sigmoid(Wr @ shift(mixr))
     np.subtract(1, saved.r, out=ws.d_Wr_r_part)
     np.multiply(ws.d_Wr_r_part, saved.r, out=ws.d_Wr_r_part)
     np.multiply(ws.d_Wr_r_part, saved.wkv, out=ws.d_Wr_r_part)

@@ -318,6 +318,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_h, d_gain_each, d_gain_each)
         multiply(decay_row, d_gain_each, d_h)
 
+    # again h[t] = decay*h[t-1] + gain*outer(x[t], one)
     # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
     np.einsum("ij,tbij->tbi", d_h_x_column_factor, ws.d_gain_each_axes, out=ws.d_x_axes)
     np.multiply(d, dy, out=ws.d_x_factor)

@@ -310,7 +310,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # h
         multiply(d, d_h, d_h)
 
-    # backward of z = W @ x[t] + Q @ (d*h[t-1])
+    # again z = W @ x[t] + Q @ (d*h[t-1])
     np.multiply(d, saved.h_prev, out=ws.z_part)
     d_z_flat = _columns(ws.d_z, ws.d_z_flat)
     np.matmul(d_z_flat.T, W, out=ws.d_x_out.reshape(T*B, I))

@@ -436,17 +436,18 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_p[...] = 0 if dfinal is None else dfinal.p.T
 
-    # backward of s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
+    # again s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
     np.subtract(saved.where_lt_p_prev_0_5_0_1, saved.p_prev, out=ws.s)
     np.add(saved.p_prev, ws.s, out=ws.s)
     # backward of h[t] = s*new + (1 - s)*h[t-1]
     np.subtract(1, saved.u, out=ws.d_h_prev_base)
-    # backward of new = u*n + (1 - u)*h[t-1]
+    # again new = u*n + (1 - u)*h[t-1]
     np.multiply(saved.h_prev, ws.d_h_prev_base, out=ws.d_h_s_base)
     np.multiply(saved.u, saved.n, out=ws.tmp)
     np.add(ws.d_h_s_base, ws.tmp, out=ws.d_h_s_base)
-    # backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    # again p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     np.subtract(1, saved.p_prev, out=ws.p_pre)
+    # backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     np.subtract(1, ws.s, out=ws.d_min_grow_p_pre_base)
     # backward of grow = sigmoid(wp @ h[t] + bp)
     np.less_equal(saved.grow, ws.p_pre, out=ws.d_grow_pre_base)
@@ -539,7 +540,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_h, UnT_d_Un_n_part, d_h)
         add(d_h, d_h_prev, d_h)
 
-    # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    # again n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)
     d_u_r_n_pre_flat = _columns(ws.d_u_r_n_pre, ws.d_u_r_n_pre_flat)
     np.matmul(d_u_r_n_pre_flat.T, Wu_Wr_Wn, out=ws.d_x_out.reshape(T*B, I))

@@ -416,7 +416,7 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of adjusted = c[t-1] - short + discount*short
+    # again adjusted = c[t-1] - short + discount*short
     np.multiply(saved.short, saved.discount, out=ws.adjusted)
     np.add(saved.c_prev, ws.adjusted, out=ws.adjusted)
     np.subtract(ws.adjusted, saved.short, out=ws.adjusted)
@@ -479,7 +479,7 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
         # c
         add(d_adjusted_discount, d_c, d_c)
 
-    # backward of discount = 1/log(2.718281828459045 + max(dt[t], 0))
+    # again discount = 1/log(2.718281828459045 + max(dt[t], 0))
     np.add(saved.max_dt_0, 2.718281828459045, out=ws.discount_pre)
     # backward of adjusted = c[t-1] - short + discount*short
     np.multiply(saved.short, ws.d_adjusted_discount, out=ws.d_adjusted_discount)

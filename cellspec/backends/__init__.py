@@ -12,8 +12,8 @@ BACKENDS = ("numpy", "cupy")
 """The backends that there are."""
 
 
-def generator(backend: str) -> Callable[[Cell], str]:
-    """The function that writes modules for ``backend``; raises ValueError for an unknown one."""
+def generator(backend: str) -> Callable[[Cell, str], str]:
+    """The function that writes modules for ``backend`` under a policy for residuals; raises ValueError for an unknown one."""
     match backend:
         case "numpy":
             from cellspec.backends.numpy.module import generate

@@ -44,8 +44,10 @@ LOCALS = (
 """Names with a meaning inside the module's functions, which values are not called by."""
 
 
-def generate(cell: Cell) -> str:
-    """The CuPy module of ``cell``."""
+def generate(cell: Cell, residuals: str = "speed") -> str:
+    """The CuPy module of ``cell``; raises ValueError for ``residuals`` other than ``speed``."""
+    if residuals != "speed":
+        raise ValueError(f"residuals={residuals!r} is for the NumPy backend; the CuPy backend has 'speed' alone")
     return _Module(compile_cell(cell)).text()
 
 
@@ -339,6 +341,7 @@ class _Module:
                 imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],
                 array="cp.ndarray",
                 tape_type="_Forward",
+                notes=[],
                 xp="cp",
                 dtypes="float64, float32, float16 or bfloat16",
                 convert=[] if len(cell.inputs) > 1 else ['x = _array("x", x)'],

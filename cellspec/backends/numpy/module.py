@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.instructions import Region, instructions, keep_carries
-from cellspec.backends.numpy.layout import lay_out
+from cellspec.backends.numpy.layout import Layout, lay_out
 from cellspec.backends.numpy.one_step import one_step
 from cellspec.backends.numpy.orientation import BATCH_MAJOR, FEATURE_MAJOR, has_heads, orientation_for
 from cellspec.backends.numpy.packing import plan
@@ -28,7 +28,7 @@ from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around, Text
 from cellspec.backends.plain import Plain, bare
 from cellspec.backends.streams import Stream, streams
-from cellspec.cell import Cell, Input, Shape
+from cellspec.cell import Cell, Input
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import Schedule, schedule
@@ -47,9 +47,25 @@ ALONE = (*(name for name in LOCALS if name != "x"), "packed", "pack", "Packed", 
 """The same inside what takes one step."""
 
 
+NOTES = {
+    "memory": "Residuals for memory: the tape holds the states of every step; ``backward`` computes all else from them again."
+}
+"""What the head of a module says of a policy for residuals."""
+
+AGAIN = " again"
+"""What is added to the origin of values that the backward pass computes as the forward pass has."""
+
+
 def generate(cell: Cell, residuals: str = "speed") -> str:
-    """The NumPy module of ``cell``; ``residuals`` is one of :data:`cellspec.residuals.POLICIES`."""
+    """The NumPy module of ``cell``; ``residuals`` is one of :data:`cellspec.RESIDUALS`."""
     return _Module(compile_cell(cell, residuals)).text()
+
+
+def layout_of(compiled: Compiled) -> tuple[Layout, Mapping[str, str]]:
+    """Where the module of ``compiled`` has its buffers, and what it calls the dims."""
+    module = _Module(compiled)
+    forward, backward = module.directions()
+    return lay_out(_pass(forward), _pass(backward)), module.dims
 
 
 class _Module:
@@ -70,14 +86,15 @@ class _Module:
         derived["value"] = f"({''.join(f'{name}, ' for name in strings(derived['names']))})"
         reserved = [*common.reserved, *common.derived.values()]
         plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved)
-        context = common.context("NumPy")
+        context, policy = common.context("NumPy"), self.compiled.residuals
         layout = lay_out(_pass(forward), _pass(backward))
         text = (
             environment("numpy")
             .get_template("module.py.jinja")
             .render(
                 **context,
-                header=common.command(),
+                header=common.command(f" --residuals {policy}" if policy in NOTES else ""),
+                notes=textwrap.wrap(NOTES.get(policy, ""), 116),
                 imports=[*(["import numpy"] if "np" in self.cell.dims else []), "import numpy as np"],
                 array="np.ndarray",
                 tape_type="_Saved | _Segments",
@@ -107,7 +124,8 @@ class _Module:
     def directions(self) -> tuple[dict[str, object], dict[str, object]]:
         """Both directions, in the layout that suits them."""
         kept, ahead = self.forward_schedule()
-        back = keep_carries(schedule(self.compiled.backward, blocks=True))
+        again = _marked(self.compiled.backward, self.compiled.again)
+        back = keep_carries(schedule(again, blocks=True))
         self.orientation = orientation_for(ahead, back)
         forward, emitter = self.forward(kept, ahead)
         return forward, self.backward(emitter, back)
@@ -357,6 +375,7 @@ class _Module:
         lead: str = "T",
     ) -> Emitter:
         comments = {e.target.name: f"# {prefix}{e.text}" for e in self.cell.assignments}
+        comments |= {f"{e.target.name}{AGAIN}": f"# again {e.text}" for e in self.cell.assignments}
         constants = dict(self.constants)
         program = storage.code.schedule.program
         plain = Plain(program.values, constants, self.dims, batched=False)
@@ -369,7 +388,7 @@ class _Module:
         return Emitter(storage, around, forwards=not prefix)
 
     def ranks_of(self, values: Mapping[str, ir.Value]) -> dict[str, tuple[int, ...]]:
-        return {name: self.rank.get(value.origin, (99,)) for name, value in values.items()}
+        return {name: self.rank.get(value.origin.removesuffix(AGAIN), (99,)) for name, value in values.items()}
 
     def context(self, emitter: Emitter, **more: object) -> dict[str, object]:
         """What the templates need of one direction."""
@@ -420,6 +439,12 @@ def _pass(direction: Mapping[str, Any]) -> Pass:
         copied=tuple(state["final"] for state in direction["states"]),
         results=(*grads, direction.get("value", ""), direction.get("dx", "")),
     )
+
+
+def _marked(program: Program, again: Sequence[str]) -> Program:
+    """``program`` with values that come ``again`` from equations of the forward pass, not from their adjoints, told apart."""
+    marked = {name: replace(program.values[name], origin=program.values[name].origin + AGAIN) for name in again}
+    return replace(program, values={**program.values, **marked})
 
 
 def _wrap(head: str) -> str:

@@ -1,0 +1,120 @@
+"""How much memory a NumPy module takes: polynomials over T, B and the dims, from the layout that its buffers are written from.
+
+Results are counted, but nothing that the caller gives: neither x nor dy. A loop takes its arrays apart once, into views of each
+step; they are objects of Python, whose size does not depend on the numbers in them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import sympy
+
+from cellspec import ir
+from cellspec.backends.numpy.module import layout_of
+from cellspec.backends.numpy.statements import BATCH, STEPS
+from cellspec.cell import Shape
+from cellspec.pipeline import Compiled
+
+T, B, K = sympy.Symbol(STEPS), sympy.Symbol(BATCH), sympy.Dummy("k")
+"""Steps, samples, and the steps between checkpoints."""
+
+
+VIEW, TURN = 136, 48
+"""Bytes of a view of one step, and of the tuple of all that one turn of a loop takes (NumPy 2 on 64 bits)."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """So many ``numbers``, and so many ``bytes`` of Python's objects."""
+
+    numbers: sympy.Expr
+    bytes: sympy.Expr = sympy.Integer(0)
+
+    def __add__(self, other: Size) -> Size:
+        return Size(self.numbers + other.numbers, self.bytes + other.bytes)
+
+    def within(self, steps: sympy.Expr) -> Size:
+        """The size for so many steps in place of T."""
+        return Size(self.numbers.subs(T, steps), self.bytes.subs(T, steps))
+
+    def formula(self, itemsize: int) -> str:
+        """The size in bytes by what it grows with: ``4*((17*H + I)*T*B + 10*H*B + 16*H**2) + 2400*T``."""
+        text = f"{itemsize}*({_sum(self.numbers)})"
+        return f"{text} + {_sum(self.bytes)}" if self.bytes != 0 else text
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """``tape``: what is kept from the forward pass to the backward pass; ``workspace``: what both passes take together.
+
+    ``dims`` are the dims' symbols, by name.
+    """
+
+    tape: Size
+    workspace: Size
+    dims: Mapping[str, sympy.Symbol]
+
+    def at(self, itemsize: int, steps: int, batch: int, dims: Mapping[str, int], checkpoint: int = 1) -> tuple[int, int]:
+        """The bytes of ``tape`` and ``workspace`` for so many steps and samples."""
+        sizes = {T: steps, B: batch, K: checkpoint} | {self.dims[name]: size for name, size in dims.items()}
+        tape, workspace = ((itemsize * size.numbers + size.bytes).subs(sizes) for size in (self.tape, self.workspace))
+        return int(sympy.ceiling(tape)), int(sympy.ceiling(workspace))
+
+
+def footprint(compiled: Compiled) -> Footprint:
+    """The memory of a sequence that is run as a whole."""
+    layout, names = layout_of(compiled)
+    dims = {name: sympy.Symbol(local) for name, local in names.items()}
+    passes = layout.scratch() + layout.forward.size() + layout.backward.size()
+    views = sympy.Add(*(T * (TURN + VIEW * count) for count in layout.steps if count))
+    saved = Size(layout.saved.size())
+    return Footprint(saved + _derived(compiled, dims), saved + Size(passes, views), dims)
+
+
+def segmented(compiled: Compiled, whole: Footprint) -> Footprint:
+    """The memory of a sequence in segments of k steps, each of which is run in that of a ``whole`` one of k steps.
+
+    If k does not divide T, T/k is rounded up.
+    """
+    cell, dims = compiled.cell, whole.dims
+    between = T / K * B * _numbers((state.shape for state in cell.states), dims)
+    results = T * B * _numbers([*(item.shape for item in cell.inputs), *(ref.shape for ref in cell.outputs)], dims)
+    results += _numbers((param.shape for param in cell.params), dims)
+    kept = whole.workspace.within(K) + Size(between)
+    return Footprint(kept + _derived(compiled, dims), kept + Size(results), dims)
+
+
+def _derived(compiled: Compiled, dims: Mapping[str, sympy.Symbol]) -> Size:
+    """What a tape holds of derived parameters."""
+    return Size(_numbers((compiled.prologue.shape(name) for name in compiled.prologue.outputs), dims))
+
+
+def _numbers(shapes: Iterable[Shape], dims: Mapping[str, sympy.Symbol]) -> sympy.Expr:
+    """How many numbers arrays of these shapes hold together."""
+    total = sympy.Add(*map(ir.size, shapes))
+    return total.xreplace({symbol: dims[symbol.name] for symbol in total.free_symbols})
+
+
+def _sum(size: sympy.Expr) -> str:
+    """A polynomial by what it grows with."""
+    parts: defaultdict[tuple[int, ...], sympy.Expr] = defaultdict(lambda: sympy.Integer(0))
+    for term in sympy.Add.make_args(sympy.expand(size)):
+        powers = term.as_powers_dict()
+        degrees = tuple(int(powers[symbol]) for symbol in (T, B, K))
+        parts[degrees] += term / (T ** degrees[0] * B ** degrees[1] * K ** degrees[2])
+    return " + ".join(_term(degrees, sympy.factor(parts[degrees])) for degrees in sorted(parts, key=_order))
+
+
+def _order(degrees: tuple[int, ...]) -> tuple[int, ...]:
+    steps, batch, between = degrees
+    return (-steps, between < 0, -between, -batch)
+
+
+def _term(degrees: tuple[int, ...], factor: sympy.Expr) -> str:
+    steps, batch, between = degrees
+    grows = ["T/k" if between < 0 else "T"] * steps + ["k"] * (between > 0) + ["B"] * batch
+    text = f"({factor})" if factor.is_Add and grows else str(factor)
+    return "*".join([text] * (factor != 1 or not grows) + grows)
