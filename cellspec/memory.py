@@ -28,7 +28,7 @@ def kept(compiled: Compiled) -> dict[str, Shape]:
     histories = {name: carry.before for carry in compiled.forward.carries for name in (carry.before, carry.after)}
     inputs = {f"{item.name}[t]" for item in compiled.cell.inputs}
     names = dict.fromkeys(histories.get(name, name) for name in compiled.stash if name not in inputs)
-    return {name.removesuffix("[t-1]"): compiled.backward.shape(name) for name in names}
+    return {name.removesuffix("[t-1]"): compiled.forward.shape(name) for name in names}
 
 
 def again(compiled: Compiled) -> tuple[str, ...]:

@@ -85,13 +85,12 @@ def _stash(compiled: Compiled) -> list[tuple[str, str]]:
 
 def _memory(cell: Cell) -> list[tuple[str, str, str]]:
     """What a NumPy module keeps between the passes, and what it takes for both, under every policy."""
-    from cellspec.backends.numpy.footprint import footprint, segmented
+    from cellspec.backends.numpy.footprint import footprints
 
     rows = []
     for residuals in RESIDUALS:
-        compiled = compile_cell(cell, residuals)
-        whole = footprint(compiled)
-        for policy, size in ((residuals, whole), (f"{residuals}, checkpoint=k", segmented(compiled, whole))):
+        whole, segments = footprints(compile_cell(cell, residuals))
+        for policy, size in ((residuals, whole), (f"{residuals}, checkpoint=k", segments)):
             rows.append((policy, "tape", size.tape.formula(memory.FLOAT32)))
             rows.append(("", "workspace", size.workspace.formula(memory.FLOAT32)))
     return rows

@@ -26,7 +26,7 @@ from cellspec.cell import Cell
 from cellspec.sampling import Sample
 from cellspec.verify import verify, verify_sample
 
-FUNCTIONS = ("forward", "backward", "_equations", "_derived")
+FUNCTIONS = ("_forward", "_backward", "_equations", "_derived")
 CELLS = [ROOT / "specs" / f"{name}.yaml" for name in ("lstm", "gru", "gru_after", "peephole", "lstm_concat")]
 CELLS += [ROOT / "tests" / "valid" / f"{name}.yaml" for name in ("derived", "stretch", "elementwise")]
 
@@ -47,10 +47,11 @@ class Poisoned:
 
 
 def compiled(tree: ast.Module) -> ModuleType:
-    """The module of a syntax tree."""
+    """The module of a syntax tree, whose NumPy is poisoned from the start."""
     module = ModuleType("mutant")
-    exec(compile(tree, "<mutant>", "exec"), vars(module))
     module.np = Poisoned()  # type: ignore[attr-defined]
+    body = [node for node in tree.body if not isinstance(node, ast.Import)]
+    exec(compile(ast.Module(body, tree.type_ignores), "<mutant>", "exec"), vars(module))
     return module
 
 

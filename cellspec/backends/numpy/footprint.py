@@ -22,8 +22,12 @@ T, B, K = sympy.Symbol(STEPS), sympy.Symbol(BATCH), sympy.Dummy("k")
 """Steps, samples, and the steps between checkpoints."""
 
 
+ZERO = sympy.Integer(0)
 VIEW, TURN = 136, 48
 """Bytes of a view of one step, and of the tuple of all that one turn of a loop takes (NumPy 2 on 64 bits)."""
+
+VIEWS = (ir.Slice, ir.Index, ir.Transpose, ir.Reshape)
+"""Derived parameters that are views of others."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Size:
     """So many ``numbers``, and so many ``bytes`` of Python's objects."""
 
     numbers: sympy.Expr
-    bytes: sympy.Expr = sympy.Integer(0)
+    bytes: sympy.Expr = ZERO
 
     def __add__(self, other: Size) -> Size:
         return Size(self.numbers + other.numbers, self.bytes + other.bytes)
@@ -64,38 +68,29 @@ class Footprint:
         return int(sympy.ceiling(tape)), int(sympy.ceiling(workspace))
 
 
-def footprint(compiled: Compiled) -> Footprint:
-    """The memory of a sequence that is run as a whole."""
-    layout, names = layout_of(compiled)
-    dims = {name: sympy.Symbol(local) for name, local in names.items()}
-    passes = layout.scratch() + layout.forward.size() + layout.backward.size()
-    views = sympy.Add(*(T * (TURN + VIEW * count) for count in layout.steps if count))
-    saved = Size(layout.saved.size())
-    return Footprint(saved + _derived(compiled, dims), saved + Size(passes, views), dims)
+def footprints(compiled: Compiled) -> tuple[Footprint, Footprint]:
+    """The memory of a sequence that is run as a whole, and of one in segments of k steps, of which k divides T.
 
-
-def segmented(compiled: Compiled, whole: Footprint) -> Footprint:
-    """The memory of a sequence in segments of k steps, each of which is run in that of a ``whole`` one of k steps.
-
-    If k does not divide T, T/k is rounded up.
+    A segment is run in the memory of a whole sequence of k steps. Beside it there are the state before each segment, and whole
+    results.
     """
-    cell, dims = compiled.cell, whole.dims
-    between = T / K * B * _numbers((state.shape for state in cell.states), dims)
-    results = T * B * _numbers([*(item.shape for item in cell.inputs), *(ref.shape for ref in cell.outputs)], dims)
-    results += _numbers((param.shape for param in cell.params), dims)
-    kept = whole.workspace.within(K) + Size(between)
-    return Footprint(kept + _derived(compiled, dims), kept + Size(results), dims)
+    layout, common = layout_of(compiled)
+    cell, dims = compiled.cell, {name: sympy.Symbol(local) for name, local in common.dims.items()}
 
+    def numbers(shapes: Iterable[Shape]) -> sympy.Expr:
+        total = sympy.Add(*map(ir.size, shapes))
+        return total.xreplace({symbol: dims[symbol.name] for symbol in total.free_symbols})
 
-def _derived(compiled: Compiled, dims: Mapping[str, sympy.Symbol]) -> Size:
-    """What a tape holds of derived parameters."""
-    return Size(_numbers((compiled.prologue.shape(name) for name in compiled.prologue.outputs), dims))
+    views = {out for op in compiled.prologue.ops if isinstance(op, VIEWS) for out in ir.outs(op)}
+    derived = Size(numbers(compiled.prologue.shape(name) for name in common.derived if name not in views))
+    turns = sympy.Add(*(T * (TURN + VIEW * count) for count in layout.steps if count))
+    saved = Size(layout.saved.size())
+    workspace = saved + Size(layout.scratch() + layout.forward.size() + layout.backward.size(), turns)
 
-
-def _numbers(shapes: Iterable[Shape], dims: Mapping[str, sympy.Symbol]) -> sympy.Expr:
-    """How many numbers arrays of these shapes hold together."""
-    total = sympy.Add(*map(ir.size, shapes))
-    return total.xreplace({symbol: dims[symbol.name] for symbol in total.free_symbols})
+    kept = workspace.within(K) + Size(T / K * B * numbers(state.shape for state in cell.states))
+    results = T * B * numbers([*(item.shape for item in cell.inputs), *(ref.shape for ref in cell.outputs)])
+    results += numbers(param.shape for param in cell.params)
+    return Footprint(saved + derived, workspace, dims), Footprint(kept + derived, kept + Size(results), dims)
 
 
 def _sum(size: sympy.Expr) -> str:

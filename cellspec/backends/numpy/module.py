@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around, Text
 from cellspec.backends.plain import Plain, bare
 from cellspec.backends.streams import Stream, streams
-from cellspec.cell import Cell, Input
+from cellspec.cell import Cell, Input, Shape
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import Schedule, schedule
@@ -61,11 +61,11 @@ def generate(cell: Cell, residuals: str = "speed") -> str:
     return _Module(compile_cell(cell, residuals)).text()
 
 
-def layout_of(compiled: Compiled) -> tuple[Layout, Mapping[str, str]]:
-    """Where the module of ``compiled`` has its buffers, and what it calls the dims."""
+def layout_of(compiled: Compiled) -> tuple[Layout, Common]:
+    """Where the module of ``compiled`` has its buffers, and what it calls the dims and derived parameters."""
     module = _Module(compiled)
     forward, backward = module.directions()
-    return lay_out(_pass(forward), _pass(backward)), module.dims
+    return lay_out(_pass(forward), _pass(backward)), module.common
 
 
 class _Module:
