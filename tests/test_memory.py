@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
+import os
 import re
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from functools import cache
@@ -553,3 +557,33 @@ def test_when_buffers_are_mentioned() -> None:
     assert mentions(whole) == {"a": (0, 5), "b": (2, 5), "c": (4, 7), "d": (5, 7)}
     assert returned(whole) == {"d"}
     assert size_of("(T + 1, 4*H, B)") == sympy.expand(4 * sympy.Symbol("H") * sympy.Symbol("B") * (sympy.Symbol("T") + 1))
+
+
+# --- the benchmark -------------------------------------------------------------------------------------------
+
+
+def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def test_the_benchmark_reports(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "memory.json"
+    done = benchmark("--cells", "lstm,qrnn_fo", "--shape", "36,64,24,32", "--machine", "small", "--json", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(file.read_text())
+    assert report["machine"] == "small" and report["long"] is None
+    found = [(r["cell"], r["residuals"], r["checkpoint"]) for r in report["results"]]
+    assert found == [(c, p, k) for c in ("lstm", "qrnn_fo") for p in ("speed", "memory") for k in (None, 6)]
+    for result in report["results"]:
+        for measured, formula in (("tape", "tape_formula"), ("workspace", "workspace_formula")):
+            assert 0.99 * result[formula] <= result[measured] <= SHARE * result[formula] + SLACK
+        assert result["alone"] <= result["workspace"] + SLACK and result["milliseconds"] > 0
+    assert len(done.stdout.splitlines()) == 2 + len(found)
+
+
+@pytest.mark.slow
+def test_a_long_sequence_trains_in_less_than_a_gigabyte() -> None:
+    done = benchmark("--cells", "lstm", "--shape", "4,2,3,5", "--long")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "T=100000, B=8, I=64, H=64, float32, checkpoint=316" in done.stdout
