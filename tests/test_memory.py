@@ -20,10 +20,12 @@ import numpy as np
 import pytest
 import sympy
 from click.testing import CliRunner
+from random_cells import RandomCell
 from support import (
     ROOT,
     Array,
     call,
+    cell_from,
     cell_of,
     close,
     copied,
@@ -128,6 +130,16 @@ def test_segments_are_those_of_the_equations(path: Path) -> None:
     module: Any = Checkpointed(module_of(path), 2)
     report = verify(cell_of(path), module, seed=5, dtypes=(np.float64,), exact=False)
     assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 60))])
+def test_random_cells_take_every_policy(seed: int) -> None:
+    cell = cell_from(RandomCell(seed).text())
+    speed, frugal_ = (cellspec.build(cell, residuals=residuals) for residuals in cellspec.RESIDUALS)
+    drawn = draw(cell, steps=STEPS, seed=seed)
+    expected = call(speed, drawn)
+    for module in (Checkpointed(speed, 2), frugal_, Checkpointed(frugal_, 3)):
+        assert close(call(module, drawn), expected, 1e-11)
 
 
 @pytest.mark.parametrize("k", [1, 3])
