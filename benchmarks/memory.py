@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from cells import load_module
+from options import names, shape
+from process_memory import peak
 
 SHAPES = ((200, 16, 32, 32), (1000, 32, 64, 128))
 CELLS = "lstm,gru,indrnn,mlstm_xlstm"
@@ -152,7 +154,7 @@ def long_step() -> dict[str, Any]:
     """One training step over a long sequence, by this process; its resident memory before and at its largest."""
     T, B, I, H = LONG  # noqa: E741
     lstm = load_module("lstm", "numpy")
-    before = resident_peak()
+    before = peak()
     rng = np.random.default_rng(0)
     params = lstm.init_params(rng, I=I, H=H, dtype=np.float32)
     x = rng.standard_normal((T, B, I), dtype=np.float32)
@@ -167,20 +169,8 @@ def long_step() -> dict[str, Any]:
     four = sum(array.nbytes for array in (x, y, dy, grads.x))
     return {
         "cell": "lstm", "shape": LONG, "dtype": "float32", "checkpoint": k, "seconds": seconds, "finite": finite,
-        "before": before, "x_y_dy_dx": four, "peak": resident_peak(),
+        "before": before, "x_y_dy_dx": four, "peak": peak(),
     }  # fmt: skip
-
-
-def resident_peak() -> int:
-    """The most bytes of this process that have been in memory at once."""
-    status = Path("/proc/self/status")
-    if status.exists():  # of this program alone; getrusage counts also what the process was before
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def long_run() -> dict[str, Any]:
@@ -222,17 +212,10 @@ def print_long(long: dict[str, Any]) -> None:
     print(f"  and Python with NumPy, before anything else, {mega(long['before'])} MB")
 
 
-def shape(text: str) -> tuple[int, ...]:
-    sizes = text.split(",")
-    if len(sizes) != 4 or not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
-        raise argparse.ArgumentTypeError(f"{text!r} is not four sizes T,B,I,H")
-    return tuple(map(int, sizes))
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="memory.py", description="Peak memory of forward + backward beside the formulas.")
     add = parser.add_argument
-    add("--cells", default=CELLS, help="shipped cells (default: %(default)s)")
+    add("--cells", type=names, default=CELLS, help="shipped cells (default: %(default)s)")
     add("--shape", type=shape, action="append", metavar="T,B,I,H", help="a shape, may be given again (default: two)")
     add("--long", action="store_true", help=f"also {LONG[0]:,} steps with checkpoints, in a process of its own")
     add("--long-step", action="store_true", help=argparse.SUPPRESS)
@@ -248,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(long_step()))
         return 0
     shapes = options.shape or SHAPES
-    results = [result for cell in options.cells.split(",") for sizes in shapes for result in results_of(cell, sizes)]
+    results = [result for cell in options.cells for sizes in shapes for result in results_of(cell, sizes)]
     print_table(results)
     long = long_run() if options.long else None
     if long is not None:

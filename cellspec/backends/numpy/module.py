@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-import sympy
 
 from cellspec import ir
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
@@ -19,17 +15,17 @@ from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.instructions import Region, instructions, keep_carries
 from cellspec.backends.numpy.layout import Layout, lay_out
-from cellspec.backends.numpy.one_step import one_step
+from cellspec.backends.numpy.one_step import names_in, one_step, packed
 from cellspec.backends.numpy.orientation import BATCH_MAJOR, FEATURE_MAJOR, has_heads, orientation_for
+from cellspec.backends.numpy.origins import AGAIN, marked, ranks
 from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.segments import segments
 from cellspec.backends.numpy.statements import Pass
 from cellspec.backends.numpy.storage import Demands, Home, Storage
-from cellspec.backends.numpy.views import Around, Text
+from cellspec.backends.numpy.views import Around
 from cellspec.backends.plain import Plain, bare
 from cellspec.backends.streams import Stream, streams
 from cellspec.cell import Cell, Input, Shape
-from cellspec.ir import Program
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import Schedule, schedule
 
@@ -52,10 +48,6 @@ NOTES = {
 }
 """What the head of a module says of a policy for residuals."""
 
-AGAIN = " again"
-"""What is added to the origin of values that the backward pass computes as the forward pass has."""
-
-
 def generate(cell: Cell, residuals: str = "speed") -> str:
     """The NumPy module of ``cell``; ``residuals`` is one of :data:`cellspec.RESIDUALS`."""
     return _Module(compile_cell(cell, residuals)).text()
@@ -65,7 +57,7 @@ def layout_of(compiled: Compiled) -> tuple[Layout, Common]:
     """Where the module of ``compiled`` has its buffers, and what it calls the dims and derived parameters."""
     module = _Module(compiled)
     forward, backward = module.directions()
-    return lay_out(_pass(forward), _pass(backward)), module.common
+    return lay_out(Pass.of(forward), Pass.of(backward)), module.common
 
 
 class _Module:
@@ -74,7 +66,7 @@ class _Module:
         self.common = Common(compiled, LOCALS)
         self.dims, self.names, self.constants = self.common.dims, self.common.names, self.common.constants
         self.helpers: set[str] = set()
-        self.rank = _ranks(compiled.equations)
+        self.rank = ranks(compiled.equations)
         buffers = {state.name: self.names.get(("stream", state.name), f"{state.name}_all") for state in self.cell.streams}
         self.known = streams(self.cell, buffers)
 
@@ -87,7 +79,7 @@ class _Module:
         reserved = [*common.reserved, *common.derived.values()]
         plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved)
         context, policy = common.context("NumPy"), self.compiled.residuals
-        layout = lay_out(_pass(forward), _pass(backward))
+        layout = lay_out(Pass.of(forward), Pass.of(backward))
         text = (
             environment("numpy")
             .get_template("module.py.jinja")
@@ -124,7 +116,7 @@ class _Module:
     def directions(self) -> tuple[dict[str, object], dict[str, object]]:
         """Both directions, in the layout that suits them."""
         kept, ahead = self.forward_schedule()
-        again = _marked(self.compiled.backward, self.compiled.again)
+        again = marked(self.compiled.backward, self.compiled.again)
         back = keep_carries(schedule(again, blocks=True))
         self.orientation = orientation_for(ahead, back)
         forward, emitter = self.forward(kept, ahead)
@@ -253,7 +245,7 @@ class _Module:
             states.append(f"{state.name}={value}")
         value = gather([result(o.label, o.shape) for o in cell.outputs])
         self.helpers |= text.helpers
-        parts = _packed(text, self.common.derived.values())
+        parts = packed(text, self.common.derived.values())
         lines = "\n".join((value, *states, *parts["lines"]))
         return {"value": value, "states": states, "dims": names_in(lines).intersection(self.dims.values()), **parts}
 
@@ -406,47 +398,6 @@ class _Module:
         return {"text": text, "zip": f"zip({over})" if over else "[()]*T", "head": _wrap(head), "functions": functions, **more}
 
 
-def names_in(text: str) -> set[str]:
-    """The words of Python text."""
-    return set(re.findall(r"\w+", text))
-
-
-def _packed(text: Text, derived: Iterable[str]) -> dict[str, list[Any]]:
-    """The parts of one step's text: what is done once for all steps, for all of a batch size, and at every step."""
-    own = re.compile(r"\bws\.")
-    once = [*text.prologue, *(line for line in text.locals if not own.search(line))]
-    every = [line for line in text.locals if own.search(line)]
-    functions = " = ".join(", ".join(names) for names in zip(*text.functions, strict=True))
-    lines = [*([functions] if functions else []), *(f"{name} = {value}" for name, value in text.steps), *text.loop]
-    words = names_in("\n".join(line for line in (*every, *lines) if not line.startswith("#")))
-    bound = dict.fromkeys((*derived, *(line.split(" = ")[0] for line in once if re.match(r"\w+ = ", line))))
-    return {
-        "constant_buffers": [buffer for buffer in text.buffers if buffer[0] in text.parameters],
-        "buffers": [buffer for buffer in text.buffers if buffer[0] not in text.parameters],
-        "views": text.views,
-        "prologue": [own.sub("self.", line) for line in once],
-        "constants": [name for name in bound if name in words],
-        "lines": [own.sub("packed.", line) for line in (*every, *lines)],
-    }
-
-
-def _pass(direction: Mapping[str, Any]) -> Pass:
-    """What the layout of the memory needs to know of one direction."""
-    grads = [grad["source"] for grad in direction.get("grads", ())]
-    return Pass(
-        text=direction["text"],
-        starts=tuple(line for state in direction["states"] for line in state["start"]),
-        copied=tuple(state["final"] for state in direction["states"]),
-        results=(*grads, direction.get("value", ""), direction.get("dx", "")),
-    )
-
-
-def _marked(program: Program, again: Sequence[str]) -> Program:
-    """``program`` with values that come ``again`` from equations of the forward pass, not from their adjoints, told apart."""
-    marked = {name: replace(program.values[name], origin=program.values[name].origin + AGAIN) for name in again}
-    return replace(program, values={**program.values, **marked})
-
-
 def _wrap(head: str) -> str:
     """A loop's head, over several lines if it is long."""
     if len(head) <= 110 or "(" not in head:
@@ -455,25 +406,3 @@ def _wrap(head: str) -> str:
     names, rest = rest.split(")", 1)
     inner = "\n            ".join(textwrap.wrap(names, 110))
     return f"{start}(\n            {inner}\n        ){rest}"
-
-
-def _ranks(program: Program) -> dict[str, tuple[int, ...]]:
-    """Each equation's place among neighbours: logistic gates first, the latest used of them foremost; then hyperbolic tangents.
-
-    One ``tanh`` then serves the whole stack, and the gates of the state stand together in the backward pass.
-    """
-    order = {name: k for k, op in enumerate(program.ops) for name in ir.outs(op)}
-    first_use: dict[str, int] = {}
-    for k, op in enumerate(program.ops):
-        for name in program.args(op):
-            first_use.setdefault(program.values[name].name, k)
-    ranks: dict[str, tuple[int, ...]] = {}
-    for op in program.ops:
-        (out,) = ir.outs(op)
-        origin = program.values[out].origin
-        if isinstance(op, ir.Pointwise) and isinstance(op.expr, sympy.Function):
-            kind = {"sigmoid": 0, "tanh": 1}.get(type(op.expr).__name__, 2)
-            ranks[origin] = (kind, -first_use.get(out, 10**6), order[out])
-        else:
-            ranks.setdefault(origin, (3, 0, order[out]))
-    return ranks

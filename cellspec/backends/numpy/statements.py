@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sympy
 
@@ -34,6 +35,17 @@ class Pass:
     starts: tuple[str, ...]
     copied: tuple[str, ...]
     results: tuple[str, ...]
+
+    @classmethod
+    def of(cls, direction: Mapping[str, Any]) -> Pass:
+        """The pass that the template gets as ``direction``."""
+        grads = [grad["source"] for grad in direction.get("grads", ())]
+        return cls(
+            text=direction["text"],
+            starts=tuple(line for state in direction["states"] for line in state["start"]),
+            copied=tuple(state["final"] for state in direction["states"]),
+            results=(*grads, direction.get("value", ""), direction.get("dx", "")),
+        )
 
     def moments(self) -> Iterator[Iterable[str]]:
         """What happens, one thing after the other; all turns of the loop are one moment."""
