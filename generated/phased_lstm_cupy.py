@@ -802,7 +802,7 @@ extern "C" __global__ void sum_units(
     const long long inner, const stored* source, real* result)
 {
     const long long row = blockIdx.x;
-    if (row < samples*outer) sum_row(length, source + row/outer*width + offset + row%outer*length, result + row);
+    sum_row(length, source + row/outer*width + offset + row%outer*length, result + row);
 }
 
 // out = left right, [rows, inner] by [inner, columns]. A block makes 8 rows of 32 columns: its 8 warps share the sum over
@@ -912,7 +912,7 @@ def _sum_parts(parts: cp.ndarray, sums: cp.ndarray) -> None:
 
 def _along_blocks(kernel: str, results: int) -> tuple[int]:
     """The blocks of a kernel along an axis: one for each row, or a thread for each result."""
-    return _blocks(results) if kernel.startswith("sum_across") else (max(1, results),)
+    return _blocks(results) if kernel.startswith("sum_across") else (results,)
 
 
 def _along_arguments(rows: cp.ndarray, offset: int, shape: tuple[int, int, int], out: cp.ndarray) -> tuple[Any, ...]:
@@ -922,8 +922,8 @@ def _along_arguments(rows: cp.ndarray, offset: int, shape: tuple[int, int, int],
 
 def _along(kernel: str, rows: cp.ndarray, offset: int, shape: tuple[int, int, int], out: cp.ndarray, dtype: Any) -> None:
     """Run a kernel along the middle axis of ``shape`` for each of ``rows``."""
-    blocks = _along_blocks(kernel, rows.shape[0]*shape[0]*shape[2])
-    _kernel(kernel, dtype)(blocks, ALONG_THREADS, _along_arguments(rows, offset, shape, out))
+    if results := rows.shape[0]*shape[0]*shape[2]:
+        _kernel(kernel, dtype)(_along_blocks(kernel, results), ALONG_THREADS, _along_arguments(rows, offset, shape, out))
 
 
 def _array(name: str, value: Any) -> cp.ndarray:
