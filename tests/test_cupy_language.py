@@ -66,6 +66,18 @@ equations: |
   h = C[t] @ (Wq @ x[t])
 """
 
+INFINITE_ROWS = """
+name: infinite_rows
+inputs: {x: I}
+states: {h: H, c: {shape: H, init: -.inf}}
+outputs: [n]
+params: {W: [H, I]}
+equations: |
+  n = logsumexp(c[t-1])
+  c[t] = max(c[t-1], W @ x[t])
+  h[t] = tanh(W @ x[t]) + 0.5*h[t-1]
+"""
+
 ODD_NAMES = """
 name: odd
 inputs: {x: i, along: [j, row]}
@@ -123,6 +135,16 @@ def test_a_list_of_what_the_loop_knows_early_and_late_is_right() -> None:
 @needs_compiler
 def test_moves_lags_and_several_inputs_are_right() -> None:
     check(cell_from(SMALL_MEMORIES))
+
+
+@needs_compiler
+def test_the_largest_element_of_an_infinite_row_is_not_subtracted() -> None:
+    """The difference would be no number; the logarithm of no summands is minus infinity."""
+    cell = cell_from(INFINITE_ROWS)
+    drawn = draw(cell, default_state=True)
+    with on_device(cell) as module:
+        n, _, _ = module.forward(drawn.module_params(module), drawn.module_x(module))
+    assert np.isneginf(n[0]).all() and np.isfinite(n[1:]).all()
 
 
 @needs_compiler
