@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from random_cells import RandomCell
 from support import (
     ROOT,
+    SPECS,
     Array,
     call,
     cell_from,
@@ -35,6 +36,7 @@ from support import (
     module_of,
     part,
     same_bits,
+    spec_id,
 )  # fmt: skip
 from test_mutants import Poisoned
 from test_numeric import buffers
@@ -57,6 +59,17 @@ INTERVALS = (1, 2, 3, STEPS, STEPS + 5)
 
 def shipped(name: str) -> Path:
     return ROOT / "specs" / f"{name}.yaml"
+
+
+USUAL = ("lstm", "gru_concat", "mingru", "qrnn_fo", "slstm", "valid-stretch", "valid-parallel", "valid-frozen")
+"""Those tried each time: gates, concatenation, no product in the loop, lags, heads, stretching, no loop, frozen parameters."""
+
+
+@pytest.fixture(params=[pytest.param(p, id=spec_id(p), marks=[pytest.mark.slow] * (spec_id(p) not in USUAL)) for p in SPECS])
+def path(request: pytest.FixtureRequest) -> Path:
+    """A spec file: every policy and interval is tried on few of them each time, on all in slow runs."""
+    found: Path = request.param
+    return found
 
 
 @cache
