@@ -92,17 +92,17 @@ runtime.getDeviceProperties = none
 
 WITH_GRAPH = """
 
-_forward, _backward = forward, backward
+ahead, back = forward, backward
 
 
 def forward(params, x, state=None, *, workspace=None, graph=False):
     if graph:
         {in_graph}
-    return _forward(params, x, state, workspace=workspace)
+    return ahead(params, x, state, workspace=workspace)
 
 
 def backward(params, tape, dy, dfinal=None, *, workspace=None, graph=False):
-    return _backward(params, tape, dy, dfinal, workspace=workspace)
+    return back(params, tape, dy, dfinal, workspace=workspace)
 """
 
 

@@ -104,6 +104,7 @@ def backward(params: Params, tape: Any, dy: Outputs, dfinal: State) -> Grads:
 def module(**changes: Any) -> Any:
     names: dict[str, Any] = {"Params": Params, "Inputs": Inputs, "State": State, "Outputs": Outputs}
     names |= {"init_state": init_state, "step": step, "forward": forward, "trace": trace, "backward": backward}
+    names["pack"] = lambda params, **dims: params
     return SimpleNamespace(**(names | changes))
 
 
