@@ -156,8 +156,8 @@ def verify(
             _check(cell, module, drawn, setting, log)
         drawn = sample(cell, dict(zip(cell.dims, PRIMES, strict=False)), 3, 2, rng, dtype, default_state=True)
         _check(cell, module, drawn, "default state", log)
-        for reverse in (False, True):
-            drawn = sample(cell, dict(zip(cell.dims, PRIMES, strict=False)), 6, 4, rng, dtype)
+        for reverse in (False, True) if dtype == np.float64 else (True,):
+            drawn = sample(cell, dict(zip(cell.dims, PRIMES, strict=False)), 4, 4, rng, dtype)
             _check_masked(cell, module, drawn, reverse, log)
         if exact:
             drawn = sample(cell, dict(zip(cell.dims, (2, 3, 4, 5, 6, 7, 8, 9), strict=False)), 3, 1, rng, dtype)
