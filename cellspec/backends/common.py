@@ -97,7 +97,9 @@ class Common:
         }
 
     def command(self, options: str = "") -> str:
-        """The command that makes this module again."""
+        """The command that makes this module again, or the Python for a cell that no file states."""
+        if self.cell.made_by:
+            return self.cell.made_by
         settings = "".join(f" --set {name}={value}" for name, value in self.cell.settings)
         shipped = Path(self.cell.path).resolve().parent == shipped_dir().resolve()
         return f"cellspec generate {self.cell.name}{'' if shipped else '.yaml'}{settings}{options}"

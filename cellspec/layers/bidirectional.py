@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from cellspec.layers.masks import turned
 from cellspec.layers.protocol import AnyLayer, Gradients, Tree, expect_shape, parts
 
 Merge = Literal["concat", "sum"]
@@ -22,7 +23,8 @@ class Bidirectional(AnyLayer):
     """y[t] is made of what one layer gives when it has read x[0] to x[t], and another when it has read x[T-1] down to x[t].
 
     With ``merge`` "concat" these lie one behind the other, with "sum" they are added (Schuster and Paliwal, 1997). With
-    ``lengths`` the second layer begins at each sample's own end. Parameters, states and gradients are ``Both``.
+    ``lengths`` the second layer begins at each sample's own end, and ``resets`` cut the sequence for both. Parameters, states
+    and gradients are ``Both``.
     Raises ValueError for sizes that do not fit.
     """
 
@@ -88,16 +90,17 @@ class Bidirectional(AnyLayer):
         workspace: Any = None,
     ) -> tuple[Any, Tree, Any]:
         """``(y, final states, tape)``; see :meth:`AnyLayer.forward`. The backward layer's final state is that after x[0]."""
-        states, spaces = parts("state", state, 2), parts("workspace", workspace, 2)
-        runs = [
-            layer.forward(own, x, start, lengths=lengths, resets=resets, reverse=direction, rng=rng, workspace=space)
-            for (layer, own), start, space, direction in zip(
-                self._with("params", params), states, spaces, (reverse, not reverse), strict=True
-            )
-        ]
-        (first, *_), (second, *_) = runs
-        y = self.xp.concatenate((first, second), axis=-1) if self.merge == "concat" else first + second
-        return y, Both(*(final for _, final, _ in runs)), Both(*(tape for *_, tape in runs))
+        own, starts, spaces = parts("params", params, 2), parts("state", state, 2), parts("workspace", workspace, 2)
+        there, back = self.layers
+        y, final, tape = there.forward(
+            own[0], x, starts[0], lengths=lengths, resets=resets, reverse=reverse, rng=rng, workspace=spaces[0]
+        )
+        cuts = None if resets is None else turned(resets, lengths, reverse, self.xp)
+        y_back, final_back, tape_back = back.forward(
+            own[1], x, starts[1], lengths=lengths, resets=cuts, reverse=not reverse, rng=rng, workspace=spaces[1]
+        )
+        merged = self.xp.concatenate((y, y_back), axis=-1) if self.merge == "concat" else y + y_back
+        return merged, Both(final, final_back), Both(tape, tape_back)
 
     def backward(self, params: Tree, tape: Any, dy: Any, dstate: Tree | None = None) -> Gradients:
         """Gradients by the parameters, x and the initial states."""
@@ -106,11 +109,9 @@ class Bidirectional(AnyLayer):
         expect_shape("dy", dy, (*getattr(dy, "shape", ())[:2], self.output_size), "[T, B, output_size]")
         width = self.layers.forward.output_size
         dys = (dy[..., :width], dy[..., width:]) if self.merge == "concat" else (dy, dy)
-        states = parts("dstate", dstate, 2)
-        first, second = (
-            layer.backward(own, run, d_own, d_final)
-            for (layer, own), run, d_own, d_final in zip(self._with("params", params), tape, dys, states, strict=True)
-        )
+        own, ends = parts("params", params, 2), parts("dstate", dstate, 2)
+        first = self.layers.forward.backward(own[0], tape.forward, dys[0], ends[0])
+        second = self.layers.backward.backward(own[1], tape.backward, dys[1], ends[1])
         return Gradients(Both(first.params, second.params), first.x + second.x, Both(first.state, second.state))
 
     def step(self, params: Tree, x_t: Any, state: Tree) -> tuple[Any, Tree]:

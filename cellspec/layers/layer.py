@@ -56,6 +56,7 @@ class Layer(AnyLayer):
     def __init__(
         self,
         module: ModuleType,
+        /,
         *,
         dtype: Any = np.float32,
         learn_state: bool = False,
@@ -92,7 +93,7 @@ class Layer(AnyLayer):
         return np.broadcast_to(np.zeros((), self.dtype), shape)
 
     def flops(self, T: int, B: int) -> int:
-        """2 for each element of a matrix, step and sample: right for cells with each matrix in one product a step."""
+        """2 for each element of a parameter with two axes or more, step and sample: as if each were in one product a step."""
         return 2 * T * B * sum(math.prod(shape) for shape in self._shapes.values() if len(shape) > 1)
 
     def facts(self) -> dict[str, str]:

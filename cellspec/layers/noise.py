@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellspec.names import DROPOUT_SUFFIX, ZONEOUT_SUFFIX
+from cellspec.streams import DROPOUT_SUFFIX, ZONEOUT_SUFFIX
 
 Rates = float | Mapping[str, float]
 """One rate for all states, or the rate of each by its name."""

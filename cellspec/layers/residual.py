@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from cellspec.layers.around import Around
+from cellspec.layers.masks import within
 from cellspec.layers.protocol import AnyLayer, Gradients, Tree
 
 
-class Residual(AnyLayer):
-    """y + x, of a layer with as many outputs as inputs; parameters, states and tapes are that layer's own (He et al., 2016)."""
+class Tape(NamedTuple):
+    """The layer's tape, and where its samples have steps, None if all have all."""
+
+    run: Any
+    valid: Any
+
+
+class Residual(Around):
+    """y + x, of a layer with as many outputs as inputs; parameters and states are that layer's own (He et al., 2016)."""
 
     def __init__(self, layer: AnyLayer) -> None:
         if layer.input_size != layer.output_size:
             raise ValueError(f"Residual adds x to y: the layer reads {layer.input_size} numbers, but gives {layer.output_size}")
-        self.layer, self.xp, self.causal = layer, layer.xp, layer.causal
-        self.input_size = self.output_size = layer.input_size
-
-    @property
-    def template(self) -> Tree:
-        """That of the layer."""
-        return self.layer.template
-
-    def flops(self, T: int, B: int) -> int:
-        """Those of the layer."""
-        return self.layer.flops(T, B)
+        super().__init__(layer)
 
     def facts(self) -> dict[str, str]:
         """Those of the layer, and that there is a way around it."""
-        return {"residual": "True"} | self.layer.facts()
-
-    def init_params(self, rng: np.random.Generator) -> Tree:
-        """Those of the layer."""
-        return self.layer.init_params(rng)
-
-    def init_state(self, params: Tree, batch: int) -> Tree:
-        """That of the layer."""
-        return self.layer.init_state(params, batch)
-
-    def pack(self, params: Tree) -> Tree:
-        """As the layer packs them."""
-        return self.layer.pack(params)
-
-    def workspace(self, params: Tree, T: int, B: int) -> Any:
-        """That of the layer."""
-        return self.layer.workspace(params, T, B)
+        return {"residual": "yes"} | self.layer.facts()
 
     def forward(
         self,
@@ -63,12 +46,19 @@ class Residual(AnyLayer):
         y, final, tape = self.layer.forward(
             params, x, state, lengths=lengths, resets=resets, reverse=reverse, rng=rng, workspace=workspace
         )
-        return y + x, final, tape
+        valid = None if lengths is None else within(lengths, len(x), self.xp)
+        return y + self._through(x, valid), final, Tape(tape, valid)
 
     def backward(self, params: Tree, tape: Any, dy: Any, dstate: Tree | None = None) -> Gradients:
         """Gradients by the parameters, x and the initial state."""
-        grads = self.layer.backward(params, tape, dy, dstate)
-        return grads._replace(x=grads.x + dy)
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape must be what forward of this layer returned, got {type(tape).__name__}")
+        grads = self.layer.backward(params, tape.run, dy, dstate)
+        return grads._replace(x=grads.x + self._through(dy, tape.valid))
+
+    def _through(self, value: Any, valid: Any) -> Any:
+        """``value`` where there are steps, and zeros behind them, where anything may stand."""
+        return value if valid is None else self.xp.where(valid[:, :, None], value, self.xp.zeros_like(value))
 
     def step(self, params: Tree, x_t: Any, state: Tree) -> tuple[Any, Tree]:
         """One step of the layer, and x_t added."""
