@@ -37,8 +37,7 @@ class _Source(Writer):
                 return super().write(node)
 
     def product(self, a: Node, b: Node) -> Written:
-        left, right = (self.text(part, FACTOR if isinstance(part, MatMul) else TERM) for part in (a, b))
-        return Written(f"{left}*{right}", TERM)
+        return Written(f"{self.text(a, FACTOR if isinstance(a, MatMul) else TERM)}*{self.text(b, FACTOR)}", TERM)
 
     def quotient(self, a: Node, b: Node) -> Written:
         return Written(f"{self.text(a, TERM)}/{self.text(b, FACTOR)}", TERM)

@@ -58,12 +58,13 @@ def streams(shapes: Mapping[str, tuple[int, ...]], zoneout: Rates, state_dropout
     found = []
     for suffix, option, rates in ((ZONEOUT_SUFFIX, "zoneout", zoneout), (DROPOUT_SUFFIX, "state_dropout", state_dropout)):
         states = [name.removesuffix(suffix) for name in shapes if name.endswith(suffix)]
-        by_state = rates if isinstance(rates, Mapping) else {state: rates for state in states or ("every state",) if rates}
-        for state in by_state:
-            if state not in states:
-                raise ValueError(
-                    f"{option} of {state}: the cell {cell} has no such input; cellspec.regularise(cell, {option}=…)"
-                )
+        if rates and not states:
+            raise ValueError(
+                f"{option}: the cell {cell} has no masks for it; make one by cellspec.regularise(cell, {option}=…)"
+            )
+        by_state = rates if isinstance(rates, Mapping) else dict.fromkeys(states, rates)
+        if unknown := [state for state in by_state if state not in states]:
+            raise ValueError(f"{option} of {unknown[0]}: the cell {cell} has no input {unknown[0]}{suffix}")
         found += [Stream(f"{s}{suffix}", shapes[f"{s}{suffix}"], check_rate(option, by_state.get(s, 0.0))) for s in states]
     order = {stream.name: stream for stream in found}
     if others := [name for name in shapes if name not in order]:
