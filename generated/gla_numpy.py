@@ -25,6 +25,8 @@ Arrays are time-major: x[T, B, I], states [B, n], outputs [T, B, n]. Generated b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,6 +82,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Saved | _Segments
     use: int
 
@@ -127,9 +130,9 @@ def _derived(params: Params, M: int) -> tuple[Any, ...]:
 class _Saved:
     """What the forward pass leaves for the backward pass. Arrays are batch-major: [B, n] at a step, [T, B, n] for all steps."""
 
-    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+    def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, I, D, M, R = self.key = key
-        self.use = 0
+        self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
         self.k_row = empty((T, B, D), dtype)
         self.v_column = empty((T, B, M), dtype)
         self.Wa_x = empty((T, B, R), dtype)
@@ -141,7 +144,7 @@ class _Saved:
         self.v_column_axes = self.v_column.reshape(T, B, M, 1)
         self.k_row_axes = self.k_row.reshape(T, B, 1, D)
         self.S_axes = self.S_all[1:].reshape(T, B, M, D)
-        self.S_prev = self.S_all[:-1]
+        self.S_prev = self.S_all[:-1] if not self.apart else empty((T, B, D*M), dtype)
         self.S = self.S_all[1:]
         self.q_row_axes = self.q_row.reshape(T, B, D)
 
@@ -169,14 +172,15 @@ class _Forward:
 
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, D, M, R = saved.key
-        self.saved = saved
+        self.saved, self.apart = saved, saved.apart
         self.tmp = empty((B, D*M), dtype)
         self.y_out = empty((T, B, M), dtype)
         self.S_factor = np.ndarray((T, B, D*M), dtype, scratch.block_1)
         self.y_2 = np.ndarray((T, B, M), dtype, scratch.block_4)
         self.S_factor_axes = self.S_factor.reshape(T, B, M, D)
         self.y_axes = self.y_2.reshape(T, B, M)
-        self.steps = list(zip(saved.S_prev, self.S_factor, saved.S))
+        self.carried = ((saved.S_all, saved.S_prev, 0.0), )  # histories of states, states before steps, initial values
+        self.steps = list(zip(saved.S_all[:-1], self.S_factor, saved.S))
 
 
 class _Backward:
@@ -213,6 +217,7 @@ class _Backward:
         self.d_alpha_pre_axes = self.d_alpha_pre.reshape(T, B, D)
         self.d_Wk_x_axes = self.d_Wk_x.reshape(T, B, D)
         self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, B, M)
+        self.carried = (self.d_S_2, )
         self.steps = list(zip(self.d_S, self.d_S_prev_factor))[::-1]
 
 
@@ -233,43 +238,60 @@ class Workspace:
         R = _axis("params.Wa", params.Wa, 2, 0, "[R, I]")
         self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, D, M, R)
-        if checkpoint is None:
-            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+        if checkpoint is not None:
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
+        self.prepare(False)
+
+    def prepare(self, apart: bool) -> None:
+        """Take the memory, unless it is there already; ``apart`` for calls with resets, which need the states once more."""
+        if hasattr(self, "memory") and self.memory.apart >= apart:
+            return
+        if self.checkpoint is None:
+            self.memory, scratch = _Saved(self.key, apart), _Scratch(self.key)
             self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
         else:
-            self.memory = _Segments(checkpoint, self.key)
-            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
+            self.memory = _Segments(self.checkpoint, self.key, apart)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (y [T, B, M]), the final state, and the tape for ``backward``.
+    lengths: [B], integers: behind its end a sample's state holds, its outputs and gradients are 0. resets: [T, B], bool: where set,
+    the state is put back to the spec's initial one before the step. reverse: each sample is read from its end.
     With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, D, M, R = dims
     key = (T, B, dtype, *dims)
     ws = None if workspace is None else _matching(workspace, key)
     checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
     derived = _derived(params, M)
+    if masks is not None:
+        x = _in_turn(masks, x)
+    apart = masks is not None and masks.resets is not None
+    if ws is not None:
+        ws.prepare(apart)
     if checkpoint is None:
-        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
-        saved = memory.saved
-        saved.use += 1
-        y, final = _forward(params, x, state, derived, memory)
-        return y, final, Tape(x, state, derived, saved, saved.use)
-    segments = _Segments(checkpoint, key) if ws is None else ws.memory
-    segments.use += 1
-    y = _outputs(key) if ws is None else ws.y
-    final = _forward_segments(params, x, state, derived, segments, y)
-    return y, final, Tape(x, state, derived, segments, segments.use)
+        memory = _Forward(_Saved(key, apart), _Scratch(key)) if ws is None else ws.forward
+        buffers = memory.saved
+        y, final = _forward(params, x, state, derived, memory, _cuts(masks, 0, T))
+    else:
+        buffers = _Segments(checkpoint, key, apart) if ws is None else ws.memory
+        y = _outputs(key) if ws is None else ws.y
+        final = _forward_segments(params, x, state, derived, masks, buffers, y)
+    if masks is not None:
+        give_back = _ended if masks.index is None else _turned
+        y = give_back(masks, y)
+    buffers.use += 1
+    return y, final, Tape(x, state, derived, masks, buffers, buffers.use)
 
 
-def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None) -> tuple[np.ndarray, State]:
     """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
     saved = ws.saved
     T, B, dtype, I, D, M, R = saved.key
@@ -304,10 +326,11 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(one_column, saved.alpha_row_axes, out=ws.S_factor_axes)
     np.multiply(saved.v_column_axes, saved.k_row_axes, out=saved.S_axes)
 
+    steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add = np.multiply, np.add
     tmp = ws.tmp
-    for (S_prev, S_factor, S) in ws.steps:
+    for (S_prev, S_factor, S) in steps:
         # S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
         multiply(S_prev, S_factor, tmp)
         add(tmp, S, S)
@@ -317,6 +340,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # y = S[t] @ q
     np.einsum("tbij,tbj->tbi", saved.S_axes, saved.q_row_axes, out=ws.y_axes)
     np.copyto(ws.y_out, ws.y_2)
+    if cuts is not None:
+        cuts.hold(saved.S_all)
     final = State(S=saved.S_all[T].copy().reshape(B, M, D))
     return ws.y_out, final
 
@@ -333,14 +358,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     ws = None if workspace is None else _matching(workspace, key)
     if ws is not None and ws.memory is not tape.buffers:
         ws = None
+    masks = tape.masks
+    if masks is not None:
+        dy = _turned(masks, dy)
     if isinstance(tape.buffers, _Segments):
         d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
-        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
-    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
-    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+        grads = _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    else:
+        memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+        grads = _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory, _cuts(masks, 0, T))
+    if masks is None or masks.index is None:
+        return grads
+    return grads._replace(x=_turned(masks, grads.x))
 
 
-def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward, cuts: _Cuts | None) -> Grads:
     """``backward`` in the memory ``ws``, without checks."""
     saved = ws.saved
     T, B, dtype, I, D, M, R = saved.key
@@ -362,10 +394,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(saved.q_row.reshape(T, B, 1, D), ws.d_S_q_axes, out=ws.d_S_axes)
     np.multiply(one_column, saved.alpha_row.reshape(T, B, 1, D), out=ws.d_S_prev_factor_axes)
 
+    if cuts is not None:
+        finals = None if dfinal is None else (dfinal.S.reshape(B, D*M), )
+    steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_S_2 = ws.d_S_2
-    for (d_S, d_S_prev_factor) in ws.steps:
+    for (d_S, d_S_prev_factor) in steps:
         # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
         add(d_S_2, d_S, d_S)
         multiply(d_S_prev_factor, d_S, d_S_2)
@@ -436,20 +471,20 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
 class _Segments:
     """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
 
-    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+    def __init__(self, k: int, key: tuple[Any, ...], apart: bool) -> None:
         T, B, dtype, I, D, M, R = key
-        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.use, self.apart, self.present = 0, apart, -1  # present: the segment that the forward pass has run over last
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
             S=np.empty((len(self.bounds), B, M, D), dtype),
         )
         first = (min(k, T), *key[1:])
-        saved, scratch = _Saved(first), _Scratch(first)
+        saved, scratch = _Saved(first, apart), _Scratch(first)
         ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
         self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
         if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
             last = (T % k, *key[1:])
-            saved = _Saved(last, _within(saved))
+            saved = _Saved(last, apart, _within(saved))
             self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
             self.backward[T % k] = _Backward(saved, scratch, _within(back))
 
@@ -472,13 +507,13 @@ def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray
     return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, I), dtype)
 
 
-def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], masks: _Masks | None, memory: _Segments, y: np.ndarray) -> State:
     """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
     memory.present = -1
     for number, (start, stop) in enumerate(memory.bounds):
         for kept, now in zip(memory.starts, state):
             kept[number] = now
-        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start], _cuts(masks, start, stop - start))
         y[start:stop] = y_part
     memory.present = number
     return state
@@ -493,16 +528,160 @@ def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State
     for number in reversed(range(len(memory.bounds))):
         start, stop = memory.bounds[number]
         x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        cuts = _cuts(tape.masks, start, stop - start)
         if present != number:
-            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start], cuts)
             present = number
-        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start], cuts)
         dfinal = grads.state
         for total, part in zip(d_params, grads.params):
             total += part
         d_x[start:stop] = grads.x
     memory.present = present
     return Grads(d_params, d_x, dfinal)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else np.asarray(lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = np.asarray(resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _in_turn(masks: _Masks, x: np.ndarray) -> np.ndarray:
+    """``x`` in the order in which it is read. Behind its end a sample's last step is read again, whatever the caller has there."""
+    T, B = x.shape[:2]
+    if masks.index is None and not len(masks.behind):
+        return x
+    longest = masks.lengths.argmax() if B else 0
+    index = np.minimum(np.arange(T)[:, None], np.maximum(masks.lengths - 1, 0))
+    if masks.index is not None:
+        index = np.take_along_axis(masks.index, index, 0)
+    samples = np.where(masks.lengths > 0, np.arange(B), longest)  # one without a step reads another's
+    return _rows(x, index, samples)
+
+
+def _rows(sequence: np.ndarray, index: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """``sequence[index[t, b], samples[b]]`` for every step and sample."""
+    T, B = index.shape
+    return np.take(sequence.reshape(T*B, *sequence.shape[2:]), index*B + samples, axis=0)
+
+
+def _turned(masks: _Masks, sequence: np.ndarray) -> np.ndarray:
+    """``sequence`` [T, B, ...] from the caller's order into that of the run or back, copied, and zero behind a sample's end."""
+    if masks.index is None:
+        return _ended(masks, sequence.copy())
+    return _ended(masks, _rows(np.ascontiguousarray(sequence), masks.index, np.arange(len(masks.lengths))))
+
+
+def _ended(masks: _Masks, sequence: np.ndarray) -> np.ndarray:
+    """``sequence`` itself, in C order, set to zero behind a sample's end."""
+    if len(masks.behind):
+        T, B = sequence.shape[:2]
+        sequence.reshape(T*B, *sequence.shape[2:])[masks.behind] = 0
+    return sequence
+
+
+class _Cuts:
+    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which samples."""
+
+    def __init__(self, masks: _Masks, start: int, T: int) -> None:
+        self.T, self.lengths = T, np.clip(masks.lengths - start, 0, T)
+        self.short = np.flatnonzero(self.lengths < T)
+        # Nothing is made of the steps behind a sample's end, but they are run: a new beginning now and then keeps them finite.
+        steps = np.arange(T)[:, None]
+        begins = (steps > self.lengths) & (steps % 16 == 0)
+        if masks.resets is not None:
+            begins |= masks.resets[start:start + T]
+        self.steps, self.samples = np.nonzero(begins)
+        self.begins = _by_step(self.steps, self.samples)
+        order = self.short[np.argsort(self.lengths[self.short], kind="stable")]
+        self.ends = _by_step(self.lengths[order], order)
+
+    def hold(self, history: np.ndarray) -> None:
+        """Let the last state be the one that each sample has at its own end."""
+        columns = self.short
+        history[self.T, columns] = history[self.lengths[columns], columns]
+
+
+def _by_step(steps: np.ndarray, samples: np.ndarray) -> dict[int, np.ndarray]:
+    """The samples of each step that there is in ``steps``, which are in order."""
+    found, first = np.unique(steps, return_index=True)
+    bounds = [*first.tolist(), len(steps)]
+    return {t: samples[i:j] for t, i, j in zip(found.tolist(), bounds, bounds[1:])}
+
+
+def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
+    """The cuts of T steps from ``start`` on, or None if there are none."""
+    if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
+        return None
+    if (start, T) not in masks.cuts:
+        masks.cuts[start, T] = _Cuts(masks, start, T)
+    return masks.cuts[start, T]
+
+
+def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
+    """The steps of the forward pass from cut to cut, where states are put back to their initial values."""
+    start, kept = 0, []
+    for t, columns in cuts.begins.items() if cuts is not None else ():
+        yield ws.steps[start:t]
+        for history, _, first in ws.carried:
+            kept.append((history, t, columns, history[t, columns]))
+            history[t, columns] = first
+        start = t
+    yield ws.steps[start:]
+    if ws.apart:
+        for history, before, _ in ws.carried:
+            np.copyto(before, history[:-1])
+        for history, t, columns, values in kept:
+            history[t, columns] = values
+
+
+def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
+    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample ends."""
+    T = above = cuts.T
+    for d in ws.carried:
+        d[cuts.short] = 0
+    for t in sorted({*cuts.begins, *cuts.ends}, reverse=True):
+        yield ws.steps[T - above:T - t]
+        if (columns := cuts.begins.get(t)) is not None:
+            for d in ws.carried:
+                d[columns] = 0
+        if (columns := cuts.ends.get(t)) is not None:
+            for k, d in enumerate(ws.carried):
+                d[columns] = 0 if dfinal is None else dfinal[k][columns]
+        above = t
+    yield ws.steps[T - above:]
 
 
 class Packed:

@@ -22,6 +22,8 @@ Arrays are time-major: x[T, B, I], states [B, n], outputs [T, B, n]. Generated b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +83,7 @@ class Tape(NamedTuple):
     x: np.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Saved | _Segments
     use: int
 
@@ -120,12 +123,12 @@ def init_state(params: Params, batch: int) -> State:
 class _Saved:
     """What the forward pass leaves for the backward pass. Arrays are feature-major: [n, B] at a step, [T, n, B] for all steps."""
 
-    def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
+    def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = self.key = key
-        self.use = 0
+        self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
         self.z_r_tanh_h_pre = empty((T, 3*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
-        self.h_prev = self.h_all[:-1]
+        self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.z_r = self.z_r_tanh_h_pre[:, :2*H]
         self.r = self.z_r_tanh_h_pre[:, H:2*H]
         self.tanh_h_pre = self.z_r_tanh_h_pre[:, 2*H:]
@@ -150,7 +153,7 @@ class _Forward:
 
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
-        self.saved = saved
+        self.saved, self.apart = saved, saved.apart
         self.bz_half_br_half_bh = empty((3*H, 1), dtype)
         self.Wz_half_E_half_Wh = empty((3*H, I), dtype)
         self.Uz_Ur_half = empty((2*H, H), dtype)
@@ -161,7 +164,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wz_x_half_E_x_half_Wh_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wz_x_half_E_x_half_Wh_x = self.Wz_x_half_E_x_half_Wh_x_flat.transpose(1, 0, 2)
-        self.steps = list(zip(saved.h_prev, saved.z_r, saved.r, saved.tanh_h_pre, saved.z, saved.h))
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        self.steps = list(zip(saved.h_all[:-1], saved.z_r, saved.r, saved.tanh_h_pre, saved.z, saved.h))
 
 
 class _Backward:
@@ -194,6 +198,7 @@ class _Backward:
         self.d_r_pre = self.d_z_r_h_pre[:, H:2*H]
         self.d_z_pre = self.d_z_r_h_pre[:, :H]
         self.d_z_r_pre = self.d_z_r_h_pre[:, :2*H]
+        self.carried = (self.d_h, )
         self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_z_pre, self.d_r_pre, self.d_z_r_pre, self.d_h_prev_base, saved.r))[::-1]
 
 
@@ -212,42 +217,59 @@ class Workspace:
         I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
         self.checkpoint = _interval(checkpoint)
         self.key = (T, B, _params_dtype(params), I, H)
-        if checkpoint is None:
-            self.memory, scratch = _Saved(self.key), _Scratch(self.key)
+        if checkpoint is not None:
+            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
+        self.prepare(False)
+
+    def prepare(self, apart: bool) -> None:
+        """Take the memory, unless it is there already; ``apart`` for calls with resets, which need the states once more."""
+        if hasattr(self, "memory") and self.memory.apart >= apart:
+            return
+        if self.checkpoint is None:
+            self.memory, scratch = _Saved(self.key, apart), _Scratch(self.key)
             self.forward, self.backward = _Forward(self.memory, scratch), _Backward(self.memory, scratch)
         else:
-            self.memory = _Segments(checkpoint, self.key)
-            self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
+            self.memory = _Segments(self.checkpoint, self.key, apart)
 
 
-def forward(params: Params, x: np.ndarray, state: State | None = None, *, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
+def forward(params: Params, x: np.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, checkpoint: int | None = None) -> tuple[np.ndarray, State, Tape]:
     """Run the cell over a sequence.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``.
+    lengths: [B], integers: behind its end a sample's state holds, its outputs and gradients are 0. resets: [T, B], bool: where set,
+    the state is put back to the spec's initial one before the step. reverse: each sample is read from its end.
     With ``checkpoint=k`` the tape holds the state every k steps only, and ``backward`` runs the steps between forwards again.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
+    masks = _masks(lengths, resets, reverse, T, B)
     key = (T, B, dtype, *dims)
     ws = None if workspace is None else _matching(workspace, key)
     checkpoint = _interval(checkpoint, ws)
     x, state = _ready(x, state, B, dtype, dims)
     derived = ()
+    if masks is not None:
+        x = _in_turn(masks, x)
+    apart = masks is not None and masks.resets is not None
+    if ws is not None:
+        ws.prepare(apart)
     if checkpoint is None:
-        memory = _Forward(_Saved(key), _Scratch(key)) if ws is None else ws.forward
-        saved = memory.saved
-        saved.use += 1
-        y, final = _forward(params, x, state, derived, memory)
-        return y, final, Tape(x, state, derived, saved, saved.use)
-    segments = _Segments(checkpoint, key) if ws is None else ws.memory
-    segments.use += 1
-    y = _outputs(key) if ws is None else ws.y
-    final = _forward_segments(params, x, state, derived, segments, y)
-    return y, final, Tape(x, state, derived, segments, segments.use)
+        memory = _Forward(_Saved(key, apart), _Scratch(key)) if ws is None else ws.forward
+        buffers = memory.saved
+        y, final = _forward(params, x, state, derived, memory, _cuts(masks, 0, T))
+    else:
+        buffers = _Segments(checkpoint, key, apart) if ws is None else ws.memory
+        y = _outputs(key) if ws is None else ws.y
+        final = _forward_segments(params, x, state, derived, masks, buffers, y)
+    if masks is not None:
+        give_back = _ended if masks.index is None else _turned
+        y = give_back(masks, y)
+    buffers.use += 1
+    return y, final, Tape(x, state, derived, masks, buffers, buffers.use)
 
 
-def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward) -> tuple[np.ndarray, State]:
+def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None) -> tuple[np.ndarray, State]:
     """``forward`` in the memory ``ws``, without checks: the outputs and the final state."""
     saved = ws.saved
     T, B, dtype, I, H = saved.key
@@ -272,6 +294,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.matmul(Wz_half_E_half_Wh, x_2d.T, out=ws.Wz_x_half_E_x_half_Wh_x_flat.reshape(3*H, T*B))
     np.add(bz_half_br_half_bh, ws.Wz_x_half_E_x_half_Wh_x, out=saved.z_r_tanh_h_pre)
 
+    steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     Uz_Ur_h_prev_half = ws.Uz_Ur_h_prev_half
@@ -280,7 +303,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     Uh_h_part = ws.Uh_h_part
     one = np.array(1, dtype)
     tmp = ws.tmp
-    for (h_prev, z_r, r, tanh_h_pre, z, h) in ws.steps:
+    for (h_prev, z_r, r, tanh_h_pre, z, h) in steps:
         # z = sigma(Wz @ x[t] + Uz @ h[t-1] + bz)
         # r = sigma(E @ x[t] + Ur @ h[t-1] + br)
         dot(Uz_Ur_half, h_prev, Uz_Ur_h_prev_half)
@@ -299,6 +322,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(h, tmp, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
+    if cuts is not None:
+        cuts.hold(saved.h_all)
     final = State(h=saved.h_all[T].T.copy())
     return ws.h_out, final
 
@@ -315,14 +340,21 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
     ws = None if workspace is None else _matching(workspace, key)
     if ws is not None and ws.memory is not tape.buffers:
         ws = None
+    masks = tape.masks
+    if masks is not None:
+        dy = _turned(masks, dy)
     if isinstance(tape.buffers, _Segments):
         d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
-        return _backward_segments(params, tape, dy, dfinal, d_params, d_x)
-    memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
-    return _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory)
+        grads = _backward_segments(params, tape, dy, dfinal, d_params, d_x)
+    else:
+        memory = _Backward(tape.buffers, _Scratch(key)) if ws is None else ws.backward
+        grads = _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory, _cuts(masks, 0, T))
+    if masks is None or masks.index is None:
+        return grads
+    return grads._replace(x=_turned(masks, grads.x))
 
 
-def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward) -> Grads:
+def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward, cuts: _Cuts | None) -> Grads:
     """``backward`` in the memory ``ws``, without checks."""
     saved = ws.saved
     T, B, dtype, I, H = saved.key
@@ -353,6 +385,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
+    if cuts is not None:
+        finals = None if dfinal is None else (dfinal.h.T, )
+    steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
@@ -360,7 +395,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     UhT_d_Uh_h_part = ws.UhT_d_Uh_h_part
     Uz_Ur_T = Uz_Ur.T
     d_h_prev = ws.d_h_prev
-    for (dy_t, d_h_pre, d_z_pre, d_r_pre, d_z_r_pre, d_h_prev_base, r) in ws.steps:
+    for (dy_t, d_h_pre, d_z_pre, d_r_pre, d_z_r_pre, d_h_prev_base, r) in steps:
         # backward of h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
         add(dy_t, d_h, d_h)
         multiply(d_h_pre, d_h, d_h_pre)
@@ -420,20 +455,20 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
 class _Segments:
     """Memory for a sequence in segments of k steps: the state before each of them, and all that one of them takes at a time."""
 
-    def __init__(self, k: int, key: tuple[Any, ...]) -> None:
+    def __init__(self, k: int, key: tuple[Any, ...], apart: bool) -> None:
         T, B, dtype, I, H = key
-        self.use, self.present = 0, -1  # present: the segment that the forward pass has run over last
+        self.use, self.apart, self.present = 0, apart, -1  # present: the segment that the forward pass has run over last
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
             h=np.empty((len(self.bounds), B, H), dtype),
         )
         first = (min(k, T), *key[1:])
-        saved, scratch = _Saved(first), _Scratch(first)
+        saved, scratch = _Saved(first, apart), _Scratch(first)
         ahead, back = _Forward(saved, scratch), _Backward(saved, scratch)
         self.forward, self.backward = {first[0]: ahead}, {first[0]: back}
         if k < T and T % k:  # the last segment is shorter: it takes parts of the same memory
             last = (T % k, *key[1:])
-            saved = _Saved(last, _within(saved))
+            saved = _Saved(last, apart, _within(saved))
             self.forward[T % k] = _Forward(saved, scratch, _within(ahead))
             self.backward[T % k] = _Backward(saved, scratch, _within(back))
 
@@ -456,13 +491,13 @@ def _gradients(params: Params, key: tuple[Any, ...]) -> tuple[Params, np.ndarray
     return Params(*(np.empty(each.shape, dtype) for each in params)), np.empty((T, B, I), dtype)
 
 
-def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], memory: _Segments, y: np.ndarray) -> State:
+def _forward_segments(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], masks: _Masks | None, memory: _Segments, y: np.ndarray) -> State:
     """``_forward`` segment by segment; the outputs go into ``y``. Returns the final state."""
     memory.present = -1
     for number, (start, stop) in enumerate(memory.bounds):
         for kept, now in zip(memory.starts, state):
             kept[number] = now
-        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start])
+        y_part, state = _forward(params, x[start:stop], state, derived, memory.forward[stop - start], _cuts(masks, start, stop - start))
         y[start:stop] = y_part
     memory.present = number
     return state
@@ -477,16 +512,160 @@ def _backward_segments(params: Params, tape: Tape, dy: np.ndarray, dfinal: State
     for number in reversed(range(len(memory.bounds))):
         start, stop = memory.bounds[number]
         x_part, state = x[start:stop], State(*(kept[number] for kept in memory.starts))
+        cuts = _cuts(tape.masks, start, stop - start)
         if present != number:
-            _forward(params, x_part, state, tape.derived, memory.forward[stop - start])
+            _forward(params, x_part, state, tape.derived, memory.forward[stop - start], cuts)
             present = number
-        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start])
+        grads = _backward(params, x_part, state, tape.derived, dy[start:stop], dfinal, memory.backward[stop - start], cuts)
         dfinal = grads.state
         for total, part in zip(d_params, grads.params):
             total += part
         d_x[start:stop] = grads.x
     memory.present = present
     return Grads(d_params, d_x, dfinal)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else np.asarray(lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = np.asarray(resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _in_turn(masks: _Masks, x: np.ndarray) -> np.ndarray:
+    """``x`` in the order in which it is read. Behind its end a sample's last step is read again, whatever the caller has there."""
+    T, B = x.shape[:2]
+    if masks.index is None and not len(masks.behind):
+        return x
+    longest = masks.lengths.argmax() if B else 0
+    index = np.minimum(np.arange(T)[:, None], np.maximum(masks.lengths - 1, 0))
+    if masks.index is not None:
+        index = np.take_along_axis(masks.index, index, 0)
+    samples = np.where(masks.lengths > 0, np.arange(B), longest)  # one without a step reads another's
+    return _rows(x, index, samples)
+
+
+def _rows(sequence: np.ndarray, index: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """``sequence[index[t, b], samples[b]]`` for every step and sample."""
+    T, B = index.shape
+    return np.take(sequence.reshape(T*B, *sequence.shape[2:]), index*B + samples, axis=0)
+
+
+def _turned(masks: _Masks, sequence: np.ndarray) -> np.ndarray:
+    """``sequence`` [T, B, ...] from the caller's order into that of the run or back, copied, and zero behind a sample's end."""
+    if masks.index is None:
+        return _ended(masks, sequence.copy())
+    return _ended(masks, _rows(np.ascontiguousarray(sequence), masks.index, np.arange(len(masks.lengths))))
+
+
+def _ended(masks: _Masks, sequence: np.ndarray) -> np.ndarray:
+    """``sequence`` itself, in C order, set to zero behind a sample's end."""
+    if len(masks.behind):
+        T, B = sequence.shape[:2]
+        sequence.reshape(T*B, *sequence.shape[2:])[masks.behind] = 0
+    return sequence
+
+
+class _Cuts:
+    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which samples."""
+
+    def __init__(self, masks: _Masks, start: int, T: int) -> None:
+        self.T, self.lengths = T, np.clip(masks.lengths - start, 0, T)
+        self.short = np.flatnonzero(self.lengths < T)
+        # Nothing is made of the steps behind a sample's end, but they are run: a new beginning now and then keeps them finite.
+        steps = np.arange(T)[:, None]
+        begins = (steps > self.lengths) & (steps % 16 == 0)
+        if masks.resets is not None:
+            begins |= masks.resets[start:start + T]
+        self.steps, self.samples = np.nonzero(begins)
+        self.begins = _by_step(self.steps, self.samples)
+        order = self.short[np.argsort(self.lengths[self.short], kind="stable")]
+        self.ends = _by_step(self.lengths[order], order)
+
+    def hold(self, history: np.ndarray) -> None:
+        """Let the last state be the one that each sample has at its own end."""
+        columns = self.short
+        history[self.T, :, columns] = history[self.lengths[columns], :, columns]
+
+
+def _by_step(steps: np.ndarray, samples: np.ndarray) -> dict[int, np.ndarray]:
+    """The samples of each step that there is in ``steps``, which are in order."""
+    found, first = np.unique(steps, return_index=True)
+    bounds = [*first.tolist(), len(steps)]
+    return {t: samples[i:j] for t, i, j in zip(found.tolist(), bounds, bounds[1:])}
+
+
+def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
+    """The cuts of T steps from ``start`` on, or None if there are none."""
+    if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
+        return None
+    if (start, T) not in masks.cuts:
+        masks.cuts[start, T] = _Cuts(masks, start, T)
+    return masks.cuts[start, T]
+
+
+def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
+    """The steps of the forward pass from cut to cut, where states are put back to their initial values."""
+    start, kept = 0, []
+    for t, columns in cuts.begins.items() if cuts is not None else ():
+        yield ws.steps[start:t]
+        for history, _, first in ws.carried:
+            kept.append((history, t, columns, history[t, :, columns]))
+            history[t, :, columns] = first
+        start = t
+    yield ws.steps[start:]
+    if ws.apart:
+        for history, before, _ in ws.carried:
+            np.copyto(before, history[:-1])
+        for history, t, columns, values in kept:
+            history[t, :, columns] = values
+
+
+def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
+    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample ends."""
+    T = above = cuts.T
+    for d in ws.carried:
+        d[:, cuts.short] = 0
+    for t in sorted({*cuts.begins, *cuts.ends}, reverse=True):
+        yield ws.steps[T - above:T - t]
+        if (columns := cuts.begins.get(t)) is not None:
+            for d in ws.carried:
+                d[:, columns] = 0
+        if (columns := cuts.ends.get(t)) is not None:
+            for k, d in enumerate(ws.carried):
+                d[:, columns] = 0 if dfinal is None else dfinal[k][:, columns]
+        above = t
+    yield ws.steps[T - above:]
 
 
 class Packed:

@@ -338,6 +338,7 @@ class _Module:
             .render(
                 **context,
                 header=common.command(" --backend cupy"),
+                standard=[],
                 imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],
                 array="cp.ndarray",
                 tape_type="_Forward",

@@ -23,7 +23,7 @@ from cellspec.backends.numpy.segments import segments
 from cellspec.backends.numpy.statements import Pass
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
-from cellspec.backends.plain import Plain, bare
+from cellspec.backends.plain import Plain, bare, float_text
 from cellspec.backends.streams import Stream, streams
 from cellspec.cell import Cell, Input, Shape
 from cellspec.pipeline import Compiled, compile_cell
@@ -32,10 +32,11 @@ from cellspec.schedule import Schedule, schedule
 LOCALS = (
     "np", "params", "x", "Inputs", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y",
     "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params", "State", "Grads",
-    "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "len", "tuple", "isinstance",
-    "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
-    "reversed", "dict", "getattr", "scratch", "empty", "_check", "_columns", "_derived", "_elu", "_equations", "_erf", "_gelu",
-    "_largest", "_sigmoid", "_silu", "_softsign", "_where",
+    "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "chain", "Iterator", "len", "tuple",
+    "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
+    "reversed", "dict", "getattr", "scratch", "empty", "lengths", "resets", "reverse", "checkpoint", "masks", "cuts", "finals",
+    "apart", "carried", "memory", "buffers", "_check", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived",
+    "_elu", "_equations", "_erf", "_gelu", "_largest", "_sigmoid", "_silu", "_softsign", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -85,8 +86,13 @@ class _Module:
             .get_template("module.py.jinja")
             .render(
                 **context,
+                on_host="np.asarray({})".format,
+                carried=len(self.known) < len(self.cell.states),
+                streams=self.known,
+                counts=any(stream.follows is None for stream in self.known),
                 header=common.command(f" --residuals {policy}" if policy in NOTES else ""),
                 notes=textwrap.wrap(NOTES.get(policy, ""), 116),
+                standard=["from collections.abc import Iterator", "from itertools import chain"],
                 imports=[*(["import numpy"] if "np" in self.cell.dims else []), "import numpy as np"],
                 array="np.ndarray",
                 tape_type="_Saved | _Segments",
@@ -162,9 +168,11 @@ class _Module:
             block = emitter.storage.block([f"{state.name}[t]"])
             assert block is not None
             buffer = emitter.buffer_attribute(block.buffer)
-            last = self.sample(f"ws.{buffer}[T]")
+            last, before = self.sample(f"ws.{buffer}[T]"), emitter.view(block, [f"{state.name}[t-1]"], ())
             states.append(
                 {
+                    "history": f"ws.{buffer}",
+                    "carried": f"(self.{buffer}, self.{before}, {float_text(float(state.init))})",
                     "start": [f"ws.{buffer}[0] = {self.sample(self.common.flat(f'state.{state.name}', state.shape))}"],
                     "final": f"{state.name}={self.common.shaped(f'{last}.copy()', state.shape)}",
                 }
@@ -202,10 +210,13 @@ class _Module:
             block = emitter.storage.block([before])
             assert block is not None
             buffer = emitter.view(block, [before], ())
-            dfinal, first = self.common.flat(f"dfinal.{state.name}", state.shape), self.sample(f"ws.{buffer}")
+            dfinal = self.sample(self.common.flat(f"dfinal.{state.name}", state.shape))
+            first = self.sample(f"ws.{buffer}")
             states.append(
                 {
-                    "start": [f"ws.{buffer}[...] = 0 if dfinal is None else {self.sample(dfinal)}"],
+                    "carried": f"self.{buffer}",
+                    "given": dfinal,
+                    "start": [f"ws.{buffer}[...] = 0 if dfinal is None else {dfinal}"],
                     "final": f"{state.name}={self.common.shaped(f'{first}.copy()', state.shape)}",
                 }
             )
@@ -252,19 +263,22 @@ class _Module:
     def stream_forward(self, stream: Stream) -> dict[str, object]:
         """How a stream is made before anything is computed, and what it leaves as the final state."""
         shape, name, whole = stream.state.shape, stream.state.name, f"ws.{stream.buffer}"
-        start = [f"{whole}[...] = state.{name} + np.arange(T + 1)[:, None, None]"]
+        start, cut = [f"{whole}[...] = state.{name} + np.arange(T + 1)[:, None, None]"], "recount"
         if stream.follows is not None:
+            cut = "restart"
             follows = stream.follows if stream.follows.startswith("ws.") else self.common.flat(stream.follows, shape, "T, B")
             start = [f"{whole}[0] = {self.common.flat(f'state.{name}', shape)}", f"{whole}[1:] = {follows}"]
-        return {"start": start, "final": f"{name}={self.common.shaped(f'{whole}[T].copy()', shape)}"}
+        start += ["if cuts is not None:", f"    cuts.{cut}({whole}, {float_text(float(stream.state.init))})"]
+        final = f"{name}={self.common.shaped(f'{whole}[T].copy()', shape)}"
+        return {"history": "", "carried": "", "start": start, "final": final}
 
     def stream_backward(self, emitter: Emitter, stream: Stream) -> dict[str, object]:
         """The gradient of a stream's initial state; its other steps' are handed on to what it follows."""
         shape, name = stream.state.shape, stream.state.name
         if stream.follows is None:
             # No gradient flows through the count; without a step the final state is the initial one.
-            given = f"dfinal.{name}.copy() if T == 0 and dfinal is not None"
-            return {"start": [], "final": f"{name}={given} else np.zeros_like(state.{name})"}
+            passed = f"np.zeros_like(state.{name}) if dfinal is None else dfinal.{name}*_idle(cuts, T)"
+            return {"carried": "", "start": [], "final": f"{name}={passed}"}
         whole = f"ws.{self.gradient_buffer(emitter, stream)}"
         lines = emitter.text.after
         if (d := f"d:{stream.value}") in emitter.storage.place:
@@ -274,8 +288,10 @@ class _Module:
         later = next((s for s in self.known if s.follows == f"ws.{stream.buffer}[:-1]"), None)
         if later is not None:
             lines.append(f"{whole}[:-1] += ws.{self.gradient_buffer(emitter, later)}[1:]")
-        lines.append(f"{whole}[T] = 0 if dfinal is None else {self.common.flat(f'dfinal.{name}', shape)}")
-        return {"start": [], "final": f"{name}={self.common.shaped(f'{whole}[0].copy()', shape)}"}
+        dfinal = self.common.flat(f"dfinal.{name}", shape)
+        lines.append(f"{whole}[T] = 0 if dfinal is None else {dfinal}")
+        lines += ["if cuts is not None:", f"    cuts.part({whole}, None if dfinal is None else {dfinal})"]
+        return {"carried": "", "start": [], "final": f"{name}={self.common.shaped(f'{whole}[0].copy()', shape)}"}
 
     def gradient_buffer(self, emitter: Emitter, stream: Stream) -> str:
         """The attribute that holds a stream's gradient."""
@@ -388,12 +404,12 @@ class _Module:
         self.helpers |= text.helpers
         over = ", ".join(sequence for _, sequence in text.steps)
         fixed = ", ".join(variable for variable, _ in text.steps) + ("," if len(text.steps) == 1 else "")
-        head = f"({fixed}) in ws.steps" if text.steps else "_ in ws.steps"
+        head = f"({fixed}) in steps" if text.steps else "_ in steps"
         if text.fresh:
             turn = "" if emitter.forwards else "[::-1]"
             variables = ", ".join(variable for variable, _ in text.fresh)
             arrays = ", ".join(f"{bare(expression)}{turn}" for _, expression in text.fresh)
-            head = f"{variables}, {head.removesuffix(' in ws.steps')} in zip({arrays}, ws.steps)"
+            head = f"{head.removesuffix(' in steps')}, {variables} in zip(steps, {arrays})"
         functions = " = ".join(", ".join(names) for names in zip(*text.functions, strict=True))
         return {"text": text, "zip": f"zip({over})" if over else "[()]*T", "head": _wrap(head), "functions": functions, **more}
 

@@ -70,8 +70,12 @@ def size_of(text: str) -> sympy.Expr:
 
 
 def bases(views: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The attribute that each view is a view of."""
-    return {name: found[1] for name, expression in views if (found := OF_MEMORY.search(expression))}
+    """The buffer that each view is a view of, perhaps by way of another one before it."""
+    seen: dict[str, str] = {}
+    for name, expression in views:
+        if found := OF_MEMORY.search(expression):
+            seen[name] = seen.get(found[1], found[1])
+    return seen
 
 
 def mentions(direction: Pass) -> dict[str, tuple[int, int]]:

@@ -151,7 +151,7 @@ class Views:
             return self.bind(("step", block, split), self.block_name(block), f"ws.{self.view(block, names, split)}")
         attribute = self.view(block, names, split)
         if self.region is Region.LOOP:
-            return self.iterate(("loop", attribute), attribute, f"self.{attribute}")
+            return self.iterate(("loop", attribute), attribute, self.over(block, names, split, attribute))
         return f"ws.{attribute}"
 
     def alias(self, name: str) -> str:
@@ -168,6 +168,17 @@ class Views:
             self.text.steps.append((wanted, over))
         return self.loop_names[key]
 
+    def over(self, block: Block, names: Sequence[str], split: Split, attribute: str) -> str:
+        """The sequence that the loop runs over; the states before a step are those after the last one, as it left them."""
+        if not self.is_before(block, names):
+            return f"self.{attribute}"
+        axes = f".reshape({self.orientation.shape('T', *split)})" if split else ""
+        return f"self.{self.buffer_attribute(block.buffer)}[:-1]{axes}"
+
+    def is_before(self, block: Block, names: Sequence[str]) -> bool:
+        """Whether ``names`` are a state before a step, not after it."""
+        return self.storage.buffers[block.buffer].home is Home.STATE and names[0] in {c.before for c in self.program.carries}
+
     def bind(self, key: object, wanted: str, expression: str) -> str:
         """A local name for ``expression``, bound before the loop."""
         if self.region is not Region.LOOP:
@@ -183,7 +194,7 @@ class Views:
     def view(self, block: Block, names: Sequence[str], split: Split) -> str:
         """The attribute that holds a view of ``block``."""
         buffer = self.storage.buffers[block.buffer]
-        before = buffer.home is Home.STATE and names[0] in {c.before for c in self.program.carries}
+        before = self.is_before(block, names)
         base = self.buffer_attribute(block.buffer)
         whole = block == Block(block.buffer, 0, len(buffer.shapes))
         as_it_is = (Home.STEP, Home.SEQUENCE) if self.orientation.features_first else (Home.STEP, Home.SEQUENCE, Home.USER)
@@ -192,8 +203,14 @@ class Views:
         key = ("view", block, split, before)
         if key not in self.attributes:
             wanted = identifier(names[0]) if before else self.block_name(block)
+            base, slicing = f"self.{base}", self.slicing(block, split)
+            if before and split:
+                base, slicing = f"self.{self.view(block, names, ())}", f".reshape({self.orientation.shape('T', *split)})"
+            elif before:
+                shape = self.orientation.shape("T", self.rows(buffer.shapes))
+                slicing = f"[:-1] if not self.apart else empty(({shape}), dtype)"
             self.attributes[key] = self.names.get(key, wanted + self.suffix(block, split))
-            self.text.views.append((self.attributes[key], f"self.{base}{self.slicing(block, split, before)}"))
+            self.text.views.append((self.attributes[key], base + slicing))
         return self.attributes[key]
 
     @staticmethod
@@ -201,8 +218,8 @@ class Views:
         """What tells a split view from the block that it is of."""
         return "" if not split else "_blocks" if block.stop - block.start > 1 else "_axes"
 
-    def slicing(self, block: Block, split: Split, before: bool = False) -> str:
-        """How the view of a block is taken from its buffer."""
+    def slicing(self, block: Block, split: Split) -> str:
+        """How the view of a block is taken from its buffer; of a state, after each step."""
         buffer = self.storage.buffers[block.buffer]
         whole = block.start == 0 and block.stop == len(buffer.shapes)
         start = self.rows(buffer.shapes[: block.start]) if block.start else ""
@@ -219,7 +236,7 @@ class Views:
                 part = "" if whole else orientation.part(rows, steps=False)
                 return part + (f".reshape({orientation.shape('', *split)})" if split else "")
             case Home.STATE:
-                return ("[:-1]" if before else "[1:]") + steps
+                return "[1:]" + steps
             case Home.FLAT if orientation.features_first:
                 return ("" if whole else f"[{rows}]") + ".transpose(1, 0, 2)" + steps
             case Home.USER if orientation.features_first:
