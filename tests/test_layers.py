@@ -207,23 +207,23 @@ def test_a_workspace_is_used_again() -> None:
 
 
 @st.composite
-def stacks(draw: st.DrawFn, inputs: int, outputs: int | None = None, depth: int = 2) -> AnyLayer:
-    """A random layer of these sizes."""
+def stacks(draw: st.DrawFn, inputs: int, outputs: int | None = None, depth: int = 2, learnt: bool = True) -> AnyLayer:
+    """A random layer of these sizes; ``learnt`` initial states among others."""
     cells = st.sampled_from(["lstm", "gru", "elman"])
     units = outputs or draw(st.integers(1, 4))
     kind = draw(st.sampled_from(["layer", "stack", "both", "residual"])) if depth else "layer"
     if kind == "stack":
-        below = draw(stacks(inputs, None, depth - 1))
+        below = draw(stacks(inputs, None, depth - 1, learnt))
         return layers.Stack(
-            below, draw(stacks(below.output_size, outputs, depth - 1)), dropout=draw(st.sampled_from([0.0, 0.4]))
+            below, draw(stacks(below.output_size, outputs, depth - 1, learnt)), dropout=draw(st.sampled_from([0.0, 0.4]))
         )
     if kind == "both":
         merge = draw(st.sampled_from(["sum", "concat"])) if outputs is None else "sum"
-        pair = [draw(stacks(inputs, units, depth - 1)) for _ in range(2)]
+        pair = [draw(stacks(inputs, units, depth - 1, learnt)) for _ in range(2)]
         return layers.Bidirectional(*pair, merge)
     if kind == "residual" and outputs in (None, inputs):
-        return layers.Residual(draw(stacks(inputs, inputs, depth - 1)))
-    options = {"learn_state": draw(st.booleans()), "input_dropout": draw(st.sampled_from([0.0, 0.3]))}
+        return layers.Residual(draw(stacks(inputs, inputs, depth - 1, learnt)))
+    options = {"learn_state": learnt and draw(st.booleans()), "input_dropout": draw(st.sampled_from([0.0, 0.3]))}
     return layer(draw(cells), inputs, units, **options)
 
 
