@@ -94,6 +94,15 @@ def test_states_at_the_ends(reverse: bool) -> None:
         assert close(end, last) and close(tested.backward(params, tape, alone, end).state, back)
 
 
+def test_resets_behind_the_ends_mean_nothing() -> None:
+    tested = nested()
+    params, x, state = arguments(tested, steps=STEPS, batch=BATCH)
+    behind = np.arange(STEPS)[:, None] >= LENGTHS
+    y, final, _ = tested.forward(params, x, state, lengths=LENGTHS, resets=behind)
+    expected, last, _ = tested.forward(params, x, state, lengths=LENGTHS, resets=np.zeros_like(behind))
+    assert same_bits((y, final), (expected, last))
+
+
 def test_noise_with_lengths() -> None:
     """Masks are drawn for the whole batch, and what is random changes nothing behind the ends."""
     noisy = layers.Layer(

@@ -113,6 +113,7 @@ def test_a_module_says_how_it_was_made() -> None:
         ("lstm", {"zoneout": ("q",)}, "zoneout of q: the cell lstm has no such state; it has h, c"),
         ("dilated_rnn", {"zoneout": ("h_lag2",)}, "zoneout of h_lag2: the cell dilated_rnn has no such state; it has h"),
         ("lstm", {"state_dropout": ("c",)}, "state_dropout of c: no matrix of lstm multiplies it"),
+        ("deltanet", {"state_dropout": ("S",)}, "state_dropout of S: no matrix of deltanet multiplies it"),
         ("slstm", {"zoneout": ("m",)}, "zoneout of m: a state of slstm that starts at -inf cannot be mixed"),
     ],
 )

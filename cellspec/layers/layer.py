@@ -44,12 +44,15 @@ class Layer(AnyLayer):
     learn_state: the initial state is a parameter: ``[n]`` for each field of the module's State, from its own initial value on,
     the same for all samples. Resets would restore the spec's, not the learnt one, and are an error.
 
-    What follows is active in ``forward(…, rng=…)``. Rates are probabilities of a zero; what is kept is scaled to the same mean.
+    What follows is active in ``forward(…, rng=…)``. Rates are the probability that a number is dropped, those that are kept being
+    scaled to the same mean, or with zoneout the probability that a state keeps its value.
 
     - input_dropout: x times a mask that is drawn once a sequence for each sample (Gal and Ghahramani, 2016).
     - drop_connect: by the name of a parameter, or what several names begin with, the rate at which its elements are dropped for
       the whole call, all samples alike (Merity et al., 2018, on recurrent matrices: ``{"U": 0.5}``).
     - state_dropout, zoneout: for modules of cells that :func:`cellspec.regularise` made; a rate for all states or by state.
+
+    Raises TypeError for another module or other dims, ValueError for sizes, rates and cells that do not fit.
     """
 
     causal = True

@@ -29,7 +29,8 @@ def check_rng(rng: Any) -> None:
 
 def dropout(rng: np.random.Generator, shape: tuple[int, ...], rate: float, dtype: Any, xp: Any) -> Any:
     """Zeros with probability ``rate``, elsewhere 1/(1 - rate): the mean is 1."""
-    return xp.asarray(((rng.random(shape, np.float32) >= rate) / (1 - rate)).astype(dtype))
+    kept = (rng.random(shape, np.float32) >= rate).astype(dtype)
+    return xp.asarray(kept * kept.dtype.type(1 / (1 - rate)))
 
 
 @dataclass(frozen=True)
