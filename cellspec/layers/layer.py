@@ -44,8 +44,8 @@ class Layer(AnyLayer):
     learn_state: the initial state is a parameter: ``[n]`` for each field of the module's State, from its own initial value on,
     the same for all samples. Resets would restore the spec's, not the learnt one, and are an error.
 
-    What follows is active in ``forward(…, rng=…)``. Rates are the probability that a number is dropped, those that are kept being
-    scaled to the same mean, or with zoneout the probability that a state keeps its value.
+    What follows is active in ``forward(…, rng=…)``. A rate is the probability that a number is dropped (those that are kept are
+    scaled to the same mean), or for zoneout that a state keeps its value.
 
     - input_dropout: x times a mask that is drawn once a sequence for each sample (Gal and Ghahramani, 2016).
     - drop_connect: by the name of a parameter, or what several names begin with, the rate at which its elements are dropped for
