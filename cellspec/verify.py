@@ -135,8 +135,8 @@ def verify(
     """Compare ``module``, generated from ``cell``, with the equations of ``cell``.
 
     Settings: all dims distinct (T=3, B=2, dims 5, 7, 11, …) and larger (T=9, B=4, dims 17, 19, …); T=1; B=1; all dims 1; T=0;
-    the spec's own initial state. Every step and the final state have upstream gradients. ``exact`` adds the exact gradients at
-    dims 2, 3, …. What the module raises is passed on. Nothing is printed.
+    the spec's own initial state; lengths and resets, forwards and in reverse. Every step and the final state have upstream
+    gradients. ``exact`` adds the exact gradients at dims 2, 3, …. What the module raises is passed on. Nothing is printed.
     """
     log = _Log()
     _check_fields(cell, module, log)
@@ -156,6 +156,9 @@ def verify(
             _check(cell, module, drawn, setting, log)
         drawn = sample(cell, dict(zip(cell.dims, PRIMES, strict=False)), 3, 2, rng, dtype, default_state=True)
         _check(cell, module, drawn, "default state", log)
+        for reverse in (False, True):
+            drawn = sample(cell, dict(zip(cell.dims, PRIMES, strict=False)), 6, 4, rng, dtype)
+            _check_masked(cell, module, drawn, reverse, log)
         if exact:
             drawn = sample(cell, dict(zip(cell.dims, (2, 3, 4, 5, 6, 7, 8, 9), strict=False)), 3, 1, rng, dtype)
             _check_exact(cell, module, drawn, log)
@@ -224,6 +227,17 @@ def _check(cell: Cell, module: Any, drawn: Sample, setting: str, log: _Log) -> N
     _check_directions(cell, drawn, grads, setting, log)
 
 
+def _check_masked(cell: Cell, module: Any, drawn: Sample, reverse: bool, log: _Log) -> None:
+    """Forward and each gradient for samples of every length, one of 0, with resets."""
+    rng, steps, batch = drawn.rng, drawn.steps, drawn.batch
+    lengths = np.array([0, steps, *rng.integers(1, steps, batch - 2)])
+    masks = oracle.Masks(lengths, rng.random((steps, batch)) < 0.25, reverse)
+    setting = "lengths, resets, reverse" if reverse else "lengths, resets"
+    expected = oracle.forward(cell, drawn.params, drawn.x, drawn.state, dims=drawn.dims, masks=masks)
+    grads = _check_forward(cell, module, drawn, expected.outputs, expected.final, setting, log, masks)
+    _check_directions(cell, drawn, grads, setting, log, masks)
+
+
 def _check_forward(
     cell: Cell,
     module: Any,
@@ -232,10 +246,11 @@ def _check_forward(
     final: Mapping[str, Array],
     setting: str,
     log: _Log,
+    masks: oracle.Masks | None = None,
 ) -> dict[str, Array]:
     """Compare ``forward``; give every gradient of ``backward`` by its quantity's name."""
     params, x, state = drawn.module_params(module), drawn.module_x(module), drawn.module_state(module)
-    y, last, tape = module.forward(params, x, state) if state is not None else module.forward(params, x)
+    y, last, tape = module.forward(params, x, state, **({} if masks is None else vars(masks)))
     group = {f"y {o.name}": (a, outputs[o.name]) for o, a in zip(cell.outputs, values_of(y, len(cell.outputs)), strict=True)}
     group |= {f"final {s.name}": (a, final[s.name]) for s, a in zip(cell.states, last, strict=True)}
     log.compare(group, setting, drawn.dtype, tolerance(cell, drawn))
@@ -260,7 +275,13 @@ def _gradient_shapes(cell: Cell, drawn: Sample) -> Iterator[tuple[str, tuple[int
 
 
 def _check_directions(
-    cell: Cell, drawn: Sample, grads: Mapping[str, Array], setting: str, log: _Log, directions: int = 2
+    cell: Cell,
+    drawn: Sample,
+    grads: Mapping[str, Array],
+    setting: str,
+    log: _Log,
+    masks: oracle.Masks | None = None,
+    directions: int = 2,
 ) -> None:
     """⟨ȳ, J v⟩ = ⟨Jᵀ ȳ, v⟩ for random directions v in one parameter, input or initial state at a time.
 
@@ -286,7 +307,7 @@ def _check_directions(
         x={s.name: parts[f"d {s.name}"] for s in cell.inputs if f"d {s.name}" in parts},
         state={s.name: parts[f"d {s.name}[0]"] for s in cell.states if f"d {s.name}[0]" in parts},
     )
-    moved = oracle.jvp(cell, drawn.params, drawn.x, drawn.state, tangents, dims=drawn.dims)
+    moved = oracle.jvp(cell, drawn.params, drawn.x, drawn.state, tangents, dims=drawn.dims, masks=masks)
     left = np.zeros(count)
     for name, array in moved.outputs.items():
         left += (array * drawn.dy[name]).reshape(count, -1).sum(axis=1)

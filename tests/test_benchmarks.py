@@ -21,6 +21,8 @@ import bound  # noqa: E402
 import cpu as cpu_module  # noqa: E402
 import cpu_report  # noqa: E402
 import markdown_tables  # noqa: E402
+import mask_worker  # noqa: E402
+import masks  # noqa: E402
 import onnx_cells  # noqa: E402
 import outcome  # noqa: E402
 import plot  # noqa: E402
@@ -294,6 +296,29 @@ def test_cases() -> None:
 
 
 # --- what bounds a module ----------------------------------------------------------------------------------
+
+
+def test_cost_of_masks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "masks.json"
+    options = ["--cells", "lstm,mingru", "--shape", "4,3,2,5", "--rounds", "2", "--seconds", "0.005", "--no-peers"]
+    assert masks.main([*options, "--json", str(file)]) == 0
+    rows = [line for line in capfd.readouterr().out.splitlines() if line.startswith("| `")]
+    assert [row.split("|")[1].strip() for row in rows] == ["`lstm`: 4, 3, 2, 5", "`mingru`: 4, 3, 2, 5"]
+    report = json.loads(file.read_text())
+    assert [result["way"] for result in report["results"]] == 2 * list(mask_worker.WAYS["ours"])
+    assert report["results"][0]["ratio"]["median"] == 1
+
+
+def test_a_packed_sequence_is_ours_with_lengths() -> None:
+    pytest.importorskip("torch")
+    case = Case("lstm", 5, 3, 2, 4)
+    y, final, grads = mask_worker.ours(case)["lengths"]()
+    (packed, *last), gradients = mask_worker.torch_nn(case)["packed"]()
+    np.testing.assert_allclose(packed.detach().numpy(), y, atol=1e-5)
+    for found, value in zip(last, final, strict=True):
+        np.testing.assert_allclose(found.detach().numpy(), value, atol=1e-5)
+    x = list(mask_worker.TorchPacked(case).leaves).index("x")
+    np.testing.assert_allclose(gradients[x].numpy(), grads.x, atol=1e-5)
 
 
 def test_bound(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

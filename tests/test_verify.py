@@ -70,35 +70,56 @@ def step(params: Params, x: Inputs, state: State) -> tuple[Outputs, State]:
     return Outputs(h, r), State(h, C, np.maximum(state.m, x.dt))
 
 
-def forward(params: Params, x: Inputs, state: State | None = None) -> tuple[Outputs, State, Any]:
-    states = [init_state(params, batch=x.x.shape[1]) if state is None else state]
-    y = Outputs(np.zeros_like(x.x), np.zeros_like(x.x))
-    for t in range(len(x.x)):
-        now, after_step = step(params, Inputs(x.x[t], x.dt[t]), states[-1])
-        y.h[t], y.r[t] = now
-        states.append(after_step)
-    return y, states[-1], (x, states)
+def forward(
+    params: Params, x: Inputs, state: State | None = None, lengths: Any = None, resets: Any = None, reverse: bool = False
+) -> tuple[Outputs, State, Any]:
+    steps, batch = x.x.shape[:2]
+    first = init_state(params, batch=batch)
+    last, y = first if state is None else state, Outputs(np.zeros_like(x.x), np.zeros_like(x.x))
+    every, ends = np.arange(batch), np.full(batch, steps) if lengths is None else lengths
+    turns, states = [], [last]
+    for t in range(steps):
+        runs = t < ends
+        at = (np.where(runs & reverse, ends - 1 - t, t), every)
+        anew = runs & (False if resets is None else resets[at])
+        earlier = chosen(anew, first, last)
+        now, later = step(params, Inputs(x.x[at], x.dt[at]), earlier)
+        for whole, part in zip(y, now, strict=True):
+            whole[at] = np.where(runs[:, None], part, 0)
+        last = chosen(runs, later, last)
+        turns.append((at, runs, anew, earlier))
+        states.append(last)
+    return y, last, (x, states, turns)
+
+
+def chosen(mask: Any, one: State, other: State) -> State:
+    """Of two states, sample by sample, the one or the other."""
+    pairs = zip(one, other, strict=True)
+    return State(*(np.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b).astype(a.dtype) for a, b in pairs))
 
 
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, Any]:
-    y, last, (_, states) = forward(params, x, state)
+    y, last, (_, states, _) = forward(params, x, state)
     stacked = [np.array([one[k] for one in states[1:]], last[k].dtype).reshape(len(x.x), *last[k].shape) for k in (1, 2)]
     return {"h": y.h, "r": y.r, "C": stacked[0], "m": stacked[1]}
 
 
 def backward(params: Params, tape: Any, dy: Outputs, dfinal: State) -> Grads:
-    (x, states), g = tape, params.g
+    (x, _, turns), g = tape, params.g
     dg, dx, ddt = np.zeros_like(g), np.zeros_like(x.x), np.zeros_like(x.dt)
-    dh, dC, dm = dfinal
-    for t in reversed(range(len(x.x))):
-        x_t, dt_t, earlier, dr = x.x[t], x.dt[t], states[t], dy.r[t]
-        dh = dh + dy.h[t]
+    after_all = dfinal
+    for at, runs, anew, earlier in reversed(turns):
+        nothing = State(*map(np.zeros_like, after_all))
+        dh, dC, dm = chosen(runs, after_all, nothing)
+        x_t, dt_t, dr = x.x[at], x.dt[at], np.where(runs[:, None], dy.r[at], 0)
+        dh = dh + np.where(runs[:, None], dy.h[at], 0)
         dg[0] += (dh * earlier.h).sum(axis=0)
         dg[1] += np.einsum("bij,bi->j", dC, x_t)
-        dx[t] = dt_t * dh + np.einsum("bij,j->bi", dC, g[1]) + np.einsum("bij,bi->bj", earlier.C, dr)
-        ddt[t] = (dh * x_t).sum(axis=1, keepdims=True) + dm * (dt_t > earlier.m)
-        dh, dC, dm = g[0] * dh, dC + np.einsum("bi,bj->bij", dr, x_t), dm * (earlier.m > dt_t)
-    return Grads(Params(dg), Inputs(dx, ddt), State(dh, dC, dm))
+        dx[at] = dt_t * dh + np.einsum("bij,j->bi", dC, g[1]) + np.einsum("bij,bi->bj", earlier.C, dr)
+        ddt[at] = (dh * x_t).sum(axis=1, keepdims=True) + dm * (dt_t > earlier.m)
+        back = State(g[0] * dh, dC + np.einsum("bi,bj->bij", dr, x_t), dm * (earlier.m > dt_t))
+        after_all = chosen(runs, chosen(anew, nothing, back), after_all)
+    return Grads(Params(dg), Inputs(dx, ddt), after_all)
 
 
 def module(**changes: Any) -> Any:
@@ -137,3 +158,13 @@ def test_inputs_in_another_order_are_found() -> None:
     missing = module()
     del missing.Outputs
     assert verify(equations(), missing).faults == ("the module has no Outputs; the cell has h, r",)
+
+
+@pytest.mark.parametrize("given", ["lengths", "resets", "reverse"])
+def test_a_module_that_overlooks_a_mask_is_found(given: str) -> None:
+    def careless(params: Params, x: Inputs, state: State | None = None, **masks: Any) -> Any:
+        return forward(params, x, state, **{name: value for name, value in masks.items() if name != given})
+
+    report = verify(equations(), module(forward=careless), seed=43, dtypes=(np.float64,), exact=False)
+    wrong = {row.setting for row in report.rows if not row.ok}
+    assert wrong and all("resets" in setting for setting in wrong)

@@ -28,6 +28,7 @@ from cellspec.cell import (
     Transpose,
 )
 from cellspec.oracle import along
+from cellspec.oracle.masks import Masks
 from cellspec.oracle.primitives import Array
 from cellspec.oracle.values import (
     Evaluator,
@@ -150,6 +151,7 @@ def jvp(
     tangents: Tangents,
     *,
     dims: Mapping[str, int] | None = None,
+    masks: Masks | None = None,
 ) -> Moved:
     """J·v for K directions v at once: how outputs and final states move with parameters, inputs and initial states.
 
@@ -170,24 +172,31 @@ def jvp(
     states = initial_state(cell, dims, batch, state)
     d_states = {one.name: tangents.state.get(one.name) for one in cell.states}
     outputs = {output.name: np.zeros((count, steps, batch, *sizes(output.shape, dims))) for output in cell.outputs}
-    for t in range(steps):
+    first = initial_state(cell, dims, batch, None)
+    for turn in (masks or Masks()).turns(steps, batch):
         for name, stream in inputs.items():
             label = Ref(name, Kind.INPUT, ()).label
-            env[label] = stream[t]
-            evaluator.tangents[label] = tangents.x[name][:, t] if name in tangents.x else None
+            env[label] = turn.read(stream)
+            evaluator.tangents[label] = turn.read(tangents.x[name], 1) if name in tangents.x else None
         for name, value in states.items():
-            env[previous(name)] = value
-            evaluator.tangents[previous(name)] = d_states[name]
+            moved = d_states[name]
+            env[previous(name)] = turn.before(value, first[name])
+            evaluator.tangents[previous(name)] = None if moved is None else turn.before(moved, np.zeros(()), 1)
         for equation in cell.assignments:
             if equation.target.kind is not Kind.DERIVED:
                 evaluator.assign(equation, batch)
         for output in cell.outputs:
             moved = evaluator.tangents[output.label]
             if moved is not None:
-                outputs[output.name][:, t] = moved
-        after = {one.name: Ref(one.name, Kind.STATE, ()).label for one in cell.states}
-        states = {name: env[label] for name, label in after.items()}
-        d_states = {name: evaluator.tangents[label] for name, label in after.items()}
+                turn.write(outputs[output.name], moved, 1)
+        for one in cell.states:
+            label = Ref(one.name, Kind.STATE, ()).label
+            moved, held = evaluator.tangents[label], d_states[one.name]
+            if moved is not None or held is not None:
+                zero = np.zeros((count, *states[one.name].shape))
+                moved, held = zero if moved is None else moved + zero, zero if held is None else held
+                d_states[one.name] = turn.after(moved, held, 1)
+            states[one.name] = turn.after(env[label], states[one.name])
     final = {}
     for name, value in states.items():
         moved = d_states[name]

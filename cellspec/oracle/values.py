@@ -38,6 +38,7 @@ from cellspec.cell import (
 )
 from cellspec.functions import PRIMITIVES
 from cellspec.oracle import along
+from cellspec.oracle.masks import Masks
 from cellspec.oracle.primitives import Array, Rule, rule
 
 Numbers = npt.ArrayLike
@@ -233,7 +234,13 @@ def previous(name: str) -> str:
     return Ref(name, Kind.PREVIOUS, ()).label
 
 
-def run(evaluator: Evaluator, params: Mapping[str, Numbers], x: Inputs, state: Mapping[str, Numbers] | None) -> Forward:
+def run(
+    evaluator: Evaluator,
+    params: Mapping[str, Numbers],
+    x: Inputs,
+    state: Mapping[str, Numbers] | None,
+    masks: Masks | None = None,
+) -> Forward:
     """The whole sequence with ``evaluator``: see :func:`forward`."""
     cell, dims, env = evaluator.cell, evaluator.dims, evaluator.env
     inputs = streams(cell, x)
@@ -245,16 +252,18 @@ def run(evaluator: Evaluator, params: Mapping[str, Numbers], x: Inputs, state: M
             evaluator.assign(equation, 1)
     states = initial_state(cell, dims, batch, state)
     by_step = [equation for equation in cell.assignments if equation.target.kind is not Kind.DERIVED]
-    values = {e.target.name: np.empty((steps, batch, *sizes(e.target.shape, dims))) for e in by_step}
-    for t in range(steps):
+    values = {e.target.name: np.zeros((steps, batch, *sizes(e.target.shape, dims))) for e in by_step}
+    first = initial_state(cell, dims, batch, None)
+    for turn in (masks or Masks()).turns(steps, batch):
         for name, stream in inputs.items():
-            env[Ref(name, Kind.INPUT, ()).label] = stream[t]
+            env[Ref(name, Kind.INPUT, ()).label] = turn.read(stream)
         for name, value in states.items():
-            env[previous(name)] = value
+            env[previous(name)] = turn.before(value, first[name])
         for equation in by_step:
             evaluator.assign(equation, batch)
-            values[equation.target.name][t] = env[equation.target.label]
-        states = {one.name: np.array(env[Ref(one.name, Kind.STATE, ()).label]) for one in cell.states}
+            turn.write(values[equation.target.name], env[equation.target.label])
+        after = {one.name: env[Ref(one.name, Kind.STATE, ()).label] for one in cell.states}
+        states = {name: turn.after(value, states[name]) for name, value in after.items()}
     return Forward(
         values=values,
         derived={e.target.name: np.array(env[e.target.label][0]) for e in cell.assignments if e.target.kind is Kind.DERIVED},
@@ -270,14 +279,16 @@ def forward(
     state: Mapping[str, Numbers] | None = None,
     *,
     dims: Mapping[str, int] | None = None,
+    masks: Masks | None = None,
 ) -> Forward:
     """Evaluate the equations over a sequence, in float64.
 
     ``params``: by name, with the declared shapes, families with their length in front. ``x``: by stream, ``[T, B, *shape]``.
     ``state``: by name, ``[B, *shape]``; None for the spec's initial values. ``dims`` are read off the arrays where they are not
-    given. ``ValueError`` if the shapes contradict.
+    given. ``masks``: where samples end and begin anew; behind its end a sample's values are 0, and its state holds.
+    ``ValueError`` if the shapes contradict.
     """
-    return run(Evaluator(cell, dims or infer_dims(cell, params, x, state)), params, x, state)
+    return run(Evaluator(cell, dims or infer_dims(cell, params, x, state)), params, x, state, masks)
 
 
 @dataclass(frozen=True)
