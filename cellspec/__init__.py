@@ -9,7 +9,7 @@ Importing the package loads neither SymPy nor NumPy; its functions do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["RESIDUALS", "CellspecError", "Diagnostic", "Location", "SpecError", "build", "generate", "load"]
+__all__ = ["RESIDUALS", "CellspecError", "Diagnostic", "Location", "SpecError", "build", "generate", "load", "regularise"]
 
 RESIDUALS = ("speed", "memory")
 """What is kept between the passes: what saves work, or the states alone, from which the rest is computed again."""
@@ -38,6 +38,13 @@ def load(source: str | Path, settings: Mapping[str, str] | None = None) -> Cell:
 
     report = Reporter()
     return elaborate(load_spec(source, settings, report), report)
+
+
+def regularise(cell: Cell, *, zoneout: Collection[str] = (), state_dropout: Collection[str] = ()) -> Cell:
+    """The cell with masks for zoneout and dropout of the states of these names: see :mod:`cellspec.regularisers`."""
+    from cellspec import regularisers
+
+    return regularisers.regularise(cell, zoneout=zoneout, state_dropout=state_dropout)
 
 
 def generate(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> str:

@@ -10,8 +10,8 @@ A shape is a tuple of SymPy polynomials over the dims, expanded, so that equal s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import sympy
@@ -206,6 +206,21 @@ def children(node: Node) -> tuple[Node, ...]:
             return ()
 
 
+def with_children(node: Node, parts: Sequence[Node]) -> Node:
+    """``node`` with other operands, of the same shapes."""
+    match node:
+        case Apply() | Along():
+            return replace(node, args=tuple(parts))
+        case Concat():
+            return replace(node, parts=tuple(parts))
+        case MatMul() | OuterProduct():
+            return replace(node, left=parts[0], right=parts[1])
+        case Transpose() | Inverse() | Roll() | StopGradient():
+            return replace(node, operand=parts[0])
+        case _:
+            return node
+
+
 def refs(node: Node) -> Iterator[Ref]:
     """Every reference in ``node``, from left to right, repeats included."""
     if isinstance(node, Ref):
@@ -264,6 +279,7 @@ class Cell:
 
     ``assignments`` are the typed equations in dependency order, derived parameters first. ``outputs`` are references to states
     or intermediates. ``dims`` are in the order of the generated keyword arguments. ``settings`` are the ``--set`` choices.
+    ``made_by`` is the Python that makes this cell of what its file says, empty if it is just that.
 
     The properties show the cell to people: ``equations`` in SymPy, ``latex()``, ``stages``, ``recurrence``.
     """
@@ -285,6 +301,7 @@ class Cell:
     expect: Expect
     at: Location
     path: str
+    made_by: str = ""
 
     @property
     def equations(self) -> tuple[sympy.Eq, ...]:

@@ -21,6 +21,9 @@ RESERVED = frozenset((*CALLABLE, *REDUCTIONS, *STRUCTURAL, "t", "t_now"))
 RESERVED_DIMS = frozenset(("T", "B", "dtype"))
 """Names that a dim, which becomes a keyword argument of the generated code, cannot have."""
 
+ZONEOUT_SUFFIX, DROPOUT_SUFFIX = "_zoneout", "_dropout"
+"""What is added to a state's name for the inputs of a regularised cell: masks for this state."""
+
 MAX_EXPANSION = 1000
 
 _GROUP = re.compile(r"\{([^{}]*)\}")

@@ -258,7 +258,7 @@ def test_a_module_has_the_face_of_the_numpy_module(cell: Cell, machine: str) -> 
     with on_device(cell, machine=machine) as module:
         ours = module.module
         assert ours.__all__ == theirs.__all__
-        for name in ("CELL", "SPEC_SHA256", "DIMS", "PARAM_SHAPES"):
+        for name in ("CELL", "SPEC_SHA256", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "STATE_SHAPES"):
             assert getattr(ours, name) == getattr(theirs, name)
         for kind in ("Params", "State", "Grads"):
             assert getattr(ours, kind)._fields == getattr(theirs, kind)._fields

@@ -317,7 +317,8 @@ def test_equations_in_another_order_give_the_same_results(path: Path) -> None:
 
 def test_a_module_has_the_same_face_for_every_cell(path: Path) -> None:
     cell, module = cell_of(path), module_of(path)
-    names = ["CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Params", "State", "Workspace"]
+    names = ["CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES"]
+    names += ["Grads", "Params", "State", "Workspace"]
     names += ["backward", "forward", "init_params", "init_state", "step", "trace"]
     assert set(names) <= set(module.__all__)
     assert all(hasattr(module, name) for name in module.__all__)

@@ -11,7 +11,7 @@ import jinja2
 
 from cellspec import ir
 from cellspec.backends import initial
-from cellspec.backends.dims import bracket, dim_lines, input_texts, length, other_dims, tuple_text
+from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, length, other_dims, tuple_text
 from cellspec.backends.equations import unpack
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text, float_text
@@ -77,7 +77,12 @@ class Common:
             "unpack": unpack(self.dims.values()),
             "rng": rng,
             "numpy": numpy,
-            "param_shapes": {p.name: [dim_text(s, {}) for s in p.shape] for p in cell.params},
+            "shapes": {
+                "INPUT_SHAPES": {item.name: dim_texts(item.shape) for item in cell.inputs},
+                "OUTPUT_SHAPES": {item.name: dim_texts(item.shape) for item in cell.outputs},
+                "PARAM_SHAPES": {item.name: dim_texts(item.shape) for item in cell.params},
+                "STATE_SHAPES": {item.name: dim_texts(item.shape) for item in cell.states},
+            },
             "params": [{"name": p.name, "shape": bracket(p.shape), "init": initial.call(p, rng, numpy)} for p in cell.params],
             "initialisers": initial.needed(cell.params),
             "states": [self.state(s) for s in cell.states],
@@ -92,7 +97,9 @@ class Common:
         }
 
     def command(self, options: str = "") -> str:
-        """The command that makes this module again."""
+        """The command that makes this module again, or the Python for a cell that no file states."""
+        if self.cell.made_by:
+            return self.cell.made_by
         settings = "".join(f" --set {name}={value}" for name, value in self.cell.settings)
         shipped = Path(self.cell.path).resolve().parent == shipped_dir().resolve()
         return f"cellspec generate {self.cell.name}{'' if shipped else '.yaml'}{settings}{options}"

@@ -21,6 +21,11 @@ def length(shape: Shape, dims: Mapping[str, str]) -> str:
     return dim_text(size(shape), dims)
 
 
+def dim_texts(shape: Shape) -> list[str]:
+    """A shape's axes in the spec's dims."""
+    return [dim_text(s, {}) for s in shape]
+
+
 def tuple_text(shape: Shape, dims: Mapping[str, str]) -> str:
     """A shape as a Python tuple: ``(H, I)``."""
     inner = ", ".join(dim_text(s, dims) for s in shape)

@@ -1,0 +1,50 @@
+"""What a generated module tells of itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+CONSTANTS = ("CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES")
+
+
+def check_module(module: Any) -> None:
+    """``module`` must be a generated one, of this version."""
+    if not isinstance(module, ModuleType) or not hasattr(module, "SPEC_SHA256"):
+        raise TypeError(f"Layer takes a generated module, got {getattr(module, '__name__', type(module).__name__)}")
+    if missing := [name for name in CONSTANTS if not hasattr(module, name)]:
+        raise ValueError(
+            f"{module.__name__} is of an older version and has no {', '.join(missing)}: cellspec generate {module.CELL}"
+        )
+
+
+def array_library(module: ModuleType) -> Any:
+    """NumPy, or CuPy, whichever the module runs on."""
+    return getattr(module, "cp", np)
+
+
+def check_dims(module: ModuleType, dims: Mapping[str, Any]) -> dict[str, int]:
+    """The dims in the module's order: each one, and no other, a positive integer."""
+    if set(dims) != set(module.DIMS):
+        names = ", ".join(sorted(dims)) or "none"
+        raise TypeError(f"the dims of {module.CELL} are {', '.join(module.DIMS)}; got {names}")
+    for name, value in dims.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected an integer, 1 or more")
+    return {name: int(dims[name]) for name in module.DIMS}
+
+
+def shapes_of(module: ModuleType, kind: str, dims: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shapes of ``kind``_SHAPES, by name: ``{"Wi": (128, 64), …}``."""
+    # The texts are polynomials over the dims, in a module that has been imported: nothing runs that has not run already.
+    shapes = getattr(module, f"{kind}_SHAPES").items()
+    return {name: tuple(eval(axis, {"__builtins__": {}}, dict(dims)) for axis in axes) for name, axes in shapes}
+
+
+def untold_dims(function: Callable[..., Any], dims: Mapping[str, int]) -> dict[str, int]:
+    """The dims that a function of the module asks for, as no parameter's shape tells them."""
+    return {name: dims[name] for name in inspect.signature(function).parameters if name in dims}
