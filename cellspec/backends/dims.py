@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import sympy
 
@@ -44,27 +44,36 @@ def other_dims(cell: Cell) -> list[str]:
 
 
 def dim_lines(cell: Cell, dims: Mapping[str, str], with_arguments: bool) -> list[dict[str, str]]:
-    """How each dim is read off an array's shape, one unknown at a time; ``with_arguments``, also off x and the state."""
+    """How each dim is read off an array's shape, one unknown at a time; ``with_arguments``, also off x and the state.
+
+    Off the state, which need not be given, only if nothing else tells.
+    """
     arrays = [(f"params.{p.name}", f"params.{p.name}", p.shape, 0) for p in cell.params]
+    states: list[tuple[str, str, Shape, int]] = []
     if with_arguments:
         arrays += [(name, name, item.shape, 2) for item, name in zip(cell.inputs, input_texts(cell), strict=True)]
-        arrays += [(f"state.{s.name}", f'getattr(state, "{s.name}", None)', s.shape, 1) for s in cell.states]
-    axes = [(*array, axis, extent) for array in arrays for axis, extent in enumerate(array[2])]
-    known: set[str] = set()
-    lines: list[dict[str, str]] = []
-    while True:
-        before = len(known)
-        for name, array, shape, offset, axis, extent in axes:
+        states += [(f"state.{s.name}", f'getattr(state, "{s.name}", None)', s.shape, 1) for s in cell.states]
+    lines: dict[str, str] = {}
+    for group in (arrays, [*arrays, *states]):
+        while found := next(_readings(group, lines, dims), None):
+            lines |= dict([found])
+    return [{"dim": dim, "local": dims.get(dim, dim), "read": read} for dim, read in lines.items()]
+
+
+def _readings(
+    arrays: Sequence[tuple[str, str, Shape, int]], known: Collection[str], dims: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """The dims that some axis tells where the ``known`` ones are, and how they are read there."""
+    for name, array, shape, offset in arrays:
+        for axis, extent in enumerate(shape):
             unknown = [s for s in extent.free_symbols if s.name not in known]
-            if len(unknown) == 1 and sympy.degree(extent, unknown[0]) == 1:
-                (d,) = unknown
-                read = f'_axis("{name}", {array}, {len(shape) + offset}, {axis + offset}, "{bracket(shape, offset)}")'
-                factor, rest = extent.coeff(d), sympy.expand(extent - extent.coeff(d) * d)
-                if rest != 0:
-                    read = f"{read} - ({dim_text(rest, dims)})"
-                if factor != 1:
-                    read = f"({read})//({dim_text(factor, dims)})"
-                known.add(d.name)
-                lines.append({"dim": d.name, "local": dims.get(d.name, d.name), "read": read})
-        if len(known) == before:
-            return lines
+            if len(unknown) != 1 or sympy.degree(extent, unknown[0]) != 1:
+                continue
+            (d,) = unknown
+            read = f'_axis("{name}", {array}, {len(shape) + offset}, {axis + offset}, "{bracket(shape, offset)}")'
+            factor, rest = extent.coeff(d), sympy.expand(extent - extent.coeff(d) * d)
+            if rest != 0:
+                read = f"{read} - ({dim_text(rest, dims)})"
+            if factor != 1:
+                read = f"({read})//({dim_text(factor, dims)})"
+            yield d.name, read

@@ -319,7 +319,10 @@ class Emitter(Views):
         block = self.storage.block(names) if names[0] in self.storage.place else None
         if not self.orientation.features_first:
             text = self.names.get(("flat", key), together([identifier(n) for n in names]) + "_2d")
-            lines.append(f"{text} = {self.operand(names)}.reshape(T*B, {rows})")
+            matrix = f"{self.operand(names)}.reshape(T*B, {rows})"
+            if names[0] not in self.around.given and (block is None or self.storage.buffers[block.buffer].home is Home.CONSTANT):
+                matrix = f"np.broadcast_to({self.operand(names)}, (T*B, {rows}))"  # it is the same for all
+            lines.append(f"{text} = {matrix}")
             text = f"{text}.T"
         elif block is not None and self.storage.buffers[block.buffer].home is Home.FLAT:
             attribute = self.buffer_attribute(block.buffer)
