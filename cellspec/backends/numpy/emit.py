@@ -320,7 +320,8 @@ class Emitter(Views):
         if not self.orientation.features_first:
             text = self.names.get(("flat", key), together([identifier(n) for n in names]) + "_2d")
             matrix = f"{self.operand(names)}.reshape(T*B, {rows})"
-            if names[0] not in self.around.given and (block is None or self.storage.buffers[block.buffer].home is Home.CONSTANT):
+            constant = block is None or self.storage.buffers[block.buffer].home is Home.CONSTANT
+            if constant and names[0] not in self.around.given:
                 matrix = f"np.broadcast_to({self.operand(names)}, (T*B, {rows}))"  # it is the same for all
             lines.append(f"{text} = {matrix}")
             text = f"{text}.T"
