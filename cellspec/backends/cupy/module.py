@@ -11,6 +11,7 @@ from cellspec.backends.common import Common, environment, gather, strings, tidy,
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.classes import Choice, Kind, choose
 from cellspec.backends.cupy.cuda import definitions, plain_name, reserved
+from cellspec.backends.cupy.cuts import CUT_AFTER, CUT_BEFORE, final, with_cuts
 from cellspec.backends.cupy.earlier import Earlier
 from cellspec.backends.cupy.flow import Flow, flow, origin
 from cellspec.backends.cupy.gradients import add_gradients
@@ -25,8 +26,12 @@ from cellspec.cell import STEP_INDEX, Cell, Input, State
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import schedule
 
-ATTRIBUTES = ("use", "T", "B", "dtype", "captured", "saved", "steps")
+ATTRIBUTES = ("use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut")
 """Attributes that the memory of either direction has."""
+
+_SLOTS = Buffer("cuts", Home.HISTORY, ir.size(()), real=True)
+CUTS = {CUT_BEFORE: Place(_SLOTS), CUT_AFTER: Place(_SLOTS, late=True)}
+"""Where the cuts lie, before and after each step."""
 
 LOCALS = (
     "cp", "np", "params", "x", "Inputs", "state", "workspace", "graph", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B",
@@ -39,7 +44,8 @@ LOCALS = (
     "_gelu", "_kernel", "_largest", "_loop", "_parts", "_real", "_run", "_sigmoid", "_silu", "_size", "_softsign", "_sum_parts",
     "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments",
     "_heads_blocks", "_run_blocks",
-    "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES",
+    "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES", "lengths", "resets", "reverse", "masks", "order", "d_state",
+    "_Masks", "_Rows", "_arranged", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last", "_masks", "_on_host", "_rows",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -52,14 +58,14 @@ def generate(cell: Cell, residuals: str = "speed") -> str:
 
 
 def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
-    """The forward direction's plan and class."""
+    """The forward direction's plan and class; the programs of ``compiled`` read cuts."""
     cell = compiled.cell
     befores = {c.before for c in compiled.forward.carries}
     kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
     labels = tuple(dict.fromkeys(o.label for o in cell.outputs))
     program = replace(compiled.forward, outputs=tuple(dict.fromkeys((*labels, *kept))))
     late = tuple(n for n in compiled.stash if n not in compiled.forward.sequences)
-    whole = tuple(n for n in compiled.forward.sequences if n != f"{STEP_INDEX}[t-1]")
+    whole = tuple(n for n in compiled.forward.sequences if n not in (f"{STEP_INDEX}[t-1]", CUT_BEFORE, CUT_AFTER))
     made = plan(flow(schedule(program, heads=True), labels, late, whole, True))
     return made, choose(made)
 
@@ -71,6 +77,11 @@ def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]
     return (memory.plan, choice), module.backward_plan(memory)
 
 
+def cuts_in(flow_: Flow) -> dict[str, Place]:
+    """Where those cuts lie that one direction reads."""
+    return {name: place for name, place in CUTS.items() if name in flow_.program.values}
+
+
 def cupy_text(text: str) -> str:
     """Plain NumPy as plain CuPy: the functions have the same names."""
     return re.sub(r"(?<![\w.])np\.", "cp.", text)
@@ -78,7 +89,7 @@ def cupy_text(text: str) -> str:
 
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
-        self.compiled, self.cell = compiled, compiled.cell
+        self.compiled, self.cell = with_cuts(compiled), compiled.cell
         self.common = Common(compiled, LOCALS)
         streams = zip(self.cell.inputs, self.common.inputs, strict=True)
         self.inputs = {f"{item.name}[t]": {key: str(text) for key, text in given.items()} for item, given in streams}
@@ -122,7 +133,7 @@ class _Module:
         made, choice = forward_plan(self.compiled)
         whole = self.as_given(made.flow)
         sequences = {name: self.sequence(made.flow, made, name) for name in whole}
-        given = self.given(made.flow, made, {**sequences, **self.earlier.places})
+        given = self.given(made.flow, made, {**sequences, **self.earlier.places, **cuts_in(made.flow)})
         whole |= self.earlier.matrices
         memory = remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
         return memory, choice
@@ -137,7 +148,9 @@ class _Module:
     def backward_memory(self, forward: Memory) -> tuple[Memory, Choice]:
         made, choice = self.backward_plan(forward)
         self.names = Names([*self.attributes, *(b.name for b in forward.buffers if b.home in (Home.SEQUENCE, Home.HISTORY))])
-        saved = {n: as_saved(forward.reads[n]) for n in self.compiled.stash if n in forward.reads}
+        saved = {n: as_saved(p) for n, p in cuts_in(made.flow).items()}
+        saved |= {n: as_saved(forward.reads[n]) for n in self.compiled.stash if n in forward.reads}
+        saved |= self.finals(made)
         whole = {n: as_saved(p) for n, p in matrices(forward).items()}
         given = self.as_given(made.flow)
         saved |= {name: self.sequence(made.flow, made, name) for name in given}
@@ -152,6 +165,13 @@ class _Module:
                 saved[name] = whole[name] = Place(buffer)
         places = self.given(made.flow, made, saved)
         return remember(made, places, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank), choice
+
+    def finals(self, made: Plan) -> dict[str, Place]:
+        """The final state's cotangents, as kernels read them where a sample ends."""
+        loaded = {n for region in made.regions for n in region.loads}
+        names = [final(carry) for carry in made.flow.program.carries if final(carry) in loaded]
+        called = {name: self.names.get(("final", name), plain_name(identifier(name))) for name in names}
+        return {name: Place(Buffer(called[name], Home.FINAL, made.flow.width(name), real=True)) for name in names}
 
     def host(self, direction: str, memory: Memory, choice: Choice) -> Host:
         prefix = "" if memory.flow.forwards else "backward of "
@@ -171,6 +191,8 @@ class _Module:
         made.text.prologue += lines
         for name, place in memory.reads.items():
             buffer = place.buffer
+            if buffer.home is Home.FINAL:
+                made.text.buffers.append((buffer.name, f"cp.empty((B, {dim_text(buffer.units, self.common.dims)}), real)"))
             if name in program.sequences and not buffer.saved and buffer.home is Home.SEQUENCE:
                 made.text.buffers.append((buffer.name, f"cp.empty((T, B, {dim_text(buffer.units, self.common.dims)}), dtype)"))
                 source = self.common.flat(self.source(name), program.shape(name), "T, B")
@@ -192,13 +214,15 @@ class _Module:
     def forward(self) -> tuple[dict[str, object], Memory]:
         memory, choice = self.forward_memory()
         host = self.host("forward", memory, choice)
+        if memory.carries:
+            host.text.buffers.append(("cuts", "cp.zeros((T + 1, B, 1), real)"))
         text = host.run()
         outputs = [
             {
                 "dy": self.source(f"d:{o.label} given"),
                 "shape": self.common.batched(o.shape, "T, B"),
                 "axes": bracket(o.shape, 2),
-                "source": self.common.shaped(f"ws.{memory.outputs[o.label].name}", o.shape, "T, B"),
+                "source": arranged(self.common.shaped(f"ws.{memory.outputs[o.label].name}", o.shape, "T, B")),
             }
             for o in self.cell.outputs
         ]
@@ -210,11 +234,10 @@ class _Module:
                 continue
             kept = memory.kept(f"{state.name}[t-1]")
             assert kept is not None
-            first = {Home.HISTORY: "[0]", Home.ROLLING: "[0]", Home.LATEST: "[...]"}[kept.state.home]
-            last = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: ""}[kept.state.home]
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
-                text.prologue.append(f"ws.{buffer.name}{first} = {self.common.flat(f'state.{state.name}', state.shape)}")
-            states.append({**self.common.state(state), "last": self.final(kept.state, last, state)})
+                text.prologue.append(f"ws.{buffer.name}[0] = {self.common.flat(f'state.{state.name}', state.shape)}")
+            last = self.common.shaped(f"_last(ws, ws.{kept.state.name}).astype(dtype)", state.shape)
+            states.append({**self.common.state(state), "last": last})
         value = gather([str(o["source"]) for o in outputs])
         return {"text": text, "outputs": outputs, "states": states, "value": value, **self.loop(text, choice, True)}, memory
 
@@ -236,16 +259,15 @@ class _Module:
             assert kept is not None
             first = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: "[...]"}[kept.state.home]
             last = {Home.HISTORY: "[0]", Home.ROLLING: "[0]", Home.LATEST: ""}[kept.state.home]
+            given = self.common.flat(f"dfinal.{state.name}", state.shape)
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
-                given = self.common.flat(f"dfinal.{state.name}", state.shape)
                 text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else {given}")
-            states.append({**self.common.state(state), "last": self.final(kept.state, last, state)})
-        dx = gather([self.d_input(text, memory, item) for item in self.cell.inputs], "Inputs")
+            if (place := memory.reads.get(final(kept.carry))) is not None:
+                text.masked.append(f"ws.{place.buffer.name}[...] = 0 if dfinal is None else {given}")
+            source = f"ws.{kept.state.name}{last}.astype(dtype)"
+            states.append({**self.common.state(state), "last": self.common.shaped(source, state.shape)})
+        dx = gather([arranged(self.d_input(text, memory, item)) for item in self.cell.inputs], "Inputs")
         return {"text": text, "grads": grads, "dx": dx, "states": states, **self.loop(text, choice, False)}
-
-    def final(self, buffer: Buffer, last: str, state: State) -> str:
-        """A copy of a state's rows in ``buffer``, for the caller."""
-        return self.common.shaped(f"ws.{buffer.name}{last}.astype(dtype)", state.shape)
 
     def d_input(self, text: Text, memory: Memory, item: Input) -> str:
         """The gradient of an input."""
@@ -339,6 +361,10 @@ class _Module:
                 **context,
                 header=common.command(" --backend cupy"),
                 standard=[],
+                on_host='_on_host("{0}", {0})'.format,
+                cuts=bool(self.compiled.forward.carries),
+                lags=any(stream.follows is not None for stream in self.earlier.known),
+                counts=any(stream.follows is None for stream in self.earlier.known),
                 imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],
                 array="cp.ndarray",
                 tape_type="_Forward",
@@ -366,6 +392,11 @@ class _Module:
             )
         )
         return tidy(text)
+
+
+def arranged(rows: str) -> str:
+    """Rows of every step, as the caller wants them."""
+    return f"_arranged(order, {rows}, dtype)"
 
 
 def _import_of_cupy(cell: Cell) -> list[str]:
