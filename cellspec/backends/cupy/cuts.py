@@ -76,8 +76,8 @@ def _forward(program: Program, cell: Cell, kept_whole: set[str]) -> Program:
             first.append(_put_back(_here(carry.before), carry.before, CUT_BEFORE, start))
             carries.append(carry)
         else:
-            last.append(_put_back(f"{carry.after}->", carry.after, CUT_AFTER, start))
-            carries.append(replace(carry, after=f"{carry.after}->"))
+            last.append(_put_back(f"{carry.after} next", carry.after, CUT_AFTER, start))
+            carries.append(replace(carry, after=f"{carry.after} next"))
     return _joined(replace(program, carries=tuple(carries)), first, last)
 
 

@@ -229,7 +229,8 @@ class _Draft:
                 home = Home.HISTORY  # samples end at any step; what several threads read may be read after one has stored it
             made = self.made.get(carry.after)
             product = made is not None and isinstance(made[1], ir.Product)
-            stem = plain_name(identifier(carry.after.removesuffix("->") if self.flow.forwards else carry.before.removesuffix("<-")))
+            named = carry.after.removesuffix(" next") if self.flow.forwards else carry.before.removesuffix("<-")
+            stem = plain_name(identifier(named))
             suffix = {Home.HISTORY: "_all", Home.ROLLING: "_pair", Home.LATEST: "_last"}[home]
             state = self.buffer([carry.before], home, real=not product, called=stem + suffix)
             operand: Buffer | None = None
