@@ -26,13 +26,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "brc"
 SPEC_SHA256 = "40357ecfde301e595da9b7edcfd92beec8fe2c3f2c3a3f140856340ccf0ff6b1"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wa": ("H", "I",),
     "Wc": ("H", "I",),
@@ -41,6 +48,9 @@ PARAM_SHAPES = {
     "wc": ("H",),
     "ba": ("H",),
     "bc": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -32,13 +32,21 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("cfc_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Inputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "cfc"
 SPEC_SHA256 = "5150062be3af02b88d3b4e23c71da8aaac2e98754239b96f030ecfbedc3474cf"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+    "dt": ("1",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W1": ("H", "H + I",),
     "W2": ("H", "H + I",),
@@ -48,6 +56,9 @@ PARAM_SHAPES = {
     "c2": ("H",),
     "ca": ("H",),
     "cb": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 
@@ -91,6 +102,7 @@ class Tape(NamedTuple):
     x: Inputs
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -148,7 +160,9 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
         self.x_dt_all = cp.empty((T, B, 1), dtype)
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.Wa_Wb_W1_W2_x_x_all = cp.empty((T, B, 4*H), dtype)
         self.Wa_Wb_W1_W2_h_prev_h_prev_all = cp.empty((T, B, 4*H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
@@ -161,7 +175,7 @@ class _Forward:
         self.cb = self.vectors[3*H:4*H]
         self.Wa_Wb_W1_W2_x_T = cp.empty((I, 4*H), dtype)
         self.Wa_Wb_W1_W2_h_prev_T = cp.empty((H, 4*H), dtype)
-        self.forward_step = (cp.int64(B), cp.int64(H), self.c1, self.c2, self.ca, self.cb, self.x_dt_all, self.Wa_Wb_W1_W2_h_prev_h_prev_all, self.Wa_Wb_W1_W2_x_x_all, self.h_all, self.h_operand, self.h_out)
+        self.forward_step = (cp.int64(B), cp.int64(H), self.c1, self.c2, self.ca, self.cb, self.cuts, self.x_dt_all, self.Wa_Wb_W1_W2_h_prev_h_prev_all, self.Wa_Wb_W1_W2_x_x_all, self.h_out, self.h_all, self.h_operand)
         self.forward_step_blocks = _blocks(B*H)
         self.steps = [(self.h_operand[t], self.Wa_Wb_W1_W2_h_prev_h_prev_all[t], (cp.int64(t), *self.forward_step)) for t in range(T)]
 
@@ -173,6 +187,7 @@ class _Backward:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
         self.x_dt_all = cp.empty((T, B, 1), dtype)
+        self.d_h_final = cp.empty((B, H), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.d_dt_allraw_all = cp.empty((T, B, 1), real)
         self.d_x_out = cp.empty((T, B, I), dtype)
@@ -187,7 +202,7 @@ class _Backward:
         self.d_Wa_Wb_W1_W2_h_prev = cp.empty((4*H, H), dtype)
         self.d_c1_c2_ca_cb_sum = cp.empty((4*H,), dtype)
         self.d_c1_c2_ca_cb_sum_parts = cp.empty((_parts(T*B), 4*H), real)
-        self.backward_step = (cp.int64(B), cp.int64(H), self.ca, saved.Wa_Wb_W1_W2_h_prev_h_prev_all, saved.Wa_Wb_W1_W2_x_x_all, self.x_dt_all, self.dy_all, self.d_h_pair, self.d_k_pre_etc_all, self.d_k_pre_dt_all)
+        self.backward_step = (cp.int64(B), cp.int64(H), self.d_h_final, self.ca, saved.cuts, saved.Wa_Wb_W1_W2_h_prev_h_prev_all, saved.Wa_Wb_W1_W2_x_x_all, self.x_dt_all, self.dy_all, self.d_h_pair, self.d_k_pre_etc_all, self.d_k_pre_dt_all)
         self.backward_after = (cp.int64(T*B), self.d_dt_allraw_all, self.d_dt_out)
         self.backward_step_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step), self.d_k_pre_etc_all[t], self.d_h_pair[t % 2]) for t in reversed(range(T))]
@@ -210,20 +225,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: Inputs, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: Inputs, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x.x: [T, B, I]; x.dt: [T, B, 1]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = Inputs(*(_arranged(ws.rows.x, each, dtype) for each in x))
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d_2 = x.x.reshape(T*B, I)
     dt_2d = x.dt.reshape(T*B, 1)
     derived = Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x, W2_h_prev = _derived(params, I, H)
@@ -239,8 +267,8 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     cp.dot(x_2d_2, ws.Wa_Wb_W1_W2_x_T, out=ws.Wa_Wb_W1_W2_x_x_all.reshape(T*B, 4*H))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, derived, ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, derived, masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -259,13 +287,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -280,6 +312,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((Wb_h_prev, Wa_h_prev, W2_h_prev, W1_h_prev), axis=0, out=ws.Wb_Wa_W2_W1_h_prev)
     cp.concatenate((Wb_x, Wa_x, W2_x, W1_x), axis=0, out=ws.Wb_Wa_W2_W1_x)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
     _along("sum_units", ws.d_k_pre_dt_all.reshape(T*B, H), 0, (1, H, 1), ws.d_dt_allraw_all.reshape(T*B, 1), dtype)
@@ -314,6 +348,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_W2 = cp.concatenate((d_W2_x, d_W2_h_prev), axis=-1)
     d_Wa = cp.concatenate((d_Wa_x, d_Wa_h_prev), axis=-1)
     d_Wb = cp.concatenate((d_Wb_x, d_Wb_h_prev), axis=-1)
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             W1=d_W1.astype(dtype, copy=False),
@@ -325,10 +362,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             ca=d_ca,
             cb=d_cb,
         ),
-        x=Inputs(ws.d_x_out, ws.d_dt_out),
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-        ),
+        x=Inputs(_arranged(order, ws.d_x_out, dtype), _arranged(order, ws.d_dt_out, dtype)),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -452,6 +487,8 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
 struct larger { __device__ static real join(real a, real b) { return a > b ? a : b; } };
@@ -484,8 +521,8 @@ __device__ inline void sum_row(long long length, const from* row, real* sum)
 // One step, after [Wa|h[t-1]; Wb|h[t-1]; W1|h[t-1]; W2|h[t-1]] @ h_prev.
 extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long H, const stored* c1, const stored* c2, const stored* ca,
-    const stored* cb, const stored* x_dt_all, const stored* Wa_Wb_W1_W2_h_prev_h_prev_all,
-    stored* Wa_Wb_W1_W2_x_x_all, real* h_all, stored* h_operand, stored* h_out)
+    const stored* cb, const real* cuts, const stored* x_dt_all, const stored* Wa_Wb_W1_W2_h_prev_h_prev_all,
+    stored* Wa_Wb_W1_W2_x_x_all, stored* h_out, real* h_all, stored* h_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -496,6 +533,7 @@ extern "C" __global__ void forward_step(
     const real c2_j = c2[j];
     const real ca_j = ca[j];
     const real cb_j = cb[j];
+    const real cut_after = cuts[row + B];
     const real dt = x_dt_all[row];
     const real Wa_x_x = Wa_Wb_W1_W2_x_x_all[row*4*H + j];
     const real Wa_h_prev_h_prev = Wa_Wb_W1_W2_h_prev_h_prev_all[row*4*H + j];
@@ -512,20 +550,22 @@ extern "C" __global__ void forward_step(
     const real tanh_h_pre = tanh(W1_x_x + W1_h_prev_h_prev + c1_j);
     const real tanh_h_pre_2 = tanh(W2_x_x + W2_h_prev_h_prev + c2_j);
     const real h = (1 - k_2)*tanh_h_pre + k_2*tanh_h_pre_2;
+    const real h_next = cut_after == 1 ? 0 : h;
 
     Wa_Wb_W1_W2_x_x_all[row*4*H + H + j] = k_2;
     Wa_Wb_W1_W2_x_x_all[row*4*H + 2*H + j] = tanh_h_pre;
     Wa_Wb_W1_W2_x_x_all[row*4*H + 3*H + j] = tanh_h_pre_2;
-    h_all[at + B*H] = h;
-    keep(h_operand, at + B*H, h);
     h_out[at] = h;
+    h_all[at + B*H] = h_next;
+    keep(h_operand, at + B*H, h_next);
 }
 
 // One step.
 extern "C" __global__ void backward_step(
-    const long long t, const long long B, const long long H, const stored* ca,
-    const stored* Wa_Wb_W1_W2_h_prev_h_prev_all, const stored* Wa_Wb_W1_W2_x_x_all, const stored* x_dt_all,
-    const stored* dy_all, const stored* d_h_pair, stored* d_k_pre_etc_all, stored* d_k_pre_dt_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const stored* ca,
+    const real* cuts, const stored* Wa_Wb_W1_W2_h_prev_h_prev_all, const stored* Wa_Wb_W1_W2_x_x_all,
+    const stored* x_dt_all, const stored* dy_all, const stored* d_h_pair, stored* d_k_pre_etc_all,
+    stored* d_k_pre_dt_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -533,6 +573,7 @@ extern "C" __global__ void backward_step(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real ca_j = ca[j];
+    const real cut_after = cuts[row + B];
     const real Wa_h_prev_h_prev = Wa_Wb_W1_W2_h_prev_h_prev_all[row*4*H + j];
     const real Wa_x_x = Wa_Wb_W1_W2_x_x_all[row*4*H + j];
     const real dt = x_dt_all[row];
@@ -543,7 +584,8 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
     // backward of h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
-    const real d_h = d_h_given + d_h_next;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h = d_h_given + d_h_next_here;
     const real d_h_pre_2 = k_2*(1 - square(tanh_h_pre_2))*d_h;
     const real d_h_pre = (1 - k_2)*(1 - square(tanh_h_pre))*d_h;
     // backward of k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
@@ -600,6 +642,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 
 // Functions along an axis. A value lies in columns offset onwards of each sample's row of `width`, as [outer, length, inner];
 // its results lie side by side. A block has a row.
@@ -695,6 +763,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -27,13 +27,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Inputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "cfc"
 SPEC_SHA256 = "5150062be3af02b88d3b4e23c71da8aaac2e98754239b96f030ecfbedc3474cf"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+    "dt": ("1",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W1": ("H", "H + I",),
     "W2": ("H", "H + I",),
@@ -43,6 +51,9 @@ PARAM_SHAPES = {
     "c2": ("H",),
     "ca": ("H",),
     "cb": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

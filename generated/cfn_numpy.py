@@ -28,13 +28,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "cfn"
 SPEC_SHA256 = "20addf3d48d56125a35d343121aa4b2ff39f424dc9a9460f75d7d8244c1bbffe"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wth": ("H", "I",),
     "Wet": ("H", "I",),
@@ -43,6 +50,9 @@ PARAM_SHAPES = {
     "Uet": ("H", "H",),
     "bth": ("H",),
     "bet": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

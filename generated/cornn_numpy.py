@@ -30,18 +30,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "cornn"
 SPEC_SHA256 = "ec7968e427511f18de35406572fa9550b1b810b09100697a8eb32d4e2c147b0d"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("H",),
+}
 PARAM_SHAPES = {
     "V": ("H", "I",),
     "Wy": ("H", "H",),
     "Wz": ("H", "H",),
     "b": ("H",),
+}
+STATE_SHAPES = {
+    "y": ("H",),
+    "z": ("H",),
 }
 
 

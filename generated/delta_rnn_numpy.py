@@ -32,13 +32,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "delta_rnn"
 SPEC_SHA256 = "b813341f398236d6a235a6ae9b9570cc8de981e518a80fbc84e09c29862d6cdf"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W": ("H", "I",),
     "V": ("H", "H",),
@@ -47,6 +54,9 @@ PARAM_SHAPES = {
     "beta2": ("H",),
     "bz": ("H",),
     "br": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

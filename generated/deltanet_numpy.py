@@ -33,18 +33,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "deltanet"
 SPEC_SHA256 = "5cf08c9d2f40add686d742086b29458b0723e91d99524e0a925b44d40e9d9db6"
 DIMS = ("I", "D", "M",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("M",),
+}
 PARAM_SHAPES = {
     "Wq": ("D", "I",),
     "Wk": ("D", "I",),
     "Wv": ("M", "I",),
     "wb": ("1", "I",),
+}
+STATE_SHAPES = {
+    "S": ("M", "D",),
 }
 
 

@@ -28,17 +28,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "dilated_rnn"
 SPEC_SHA256 = "50a8f58ed9d1f1c21916bdd82d9093ccd74b6519e98fc050b316e955428f898a"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W": ("H", "I",),
     "U": ("H", "H",),
     "b": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "h_lag2": ("H",),
+    "h_lag3": ("H",),
+    "h_lag4": ("H",),
 }
 
 

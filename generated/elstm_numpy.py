@@ -32,13 +32,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "elstm"
 SPEC_SHA256 = "d5ffdfac26400dd6ad35642839e9d445577fc1fe240f9c359ce94da5d00195b8"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wf": ("H", "I",),
     "Wz": ("H", "I",),
@@ -49,6 +56,9 @@ PARAM_SHAPES = {
     "bf": ("H",),
     "bz": ("H",),
     "bo": ("H",),
+}
+STATE_SHAPES = {
+    "c": ("H",),
 }
 
 

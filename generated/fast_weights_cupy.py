@@ -37,18 +37,29 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("fast_weights_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "fast_weights"
 SPEC_SHA256 = "049ab90c0de9bb884e383811fe8a3525e891b90f64b6e57fc0aab3a0a86c0cdd"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W": ("H", "H",),
     "C": ("H", "I",),
     "gain": ("H",),
     "bias": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "A": ("H", "H",),
 }
 
 
@@ -82,6 +93,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -120,6 +132,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.z_all_2 = cp.empty((T, B, H), dtype)
         self.W_h_prev_now = cp.empty((B, H), dtype)
         self.sum_A_s_0_all = cp.empty((T, B, H), real)
@@ -135,14 +149,15 @@ class _Forward:
         self.mean_s_1_part_all = cp.empty((T, B, 1), dtype)
         self.s_1_part_mean_squared_now = cp.empty((B, H), real)
         self.sqrt_s_1_pre_all = cp.empty((T, B, 1), dtype)
+        self.h_all_2 = cp.empty((T, B, H), dtype)
         self.vectors = cp.empty((2*H,), dtype)
         self.gain = self.vectors[:H]
         self.bias = self.vectors[H:2*H]
         self.W_T = cp.empty((H, H), dtype)
-        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.h_all, self.A_all)
+        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.cuts, self.h_all, self.A_all)
         self.forward_step_2 = (cp.int64(B), cp.int64(H), self.W_h_prev_now, self.z_all_2, self.s_0_all)
         self.forward_step_3 = (cp.int64(B), cp.int64(H), self.A_all, self.s_0_all, self.A_s_0_now)
-        self.forward_step_4 = (cp.int64(B), cp.int64(H), self.z_all_2, self.sum_A_s_0_all, self.gain, self.bias, self.s_1_part_now, self.sum_s_1_part_all, self.mean_s_1_part_all, self.s_1_part_mean_squared_now, self.sum_s_1_part_mean_squared_now, self.sqrt_s_1_pre_all, self.h_all, self.h_operand, self.h_out)
+        self.forward_step_4 = (cp.int64(B), cp.int64(H), self.z_all_2, self.sum_A_s_0_all, self.gain, self.bias, self.cuts, self.s_1_part_now, self.sum_s_1_part_all, self.mean_s_1_part_all, self.s_1_part_mean_squared_now, self.sum_s_1_part_mean_squared_now, self.sqrt_s_1_pre_all, self.h_out, self.h_all_2, self.h_all, self.h_operand)
         self.forward_step_1_blocks = _blocks(B*(H**2))
         self.forward_step_2_blocks = _blocks(B*H)
         self.forward_step_3_blocks = _blocks(B*(H**2))
@@ -157,6 +172,8 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_h_final = cp.empty((B, H), real)
+        self.d_A_final = cp.empty((B, H**2), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.sum_d_s_1_pre_2_sqrt_s_1_pre_now = cp.empty((B, 1), real)
         self.sum_d_s_1_pre_2_sum_s_1_part_now = cp.empty((B, 1), real)
@@ -169,6 +186,7 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_A_pair = cp.empty((2, B, H**2), real)
         self.d_z_all = cp.empty((T, B, H), dtype)
+        self.d_A_next_here_now = cp.empty((B, H**2), real)
         self.d_A_h_prev_column_now = cp.empty((B, H**2), real)
         self.d_A_h_prev_row_now = cp.empty((B, H**2), real)
         self.d_z_factor_now = cp.empty((B, H), real)
@@ -190,18 +208,22 @@ class _Backward:
         self.d_gain_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_bias_sum = cp.empty((H,), dtype)
         self.d_bias_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.gain, saved.s_0_all, saved.sum_A_s_0_all, saved.z_all_2, saved.mean_s_1_part_all, saved.sum_s_1_part_all, saved.sqrt_s_1_pre_all, saved.h_all, self.dy_all, self.d_h_pair, self.d_s_1_part_mean_factor_now, self.d_z_factor_now, self.d_s_1_pre_2_all, self.d_s_1_pre_2_sqrt_s_1_pre_now, self.d_s_1_pre_2_sum_s_1_part_now, self.d_gain_each_all, self.sum_d_s_1_pre_2_sqrt_s_1_pre_now, self.sum_d_s_1_pre_2_sum_s_1_part_now, self.d_s_1_part_mean_now, self.d_s_1_part_mean_mean_s_1_part_now, self.sum_d_s_1_part_mean_mean_s_1_part_now, self.d_s_1_part_now, self.d_sum_A_s_0_vector_now)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.h_all, saved.s_0_all, saved.A_all, self.d_sum_A_s_0_vector_now, self.d_A_pair, self.d_A_s_0_s_0_row_now, self.d_A_h_prev_column_now, self.d_A_h_prev_row_now)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.gain, saved.sqrt_s_1_pre_all, self.d_s_1_pre_2_all, self.d_s_1_part_now, self.sum_d_A_s_0_s_0_row_now, self.d_z_factor_now, self.d_z_all)
-        self.backward_step_4 = (cp.int64(B), cp.int64(H), self.WT_d_W_h_prev_now, self.sum_d_A_h_prev_row_now, self.sum_d_A_h_prev_column_now, self.d_h_pair)
-        self.backward_step_1_blocks = (B,)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.gain, saved.cuts, saved.s_0_all, saved.sum_A_s_0_all, saved.z_all_2, saved.mean_s_1_part_all, saved.sum_s_1_part_all, saved.sqrt_s_1_pre_all, saved.h_all_2, self.dy_all, self.d_h_pair, self.d_s_1_part_mean_factor_now, self.d_z_factor_now, self.d_s_1_pre_2_all, self.d_s_1_pre_2_sqrt_s_1_pre_now, self.d_s_1_pre_2_sum_s_1_part_now, self.d_gain_each_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_A_final, saved.cuts, self.d_A_pair, self.d_A_next_here_now)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_s_1_pre_2_sqrt_s_1_pre_now, self.d_s_1_pre_2_sum_s_1_part_now, saved.sqrt_s_1_pre_all, self.d_s_1_part_mean_factor_now, self.gain, self.d_s_1_pre_2_all, self.sum_d_s_1_pre_2_sqrt_s_1_pre_now, self.sum_d_s_1_pre_2_sum_s_1_part_now, self.d_s_1_part_mean_now, self.d_s_1_part_mean_mean_s_1_part_now, self.sum_d_s_1_part_mean_mean_s_1_part_now, self.d_s_1_part_now, self.d_sum_A_s_0_vector_now)
+        self.backward_step_4 = (cp.int64(B), cp.int64(H), saved.h_all, saved.s_0_all, saved.A_all, self.d_A_next_here_now, self.d_sum_A_s_0_vector_now, self.d_A_s_0_s_0_row_now, self.d_A_h_prev_column_now, self.d_A_h_prev_row_now, self.d_A_pair)
+        self.backward_step_5 = (cp.int64(B), cp.int64(H), self.gain, saved.sqrt_s_1_pre_all, self.d_s_1_pre_2_all, self.d_s_1_part_now, self.sum_d_A_s_0_s_0_row_now, self.d_z_factor_now, self.d_z_all)
+        self.backward_step_6 = (cp.int64(B), cp.int64(H), self.WT_d_W_h_prev_now, self.sum_d_A_h_prev_row_now, self.sum_d_A_h_prev_column_now, self.d_h_pair)
+        self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*(H**2))
+        self.backward_step_3_blocks = (B,)
+        self.backward_step_4_blocks = _blocks(B*(H**2))
         self.sum_d_A_s_0_s_0_row_along_blocks = _along_blocks("sum_across_real", B*H)
         self.sum_d_A_h_prev_column_along_blocks = _along_blocks("sum_units_real", B*H)
         self.sum_d_A_h_prev_row_along_blocks = _along_blocks("sum_across_real", B*H)
-        self.backward_step_3_blocks = _blocks(B*H)
-        self.backward_step_4_blocks = _blocks(B*H)
-        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), _along_arguments(self.d_A_s_0_s_0_row_now, 0, (1, H, H), self.sum_d_A_s_0_s_0_row_now), _along_arguments(self.d_A_h_prev_column_now, 0, (H, H, 1), self.sum_d_A_h_prev_column_now), _along_arguments(self.d_A_h_prev_row_now, 0, (1, H, H), self.sum_d_A_h_prev_row_now), (cp.int64(t), *self.backward_step_3), self.d_z_all[t], (cp.int64(t), *self.backward_step_4)) for t in reversed(range(T))]
+        self.backward_step_5_blocks = _blocks(B*H)
+        self.backward_step_6_blocks = _blocks(B*H)
+        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), (cp.int64(t), *self.backward_step_3), (cp.int64(t), *self.backward_step_4), _along_arguments(self.d_A_s_0_s_0_row_now, 0, (1, H, H), self.sum_d_A_s_0_s_0_row_now), _along_arguments(self.d_A_h_prev_column_now, 0, (H, H, 1), self.sum_d_A_h_prev_column_now), _along_arguments(self.d_A_h_prev_row_now, 0, (1, H, H), self.sum_d_A_h_prev_row_now), (cp.int64(t), *self.backward_step_5), self.d_z_all[t], (cp.int64(t), *self.backward_step_6)) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -221,20 +243,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.gain, params.bias), out=ws.vectors)
     cp.copyto(ws.W_T, params.W.T)
@@ -246,8 +281,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, params.C.T, out=ws.z_all_2.reshape(T*B, H))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype), A=ws.A_all[T].astype(dtype).reshape(B, H, H))
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype), A=_last(ws, ws.A_all).astype(dtype).reshape(B, H, H))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -279,13 +314,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -297,6 +336,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.copyto(ws.W, params.W)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_A_pair[T % 2] = 0 if dfinal is None else dfinal.A.reshape(B, H**2)
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
+        ws.d_A_final[...] = 0 if dfinal is None else dfinal.A.reshape(B, H**2)
 
     _loop(ws, _backward_loop, graph)
     cp.dot(ws.d_z_all.reshape(T*B, H), params.C, out=ws.d_x_out.reshape(T*B, I))
@@ -308,6 +350,10 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_C = ws.d_C
     d_gain = ws.d_gain_sum
     d_bias = ws.d_bias_sum
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+        A=ws.d_A_pair[0].astype(dtype).reshape(B, H, H),
+    )
     return Grads(
         params=Params(
             W=d_W,
@@ -315,11 +361,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             gain=d_gain,
             bias=d_bias,
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-            A=ws.d_A_pair[0].astype(dtype).reshape(B, H, H),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -329,30 +372,36 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_1_blocks = ws.backward_step_1_blocks
     backward_step_2 = _kernel("backward_step_2", ws.dtype)
     backward_step_2_blocks = ws.backward_step_2_blocks
+    backward_step_3 = _kernel("backward_step_3", ws.dtype)
+    backward_step_3_blocks = ws.backward_step_3_blocks
+    backward_step_4 = _kernel("backward_step_4", ws.dtype)
+    backward_step_4_blocks = ws.backward_step_4_blocks
     sum_across_real = _kernel("sum_across_real", ws.dtype)
     sum_d_A_s_0_s_0_row_along_blocks = ws.sum_d_A_s_0_s_0_row_along_blocks
     sum_units_real = _kernel("sum_units_real", ws.dtype)
     sum_d_A_h_prev_column_along_blocks = ws.sum_d_A_h_prev_column_along_blocks
     sum_d_A_h_prev_row_along_blocks = ws.sum_d_A_h_prev_row_along_blocks
-    backward_step_3 = _kernel("backward_step_3", ws.dtype)
-    backward_step_3_blocks = ws.backward_step_3_blocks
+    backward_step_5 = _kernel("backward_step_5", ws.dtype)
+    backward_step_5_blocks = ws.backward_step_5_blocks
     W = ws.W
     WT_d_W_h_prev = ws.WT_d_W_h_prev_now
-    backward_step_4 = _kernel("backward_step_4", ws.dtype)
-    backward_step_4_blocks = ws.backward_step_4_blocks
-    for backward_step_1_arguments, backward_step_2_arguments, sum_d_A_s_0_s_0_row_along, sum_d_A_h_prev_column_along, sum_d_A_h_prev_row_along, backward_step_3_arguments, d_z, backward_step_4_arguments in ws.steps:
-        backward_step_1(backward_step_1_blocks, ALONG_THREADS, backward_step_1_arguments)
+    backward_step_6 = _kernel("backward_step_6", ws.dtype)
+    backward_step_6_blocks = ws.backward_step_6_blocks
+    for backward_step_1_arguments, backward_step_2_arguments, backward_step_3_arguments, backward_step_4_arguments, sum_d_A_s_0_s_0_row_along, sum_d_A_h_prev_column_along, sum_d_A_h_prev_row_along, backward_step_5_arguments, d_z, backward_step_6_arguments in ws.steps:
+        backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
+        backward_step_3(backward_step_3_blocks, ALONG_THREADS, backward_step_3_arguments)
+        backward_step_4(backward_step_4_blocks, THREADS, backward_step_4_arguments)
         # backward of s[1] = g(ln(z + A[t] @ s[0]))
         sum_across_real(sum_d_A_s_0_s_0_row_along_blocks, ALONG_THREADS, sum_d_A_s_0_s_0_row_along)
         # backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
         sum_units_real(sum_d_A_h_prev_column_along_blocks, ALONG_THREADS, sum_d_A_h_prev_column_along)
         # backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
         sum_across_real(sum_d_A_h_prev_row_along_blocks, ALONG_THREADS, sum_d_A_h_prev_row_along)
-        backward_step_3(backward_step_3_blocks, THREADS, backward_step_3_arguments)
+        backward_step_5(backward_step_5_blocks, THREADS, backward_step_5_arguments)
         # backward of h[t] = s[S]
         dot(d_z, W, WT_d_W_h_prev)
-        backward_step_4(backward_step_4_blocks, THREADS, backward_step_4_arguments)
+        backward_step_6(backward_step_6_blocks, THREADS, backward_step_6_arguments)
 
 
 class Packed:
@@ -470,6 +519,8 @@ __device__ inline real gt(real a, real b) { return a > b; }
 __device__ inline real relu(real a) { return a < 0 ? 0 : a; }
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
 struct larger { __device__ static real join(real a, real b) { return a > b ? a : b; } };
@@ -510,19 +561,21 @@ __device__ inline real sum_of_column(long long length, long long inner, const fr
 
 // One step, after W @ h_prev.
 extern "C" __global__ void forward_step_1(
-    const long long t, const long long B, const long long H, const real* h_all, real* A_all)
+    const long long t, const long long B, const long long H, const real* cuts, const real* h_all, real* A_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H*H) return;
     const long long sample = k/(H*H), j = k%(H*H);
     const long long row = t*B + sample, at = t*B*H*H + k;
 
+    const real cut_before = cuts[row];
     const real A_prev = A_all[at];
     const real h_prev_column = h_all[row*H + j/H];
     const real h_prev_row = h_all[row*H + j%H];
 
     // A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
-    const real A = real(0.95)*A_prev + real(0.5)*h_prev_column*h_prev_row;
+    const real A_prev_here = cut_before == 1 ? 0 : A_prev;
+    const real A = real(0.95)*A_prev_here + real(0.5)*h_prev_column*h_prev_row;
 
     A_all[at + B*H*H] = A;
 }
@@ -570,9 +623,9 @@ extern "C" __global__ void forward_step_3(
 // One step; a block for each sample.
 extern "C" __global__ void forward_step_4(
     const long long t, const long long B, const long long H, const stored* z_all_2, const real* sum_A_s_0_all,
-    const stored* gain, const stored* bias, real* s_1_part_now, real* sum_s_1_part_all, stored* mean_s_1_part_all,
-    real* s_1_part_mean_squared_now, real* sum_s_1_part_mean_squared_now, stored* sqrt_s_1_pre_all, real* h_all,
-    stored* h_operand, stored* h_out)
+    const stored* gain, const stored* bias, const real* cuts, real* s_1_part_now, real* sum_s_1_part_all,
+    stored* mean_s_1_part_all, real* s_1_part_mean_squared_now, real* sum_s_1_part_mean_squared_now,
+    stored* sqrt_s_1_pre_all, stored* h_out, stored* h_all_2, real* h_all, stored* h_operand)
 {
     const long long sample = blockIdx.x;
     const long long row = t*B + sample;
@@ -611,6 +664,7 @@ extern "C" __global__ void forward_step_4(
         const long long at = (t*B + sample)*H + j;
         const real gain_j = gain[j];
         const real bias_j = bias[j];
+        const real cut_after = cuts[row + B];
         const real z = z_all_2[at];
         const real sum_A_s_0_vector = sum_A_s_0_all[at];
         const real sum_s_1_part = sum_s_1_part_all[row];
@@ -620,21 +674,87 @@ extern "C" __global__ void forward_step_4(
         const real sqrt_s_1_pre = sqrt(sum_s_1_part_mean_squared/real(H) + real(1e-05));
         // h[t] = s[S]
         const real h = relu(gain_j*(z + sum_A_s_0_vector - sum_s_1_part/real(H))/sqrt_s_1_pre + bias_j);
+        const real h_next = cut_after == 1 ? 0 : h;
 
         if (j == 0) sqrt_s_1_pre_all[row] = sqrt_s_1_pre;
-        h_all[at + B*H] = h;
-        keep(h_operand, at + B*H, h);
         h_out[at] = h;
+        h_all_2[at] = h;
+        h_all[at + B*H] = h_next;
+        keep(h_operand, at + B*H, h_next);
     }
 }
 
-// One step; a block for each sample.
+// One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const stored* gain, const stored* s_0_all,
-    const real* sum_A_s_0_all, const stored* z_all_2, const stored* mean_s_1_part_all,
-    const real* sum_s_1_part_all, const stored* sqrt_s_1_pre_all, const real* h_all, const stored* dy_all,
-    const real* d_h_pair, real* d_s_1_part_mean_factor_now, real* d_z_factor_now, stored* d_s_1_pre_2_all,
-    real* d_s_1_pre_2_sqrt_s_1_pre_now, real* d_s_1_pre_2_sum_s_1_part_now, stored* d_gain_each_all,
+    const long long t, const long long B, const long long H, const real* d_h_final, const stored* gain,
+    const real* cuts, const stored* s_0_all, const real* sum_A_s_0_all, const stored* z_all_2,
+    const stored* mean_s_1_part_all, const real* sum_s_1_part_all, const stored* sqrt_s_1_pre_all,
+    const stored* h_all_2, const stored* dy_all, const real* d_h_pair, real* d_s_1_part_mean_factor_now,
+    real* d_z_factor_now, stored* d_s_1_pre_2_all, real* d_s_1_pre_2_sqrt_s_1_pre_now,
+    real* d_s_1_pre_2_sum_s_1_part_now, stored* d_gain_each_all)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= B*H) return;
+    const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample, at = t*B*H + k;
+
+    const real gain_j = gain[j];
+    const real cut_after = cuts[row + B];
+    const real s_0 = s_0_all[at];
+    const real sum_A_s_0_vector = sum_A_s_0_all[at];
+    const real z = z_all_2[at];
+    const real mean_s_1_part = mean_s_1_part_all[row];
+    const real sum_s_1_part = sum_s_1_part_all[row];
+    const real sqrt_s_1_pre = sqrt_s_1_pre_all[row];
+    const real h = h_all_2[at];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+
+    // backward of s[1] = g(ln(z + A[t] @ s[0]))
+    const real d_s_1_pre_2_factor = gt(h, 0);
+    const real d_s_1_part_mean_factor = 2*sum_A_s_0_vector + 2*z - 2*mean_s_1_part;
+    // backward of z = W @ h[t-1] + C @ x[t]
+    const real d_z_factor = gt(s_0, 0);
+    // backward of h[t] = s[S]
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // backward of s[1] = g(ln(z + A[t] @ s[0]))
+    const real d_s_1_pre_2 = (d_h_given + d_h_next_here)*d_s_1_pre_2_factor;
+    const real d_s_1_pre_2_sqrt_s_1_pre = -(sum_A_s_0_vector + z - sum_s_1_part/real(H))*gain_j*d_s_1_pre_2/(square(sqrt_s_1_pre));
+    const real d_s_1_pre_2_sum_s_1_part = -gain_j*d_s_1_pre_2/real(H)/sqrt_s_1_pre;
+    const real d_gain_each = (sum_A_s_0_vector + z - sum_s_1_part/real(H))*d_s_1_pre_2/sqrt_s_1_pre;
+
+    d_s_1_part_mean_factor_now[k] = d_s_1_part_mean_factor;
+    d_z_factor_now[k] = d_z_factor;
+    d_s_1_pre_2_all[at] = d_s_1_pre_2;
+    d_s_1_pre_2_sqrt_s_1_pre_now[k] = d_s_1_pre_2_sqrt_s_1_pre;
+    d_s_1_pre_2_sum_s_1_part_now[k] = d_s_1_pre_2_sum_s_1_part;
+    d_gain_each_all[at] = d_gain_each;
+}
+
+// One step.
+extern "C" __global__ void backward_step_2(
+    const long long t, const long long B, const long long H, const real* d_A_final, const real* cuts,
+    const real* d_A_pair, real* d_A_next_here_now)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= B*H*H) return;
+    const long long sample = k/(H*H);
+    const long long row = t*B + sample;
+
+    const real cut_after = cuts[row + B];
+    const real d_A_next = d_A_pair[(t + 1)%2*B*H*H + k];
+
+    // backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+    const real d_A_next_here = cut_after == 0 ? d_A_next : cut_after == 2 ? d_A_final[k] : 0;
+
+    d_A_next_here_now[k] = d_A_next_here;
+}
+
+// One step; a block for each sample.
+extern "C" __global__ void backward_step_3(
+    const long long t, const long long B, const long long H, const real* d_s_1_pre_2_sqrt_s_1_pre_now,
+    const real* d_s_1_pre_2_sum_s_1_part_now, const stored* sqrt_s_1_pre_all,
+    const real* d_s_1_part_mean_factor_now, const stored* gain, const stored* d_s_1_pre_2_all,
     real* sum_d_s_1_pre_2_sqrt_s_1_pre_now, real* sum_d_s_1_pre_2_sum_s_1_part_now, real* d_s_1_part_mean_now,
     real* d_s_1_part_mean_mean_s_1_part_now, real* sum_d_s_1_part_mean_mean_s_1_part_now, real* d_s_1_part_now,
     real* d_sum_A_s_0_vector_now)
@@ -642,38 +762,6 @@ extern "C" __global__ void backward_step_1(
     const long long sample = blockIdx.x;
     const long long row = t*B + sample;
 
-    for (long long j = threadIdx.x; j < H; j += blockDim.x) {
-        const long long k = sample*H + j, at = (t*B + sample)*H + j;
-        const real gain_j = gain[j];
-        const real s_0 = s_0_all[at];
-        const real sum_A_s_0_vector = sum_A_s_0_all[at];
-        const real z = z_all_2[at];
-        const real mean_s_1_part = mean_s_1_part_all[row];
-        const real sum_s_1_part = sum_s_1_part_all[row];
-        const real sqrt_s_1_pre = sqrt_s_1_pre_all[row];
-        const real h = h_all[at + B*H];
-        const real d_h_given = dy_all[at];
-        const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
-
-        // backward of s[1] = g(ln(z + A[t] @ s[0]))
-        const real d_s_1_pre_2_factor = gt(h, 0);
-        const real d_s_1_part_mean_factor = 2*sum_A_s_0_vector + 2*z - 2*mean_s_1_part;
-        // backward of z = W @ h[t-1] + C @ x[t]
-        const real d_z_factor = gt(s_0, 0);
-        // backward of s[1] = g(ln(z + A[t] @ s[0]))
-        const real d_s_1_pre_2 = (d_h_given + d_h_next)*d_s_1_pre_2_factor;
-        const real d_s_1_pre_2_sqrt_s_1_pre = -(sum_A_s_0_vector + z - sum_s_1_part/real(H))*gain_j*d_s_1_pre_2/(square(sqrt_s_1_pre));
-        const real d_s_1_pre_2_sum_s_1_part = -gain_j*d_s_1_pre_2/real(H)/sqrt_s_1_pre;
-        const real d_gain_each = (sum_A_s_0_vector + z - sum_s_1_part/real(H))*d_s_1_pre_2/sqrt_s_1_pre;
-
-        d_s_1_part_mean_factor_now[k] = d_s_1_part_mean_factor;
-        d_z_factor_now[k] = d_z_factor;
-        d_s_1_pre_2_all[at] = d_s_1_pre_2;
-        d_s_1_pre_2_sqrt_s_1_pre_now[k] = d_s_1_pre_2_sqrt_s_1_pre;
-        d_s_1_pre_2_sum_s_1_part_now[k] = d_s_1_pre_2_sum_s_1_part;
-        d_gain_each_all[at] = d_gain_each;
-    }
-    __syncthreads();
     // backward of s[1] = g(ln(z + A[t] @ s[0]))
     sum_row(H, d_s_1_pre_2_sqrt_s_1_pre_now + sample*H, sum_d_s_1_pre_2_sqrt_s_1_pre_now + sample);
     // backward of s[1] = g(ln(z + A[t] @ s[0]))
@@ -715,10 +803,10 @@ extern "C" __global__ void backward_step_1(
 }
 
 // One step.
-extern "C" __global__ void backward_step_2(
+extern "C" __global__ void backward_step_4(
     const long long t, const long long B, const long long H, const real* h_all, const stored* s_0_all,
-    const real* A_all, const real* d_sum_A_s_0_vector_now, real* d_A_pair, real* d_A_s_0_s_0_row_now,
-    real* d_A_h_prev_column_now, real* d_A_h_prev_row_now)
+    const real* A_all, const real* d_A_next_here_now, const real* d_sum_A_s_0_vector_now,
+    real* d_A_s_0_s_0_row_now, real* d_A_h_prev_column_now, real* d_A_h_prev_row_now, real* d_A_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H*H) return;
@@ -729,14 +817,14 @@ extern "C" __global__ void backward_step_2(
     const real h_prev_row = h_all[row*H + j%H];
     const real s_0_row = s_0_all[row*H + j%H];
     const real A = A_all[at + B*H*H];
-    const real d_A_next = d_A_pair[(t + 1)%2*B*H*H + k];
+    const real d_A_next_here = d_A_next_here_now[k];
     const real d_sum_A_s_0_vector_flat = d_sum_A_s_0_vector_now[sample*H + j/H];
 
     // backward of s[1] = g(ln(z + A[t] @ s[0]))
     const real d_A_s_0 = d_sum_A_s_0_vector_flat;
     const real d_A_s_0_s_0_row = A*d_A_s_0;
     // backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
-    const real d_A = d_A_next + s_0_row*d_A_s_0;
+    const real d_A = d_A_next_here + s_0_row*d_A_s_0;
     const real d_A_h_prev_column = real(0.5)*h_prev_row*d_A;
     const real d_A_h_prev_row = real(0.5)*h_prev_column*d_A;
     const real d_A_prev = real(0.95)*d_A;
@@ -748,7 +836,7 @@ extern "C" __global__ void backward_step_2(
 }
 
 // One step.
-extern "C" __global__ void backward_step_3(
+extern "C" __global__ void backward_step_5(
     const long long t, const long long B, const long long H, const stored* gain, const stored* sqrt_s_1_pre_all,
     const stored* d_s_1_pre_2_all, const real* d_s_1_part_now, const real* sum_d_A_s_0_s_0_row_now,
     const real* d_z_factor_now, stored* d_z_all)
@@ -772,7 +860,7 @@ extern "C" __global__ void backward_step_3(
 }
 
 // One step, after W.T @ d_z.
-extern "C" __global__ void backward_step_4(
+extern "C" __global__ void backward_step_6(
     const long long t, const long long B, const long long H, const stored* WT_d_W_h_prev_now,
     const real* sum_d_A_h_prev_row_now, const real* sum_d_A_h_prev_column_now, real* d_h_pair)
 {
@@ -816,6 +904,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 
 // Functions along an axis. A value lies in columns offset onwards of each sample's row of `width`, as [outer, length, inner];
 // its results lie side by side. A block has a row.
@@ -926,6 +1040,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

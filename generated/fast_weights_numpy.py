@@ -32,18 +32,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "fast_weights"
 SPEC_SHA256 = "049ab90c0de9bb884e383811fe8a3525e891b90f64b6e57fc0aab3a0a86c0cdd"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W": ("H", "H",),
     "C": ("H", "I",),
     "gain": ("H",),
     "bias": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "A": ("H", "H",),
 }
 
 

@@ -30,13 +30,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "fastgrnn"
 SPEC_SHA256 = "b3670ddd24ed45ccbb46b173183a91e01c3771719c1a8112b455177a25e648e9"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W": ("H", "I",),
     "U": ("H", "H",),
@@ -44,6 +51,9 @@ PARAM_SHAPES = {
     "bh": ("H",),
     "zeta": ("1",),
     "nu": ("1",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -26,19 +26,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "fastrnn"
 SPEC_SHA256 = "070ce2fd73afa3fdffeb4be7349e111394f17f8a61a8ab47acda6ff826755138"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W": ("H", "I",),
     "U": ("H", "H",),
     "b": ("H",),
     "alpha": ("1",),
     "beta": ("1",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -31,13 +31,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "fgr"
 SPEC_SHA256 = "3ec12b25df11e4d1b5b8e5b9bf682e15577ec2f233b521f8177258ac12d35c5d"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wi": ("H", "I",),
     "Wf": ("H", "I",),
@@ -63,6 +70,13 @@ PARAM_SHAPES = {
     "Roi": ("H", "H",),
     "Rof": ("H", "H",),
     "Roo": ("H", "H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "c": ("H",),
+    "i": ("H",),
+    "f": ("H",),
+    "o": ("H",),
 }
 
 

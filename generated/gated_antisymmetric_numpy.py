@@ -29,19 +29,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gated_antisymmetric"
 SPEC_SHA256 = "8f6cf1af58a6dc6d469e7efae2d788422c1e48f98e6f9842a645760b86f58ecd"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "M": ("H", "H",),
     "Wz": ("H", "I",),
     "Wh": ("H", "I",),
     "bz": ("H",),
     "bh": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

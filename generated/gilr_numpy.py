@@ -27,18 +27,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gilr"
 SPEC_SHA256 = "b3b6b54622ebf0bbca154a9e96321db944c651e9d388d1d5b14a1194814c4bd8"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wg": ("H", "I",),
     "Wz": ("H", "I",),
     "bg": ("H",),
     "bz": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -32,13 +32,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gla"
 SPEC_SHA256 = "ff30c4b03cdf809d40b0d6f18d0f006dc017a4a0f36e34072160034bbc77ea37"
 DIMS = ("I", "D", "M", "R",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("M",),
+}
 PARAM_SHAPES = {
     "Wq": ("D", "I",),
     "Wk": ("D", "I",),
@@ -47,6 +54,9 @@ PARAM_SHAPES = {
     "Va": ("D", "R",),
     "ba": ("D",),
     "one": ("M",),
+}
+STATE_SHAPES = {
+    "S": ("M", "D",),
 }
 
 

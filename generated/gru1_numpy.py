@@ -28,13 +28,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gru1"
 SPEC_SHA256 = "1c156f23533e3105959be7aa45e48ebde673dc48ea8673a9b9287fb2890090ee"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wn": ("H", "I",),
     "Ur": ("H", "H",),
@@ -43,6 +50,9 @@ PARAM_SHAPES = {
     "br": ("H",),
     "bu": ("H",),
     "bn": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -28,19 +28,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gru2"
 SPEC_SHA256 = "d783c815e50be8d09e736d796ebd516583f6f475d7e0a666ff8f4d06749cf52d"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wn": ("H", "I",),
     "Ur": ("H", "H",),
     "Uu": ("H", "H",),
     "Un": ("H", "H",),
     "bn": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

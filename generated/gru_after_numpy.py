@@ -30,13 +30,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gru_after"
 SPEC_SHA256 = "8d9377442da2540090bff3322c2671cd1e268ee3380078156925aa5d81d44c77"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wr": ("H", "I",),
     "Wu": ("H", "I",),
@@ -47,6 +54,9 @@ PARAM_SHAPES = {
     "br": ("H",),
     "bu": ("H",),
     "bn": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -34,17 +34,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gru_concat"
 SPEC_SHA256 = "d19720f9b9483dbf0fea289b351815dfcc1c1bdfb8fe388c121fb1306b85d429"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "H + I",),
     "Wr": ("H", "H + I",),
     "W": ("H", "H + I",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -36,13 +36,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gru_cudnn"
 SPEC_SHA256 = "b60192d58d6ef25f67c0a88c335d1e580ebbfd8d4ed58a965aa58bd6cce96ad0"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wr": ("H", "I",),
     "Wu": ("H", "I",),
@@ -54,6 +61,9 @@ PARAM_SHAPES = {
     "bu": ("H",),
     "bn": ("H",),
     "cn": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

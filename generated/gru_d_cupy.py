@@ -41,13 +41,22 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("gru_d_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Inputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gru_d"
 SPEC_SHA256 = "e810d713abe202a48965856c60aec2fb392868749727e176ed0ddfcb007d60eb"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+    "m": ("I",),
+    "d": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wr": ("H", "I",),
     "Wu": ("H", "I",),
@@ -66,6 +75,10 @@ PARAM_SHAPES = {
     "Wd": ("H", "I",),
     "bd": ("H",),
     "xmean": ("I",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "last": ("I",),
 }
 
 
@@ -120,6 +133,7 @@ class Tape(NamedTuple):
     x: Inputs
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -171,9 +185,11 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
         self.x_x_all = cp.empty((T, B, I), dtype)
         self.x_m_all = cp.empty((T, B, I), dtype)
         self.x_d_all = cp.empty((T, B, I), dtype)
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.Wd_d_all = cp.empty((T, B, H), dtype)
         self.r_u_n_all = cp.empty((T, B, 3*H), dtype)
         self.r_pre_now = cp.empty((B, H), dtype)
@@ -198,10 +214,10 @@ class _Forward:
         self.Wr_Ur_T = cp.empty((H + I, H), dtype)
         self.Wu_Uu_T = cp.empty((H + I, H), dtype)
         self.Wn_Un_T = cp.empty((H + I, H), dtype)
-        self.forward_step_1 = (cp.int64(B), cp.int64(I), cp.int64(H), self.wx, self.bx, self.xmean, self.x_x_all, self.x_m_all, self.x_d_all, self.last_all, self.keepx_all, self.xhat_hhat_now, self.xhat_n_part_now)
+        self.forward_step_1 = (cp.int64(B), cp.int64(I), cp.int64(H), self.wx, self.bx, self.xmean, self.cuts, self.x_x_all, self.x_m_all, self.x_d_all, self.last_all, self.keepx_all, self.xhat_hhat_now, self.xhat_n_part_now)
         self.forward_step_2 = (cp.int64(B), cp.int64(I), cp.int64(H), self.bd, self.h_all, self.Wd_d_all, self.keeph_all, self.xhat_hhat_now)
         self.forward_step_3 = (cp.int64(B), cp.int64(I), cp.int64(H), self.br, self.bu, self.xhat_hhat_now, self.r_pre_now, self.u_pre_now, self.r_u_n_all, self.xhat_n_part_now)
-        self.forward_step_4 = (cp.int64(B), cp.int64(I), cp.int64(H), self.bn, self.xhat_hhat_now, self.n_pre_now, self.r_u_n_all, self.h_all, self.h_out)
+        self.forward_step_4 = (cp.int64(B), cp.int64(I), cp.int64(H), self.bn, self.cuts, self.xhat_hhat_now, self.n_pre_now, self.r_u_n_all, self.h_out, self.h_all)
         self.forward_step_1_blocks = _blocks(B*I)
         self.forward_step_2_blocks = _blocks(B*H)
         self.forward_step_3_blocks = _blocks(B*H)
@@ -218,6 +234,8 @@ class _Backward:
         self.x_x_all = cp.empty((T, B, I), dtype)
         self.x_m_all = cp.empty((T, B, I), dtype)
         self.x_d_all = cp.empty((T, B, I), dtype)
+        self.d_h_final = cp.empty((B, H), real)
+        self.d_last_final = cp.empty((B, I), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.UnT_d_Un_n_part_now = cp.empty((B, H), dtype)
         self.d_hhat_now = cp.empty((B, H), dtype)
@@ -225,7 +243,7 @@ class _Backward:
         self.WdT_d_Wd_d_all = cp.empty((T, B, I), dtype)
         self.d_m_all = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), real)
-        self.d_last_all = cp.empty((T + 1, B, I), real)
+        self.d_last_pair = cp.empty((2, B, I), real)
         self.d_n_pre_all = cp.empty((T, B, H), dtype)
         self.d_r_u_pre_all = cp.empty((T, B, 2*H), dtype)
         self.d_r_u_n_pre_all = cp.empty((T, B, 3*H), dtype)
@@ -239,7 +257,9 @@ class _Backward:
         self.d_keepx_pre_all = cp.empty((T, B, I), dtype)
         self.d_keepx_pre_factor_now = cp.empty((B, I), real)
         self.d_keeph_pre_factor_now = cp.empty((B, H), real)
+        self.d_last_next_here_all = cp.empty((T, B, I), dtype)
         self.d_r_pre_factor_now = cp.empty((B, H), real)
+        self.d_h_now = cp.empty((B, H), real)
         self.d_wx_each_all = cp.empty((T, B, I), dtype)
         self.d_m_base_all = cp.empty((T, B, I), dtype)
         self.d_m_base2_all = cp.empty((T, B, I), dtype)
@@ -265,12 +285,12 @@ class _Backward:
         self.d_bx_sum_parts = cp.empty((_parts(T*B), I), real)
         self.d_bd_sum = cp.empty((H,), dtype)
         self.d_bd_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.bd, saved.Wd_d_all, saved.h_all, saved.keeph_all, saved.r_u_n_all, self.dy_all, self.d_h_pair, self.hhat_all, self.d_r_pre_factor_now, self.d_n_pre_all, self.d_r_u_n_pre_all, self.d_r_u_pre_all, self.n_part_all, self.d_keeph_pre_factor_now)
-        self.backward_step_2 = (cp.int64(B), cp.int64(I), self.bx, self.wx, self.xmean, self.x_d_all, saved.keepx_all, saved.last_all, self.x_m_all, self.x_x_all, self.xhat_all, self.d_keepx_pre_factor_now, self.d_m_base_all, self.d_m_base2_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.bd, saved.cuts, saved.Wd_d_all, saved.h_all, saved.keeph_all, saved.r_u_n_all, self.dy_all, self.d_h_pair, self.hhat_all, self.d_r_pre_factor_now, self.d_h_now, self.d_n_pre_all, self.d_r_u_n_pre_all, self.d_r_u_pre_all, self.n_part_all, self.d_keeph_pre_factor_now)
+        self.backward_step_2 = (cp.int64(B), cp.int64(I), self.d_last_final, self.bx, self.wx, self.xmean, saved.cuts, self.x_d_all, saved.keepx_all, saved.last_all, self.x_m_all, self.x_x_all, self.d_last_pair, self.d_last_next_here_all, self.xhat_all, self.d_keepx_pre_factor_now, self.d_m_base_all, self.d_m_base2_all)
         self.backward_step_3 = (cp.int64(B), cp.int64(H), self.UnT_d_Un_n_part_now, self.d_r_pre_factor_now, self.d_r_u_pre_all, self.d_r_u_n_pre_all)
-        self.backward_step_4 = (cp.int64(B), cp.int64(H), saved.keeph_all, saved.r_u_n_all, self.dy_all, self.UnT_d_Un_n_part_now, self.d_keeph_pre_factor_now, self.d_hhat_now, self.d_h_pair, self.d_keeph_pre_all)
-        self.backward_step_5 = (cp.int64(B), cp.int64(I), self.x_d_all, saved.keepx_all, self.x_m_all, self.d_xhat_all, self.d_keepx_pre_factor_now, self.d_last_all, self.d_keepx_pre_all, self.d_x_out, self.d_wx_each_all)
-        self.backward_after = (cp.int64(T*B), cp.int64(B), cp.int64(I), self.wx, self.d_last_all, self.d_xhat_all, self.WdT_d_Wd_d_all, self.d_keepx_pre_all, self.d_m_base_all, self.d_m_base2_all, self.d_m_all, self.d_m_out, self.d_d_out)
+        self.backward_step_4 = (cp.int64(B), cp.int64(H), saved.keeph_all, saved.r_u_n_all, self.d_h_now, self.UnT_d_Un_n_part_now, self.d_keeph_pre_factor_now, self.d_hhat_now, self.d_h_pair, self.d_keeph_pre_all)
+        self.backward_step_5 = (cp.int64(B), cp.int64(I), self.x_d_all, saved.keepx_all, self.x_m_all, self.d_last_next_here_all, self.d_xhat_all, self.d_keepx_pre_factor_now, self.d_last_pair, self.d_keepx_pre_all, self.d_x_out, self.d_wx_each_all)
+        self.backward_after = (cp.int64(T*B), cp.int64(I), self.wx, self.d_last_next_here_all, self.d_xhat_all, self.WdT_d_Wd_d_all, self.d_keepx_pre_all, self.d_m_base_all, self.d_m_base2_all, self.d_m_all, self.d_m_out, self.d_d_out)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*I)
         self.backward_step_3_blocks = _blocks(B*H)
@@ -296,20 +316,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: Inputs, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: Inputs, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x.x: [T, B, I]; x.m: [T, B, I]; x.d: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = Inputs(*(_arranged(ws.rows.x, each, dtype) for each in x))
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d_2 = x.x.reshape(T*B, I)
     m_2d = x.m.reshape(T*B, I)
     d_2d = x.d.reshape(T*B, I)
@@ -332,8 +365,8 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     cp.dot(m_2d, ws.Vr_Vu_Vn_T, out=ws.r_u_n_all.reshape(T*B, 3*H))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype), last=ws.last_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype), last=_last(ws, ws.last_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -371,13 +404,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -396,7 +433,10 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.Wr, params.Wu, params.Wn), axis=0, out=ws.Wr_Wu_Wn)
     cp.concatenate((params.Vr, params.Vu, params.Vn), axis=0, out=ws.Vr_Vu_Vn)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
-    ws.d_last_all[T] = 0 if dfinal is None else dfinal.last
+    ws.d_last_pair[T % 2] = 0 if dfinal is None else dfinal.last
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
+        ws.d_last_final[...] = 0 if dfinal is None else dfinal.last
 
     _loop(ws, _backward_loop, graph)
     cp.dot(ws.d_keeph_pre_all.reshape(T*B, H), params.Wd, out=ws.WdT_d_Wd_d_all.reshape(T*B, I))
@@ -427,6 +467,10 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_bx = ws.d_bx_sum
     d_Wd = ws.d_Wd
     d_bd = ws.d_bd_sum
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+        last=ws.d_last_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             Wr=d_Wr,
@@ -447,11 +491,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             bd=d_bd,
             xmean=cp.zeros_like(params.xmean),
         ),
-        x=Inputs(ws.d_x_out, ws.d_m_out, ws.d_d_out),
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-            last=ws.d_last_all[0].astype(dtype),
-        ),
+        x=Inputs(_arranged(order, ws.d_x_out, dtype), _arranged(order, ws.d_m_out, dtype), _arranged(order, ws.d_d_out, dtype)),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -629,20 +670,23 @@ __device__ inline real maximum(real a, real b) { return a < b || b != b ? b : a;
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // One step.
 extern "C" __global__ void forward_step_1(
     const long long t, const long long B, const long long I, const long long H, const stored* wx, const stored* bx,
-    const stored* xmean, const stored* x_x_all, const stored* x_m_all, const stored* x_d_all, real* last_all,
-    stored* keepx_all, stored* xhat_hhat_now, stored* xhat_n_part_now)
+    const stored* xmean, const real* cuts, const stored* x_x_all, const stored* x_m_all, const stored* x_d_all,
+    real* last_all, stored* keepx_all, stored* xhat_hhat_now, stored* xhat_n_part_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*I) return;
     const long long sample = k/I, j = k%I;
-    const long long at = t*B*I + k;
+    const long long row = t*B + sample, at = t*B*I + k;
 
     const real wx_j = wx[j];
     const real bx_j = bx[j];
     const real xmean_j = xmean[j];
+    const real cut_after = cuts[row + B];
     const real x = x_x_all[at];
     const real m = x_m_all[at];
     const real d = x_d_all[at];
@@ -656,12 +700,12 @@ extern "C" __global__ void forward_step_1(
     const real xhat_factor2 = x*m;
     const real xhat = (last_prev*keepx + xmean_j*(1 - keepx))*xhat_base + xhat_factor2;
     // last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
-    const real last = last_prev*xhat_base + xhat_factor2;
+    const real last_next = cut_after == 1 ? 0 : last_prev*xhat_base + xhat_factor2;
 
     keepx_all[at] = keepx;
     xhat_hhat_now[sample*(H + I) + j] = xhat;
     xhat_n_part_now[sample*(H + I) + j] = xhat;
-    last_all[at + B*I] = last;
+    last_all[at + B*I] = last_next;
 }
 
 // One step.
@@ -721,8 +765,8 @@ extern "C" __global__ void forward_step_3(
 
 // One step, after [Wn, Un] @ [xhat; n_part].
 extern "C" __global__ void forward_step_4(
-    const long long t, const long long B, const long long I, const long long H, const stored* bn,
-    const stored* xhat_hhat_now, const stored* n_pre_now, stored* r_u_n_all, real* h_all, stored* h_out)
+    const long long t, const long long B, const long long I, const long long H, const stored* bn, const real* cuts,
+    const stored* xhat_hhat_now, const stored* n_pre_now, stored* r_u_n_all, stored* h_out, real* h_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -730,6 +774,7 @@ extern "C" __global__ void forward_step_4(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real bn_j = bn[j];
+    const real cut_after = cuts[row + B];
     const real hhat = xhat_hhat_now[sample*(H + I) + I + j];
     const real u = r_u_n_all[row*3*H + H + j];
     const real Vn_m = r_u_n_all[row*3*H + 2*H + j];
@@ -739,18 +784,20 @@ extern "C" __global__ void forward_step_4(
     const real n = tanh(Vn_m + n_pre + bn_j);
     // h[t] = u*n + (1 - u)*hhat
     const real h = hhat*(1 - u) + u*n;
+    const real h_next = cut_after == 1 ? 0 : h;
 
     r_u_n_all[row*3*H + 2*H + j] = n;
-    h_all[at + B*H] = h;
     h_out[at] = h;
+    h_all[at + B*H] = h_next;
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const stored* bd, const stored* Wd_d_all,
-    const real* h_all, const stored* keeph_all, const stored* r_u_n_all, const stored* dy_all,
-    const real* d_h_pair, stored* hhat_all, real* d_r_pre_factor_now, stored* d_n_pre_all, stored* d_r_u_n_pre_all,
-    stored* d_r_u_pre_all, stored* n_part_all, real* d_keeph_pre_factor_now)
+    const long long t, const long long B, const long long H, const real* d_h_final, const stored* bd,
+    const real* cuts, const stored* Wd_d_all, const real* h_all, const stored* keeph_all, const stored* r_u_n_all,
+    const stored* dy_all, const real* d_h_pair, stored* hhat_all, real* d_r_pre_factor_now, real* d_h_now,
+    stored* d_n_pre_all, stored* d_r_u_n_pre_all, stored* d_r_u_pre_all, stored* n_part_all,
+    real* d_keeph_pre_factor_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -758,6 +805,7 @@ extern "C" __global__ void backward_step_1(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real bd_j = bd[j];
+    const real cut_after = cuts[row + B];
     const real Wd_d = Wd_d_all[at];
     const real h_prev = h_all[at];
     const real keeph = keeph_all[at];
@@ -772,7 +820,8 @@ extern "C" __global__ void backward_step_1(
     // backward of r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
     const real d_r_pre_factor = hhat*(1 - r)*r;
     // backward of h[t] = u*n + (1 - u)*hhat
-    const real d_h = d_h_given + d_h_next;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h = d_h_given + d_h_next_here;
     // backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     const real d_n_pre = u*(1 - square(n))*d_h;
     // backward of u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
@@ -786,6 +835,7 @@ extern "C" __global__ void backward_step_1(
 
     hhat_all[at] = hhat;
     d_r_pre_factor_now[k] = d_r_pre_factor;
+    d_h_now[k] = d_h;
     d_n_pre_all[at] = d_n_pre;
     d_r_u_n_pre_all[row*3*H + 2*H + j] = d_n_pre;
     d_r_u_pre_all[row*2*H + H + j] = d_u_pre;
@@ -796,25 +846,30 @@ extern "C" __global__ void backward_step_1(
 
 // One step.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long I, const stored* bx, const stored* wx,
-    const stored* xmean, const stored* x_d_all, const stored* keepx_all, const real* last_all,
-    const stored* x_m_all, const stored* x_x_all, stored* xhat_all, real* d_keepx_pre_factor_now,
-    stored* d_m_base_all, stored* d_m_base2_all)
+    const long long t, const long long B, const long long I, const real* d_last_final, const stored* bx,
+    const stored* wx, const stored* xmean, const real* cuts, const stored* x_d_all, const stored* keepx_all,
+    const real* last_all, const stored* x_m_all, const stored* x_x_all, const real* d_last_pair,
+    stored* d_last_next_here_all, stored* xhat_all, real* d_keepx_pre_factor_now, stored* d_m_base_all,
+    stored* d_m_base2_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*I) return;
-    const long long j = k%I;
-    const long long at = t*B*I + k;
+    const long long sample = k/I, j = k%I;
+    const long long row = t*B + sample, at = t*B*I + k;
 
     const real bx_j = bx[j];
     const real wx_j = wx[j];
     const real xmean_j = xmean[j];
+    const real cut_after = cuts[row + B];
     const real d = x_d_all[at];
     const real keepx = keepx_all[at];
     const real last_prev = last_all[at];
     const real m = x_m_all[at];
     const real x = x_x_all[at];
+    const real d_last_next = d_last_pair[(t + 1)%2*B*I + k];
 
+    // backward of last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+    const real d_last_next_here = cut_after == 0 ? d_last_next : cut_after == 2 ? d_last_final[k] : 0;
     // backward of keepx = exp(-max(0, wx*d[t] + bx))
     const real keepx_pre = d*wx_j + bx_j;
     // backward of xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
@@ -824,6 +879,7 @@ extern "C" __global__ void backward_step_2(
     const real d_m_base = x - last_prev;
     const real d_m_base2 = x - keepx*last_prev - (1 - keepx)*xmean_j;
 
+    d_last_next_here_all[at] = d_last_next_here;
     xhat_all[at] = xhat;
     d_keepx_pre_factor_now[k] = d_keepx_pre_factor;
     d_m_base_all[at] = d_m_base;
@@ -853,7 +909,7 @@ extern "C" __global__ void backward_step_3(
 // One step, after [Uu.T, Ur.T] @ [d_u_pre; d_r_pre] and [Wn.T, Wu.T, Wr.T] @ [d_n_pre; d_u_pre; d_r_pre].
 extern "C" __global__ void backward_step_4(
     const long long t, const long long B, const long long H, const stored* keeph_all, const stored* r_u_n_all,
-    const stored* dy_all, const stored* UnT_d_Un_n_part_now, const real* d_keeph_pre_factor_now,
+    const real* d_h_now, const stored* UnT_d_Un_n_part_now, const real* d_keeph_pre_factor_now,
     const stored* d_hhat_now, real* d_h_pair, stored* d_keeph_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -864,14 +920,13 @@ extern "C" __global__ void backward_step_4(
     const real keeph = keeph_all[at];
     const real r = r_u_n_all[row*3*H + j];
     const real u = r_u_n_all[row*3*H + H + j];
-    const real d_h_given = dy_all[at];
-    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+    const real d_h = d_h_now[k];
     const real UnT_d_Un_n_part = UnT_d_Un_n_part_now[k];
     const real d_keeph_pre_factor = d_keeph_pre_factor_now[k];
     const real d_hhat = d_hhat_now[k];
 
     // backward of hhat = keeph*h[t-1]
-    const real d_hhat_2 = (1 - u)*(d_h_given + d_h_next) + r*UnT_d_Un_n_part + d_hhat;
+    const real d_hhat_2 = (1 - u)*d_h + r*UnT_d_Un_n_part + d_hhat;
     // backward of h[t] = u*n + (1 - u)*hhat
     const real d_h_prev = keeph*d_hhat_2;
     // backward of keeph = exp(-max(0, Wd @ d[t] + bd))
@@ -884,8 +939,9 @@ extern "C" __global__ void backward_step_4(
 // One step, after [Uu.T, Ur.T] @ [d_u_pre; d_r_pre] and [Wn.T, Wu.T, Wr.T] @ [d_n_pre; d_u_pre; d_r_pre].
 extern "C" __global__ void backward_step_5(
     const long long t, const long long B, const long long I, const stored* x_d_all, const stored* keepx_all,
-    const stored* x_m_all, const stored* d_xhat_all, const real* d_keepx_pre_factor_now, real* d_last_all,
-    stored* d_keepx_pre_all, stored* d_x_out, stored* d_wx_each_all)
+    const stored* x_m_all, const stored* d_last_next_here_all, const stored* d_xhat_all,
+    const real* d_keepx_pre_factor_now, real* d_last_pair, stored* d_keepx_pre_all, stored* d_x_out,
+    stored* d_wx_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*I) return;
@@ -894,18 +950,18 @@ extern "C" __global__ void backward_step_5(
     const real d = x_d_all[at];
     const real keepx = keepx_all[at];
     const real m = x_m_all[at];
-    const real d_last_next = d_last_all[at + B*I];
+    const real d_last_next_here = d_last_next_here_all[at];
     const real d_xhat = d_xhat_all[at];
     const real d_keepx_pre_factor = d_keepx_pre_factor_now[k];
 
     // backward of last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
-    const real d_last_prev = (1 - m)*d_last_next + keepx*(1 - m)*d_xhat;
+    const real d_last_prev = (1 - m)*d_last_next_here + keepx*(1 - m)*d_xhat;
     // backward of keepx = exp(-max(0, wx*d[t] + bx))
     const real d_keepx_pre = d_xhat*d_keepx_pre_factor;
-    const real d_x = m*d_last_next + m*d_xhat;
+    const real d_x = m*d_last_next_here + m*d_xhat;
     const real d_wx_each = d*d_keepx_pre;
 
-    d_last_all[at] = d_last_prev;
+    d_last_pair[t%2*B*I + k] = d_last_prev;
     d_keepx_pre_all[at] = d_keepx_pre;
     d_x_out[at] = d_x;
     d_wx_each_all[at] = d_wx_each;
@@ -913,7 +969,7 @@ extern "C" __global__ void backward_step_5(
 
 // All steps at once, after the loop.
 extern "C" __global__ void backward_after(
-    const long long rows, const long long B, const long long I, const stored* wx, const real* d_last_all,
+    const long long rows, const long long I, const stored* wx, const stored* d_last_next_here_all,
     const stored* d_xhat_all, const stored* WdT_d_Wd_d_all, const stored* d_keepx_pre_all,
     const stored* d_m_base_all, const stored* d_m_base2_all, const stored* d_m_all, stored* d_m_out,
     stored* d_d_out)
@@ -923,7 +979,7 @@ extern "C" __global__ void backward_after(
     const long long j = k%I, at = k;
 
     const real wx_j = wx[j];
-    const real d_last_next = d_last_all[at + B*I];
+    const real d_last_next_here = d_last_next_here_all[at];
     const real d_xhat = d_xhat_all[at];
     const real WdT_d_Wd_d = WdT_d_Wd_d_all[at];
     const real d_keepx_pre = d_keepx_pre_all[at];
@@ -931,7 +987,7 @@ extern "C" __global__ void backward_after(
     const real d_m_base2 = d_m_base2_all[at];
     const real d_m = d_m_all[at];
 
-    const real d_m_2 = d_last_next*d_m_base + d_xhat*d_m_base2 + d_m;
+    const real d_m_2 = d_last_next_here*d_m_base + d_xhat*d_m_base2 + d_m;
     const real d_d = WdT_d_Wd_d + wx_j*d_keepx_pre;
 
     d_m_out[at] = d_m_2;
@@ -965,6 +1021,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 
 // out = left right, [rows, inner] by [inner, columns]. A block makes 8 rows of 32 columns: its 8 warps share the sum over
 // inner, and their shares are added in order.
@@ -1048,6 +1130,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -36,13 +36,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Inputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gru_d"
 SPEC_SHA256 = "e810d713abe202a48965856c60aec2fb392868749727e176ed0ddfcb007d60eb"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+    "m": ("I",),
+    "d": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wr": ("H", "I",),
     "Wu": ("H", "I",),
@@ -61,6 +70,10 @@ PARAM_SHAPES = {
     "Wd": ("H", "I",),
     "bd": ("H",),
     "xmean": ("I",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "last": ("I",),
 }
 
 

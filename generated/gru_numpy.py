@@ -33,13 +33,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "gru"
 SPEC_SHA256 = "85394f38108754339ece6fc1b140fd2fff5358ea7d1fa83379c368fc3f718464"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wr": ("H", "I",),
     "Wu": ("H", "I",),
@@ -50,6 +57,9 @@ PARAM_SHAPES = {
     "br": ("H",),
     "bu": ("H",),
     "bn": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

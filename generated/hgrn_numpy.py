@@ -31,13 +31,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Outputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Outputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "hgrn"
 SPEC_SHA256 = "20365e651ceb4ee5271a55aa9eef8afdee78b5266fcc20cfd499ddc4b3a5e12e"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "hr": ("H",),
+    "hi": ("H",),
+}
 PARAM_SHAPES = {
     "Wr": ("H", "I",),
     "Wi": ("H", "I",),
@@ -46,6 +54,10 @@ PARAM_SHAPES = {
     "bi": ("H",),
     "bf": ("H",),
     "theta": ("H",),
+}
+STATE_SHAPES = {
+    "hr": ("H",),
+    "hi": ("H",),
 }
 
 

@@ -32,13 +32,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "intersection_rnn"
 SPEC_SHA256 = "70e413ecac52909a8d09bc55fcf76d3c1ab9e7d723fc06d62ce857c2964b2f8d"
 DIMS = ("H",)
+INPUT_SHAPES = {
+    "x": ("H",),
+}
+OUTPUT_SHAPES = {
+    "y": ("H",),
+}
 PARAM_SHAPES = {
     "Wy": ("H", "H",),
     "Wh": ("H", "H",),
@@ -52,6 +59,9 @@ PARAM_SHAPES = {
     "bh": ("H",),
     "bgy": ("H",),
     "bgh": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

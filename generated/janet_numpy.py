@@ -31,13 +31,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "janet"
 SPEC_SHA256 = "6212f45ee7a5ba18b8588bff2db5bb6df15e030edb744c253308fe78f24a5d8f"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "c": ("H",),
+}
 PARAM_SHAPES = {
     "Wf": ("H", "I",),
     "Wg": ("H", "I",),
@@ -45,6 +52,9 @@ PARAM_SHAPES = {
     "Ug": ("H", "H",),
     "bf": ("H",),
     "bg": ("H",),
+}
+STATE_SHAPES = {
+    "c": ("H",),
 }
 
 

@@ -28,19 +28,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "jordan"
 SPEC_SHA256 = "14e74e9c3f56e138142b539660d5760e63a6ded88fd98e75fabfdb4a9c787be1"
 DIMS = ("I", "H", "O",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("O",),
+}
 PARAM_SHAPES = {
     "W": ("H", "I",),
     "U": ("H", "O",),
     "b": ("H",),
     "V": ("O", "H",),
     "c": ("O",),
+}
+STATE_SHAPES = {
+    "y": ("O",),
 }
 
 

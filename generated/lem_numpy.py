@@ -31,13 +31,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "lem"
 SPEC_SHA256 = "f1e58a459cb7a1aa529bf33f26cb1d745a757aba370d9e09f433414b8292cd20"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("H",),
+}
 PARAM_SHAPES = {
     "V1": ("H", "I",),
     "V2": ("H", "I",),
@@ -51,6 +58,10 @@ PARAM_SHAPES = {
     "b2": ("H",),
     "bz": ("H",),
     "by": ("H",),
+}
+STATE_SHAPES = {
+    "y": ("H",),
+    "z": ("H",),
 }
 
 

@@ -32,16 +32,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "lif"
 SPEC_SHA256 = "a01fd82b5a7b01f91e51067e643db795ad5d223c52da4896130f13270c126c5c"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "out": ("H",),
+}
 PARAM_SHAPES = {
     "W": ("H", "I",),
     "V": ("H", "H",),
+}
+STATE_SHAPES = {
+    "out": ("H",),
+    "syn": ("H",),
+    "mem": ("H",),
 }
 
 

@@ -29,13 +29,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "ligru"
 SPEC_SHA256 = "461d06284c47c73aca7a5b56d4968b6863fee2337b322fbe59a1f20e1032de69"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wu": ("H", "I",),
     "Wn": ("H", "I",),
@@ -43,6 +50,9 @@ PARAM_SHAPES = {
     "Un": ("H", "H",),
     "bu": ("H",),
     "bn": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

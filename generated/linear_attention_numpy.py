@@ -31,17 +31,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "linear_attention"
 SPEC_SHA256 = "f93bec862dbb3cb6cd98b6568fe02b38492e8c0d67eb838b4a3cb5b144c69360"
 DIMS = ("I", "D", "M",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("M",),
+}
 PARAM_SHAPES = {
     "Wq": ("D", "I",),
     "Wk": ("D", "I",),
     "Wv": ("M", "I",),
+}
+STATE_SHAPES = {
+    "S": ("M", "D",),
+    "z": ("D",),
 }
 
 

@@ -28,19 +28,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "linoss"
 SPEC_SHA256 = "86ed22fbacd44b5a8f306adc1f679bd1a43cd411bee6072b04de6ba2bae18db5"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "out": ("I",),
+}
 PARAM_SHAPES = {
     "a": ("H",),
     "s": ("H",),
     "B": ("H", "I",),
     "C": ("I", "H",),
     "d": ("I",),
+}
+STATE_SHAPES = {
+    "y": ("H",),
+    "z": ("H",),
 }
 
 

@@ -30,18 +30,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "lipschitz"
 SPEC_SHA256 = "91936c40de5728c7df9bc6297f371e8da96f297139e78305e43bcc50ab6490a4"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "MA": ("H", "H",),
     "MR": ("H", "H",),
     "W": ("H", "I",),
     "b": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -43,13 +43,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("lmu_legendre_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "lmu_legendre"
 SPEC_SHA256 = "6173fa32579982381e557fa943e98fe331861f2feb51a957558e2c06d1e1ce90"
 DIMS = ("I", "H", "Q",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "ex": ("1", "I",),
     "eh": ("1", "H",),
@@ -58,6 +65,10 @@ PARAM_SHAPES = {
     "Wh": ("H", "H",),
     "Wm": ("H", "Q",),
     "one": ("Q",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "m": ("Q",),
 }
 
 
@@ -94,6 +105,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -169,6 +181,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int, Q: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.ex_Wx_x_all = cp.empty((T, B, H + 1), dtype)
         self.eh_Wh_h_prev_now = cp.empty((B, H + 1), dtype)
         self.em_A_m_prev_now = cp.empty((B, Q + 1), dtype)
@@ -177,17 +191,18 @@ class _Forward:
         self.h_operand = self.h_all if real == dtype else cp.empty((T + 1, B, H), dtype)
         self.m_all = cp.empty((T + 1, B, Q), real)
         self.m_operand = self.m_all if real == dtype else cp.empty((T + 1, B, Q), dtype)
+        self.m_all_2 = cp.empty((T, B, Q), dtype)
         self.h_out = cp.empty((T, B, H), dtype)
         self.B_2 = cp.empty((Q,), dtype)
         self.ex_Wx_T = cp.empty((I, H + 1), dtype)
         self.eh_Wh_T = cp.empty((H, H + 1), dtype)
         self.em_A_T = cp.empty((Q, Q + 1), dtype)
         self.Wm_T = cp.empty((Q, H), dtype)
-        self.forward_step_1 = (cp.int64(B), cp.int64(H), cp.int64(Q), self.B_2, self.ex_Wx_x_all, self.eh_Wh_h_prev_now, self.em_A_m_prev_now, self.m_all, self.m_operand)
-        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.ex_Wx_x_all, self.eh_Wh_h_prev_now, self.Wm_m_now, self.h_all, self.h_operand, self.h_out)
+        self.forward_step_1 = (cp.int64(B), cp.int64(H), cp.int64(Q), self.B_2, self.cuts, self.ex_Wx_x_all, self.eh_Wh_h_prev_now, self.em_A_m_prev_now, self.m_all_2, self.m_all, self.m_operand)
+        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.cuts, self.eh_Wh_h_prev_now, self.Wm_m_now, self.ex_Wx_x_all, self.h_out, self.h_all, self.h_operand)
         self.forward_step_1_blocks = _blocks(B*Q)
         self.forward_step_2_blocks = _blocks(B*H)
-        self.steps = [(self.h_operand[t], self.m_operand[t], (cp.int64(t), *self.forward_step_1), self.m_operand[t + 1], (cp.int64(t), *self.forward_step_2)) for t in range(T)]
+        self.steps = [(self.h_operand[t], self.m_operand[t], (cp.int64(t), *self.forward_step_1), self.m_all_2[t], (cp.int64(t), *self.forward_step_2)) for t in range(T)]
 
 
 class _Backward:
@@ -196,6 +211,8 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int, Q: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_h_final = cp.empty((B, H), real)
+        self.d_m_final = cp.empty((B, Q), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.WmT_d_Wm_m_now = cp.empty((B, Q), dtype)
         self.sum_d_m_u_allraw_now = cp.empty((B, 1), real)
@@ -206,6 +223,7 @@ class _Backward:
         self.sum_d_m_u_d_h_pre_all = cp.empty((T, B, H + 1), dtype)
         self.d_m_sum_d_m_u_all = cp.empty((T, B, Q + 1), dtype)
         self.sum_d_m_u_all = cp.empty((T, B, 1), dtype)
+        self.d_m_next_here_now = cp.empty((B, Q), real)
         self.d_m_u_now = cp.empty((B, Q), real)
         self.B_2 = cp.empty((Q,), dtype)
         self.Wm = cp.empty((H, Q), dtype)
@@ -216,11 +234,13 @@ class _Backward:
         self.d_eh_Wh = cp.empty((H + 1, H), dtype)
         self.d_em = cp.empty((1, Q), dtype)
         self.d_Wm = cp.empty((H, Q), dtype)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), saved.h_all, self.dy_all, self.d_h_pair, self.d_h_pre_all, self.sum_d_m_u_d_h_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), cp.int64(Q), self.B_2, self.d_m_pair, self.WmT_d_Wm_m_now, self.d_m_sum_d_m_u_all, self.d_m_u_now, self.sum_d_m_u_allraw_now, self.sum_d_m_u_d_h_pre_all, self.sum_d_m_u_all)
-        self.backward_step_1_blocks = _blocks(B*H)
-        self.backward_step_2_blocks = (B,)
-        self.steps = [((cp.int64(t), *self.backward_step_1), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_2), self.sum_d_m_u_d_h_pre_all[t], self.d_h_pair[t % 2], self.d_m_sum_d_m_u_all[t], self.d_m_pair[t % 2]) for t in reversed(range(T))]
+        self.backward_step_1 = (cp.int64(B), cp.int64(Q), self.d_m_final, saved.cuts, self.d_m_pair, self.d_m_next_here_now)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.ex_Wx_x_all, self.dy_all, self.d_h_pair, self.d_h_pre_all, self.sum_d_m_u_d_h_pre_all)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), cp.int64(Q), self.B_2, self.d_m_next_here_now, self.WmT_d_Wm_m_now, self.d_m_sum_d_m_u_all, self.d_m_u_now, self.sum_d_m_u_allraw_now, self.sum_d_m_u_d_h_pre_all, self.sum_d_m_u_all)
+        self.backward_step_1_blocks = _blocks(B*Q)
+        self.backward_step_2_blocks = _blocks(B*H)
+        self.backward_step_3_blocks = (B,)
+        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_3), self.sum_d_m_u_d_h_pre_all[t], self.d_h_pair[t % 2], self.d_m_sum_d_m_u_all[t], self.d_m_pair[t % 2]) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -241,20 +261,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H, Q = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     derived = number, signs, rows_2, F, K, A, B_2 = _derived(params, Q)
     cp.copyto(ws.B_2, B_2)
@@ -272,8 +305,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, ws.ex_Wx_T, out=ws.ex_Wx_x_all.reshape(T*B, H + 1))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype), m=ws.m_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, derived, ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype), m=_last(ws, ws.m_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, derived, masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -305,13 +338,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H, Q = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -327,19 +364,26 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.ex, params.Wx), axis=0, out=ws.ex_Wx)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_m_pair[T % 2] = 0 if dfinal is None else dfinal.m
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
+        ws.d_m_final[...] = 0 if dfinal is None else dfinal.m
 
     _loop(ws, _backward_loop, graph)
     cp.dot(ws.sum_d_m_u_d_h_pre_all.reshape(T*B, H + 1), ws.ex_Wx, out=ws.d_x_out.reshape(T*B, I))
     cp.dot(ws.sum_d_m_u_d_h_pre_all.reshape(T*B, H + 1).T, x_2d, out=ws.d_ex_Wx)
     cp.dot(ws.sum_d_m_u_d_h_pre_all.reshape(T*B, H + 1).T, saved.h_operand[:T].reshape(T*B, H), out=ws.d_eh_Wh)
     cp.dot(ws.sum_d_m_u_all.reshape(T*B, 1).T, saved.m_operand[:T].reshape(T*B, Q), out=ws.d_em)
-    cp.dot(ws.d_h_pre_all.reshape(T*B, H).T, saved.m_operand[1:].reshape(T*B, Q), out=ws.d_Wm)
+    cp.dot(ws.d_h_pre_all.reshape(T*B, H).T, saved.m_all_2.reshape(T*B, Q), out=ws.d_Wm)
     d_ex = ws.d_ex_Wx[:1]
     d_eh = ws.d_eh_Wh[:1]
     d_em = ws.d_em
     d_Wx = ws.d_ex_Wx[1:H + 1]
     d_Wh = ws.d_eh_Wh[1:H + 1]
     d_Wm = ws.d_Wm
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+        m=ws.d_m_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             ex=d_ex,
@@ -350,11 +394,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             Wm=d_Wm,
             one=cp.zeros_like(params.one),
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-            m=ws.d_m_pair[0].astype(dtype),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -362,17 +403,20 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step_1 = _kernel("backward_step_1", ws.dtype)
     backward_step_1_blocks = ws.backward_step_1_blocks
-    Wm = ws.Wm
-    WmT_d_Wm_m = ws.WmT_d_Wm_m_now
     backward_step_2 = _kernel("backward_step_2", ws.dtype)
     backward_step_2_blocks = ws.backward_step_2_blocks
+    Wm = ws.Wm
+    WmT_d_Wm_m = ws.WmT_d_Wm_m_now
+    backward_step_3 = _kernel("backward_step_3", ws.dtype)
+    backward_step_3_blocks = ws.backward_step_3_blocks
     eh_Wh = ws.eh_Wh
     A_em = ws.A_em
-    for backward_step_1_arguments, d_h_pre, backward_step_2_arguments, sum_d_m_u_d_h_pre, d_h_prev, d_m_sum_d_m_u, d_m_prev in ws.steps:
+    for backward_step_1_arguments, backward_step_2_arguments, d_h_pre, backward_step_3_arguments, sum_d_m_u_d_h_pre, d_h_prev, d_m_sum_d_m_u, d_m_prev in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
+        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         # backward of m[t] = A @ m[t-1] + B*u
         dot(d_h_pre, Wm, WmT_d_Wm_m)
-        backward_step_2(backward_step_2_blocks, ALONG_THREADS, backward_step_2_arguments)
+        backward_step_3(backward_step_3_blocks, ALONG_THREADS, backward_step_3_arguments)
         # backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
         dot(sum_d_m_u_d_h_pre, eh_Wh, d_h_prev)
         # backward of m[t] = A @ m[t-1] + B*u
@@ -493,6 +537,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
 struct larger { __device__ static real join(real a, real b) { return a > b ? a : b; } };
@@ -525,8 +571,8 @@ __device__ inline void sum_row(long long length, const from* row, real* sum)
 // One step, after [eh; Wh] @ h_prev and [em; A] @ m_prev.
 extern "C" __global__ void forward_step_1(
     const long long t, const long long B, const long long H, const long long Q, const stored* B_2,
-    const stored* ex_Wx_x_all, const stored* eh_Wh_h_prev_now, const stored* em_A_m_prev_now, real* m_all,
-    stored* m_operand)
+    const real* cuts, const stored* ex_Wx_x_all, const stored* eh_Wh_h_prev_now, const stored* em_A_m_prev_now,
+    stored* m_all_2, real* m_all, stored* m_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*Q) return;
@@ -534,6 +580,7 @@ extern "C" __global__ void forward_step_1(
     const long long row = t*B + sample, at = t*B*Q + k;
 
     const real B_j = B_2[j];
+    const real cut_after = cuts[row + B];
     const real ex_x = ex_Wx_x_all[row*(H + 1)];
     const real eh_h_prev = eh_Wh_h_prev_now[sample*(H + 1)];
     const real em_m_prev = em_A_m_prev_now[sample*(Q + 1)];
@@ -541,58 +588,85 @@ extern "C" __global__ void forward_step_1(
 
     // m[t] = A @ m[t-1] + B*u
     const real m = B_j*(ex_x + eh_h_prev + em_m_prev) + A_m_prev;
+    const real m_next = cut_after == 1 ? 0 : m;
 
-    m_all[at + B*Q] = m;
-    keep(m_operand, at + B*Q, m);
+    m_all_2[at] = m;
+    m_all[at + B*Q] = m_next;
+    keep(m_operand, at + B*Q, m_next);
 }
 
 // One step, after Wm @ m.
 extern "C" __global__ void forward_step_2(
-    const long long t, const long long B, const long long H, const stored* ex_Wx_x_all,
-    const stored* eh_Wh_h_prev_now, const stored* Wm_m_now, real* h_all, stored* h_operand, stored* h_out)
+    const long long t, const long long B, const long long H, const real* cuts, const stored* eh_Wh_h_prev_now,
+    const stored* Wm_m_now, stored* ex_Wx_x_all, stored* h_out, real* h_all, stored* h_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real Wx_x = ex_Wx_x_all[row*(H + 1) + 1 + j];
     const real Wh_h_prev = eh_Wh_h_prev_now[sample*(H + 1) + 1 + j];
     const real Wm_m = Wm_m_now[k];
 
     // h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
     const real h = tanh(Wx_x + Wh_h_prev + Wm_m);
+    const real h_next = cut_after == 1 ? 0 : h;
 
-    h_all[at + B*H] = h;
-    keep(h_operand, at + B*H, h);
     h_out[at] = h;
+    ex_Wx_x_all[row*(H + 1) + 1 + j] = h;
+    h_all[at + B*H] = h_next;
+    keep(h_operand, at + B*H, h_next);
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const real* h_all, const stored* dy_all,
-    const stored* d_h_pair, stored* d_h_pre_all, stored* sum_d_m_u_d_h_pre_all)
+    const long long t, const long long B, const long long Q, const real* d_m_final, const real* cuts,
+    const stored* d_m_pair, real* d_m_next_here_now)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= B*Q) return;
+    const long long sample = k/Q;
+    const long long row = t*B + sample;
+
+    const real cut_after = cuts[row + B];
+    const real d_m_next = d_m_pair[(t + 1)%2*B*Q + k];
+
+    // backward of m[t] = A @ m[t-1] + B*u
+    const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
+
+    d_m_next_here_now[k] = d_m_next_here;
+}
+
+// One step.
+extern "C" __global__ void backward_step_2(
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* ex_Wx_x_all, const stored* dy_all, const stored* d_h_pair, stored* d_h_pre_all,
+    stored* sum_d_m_u_d_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
-    const real h = h_all[at + B*H];
+    const real cut_after = cuts[row + B];
+    const real h = ex_Wx_x_all[row*(H + 1) + 1 + j];
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
     // backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
-    const real d_h_pre = (1 - square(h))*(d_h_given + d_h_next);
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_pre = (1 - square(h))*(d_h_given + d_h_next_here);
 
     d_h_pre_all[at] = d_h_pre;
     sum_d_m_u_d_h_pre_all[row*(H + 1) + 1 + j] = d_h_pre;
 }
 
 // One step, after Wm.T @ d_h_pre; a block for each sample.
-extern "C" __global__ void backward_step_2(
+extern "C" __global__ void backward_step_3(
     const long long t, const long long B, const long long H, const long long Q, const stored* B_2,
-    const stored* d_m_pair, const stored* WmT_d_Wm_m_now, stored* d_m_sum_d_m_u_all, real* d_m_u_now,
+    const real* d_m_next_here_now, const stored* WmT_d_Wm_m_now, stored* d_m_sum_d_m_u_all, real* d_m_u_now,
     real* sum_d_m_u_allraw_now, stored* sum_d_m_u_d_h_pre_all, stored* sum_d_m_u_all)
 {
     const long long sample = blockIdx.x;
@@ -601,11 +675,11 @@ extern "C" __global__ void backward_step_2(
     for (long long j = threadIdx.x; j < Q; j += blockDim.x) {
         const long long k = sample*Q + j;
         const real B_j = B_2[j];
-        const real d_m_next = d_m_pair[(t + 1)%2*B*Q + k];
+        const real d_m_next_here = d_m_next_here_now[k];
         const real WmT_d_Wm_m = WmT_d_Wm_m_now[k];
 
         // backward of m[t] = A @ m[t-1] + B*u
-        const real d_m = d_m_next + WmT_d_Wm_m;
+        const real d_m = d_m_next_here + WmT_d_Wm_m;
         const real d_m_u = B_j*d_m;
 
         d_m_sum_d_m_u_all[row*(Q + 1) + j] = d_m;
@@ -655,6 +729,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 
 // out = left right, [rows, inner] by [inner, columns]. A block makes 8 rows of 32 columns: its 8 warps share the sum over
 // inner, and their shares are added in order.
@@ -745,6 +845,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

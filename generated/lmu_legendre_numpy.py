@@ -38,13 +38,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "lmu_legendre"
 SPEC_SHA256 = "6173fa32579982381e557fa943e98fe331861f2feb51a957558e2c06d1e1ce90"
 DIMS = ("I", "H", "Q",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "ex": ("1", "I",),
     "eh": ("1", "H",),
@@ -53,6 +60,10 @@ PARAM_SHAPES = {
     "Wh": ("H", "H",),
     "Wm": ("H", "Q",),
     "one": ("Q",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "m": ("Q",),
 }
 
 

@@ -31,13 +31,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "lmu"
 SPEC_SHA256 = "b579089090b4fd874b70414c2be21bfd491a335aebccdce07f443005444b9d31"
 DIMS = ("I", "H", "Q",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "ex": ("1", "I",),
     "eh": ("1", "H",),
@@ -47,6 +54,10 @@ PARAM_SHAPES = {
     "Wm": ("H", "Q",),
     "A": ("Q", "Q",),
     "B": ("Q", "1",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "m": ("Q",),
 }
 
 

@@ -49,13 +49,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("ln_lstm_ba_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "ln_lstm_ba"
 SPEC_SHA256 = "d4db070bf5bcea823901a384652912b602dd53fe37e4a25eb909ccc14c43edfb"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wi": ("H", "I",),
     "Wf": ("H", "I",),
@@ -79,6 +86,10 @@ PARAM_SHAPES = {
     "bo": ("H",),
     "sc": ("H",),
     "bc": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "c": ("H",),
 }
 
 
@@ -130,6 +141,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -186,6 +198,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.xi_xf_xg_xo_all = cp.empty((T, B, 4*H), dtype)
         self.sum_xi_all = cp.empty((T, B, 1), real)
         self.sum_xf_all = cp.empty((T, B, 1), real)
@@ -232,6 +246,7 @@ class _Forward:
         self.g_pre_base_now = cp.empty((B, H), real)
         self.o_all = cp.empty((T, B, H), dtype)
         self.o_pre_base_now = cp.empty((B, H), real)
+        self.c_prev_here_now = cp.empty((B, H), real)
         self.mean_c_all = cp.empty((T, B, 1), dtype)
         self.c_mean_squared_now = cp.empty((B, H), real)
         self.sqrt_h_pre_all = cp.empty((T, B, 1), dtype)
@@ -254,7 +269,7 @@ class _Forward:
         self.Wi_Wf_Wg_Wo_T = cp.empty((I, 4*H), dtype)
         self.Ui_Uf_Ug_Uo_T = cp.empty((H, 4*H), dtype)
         self.forward_before = (cp.int64(H), self.xi_xf_xg_xo_all, self.sum_xi_all, self.sum_xf_all, self.sum_xg_all, self.sum_xo_all, self.mx_all, self.rx_part_all, self.rx_part_2_all, self.rx_part_3_all, self.rx_part_4_all, self.sum_rx_part_all, self.sum_rx_part_2_all, self.sum_rx_part_3_all, self.sum_rx_part_4_all)
-        self.forward_step = (cp.int64(B), cp.int64(H), self.hi_hf_hg_ho_all, self.sxi, self.sxf, self.sxg, self.sxo, self.bi, self.bf, self.bg, self.bo, self.xi_xf_xg_xo_all, self.mx_all, self.sum_rx_part_all, self.sum_rx_part_2_all, self.sum_rx_part_3_all, self.sum_rx_part_4_all, self.shi, self.shf, self.shg, self.sho, self.sc, self.bc, self.sum_hi_now, self.sum_hf_now, self.sum_hg_now, self.sum_ho_now, self.sqrt_rx_pre_all, self.rx_all, self.i_pre_base_now, self.f_pre_base_now, self.g_pre_base_now, self.o_pre_base_now, self.mh_all, self.rh_part_now, self.rh_part_2_now, self.rh_part_3_now, self.rh_part_4_now, self.sum_rh_part_now, self.sum_rh_part_2_now, self.sum_rh_part_3_now, self.sum_rh_part_4_now, self.c_all, self.sqrt_rh_pre_all, self.rh_all, self.i_all, self.f_all, self.g_all, self.o_all, self.sum_c_all, self.mean_c_all, self.c_mean_squared_now, self.sum_c_mean_squared_now, self.sqrt_h_pre_all, self.tanh_h_pre_2_all, self.h_all, self.h_operand, self.h_out)
+        self.forward_step = (cp.int64(B), cp.int64(H), self.hi_hf_hg_ho_all, self.sxi, self.sxf, self.sxg, self.sxo, self.bi, self.bf, self.bg, self.bo, self.cuts, self.xi_xf_xg_xo_all, self.mx_all, self.sum_rx_part_all, self.sum_rx_part_2_all, self.sum_rx_part_3_all, self.sum_rx_part_4_all, self.shi, self.shf, self.shg, self.sho, self.sc, self.bc, self.sum_hi_now, self.sum_hf_now, self.sum_hg_now, self.sum_ho_now, self.c_all, self.sqrt_rx_pre_all, self.rx_all, self.i_pre_base_now, self.f_pre_base_now, self.g_pre_base_now, self.o_pre_base_now, self.c_prev_here_now, self.mh_all, self.rh_part_now, self.rh_part_2_now, self.rh_part_3_now, self.rh_part_4_now, self.sum_rh_part_now, self.sum_rh_part_2_now, self.sum_rh_part_3_now, self.sum_rh_part_4_now, self.sqrt_rh_pre_all, self.rh_all, self.i_all, self.f_all, self.g_all, self.o_all, self.sum_c_all, self.mean_c_all, self.c_mean_squared_now, self.sum_c_mean_squared_now, self.sqrt_h_pre_all, self.tanh_h_pre_2_all, self.h_out, self.h_all, self.h_operand)
         self.forward_step_blocks = (B,)
         self.steps = [(self.h_operand[t], self.hi_hf_hg_ho_all[t], (cp.int64(t), *self.forward_step)) for t in range(T)]
 
@@ -265,6 +280,8 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_h_final = cp.empty((B, H), real)
+        self.d_c_final = cp.empty((B, H), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.sum_d_h_pre_2_sqrt_h_pre_now = cp.empty((B, 1), real)
         self.sum_d_h_pre_2_sum_c_now = cp.empty((B, 1), real)
@@ -339,6 +356,7 @@ class _Backward:
         self.d_f_pre_mx_all = cp.empty((T, B, H), dtype)
         self.d_f_pre_rh_now = cp.empty((B, H), real)
         self.d_f_pre_rx_all = cp.empty((T, B, H), dtype)
+        self.d_f_pre_factor_now = cp.empty((B, H), real)
         self.d_f_pre_rh_factor_now = cp.empty((B, H), real)
         self.d_f_pre_rx_factor_now = cp.empty((B, H), real)
         self.d_g_pre_all = cp.empty((T, B, H), dtype)
@@ -353,6 +371,7 @@ class _Backward:
         self.d_o_pre_mx_all = cp.empty((T, B, H), dtype)
         self.d_o_pre_rh_now = cp.empty((B, H), real)
         self.d_o_pre_rx_all = cp.empty((T, B, H), dtype)
+        self.d_c_next_here_now = cp.empty((B, H), real)
         self.d_h_pre_2_all = cp.empty((T, B, H), dtype)
         self.d_h_pre_2_sqrt_h_pre_now = cp.empty((B, H), real)
         self.d_h_pre_2_sum_c_now = cp.empty((B, H), real)
@@ -416,7 +435,7 @@ class _Backward:
         self.d_sc_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_bc_sum = cp.empty((H,), dtype)
         self.d_bc_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step = (cp.int64(B), cp.int64(H), self.shi, self.sxi, self.shf, self.sxf, self.shg, self.sxg, self.sho, self.sxo, self.sc, saved.mx_all, saved.xi_xf_xg_xo_all, saved.hi_hf_hg_ho_all, saved.mh_all, saved.rh_all, saved.rx_all, saved.c_all, saved.mean_c_all, saved.sqrt_rx_pre_all, saved.o_all, saved.sum_c_all, saved.sqrt_h_pre_all, saved.tanh_h_pre_2_all, self.dy_all, self.d_h_pair, saved.i_all, saved.f_all, saved.g_all, saved.sqrt_rh_pre_all, self.d_c_mean_factor_now, self.d_g_pre_rh_factor_now, self.d_f_pre_rh_factor_now, self.d_i_pre_rh_factor_now, self.d_h_pre_2_all, self.d_h_pre_2_sqrt_h_pre_now, self.d_h_pre_2_sum_c_now, self.d_o_pre_all, self.d_o_pre_mh_now, self.d_o_pre_rh_now, self.d_o_pre_mx_all, self.d_o_pre_rx_all, self.d_g_pre_rx_factor_now, self.d_f_pre_rx_factor_now, self.d_i_pre_rx_factor_now, self.d_rx_pre_factor_all, self.d_rx_part_4_mx_base_all, self.d_rx_part_3_mx_base_all, self.d_rx_part_2_mx_base_all, self.d_rx_part_mx_base_all, self.d_xo_base_all, self.d_xo_factor_all, self.d_xg_base_all, self.d_xg_factor_all, self.d_xf_base_all, self.d_xf_factor_all, self.d_xi_base_all, self.d_xi_factor_all, self.d_sxi_each_factor_now, self.d_sxf_each_factor_now, self.d_sxg_each_factor_now, self.d_sxo_each_all, self.d_shi_each_factor_now, self.d_shf_each_factor_now, self.d_shg_each_factor_now, self.d_sho_each_all, self.d_sc_each_all, self.sum_d_h_pre_2_sqrt_h_pre_now, self.sum_d_h_pre_2_sum_c_now, self.sum_d_o_pre_mh_now, self.sum_d_o_pre_rh_now, self.d_c_mean_now, self.d_c_mean_mean_c_now, self.sum_d_c_mean_mean_c_now, self.d_c_pair, self.d_g_pre_all, self.d_g_pre_mh_now, self.d_g_pre_rh_now, self.d_f_pre_all, self.d_f_pre_mh_now, self.d_f_pre_rh_now, self.d_i_pre_all, self.d_i_pre_mh_now, self.d_i_pre_rh_now, self.d_g_pre_mx_all, self.d_g_pre_rx_all, self.d_f_pre_mx_all, self.d_f_pre_rx_all, self.d_i_pre_mx_all, self.d_i_pre_rx_all, self.d_sxi_each_all, self.d_sxf_each_all, self.d_sxg_each_all, self.d_shi_each_all, self.d_shf_each_all, self.d_shg_each_all, self.sum_d_g_pre_mh_now, self.sum_d_g_pre_rh_now, self.sum_d_f_pre_mh_now, self.sum_d_f_pre_rh_now, self.sum_d_i_pre_mh_now, self.sum_d_i_pre_rh_now, self.d_rh_part_4_now, self.d_rh_part_4_mh_now, self.d_rh_part_3_now, self.d_rh_part_3_mh_now, self.d_rh_part_2_now, self.d_rh_part_2_mh_now, self.d_rh_part_now, self.d_rh_part_mh_now, self.sum_d_rh_part_4_mh_now, self.sum_d_rh_part_3_mh_now, self.sum_d_rh_part_2_mh_now, self.sum_d_rh_part_mh_now, self.d_hi_hf_hg_ho_all)
+        self.backward_step = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, self.shi, self.sxi, self.shf, self.sxf, self.shg, self.sxg, self.sho, self.sxo, self.sc, saved.cuts, saved.mx_all, saved.xi_xf_xg_xo_all, saved.hi_hf_hg_ho_all, saved.mh_all, saved.rh_all, saved.rx_all, saved.c_all, saved.mean_c_all, saved.sqrt_rx_pre_all, saved.f_all, saved.o_all, saved.sum_c_all, saved.sqrt_h_pre_all, saved.tanh_h_pre_2_all, self.dy_all, self.d_h_pair, saved.i_all, saved.g_all, saved.sqrt_rh_pre_all, self.d_c_pair, self.d_c_mean_factor_now, self.d_g_pre_rh_factor_now, self.d_f_pre_factor_now, self.d_f_pre_rh_factor_now, self.d_i_pre_rh_factor_now, self.d_c_next_here_now, self.d_h_pre_2_all, self.d_h_pre_2_sqrt_h_pre_now, self.d_h_pre_2_sum_c_now, self.d_o_pre_all, self.d_o_pre_mh_now, self.d_o_pre_rh_now, self.d_o_pre_mx_all, self.d_o_pre_rx_all, self.d_g_pre_rx_factor_now, self.d_f_pre_rx_factor_now, self.d_i_pre_rx_factor_now, self.d_rx_pre_factor_all, self.d_rx_part_4_mx_base_all, self.d_rx_part_3_mx_base_all, self.d_rx_part_2_mx_base_all, self.d_rx_part_mx_base_all, self.d_xo_base_all, self.d_xo_factor_all, self.d_xg_base_all, self.d_xg_factor_all, self.d_xf_base_all, self.d_xf_factor_all, self.d_xi_base_all, self.d_xi_factor_all, self.d_sxi_each_factor_now, self.d_sxf_each_factor_now, self.d_sxg_each_factor_now, self.d_sxo_each_all, self.d_shi_each_factor_now, self.d_shf_each_factor_now, self.d_shg_each_factor_now, self.d_sho_each_all, self.d_sc_each_all, self.sum_d_h_pre_2_sqrt_h_pre_now, self.sum_d_h_pre_2_sum_c_now, self.sum_d_o_pre_mh_now, self.sum_d_o_pre_rh_now, self.d_c_mean_now, self.d_c_mean_mean_c_now, self.sum_d_c_mean_mean_c_now, self.d_g_pre_all, self.d_g_pre_mh_now, self.d_g_pre_rh_now, self.d_f_pre_all, self.d_f_pre_mh_now, self.d_f_pre_rh_now, self.d_i_pre_all, self.d_i_pre_mh_now, self.d_i_pre_rh_now, self.d_g_pre_mx_all, self.d_g_pre_rx_all, self.d_f_pre_mx_all, self.d_f_pre_rx_all, self.d_i_pre_mx_all, self.d_i_pre_rx_all, self.d_sxi_each_all, self.d_sxf_each_all, self.d_sxg_each_all, self.d_shi_each_all, self.d_shf_each_all, self.d_shg_each_all, self.sum_d_g_pre_mh_now, self.sum_d_g_pre_rh_now, self.sum_d_f_pre_mh_now, self.sum_d_f_pre_rh_now, self.sum_d_i_pre_mh_now, self.sum_d_i_pre_rh_now, self.d_rh_part_4_now, self.d_rh_part_4_mh_now, self.d_rh_part_3_now, self.d_rh_part_3_mh_now, self.d_rh_part_2_now, self.d_rh_part_2_mh_now, self.d_rh_part_now, self.d_rh_part_mh_now, self.sum_d_rh_part_4_mh_now, self.sum_d_rh_part_3_mh_now, self.sum_d_rh_part_2_mh_now, self.sum_d_rh_part_mh_now, self.d_hi_hf_hg_ho_all)
         self.backward_after = (cp.int64(H), self.d_o_pre_mx_all, self.d_o_pre_rx_all, self.d_g_pre_mx_all, self.d_g_pre_rx_all, self.d_f_pre_mx_all, self.d_f_pre_rx_all, self.d_i_pre_mx_all, self.d_i_pre_rx_all, self.d_rx_pre_factor_all, self.d_rx_part_4_mx_base_all, self.d_rx_part_3_mx_base_all, self.d_rx_part_2_mx_base_all, self.d_rx_part_mx_base_all, self.d_o_pre_all, self.d_g_pre_all, self.d_f_pre_all, self.d_i_pre_all, self.d_xo_base_all, self.d_xo_factor_all, self.d_xg_base_all, self.d_xg_factor_all, self.d_xf_base_all, self.d_xf_factor_all, self.d_xi_base_all, self.d_xi_factor_all, self.sum_d_o_pre_mx_all, self.sum_d_o_pre_rx_all, self.sum_d_g_pre_mx_all, self.sum_d_g_pre_rx_all, self.sum_d_f_pre_mx_all, self.sum_d_f_pre_rx_all, self.sum_d_i_pre_mx_all, self.sum_d_i_pre_rx_all, self.d_rx_part_4_all, self.d_rx_part_4_mx_all, self.d_rx_part_3_all, self.d_rx_part_3_mx_all, self.d_rx_part_2_all, self.d_rx_part_2_mx_all, self.d_rx_part_all, self.d_rx_part_mx_all, self.sum_d_rx_part_4_mx_all, self.sum_d_rx_part_3_mx_all, self.sum_d_rx_part_2_mx_all, self.sum_d_rx_part_mx_all, self.d_xi_xf_xg_xo_all)
         self.backward_step_blocks = (B,)
         self.steps = [((cp.int64(t), *self.backward_step), self.d_hi_hf_hg_ho_all[t], self.d_h_pair[t % 2]) for t in reversed(range(T))]
@@ -439,20 +458,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.sxi, params.sxf, params.sxg, params.sxo, params.shi, params.shf, params.shg, params.sho, params.bi, params.bf, params.bg, params.bo, params.sc, params.bc), out=ws.vectors)
     cp.concatenate((params.Wi.T, params.Wf.T, params.Wg.T, params.Wo.T), axis=1, out=ws.Wi_Wf_Wg_Wo_T)
@@ -469,8 +501,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     _run_blocks(_kernel("forward_before", dtype), T*B, ws.forward_before)
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype), c=ws.c_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype), c=_last(ws, ws.c_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -491,13 +523,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -510,6 +546,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.Wi, params.Wf, params.Wg, params.Wo), axis=0, out=ws.Wi_Wf_Wg_Wo)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_c_pair[T % 2] = 0 if dfinal is None else dfinal.c
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
+        ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after", dtype), T*B, ws.backward_after)
@@ -552,6 +591,10 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_bo = ws.d_bo_sum
     d_sc = ws.d_sc_sum
     d_bc = ws.d_bc_sum
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+        c=ws.d_c_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             Wi=d_Wi,
@@ -577,11 +620,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             sc=d_sc,
             bc=d_bc,
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-            c=ws.d_c_pair[0].astype(dtype),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -778,6 +818,8 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
 struct larger { __device__ static real join(real a, real b) { return a > b ? a : b; } };
@@ -865,16 +907,17 @@ extern "C" __global__ void forward_before(
 extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long H, const stored* hi_hf_hg_ho_all, const stored* sxi,
     const stored* sxf, const stored* sxg, const stored* sxo, const stored* bi, const stored* bf, const stored* bg,
-    const stored* bo, const stored* xi_xf_xg_xo_all, const stored* mx_all, const real* sum_rx_part_all,
-    const real* sum_rx_part_2_all, const real* sum_rx_part_3_all, const real* sum_rx_part_4_all, const stored* shi,
-    const stored* shf, const stored* shg, const stored* sho, const stored* sc, const stored* bc, real* sum_hi_now,
-    real* sum_hf_now, real* sum_hg_now, real* sum_ho_now, stored* sqrt_rx_pre_all, stored* rx_all,
-    real* i_pre_base_now, real* f_pre_base_now, real* g_pre_base_now, real* o_pre_base_now, stored* mh_all,
-    real* rh_part_now, real* rh_part_2_now, real* rh_part_3_now, real* rh_part_4_now, real* sum_rh_part_now,
-    real* sum_rh_part_2_now, real* sum_rh_part_3_now, real* sum_rh_part_4_now, real* c_all,
-    stored* sqrt_rh_pre_all, stored* rh_all, stored* i_all, stored* f_all, stored* g_all, stored* o_all,
-    real* sum_c_all, stored* mean_c_all, real* c_mean_squared_now, real* sum_c_mean_squared_now,
-    stored* sqrt_h_pre_all, stored* tanh_h_pre_2_all, real* h_all, stored* h_operand, stored* h_out)
+    const stored* bo, const real* cuts, const stored* xi_xf_xg_xo_all, const stored* mx_all,
+    const real* sum_rx_part_all, const real* sum_rx_part_2_all, const real* sum_rx_part_3_all,
+    const real* sum_rx_part_4_all, const stored* shi, const stored* shf, const stored* shg, const stored* sho,
+    const stored* sc, const stored* bc, real* sum_hi_now, real* sum_hf_now, real* sum_hg_now, real* sum_ho_now,
+    real* c_all, stored* sqrt_rx_pre_all, stored* rx_all, real* i_pre_base_now, real* f_pre_base_now,
+    real* g_pre_base_now, real* o_pre_base_now, real* c_prev_here_now, stored* mh_all, real* rh_part_now,
+    real* rh_part_2_now, real* rh_part_3_now, real* rh_part_4_now, real* sum_rh_part_now, real* sum_rh_part_2_now,
+    real* sum_rh_part_3_now, real* sum_rh_part_4_now, stored* sqrt_rh_pre_all, stored* rh_all, stored* i_all,
+    stored* f_all, stored* g_all, stored* o_all, real* sum_c_all, stored* mean_c_all, real* c_mean_squared_now,
+    real* sum_c_mean_squared_now, stored* sqrt_h_pre_all, stored* tanh_h_pre_2_all, stored* h_out, real* h_all,
+    stored* h_operand)
 {
     const long long sample = blockIdx.x;
     const long long row = t*B + sample;
@@ -889,7 +932,7 @@ extern "C" __global__ void forward_step(
     sum_row(H, hi_hf_hg_ho_all + row*4*H + 3*H, sum_ho_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
-        const long long k = sample*H + j;
+        const long long k = sample*H + j, at = (t*B + sample)*H + j;
         const real sxi_j = sxi[j];
         const real sxf_j = sxf[j];
         const real sxg_j = sxg[j];
@@ -898,6 +941,8 @@ extern "C" __global__ void forward_step(
         const real bf_j = bf[j];
         const real bg_j = bg[j];
         const real bo_j = bo[j];
+        const real cut_before = cuts[row];
+        const real c_prev = c_all[at];
         const real xi = xi_xf_xg_xo_all[row*4*H + j];
         const real xf = xi_xf_xg_xo_all[row*4*H + H + j];
         const real xg = xi_xf_xg_xo_all[row*4*H + 2*H + j];
@@ -927,6 +972,8 @@ extern "C" __global__ void forward_step(
         const real g_pre_base = sxg_j*(xg - mx)*rx + bg_j;
         // o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
         const real o_pre_base = sxo_j*(xo - mx)*rx + bo_j;
+        // c[t] = f*c[t-1] + i*g
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // mh = centre(hi, hf, hg, ho)
         const real mh = sum_hi/real(H)/4 + sum_hf/real(H)/4 + sum_hg/real(H)/4 + sum_ho/real(H)/4;
         // rh = scale(hi, hf, hg, ho, mh)
@@ -941,6 +988,7 @@ extern "C" __global__ void forward_step(
         f_pre_base_now[k] = f_pre_base;
         g_pre_base_now[k] = g_pre_base;
         o_pre_base_now[k] = o_pre_base;
+        c_prev_here_now[k] = c_prev_here;
         if (j == 0) mh_all[row] = mh;
         rh_part_now[k] = rh_part;
         rh_part_2_now[k] = rh_part_2;
@@ -963,7 +1011,7 @@ extern "C" __global__ void forward_step(
         const real shf_j = shf[j];
         const real shg_j = shg[j];
         const real sho_j = sho[j];
-        const real c_prev = c_all[at];
+        const real c_prev_here = c_prev_here_now[k];
         const real hi = hi_hf_hg_ho_all[row*4*H + j];
         const real hf = hi_hf_hg_ho_all[row*4*H + H + j];
         const real hg = hi_hf_hg_ho_all[row*4*H + 2*H + j];
@@ -990,7 +1038,7 @@ extern "C" __global__ void forward_step(
         // o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
         const real o = sigmoid(sho_j*(ho - mh)*rh + o_pre_base);
         // c[t] = f*c[t-1] + i*g
-        const real c = c_prev*f + i*g;
+        const real c = c_prev_here*f + i*g;
 
         if (j == 0) sqrt_rh_pre_all[row] = sqrt_rh_pre;
         if (j == 0) rh_all[row] = rh;
@@ -1024,6 +1072,7 @@ extern "C" __global__ void forward_step(
         const long long at = (t*B + sample)*H + j;
         const real sc_j = sc[j];
         const real bc_j = bc[j];
+        const real cut_after = cuts[row + B];
         const real o = o_all[at];
         const real c = c_all[at + B*H];
         const real sum_c = sum_c_all[row];
@@ -1033,47 +1082,49 @@ extern "C" __global__ void forward_step(
         const real sqrt_h_pre = sqrt(sum_c_mean_squared/real(H) + real(1e-05));
         const real tanh_h_pre_2 = tanh(sc_j*(c - sum_c/real(H))/sqrt_h_pre + bc_j);
         const real h = o*tanh_h_pre_2;
+        const real h_next = cut_after == 1 ? 0 : h;
 
         if (j == 0) sqrt_h_pre_all[row] = sqrt_h_pre;
         tanh_h_pre_2_all[at] = tanh_h_pre_2;
-        h_all[at + B*H] = h;
-        keep(h_operand, at + B*H, h);
         h_out[at] = h;
+        h_all[at + B*H] = h_next;
+        keep(h_operand, at + B*H, h_next);
     }
 }
 
 // One step; a block for each sample.
 extern "C" __global__ void backward_step(
-    const long long t, const long long B, const long long H, const stored* shi, const stored* sxi,
-    const stored* shf, const stored* sxf, const stored* shg, const stored* sxg, const stored* sho,
-    const stored* sxo, const stored* sc, const stored* mx_all, const stored* xi_xf_xg_xo_all,
-    const stored* hi_hf_hg_ho_all, const stored* mh_all, const stored* rh_all, const stored* rx_all,
-    const real* c_all, const stored* mean_c_all, const stored* sqrt_rx_pre_all, const stored* o_all,
-    const real* sum_c_all, const stored* sqrt_h_pre_all, const stored* tanh_h_pre_2_all, const stored* dy_all,
-    const stored* d_h_pair, const stored* i_all, const stored* f_all, const stored* g_all,
-    const stored* sqrt_rh_pre_all, real* d_c_mean_factor_now, real* d_g_pre_rh_factor_now,
-    real* d_f_pre_rh_factor_now, real* d_i_pre_rh_factor_now, stored* d_h_pre_2_all,
-    real* d_h_pre_2_sqrt_h_pre_now, real* d_h_pre_2_sum_c_now, stored* d_o_pre_all, real* d_o_pre_mh_now,
-    real* d_o_pre_rh_now, stored* d_o_pre_mx_all, stored* d_o_pre_rx_all, real* d_g_pre_rx_factor_now,
-    real* d_f_pre_rx_factor_now, real* d_i_pre_rx_factor_now, stored* d_rx_pre_factor_all,
-    stored* d_rx_part_4_mx_base_all, stored* d_rx_part_3_mx_base_all, stored* d_rx_part_2_mx_base_all,
-    stored* d_rx_part_mx_base_all, stored* d_xo_base_all, stored* d_xo_factor_all, stored* d_xg_base_all,
-    stored* d_xg_factor_all, stored* d_xf_base_all, stored* d_xf_factor_all, stored* d_xi_base_all,
-    stored* d_xi_factor_all, real* d_sxi_each_factor_now, real* d_sxf_each_factor_now, real* d_sxg_each_factor_now,
-    stored* d_sxo_each_all, real* d_shi_each_factor_now, real* d_shf_each_factor_now, real* d_shg_each_factor_now,
-    stored* d_sho_each_all, stored* d_sc_each_all, real* sum_d_h_pre_2_sqrt_h_pre_now,
-    real* sum_d_h_pre_2_sum_c_now, real* sum_d_o_pre_mh_now, real* sum_d_o_pre_rh_now, real* d_c_mean_now,
-    real* d_c_mean_mean_c_now, real* sum_d_c_mean_mean_c_now, real* d_c_pair, stored* d_g_pre_all,
-    real* d_g_pre_mh_now, real* d_g_pre_rh_now, stored* d_f_pre_all, real* d_f_pre_mh_now, real* d_f_pre_rh_now,
-    stored* d_i_pre_all, real* d_i_pre_mh_now, real* d_i_pre_rh_now, stored* d_g_pre_mx_all,
-    stored* d_g_pre_rx_all, stored* d_f_pre_mx_all, stored* d_f_pre_rx_all, stored* d_i_pre_mx_all,
-    stored* d_i_pre_rx_all, stored* d_sxi_each_all, stored* d_sxf_each_all, stored* d_sxg_each_all,
-    stored* d_shi_each_all, stored* d_shf_each_all, stored* d_shg_each_all, real* sum_d_g_pre_mh_now,
-    real* sum_d_g_pre_rh_now, real* sum_d_f_pre_mh_now, real* sum_d_f_pre_rh_now, real* sum_d_i_pre_mh_now,
-    real* sum_d_i_pre_rh_now, real* d_rh_part_4_now, real* d_rh_part_4_mh_now, real* d_rh_part_3_now,
-    real* d_rh_part_3_mh_now, real* d_rh_part_2_now, real* d_rh_part_2_mh_now, real* d_rh_part_now,
-    real* d_rh_part_mh_now, real* sum_d_rh_part_4_mh_now, real* sum_d_rh_part_3_mh_now,
-    real* sum_d_rh_part_2_mh_now, real* sum_d_rh_part_mh_now, stored* d_hi_hf_hg_ho_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_c_final,
+    const stored* shi, const stored* sxi, const stored* shf, const stored* sxf, const stored* shg,
+    const stored* sxg, const stored* sho, const stored* sxo, const stored* sc, const real* cuts,
+    const stored* mx_all, const stored* xi_xf_xg_xo_all, const stored* hi_hf_hg_ho_all, const stored* mh_all,
+    const stored* rh_all, const stored* rx_all, const real* c_all, const stored* mean_c_all,
+    const stored* sqrt_rx_pre_all, const stored* f_all, const stored* o_all, const real* sum_c_all,
+    const stored* sqrt_h_pre_all, const stored* tanh_h_pre_2_all, const stored* dy_all, const stored* d_h_pair,
+    const stored* i_all, const stored* g_all, const stored* sqrt_rh_pre_all, real* d_c_pair,
+    real* d_c_mean_factor_now, real* d_g_pre_rh_factor_now, real* d_f_pre_factor_now, real* d_f_pre_rh_factor_now,
+    real* d_i_pre_rh_factor_now, real* d_c_next_here_now, stored* d_h_pre_2_all, real* d_h_pre_2_sqrt_h_pre_now,
+    real* d_h_pre_2_sum_c_now, stored* d_o_pre_all, real* d_o_pre_mh_now, real* d_o_pre_rh_now,
+    stored* d_o_pre_mx_all, stored* d_o_pre_rx_all, real* d_g_pre_rx_factor_now, real* d_f_pre_rx_factor_now,
+    real* d_i_pre_rx_factor_now, stored* d_rx_pre_factor_all, stored* d_rx_part_4_mx_base_all,
+    stored* d_rx_part_3_mx_base_all, stored* d_rx_part_2_mx_base_all, stored* d_rx_part_mx_base_all,
+    stored* d_xo_base_all, stored* d_xo_factor_all, stored* d_xg_base_all, stored* d_xg_factor_all,
+    stored* d_xf_base_all, stored* d_xf_factor_all, stored* d_xi_base_all, stored* d_xi_factor_all,
+    real* d_sxi_each_factor_now, real* d_sxf_each_factor_now, real* d_sxg_each_factor_now, stored* d_sxo_each_all,
+    real* d_shi_each_factor_now, real* d_shf_each_factor_now, real* d_shg_each_factor_now, stored* d_sho_each_all,
+    stored* d_sc_each_all, real* sum_d_h_pre_2_sqrt_h_pre_now, real* sum_d_h_pre_2_sum_c_now,
+    real* sum_d_o_pre_mh_now, real* sum_d_o_pre_rh_now, real* d_c_mean_now, real* d_c_mean_mean_c_now,
+    real* sum_d_c_mean_mean_c_now, stored* d_g_pre_all, real* d_g_pre_mh_now, real* d_g_pre_rh_now,
+    stored* d_f_pre_all, real* d_f_pre_mh_now, real* d_f_pre_rh_now, stored* d_i_pre_all, real* d_i_pre_mh_now,
+    real* d_i_pre_rh_now, stored* d_g_pre_mx_all, stored* d_g_pre_rx_all, stored* d_f_pre_mx_all,
+    stored* d_f_pre_rx_all, stored* d_i_pre_mx_all, stored* d_i_pre_rx_all, stored* d_sxi_each_all,
+    stored* d_sxf_each_all, stored* d_sxg_each_all, stored* d_shi_each_all, stored* d_shf_each_all,
+    stored* d_shg_each_all, real* sum_d_g_pre_mh_now, real* sum_d_g_pre_rh_now, real* sum_d_f_pre_mh_now,
+    real* sum_d_f_pre_rh_now, real* sum_d_i_pre_mh_now, real* sum_d_i_pre_rh_now, real* d_rh_part_4_now,
+    real* d_rh_part_4_mh_now, real* d_rh_part_3_now, real* d_rh_part_3_mh_now, real* d_rh_part_2_now,
+    real* d_rh_part_2_mh_now, real* d_rh_part_now, real* d_rh_part_mh_now, real* sum_d_rh_part_4_mh_now,
+    real* sum_d_rh_part_3_mh_now, real* sum_d_rh_part_2_mh_now, real* sum_d_rh_part_mh_now,
+    stored* d_hi_hf_hg_ho_all)
 {
     const long long sample = blockIdx.x;
     const long long row = t*B + sample;
@@ -1089,6 +1140,8 @@ extern "C" __global__ void backward_step(
         const real sho_j = sho[j];
         const real sxo_j = sxo[j];
         const real sc_j = sc[j];
+        const real cut_before = cuts[row];
+        const real cut_after = cuts[row + B];
         const real mx = mx_all[row];
         const real xi = xi_xf_xg_xo_all[row*4*H + j];
         const real xf = xi_xf_xg_xo_all[row*4*H + H + j];
@@ -1103,24 +1156,34 @@ extern "C" __global__ void backward_step(
         const real rx = rx_all[row];
         const real c = c_all[at + B*H];
         const real mean_c = mean_c_all[row];
+        const real c_prev = c_all[at];
         const real sqrt_rx_pre = sqrt_rx_pre_all[row];
+        const real f = f_all[at];
         const real o = o_all[at];
         const real sum_c = sum_c_all[row];
         const real sqrt_h_pre = sqrt_h_pre_all[row];
         const real tanh_h_pre_2 = tanh_h_pre_2_all[at];
         const real d_h_given = dy_all[at];
         const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+        const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
+        // backward of c[t] = f*c[t-1] + i*g
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
         const real d_c_mean_factor = 2*c - 2*mean_c;
         // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
         const real d_g_pre_rh_factor = (hg - mh)*shg_j;
         // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+        const real d_f_pre_factor = c_prev_here*(1 - f)*f;
         const real d_f_pre_rh_factor = (hf - mh)*shf_j;
         // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
         const real d_i_pre_rh_factor = (hi - mh)*shi_j;
         // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
-        const real d_h = d_h_given + d_h_next;
+        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // backward of c[t] = f*c[t-1] + i*g
+        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+        // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+        const real d_h = d_h_given + d_h_next_here;
         const real d_h_pre_2 = o*(1 - square(tanh_h_pre_2))*d_h;
         const real d_h_pre_2_sqrt_h_pre = -(c - sum_c/real(H))*sc_j*d_h_pre_2/(square(sqrt_h_pre));
         const real d_h_pre_2_sum_c = -sc_j*d_h_pre_2/real(H)/sqrt_h_pre;
@@ -1166,8 +1229,10 @@ extern "C" __global__ void backward_step(
 
         d_c_mean_factor_now[k] = d_c_mean_factor;
         d_g_pre_rh_factor_now[k] = d_g_pre_rh_factor;
+        d_f_pre_factor_now[k] = d_f_pre_factor;
         d_f_pre_rh_factor_now[k] = d_f_pre_rh_factor;
         d_i_pre_rh_factor_now[k] = d_i_pre_rh_factor;
+        d_c_next_here_now[k] = d_c_next_here;
         d_h_pre_2_all[at] = d_h_pre_2;
         d_h_pre_2_sqrt_h_pre_now[k] = d_h_pre_2_sqrt_h_pre;
         d_h_pre_2_sum_c_now[k] = d_h_pre_2_sum_c;
@@ -1240,18 +1305,18 @@ extern "C" __global__ void backward_step(
         const real sc_j = sc[j];
         const real rh = rh_all[row];
         const real rx = rx_all[row];
-        const real c_prev = c_all[at];
         const real i = i_all[at];
         const real f = f_all[at];
         const real g = g_all[at];
         const real sqrt_h_pre = sqrt_h_pre_all[row];
-        const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
+        const real d_c_next_here = d_c_next_here_now[k];
         const real d_h_pre_2 = d_h_pre_2_all[at];
         const real sum_d_h_pre_2_sum_c = sum_d_h_pre_2_sum_c_now[sample];
         const real d_c_mean = d_c_mean_now[k];
         const real sum_d_c_mean_mean_c = sum_d_c_mean_mean_c_now[sample];
         const real d_g_pre_rh_factor = d_g_pre_rh_factor_now[k];
         const real d_g_pre_rx_factor = d_g_pre_rx_factor_now[k];
+        const real d_f_pre_factor = d_f_pre_factor_now[k];
         const real d_f_pre_rh_factor = d_f_pre_rh_factor_now[k];
         const real d_f_pre_rx_factor = d_f_pre_rx_factor_now[k];
         const real d_i_pre_rh_factor = d_i_pre_rh_factor_now[k];
@@ -1264,13 +1329,13 @@ extern "C" __global__ void backward_step(
         const real d_shg_each_factor = d_shg_each_factor_now[k];
 
         // backward of c[t] = f*c[t-1] + i*g
-        const real d_c = d_c_next + sc_j*d_h_pre_2/sqrt_h_pre + sum_d_h_pre_2_sum_c + d_c_mean + sum_d_c_mean_mean_c/real(H);
+        const real d_c = d_c_next_here + sc_j*d_h_pre_2/sqrt_h_pre + sum_d_h_pre_2_sum_c + d_c_mean + sum_d_c_mean_mean_c/real(H);
         // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
         const real d_g_pre = i*(1 - square(g))*d_c;
         const real d_g_pre_mh = -rh*shg_j*d_g_pre;
         const real d_g_pre_rh = d_g_pre*d_g_pre_rh_factor;
         // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
-        const real d_f_pre = c_prev*(1 - f)*f*d_c;
+        const real d_f_pre = d_c*d_f_pre_factor;
         const real d_f_pre_mh = -rh*shf_j*d_f_pre;
         const real d_f_pre_rh = d_f_pre*d_f_pre_rh_factor;
         // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
@@ -1573,6 +1638,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
     sum_columns(rows, columns, parts, sums);
 }
 
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
+
 // out = left right, [rows, inner] by [inner, columns]. A block makes 8 rows of 32 columns: its 8 warps share the sum over
 // inner, and their shares are added in order.
 extern "C" __global__ void multiply(
@@ -1662,6 +1753,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -31,13 +31,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "lru"
 SPEC_SHA256 = "846ed3c178fdaee9d4edd2d1b9e2d7327138431c5c6a1679678025dc703913c3"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("I",),
+}
 PARAM_SHAPES = {
     "nu": ("H",),
     "theta": ("H",),
@@ -47,6 +54,10 @@ PARAM_SHAPES = {
     "Cr": ("I", "H",),
     "Ci": ("I", "H",),
     "d": ("I",),
+}
+STATE_SHAPES = {
+    "hr": ("H",),
+    "hi": ("H",),
 }
 
 

@@ -38,13 +38,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "lstm_concat"
 SPEC_SHA256 = "9bafd9dd9a26c1e6f59241cda74f025cdf92659d7d66ccbcc98e8ef923e6ae33"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wf": ("H", "H + I",),
     "Wi": ("H", "H + I",),
@@ -54,6 +61,10 @@ PARAM_SHAPES = {
     "bC": ("H",),
     "bo": ("H",),
     "bf": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "C": ("H",),
 }
 
 

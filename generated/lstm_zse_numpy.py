@@ -32,13 +32,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "lstm_zse"
 SPEC_SHA256 = "33e7c153c25d90e6ddc6403995a88bd36280640d2b9f39d68ff936403fd14de6"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "z": ("H",),
+}
 PARAM_SHAPES = {
     "W": ("I", "H",),
     "V": ("H", "H",),
@@ -52,6 +59,10 @@ PARAM_SHAPES = {
     "be": ("H",),
     "bi": ("H",),
     "bo": ("H",),
+}
+STATE_SHAPES = {
+    "z": ("H",),
+    "s": ("H",),
 }
 
 

@@ -33,13 +33,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "lstmp"
 SPEC_SHA256 = "21aed8adfb64a8db4676ae7bbd9f5b88c7ea33355877f7f6b6f626baef8dfbc6"
 DIMS = ("I", "H", "P",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("P",),
+}
 PARAM_SHAPES = {
     "Wi": ("H", "I",),
     "Wf": ("H", "I",),
@@ -54,6 +61,10 @@ PARAM_SHAPES = {
     "bo": ("H",),
     "bf": ("H",),
     "Wp": ("P", "H",),
+}
+STATE_SHAPES = {
+    "h": ("P",),
+    "c": ("H",),
 }
 
 

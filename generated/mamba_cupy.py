@@ -35,13 +35,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("mamba_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mamba"
 SPEC_SHA256 = "bdaaa1e02dd4b3db9290984e7eed6e963ad2878bdfdf0b3c24fda5b88d9b7b59"
 DIMS = ("D", "N", "R",)
+INPUT_SHAPES = {
+    "x": ("D",),
+}
+OUTPUT_SHAPES = {
+    "y": ("D",),
+}
 PARAM_SHAPES = {
     "la": ("D", "N",),
     "Wd": ("R", "D",),
@@ -51,6 +58,9 @@ PARAM_SHAPES = {
     "Wc": ("N", "D",),
     "d": ("D",),
     "one": ("N",),
+}
+STATE_SHAPES = {
+    "h": ("D", "N",),
 }
 
 
@@ -87,6 +97,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -141,7 +152,9 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, D: int, N: int, R: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
         self.x_all = cp.empty((T, B, D), dtype)
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.Wd_x_allraw_Wb_x_all = cp.empty((T, B, N + R), dtype)
         self.Vd_Wd_x_all = cp.empty((T, B, D), dtype)
         self.Wc_x_all = cp.empty((T, B, N), dtype)
@@ -161,7 +174,7 @@ class _Forward:
         self.Wd_Wb_T = cp.empty((D, N + R), dtype)
         self.forward_before_1 = (cp.int64(T*B), cp.int64(N), cp.int64(R), self.Wd_x_allraw_Wb_x_all, self.Wd_x_all)
         self.forward_before_2 = (cp.int64(T*B), cp.int64(D), self.bd, self.x_all, self.Vd_Wd_x_all, self.step_all, self.h_part_all)
-        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), cp.int64(N), cp.int64(R), self.A, self.one_row, self.step_all, self.h_part_all, self.Wd_x_allraw_Wb_x_all, self.h_all, self.exp_h_pre_all)
+        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), cp.int64(N), cp.int64(R), self.A, self.one_row, self.cuts, self.step_all, self.h_part_all, self.Wd_x_allraw_Wb_x_all, self.h_all, self.exp_h_pre_all)
         self.forward_after = (cp.int64(B), cp.int64(D), cp.int64(N), self.h_all, self.Wc_x_all, self.d, self.x_all, self.h_Wc_x_all, self.sum_h_Wc_x_all, self.y_out)
         self.forward_loop_blocks = _blocks(B*(D*N))
 
@@ -173,6 +186,7 @@ class _Backward:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
         self.x_all = cp.empty((T, B, D), dtype)
+        self.d_h_final = cp.empty((B, D*N), real)
         self.dy_all = cp.empty((T, B, D), dtype)
         self.sum_d_h_Wc_x_Wc_x_row_all = cp.empty((T, B, N), real)
         self.WcT_d_Wc_x_all = cp.empty((T, B, D), dtype)
@@ -212,7 +226,7 @@ class _Backward:
         self.d_d_sum_parts = cp.empty((_parts(T*B), D), real)
         self.d_A_sum = cp.empty((D*N,), dtype)
         self.d_A_sum_parts = cp.empty((_parts(T*B), D*N), real)
-        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), cp.int64(N), self.A, self.one_row, saved.Wc_x_all, saved.h_all, saved.exp_h_pre_all, self.dy_all, self.d_h_last, self.d_h_all, self.d_h_Wc_x_Wc_x_row_all, self.d_h_pre_all, self.d_h_pre_step_column_all)
+        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), cp.int64(N), self.d_h_final, self.A, self.one_row, saved.cuts, saved.Wc_x_all, saved.h_all, saved.exp_h_pre_all, self.dy_all, self.d_h_last, self.d_h_all, self.d_h_Wc_x_Wc_x_row_all, self.d_h_pre_all, self.d_h_pre_step_column_all)
         self.backward_after_1 = (cp.int64(D), cp.int64(N), cp.int64(R), self.d_h_Wc_x_Wc_x_row_all, self.d_h_pre_step_column_all, self.bd, saved.Vd_Wd_x_all, saved.step_all, self.x_all, self.dy_all, self.one_row, saved.Wd_x_allraw_Wb_x_all, self.d_h_all, self.d_h_pre_all, self.sum_d_h_Wc_x_Wc_x_row_all, self.sum_d_h_pre_step_column_all, self.h_part_all_2, self.d_step_pre_factor_all, self.d_d_each_all, self.d_Wc_x_row_flat_all, self.VdT_d_Vd_Wd_x_etc_all, self.d_h_h_part_column_all, self.d_A_each_all, self.sum_d_h_h_part_column_all)
         self.backward_after_2 = (cp.int64(D), cp.int64(N), self.h_part_all_2, self.d_h_all, self.d, self.x_all, self.dy_all, self.WcT_d_Wc_x_all, self.sum_d_h_h_part_column_all, self.sum_d_h_pre_step_column_all, self.d_step_pre_factor_all, self.d_h_Wb_x_row_all, self.d_step_pre_all, self.d_x_base_all, self.sum_d_h_Wb_x_row_all)
         self.backward_after_3 = (cp.int64(T*B), cp.int64(N), cp.int64(R), self.sum_d_h_Wb_x_row_all, self.VdT_d_Vd_Wd_x_d_Wb_x_row_flat_all, self.VdT_d_Vd_Wd_x_etc_all)
@@ -239,20 +253,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, D]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (y [T, B, D]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     D, N, R = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, D)
     derived = A, one_row, exp_la = _derived(params, N)
     cp.copyto(ws.x_all, x)
@@ -272,8 +299,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, params.Wc.T, out=ws.Wc_x_all.reshape(T*B, N))
     _run_blocks(_kernel("forward_after", dtype), T*B, ws.forward_after)
 
-    final = State(h=ws.h_all[T].astype(dtype).reshape(B, D, N))
-    return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype).reshape(B, D, N))
+    return _arranged(order, ws.y_out, dtype), final, Tape(x, state, derived, masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -287,13 +314,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     D, N, R = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -306,6 +337,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.bd, A.reshape(D*N), one_row.reshape(N), params.d), out=ws.vectors)
     cp.concatenate((params.Wd, params.Wb), axis=0, out=ws.Wd_Wb)
     ws.d_h_last[...] = 0 if dfinal is None else dfinal.h.reshape(B, D*N)
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h.reshape(B, D*N)
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after_1", dtype), T*B, ws.backward_after_1)
@@ -334,6 +367,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     exp_la = exp_la.astype(real, copy=False)
     d_A = d_A.astype(real, copy=False)
     d_la = -exp_la*d_A
+    d_state = State(
+        h=ws.d_h_last.astype(dtype).reshape(B, D, N),
+    )
     return Grads(
         params=Params(
             la=d_la.astype(dtype, copy=False),
@@ -345,10 +381,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             d=d_d,
             one=cp.zeros_like(params.one),
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_last.astype(dtype).reshape(B, D, N),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -471,6 +505,8 @@ __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real maximum(real a, real b) { return a < b || b != b ? b : a; }
 __device__ inline real softplus(real a) { return maximum(a, 0) + log1p(exp(-fabs(a))); }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
 struct larger { __device__ static real join(real a, real b) { return a > b ? a : b; } };
@@ -551,8 +587,8 @@ extern "C" __global__ void forward_before_2(
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
     const long long T, const long long B, const long long D, const long long N, const long long R, const stored* A,
-    const stored* one_row, const stored* step_all, const stored* h_part_all, const stored* Wd_x_allraw_Wb_x_all,
-    real* h_all, stored* exp_h_pre_all)
+    const stored* one_row, const real* cuts, const stored* step_all, const stored* h_part_all,
+    const stored* Wd_x_allraw_Wb_x_all, real* h_all, stored* exp_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*N) return;
@@ -563,13 +599,15 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*D*N + k;
+        const real cut_before = cuts[row];
         const real step_column = step_all[row*D + j/N];
         const real h_part_column = h_part_all[row*D + j/N];
         const real Wb_x_row = Wd_x_allraw_Wb_x_all[row*(N + R) + R + j%N];
 
         // h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
         const real exp_h_pre = exp(A_j*one_row_j*step_column);
-        const real h = h_prev*exp_h_pre + h_part_column*Wb_x_row;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
+        const real h = h_prev_here*exp_h_pre + h_part_column*Wb_x_row;
 
         exp_h_pre_all[at] = exp_h_pre;
         h_all[at + B*D*N] = h;
@@ -615,10 +653,10 @@ extern "C" __global__ void forward_after(
 
 // Every step, from the last to the first.
 extern "C" __global__ void backward_loop(
-    const long long T, const long long B, const long long D, const long long N, const stored* A,
-    const stored* one_row, const stored* Wc_x_all, const real* h_all, const stored* exp_h_pre_all,
-    const stored* dy_all, real* d_h_last, stored* d_h_all, stored* d_h_Wc_x_Wc_x_row_all, stored* d_h_pre_all,
-    stored* d_h_pre_step_column_all)
+    const long long T, const long long B, const long long D, const long long N, const real* d_h_final,
+    const stored* A, const stored* one_row, const real* cuts, const stored* Wc_x_all, const real* h_all,
+    const stored* exp_h_pre_all, const stored* dy_all, real* d_h_last, stored* d_h_all,
+    stored* d_h_Wc_x_Wc_x_row_all, stored* d_h_pre_all, stored* d_h_pre_step_column_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*N) return;
@@ -629,6 +667,8 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*D*N + k;
+        const real cut_before = cuts[row];
+        const real cut_after = cuts[row + B];
         const real Wc_x_row = Wc_x_all[row*N + j%N];
         const real h = h_all[at + B*D*N];
         const real h_prev = h_all[at];
@@ -638,12 +678,14 @@ extern "C" __global__ void backward_loop(
         // backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
         const real d_h_Wc_x = d_sum_h_Wc_x_vector_flat;
         // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-        const real d_h = d_h_next + Wc_x_row*d_h_Wc_x;
+        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real d_h = d_h_next_here + Wc_x_row*d_h_Wc_x;
         const real d_h_prev = exp_h_pre*d_h;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
         const real d_h_Wc_x_Wc_x_row = h*d_h_Wc_x;
         // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-        const real d_h_pre = h_prev*exp_h_pre*d_h;
+        const real d_h_pre = h_prev_here*exp_h_pre*d_h;
         const real d_h_pre_step_column = A_j*one_row_j*d_h_pre;
 
         d_h_all[at] = d_h;
@@ -852,6 +894,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 """
 
 
@@ -903,6 +971,120 @@ def _loop(ws: Any, body: Any, graph: bool) -> None:
             stream.begin_capture()
             body(ws, cp.dot)
             ws.captured = stream.end_capture()
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

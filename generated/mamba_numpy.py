@@ -30,13 +30,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mamba"
 SPEC_SHA256 = "bdaaa1e02dd4b3db9290984e7eed6e963ad2878bdfdf0b3c24fda5b88d9b7b59"
 DIMS = ("D", "N", "R",)
+INPUT_SHAPES = {
+    "x": ("D",),
+}
+OUTPUT_SHAPES = {
+    "y": ("D",),
+}
 PARAM_SHAPES = {
     "la": ("D", "N",),
     "Wd": ("R", "D",),
@@ -46,6 +53,9 @@ PARAM_SHAPES = {
     "Wc": ("N", "D",),
     "d": ("D",),
     "one": ("N",),
+}
+STATE_SHAPES = {
+    "h": ("D", "N",),
 }
 
 

@@ -27,18 +27,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mgu2"
 SPEC_SHA256 = "7510967db9d8cabbf58ad6e45c9ad81f64b998062e1d22693895836be7b65a59"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wh": ("H", "I",),
     "Uf": ("H", "H",),
     "Uh": ("H", "H",),
     "bh": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -27,13 +27,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mgu"
 SPEC_SHA256 = "37b8b1dde919de12a87fc7641e7c1dc01d0fc5b407aea319c15bed3fc9136e9e"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wf": ("H", "I",),
     "Wh": ("H", "I",),
@@ -41,6 +48,9 @@ PARAM_SHAPES = {
     "Uh": ("H", "H",),
     "bf": ("H",),
     "bh": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

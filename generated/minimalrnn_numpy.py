@@ -28,19 +28,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "minimalrnn"
 SPEC_SHA256 = "e9ccbb1857bb4fa7de6b35a2086fb900e0ab4b490ef51dec1899dfb1372f9b45"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wx": ("H", "I",),
     "bz": ("H",),
     "Uh": ("H", "H",),
     "Uz": ("H", "H",),
     "bu": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

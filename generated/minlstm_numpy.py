@@ -30,13 +30,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "minlstm"
 SPEC_SHA256 = "e4c5683fdc75991df20e41e9d716ca6301dc86b59208e156cc87d03c6b6f9947"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wf": ("H", "I",),
     "Wi": ("H", "I",),
@@ -44,6 +51,9 @@ PARAM_SHAPES = {
     "bf": ("H",),
     "bi": ("H",),
     "bh": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

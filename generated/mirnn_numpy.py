@@ -28,13 +28,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mirnn"
 SPEC_SHA256 = "9dbb18dc58a8779ad60151ff0c0d65dda3185f5bde3c0e386a46403a7718c0d8"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W": ("H", "I",),
     "U": ("H", "H",),
@@ -42,6 +49,9 @@ PARAM_SHAPES = {
     "alpha": ("H",),
     "beta1": ("H",),
     "beta2": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -43,13 +43,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("mlstm_xlstm_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mlstm_xlstm"
 SPEC_SHA256 = "d03f255e2d2064d68e93ddb8bde0235764e46347d04de11b17993890a682754e"
 DIMS = ("I", "D",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("D",),
+}
 PARAM_SHAPES = {
     "Wq": ("D", "I",),
     "Wk": ("D", "I",),
@@ -63,6 +70,11 @@ PARAM_SHAPES = {
     "wf": ("1", "I",),
     "bi": ("1",),
     "bf": ("1",),
+}
+STATE_SHAPES = {
+    "C": ("D", "D",),
+    "n": ("D",),
+    "m": ("1",),
 }
 
 
@@ -105,6 +117,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -152,6 +165,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, D: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.Wk_Wv_wi_wf_x_all = cp.empty((T, B, 2*D + 2), dtype)
         self.Wq_Wo_x_all = cp.empty((T, B, 2*D), dtype)
         self.sum_C_q_all = cp.empty((T, B, D), real)
@@ -182,11 +197,12 @@ class _Forward:
         self.Wk_Wv_wi_wf_T = cp.empty((I, 2*D + 2), dtype)
         self.Wq_Wo_T = cp.empty((I, 2*D), dtype)
         self.forward_before = (cp.int64(T*B), cp.int64(D), self.bk, self.bv, self.Wk_Wv_wi_wf_x_all, self.k_all, self.v_all)
-        self.forward_loop_1 = (cp.int64(T), cp.int64(B), cp.int64(D), self.bi, self.bf, self.Wk_Wv_wi_wf_x_all, self.v_all, self.k_all, self.C_all, self.m_all, self.lf_all, self.i_all, self.f_all, self.exp_h_pre_all)
-        self.forward_loop_2 = (cp.int64(T), cp.int64(B), cp.int64(D), self.bi, self.bf, self.k_all, self.Wk_Wv_wi_wf_x_all, self.m_all, self.n_all)
+        self.forward_step_1 = (cp.int64(B), cp.int64(D), self.bi, self.bf, self.cuts, self.Wk_Wv_wi_wf_x_all, self.v_all, self.k_all, self.C_all, self.m_all, self.lf_all, self.i_all, self.f_all, self.exp_h_pre_all)
+        self.forward_step_2 = (cp.int64(B), cp.int64(D), self.bi, self.bf, self.cuts, self.m_all, self.k_all, self.Wk_Wv_wi_wf_x_all, self.n_all)
         self.forward_after = (cp.int64(B), cp.int64(D), self.bq, self.bo, self.Wq_Wo_x_all, self.n_all, self.C_all, self.exp_h_pre_all, self.q_all, self.o_all, self.n_q_all, self.sum_n_q_all, self.C_q_all, self.abs_sum_n_q_all, self.max_abs_sum_n_q_exp_h_pre_all, self.sum_C_q_all, self.h_out)
-        self.forward_loop_1_blocks = _blocks(B*(D**2))
-        self.forward_loop_2_blocks = _blocks(B*D)
+        self.forward_step_1_blocks = _blocks(B*(D**2))
+        self.forward_step_2_blocks = _blocks(B*D)
+        self.steps = [((cp.int64(t), *self.forward_step_1), (cp.int64(t), *self.forward_step_2)) for t in range(T)]
 
 
 class _Backward:
@@ -195,6 +211,9 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_C_final = cp.empty((B, D**2), real)
+        self.d_n_final = cp.empty((B, D), real)
+        self.d_m_final = cp.empty((B, 1), real)
         self.dy_all = cp.empty((T, B, D), dtype)
         self.sum_d_h_max_abs_sum_n_q_exp_h_pre_all = cp.empty((T, B, 1), real)
         self.sum_d_n_f_now = cp.empty((B, 1), real)
@@ -217,6 +236,7 @@ class _Backward:
         self.v_all_2 = cp.empty((T, B, D), dtype)
         self.d_ir_base_now = cp.empty((B, 1), real)
         self.d_lf_pre_factor_now = cp.empty((B, 1), real)
+        self.d_m_next_here_now = cp.empty((B, 1), real)
         self.d_m_factor_now = cp.empty((B, 1), real)
         self.d_m_prev_base_now = cp.empty((B, 1), real)
         self.d_C_f_now = cp.empty((B, D**2), real)
@@ -241,10 +261,10 @@ class _Backward:
         self.d_bq_bk_bv_bo_bi_bf_sum = cp.empty((4*D + 2,), dtype)
         self.d_bq_bk_bv_bo_bi_bf_sum_parts = cp.empty((_parts(T*B), 4*D + 2), real)
         self.backward_before = (cp.int64(D), self.bq, self.bv, saved.Wq_Wo_x_all, saved.Wk_Wv_wi_wf_x_all, saved.sum_C_q_all, saved.o_all, saved.max_abs_sum_n_q_exp_h_pre_all, self.dy_all, self.q_all_2, self.v_all_2, self.d_h_max_abs_sum_n_q_exp_h_pre_all, self.d_sum_C_q_vector_all, self.sum_d_h_max_abs_sum_n_q_exp_h_pre_all)
-        self.backward_step_1 = (cp.int64(B), cp.int64(D), self.bi, self.bf, self.q_all_2, saved.Wk_Wv_wi_wf_x_all, saved.lf_all, saved.k_all, saved.sum_C_q_all, saved.n_all, saved.o_all, saved.f_all, saved.sum_n_q_all, saved.abs_sum_n_q_all, saved.exp_h_pre_all, saved.max_abs_sum_n_q_exp_h_pre_all, self.dy_all, self.sum_d_h_max_abs_sum_n_q_exp_h_pre_all, self.d_n_pair, self.d_n_q_all, self.d_m_factor_now, self.d_m_prev_base_now, self.d_n_all, self.d_n_f_now, self.d_n_i_now, self.d_lf_pre_factor_now, self.d_ir_base_now, self.d_q_o_pre_all, self.d_q_etc_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(D), self.v_all_2, saved.k_all, self.q_all_2, saved.C_all, saved.i_all, saved.f_all, self.d_sum_C_q_vector_all, self.d_C_pair, self.d_C_f_now, self.d_C_i_now, self.d_C_q_q_row_all, self.d_C_k_row_all, self.d_C_v_column_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(D), self.d_n_final, self.d_m_final, self.bi, self.bf, saved.cuts, self.q_all_2, saved.Wk_Wv_wi_wf_x_all, saved.lf_all, saved.k_all, saved.sum_C_q_all, saved.n_all, saved.o_all, saved.f_all, saved.sum_n_q_all, saved.abs_sum_n_q_all, saved.exp_h_pre_all, saved.max_abs_sum_n_q_exp_h_pre_all, self.dy_all, self.d_m_pair, self.sum_d_h_max_abs_sum_n_q_exp_h_pre_all, self.d_n_pair, self.d_n_q_all, self.d_m_factor_now, self.d_m_prev_base_now, self.d_m_next_here_now, self.d_n_all, self.d_n_f_now, self.d_n_i_now, self.d_lf_pre_factor_now, self.d_ir_base_now, self.d_q_o_pre_all, self.d_q_etc_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(D), self.d_C_final, saved.cuts, self.v_all_2, saved.k_all, self.q_all_2, saved.C_all, saved.i_all, saved.f_all, self.d_sum_C_q_vector_all, self.d_C_pair, self.d_C_f_now, self.d_C_i_now, self.d_C_q_q_row_all, self.d_C_k_row_all, self.d_C_v_column_all)
         self.backward_step_3 = (cp.int64(D), self.d_n_f_now, self.d_n_i_now, self.sum_d_n_f_now, self.sum_d_n_i_now)
-        self.backward_step_4 = (cp.int64(B), cp.int64(D), saved.i_all, saved.f_all, self.sum_d_n_f_now, self.sum_d_n_i_now, self.sum_d_C_f_now, self.sum_d_C_i_now, self.d_m_factor_now, self.d_m_prev_base_now, self.d_lf_pre_factor_now, self.d_ir_base_now, self.d_m_pair, self.d_Wk_x_ir_lf_pre_v_column_flat_all, self.d_q_etc_all)
+        self.backward_step_4 = (cp.int64(B), cp.int64(D), saved.i_all, saved.f_all, self.d_m_next_here_now, self.sum_d_n_f_now, self.sum_d_n_i_now, self.sum_d_C_f_now, self.sum_d_C_i_now, self.d_m_factor_now, self.d_m_prev_base_now, self.d_lf_pre_factor_now, self.d_ir_base_now, self.d_m_pair, self.d_Wk_x_ir_lf_pre_v_column_flat_all, self.d_q_etc_all)
         self.backward_after_1 = (cp.int64(B), cp.int64(D), self.d_C_q_q_row_all, self.d_C_k_row_all, self.d_C_v_column_all, saved.n_all, saved.i_all, self.d_n_q_all, self.d_n_all, self.sum_d_C_q_q_row_all, self.sum_d_C_k_row_all, self.sum_d_C_v_column_all, self.d_Wk_x_ir_lf_pre_v_column_flat_all, self.d_q_etc_all, self.d_q_o_pre_all)
         self.backward_after_2 = (cp.int64(T*B), cp.int64(I), self.d_x_base_all, self.d_x_all, self.d_x_out)
         self.backward_step_1_blocks = _blocks(B*D)
@@ -273,20 +293,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, D]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, D = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.bq, params.bk, params.bv, params.bo, params.bi, params.bf), out=ws.vectors)
     cp.concatenate((params.Wk.T, params.Wv.T, params.wi.T, params.wf.T), axis=1, out=ws.Wk_Wv_wi_wf_T)
@@ -307,31 +340,36 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, ws.Wq_Wo_T, out=ws.Wq_Wo_x_all.reshape(T*B, 2*D))
     _run_blocks(_kernel("forward_after", dtype), T*B, ws.forward_after)
 
-    final = State(C=ws.C_all[T].astype(dtype).reshape(B, D, D), n=ws.n_all[T].astype(dtype), m=ws.m_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(C=_last(ws, ws.C_all).astype(dtype).reshape(B, D, D), n=_last(ws, ws.n_all).astype(dtype), m=_last(ws, ws.m_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
     """Every step of the forward pass: nothing is allocated, and the host waits for nothing."""
-    forward_loop_1 = _kernel("forward_loop_1", ws.dtype)
-    forward_loop_1_blocks = ws.forward_loop_1_blocks
-    forward_loop_2 = _kernel("forward_loop_2", ws.dtype)
-    forward_loop_2_blocks = ws.forward_loop_2_blocks
-    forward_loop_1(forward_loop_1_blocks, THREADS, ws.forward_loop_1)
-    forward_loop_2(forward_loop_2_blocks, THREADS, ws.forward_loop_2)
+    forward_step_1 = _kernel("forward_step_1", ws.dtype)
+    forward_step_1_blocks = ws.forward_step_1_blocks
+    forward_step_2 = _kernel("forward_step_2", ws.dtype)
+    forward_step_2_blocks = ws.forward_step_2_blocks
+    for forward_step_1_arguments, forward_step_2_arguments in ws.steps:
+        forward_step_1(forward_step_1_blocks, THREADS, forward_step_1_arguments)
+        forward_step_2(forward_step_2_blocks, THREADS, forward_step_2_arguments)
 
 
 def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> Grads:
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, D = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -345,6 +383,10 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     ws.d_C_pair[T % 2] = 0 if dfinal is None else dfinal.C.reshape(B, D**2)
     ws.d_n_pair[T % 2] = 0 if dfinal is None else dfinal.n
     ws.d_m_pair[T % 2] = 0 if dfinal is None else dfinal.m
+    if masks is not None:
+        ws.d_C_final[...] = 0 if dfinal is None else dfinal.C.reshape(B, D**2)
+        ws.d_n_final[...] = 0 if dfinal is None else dfinal.n
+        ws.d_m_final[...] = 0 if dfinal is None else dfinal.m
 
     _run_blocks(_kernel("backward_before", dtype), T*B, ws.backward_before)
     _loop(ws, _backward_loop, graph)
@@ -366,6 +408,11 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_wf = ws.d_Wq_Wk_Wv_Wo_wi_wf[3*D + 1:3*D + 2]
     d_bi = ws.d_bq_bk_bv_bo_bi_bf_sum[3*D:3*D + 1]
     d_bf = ws.d_bq_bk_bv_bo_bi_bf_sum[3*D + 1:3*D + 2]
+    d_state = State(
+        C=ws.d_C_pair[0].astype(dtype).reshape(B, D, D),
+        n=ws.d_n_pair[0].astype(dtype),
+        m=ws.d_m_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             Wq=d_Wq,
@@ -381,12 +428,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             bi=d_bi,
             bf=d_bf,
         ),
-        x=ws.d_x_out,
-        state=State(
-            C=ws.d_C_pair[0].astype(dtype).reshape(B, D, D),
-            n=ws.d_n_pair[0].astype(dtype),
-            m=ws.d_m_pair[0].astype(dtype),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -551,6 +594,10 @@ _TYPES = {
 """The two types of a kernel by the arrays' dtype: what is stored and multiplied, and what carries and gates are computed in."""
 
 _CUDA = r"""
+#ifndef INFINITY
+#define INFINITY __int_as_float(0x7f800000)
+#endif
+
 // The copy of a carry that products read: of its own where it is stored with fewer bits, else the carry itself.
 #ifdef HALF
 __device__ inline void keep(stored* copy, long long at, real value) { copy[at] = value; }
@@ -566,6 +613,8 @@ __device__ inline real maximum(real a, real b) { return a < b || b != b ? b : a;
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real sign(real a) { return (a > 0) - (a < 0); }
 __device__ inline real square(real a) { return a*a; }
+
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -628,93 +677,94 @@ extern "C" __global__ void forward_before(
     v_all[at] = v;
 }
 
-// Every step, from the first to the last.
-extern "C" __global__ void forward_loop_1(
-    const long long T, const long long B, const long long D, const stored* bi, const stored* bf,
+// One step.
+extern "C" __global__ void forward_step_1(
+    const long long t, const long long B, const long long D, const stored* bi, const stored* bf, const real* cuts,
     const stored* Wk_Wv_wi_wf_x_all, const stored* v_all, const stored* k_all, real* C_all, real* m_all,
     stored* lf_all, stored* i_all, stored* f_all, stored* exp_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*D) return;
     const long long sample = k/(D*D), j = k%(D*D);
+    const long long row = t*B + sample, at = t*B*D*D + k;
+
     const real bi_j = bi[0];
     const real bf_j = bf[0];
-    real C_prev = C_all[k];
-    real m_prev = m_all[sample];
+    const real cut_before = cuts[row];
+    const real cut_after = cuts[row + B];
+    const real C_prev = C_all[at];
+    const real m_prev = m_all[row];
+    const real wi_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D];
+    const real wf_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D + 1];
+    const real v_column = v_all[row*D + j/D];
+    const real k_row = k_all[row*D + j%D];
 
-    for (long long t = 0; t < T; t++) {
-        const long long row = t*B + sample, at = t*B*D*D + k;
-        const real wi_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D];
-        const real wf_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D + 1];
-        const real v_column = v_all[row*D + j/D];
-        const real k_row = k_all[row*D + j%D];
+    // ir = wi @ x[t] + bi
+    const real ir = wi_x + bi_j;
+    // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    const real logsigmoid_lf_pre = logsigmoid(wf_x + bf_j);
+    // C[t] = f*C[t-1] + i*outer(v, k)
+    const real C_prev_here = cut_before == 1 ? 0 : C_prev;
+    // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    const real lf = m_prev + logsigmoid_lf_pre;
+    // m[t] = max(lf, ir)
+    const real m = maximum(lf, ir);
+    // i = exp(ir - m[t])
+    const real i = exp(ir - m);
+    // f = exp(lf - m[t])
+    const real f = exp(lf - m);
+    // C[t] = f*C[t-1] + i*outer(v, k)
+    const real C = C_prev_here*f + i*v_column*k_row;
+    // m[t] = max(lf, ir)
+    const real m_next = cut_after == 1 ? -real(INFINITY) : m;
+    // h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+    const real exp_h_pre = exp(-m);
 
-        // ir = wi @ x[t] + bi
-        const real ir = wi_x + bi_j;
-        // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-        const real logsigmoid_lf_pre = logsigmoid(wf_x + bf_j);
-        const real lf = m_prev + logsigmoid_lf_pre;
-        // m[t] = max(lf, ir)
-        const real m = maximum(lf, ir);
-        // i = exp(ir - m[t])
-        const real i = exp(ir - m);
-        // f = exp(lf - m[t])
-        const real f = exp(lf - m);
-        // C[t] = f*C[t-1] + i*outer(v, k)
-        const real C = C_prev*f + i*v_column*k_row;
-        // h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-        const real exp_h_pre = exp(-m);
-
-        if (j == 0) lf_all[row] = lf;
-        if (j == 0) m_all[row + B] = m;
-        if (j == 0) i_all[row] = i;
-        if (j == 0) f_all[row] = f;
-        C_all[at + B*D*D] = C;
-        if (j == 0) exp_h_pre_all[row] = exp_h_pre;
-
-        C_prev = C;
-        m_prev = m;
-    }
+    if (j == 0) lf_all[row] = lf;
+    if (j == 0) i_all[row] = i;
+    if (j == 0) f_all[row] = f;
+    C_all[at + B*D*D] = C;
+    if (j == 0) m_all[row + B] = m_next;
+    if (j == 0) exp_h_pre_all[row] = exp_h_pre;
 }
 
-// Every step, from the first to the last.
-extern "C" __global__ void forward_loop_2(
-    const long long T, const long long B, const long long D, const stored* bi, const stored* bf,
-    const stored* k_all, const stored* Wk_Wv_wi_wf_x_all, const real* m_all, real* n_all)
+// One step.
+extern "C" __global__ void forward_step_2(
+    const long long t, const long long B, const long long D, const stored* bi, const stored* bf, const real* cuts,
+    const real* m_all, const stored* k_all, const stored* Wk_Wv_wi_wf_x_all, real* n_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D) return;
     const long long sample = k/D;
+    const long long row = t*B + sample, at = t*B*D + k;
+
     const real bi_j = bi[0];
     const real bf_j = bf[0];
-    real n_prev = n_all[k];
-    real m_prev = m_all[sample];
+    const real cut_before = cuts[row];
+    const real n_prev = n_all[at];
+    const real m_prev = m_all[row];
+    const real k_2 = k_all[at];
+    const real wi_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D];
+    const real wf_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D + 1];
 
-    for (long long t = 0; t < T; t++) {
-        const long long row = t*B + sample, at = t*B*D + k;
-        const real k_2 = k_all[at];
-        const real wi_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D];
-        const real wf_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D + 1];
+    // ir = wi @ x[t] + bi
+    const real ir = wi_x + bi_j;
+    // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    const real logsigmoid_lf_pre = logsigmoid(wf_x + bf_j);
+    // n[t] = f*n[t-1] + i*k
+    const real n_prev_here = cut_before == 1 ? 0 : n_prev;
+    // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    const real lf = m_prev + logsigmoid_lf_pre;
+    // m[t] = max(lf, ir)
+    const real m = maximum(lf, ir);
+    // i = exp(ir - m[t])
+    const real i = exp(ir - m);
+    // f = exp(lf - m[t])
+    const real f = exp(lf - m);
+    // n[t] = f*n[t-1] + i*k
+    const real n = k_2*i + n_prev_here*f;
 
-        // ir = wi @ x[t] + bi
-        const real ir = wi_x + bi_j;
-        // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-        const real logsigmoid_lf_pre = logsigmoid(wf_x + bf_j);
-        const real lf = m_prev + logsigmoid_lf_pre;
-        // m[t] = max(lf, ir)
-        const real m = maximum(lf, ir);
-        // i = exp(ir - m[t])
-        const real i = exp(ir - m);
-        // f = exp(lf - m[t])
-        const real f = exp(lf - m);
-        // n[t] = f*n[t-1] + i*k
-        const real n = k_2*i + n_prev*f;
-
-        n_all[at + B*D] = n;
-
-        n_prev = n;
-        m_prev = m;
-    }
+    n_all[at + B*D] = n;
 }
 
 // All steps at once, after the loop; a block for each sample.
@@ -824,12 +874,13 @@ extern "C" __global__ void backward_before(
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long D, const stored* bi, const stored* bf,
-    const stored* q_all_2, const stored* Wk_Wv_wi_wf_x_all, const stored* lf_all, const stored* k_all,
-    const real* sum_C_q_all, const real* n_all, const stored* o_all, const stored* f_all, const real* sum_n_q_all,
-    const stored* abs_sum_n_q_all, const stored* exp_h_pre_all, const stored* max_abs_sum_n_q_exp_h_pre_all,
-    const stored* dy_all, const real* sum_d_h_max_abs_sum_n_q_exp_h_pre_all, real* d_n_pair, stored* d_n_q_all,
-    real* d_m_factor_now, real* d_m_prev_base_now, stored* d_n_all, real* d_n_f_now, real* d_n_i_now,
+    const long long t, const long long B, const long long D, const real* d_n_final, const real* d_m_final,
+    const stored* bi, const stored* bf, const real* cuts, const stored* q_all_2, const stored* Wk_Wv_wi_wf_x_all,
+    const stored* lf_all, const stored* k_all, const real* sum_C_q_all, const real* n_all, const stored* o_all,
+    const stored* f_all, const real* sum_n_q_all, const stored* abs_sum_n_q_all, const stored* exp_h_pre_all,
+    const stored* max_abs_sum_n_q_exp_h_pre_all, const stored* dy_all, const real* d_m_pair,
+    const real* sum_d_h_max_abs_sum_n_q_exp_h_pre_all, real* d_n_pair, stored* d_n_q_all, real* d_m_factor_now,
+    real* d_m_prev_base_now, real* d_m_next_here_now, stored* d_n_all, real* d_n_f_now, real* d_n_i_now,
     real* d_lf_pre_factor_now, real* d_ir_base_now, stored* d_q_o_pre_all, stored* d_q_etc_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -839,6 +890,8 @@ extern "C" __global__ void backward_step_1(
 
     const real bi_j = bi[0];
     const real bf_j = bf[0];
+    const real cut_before = cuts[row];
+    const real cut_after = cuts[row + B];
     const real q = q_all_2[at];
     const real wi_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D];
     const real wf_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D + 1];
@@ -854,8 +907,11 @@ extern "C" __global__ void backward_step_1(
     const real max_abs_sum_n_q_exp_h_pre = max_abs_sum_n_q_exp_h_pre_all[row];
     const real d_h_given = dy_all[at];
     const real d_n_next = d_n_pair[(t + 1)%2*B*D + k];
+    const real d_m_next = d_m_pair[((t + 1)%2*B + sample)];
     const real sum_d_h_max_abs_sum_n_q_exp_h_pre = sum_d_h_max_abs_sum_n_q_exp_h_pre_all[row];
 
+    // backward of n[t] = f*n[t-1] + i*k
+    const real n_prev_here = cut_before == 1 ? 0 : n_prev;
     // backward of ir = wi @ x[t] + bi
     const real ir = wi_x + bi_j;
     // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
@@ -864,8 +920,12 @@ extern "C" __global__ void backward_step_1(
     const real d_m_factor = -exp_h_pre*(ge(exp_h_pre, abs_sum_n_q)/2 + gt(exp_h_pre, abs_sum_n_q)/2)*sum_d_h_max_abs_sum_n_q_exp_h_pre;
     const real d_m_prev_base = ge(lf, ir)/2 + gt(lf, ir)/2;
     // backward of n[t] = f*n[t-1] + i*k
-    const real d_n = d_n_next + q*d_n_q;
-    const real d_n_f = n_prev*d_n;
+    const real d_n_next_here = cut_after == 0 ? d_n_next : cut_after == 2 ? d_n_final[k] : 0;
+    // backward of m[t] = max(lf, ir)
+    const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[sample] : 0;
+    // backward of n[t] = f*n[t-1] + i*k
+    const real d_n = d_n_next_here + q*d_n_q;
+    const real d_n_f = n_prev_here*d_n;
     const real d_n_i = k_2*d_n;
     const real d_n_prev = f*d_n;
     // backward of lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
@@ -878,6 +938,7 @@ extern "C" __global__ void backward_step_1(
     d_n_q_all[at] = d_n_q;
     if (j == 0) d_m_factor_now[sample] = d_m_factor;
     if (j == 0) d_m_prev_base_now[sample] = d_m_prev_base;
+    if (j == 0) d_m_next_here_now[sample] = d_m_next_here;
     d_n_all[at] = d_n;
     d_n_f_now[k] = d_n_f;
     d_n_i_now[k] = d_n_i;
@@ -890,16 +951,18 @@ extern "C" __global__ void backward_step_1(
 
 // One step.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long D, const stored* v_all_2, const stored* k_all,
-    const stored* q_all_2, const real* C_all, const stored* i_all, const stored* f_all,
-    const stored* d_sum_C_q_vector_all, real* d_C_pair, real* d_C_f_now, real* d_C_i_now, stored* d_C_q_q_row_all,
-    stored* d_C_k_row_all, stored* d_C_v_column_all)
+    const long long t, const long long B, const long long D, const real* d_C_final, const real* cuts,
+    const stored* v_all_2, const stored* k_all, const stored* q_all_2, const real* C_all, const stored* i_all,
+    const stored* f_all, const stored* d_sum_C_q_vector_all, real* d_C_pair, real* d_C_f_now, real* d_C_i_now,
+    stored* d_C_q_q_row_all, stored* d_C_k_row_all, stored* d_C_v_column_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*D) return;
     const long long sample = k/(D*D), j = k%(D*D);
     const long long row = t*B + sample, at = t*B*D*D + k;
 
+    const real cut_before = cuts[row];
+    const real cut_after = cuts[row + B];
     const real v_column = v_all_2[row*D + j/D];
     const real k_row = k_all[row*D + j%D];
     const real q_row = q_all_2[row*D + j%D];
@@ -910,11 +973,14 @@ extern "C" __global__ void backward_step_2(
     const real d_C_next = d_C_pair[(t + 1)%2*B*D*D + k];
     const real d_sum_C_q_vector_flat = d_sum_C_q_vector_all[row*D + j/D];
 
+    // backward of C[t] = f*C[t-1] + i*outer(v, k)
+    const real C_prev_here = cut_before == 1 ? 0 : C_prev;
     // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     const real d_C_q = d_sum_C_q_vector_flat;
     // backward of C[t] = f*C[t-1] + i*outer(v, k)
-    const real d_C = d_C_next + q_row*d_C_q;
-    const real d_C_f = C_prev*d_C;
+    const real d_C_next_here = cut_after == 0 ? d_C_next : cut_after == 2 ? d_C_final[k] : 0;
+    const real d_C = d_C_next_here + q_row*d_C_q;
+    const real d_C_f = C_prev_here*d_C;
     const real d_C_i = v_column*k_row*d_C;
     const real d_C_prev = f*d_C;
     // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
@@ -946,9 +1012,10 @@ extern "C" __global__ void backward_step_3(
 // One step.
 extern "C" __global__ void backward_step_4(
     const long long t, const long long B, const long long D, const stored* i_all, const stored* f_all,
-    const real* sum_d_n_f_now, const real* sum_d_n_i_now, const real* sum_d_C_f_now, const real* sum_d_C_i_now,
-    const real* d_m_factor_now, const real* d_m_prev_base_now, const real* d_lf_pre_factor_now,
-    const real* d_ir_base_now, real* d_m_pair, stored* d_Wk_x_ir_lf_pre_v_column_flat_all, stored* d_q_etc_all)
+    const real* d_m_next_here_now, const real* sum_d_n_f_now, const real* sum_d_n_i_now, const real* sum_d_C_f_now,
+    const real* sum_d_C_i_now, const real* d_m_factor_now, const real* d_m_prev_base_now,
+    const real* d_lf_pre_factor_now, const real* d_ir_base_now, real* d_m_pair,
+    stored* d_Wk_x_ir_lf_pre_v_column_flat_all, stored* d_q_etc_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B) return;
@@ -957,7 +1024,7 @@ extern "C" __global__ void backward_step_4(
 
     const real i = i_all[at];
     const real f = f_all[at];
-    const real d_m_next = d_m_pair[(t + 1)%2*B*1 + k];
+    const real d_m_next_here = d_m_next_here_now[k];
     const real sum_d_n_f = sum_d_n_f_now[k];
     const real sum_d_n_i = sum_d_n_i_now[k];
     const real sum_d_C_f = sum_d_C_f_now[k];
@@ -972,7 +1039,7 @@ extern "C" __global__ void backward_step_4(
     // backward of i = exp(ir - m[t])
     const real d_i_pre = i*(sum_d_n_i + sum_d_C_i);
     // backward of m[t] = max(lf, ir)
-    const real d_m = d_m_next + d_m_factor - d_f_pre - d_i_pre;
+    const real d_m = d_m_next_here + d_m_factor - d_f_pre - d_i_pre;
     const real d_m_prev = d_f_pre + d_m*d_m_prev_base;
     // backward of lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     const real d_lf_pre = d_m_prev*d_lf_pre_factor;
@@ -1075,6 +1142,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
     sum_columns(rows, columns, parts, sums);
 }
 
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
+
 // Functions along an axis. A value lies in columns offset onwards of each sample's row of `width`, as [outer, length, inner];
 // its results lie side by side. A block has a row.
 
@@ -1136,6 +1229,120 @@ def _loop(ws: Any, body: Any, graph: bool) -> None:
             stream.begin_capture()
             body(ws, cp.dot)
             ws.captured = stream.end_capture()
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -38,13 +38,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mlstm_xlstm"
 SPEC_SHA256 = "d03f255e2d2064d68e93ddb8bde0235764e46347d04de11b17993890a682754e"
 DIMS = ("I", "D",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("D",),
+}
 PARAM_SHAPES = {
     "Wq": ("D", "I",),
     "Wk": ("D", "I",),
@@ -58,6 +65,11 @@ PARAM_SHAPES = {
     "wf": ("1", "I",),
     "bi": ("1",),
     "bf": ("1",),
+}
+STATE_SHAPES = {
+    "C": ("D", "D",),
+    "n": ("D",),
+    "m": ("1",),
 }
 
 

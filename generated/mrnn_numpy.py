@@ -27,18 +27,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mrnn"
 SPEC_SHA256 = "7992fdf7e436c8e9b0a6da18d89b7545a16e7dbab2634980c6827e2c3fe4ae1f"
 DIMS = ("I", "H", "F",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wm": ("F", "I",),
     "Um": ("F", "H",),
     "W": ("H", "I",),
     "V": ("H", "F",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

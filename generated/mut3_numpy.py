@@ -27,13 +27,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "mut3"
 SPEC_SHA256 = "eb36cfb49875ff2643323724c902b5b573f43524c89440c6271ca3f101b632f6"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "I",),
     "Wr": ("H", "I",),
@@ -44,6 +51,9 @@ PARAM_SHAPES = {
     "bz": ("H",),
     "br": ("H",),
     "bh": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -44,13 +44,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("nas_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "nas"
 SPEC_SHA256 = "158a9472eac433274fcb30ee9cb538537eec0eec7e4fbd31fce794eefc8a9775"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W0": ("H", "I",),
     "W1": ("H", "I",),
@@ -68,6 +75,10 @@ PARAM_SHAPES = {
     "U5": ("H", "H",),
     "U6": ("H", "H",),
     "U7": ("H", "H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "c": ("H",),
 }
 
 
@@ -113,6 +124,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -163,6 +175,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.W0_W1_W2_W3_W4_W5_W6_W7_x_all = cp.empty((T, B, 8*H), dtype)
         self.U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all = cp.empty((T, B, 8*H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
@@ -176,9 +190,10 @@ class _Forward:
         self.q2_all = cp.empty((T, B, H), dtype)
         self.q3_all = cp.empty((T, B, H), dtype)
         self.tanh_h_pre_all = cp.empty((T, B, H), dtype)
+        self.h_all_2 = cp.empty((T, B, H), dtype)
         self.W0_W1_W2_W3_W4_W5_W6_W7_T = cp.empty((I, 8*H), dtype)
         self.U0_U1_U2_U3_U4_U5_U6_U7_T = cp.empty((H, 8*H), dtype)
-        self.forward_step = (cp.int64(B), cp.int64(H), self.U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all, self.c_all, self.W0_W1_W2_W3_W4_W5_W6_W7_x_all, self.p7_all, self.tanh_q0_pre_all, self.q0_all, self.q1_all, self.q2_all, self.q3_all, self.tanh_h_pre_all, self.h_all, self.h_operand, self.h_out)
+        self.forward_step = (cp.int64(B), cp.int64(H), self.cuts, self.U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all, self.c_all, self.W0_W1_W2_W3_W4_W5_W6_W7_x_all, self.p7_all, self.tanh_q0_pre_all, self.q0_all, self.q1_all, self.q2_all, self.q3_all, self.tanh_h_pre_all, self.h_out, self.h_all_2, self.h_all, self.h_operand)
         self.forward_step_blocks = _blocks(B*H)
         self.steps = [(self.h_operand[t], self.U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all[t], (cp.int64(t), *self.forward_step)) for t in range(T)]
 
@@ -189,6 +204,8 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_h_final = cp.empty((B, H), real)
+        self.d_c_final = cp.empty((B, H), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), dtype)
@@ -199,7 +216,7 @@ class _Backward:
         self.W0_W1_W2_W3_W4_W5_W6_W7 = cp.empty((8*H, I), dtype)
         self.d_W0_W1_W2_W3_W4_W5_W6_W7 = cp.empty((8*H, I), dtype)
         self.d_U0_U1_U2_U3_U4_U5_U6_U7 = cp.empty((8*H, H), dtype)
-        self.backward_step = (cp.int64(B), cp.int64(H), saved.U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all, saved.W0_W1_W2_W3_W4_W5_W6_W7_x_all, saved.tanh_q0_pre_all, saved.p7_all, saved.q2_all, saved.q3_all, saved.c_all, saved.tanh_h_pre_all, saved.q0_all, saved.q1_all, saved.h_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_p0_pre_etc_all, self.d_p0_pre_etc_all_2)
+        self.backward_step = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, saved.cuts, saved.U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all, saved.W0_W1_W2_W3_W4_W5_W6_W7_x_all, saved.tanh_q0_pre_all, saved.p7_all, saved.q2_all, saved.q3_all, saved.c_all, saved.tanh_h_pre_all, saved.q0_all, saved.q1_all, saved.h_all_2, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_p0_pre_etc_all, self.d_p0_pre_etc_all_2)
         self.backward_step_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step), self.d_p0_pre_etc_all[t], self.d_h_pair[t % 2]) for t in reversed(range(T))]
 
@@ -221,20 +238,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.W0.T, params.W1.T, params.W2.T, params.W3.T, params.W4.T, params.W5.T, params.W6.T, params.W7.T), axis=1, out=ws.W0_W1_W2_W3_W4_W5_W6_W7_T)
     cp.concatenate((params.U0.T, params.U1.T, params.U2.T, params.U3.T, params.U4.T, params.U5.T, params.U6.T, params.U7.T), axis=1, out=ws.U0_U1_U2_U3_U4_U5_U6_U7_T)
@@ -253,8 +283,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, ws.W0_W1_W2_W3_W4_W5_W6_W7_T, out=ws.W0_W1_W2_W3_W4_W5_W6_W7_x_all.reshape(T*B, 8*H))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype), c=ws.c_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype), c=_last(ws, ws.c_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -279,13 +309,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -297,6 +331,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.W0, params.W1, params.W2, params.W3, params.W4, params.W5, params.W6, params.W7), axis=0, out=ws.W0_W1_W2_W3_W4_W5_W6_W7)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_c_pair[T % 2] = 0 if dfinal is None else dfinal.c
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
+        ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
     cp.dot(ws.d_p0_pre_etc_all_2.reshape(T*B, 8*H), ws.W0_W1_W2_W3_W4_W5_W6_W7, out=ws.d_x_out.reshape(T*B, I))
@@ -318,6 +355,10 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_U5 = ws.d_U0_U1_U2_U3_U4_U5_U6_U7[5*H:6*H]
     d_U6 = ws.d_U0_U1_U2_U3_U4_U5_U6_U7[6*H:7*H]
     d_U7 = ws.d_U0_U1_U2_U3_U4_U5_U6_U7[7*H:8*H]
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+        c=ws.d_c_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             W0=d_W0,
@@ -337,11 +378,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             U6=d_U6,
             U7=d_U7,
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-            c=ws.d_c_pair[0].astype(dtype),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -516,18 +554,22 @@ __device__ inline real relu(real a) { return a < 0 ? 0 : a; }
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // One step, after [U0; U1; U2; U3; U4; U5; U6; U7] @ h_prev.
 extern "C" __global__ void forward_step(
-    const long long t, const long long B, const long long H, const stored* U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all,
-    real* c_all, stored* W0_W1_W2_W3_W4_W5_W6_W7_x_all, stored* p7_all, stored* tanh_q0_pre_all, stored* q0_all,
-    stored* q1_all, stored* q2_all, stored* q3_all, stored* tanh_h_pre_all, real* h_all, stored* h_operand,
-    stored* h_out)
+    const long long t, const long long B, const long long H, const real* cuts,
+    const stored* U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all, real* c_all, stored* W0_W1_W2_W3_W4_W5_W6_W7_x_all,
+    stored* p7_all, stored* tanh_q0_pre_all, stored* q0_all, stored* q1_all, stored* q2_all, stored* q3_all,
+    stored* tanh_h_pre_all, stored* h_out, stored* h_all_2, real* h_all, stored* h_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
+    const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real W0_x = W0_W1_W2_W3_W4_W5_W6_W7_x_all[row*8*H + j];
     const real U0_h_prev = U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all[row*8*H + j];
@@ -546,6 +588,8 @@ extern "C" __global__ void forward_step(
     const real W7_x = W0_W1_W2_W3_W4_W5_W6_W7_x_all[row*8*H + 7*H + j];
     const real U7_h_prev = U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all[row*8*H + 7*H + j];
 
+    // c[t] = q0*q1
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // p0 = sigmoid(W0 @ x[t] + U0 @ h[t-1])
     const real p0 = sigmoid(W0_x + U0_h_prev);
     // p1 = relu(W1 @ x[t] + U1 @ h[t-1])
@@ -564,7 +608,7 @@ extern "C" __global__ void forward_step(
     const real p7 = sigmoid(W7_x + U7_h_prev);
     // q0 = tanh(tanh(p0*p1) + c[t-1])
     const real tanh_q0_pre = tanh(p0*p1);
-    const real q0 = tanh(c_prev + tanh_q0_pre);
+    const real q0 = tanh(c_prev_here + tanh_q0_pre);
     // q1 = tanh(p2 + p3)
     const real q1 = tanh(p2 + p3);
     // q2 = tanh(p4*p5)
@@ -576,6 +620,7 @@ extern "C" __global__ void forward_step(
     // h[t] = tanh(c[t]*tanh(q2 + q3))
     const real tanh_h_pre = tanh(q2 + q3);
     const real h = tanh(c*tanh_h_pre);
+    const real h_next = cut_after == 1 ? 0 : h;
 
     W0_W1_W2_W3_W4_W5_W6_W7_x_all[row*8*H + j] = p0;
     W0_W1_W2_W3_W4_W5_W6_W7_x_all[row*8*H + H + j] = p1;
@@ -592,24 +637,27 @@ extern "C" __global__ void forward_step(
     q3_all[at] = q3;
     c_all[at + B*H] = c;
     tanh_h_pre_all[at] = tanh_h_pre;
-    h_all[at + B*H] = h;
-    keep(h_operand, at + B*H, h);
     h_out[at] = h;
+    h_all_2[at] = h;
+    h_all[at + B*H] = h_next;
+    keep(h_operand, at + B*H, h_next);
 }
 
 // One step.
 extern "C" __global__ void backward_step(
-    const long long t, const long long B, const long long H, const stored* U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all,
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_c_final,
+    const real* cuts, const stored* U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all,
     const stored* W0_W1_W2_W3_W4_W5_W6_W7_x_all, const stored* tanh_q0_pre_all, const stored* p7_all,
     const stored* q2_all, const stored* q3_all, const real* c_all, const stored* tanh_h_pre_all,
-    const stored* q0_all, const stored* q1_all, const real* h_all, const stored* dy_all, const stored* d_h_pair,
-    real* d_c_pair, stored* d_p0_pre_etc_all, stored* d_p0_pre_etc_all_2)
+    const stored* q0_all, const stored* q1_all, const stored* h_all_2, const stored* dy_all,
+    const stored* d_h_pair, real* d_c_pair, stored* d_p0_pre_etc_all, stored* d_p0_pre_etc_all_2)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real U3_h_prev = U0_U1_U2_U3_U4_U5_U6_U7_h_prev_all[row*8*H + 3*H + j];
     const real W3_x = W0_W1_W2_W3_W4_W5_W6_W7_x_all[row*8*H + 3*H + j];
     const real p0 = W0_W1_W2_W3_W4_W5_W6_W7_x_all[row*8*H + j];
@@ -627,7 +675,7 @@ extern "C" __global__ void backward_step(
     const real tanh_h_pre = tanh_h_pre_all[at];
     const real q0 = q0_all[at];
     const real q1 = q1_all[at];
-    const real h = h_all[at + B*H];
+    const real h = h_all_2[at];
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
@@ -635,10 +683,14 @@ extern "C" __global__ void backward_step(
     // backward of p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
     const real d_p3_pre_factor = gt(p3, 0);
     // backward of h[t] = tanh(c[t]*tanh(q2 + q3))
-    const real d_h_pre_2 = (1 - square(h))*(d_h_given + d_h_next);
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // backward of c[t] = q0*q1
+    const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // backward of h[t] = tanh(c[t]*tanh(q2 + q3))
+    const real d_h_pre_2 = (1 - square(h))*(d_h_given + d_h_next_here);
     const real d_h_pre = c*(1 - square(tanh_h_pre))*d_h_pre_2;
     // backward of c[t] = q0*q1
-    const real d_c = d_c_next + tanh_h_pre*d_h_pre_2;
+    const real d_c = d_c_next_here + tanh_h_pre*d_h_pre_2;
     // backward of q3 = sigmoid(p6 + p7)
     const real d_q3_pre = (1 - q3)*q3*d_h_pre;
     // backward of q2 = tanh(p4*p5)
@@ -715,6 +767,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 
 // out = left right, [rows, inner] by [inner, columns]. A block makes 8 rows of 32 columns: its 8 warps share the sum over
 // inner, and their shares are added in order.
@@ -798,6 +876,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -26,13 +26,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "nbrc"
 SPEC_SHA256 = "191fcaca829071de8012c14a69fc34d841500056a00c28c0452fb7d3787e1408"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wa": ("H", "I",),
     "Wc": ("H", "I",),
@@ -41,6 +48,9 @@ PARAM_SHAPES = {
     "bc": ("H",),
     "Ua": ("H", "H",),
     "Uc": ("H", "H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

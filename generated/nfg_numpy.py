@@ -29,13 +29,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "nfg"
 SPEC_SHA256 = "0057a65a21778d194a21e9513f55146ae8b6d40f2ca23c3f0a288dda845b532e"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wi": ("H", "I",),
     "Wg": ("H", "I",),
@@ -48,6 +55,10 @@ PARAM_SHAPES = {
     "bo": ("H",),
     "pi": ("H",),
     "po": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "c": ("H",),
 }
 
 

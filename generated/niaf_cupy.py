@@ -35,13 +35,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("niaf_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "niaf"
 SPEC_SHA256 = "c36e7cec684690cc9b429690d924fe382c6f63a2362e216e1bb80126a1539d09"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wi": ("H", "I",),
     "Wf": ("H", "I",),
@@ -55,6 +62,10 @@ PARAM_SHAPES = {
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "c": ("H",),
 }
 
 
@@ -96,6 +107,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -142,6 +154,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.i_f_g_o_all = cp.empty((T, B, 4*H), dtype)
         self.Ui_Uf_Ug_Uo_h_prev_now = cp.empty((B, 4*H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
@@ -156,7 +170,7 @@ class _Forward:
         self.bf = self.vectors[3*H:4*H]
         self.Wi_Wf_Wg_Wo_T = cp.empty((I, 4*H), dtype)
         self.Ui_Uf_Ug_Uo_T = cp.empty((H, 4*H), dtype)
-        self.forward_step = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.Ui_Uf_Ug_Uo_h_prev_now, self.c_all, self.i_f_g_o_all, self.tanh_c_all, self.h_all, self.h_operand, self.h_out)
+        self.forward_step = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.cuts, self.Ui_Uf_Ug_Uo_h_prev_now, self.c_all, self.i_f_g_o_all, self.tanh_c_all, self.h_out, self.h_all, self.h_operand)
         self.forward_step_blocks = _blocks(B*H)
         self.steps = [(self.h_operand[t], (cp.int64(t), *self.forward_step)) for t in range(T)]
 
@@ -167,6 +181,8 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_h_final = cp.empty((B, H), real)
+        self.d_c_final = cp.empty((B, H), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), dtype)
@@ -178,7 +194,7 @@ class _Backward:
         self.d_Ui_Uf_Ug_Uo = cp.empty((4*H, H), dtype)
         self.d_bi_bg_bo_bf_sum = cp.empty((4*H,), dtype)
         self.d_bi_bg_bo_bf_sum_parts = cp.empty((_parts(T*B), 4*H), real)
-        self.backward_step = (cp.int64(B), cp.int64(H), saved.c_all, saved.i_f_g_o_all, saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_i_pre_f_pre_g_o_pre_all)
+        self.backward_step = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, saved.cuts, saved.c_all, saved.i_f_g_o_all, saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_i_pre_f_pre_g_o_pre_all)
         self.backward_step_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step), self.d_i_pre_f_pre_g_o_pre_all[t], self.d_h_pair[t % 2]) for t in reversed(range(T))]
 
@@ -200,20 +216,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.bi, params.bg, params.bo, params.bf), out=ws.vectors)
     cp.concatenate((params.Wi.T, params.Wf.T, params.Wg.T, params.Wo.T), axis=1, out=ws.Wi_Wf_Wg_Wo_T)
@@ -229,8 +258,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, ws.Wi_Wf_Wg_Wo_T, out=ws.i_f_g_o_all.reshape(T*B, 4*H))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype), c=ws.c_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype), c=_last(ws, ws.c_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -252,13 +281,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -270,6 +303,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.Wi, params.Wf, params.Wg, params.Wo), axis=0, out=ws.Wi_Wf_Wg_Wo)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_c_pair[T % 2] = 0 if dfinal is None else dfinal.c
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
+        ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
     cp.dot(ws.d_i_pre_f_pre_g_o_pre_all.reshape(T*B, 4*H), ws.Wi_Wf_Wg_Wo, out=ws.d_x_out.reshape(T*B, I))
@@ -288,6 +324,10 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_bg = ws.d_bi_bg_bo_bf_sum[2*H:3*H]
     d_bo = ws.d_bi_bg_bo_bf_sum[3*H:4*H]
     d_bf = ws.d_bi_bg_bo_bf_sum[H:2*H]
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+        c=ws.d_c_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             Wi=d_Wi,
@@ -303,11 +343,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             bo=d_bo,
             bf=d_bf,
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-            c=ws.d_c_pair[0].astype(dtype),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -444,11 +481,13 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // One step, after [Ui; Uf; Ug; Uo] @ h_prev.
 extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bg, const stored* bo,
-    const stored* bf, const stored* Ui_Uf_Ug_Uo_h_prev_now, real* c_all, stored* i_f_g_o_all, stored* tanh_c_all,
-    real* h_all, stored* h_operand, stored* h_out)
+    const stored* bf, const real* cuts, const stored* Ui_Uf_Ug_Uo_h_prev_now, real* c_all, stored* i_f_g_o_all,
+    stored* tanh_c_all, stored* h_out, real* h_all, stored* h_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -459,6 +498,7 @@ extern "C" __global__ void forward_step(
     const real bg_j = bg[j];
     const real bo_j = bo[j];
     const real bf_j = bf[j];
+    const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real Wi_x = i_f_g_o_all[row*4*H + j];
     const real Ui_h_prev = Ui_Uf_Ug_Uo_h_prev_now[sample*4*H + j];
@@ -482,29 +522,33 @@ extern "C" __global__ void forward_step(
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
+    const real h_next = cut_after == 1 ? 0 : h;
+    // c[t] = f*c[t-1] + i*g
+    const real c_next = cut_after == 1 ? 0 : c;
 
     i_f_g_o_all[row*4*H + j] = i;
     i_f_g_o_all[row*4*H + H + j] = f;
     i_f_g_o_all[row*4*H + 2*H + j] = g;
     i_f_g_o_all[row*4*H + 3*H + j] = o;
-    c_all[at + B*H] = c;
     tanh_c_all[at] = tanh_c;
-    h_all[at + B*H] = h;
-    keep(h_operand, at + B*H, h);
     h_out[at] = h;
+    h_all[at + B*H] = h_next;
+    keep(h_operand, at + B*H, h_next);
+    c_all[at + B*H] = c_next;
 }
 
 // One step.
 extern "C" __global__ void backward_step(
-    const long long t, const long long B, const long long H, const real* c_all, const stored* i_f_g_o_all,
-    const stored* tanh_c_all, const stored* dy_all, const stored* d_h_pair, real* d_c_pair,
-    stored* d_i_pre_f_pre_g_o_pre_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_c_final,
+    const real* cuts, const real* c_all, const stored* i_f_g_o_all, const stored* tanh_c_all, const stored* dy_all,
+    const stored* d_h_pair, real* d_c_pair, stored* d_i_pre_f_pre_g_o_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real i = i_f_g_o_all[row*4*H + j];
     const real f = i_f_g_o_all[row*4*H + H + j];
@@ -516,9 +560,13 @@ extern "C" __global__ void backward_step(
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
     // backward of h[t] = o*phi(c[t])
-    const real d_h = d_h_given + d_h_next;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + i*g
-    const real d_c = d_c_next + o*(1 - square(tanh_c))*d_h;
+    const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // backward of h[t] = o*phi(c[t])
+    const real d_h = d_h_given + d_h_next_here;
+    // backward of c[t] = f*c[t-1] + i*g
+    const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h;
     // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real d_o_pre = (1 - o)*o*tanh_c*d_h;
     // backward of g = Wg @ x[t] + Ug @ h[t-1] + bg
@@ -564,6 +612,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 
 // out = left right, [rows, inner] by [inner, columns]. A block makes 8 rows of 32 columns: its 8 warps share the sum over
 // inner, and their shares are added in order.
@@ -647,6 +721,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

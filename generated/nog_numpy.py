@@ -30,13 +30,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "nog"
 SPEC_SHA256 = "1d0725aa0c7187224c35120fb01eff5bf6e4a835c24de709a4686d37db8fdace"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wi": ("H", "I",),
     "Wf": ("H", "I",),
@@ -47,6 +54,10 @@ PARAM_SHAPES = {
     "bi": ("H",),
     "bg": ("H",),
     "bf": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "c": ("H",),
 }
 
 

@@ -42,13 +42,21 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("phased_lstm_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Inputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "phased_lstm"
 SPEC_SHA256 = "bb5169a1673c83767e2e592cadb1268cb82ec82845dd7b3dab9fe613e717297d"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+    "time": ("1",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wi": ("H", "I",),
     "Wf": ("H", "I",),
@@ -65,6 +73,10 @@ PARAM_SHAPES = {
     "tau": ("H",),
     "sh": ("H",),
     "ron": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "c": ("H",),
 }
 
 
@@ -116,6 +128,7 @@ class Tape(NamedTuple):
     x: Inputs
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -174,7 +187,9 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
         self.x_time_all = cp.empty((T, B, 1), dtype)
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.mod_ph_pre_tau_etc_all = cp.empty((T, B, 4*H), dtype)
         self.Ui_Uf_Ug_Uo_h_prev_now = cp.empty((B, 4*H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
@@ -198,7 +213,7 @@ class _Forward:
         self.k_constant_part = self.vectors[7*H:8*H]
         self.Wi_Wf_Wg_Wo_T = cp.empty((I, 4*H), dtype)
         self.Ui_Uf_Ug_Uo_T = cp.empty((H, 4*H), dtype)
-        self.forward_step = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.tau, self.sh, self.ron, self.k_constant_part, self.x_time_all, self.Ui_Uf_Ug_Uo_h_prev_now, self.h_all, self.c_all, self.mod_ph_pre_tau_etc_all, self.k_all, self.i_all, self.f_all, self.g_all, self.o_all, self.tanh_ct_all, self.h_operand, self.h_out)
+        self.forward_step = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.tau, self.sh, self.ron, self.k_constant_part, self.cuts, self.x_time_all, self.Ui_Uf_Ug_Uo_h_prev_now, self.h_all, self.c_all, self.mod_ph_pre_tau_etc_all, self.k_all, self.i_all, self.f_all, self.g_all, self.o_all, self.tanh_ct_all, self.h_out, self.h_operand)
         self.forward_step_blocks = _blocks(B*H)
         self.steps = [(self.h_operand[t], (cp.int64(t), *self.forward_step)) for t in range(T)]
 
@@ -210,6 +225,8 @@ class _Backward:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
         self.x_time_all = cp.empty((T, B, 1), dtype)
+        self.d_h_final = cp.empty((B, H), real)
+        self.d_c_final = cp.empty((B, H), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.d_h_prev_now = cp.empty((B, H), dtype)
         self.d_time_allraw_all = cp.empty((T, B, 1), real)
@@ -219,6 +236,7 @@ class _Backward:
         self.d_i_f_g_o_pre_all = cp.empty((T, B, 4*H), dtype)
         self.d_time_out = cp.empty((T, B, 1), dtype)
         self.d_mod_ph_pre_tau_all = cp.empty((T, B, H), dtype)
+        self.d_h_now = cp.empty((B, H), real)
         self.d_tau_each_all = cp.empty((T, B, H), dtype)
         self.d_sh_each_all = cp.empty((T, B, H), dtype)
         self.d_ron_each_all = cp.empty((T, B, H), dtype)
@@ -238,8 +256,8 @@ class _Backward:
         self.d_sh_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_ron_sum = cp.empty((H,), dtype)
         self.d_ron_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.sh, self.tau, self.ron, self.x_time_all, saved.mod_ph_pre_tau_etc_all, saved.c_all, saved.f_all, saved.g_all, saved.i_all, saved.h_all, saved.o_all, saved.k_all, saved.tanh_ct_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_i_f_g_o_pre_all, self.d_mod_ph_pre_tau_all, self.d_tau_each_all, self.d_sh_each_all, self.d_ron_each_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.k_all, self.dy_all, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, self.sh, self.tau, self.ron, saved.cuts, self.x_time_all, saved.mod_ph_pre_tau_etc_all, saved.c_all, saved.f_all, saved.g_all, saved.i_all, saved.h_all, saved.o_all, saved.k_all, saved.tanh_ct_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_h_now, self.d_i_f_g_o_pre_all, self.d_mod_ph_pre_tau_all, self.d_tau_each_all, self.d_sh_each_all, self.d_ron_each_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.k_all, self.d_h_now, self.d_h_prev_now, self.d_h_pair)
         self.backward_after = (cp.int64(T*B), self.d_time_allraw_all, self.d_time_out)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
@@ -263,20 +281,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: Inputs, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: Inputs, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x.x: [T, B, I]; x.time: [T, B, 1]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = Inputs(*(_arranged(ws.rows.x, each, dtype) for each in x))
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d_2 = x.x.reshape(T*B, I)
     time_2d = x.time.reshape(T*B, 1)
     derived = (k_constant_part,) = _derived(params)
@@ -295,8 +326,8 @@ def forward(params: Params, x: Inputs, state: State | None = None, *, workspace:
     cp.dot(x_2d_2, ws.Wi_Wf_Wg_Wo_T, out=ws.mod_ph_pre_tau_etc_all.reshape(T*B, 4*H))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype), c=ws.c_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, derived, ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype), c=_last(ws, ws.c_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, derived, masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -318,13 +349,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -340,6 +375,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.Wi, params.Wf, params.Wg, params.Wo), axis=0, out=ws.Wi_Wf_Wg_Wo)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_c_pair[T % 2] = 0 if dfinal is None else dfinal.c
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
+        ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
     _along("sum_units", ws.d_mod_ph_pre_tau_all.reshape(T*B, H), 0, (1, H, 1), ws.d_time_allraw_all.reshape(T*B, 1), dtype)
@@ -370,6 +408,10 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     wide = Params(*(value.astype(real, copy=False) for value in params))
     d_ron = d_ron.astype(real, copy=False)
     d_ron_2 = d_ron
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+        c=ws.d_c_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             Wi=d_Wi,
@@ -388,11 +430,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             sh=d_sh,
             ron=d_ron_2.astype(dtype, copy=False),
         ),
-        x=Inputs(ws.d_x_out, ws.d_time_out),
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-            c=ws.d_c_pair[0].astype(dtype),
-        ),
+        x=Inputs(_arranged(order, ws.d_x_out, dtype), _arranged(order, ws.d_time_out, dtype)),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -554,6 +593,8 @@ __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 __device__ inline real where(real c, real a, real b) { return c != 0 ? a : b; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
 struct larger { __device__ static real join(real a, real b) { return a > b ? a : b; } };
@@ -587,9 +628,9 @@ __device__ inline void sum_row(long long length, const from* row, real* sum)
 extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bg, const stored* bo,
     const stored* bf, const stored* tau, const stored* sh, const stored* ron, const stored* k_constant_part,
-    const stored* x_time_all, const stored* Ui_Uf_Ug_Uo_h_prev_now, real* h_all, real* c_all,
+    const real* cuts, const stored* x_time_all, const stored* Ui_Uf_Ug_Uo_h_prev_now, real* h_all, real* c_all,
     stored* mod_ph_pre_tau_etc_all, stored* k_all, stored* i_all, stored* f_all, stored* g_all, stored* o_all,
-    stored* tanh_ct_all, stored* h_operand, stored* h_out)
+    stored* tanh_ct_all, stored* h_out, stored* h_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -604,6 +645,7 @@ extern "C" __global__ void forward_step(
     const real sh_j = sh[j];
     const real ron_j = ron[j];
     const real k_constant_part_j = k_constant_part[j];
+    const real cut_after = cuts[row + B];
     const real time = x_time_all[row];
     const real h_prev = h_all[at];
     const real c_prev = c_all[at];
@@ -636,11 +678,12 @@ extern "C" __global__ void forward_step(
     const real o = sigmoid(Wo_x + Uo_h_prev + bo_j);
     // ct = f*c[t-1] + i*g
     const real ct = c_prev*f + i*g;
-    // c[t] = k*ct + (1 - k)*c[t-1]
-    const real c = k_2*ct + c_prev*c_base;
     // h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
     const real tanh_ct = tanh(ct);
     const real h = o*k_2*tanh_ct + h_prev*c_base;
+    const real h_next = cut_after == 1 ? 0 : h;
+    // c[t] = k*ct + (1 - k)*c[t-1]
+    const real c_next = cut_after == 1 ? 0 : k_2*ct + c_prev*c_base;
 
     mod_ph_pre_tau_etc_all[row*4*H + j] = mod_ph_pre_tau;
     mod_ph_pre_tau_etc_all[row*4*H + H + j] = ph;
@@ -651,21 +694,21 @@ extern "C" __global__ void forward_step(
     f_all[at] = f;
     g_all[at] = g;
     o_all[at] = o;
-    c_all[at + B*H] = c;
     tanh_ct_all[at] = tanh_ct;
-    h_all[at + B*H] = h;
-    keep(h_operand, at + B*H, h);
     h_out[at] = h;
+    h_all[at + B*H] = h_next;
+    keep(h_operand, at + B*H, h_next);
+    c_all[at + B*H] = c_next;
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const stored* sh, const stored* tau,
-    const stored* ron, const stored* x_time_all, const stored* mod_ph_pre_tau_etc_all, const real* c_all,
-    const stored* f_all, const stored* g_all, const stored* i_all, const real* h_all, const stored* o_all,
-    const stored* k_all, const stored* tanh_ct_all, const stored* dy_all, const real* d_h_pair, real* d_c_pair,
-    stored* d_i_f_g_o_pre_all, stored* d_mod_ph_pre_tau_all, stored* d_tau_each_all, stored* d_sh_each_all,
-    stored* d_ron_each_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_c_final,
+    const stored* sh, const stored* tau, const stored* ron, const real* cuts, const stored* x_time_all,
+    const stored* mod_ph_pre_tau_etc_all, const real* c_all, const stored* f_all, const stored* g_all,
+    const stored* i_all, const real* h_all, const stored* o_all, const stored* k_all, const stored* tanh_ct_all,
+    const stored* dy_all, const real* d_h_pair, real* d_c_pair, real* d_h_now, stored* d_i_f_g_o_pre_all,
+    stored* d_mod_ph_pre_tau_all, stored* d_tau_each_all, stored* d_sh_each_all, stored* d_ron_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -675,6 +718,7 @@ extern "C" __global__ void backward_step_1(
     const real sh_j = sh[j];
     const real tau_j = tau[j];
     const real ron_j = ron[j];
+    const real cut_after = cuts[row + B];
     const real time = x_time_all[row];
     const real ph = mod_ph_pre_tau_etc_all[row*4*H + H + j];
     const real c_prev = c_all[at];
@@ -695,9 +739,13 @@ extern "C" __global__ void backward_step_1(
     // backward of ph = mod(time[t] - sh, tau)/tau
     const real d_mod_ph_pre_tau_factor = 1/tau_j;
     // backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
-    const real d_h = d_h_given + d_h_next;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // backward of c[t] = k*ct + (1 - k)*c[t-1]
+    const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
+    const real d_h = d_h_given + d_h_next_here;
     // backward of ct = f*c[t-1] + i*g
-    const real d_ct = k_2*d_c_next + o*k_2*(1 - square(tanh_ct))*d_h;
+    const real d_ct = k_2*d_c_next_here + o*k_2*(1 - square(tanh_ct))*d_h;
     // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real d_o_pre = (1 - o)*o*k_2*tanh_ct*d_h;
     // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
@@ -707,9 +755,9 @@ extern "C" __global__ void backward_step_1(
     // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = g*(1 - i)*i*d_ct;
     // backward of c[t] = k*ct + (1 - k)*c[t-1]
-    const real d_c_prev = (1 - k_2)*d_c_next + f*d_ct;
+    const real d_c_prev = (1 - k_2)*d_c_next_here + f*d_ct;
     // backward of k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
-    const real d_k = (c_prev*f + g*i - c_prev)*d_c_next + (o*tanh_ct - h_prev)*d_h;
+    const real d_k = (c_prev*f + g*i - c_prev)*d_c_next_here + (o*tanh_ct - h_prev)*d_h;
     const real d_where_lt_ph_ron_k_pre_2_k_pre_3 = (1 - lt_ph_k_constant_part)*d_k;
     const real d_k_pre_2 = lt_ph_ron*d_where_lt_ph_ron_k_pre_2_k_pre_3;
     const real d_k_pre = lt_ph_k_constant_part*d_k;
@@ -720,6 +768,7 @@ extern "C" __global__ void backward_step_1(
     const real d_sh_each = -d_mod_ph_pre_tau;
     const real d_ron_each = 2*ph*d_k_pre_2/(square(ron_j)) - 2*ph*d_k_pre/(square(ron_j));
 
+    d_h_now[k] = d_h;
     d_i_f_g_o_pre_all[row*4*H + 3*H + j] = d_o_pre;
     d_i_f_g_o_pre_all[row*4*H + 2*H + j] = d_g_pre;
     d_i_f_g_o_pre_all[row*4*H + H + j] = d_f_pre;
@@ -733,7 +782,7 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after [Uo.T, Ug.T, Uf.T, Ui.T] @ [d_o_pre; d_g_pre; d_f_pre; d_i_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* k_all, const stored* dy_all,
+    const long long t, const long long B, const long long H, const stored* k_all, const real* d_h_now,
     const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -741,12 +790,11 @@ extern "C" __global__ void backward_step_2(
     const long long at = t*B*H + k;
 
     const real k_2 = k_all[at];
-    const real d_h_given = dy_all[at];
-    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+    const real d_h = d_h_now[k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
-    const real d_h_prev_2 = (1 - k_2)*(d_h_given + d_h_next) + d_h_prev;
+    const real d_h_prev_2 = (1 - k_2)*d_h + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }
@@ -793,6 +841,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 
 // Functions along an axis. A value lies in columns offset onwards of each sample's row of `width`, as [outer, length, inner];
 // its results lie side by side. A block has a row.
@@ -888,6 +962,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

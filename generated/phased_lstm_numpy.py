@@ -37,13 +37,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Inputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "phased_lstm"
 SPEC_SHA256 = "bb5169a1673c83767e2e592cadb1268cb82ec82845dd7b3dab9fe613e717297d"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+    "time": ("1",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wi": ("H", "I",),
     "Wf": ("H", "I",),
@@ -60,6 +68,10 @@ PARAM_SHAPES = {
     "tau": ("H",),
     "sh": ("H",),
     "ron": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "c": ("H",),
 }
 
 

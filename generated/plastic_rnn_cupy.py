@@ -32,18 +32,29 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("plastic_rnn_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "plastic_rnn"
 SPEC_SHA256 = "0abef84987bc30000ba0b89c251c411403bcb665b71d895cd23d7964661e22b2"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W": ("H", "I",),
     "U": ("H", "H",),
     "alpha": ("H", "H",),
     "eta": ("1",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "hebb": ("H", "H",),
 }
 
 
@@ -77,6 +88,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -124,7 +136,9 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
-        self.W_x_all = cp.empty((T, B, H), dtype)
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
+        self.h_all_3 = cp.empty((T, B, H), dtype)
         self.sum_h_part_h_prev_now = cp.empty((B, H), real)
         self.h_all = cp.empty((T + 1, B, H), real)
         self.hebb_all = cp.empty((T + 1, B, H**2), real)
@@ -136,8 +150,8 @@ class _Forward:
         self.eta = self.vectors[2*H**2:2*H**2 + 1]
         self.hebb_constant_part = self.vectors[2*H**2 + 1:2*H**2 + 2]
         self.forward_step_1 = (cp.int64(B), cp.int64(H), self.U, self.alpha, self.hebb_all, self.h_all, self.h_part_h_prev_now)
-        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.W_x_all, self.sum_h_part_h_prev_now, self.h_all, self.h_out)
-        self.forward_step_3 = (cp.int64(B), cp.int64(H), self.eta, self.hebb_constant_part, self.h_all, self.hebb_all)
+        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.cuts, self.sum_h_part_h_prev_now, self.h_all_3, self.h_out, self.h_all)
+        self.forward_step_3 = (cp.int64(B), cp.int64(H), self.eta, self.hebb_constant_part, self.cuts, self.h_all, self.h_all_3, self.hebb_all)
         self.forward_step_1_blocks = _blocks(B*(H**2))
         self.sum_h_part_h_prev_along_blocks = _along_blocks("sum_units_real", B*H)
         self.forward_step_2_blocks = _blocks(B*H)
@@ -151,6 +165,8 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_h_final = cp.empty((B, H), real)
+        self.d_hebb_final = cp.empty((B, H**2), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.sum_d_hebb_h_prev_row_now = cp.empty((B, H), real)
         self.sum_d_hebb_h_column_now = cp.empty((B, H), real)
@@ -162,9 +178,11 @@ class _Backward:
         self.d_hebb_pair = cp.empty((2, B, H**2), real)
         self.d_h_pre_all = cp.empty((T, B, H), dtype)
         self.h_part_now = cp.empty((B, H**2), real)
+        self.d_h_next_here_now = cp.empty((B, H), real)
         self.d_h_part_h_prev_h_prev_row_now = cp.empty((B, H**2), real)
         self.d_h_prev_row_now = cp.empty((B, H), real)
         self.d_h_part_all = cp.empty((T, B, H**2), dtype)
+        self.d_hebb_next_here_now = cp.empty((B, H**2), real)
         self.d_hebb_eta_all = cp.empty((T, B, H**2), dtype)
         self.sum_d_hebb_eta_all = cp.empty((T, B, 1), dtype)
         self.d_hebb_h_prev_row_now = cp.empty((B, H**2), real)
@@ -186,22 +204,24 @@ class _Backward:
         self.d_eta_sum_parts = cp.empty((_parts(T*B), 1), real)
         self.d_hebb_constant_part_sum = cp.empty((1,), dtype)
         self.d_hebb_constant_part_sum_parts = cp.empty((_parts(T*B), 1), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.U, self.alpha, self.eta, saved.hebb_all, saved.h_all, self.d_hebb_pair, self.h_part_now, self.d_hebb_h_prev_row_now, self.d_hebb_h_column_now, self.d_hebb_eta_all, self.d_hebb_hebb_constant_part_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.h_all, self.dy_all, self.d_h_pair, self.sum_d_hebb_h_column_now, self.d_h_pre_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.alpha, self.hebb_constant_part, self.h_part_now, saved.hebb_all, saved.h_all, self.d_h_pre_all, self.d_hebb_pair, self.d_h_part_h_prev_h_prev_row_now, self.d_h_part_all, self.d_alpha_each_all)
-        self.backward_step_4 = (cp.int64(B), cp.int64(H), self.sum_d_hebb_h_prev_row_now, self.sum_d_h_part_h_prev_h_prev_row_now, self.d_h_prev_row_now)
-        self.backward_step_5 = (cp.int64(B), cp.int64(H), self.d_h_prev_row_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_hebb_final, self.U, self.alpha, self.eta, saved.cuts, saved.hebb_all, saved.h_all, saved.h_all_3, self.d_hebb_pair, self.h_part_now, self.d_hebb_next_here_now, self.d_hebb_h_prev_row_now, self.d_hebb_h_column_now, self.d_hebb_eta_all, self.d_hebb_hebb_constant_part_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, self.d_h_pair, self.d_h_next_here_now)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.h_all_3, self.dy_all, self.d_h_next_here_now, self.sum_d_hebb_h_column_now, self.d_h_pre_all)
+        self.backward_step_4 = (cp.int64(B), cp.int64(H), self.alpha, self.hebb_constant_part, self.h_part_now, saved.hebb_all, saved.h_all, self.d_hebb_next_here_now, self.d_h_pre_all, self.d_h_part_h_prev_h_prev_row_now, self.d_h_part_all, self.d_hebb_pair, self.d_alpha_each_all)
+        self.backward_step_5 = (cp.int64(B), cp.int64(H), self.sum_d_hebb_h_prev_row_now, self.sum_d_h_part_h_prev_h_prev_row_now, self.d_h_prev_row_now)
+        self.backward_step_6 = (cp.int64(B), cp.int64(H), self.d_h_prev_row_now, self.d_h_pair)
         self.backward_after_1 = (cp.int64(H), self.d_hebb_eta_all, self.d_hebb_hebb_constant_part_all, self.sum_d_hebb_eta_allraw_all, self.sum_d_hebb_hebb_constant_part_allraw_all)
         self.backward_after_2 = (cp.int64(T*B), self.sum_d_hebb_eta_allraw_all, self.sum_d_hebb_hebb_constant_part_allraw_all, self.sum_d_hebb_eta_all, self.sum_d_hebb_hebb_constant_part_all)
         self.backward_step_1_blocks = _blocks(B*(H**2))
+        self.backward_step_2_blocks = _blocks(B*H)
         self.sum_d_hebb_h_prev_row_along_blocks = _along_blocks("sum_across_real", B*H)
         self.sum_d_hebb_h_column_along_blocks = _along_blocks("sum_units_real", B*H)
-        self.backward_step_2_blocks = _blocks(B*H)
-        self.backward_step_3_blocks = _blocks(B*(H**2))
+        self.backward_step_3_blocks = _blocks(B*H)
+        self.backward_step_4_blocks = _blocks(B*(H**2))
         self.sum_d_h_part_h_prev_h_prev_row_along_blocks = _along_blocks("sum_across_real", B*H)
-        self.backward_step_4_blocks = _blocks(B*H)
         self.backward_step_5_blocks = _blocks(B*H)
-        self.steps = [((cp.int64(t), *self.backward_step_1), _along_arguments(self.d_hebb_h_prev_row_now, 0, (1, H, H), self.sum_d_hebb_h_prev_row_now), _along_arguments(self.d_hebb_h_column_now, 0, (H, H, 1), self.sum_d_hebb_h_column_now), (cp.int64(t), *self.backward_step_2), (cp.int64(t), *self.backward_step_3), _along_arguments(self.d_h_part_h_prev_h_prev_row_now, 0, (1, H, H), self.sum_d_h_part_h_prev_h_prev_row_now), (cp.int64(t), *self.backward_step_5)) for t in reversed(range(T))]
+        self.backward_step_6_blocks = _blocks(B*H)
+        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), _along_arguments(self.d_hebb_h_prev_row_now, 0, (1, H, H), self.sum_d_hebb_h_prev_row_now), _along_arguments(self.d_hebb_h_column_now, 0, (H, H, 1), self.sum_d_hebb_h_column_now), (cp.int64(t), *self.backward_step_3), (cp.int64(t), *self.backward_step_4), _along_arguments(self.d_h_part_h_prev_h_prev_row_now, 0, (1, H, H), self.sum_d_h_part_h_prev_h_prev_row_now), (cp.int64(t), *self.backward_step_6)) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -221,20 +241,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     derived = (hebb_constant_part,) = _derived(params)
     cp.concatenate((params.U.reshape(H**2), params.alpha.reshape(H**2), params.eta, hebb_constant_part), out=ws.vectors)
@@ -242,11 +275,11 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     ws.hebb_all[0] = state.hebb.reshape(B, H**2)
 
     # h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-    cp.dot(x_2d, params.W.T, out=ws.W_x_all.reshape(T*B, H))
+    cp.dot(x_2d, params.W.T, out=ws.h_all_3.reshape(T*B, H))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype), hebb=ws.hebb_all[T].astype(dtype).reshape(B, H, H))
-    return ws.h_out, final, Tape(x, state, derived, ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype), hebb=_last(ws, ws.hebb_all).astype(dtype).reshape(B, H, H))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, derived, masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -271,13 +304,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -289,6 +326,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.U.reshape(H**2), params.alpha.reshape(H**2), params.eta, hebb_constant_part), out=ws.vectors)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_hebb_pair[T % 2] = 0 if dfinal is None else dfinal.hebb.reshape(B, H**2)
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
+        ws.d_hebb_final[...] = 0 if dfinal is None else dfinal.hebb.reshape(B, H**2)
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after_1", dtype), T*B, ws.backward_after_1)
@@ -309,6 +349,10 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_eta = d_eta.astype(real, copy=False)
     d_hebb_constant_part = d_hebb_constant_part.astype(real, copy=False)
     d_eta_2 = d_eta - d_hebb_constant_part
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+        hebb=ws.d_hebb_pair[0].astype(dtype).reshape(B, H, H),
+    )
     return Grads(
         params=Params(
             W=d_W,
@@ -316,11 +360,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             alpha=d_alpha,
             eta=d_eta_2.astype(dtype, copy=False),
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-            hebb=ws.d_hebb_pair[0].astype(dtype).reshape(B, H, H),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -328,31 +369,34 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step_1 = _kernel("backward_step_1", ws.dtype)
     backward_step_1_blocks = ws.backward_step_1_blocks
+    backward_step_2 = _kernel("backward_step_2", ws.dtype)
+    backward_step_2_blocks = ws.backward_step_2_blocks
     sum_across_real = _kernel("sum_across_real", ws.dtype)
     sum_d_hebb_h_prev_row_along_blocks = ws.sum_d_hebb_h_prev_row_along_blocks
     sum_units_real = _kernel("sum_units_real", ws.dtype)
     sum_d_hebb_h_column_along_blocks = ws.sum_d_hebb_h_column_along_blocks
-    backward_step_2 = _kernel("backward_step_2", ws.dtype)
-    backward_step_2_blocks = ws.backward_step_2_blocks
     backward_step_3 = _kernel("backward_step_3", ws.dtype)
     backward_step_3_blocks = ws.backward_step_3_blocks
-    sum_d_h_part_h_prev_h_prev_row_along_blocks = ws.sum_d_h_part_h_prev_h_prev_row_along_blocks
     backward_step_4 = _kernel("backward_step_4", ws.dtype)
     backward_step_4_blocks = ws.backward_step_4_blocks
+    sum_d_h_part_h_prev_h_prev_row_along_blocks = ws.sum_d_h_part_h_prev_h_prev_row_along_blocks
     backward_step_5 = _kernel("backward_step_5", ws.dtype)
     backward_step_5_blocks = ws.backward_step_5_blocks
-    for backward_step_1_arguments, sum_d_hebb_h_prev_row_along, sum_d_hebb_h_column_along, backward_step_2_arguments, backward_step_3_arguments, sum_d_h_part_h_prev_h_prev_row_along, backward_step_5_arguments in ws.steps:
+    backward_step_6 = _kernel("backward_step_6", ws.dtype)
+    backward_step_6_blocks = ws.backward_step_6_blocks
+    for backward_step_1_arguments, backward_step_2_arguments, sum_d_hebb_h_prev_row_along, sum_d_hebb_h_column_along, backward_step_3_arguments, backward_step_4_arguments, sum_d_h_part_h_prev_h_prev_row_along, backward_step_6_arguments in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
+        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
         sum_across_real(sum_d_hebb_h_prev_row_along_blocks, ALONG_THREADS, sum_d_hebb_h_prev_row_along)
         # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
         sum_units_real(sum_d_hebb_h_column_along_blocks, ALONG_THREADS, sum_d_hebb_h_column_along)
-        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_3_arguments)
+        backward_step_4(backward_step_4_blocks, THREADS, backward_step_4_arguments)
         # backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
         sum_across_real(sum_d_h_part_h_prev_h_prev_row_along_blocks, ALONG_THREADS, sum_d_h_part_h_prev_h_prev_row_along)
-        backward_step_4(backward_step_4_blocks, THREADS, ws.backward_step_4)
-        backward_step_5(backward_step_5_blocks, THREADS, backward_step_5_arguments)
+        backward_step_5(backward_step_5_blocks, THREADS, ws.backward_step_5)
+        backward_step_6(backward_step_6_blocks, THREADS, backward_step_6_arguments)
 
 
 class Packed:
@@ -456,6 +500,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
 struct larger { __device__ static real join(real a, real b) { return a > b ? a : b; } };
@@ -517,27 +563,31 @@ extern "C" __global__ void forward_step_1(
 
 // One step.
 extern "C" __global__ void forward_step_2(
-    const long long t, const long long B, const long long H, const stored* W_x_all,
-    const real* sum_h_part_h_prev_now, real* h_all, stored* h_out)
+    const long long t, const long long B, const long long H, const real* cuts, const real* sum_h_part_h_prev_now,
+    stored* h_all_3, stored* h_out, real* h_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long at = t*B*H + k;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
-    const real W_x = W_x_all[at];
+    const real cut_after = cuts[row + B];
+    const real W_x = h_all_3[at];
     const real sum_h_part_h_prev_vector = sum_h_part_h_prev_now[k];
 
     // h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     const real h = tanh(W_x + sum_h_part_h_prev_vector);
+    const real h_next = cut_after == 1 ? 0 : h;
 
-    h_all[at + B*H] = h;
     h_out[at] = h;
+    h_all_3[at] = h;
+    h_all[at + B*H] = h_next;
 }
 
 // One step.
 extern "C" __global__ void forward_step_3(
     const long long t, const long long B, const long long H, const stored* eta, const stored* hebb_constant_part,
-    const real* h_all, real* hebb_all)
+    const real* cuts, const real* h_all, const stored* h_all_3, real* hebb_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H*H) return;
@@ -546,20 +596,22 @@ extern "C" __global__ void forward_step_3(
 
     const real eta_j = eta[0];
     const real hebb_constant_part_j = hebb_constant_part[0];
+    const real cut_after = cuts[row + B];
     const real hebb_prev = hebb_all[at];
     const real h_prev_row = h_all[row*H + j%H];
-    const real h_column = h_all[(row + B)*H + j/H];
+    const real h_column = h_all_3[row*H + j/H];
 
     // hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-    const real hebb = hebb_constant_part_j*hebb_prev + eta_j*h_prev_row*h_column;
+    const real hebb_next = cut_after == 1 ? 0 : hebb_constant_part_j*hebb_prev + eta_j*h_prev_row*h_column;
 
-    hebb_all[at + B*H*H] = hebb;
+    hebb_all[at + B*H*H] = hebb_next;
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const stored* U, const stored* alpha,
-    const stored* eta, const real* hebb_all, const real* h_all, const real* d_hebb_pair, real* h_part_now,
+    const long long t, const long long B, const long long H, const real* d_hebb_final, const stored* U,
+    const stored* alpha, const stored* eta, const real* cuts, const real* hebb_all, const real* h_all,
+    const stored* h_all_3, const real* d_hebb_pair, real* h_part_now, real* d_hebb_next_here_now,
     real* d_hebb_h_prev_row_now, real* d_hebb_h_column_now, stored* d_hebb_eta_all,
     stored* d_hebb_hebb_constant_part_all)
 {
@@ -571,20 +623,23 @@ extern "C" __global__ void backward_step_1(
     const real U_j = U[j];
     const real alpha_j = alpha[j];
     const real eta_j = eta[0];
+    const real cut_after = cuts[row + B];
     const real hebb_prev = hebb_all[at];
     const real h_prev_row = h_all[row*H + j%H];
-    const real h_column = h_all[(row + B)*H + j/H];
+    const real h_column = h_all_3[row*H + j/H];
     const real d_hebb_next = d_hebb_pair[(t + 1)%2*B*H*H + k];
 
     // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     const real h_part = alpha_j*hebb_prev + U_j;
     // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-    const real d_hebb_h_prev_row = h_column*eta_j*d_hebb_next;
-    const real d_hebb_h_column = h_prev_row*eta_j*d_hebb_next;
-    const real d_hebb_eta = h_prev_row*h_column*d_hebb_next;
-    const real d_hebb_hebb_constant_part = hebb_prev*d_hebb_next;
+    const real d_hebb_next_here = cut_after == 0 ? d_hebb_next : cut_after == 2 ? d_hebb_final[k] : 0;
+    const real d_hebb_h_prev_row = h_column*eta_j*d_hebb_next_here;
+    const real d_hebb_h_column = h_prev_row*eta_j*d_hebb_next_here;
+    const real d_hebb_eta = h_prev_row*h_column*d_hebb_next_here;
+    const real d_hebb_hebb_constant_part = hebb_prev*d_hebb_next_here;
 
     h_part_now[k] = h_part;
+    d_hebb_next_here_now[k] = d_hebb_next_here;
     d_hebb_h_prev_row_now[k] = d_hebb_h_prev_row;
     d_hebb_h_column_now[k] = d_hebb_h_column;
     d_hebb_eta_all[at] = d_hebb_eta;
@@ -593,29 +648,49 @@ extern "C" __global__ void backward_step_1(
 
 // One step.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const real* h_all, const stored* dy_all,
-    const real* d_h_pair, const real* sum_d_hebb_h_column_now, stored* d_h_pre_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const real* d_h_pair, real* d_h_next_here_now)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= B*H) return;
+    const long long sample = k/H;
+    const long long row = t*B + sample;
+
+    const real cut_after = cuts[row + B];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+
+    // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+
+    d_h_next_here_now[k] = d_h_next_here;
+}
+
+// One step.
+extern "C" __global__ void backward_step_3(
+    const long long t, const long long B, const long long H, const stored* h_all_3, const stored* dy_all,
+    const real* d_h_next_here_now, const real* sum_d_hebb_h_column_now, stored* d_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long at = t*B*H + k;
 
-    const real h = h_all[at + B*H];
+    const real h = h_all_3[at];
     const real d_h_given = dy_all[at];
-    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+    const real d_h_next_here = d_h_next_here_now[k];
     const real d_h_column_flat = sum_d_hebb_h_column_now[k];
 
     // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-    const real d_h_pre = (1 - square(h))*(d_h_given + d_h_next + d_h_column_flat);
+    const real d_h_pre = (1 - square(h))*(d_h_given + d_h_next_here + d_h_column_flat);
 
     d_h_pre_all[at] = d_h_pre;
 }
 
 // One step.
-extern "C" __global__ void backward_step_3(
+extern "C" __global__ void backward_step_4(
     const long long t, const long long B, const long long H, const stored* alpha, const stored* hebb_constant_part,
-    const real* h_part_now, const real* hebb_all, const real* h_all, const stored* d_h_pre_all, real* d_hebb_pair,
-    real* d_h_part_h_prev_h_prev_row_now, stored* d_h_part_all, stored* d_alpha_each_all)
+    const real* h_part_now, const real* hebb_all, const real* h_all, const real* d_hebb_next_here_now,
+    const stored* d_h_pre_all, real* d_h_part_h_prev_h_prev_row_now, stored* d_h_part_all, real* d_hebb_pair,
+    stored* d_alpha_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H*H) return;
@@ -627,7 +702,7 @@ extern "C" __global__ void backward_step_3(
     const real h_part = h_part_now[k];
     const real hebb_prev = hebb_all[at];
     const real h_prev_row = h_all[row*H + j%H];
-    const real d_hebb_next = d_hebb_pair[(t + 1)%2*B*H*H + k];
+    const real d_hebb_next_here = d_hebb_next_here_now[k];
     const real d_sum_h_part_h_prev_vector_flat = d_h_pre_all[row*H + j/H];
 
     // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
@@ -635,7 +710,7 @@ extern "C" __global__ void backward_step_3(
     const real d_h_part_h_prev_h_prev_row = h_part*d_h_part_h_prev;
     const real d_h_part = h_prev_row*d_h_part_h_prev;
     // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-    const real d_hebb_prev = hebb_constant_part_j*d_hebb_next + alpha_j*d_h_part;
+    const real d_hebb_prev = hebb_constant_part_j*d_hebb_next_here + alpha_j*d_h_part;
     const real d_alpha_each = hebb_prev*d_h_part;
 
     d_h_part_h_prev_h_prev_row_now[k] = d_h_part_h_prev_h_prev_row;
@@ -645,7 +720,7 @@ extern "C" __global__ void backward_step_3(
 }
 
 // One step.
-extern "C" __global__ void backward_step_4(
+extern "C" __global__ void backward_step_5(
     const long long B, const long long H, const real* sum_d_hebb_h_prev_row_now,
     const real* sum_d_h_part_h_prev_h_prev_row_now, real* d_h_prev_row_now)
 {
@@ -662,7 +737,7 @@ extern "C" __global__ void backward_step_4(
 }
 
 // One step.
-extern "C" __global__ void backward_step_5(
+extern "C" __global__ void backward_step_6(
     const long long t, const long long B, const long long H, const real* d_h_prev_row_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -738,6 +813,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
     sum_columns(rows, columns, parts, sums);
 }
 
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
+
 // Functions along an axis. A value lies in columns offset onwards of each sample's row of `width`, as [outer, length, inner];
 // its results lie side by side. A block has a row.
 
@@ -808,6 +909,120 @@ def _loop(ws: Any, body: Any, graph: bool) -> None:
             stream.begin_capture()
             body(ws, cp.dot)
             ws.captured = stream.end_capture()
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

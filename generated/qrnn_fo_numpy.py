@@ -31,13 +31,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "qrnn_fo"
 SPEC_SHA256 = "234dd982ce826987971edaae0529eb93d8b395966243491da04ed5b4e8b57ebf"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "I",),
     "Wf": ("H", "I",),
@@ -45,6 +52,10 @@ PARAM_SHAPES = {
     "Vz": ("H", "I",),
     "Vf": ("H", "I",),
     "Vo": ("H", "I",),
+}
+STATE_SHAPES = {
+    "c": ("H",),
+    "x_lag1": ("I",),
 }
 
 

@@ -31,13 +31,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "qrnn_ifo"
 SPEC_SHA256 = "b3ac04e575ca8da69c9db9c51134fe811addb35356a74e640d2de42e8cebb04b"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "I",),
     "Wf": ("H", "I",),
@@ -47,6 +54,10 @@ PARAM_SHAPES = {
     "Vo": ("H", "I",),
     "Wi": ("H", "I",),
     "Vi": ("H", "I",),
+}
+STATE_SHAPES = {
+    "c": ("H",),
+    "x_lag1": ("I",),
 }
 
 

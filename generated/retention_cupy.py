@@ -36,17 +36,27 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("retention_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "retention"
 SPEC_SHA256 = "134b619ebd3bb8ed38fcaf45807b94c6d32a7cf9bc241e96380a6dc071eaff9a"
 DIMS = ("I", "D", "M",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("M",),
+}
 PARAM_SHAPES = {
     "Wq": ("D", "I",),
     "Wk": ("D", "I",),
     "Wv": ("M", "I",),
+}
+STATE_SHAPES = {
+    "S": ("M", "D",),
 }
 
 
@@ -78,6 +88,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -116,6 +127,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.Wk_x_v_all = cp.empty((T, B, D + M), dtype)
         self.q_all = cp.empty((T, B, D), dtype)
         self.sum_S_q_all = cp.empty((T, B, M), real)
@@ -125,7 +138,7 @@ class _Forward:
         self.S_q_all = cp.empty((T, B, D*M), dtype)
         self.Wk_Wv_T = cp.empty((I, D + M), dtype)
         self.forward_before = (cp.int64(T*B), cp.int64(D), cp.int64(M), self.Wk_x_v_all, self.k_all)
-        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), cp.int64(M), self.Wk_x_v_all, self.k_all, self.S_all)
+        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), cp.int64(M), self.cuts, self.Wk_x_v_all, self.k_all, self.S_all)
         self.forward_after = (cp.int64(B), cp.int64(D), cp.int64(M), self.S_all, self.q_all, self.S_q_all, self.sum_S_q_all, self.y_out)
         self.forward_loop_blocks = _blocks(B*(D*M))
 
@@ -136,6 +149,7 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, D: int, M: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_S_final = cp.empty((B, D*M), real)
         self.dy_all = cp.empty((T, B, M), dtype)
         self.sum_d_S_q_q_row_all = cp.empty((T, B, D), real)
         self.sum_d_S_k_row_all = cp.empty((T, B, D), real)
@@ -149,7 +163,7 @@ class _Backward:
         self.d_S_q_q_row_all = cp.empty((T, B, D*M), dtype)
         self.Wk_Wv_Wq = cp.empty((2*D + M, I), dtype)
         self.d_Wq_Wk_Wv = cp.empty((2*D + M, I), dtype)
-        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), cp.int64(M), saved.q_all, saved.S_all, self.dy_all, self.d_S_last, self.d_S_all, self.d_S_q_q_row_all)
+        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), cp.int64(M), self.d_S_final, saved.cuts, saved.q_all, saved.S_all, self.dy_all, self.d_S_last, self.d_S_all, self.d_S_q_q_row_all)
         self.backward_after = (cp.int64(D), cp.int64(M), self.d_S_q_q_row_all, saved.Wk_x_v_all, saved.k_all, self.d_S_all, self.sum_d_S_q_q_row_all, self.d_Wk_x_v_column_flat_q_row_flat_all, self.d_S_k_row_all, self.d_S_v_column_all, self.sum_d_S_k_row_all, self.sum_d_S_v_column_all)
         self.backward_loop_blocks = _blocks(B*(D*M))
 
@@ -172,20 +186,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (y [T, B, M]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, D, M = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.Wk.T, params.Wv.T), axis=1, out=ws.Wk_Wv_T)
     ws.S_all[0] = state.S.reshape(B, D*M)
@@ -199,8 +226,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, params.Wq.T, out=ws.q_all.reshape(T*B, D))
     _run_blocks(_kernel("forward_after", dtype), T*B, ws.forward_after)
 
-    final = State(S=ws.S_all[T].astype(dtype).reshape(B, M, D))
-    return ws.y_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(S=_last(ws, ws.S_all).astype(dtype).reshape(B, M, D))
+    return _arranged(order, ws.y_out, dtype), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -214,13 +241,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, D, M = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -230,6 +261,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.copyto(ws.dy_all, dy)
     cp.concatenate((params.Wk, params.Wv, params.Wq), axis=0, out=ws.Wk_Wv_Wq)
     ws.d_S_last[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
+    if masks is not None:
+        ws.d_S_final[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after", dtype), T*B, ws.backward_after)
@@ -238,16 +271,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_Wq = ws.d_Wq_Wk_Wv[D + M:2*D + M]
     d_Wk = ws.d_Wq_Wk_Wv[:D]
     d_Wv = ws.d_Wq_Wk_Wv[D:D + M]
+    d_state = State(
+        S=ws.d_S_last.astype(dtype).reshape(B, M, D),
+    )
     return Grads(
         params=Params(
             Wq=d_Wq,
             Wk=d_Wk,
             Wv=d_Wv,
         ),
-        x=ws.d_x_out,
-        state=State(
-            S=ws.d_S_last.astype(dtype).reshape(B, M, D),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -367,6 +401,8 @@ __device__ inline void keep(stored*, long long, real) {}
 #endif
 
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
 struct larger { __device__ static real join(real a, real b) { return a > b ? a : b; } };
@@ -423,8 +459,8 @@ extern "C" __global__ void forward_before(
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
-    const long long T, const long long B, const long long D, const long long M, const stored* Wk_x_v_all,
-    const stored* k_all, real* S_all)
+    const long long T, const long long B, const long long D, const long long M, const real* cuts,
+    const stored* Wk_x_v_all, const stored* k_all, real* S_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*M) return;
@@ -433,11 +469,13 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*D*M + k;
+        const real cut_before = cuts[row];
         const real v_column = Wk_x_v_all[row*(D + M) + D + j/D];
         const real k_row = k_all[row*D + j%D];
 
         // S[t] = gam*S[t-1] + outer(v, k)
-        const real S = real(0.96875)*S_prev + v_column*k_row;
+        const real S_prev_here = cut_before == 1 ? 0 : S_prev;
+        const real S = real(0.96875)*S_prev_here + v_column*k_row;
 
         S_all[at + B*D*M] = S;
 
@@ -480,8 +518,9 @@ extern "C" __global__ void forward_after(
 
 // Every step, from the last to the first.
 extern "C" __global__ void backward_loop(
-    const long long T, const long long B, const long long D, const long long M, const stored* q_all,
-    const real* S_all, const stored* dy_all, real* d_S_last, stored* d_S_all, stored* d_S_q_q_row_all)
+    const long long T, const long long B, const long long D, const long long M, const real* d_S_final,
+    const real* cuts, const stored* q_all, const real* S_all, const stored* dy_all, real* d_S_last,
+    stored* d_S_all, stored* d_S_q_q_row_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*M) return;
@@ -490,6 +529,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*D*M + k;
+        const real cut_after = cuts[row + B];
         const real q_row = q_all[row*D + j%D];
         const real S = S_all[at + B*D*M];
         const real d_y_flat = dy_all[row*M + j/D];
@@ -497,7 +537,8 @@ extern "C" __global__ void backward_loop(
         // backward of y = S[t] @ q
         const real d_S_q = d_y_flat;
         // backward of S[t] = gam*S[t-1] + outer(v, k)
-        const real d_S = d_S_next + q_row*d_S_q;
+        const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
+        const real d_S = d_S_next_here + q_row*d_S_q;
         const real d_S_prev = real(0.96875)*d_S;
         // backward of y = S[t] @ q
         const real d_S_q_q_row = S*d_S_q;
@@ -602,6 +643,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 """
 
 
@@ -653,6 +720,120 @@ def _loop(ws: Any, body: Any, graph: bool) -> None:
             stream.begin_capture()
             body(ws, cp.dot)
             ws.captured = stream.end_capture()
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

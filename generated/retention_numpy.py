@@ -31,17 +31,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "retention"
 SPEC_SHA256 = "134b619ebd3bb8ed38fcaf45807b94c6d32a7cf9bc241e96380a6dc071eaff9a"
 DIMS = ("I", "D", "M",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("M",),
+}
 PARAM_SHAPES = {
     "Wq": ("D", "I",),
     "Wk": ("D", "I",),
     "Wv": ("M", "I",),
+}
+STATE_SHAPES = {
+    "S": ("M", "D",),
 }
 
 

@@ -31,19 +31,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "rglru"
 SPEC_SHA256 = "065cd67b3ce0185d0dec5527d74ad797cacf1a6dd05e02e9bebdb1e69fddd57a"
 DIMS = ("H",)
+INPUT_SHAPES = {
+    "x": ("H",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wa": ("H", "H",),
     "Wx": ("H", "H",),
     "ba": ("H",),
     "bx": ("H",),
     "lam": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -39,13 +39,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("rhn_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "rhn"
 SPEC_SHA256 = "4ce18ddc0b5caf76218feed5f730df9072cc40c4575f3c67747416ef87da9d48"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wh": ("H", "I",),
     "Wu": ("H", "I",),
@@ -53,6 +60,9 @@ PARAM_SHAPES = {
     "Ru": ("2", "H", "H",),
     "bh": ("2", "H",),
     "bu": ("2", "H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 
@@ -87,6 +97,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -142,6 +153,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.a_u_0_all = cp.empty((T, B, 2*H), dtype)
         self.Rh_Ru_0_h_prev_now = cp.empty((B, 2*H), dtype)
         self.Rh_Ru_1_s_1_now = cp.empty((B, 2*H), dtype)
@@ -160,7 +173,7 @@ class _Forward:
         self.Rh_Ru_0_T = cp.empty((H, 2*H), dtype)
         self.Rh_Ru_1_T = cp.empty((H, 2*H), dtype)
         self.forward_step_1 = (cp.int64(B), cp.int64(H), self.bh_0, self.bu_0, self.h_all, self.Rh_Ru_0_h_prev_now, self.a_u_0_all, self.s_1_now)
-        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.bh_1, self.bu_1, self.s_1_now, self.Rh_Ru_1_s_1_now, self.a_1_all, self.u_1_all, self.h_all, self.h_operand, self.h_out)
+        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.bh_1, self.bu_1, self.cuts, self.s_1_now, self.Rh_Ru_1_s_1_now, self.a_1_all, self.u_1_all, self.h_out, self.h_all, self.h_operand)
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
         self.steps = [(self.h_operand[t], (cp.int64(t), *self.forward_step_1), (cp.int64(t), *self.forward_step_2)) for t in range(T)]
@@ -172,6 +185,7 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_h_final = cp.empty((B, H), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.d_s_1_now = cp.empty((B, H), dtype)
         self.d_h_prev_now = cp.empty((B, H), dtype)
@@ -182,6 +196,7 @@ class _Backward:
         self.s_1_all = cp.empty((T, B, H), dtype)
         self.d_u_0_pre_factor_now = cp.empty((B, H), real)
         self.d_s_1_now_2 = cp.empty((B, H), real)
+        self.d_h_now = cp.empty((B, H), real)
         self.Rh_Ru_1 = cp.empty((2*H, H), dtype)
         self.Rh_Ru_0 = cp.empty((2*H, H), dtype)
         self.Wh_Wu = cp.empty((2*H, I), dtype)
@@ -192,8 +207,8 @@ class _Backward:
         self.d_bh_bu_0_sum_parts = cp.empty((_parts(T*B), 2*H), real)
         self.d_bh_bu_1_sum = cp.empty((2*H,), dtype)
         self.d_bh_bu_1_sum_parts = cp.empty((_parts(T*B), 2*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), saved.a_u_0_all, saved.h_all, saved.a_1_all, saved.u_1_all, self.dy_all, self.d_h_pair, self.s_1_all, self.d_u_0_pre_factor_now, self.d_a_u_1_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.a_u_0_all, saved.u_1_all, self.dy_all, self.d_h_pair, self.d_u_0_pre_factor_now, self.d_s_1_now, self.d_s_1_now_2, self.d_a_u_0_pre_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.a_u_0_all, saved.h_all, saved.a_1_all, saved.u_1_all, self.dy_all, self.d_h_pair, self.s_1_all, self.d_u_0_pre_factor_now, self.d_h_now, self.d_a_u_1_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.a_u_0_all, saved.u_1_all, self.d_h_now, self.d_u_0_pre_factor_now, self.d_s_1_now, self.d_s_1_now_2, self.d_a_u_0_pre_all)
         self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.a_u_0_all, self.d_s_1_now_2, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
@@ -218,20 +233,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     derived = Rh_0, bh_0, Ru_0, bu_0, Rh_1, bh_1, Ru_1, bu_1 = _derived(params)
     cp.concatenate((bh_0, bu_0, bh_1, bu_1), out=ws.vectors)
@@ -246,8 +274,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, ws.Wh_Wu_T, out=ws.a_u_0_all.reshape(T*B, 2*H))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, derived, ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, derived, masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -276,13 +304,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -295,6 +327,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((Rh_0, Ru_0), axis=0, out=ws.Rh_Ru_0)
     cp.concatenate((params.Wh, params.Wu), axis=0, out=ws.Wh_Wu)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
     cp.dot(ws.d_a_u_0_pre_all.reshape(T*B, 2*H), ws.Wh_Wu, out=ws.d_x_out.reshape(T*B, I))
@@ -327,6 +361,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_Ru = cp.stack((d_Ru_0, d_Ru_1,))
     d_bh = cp.stack((d_bh_0, d_bh_1,))
     d_bu = cp.stack((d_bu_0, d_bu_1,))
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             Wh=d_Wh,
@@ -336,10 +373,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             bh=d_bh.astype(dtype, copy=False),
             bu=d_bu.astype(dtype, copy=False),
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -491,6 +526,8 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // One step, after [Rh[0]; Ru[0]] @ h_prev.
 extern "C" __global__ void forward_step_1(
     const long long t, const long long B, const long long H, const stored* bh_0, const stored* bu_0,
@@ -524,16 +561,17 @@ extern "C" __global__ void forward_step_1(
 // One step, after [Rh[1]; Ru[1]] @ s_1.
 extern "C" __global__ void forward_step_2(
     const long long t, const long long B, const long long H, const stored* bh_1, const stored* bu_1,
-    const stored* s_1_now, const stored* Rh_Ru_1_s_1_now, stored* a_1_all, stored* u_1_all, real* h_all,
-    stored* h_operand, stored* h_out)
+    const real* cuts, const stored* s_1_now, const stored* Rh_Ru_1_s_1_now, stored* a_1_all, stored* u_1_all,
+    stored* h_out, real* h_all, stored* h_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long at = t*B*H + k;
+    const long long row = t*B + sample, at = t*B*H + k;
 
     const real bh_1_j = bh_1[j];
     const real bu_1_j = bu_1[j];
+    const real cut_after = cuts[row + B];
     const real s_1 = s_1_now[k];
     const real Rh_1_s_1 = Rh_Ru_1_s_1_now[sample*2*H + j];
     const real Ru_1_s_1 = Rh_Ru_1_s_1_now[sample*2*H + H + j];
@@ -544,25 +582,27 @@ extern "C" __global__ void forward_step_2(
     const real u_1 = sigmoid(Ru_1_s_1 + bu_1_j);
     // h[t] = s[L]
     const real h = s_1 + (a_1 - s_1)*u_1;
+    const real h_next = cut_after == 1 ? 0 : h;
 
     a_1_all[at] = a_1;
     u_1_all[at] = u_1;
-    h_all[at + B*H] = h;
-    keep(h_operand, at + B*H, h);
     h_out[at] = h;
+    h_all[at + B*H] = h_next;
+    keep(h_operand, at + B*H, h_next);
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const stored* a_u_0_all, const real* h_all,
-    const stored* a_1_all, const stored* u_1_all, const stored* dy_all, const real* d_h_pair, stored* s_1_all,
-    real* d_u_0_pre_factor_now, stored* d_a_u_1_pre_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* a_u_0_all, const real* h_all, const stored* a_1_all, const stored* u_1_all, const stored* dy_all,
+    const real* d_h_pair, stored* s_1_all, real* d_u_0_pre_factor_now, real* d_h_now, stored* d_a_u_1_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real a_0 = a_u_0_all[row*2*H + j];
     const real h_prev = h_all[at];
     const real u_0 = a_u_0_all[row*2*H + H + j];
@@ -576,7 +616,8 @@ extern "C" __global__ void backward_step_1(
     // backward of u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
     const real d_u_0_pre_factor = (a_0 - h_prev)*(1 - u_0)*u_0;
     // backward of h[t] = s[L]
-    const real d_h = d_h_given + d_h_next;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h = d_h_given + d_h_next_here;
     // backward of u[1] = sigmoid(0 + Ru[1] @ s[1] + bu[1])
     const real d_u_1_pre = (a_1 - s_1)*(1 - u_1)*u_1*d_h;
     // backward of a[1] = tanh(0 + Rh[1] @ s[1] + bh[1])
@@ -584,6 +625,7 @@ extern "C" __global__ void backward_step_1(
 
     s_1_all[at] = s_1;
     d_u_0_pre_factor_now[k] = d_u_0_pre_factor;
+    d_h_now[k] = d_h;
     d_a_u_1_pre_all[row*2*H + H + j] = d_u_1_pre;
     d_a_u_1_pre_all[row*2*H + j] = d_a_1_pre;
 }
@@ -591,8 +633,8 @@ extern "C" __global__ void backward_step_1(
 // One step, after [Ru[1].T, Rh[1].T] @ [d_u_1_pre; d_a_1_pre].
 extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const stored* a_u_0_all, const stored* u_1_all,
-    const stored* dy_all, const real* d_h_pair, const real* d_u_0_pre_factor_now, const stored* d_s_1_now,
-    real* d_s_1_now_2, stored* d_a_u_0_pre_all)
+    const real* d_h_now, const real* d_u_0_pre_factor_now, const stored* d_s_1_now, real* d_s_1_now_2,
+    stored* d_a_u_0_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -602,13 +644,12 @@ extern "C" __global__ void backward_step_2(
     const real a_0 = a_u_0_all[row*2*H + j];
     const real u_0 = a_u_0_all[row*2*H + H + j];
     const real u_1 = u_1_all[at];
-    const real d_h_given = dy_all[at];
-    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+    const real d_h = d_h_now[k];
     const real d_u_0_pre_factor = d_u_0_pre_factor_now[k];
     const real d_s_1 = d_s_1_now[k];
 
     // backward of s[1] = (a[0] - s[0])*u[0] + s[0]
-    const real d_s_1_2 = (1 - u_1)*(d_h_given + d_h_next) + d_s_1;
+    const real d_s_1_2 = (1 - u_1)*d_h + d_s_1;
     // backward of u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
     const real d_u_0_pre = d_s_1_2*d_u_0_pre_factor;
     // backward of a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])
@@ -666,6 +707,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 
 // out = left right, [rows, inner] by [inner, columns]. A block makes 8 rows of 32 columns: its 8 warps share the sum over
 // inner, and their shares are added in order.
@@ -749,6 +816,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -34,13 +34,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "rhn"
 SPEC_SHA256 = "4ce18ddc0b5caf76218feed5f730df9072cc40c4575f3c67747416ef87da9d48"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wh": ("H", "I",),
     "Wu": ("H", "I",),
@@ -48,6 +55,9 @@ PARAM_SHAPES = {
     "Ru": ("2", "H", "H",),
     "bh": ("2", "H",),
     "bu": ("2", "H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -41,13 +41,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("rwkv4_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "rwkv4"
 SPEC_SHA256 = "6214a03a71945bb755c231a3b4cd1f41fa402019b36de314e4688a95e56bfd58"
 DIMS = ("D",)
+INPUT_SHAPES = {
+    "x": ("D",),
+}
+OUTPUT_SHAPES = {
+    "y": ("D",),
+}
 PARAM_SHAPES = {
     "Wr": ("D", "D",),
     "Wk": ("D", "D",),
@@ -58,6 +65,12 @@ PARAM_SHAPES = {
     "mixv": ("D",),
     "w": ("D",),
     "u": ("D",),
+}
+STATE_SHAPES = {
+    "a": ("D",),
+    "b": ("D",),
+    "p": ("D",),
+    "x_lag1": ("D",),
 }
 
 
@@ -98,6 +111,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -153,7 +167,9 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, D: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
         self.x_all = cp.empty((T, B, D), dtype)
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.k_all = cp.empty((T, B, D), dtype)
         self.v_all = cp.empty((T, B, D), dtype)
         self.Wr_r_part_all = cp.empty((T, B, D), dtype)
@@ -182,7 +198,7 @@ class _Forward:
         self.exp_w = self.vectors[7*D:8*D]
         self.x_lag1_all = cp.empty((T + 1, B, D), dtype)
         self.forward_before = (cp.int64(T*B), cp.int64(D), self.mixk, self.mixv, self.k_constant_part, self.v_constant_part, self.x_all, self.x_lag1_all, self.k_part_all, self.v_part_all)
-        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), self.mixr, self.u, self.r_constant_part, self.exp_w, self.x_all, self.x_lag1_all, self.k_all, self.v_all, self.a_all, self.b_all, self.p_all, self.exp_a_pre_all, self.exp_a_pre_2_all, self.r_part_all, self.old_all, self.new_all, self.wkv_all)
+        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), self.mixr, self.u, self.r_constant_part, self.exp_w, self.cuts, self.x_all, self.x_lag1_all, self.k_all, self.v_all, self.a_all, self.b_all, self.p_all, self.exp_a_pre_all, self.exp_a_pre_2_all, self.r_part_all, self.old_all, self.new_all, self.wkv_all)
         self.forward_after = (cp.int64(T*B), cp.int64(D), self.Wr_r_part_all, self.wkv_all, self.r_all, self.y_part_all)
         self.forward_loop_blocks = _blocks(B*D)
 
@@ -194,6 +210,9 @@ class _Backward:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
         self.x_all = cp.empty((T, B, D), dtype)
+        self.d_a_final = cp.empty((B, D), real)
+        self.d_b_final = cp.empty((B, D), real)
+        self.d_p_final = cp.empty((B, D), real)
         self.dy_all = cp.empty((T, B, D), dtype)
         self.WoT_d_y_all = cp.empty((T, B, D), dtype)
         self.WvT_d_v_all = cp.empty((T, B, D), dtype)
@@ -249,7 +268,7 @@ class _Backward:
         self.d_v_constant_part_sum_parts = cp.empty((_parts(T*B), D), real)
         self.d_exp_w_sum = cp.empty((D,), dtype)
         self.d_x_lag1_all = cp.empty((T + 1, B, D), dtype)
-        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), self.mixr, self.r_constant_part, self.k_constant_part, self.mixk, self.mixv, self.v_constant_part, self.u, self.exp_w, self.x_all, saved.x_lag1_all, saved.k_all, saved.p_all, saved.r_all, saved.wkv_all, saved.a_all, saved.b_all, saved.v_all, saved.old_all, saved.new_all, saved.exp_a_pre_all, saved.exp_a_pre_2_all, self.WoT_d_y_all, self.d_a_last, self.d_b_last, self.d_p_last, self.r_part_all_2, self.k_part_all_2, self.v_part_all_2, self.y_part_all_2, self.d_v_all, self.d_k_all, self.d_Wr_r_part_all, self.d_new_pre_totals, self.d_top_pre_totals, self.d_exp_w_each_totals)
+        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(D), self.d_a_final, self.d_b_final, self.d_p_final, self.mixr, self.r_constant_part, self.k_constant_part, self.mixk, self.mixv, self.v_constant_part, self.u, self.exp_w, saved.cuts, self.x_all, saved.x_lag1_all, saved.k_all, saved.p_all, saved.r_all, saved.wkv_all, saved.a_all, saved.b_all, saved.v_all, saved.old_all, saved.new_all, saved.exp_a_pre_all, saved.exp_a_pre_2_all, self.WoT_d_y_all, self.d_a_last, self.d_b_last, self.d_p_last, self.r_part_all_2, self.k_part_all_2, self.v_part_all_2, self.y_part_all_2, self.d_v_all, self.d_k_all, self.d_Wr_r_part_all, self.d_new_pre_totals, self.d_top_pre_totals, self.d_exp_w_each_totals)
         self.backward_after = (cp.int64(T*B), cp.int64(D), self.mixr, self.r_constant_part, self.k_constant_part, self.mixk, self.mixv, self.v_constant_part, self.x_all, saved.x_lag1_all, self.WvT_d_v_all, self.WkT_d_k_all, self.WrT_d_Wr_r_part_all, self.d_x_out, self.d_x_lag1_prev_out, self.d_mixr_each_all, self.d_mixk_each_all, self.d_mixv_each_all, self.d_r_constant_part_each_all, self.d_k_constant_part_each_all, self.d_v_constant_part_each_all)
         self.backward_loop_blocks = _blocks(B*D)
 
@@ -270,20 +289,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, D]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (y [T, B, D]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     (D,) = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, D)
     derived = r_constant_part, k_constant_part, v_constant_part, exp_w = _derived(params)
     cp.copyto(ws.x_all, x)
@@ -293,6 +325,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     ws.p_all[0] = state.p
     ws.x_lag1_all[0] = state.x_lag1
     ws.x_lag1_all[1:] = x
+    if masks is not None:
+        ws.x_lag1_all[...] = _arranged(ws.rows.lags, ws.x_lag1_all, dtype)
 
     _run(_kernel("forward_before", dtype), T*B*D, ws.forward_before)
     # k = Wk @ shift(mixk)
@@ -306,8 +340,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     # y = Wo @ (r*wkv)
     cp.dot(ws.y_part_all.reshape(T*B, D), params.Wo.T, out=ws.y_out.reshape(T*B, D))
 
-    final = State(a=ws.a_all[T].astype(dtype), b=ws.b_all[T].astype(dtype), p=ws.p_all[T].astype(dtype), x_lag1=ws.x_lag1_all[T].astype(dtype))
-    return ws.y_out, final, Tape(x, state, derived, ws, ws.use)
+    final = State(a=_last(ws, ws.a_all).astype(dtype), b=_last(ws, ws.b_all).astype(dtype), p=_last(ws, ws.p_all).astype(dtype), x_lag1=_last(ws, ws.x_lag1_all).astype(dtype))
+    return _arranged(order, ws.y_out, dtype), final, Tape(x, state, derived, masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -321,13 +355,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     (D,) = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -341,6 +379,10 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     ws.d_a_last[...] = 0 if dfinal is None else dfinal.a
     ws.d_b_last[...] = 0 if dfinal is None else dfinal.b
     ws.d_p_last[...] = 0 if dfinal is None else dfinal.p
+    if masks is not None:
+        ws.d_a_final[...] = 0 if dfinal is None else dfinal.a
+        ws.d_b_final[...] = 0 if dfinal is None else dfinal.b
+        ws.d_p_final[...] = 0 if dfinal is None else dfinal.p
 
     # backward of y = Wo @ (r*wkv)
     cp.dot(ws.dy_all.reshape(T*B, D), params.Wo, out=ws.WoT_d_y_all.reshape(T*B, D))
@@ -393,7 +435,15 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_w = exp_w*d_exp_w
     ws.d_x_lag1_all[:T] = ws.d_x_lag1_prev_out
     ws.d_x_lag1_all[T] = 0 if dfinal is None else dfinal.x_lag1
+    if masks is not None:
+        ws.d_x_lag1_all[...] = _arranged(saved.rows.d_lags, ws.d_x_lag1_all, dtype)
     ws.d_x_out += ws.d_x_lag1_all[1:]
+    d_state = State(
+        a=ws.d_a_last.astype(dtype),
+        b=ws.d_b_last.astype(dtype),
+        p=ws.d_p_last.astype(dtype),
+        x_lag1=ws.d_x_lag1_all[0].copy(),
+    )
     return Grads(
         params=Params(
             Wr=d_Wr,
@@ -406,13 +456,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             w=d_w.astype(dtype, copy=False),
             u=d_u,
         ),
-        x=ws.d_x_out,
-        state=State(
-            a=ws.d_a_last.astype(dtype),
-            b=ws.d_b_last.astype(dtype),
-            p=ws.d_p_last.astype(dtype),
-            x_lag1=ws.d_x_lag1_all[0].copy(),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -563,6 +608,10 @@ _TYPES = {
 """The two types of a kernel by the arrays' dtype: what is stored and multiplied, and what carries and gates are computed in."""
 
 _CUDA = r"""
+#ifndef INFINITY
+#define INFINITY __int_as_float(0x7f800000)
+#endif
+
 // The copy of a carry that products read: of its own where it is stored with fewer bits, else the carry itself.
 #ifdef HALF
 __device__ inline void keep(stored* copy, long long at, real value) { copy[at] = value; }
@@ -575,6 +624,8 @@ __device__ inline real gt(real a, real b) { return a > b; }
 __device__ inline real maximum(real a, real b) { return a < b || b != b ? b : a; }
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
+
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
 
 // All steps at once, before the loop.
 extern "C" __global__ void forward_before(
@@ -605,13 +656,14 @@ extern "C" __global__ void forward_before(
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
     const long long T, const long long B, const long long D, const stored* mixr, const stored* u,
-    const stored* r_constant_part, const stored* exp_w, const stored* x_all, const stored* x_lag1_all,
-    const stored* k_all, const stored* v_all, real* a_all, real* b_all, real* p_all, stored* exp_a_pre_all,
-    stored* exp_a_pre_2_all, stored* r_part_all, stored* old_all, stored* new_all, stored* wkv_all)
+    const stored* r_constant_part, const stored* exp_w, const real* cuts, const stored* x_all,
+    const stored* x_lag1_all, const stored* k_all, const stored* v_all, real* a_all, real* b_all, real* p_all,
+    stored* exp_a_pre_all, stored* exp_a_pre_2_all, stored* r_part_all, stored* old_all, stored* new_all,
+    stored* wkv_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D) return;
-    const long long j = k%D;
+    const long long sample = k/D, j = k%D;
     const real mixr_j = mixr[j];
     const real u_j = u[j];
     const real r_constant_part_j = r_constant_part[j];
@@ -621,7 +673,8 @@ extern "C" __global__ void forward_loop(
     real p_prev = p_all[k];
 
     for (long long t = 0; t < T; t++) {
-        const long long at = t*B*D + k;
+        const long long row = t*B + sample, at = t*B*D + k;
+        const real cut_after = cuts[row + B];
         const real x = x_all[at];
         const real x_lag1_prev = x_lag1_all[at];
         const real k_2 = k_all[at];
@@ -634,9 +687,11 @@ extern "C" __global__ void forward_loop(
         // a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
         const real exp_a_pre = exp(decayed - p);
         const real exp_a_pre_2 = exp(k_2 - p);
-        const real a = a_prev*exp_a_pre + v*exp_a_pre_2;
+        const real a_next = cut_after == 1 ? 0 : a_prev*exp_a_pre + v*exp_a_pre_2;
         // b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
-        const real b = b_prev*exp_a_pre + exp_a_pre_2;
+        const real b_next = cut_after == 1 ? 0 : b_prev*exp_a_pre + exp_a_pre_2;
+        // p[t] = max(decayed, k)
+        const real p_next = cut_after == 1 ? -real(INFINITY) : p;
         // r = sigmoid(Wr @ shift(mixr))
         const real r_part = mixr_j*x + r_constant_part_j*x_lag1_prev;
         // top = max(p[t-1], u + k)
@@ -648,19 +703,19 @@ extern "C" __global__ void forward_loop(
         // wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
         const real wkv = (a_prev*old + v*new_2)/(b_prev*old + new_2);
 
-        p_all[at + B*D] = p;
         exp_a_pre_all[at] = exp_a_pre;
         exp_a_pre_2_all[at] = exp_a_pre_2;
-        a_all[at + B*D] = a;
-        b_all[at + B*D] = b;
+        a_all[at + B*D] = a_next;
+        b_all[at + B*D] = b_next;
+        p_all[at + B*D] = p_next;
         r_part_all[at] = r_part;
         old_all[at] = old;
         new_all[at] = new_2;
         wkv_all[at] = wkv;
 
-        a_prev = a;
-        b_prev = b;
-        p_prev = p;
+        a_prev = a_next;
+        b_prev = b_next;
+        p_prev = p_next;
     }
 }
 
@@ -687,19 +742,19 @@ extern "C" __global__ void forward_after(
 
 // Every step, from the last to the first.
 extern "C" __global__ void backward_loop(
-    const long long T, const long long B, const long long D, const stored* mixr, const stored* r_constant_part,
-    const stored* k_constant_part, const stored* mixk, const stored* mixv, const stored* v_constant_part,
-    const stored* u, const stored* exp_w, const stored* x_all, const stored* x_lag1_all, const stored* k_all,
-    const real* p_all, const stored* r_all, const stored* wkv_all, const real* a_all, const real* b_all,
-    const stored* v_all, const stored* old_all, const stored* new_all, const stored* exp_a_pre_all,
-    const stored* exp_a_pre_2_all, const stored* WoT_d_y_all, real* d_a_last, real* d_b_last, real* d_p_last,
-    stored* r_part_all_2, stored* k_part_all_2, stored* v_part_all_2, stored* y_part_all_2, stored* d_v_all,
-    stored* d_k_all, stored* d_Wr_r_part_all, real* d_new_pre_totals, real* d_top_pre_totals,
-    real* d_exp_w_each_totals)
+    const long long T, const long long B, const long long D, const real* d_a_final, const real* d_b_final,
+    const real* d_p_final, const stored* mixr, const stored* r_constant_part, const stored* k_constant_part,
+    const stored* mixk, const stored* mixv, const stored* v_constant_part, const stored* u, const stored* exp_w,
+    const real* cuts, const stored* x_all, const stored* x_lag1_all, const stored* k_all, const real* p_all,
+    const stored* r_all, const stored* wkv_all, const real* a_all, const real* b_all, const stored* v_all,
+    const stored* old_all, const stored* new_all, const stored* exp_a_pre_all, const stored* exp_a_pre_2_all,
+    const stored* WoT_d_y_all, real* d_a_last, real* d_b_last, real* d_p_last, stored* r_part_all_2,
+    stored* k_part_all_2, stored* v_part_all_2, stored* y_part_all_2, stored* d_v_all, stored* d_k_all,
+    stored* d_Wr_r_part_all, real* d_new_pre_totals, real* d_top_pre_totals, real* d_exp_w_each_totals)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D) return;
-    const long long j = k%D;
+    const long long sample = k/D, j = k%D;
     const real mixr_j = mixr[j];
     const real r_constant_part_j = r_constant_part[j];
     const real k_constant_part_j = k_constant_part[j];
@@ -716,7 +771,8 @@ extern "C" __global__ void backward_loop(
     real d_exp_w_each_total = 0;
 
     for (long long t = T - 1; t >= 0; t--) {
-        const long long at = t*B*D + k;
+        const long long row = t*B + sample, at = t*B*D + k;
+        const real cut_after = cuts[row + B];
         const real x = x_all[at];
         const real x_lag1_prev = x_lag1_all[at];
         const real k_2 = k_all[at];
@@ -745,16 +801,22 @@ extern "C" __global__ void backward_loop(
         // backward of top = max(p[t-1], u + k)
         const real d_top = -d_new_pre - d_old_pre;
         // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
-        const real d_a_pre_2 = exp_a_pre_2*(v*d_a_next + d_b_next);
-        const real d_a_pre = exp_a_pre*(a_prev*d_a_next + b_prev*d_b_next);
+        const real d_a_next_here = cut_after == 0 ? d_a_next : cut_after == 2 ? d_a_final[k] : 0;
+        // backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
+        const real d_b_next_here = cut_after == 0 ? d_b_next : cut_after == 2 ? d_b_final[k] : 0;
         // backward of p[t] = max(decayed, k)
-        const real d_p = d_p_next - d_a_pre_2 - d_a_pre;
+        const real d_p_next_here = cut_after == 0 ? d_p_next : cut_after == 2 ? d_p_final[k] : 0;
+        // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+        const real d_a_pre_2 = exp_a_pre_2*(v*d_a_next_here + d_b_next_here);
+        const real d_a_pre = exp_a_pre*(a_prev*d_a_next_here + b_prev*d_b_next_here);
+        // backward of p[t] = max(decayed, k)
+        const real d_p = d_p_next_here - d_a_pre_2 - d_a_pre;
         // backward of decayed = p[t-1] - exp(w)
         const real d_decayed = d_a_pre + (ge(decayed, k_2)/2 + gt(decayed, k_2)/2)*d_p;
         // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
-        const real d_a_prev = exp_a_pre*d_a_next + old*d_wkv/(b_prev*old + new_2);
+        const real d_a_prev = exp_a_pre*d_a_next_here + old*d_wkv/(b_prev*old + new_2);
         // backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
-        const real d_b_prev = exp_a_pre*d_b_next - old*(a_prev*old + v*new_2)*d_wkv/(square(b_prev*old + new_2));
+        const real d_b_prev = exp_a_pre*d_b_next_here - old*(a_prev*old + v*new_2)*d_wkv/(square(b_prev*old + new_2));
         // backward of p[t] = max(decayed, k)
         const real d_p_prev = d_decayed + d_old_pre + (ge(p_prev, top_pre)/2 + gt(p_prev, top_pre)/2)*d_top;
         // backward of r = sigmoid(Wr @ shift(mixr))
@@ -768,7 +830,7 @@ extern "C" __global__ void backward_loop(
         // backward of top = max(p[t-1], u + k)
         const real d_top_pre = (ge(top_pre, p_prev)/2 + gt(top_pre, p_prev)/2)*d_top;
         // backward of v = Wv @ shift(mixv)
-        const real d_v = exp_a_pre_2*d_a_next + new_2*d_wkv/(b_prev*old + new_2);
+        const real d_v = exp_a_pre_2*d_a_next_here + new_2*d_wkv/(b_prev*old + new_2);
         // backward of k = Wk @ shift(mixk)
         const real d_k = d_a_pre_2 + (ge(k_2, decayed)/2 + gt(k_2, decayed)/2)*d_p + d_new_pre + d_top_pre;
         // backward of r = sigmoid(Wr @ shift(mixr))
@@ -874,6 +936,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 """
 
 
@@ -918,6 +1006,126 @@ def _loop(ws: Any, body: Any, graph: bool) -> None:
             stream.begin_capture()
             body(ws, cp.dot)
             ws.captured = stream.end_capture()
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+    lags: cp.ndarray  # [T + 1, B], of earlier inputs: none where they are put back
+    d_lags: cp.ndarray  # [T + 1, B], of their gradients: the last row's at a sample's end, none behind it
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    kept = slots*B + samples
+    if masks.resets is not None:
+        kept[:T][masks.resets] = -1
+    d_kept = np.where(slots == masks.lengths, T*B + samples, np.where(slots < masks.lengths, kept, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples), cp.asarray(kept), cp.asarray(d_kept))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

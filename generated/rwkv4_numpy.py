@@ -36,13 +36,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "rwkv4"
 SPEC_SHA256 = "6214a03a71945bb755c231a3b4cd1f41fa402019b36de314e4688a95e56bfd58"
 DIMS = ("D",)
+INPUT_SHAPES = {
+    "x": ("D",),
+}
+OUTPUT_SHAPES = {
+    "y": ("D",),
+}
 PARAM_SHAPES = {
     "Wr": ("D", "D",),
     "Wk": ("D", "D",),
@@ -53,6 +60,12 @@ PARAM_SHAPES = {
     "mixv": ("D",),
     "w": ("D",),
     "u": ("D",),
+}
+STATE_SHAPES = {
+    "a": ("D",),
+    "b": ("D",),
+    "p": ("D",),
+    "x_lag1": ("D",),
 }
 
 

@@ -30,13 +30,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "s4d_real"
 SPEC_SHA256 = "87ae5e49bb521b0e500ae67188371c53f84484acfe5d17f9b106f294ccfba1ad"
 DIMS = ("I", "N",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("I",),
+}
 PARAM_SHAPES = {
     "la": ("I", "N",),
     "B": ("I", "N",),
@@ -44,6 +51,9 @@ PARAM_SHAPES = {
     "step": ("I",),
     "d": ("I",),
     "one": ("N",),
+}
+STATE_SHAPES = {
+    "h": ("I", "N",),
 }
 
 

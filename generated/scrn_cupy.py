@@ -33,18 +33,30 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("scrn_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Outputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Outputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "scrn"
 SPEC_SHA256 = "d5ed20923b713c81ba87597954286bbc1e04d31d5c3e39dbf023d7a96e5e35ab"
 DIMS = ("I", "H", "S",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+    "s": ("S",),
+}
 PARAM_SHAPES = {
     "A": ("H", "I",),
     "B": ("S", "I",),
     "P": ("H", "S",),
     "R": ("H", "H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "s": ("S",),
 }
 
 
@@ -85,6 +97,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -125,6 +138,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int, S: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.B_A_x_all = cp.empty((T, B, H + S), dtype)
         self.P_s_now = cp.empty((B, H), dtype)
         self.R_h_prev_now = cp.empty((B, H), dtype)
@@ -137,8 +152,8 @@ class _Forward:
         self.B_A_T = cp.empty((I, H + S), dtype)
         self.R_T = cp.empty((H, H), dtype)
         self.P_T = cp.empty((S, H), dtype)
-        self.forward_step_1 = (cp.int64(B), cp.int64(H), cp.int64(S), self.B_A_x_all, self.s_all, self.s_operand, self.s_out)
-        self.forward_step_2 = (cp.int64(B), cp.int64(H), cp.int64(S), self.P_s_now, self.B_A_x_all, self.R_h_prev_now, self.h_all, self.h_operand, self.h_out)
+        self.forward_step_1 = (cp.int64(B), cp.int64(H), cp.int64(S), self.cuts, self.B_A_x_all, self.s_all, self.s_operand, self.s_out)
+        self.forward_step_2 = (cp.int64(B), cp.int64(H), cp.int64(S), self.cuts, self.P_s_now, self.R_h_prev_now, self.B_A_x_all, self.h_out, self.h_all, self.h_operand)
         self.forward_step_1_blocks = _blocks(B*S)
         self.forward_step_2_blocks = _blocks(B*H)
         self.steps = [(self.h_operand[t], (cp.int64(t), *self.forward_step_1), self.s_operand[t + 1], (cp.int64(t), *self.forward_step_2)) for t in range(T)]
@@ -150,6 +165,8 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int, S: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_h_final = cp.empty((B, H), real)
+        self.d_s_final = cp.empty((B, S), real)
         self.dy_h_all = cp.empty((T, B, H), dtype)
         self.dy_s_all = cp.empty((T, B, S), dtype)
         self.d_h_prev_allraw_PT_d_P_s_now = cp.empty((B, H + S), dtype)
@@ -158,18 +175,21 @@ class _Backward:
         self.d_s_pair = cp.empty((2, B, S), real)
         self.d_h_pre_all = cp.empty((T, B, H), dtype)
         self.d_B_x_h_pre_all = cp.empty((T, B, H + S), dtype)
+        self.d_s_next_here_now = cp.empty((B, S), real)
         self.R_P = cp.empty((H, H + S), dtype)
         self.B_A = cp.empty((H + S, I), dtype)
         self.d_A_B = cp.empty((H + S, I), dtype)
         self.d_P = cp.empty((H, S), dtype)
         self.d_R = cp.empty((H, H), dtype)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), cp.int64(S), saved.h_all, self.dy_h_all, self.d_h_pair, self.d_h_pre_all, self.d_B_x_h_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), cp.int64(S), self.d_h_prev_allraw_PT_d_P_s_now, self.d_h_pair)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), cp.int64(S), self.dy_s_all, self.d_h_prev_allraw_PT_d_P_s_now, self.d_s_pair, self.d_B_x_h_pre_all)
-        self.backward_step_1_blocks = _blocks(B*H)
+        self.backward_step_1 = (cp.int64(B), cp.int64(S), self.d_s_final, saved.cuts, self.d_s_pair, self.d_s_next_here_now)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), cp.int64(S), self.d_h_final, saved.cuts, saved.B_A_x_all, self.dy_h_all, self.d_h_pair, self.d_h_pre_all, self.d_B_x_h_pre_all)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), cp.int64(S), self.d_h_prev_allraw_PT_d_P_s_now, self.d_h_pair)
+        self.backward_step_4 = (cp.int64(B), cp.int64(H), cp.int64(S), self.dy_s_all, self.d_s_next_here_now, self.d_h_prev_allraw_PT_d_P_s_now, self.d_s_pair, self.d_B_x_h_pre_all)
+        self.backward_step_1_blocks = _blocks(B*S)
         self.backward_step_2_blocks = _blocks(B*H)
-        self.backward_step_3_blocks = _blocks(B*S)
-        self.steps = [((cp.int64(t), *self.backward_step_1), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_2), (cp.int64(t), *self.backward_step_3)) for t in reversed(range(T))]
+        self.backward_step_3_blocks = _blocks(B*H)
+        self.backward_step_4_blocks = _blocks(B*S)
+        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_3), (cp.int64(t), *self.backward_step_4)) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -190,20 +210,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[Outputs, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[Outputs, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the outputs at every step
     (h [T, B, H], s [T, B, S]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H, S = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.B.T, params.A.T), axis=1, out=ws.B_A_T)
     cp.copyto(ws.R_T, params.R.T)
@@ -218,8 +251,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, ws.B_A_T, out=ws.B_A_x_all.reshape(T*B, H + S))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype), s=ws.s_all[T].astype(dtype))
-    return Outputs(ws.h_out, ws.s_out), final, Tape(x, state, (), ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype), s=_last(ws, ws.s_all).astype(dtype))
+    return Outputs(_arranged(order, ws.h_out, dtype), _arranged(order, ws.s_out, dtype)), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -245,13 +278,17 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H, S = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = Outputs(*(_arranged(order, each, dtype) for each in dy))
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -264,6 +301,9 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     cp.concatenate((params.B, params.A), axis=0, out=ws.B_A)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_s_pair[T % 2] = 0 if dfinal is None else dfinal.s
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
+        ws.d_s_final[...] = 0 if dfinal is None else dfinal.s
 
     _loop(ws, _backward_loop, graph)
     cp.dot(ws.d_B_x_h_pre_all.reshape(T*B, H + S), ws.B_A, out=ws.d_x_out.reshape(T*B, I))
@@ -274,6 +314,10 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     d_B = ws.d_A_B[:S]
     d_P = ws.d_P
     d_R = ws.d_R
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+        s=ws.d_s_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             A=d_A,
@@ -281,11 +325,8 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
             P=d_P,
             R=d_R,
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-            s=ws.d_s_pair[0].astype(dtype),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -293,19 +334,22 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step_1 = _kernel("backward_step_1", ws.dtype)
     backward_step_1_blocks = ws.backward_step_1_blocks
-    R_P = ws.R_P
-    d_h_prev_allraw_PT_d_P_s = ws.d_h_prev_allraw_PT_d_P_s_now
     backward_step_2 = _kernel("backward_step_2", ws.dtype)
     backward_step_2_blocks = ws.backward_step_2_blocks
+    R_P = ws.R_P
+    d_h_prev_allraw_PT_d_P_s = ws.d_h_prev_allraw_PT_d_P_s_now
     backward_step_3 = _kernel("backward_step_3", ws.dtype)
     backward_step_3_blocks = ws.backward_step_3_blocks
-    for backward_step_1_arguments, d_h_pre, backward_step_2_arguments, backward_step_3_arguments in ws.steps:
+    backward_step_4 = _kernel("backward_step_4", ws.dtype)
+    backward_step_4_blocks = ws.backward_step_4_blocks
+    for backward_step_1_arguments, backward_step_2_arguments, d_h_pre, backward_step_3_arguments, backward_step_4_arguments in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
+        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         # backward of h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
         # backward of s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
         dot(d_h_pre, R_P, d_h_prev_allraw_PT_d_P_s)
-        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_3_arguments)
+        backward_step_4(backward_step_4_blocks, THREADS, backward_step_4_arguments)
 
 
 class Packed:
@@ -406,21 +450,25 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // One step, after R @ h_prev.
 extern "C" __global__ void forward_step_1(
-    const long long t, const long long B, const long long H, const long long S, const stored* B_A_x_all,
-    real* s_all, stored* s_operand, stored* s_out)
+    const long long t, const long long B, const long long H, const long long S, const real* cuts,
+    const stored* B_A_x_all, real* s_all, stored* s_operand, stored* s_out)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*S) return;
     const long long sample = k/S, j = k%S;
     const long long row = t*B + sample, at = t*B*S + k;
 
+    const real cut_before = cuts[row];
     const real s_prev = s_all[at];
     const real B_x = B_A_x_all[row*(H + S) + j];
 
     // s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
-    const real s = real(0.95)*s_prev + real(0.050000000000000044)*B_x;
+    const real s_prev_here = cut_before == 1 ? 0 : s_prev;
+    const real s = real(0.95)*s_prev_here + real(0.050000000000000044)*B_x;
 
     s_all[at + B*S] = s;
     keep(s_operand, at + B*S, s);
@@ -429,49 +477,75 @@ extern "C" __global__ void forward_step_1(
 
 // One step, after P @ s.
 extern "C" __global__ void forward_step_2(
-    const long long t, const long long B, const long long H, const long long S, const stored* P_s_now,
-    const stored* B_A_x_all, const stored* R_h_prev_now, real* h_all, stored* h_operand, stored* h_out)
+    const long long t, const long long B, const long long H, const long long S, const real* cuts,
+    const stored* P_s_now, const stored* R_h_prev_now, stored* B_A_x_all, stored* h_out, real* h_all,
+    stored* h_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real P_s = P_s_now[k];
     const real A_x = B_A_x_all[row*(H + S) + S + j];
     const real R_h_prev = R_h_prev_now[k];
 
     // h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
     const real h = sigmoid(P_s + A_x + R_h_prev);
+    const real h_next = cut_after == 1 ? 0 : h;
 
-    h_all[at + B*H] = h;
-    keep(h_operand, at + B*H, h);
     h_out[at] = h;
+    B_A_x_all[row*(H + S) + S + j] = h;
+    h_all[at + B*H] = h_next;
+    keep(h_operand, at + B*H, h_next);
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const long long S, const real* h_all,
-    const stored* dy_h_all, const real* d_h_pair, stored* d_h_pre_all, stored* d_B_x_h_pre_all)
+    const long long t, const long long B, const long long S, const real* d_s_final, const real* cuts,
+    const real* d_s_pair, real* d_s_next_here_now)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= B*S) return;
+    const long long sample = k/S;
+    const long long row = t*B + sample;
+
+    const real cut_after = cuts[row + B];
+    const real d_s_next = d_s_pair[(t + 1)%2*B*S + k];
+
+    // backward of s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
+    const real d_s_next_here = cut_after == 0 ? d_s_next : cut_after == 2 ? d_s_final[k] : 0;
+
+    d_s_next_here_now[k] = d_s_next_here;
+}
+
+// One step.
+extern "C" __global__ void backward_step_2(
+    const long long t, const long long B, const long long H, const long long S, const real* d_h_final,
+    const real* cuts, const stored* B_A_x_all, const stored* dy_h_all, const real* d_h_pair, stored* d_h_pre_all,
+    stored* d_B_x_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
-    const real h = h_all[at + B*H];
+    const real cut_after = cuts[row + B];
+    const real h = B_A_x_all[row*(H + S) + S + j];
     const real d_h_given = dy_h_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
     // backward of h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
-    const real d_h_pre = (1 - h)*h*(d_h_given + d_h_next);
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_pre = (1 - h)*h*(d_h_given + d_h_next_here);
 
     d_h_pre_all[at] = d_h_pre;
     d_B_x_h_pre_all[row*(H + S) + S + j] = d_h_pre;
 }
 
 // One step, after [R.T; P.T] @ d_h_pre.
-extern "C" __global__ void backward_step_2(
+extern "C" __global__ void backward_step_3(
     const long long t, const long long B, const long long H, const long long S,
     const stored* d_h_prev_allraw_PT_d_P_s_now, real* d_h_pair)
 {
@@ -488,9 +562,10 @@ extern "C" __global__ void backward_step_2(
 }
 
 // One step, after [R.T; P.T] @ d_h_pre.
-extern "C" __global__ void backward_step_3(
+extern "C" __global__ void backward_step_4(
     const long long t, const long long B, const long long H, const long long S, const stored* dy_s_all,
-    const stored* d_h_prev_allraw_PT_d_P_s_now, real* d_s_pair, stored* d_B_x_h_pre_all)
+    const real* d_s_next_here_now, const stored* d_h_prev_allraw_PT_d_P_s_now, real* d_s_pair,
+    stored* d_B_x_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*S) return;
@@ -498,11 +573,11 @@ extern "C" __global__ void backward_step_3(
     const long long row = t*B + sample, at = t*B*S + k;
 
     const real d_s_given = dy_s_all[at];
-    const real d_s_next = d_s_pair[(t + 1)%2*B*S + k];
+    const real d_s_next_here = d_s_next_here_now[k];
     const real PT_d_P_s = d_h_prev_allraw_PT_d_P_s_now[sample*(H + S) + H + j];
 
     // backward of s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
-    const real d_s = d_s_given + d_s_next + PT_d_P_s;
+    const real d_s = d_s_given + d_s_next_here + PT_d_P_s;
     const real d_s_prev = real(0.95)*d_s;
     const real d_B_x = real(0.050000000000000044)*d_s;
 
@@ -537,6 +612,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 
 // out = left right, [rows, inner] by [inner, columns]. A block makes 8 rows of 32 columns: its 8 warps share the sum over
 // inner, and their shares are added in order.
@@ -620,6 +721,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -28,18 +28,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Outputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Outputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "scrn"
 SPEC_SHA256 = "d5ed20923b713c81ba87597954286bbc1e04d31d5c3e39dbf023d7a96e5e35ab"
 DIMS = ("I", "H", "S",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+    "s": ("S",),
+}
 PARAM_SHAPES = {
     "A": ("H", "I",),
     "B": ("S", "I",),
     "P": ("H", "S",),
     "R": ("H", "H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "s": ("S",),
 }
 
 

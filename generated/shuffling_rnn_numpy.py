@@ -27,13 +27,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "shuffling_rnn"
 SPEC_SHA256 = "700ee20b1582a5252860290cba0910b070dea363bcd3d56cdfb2a82a690c1356"
 DIMS = ("I", "H", "F",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "W1": ("F", "I",),
     "c1": ("F",),
@@ -41,6 +48,9 @@ PARAM_SHAPES = {
     "c2": ("H",),
     "Ws": ("H", "I",),
     "cs": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

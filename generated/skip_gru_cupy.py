@@ -40,13 +40,21 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("skip_gru_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Outputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Outputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "skip_gru"
 SPEC_SHA256 = "d2cda65e80dfe28d95a809fab15f60c241b1fb820346aefaf522676b48baa7c4"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+    "s": ("1",),
+}
 PARAM_SHAPES = {
     "Wr": ("H", "I",),
     "Wu": ("H", "I",),
@@ -59,6 +67,10 @@ PARAM_SHAPES = {
     "bn": ("H",),
     "wp": ("1", "H",),
     "bp": ("1",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "p": ("1",),
 }
 
 
@@ -106,6 +118,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -151,6 +164,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.r_u_n_all = cp.empty((T, B, 3*H), dtype)
         self.Ur_Uu_h_prev_now = cp.empty((B, 2*H), dtype)
         self.Un_n_part_now = cp.empty((B, H), dtype)
@@ -159,6 +174,7 @@ class _Forward:
         self.h_operand = self.h_all if real == dtype else cp.empty((T + 1, B, H), dtype)
         self.p_all = cp.empty((T + 1, B, 1), real)
         self.n_part_now = cp.empty((B, H), dtype)
+        self.h_all_2 = cp.empty((T, B, H), dtype)
         self.h_out = cp.empty((T, B, H), dtype)
         self.s_out = cp.empty((T, B, 1), dtype)
         self.where_lt_p_prev_0_5_0_1_all = cp.empty((T, B, 1), dtype)
@@ -175,12 +191,12 @@ class _Forward:
         self.Un_T = cp.empty((H, H), dtype)
         self.wp_T = cp.empty((H, 1), dtype)
         self.forward_step_1 = (cp.int64(B), cp.int64(H), self.br, self.bu, self.h_all, self.p_all, self.Ur_Uu_h_prev_now, self.r_u_n_all, self.where_lt_p_prev_0_5_0_1_all, self.s_out, self.s_now, self.n_part_now)
-        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.bn, self.Un_n_part_now, self.s_now, self.h_all, self.r_u_n_all, self.h_operand, self.h_out)
-        self.forward_step_3 = (cp.int64(B), self.bp, self.s_now, self.wp_h_now, self.p_all, self.grow_all, self.min_grow_p_pre_all)
+        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.bn, self.cuts, self.Un_n_part_now, self.s_now, self.h_all, self.r_u_n_all, self.h_all_2, self.h_out, self.h_operand)
+        self.forward_step_3 = (cp.int64(B), self.bp, self.cuts, self.s_now, self.wp_h_now, self.p_all, self.grow_all, self.min_grow_p_pre_all)
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
         self.forward_step_3_blocks = _blocks(B*1)
-        self.steps = [(self.h_operand[t], (cp.int64(t), *self.forward_step_1), (cp.int64(t), *self.forward_step_2), self.h_operand[t + 1], (cp.int64(t), *self.forward_step_3)) for t in range(T)]
+        self.steps = [(self.h_operand[t], (cp.int64(t), *self.forward_step_1), (cp.int64(t), *self.forward_step_2), self.h_all_2[t], (cp.int64(t), *self.forward_step_3)) for t in range(T)]
 
 
 class _Backward:
@@ -189,6 +205,8 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_h_final = cp.empty((B, H), real)
+        self.d_p_final = cp.empty((B, 1), real)
         self.dy_h_all = cp.empty((T, B, H), dtype)
         self.dy_s_all = cp.empty((T, B, 1), dtype)
         self.wpT_d_wp_h_now = cp.empty((B, H), dtype)
@@ -206,9 +224,11 @@ class _Backward:
         self.d_u_pre_factor_now = cp.empty((B, H), real)
         self.s_now = cp.empty((B, 1), real)
         self.d_new_now = cp.empty((B, H), real)
+        self.d_h_next_here_now = cp.empty((B, H), real)
         self.d_h_now = cp.empty((B, H), real)
         self.d_h_s_now = cp.empty((B, H), real)
         self.d_h_s_base_now = cp.empty((B, H), real)
+        self.d_p_next_here_now = cp.empty((B, 1), real)
         self.d_min_grow_p_pre_now = cp.empty((B, 1), real)
         self.d_min_grow_p_pre_base_now = cp.empty((B, 1), real)
         self.d_p_prev_base_now = cp.empty((B, 1), real)
@@ -225,9 +245,9 @@ class _Backward:
         self.d_br_bu_bn_sum_parts = cp.empty((_parts(T*B), 3*H), real)
         self.d_bp_sum = cp.empty((1,), dtype)
         self.d_bp_sum_parts = cp.empty((_parts(T*B), 1), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), saved.h_all, saved.r_u_n_all, saved.p_all, saved.where_lt_p_prev_0_5_0_1_all, saved.grow_all, saved.min_grow_p_pre_all, self.d_p_pair, self.s_now, self.d_min_grow_p_pre_base_now, self.d_h_s_base_now, self.d_u_pre_factor_now, self.d_p_prev_base_now, self.d_p_prev_base2_now, self.d_min_grow_p_pre_now, self.d_grow_pre_all, self.n_part_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.s_now, saved.r_u_n_all, self.dy_h_all, self.d_h_pair, self.wpT_d_wp_h_now, self.d_h_s_base_now, self.d_u_pre_factor_now, self.d_h_now, self.d_h_s_now, self.d_new_now, self.d_n_pre_all, self.d_r_u_n_pre_all, self.d_r_u_pre_all, self.sum_d_h_s_now)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.h_all, saved.r_u_n_all, self.dy_s_all, self.d_min_grow_p_pre_now, self.sum_d_h_s_now, self.UnT_d_Un_n_part_now, self.d_p_prev_base_now, self.d_p_prev_base2_now, self.d_p_pair, self.d_r_u_pre_all, self.d_r_u_n_pre_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_p_final, saved.cuts, saved.h_all, saved.r_u_n_all, saved.p_all, saved.where_lt_p_prev_0_5_0_1_all, saved.grow_all, saved.min_grow_p_pre_all, self.d_h_pair, self.d_p_pair, self.s_now, self.d_min_grow_p_pre_base_now, self.d_h_s_base_now, self.d_u_pre_factor_now, self.d_p_prev_base_now, self.d_p_prev_base2_now, self.d_h_next_here_now, self.d_p_next_here_now, self.d_min_grow_p_pre_now, self.d_grow_pre_all, self.n_part_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.s_now, saved.r_u_n_all, self.dy_h_all, self.d_h_next_here_now, self.wpT_d_wp_h_now, self.d_h_s_base_now, self.d_u_pre_factor_now, self.d_h_now, self.d_h_s_now, self.d_new_now, self.d_n_pre_all, self.d_r_u_n_pre_all, self.d_r_u_pre_all, self.sum_d_h_s_now)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.h_all, saved.r_u_n_all, self.dy_s_all, self.d_p_next_here_now, self.d_min_grow_p_pre_now, self.sum_d_h_s_now, self.UnT_d_Un_n_part_now, self.d_p_prev_base_now, self.d_p_prev_base2_now, self.d_p_pair, self.d_r_u_pre_all, self.d_r_u_n_pre_all)
         self.backward_step_4 = (cp.int64(B), cp.int64(H), saved.r_u_n_all, self.d_h_now, self.d_new_now, self.UnT_d_Un_n_part_now, self.d_min_grow_p_pre_base_now, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = (B,)
@@ -253,20 +273,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[Outputs, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[Outputs, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the outputs at every step
     (h [T, B, H], s [T, B, 1]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.br, params.bu, params.bn, params.bp), out=ws.vectors)
     cp.concatenate((params.Wr.T, params.Wu.T, params.Wn.T), axis=1, out=ws.Wr_Wu_Wn_T)
@@ -283,8 +316,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, ws.Wr_Wu_Wn_T, out=ws.r_u_n_all.reshape(T*B, 3*H))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype), p=ws.p_all[T].astype(dtype))
-    return Outputs(ws.h_out, ws.s_out), final, Tape(x, state, (), ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype), p=_last(ws, ws.p_all).astype(dtype))
+    return Outputs(_arranged(order, ws.h_out, dtype), _arranged(order, ws.s_out, dtype)), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -319,13 +352,17 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = Outputs(*(_arranged(order, each, dtype) for each in dy))
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -340,13 +377,16 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     cp.concatenate((params.Wr, params.Wu, params.Wn), axis=0, out=ws.Wr_Wu_Wn)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_p_pair[T % 2] = 0 if dfinal is None else dfinal.p
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
+        ws.d_p_final[...] = 0 if dfinal is None else dfinal.p
 
     _loop(ws, _backward_loop, graph)
     cp.dot(ws.d_r_u_n_pre_all.reshape(T*B, 3*H), ws.Wr_Wu_Wn, out=ws.d_x_out.reshape(T*B, I))
     cp.dot(ws.d_r_u_n_pre_all.reshape(T*B, 3*H).T, x_2d, out=ws.d_Wr_Wu_Wn)
     cp.dot(ws.d_r_u_pre_all.reshape(T*B, 2*H).T, saved.h_operand[:T].reshape(T*B, H), out=ws.d_Ur_Uu)
     cp.dot(ws.d_n_pre_all.reshape(T*B, H).T, ws.n_part_all.reshape(T*B, H), out=ws.d_Un)
-    cp.dot(ws.d_grow_pre_all.reshape(T*B, 1).T, saved.h_operand[1:].reshape(T*B, H), out=ws.d_wp)
+    cp.dot(ws.d_grow_pre_all.reshape(T*B, 1).T, saved.h_all_2.reshape(T*B, H), out=ws.d_wp)
     _sum_rows(ws.d_r_u_n_pre_all.reshape(T*B, 3*H), ws.d_br_bu_bn_sum_parts, ws.d_br_bu_bn_sum)
     _sum_rows(ws.d_grow_pre_all.reshape(T*B, 1), ws.d_bp_sum_parts, ws.d_bp_sum)
     d_Wr = ws.d_Wr_Wu_Wn[:H]
@@ -360,6 +400,10 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
     d_bn = ws.d_br_bu_bn_sum[2*H:3*H]
     d_wp = ws.d_wp
     d_bp = ws.d_bp_sum
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype),
+        p=ws.d_p_pair[0].astype(dtype),
+    )
     return Grads(
         params=Params(
             Wr=d_Wr,
@@ -374,11 +418,8 @@ def backward(params: Params, tape: Tape, dy: Outputs, dfinal: State | None = Non
             wp=d_wp,
             bp=d_bp,
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype),
-            p=ws.d_p_pair[0].astype(dtype),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -544,6 +585,8 @@ __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 __device__ inline real where(real c, real a, real b) { return c != 0 ? a : b; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
 struct larger { __device__ static real join(real a, real b) { return a > b ? a : b; } };
@@ -614,8 +657,9 @@ extern "C" __global__ void forward_step_1(
 
 // One step, after Un @ n_part.
 extern "C" __global__ void forward_step_2(
-    const long long t, const long long B, const long long H, const stored* bn, const stored* Un_n_part_now,
-    const real* s_now, real* h_all, stored* r_u_n_all, stored* h_operand, stored* h_out)
+    const long long t, const long long B, const long long H, const stored* bn, const real* cuts,
+    const stored* Un_n_part_now, const real* s_now, real* h_all, stored* r_u_n_all, stored* h_all_2, stored* h_out,
+    stored* h_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -623,6 +667,7 @@ extern "C" __global__ void forward_step_2(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real bn_j = bn[j];
+    const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
     const real u = r_u_n_all[row*3*H + H + j];
     const real Wn_x = r_u_n_all[row*3*H + 2*H + j];
@@ -633,23 +678,26 @@ extern "C" __global__ void forward_step_2(
     const real n = tanh(Wn_x + Un_n_part + bn_j);
     // h[t] = s*new + (1 - s)*h[t-1]
     const real h = h_prev*(1 - s) + (h_prev*(1 - u) + u*n)*s;
+    const real h_next = cut_after == 1 ? 0 : h;
 
     r_u_n_all[row*3*H + 2*H + j] = n;
-    h_all[at + B*H] = h;
-    keep(h_operand, at + B*H, h);
+    h_all_2[at] = h;
     h_out[at] = h;
+    h_all[at + B*H] = h_next;
+    keep(h_operand, at + B*H, h_next);
 }
 
 // One step, after wp @ h.
 extern "C" __global__ void forward_step_3(
-    const long long t, const long long B, const stored* bp, const real* s_now, const stored* wp_h_now, real* p_all,
-    stored* grow_all, stored* min_grow_p_pre_all)
+    const long long t, const long long B, const stored* bp, const real* cuts, const real* s_now,
+    const stored* wp_h_now, real* p_all, stored* grow_all, stored* min_grow_p_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B) return;
     const long long at = t*B + k;
 
     const real bp_j = bp[0];
+    const real cut_after = cuts[at + B*1];
     const real p_prev = p_all[at];
     const real s = s_now[k];
     const real wp_h = wp_h_now[k];
@@ -658,26 +706,28 @@ extern "C" __global__ void forward_step_3(
     const real grow = sigmoid(wp_h + bp_j);
     // p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     const real min_grow_p_pre = minimum(grow, 1 - p_prev);
-    const real p = s*grow + (1 - s)*(p_prev + min_grow_p_pre);
+    const real p_next = cut_after == 1 ? 1 : s*grow + (1 - s)*(p_prev + min_grow_p_pre);
 
     grow_all[at] = grow;
     min_grow_p_pre_all[at] = min_grow_p_pre;
-    p_all[at + B*1] = p;
+    p_all[at + B*1] = p_next;
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const real* h_all, const stored* r_u_n_all,
-    const real* p_all, const stored* where_lt_p_prev_0_5_0_1_all, const stored* grow_all,
-    const stored* min_grow_p_pre_all, const real* d_p_pair, real* s_now, real* d_min_grow_p_pre_base_now,
-    real* d_h_s_base_now, real* d_u_pre_factor_now, real* d_p_prev_base_now, real* d_p_prev_base2_now,
-    real* d_min_grow_p_pre_now, stored* d_grow_pre_all, stored* n_part_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_p_final,
+    const real* cuts, const real* h_all, const stored* r_u_n_all, const real* p_all,
+    const stored* where_lt_p_prev_0_5_0_1_all, const stored* grow_all, const stored* min_grow_p_pre_all,
+    const real* d_h_pair, const real* d_p_pair, real* s_now, real* d_min_grow_p_pre_base_now, real* d_h_s_base_now,
+    real* d_u_pre_factor_now, real* d_p_prev_base_now, real* d_p_prev_base2_now, real* d_h_next_here_now,
+    real* d_p_next_here_now, real* d_min_grow_p_pre_now, stored* d_grow_pre_all, stored* n_part_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
     const real r = r_u_n_all[row*3*H + j];
     const real p_prev = p_all[row];
@@ -686,6 +736,7 @@ extern "C" __global__ void backward_step_1(
     const real u = r_u_n_all[row*3*H + H + j];
     const real grow = grow_all[row];
     const real min_grow_p_pre = min_grow_p_pre_all[row];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_p_next = d_p_pair[((t + 1)%2*B + sample)];
 
     // backward of s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
@@ -700,9 +751,13 @@ extern "C" __global__ void backward_step_1(
     // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     const real d_p_prev_base = -le(p_pre, grow)/2 - lt(p_pre, grow)/2;
     const real d_p_prev_base2 = grow + 1 - p_prev - s - min_grow_p_pre;
-    const real d_min_grow_p_pre = d_p_next*d_min_grow_p_pre_base;
+    // backward of h[t] = s*new + (1 - s)*h[t-1]
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    const real d_p_next_here = cut_after == 0 ? d_p_next : cut_after == 2 ? d_p_final[sample] : 0;
+    const real d_min_grow_p_pre = d_p_next_here*d_min_grow_p_pre_base;
     // backward of grow = sigmoid(wp @ h[t] + bp)
-    const real d_grow_pre = (1 - grow)*grow*(s*d_p_next + (le(grow, p_pre)/2 + lt(grow, p_pre)/2)*d_min_grow_p_pre);
+    const real d_grow_pre = (1 - grow)*grow*(s*d_p_next_here + (le(grow, p_pre)/2 + lt(grow, p_pre)/2)*d_min_grow_p_pre);
     // backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     const real n_part = h_prev*r;
 
@@ -712,6 +767,8 @@ extern "C" __global__ void backward_step_1(
     d_u_pre_factor_now[k] = d_u_pre_factor;
     if (j == 0) d_p_prev_base_now[sample] = d_p_prev_base;
     if (j == 0) d_p_prev_base2_now[sample] = d_p_prev_base2;
+    d_h_next_here_now[k] = d_h_next_here;
+    if (j == 0) d_p_next_here_now[sample] = d_p_next_here;
     if (j == 0) d_min_grow_p_pre_now[sample] = d_min_grow_p_pre;
     if (j == 0) d_grow_pre_all[row] = d_grow_pre;
     n_part_all[at] = n_part;
@@ -720,9 +777,9 @@ extern "C" __global__ void backward_step_1(
 // One step, after wp.T @ d_grow_pre; a block for each sample.
 extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const real* s_now, const stored* r_u_n_all,
-    const stored* dy_h_all, const real* d_h_pair, const stored* wpT_d_wp_h_now, const real* d_h_s_base_now,
-    const real* d_u_pre_factor_now, real* d_h_now, real* d_h_s_now, real* d_new_now, stored* d_n_pre_all,
-    stored* d_r_u_n_pre_all, stored* d_r_u_pre_all, real* sum_d_h_s_now)
+    const stored* dy_h_all, const real* d_h_next_here_now, const stored* wpT_d_wp_h_now,
+    const real* d_h_s_base_now, const real* d_u_pre_factor_now, real* d_h_now, real* d_h_s_now, real* d_new_now,
+    stored* d_n_pre_all, stored* d_r_u_n_pre_all, stored* d_r_u_pre_all, real* sum_d_h_s_now)
 {
     const long long sample = blockIdx.x;
     const long long row = t*B + sample;
@@ -733,13 +790,13 @@ extern "C" __global__ void backward_step_2(
         const real n = r_u_n_all[row*3*H + 2*H + j];
         const real u = r_u_n_all[row*3*H + H + j];
         const real d_h_given = dy_h_all[at];
-        const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+        const real d_h_next_here = d_h_next_here_now[k];
         const real wpT_d_wp_h = wpT_d_wp_h_now[k];
         const real d_h_s_base = d_h_s_base_now[k];
         const real d_u_pre_factor = d_u_pre_factor_now[k];
 
         // backward of h[t] = s*new + (1 - s)*h[t-1]
-        const real d_h = d_h_given + d_h_next + wpT_d_wp_h;
+        const real d_h = d_h_given + d_h_next_here + wpT_d_wp_h;
         const real d_h_s = d_h*d_h_s_base;
         // backward of new = u*n + (1 - u)*h[t-1]
         const real d_new = s*d_h;
@@ -764,9 +821,9 @@ extern "C" __global__ void backward_step_2(
 // One step, after Un.T @ d_n_pre.
 extern "C" __global__ void backward_step_3(
     const long long t, const long long B, const long long H, const real* h_all, const stored* r_u_n_all,
-    const stored* dy_s_all, const real* d_min_grow_p_pre_now, const real* sum_d_h_s_now,
-    const stored* UnT_d_Un_n_part_now, const real* d_p_prev_base_now, const real* d_p_prev_base2_now,
-    real* d_p_pair, stored* d_r_u_pre_all, stored* d_r_u_n_pre_all)
+    const stored* dy_s_all, const real* d_p_next_here_now, const real* d_min_grow_p_pre_now,
+    const real* sum_d_h_s_now, const stored* UnT_d_Un_n_part_now, const real* d_p_prev_base_now,
+    const real* d_p_prev_base2_now, real* d_p_pair, stored* d_r_u_pre_all, stored* d_r_u_n_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -776,7 +833,7 @@ extern "C" __global__ void backward_step_3(
     const real h_prev = h_all[at];
     const real r = r_u_n_all[row*3*H + j];
     const real d_s_given = dy_s_all[row];
-    const real d_p_next = d_p_pair[((t + 1)%2*B + sample)];
+    const real d_p_next_here = d_p_next_here_now[sample];
     const real d_min_grow_p_pre = d_min_grow_p_pre_now[sample];
     const real sum_d_h_s = sum_d_h_s_now[sample];
     const real UnT_d_Un_n_part = UnT_d_Un_n_part_now[k];
@@ -784,7 +841,7 @@ extern "C" __global__ void backward_step_3(
     const real d_p_prev_base2 = d_p_prev_base2_now[sample];
 
     // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
-    const real d_p_prev = d_s_given + sum_d_h_s + d_min_grow_p_pre*d_p_prev_base + d_p_next*d_p_prev_base2;
+    const real d_p_prev = d_s_given + sum_d_h_s + d_min_grow_p_pre*d_p_prev_base + d_p_next_here*d_p_prev_base2;
     // backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     const real d_r_pre = h_prev*(1 - r)*r*UnT_d_Un_n_part;
 
@@ -845,6 +902,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 
 // out = left right, [rows, inner] by [inner, columns]. A block makes 8 rows of 32 columns: its 8 warps share the sum over
 // inner, and their shares are added in order.
@@ -935,6 +1018,120 @@ def _dot(left: cp.ndarray, right: cp.ndarray, out: cp.ndarray) -> None:
     blocks = (max(1, -(-columns//32)), max(1, -(-rows//8)))
     arguments = (cp.int64(rows), cp.int64(inner), cp.int64(columns), left, right, out)
     _kernel("multiply", out.dtype)(blocks, (32, 8), arguments)
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -35,13 +35,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Outputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Outputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "skip_gru"
 SPEC_SHA256 = "d2cda65e80dfe28d95a809fab15f60c241b1fb820346aefaf522676b48baa7c4"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+    "s": ("1",),
+}
 PARAM_SHAPES = {
     "Wr": ("H", "I",),
     "Wu": ("H", "I",),
@@ -54,6 +62,10 @@ PARAM_SHAPES = {
     "bn": ("H",),
     "wp": ("1", "H",),
     "bp": ("1",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "p": ("1",),
 }
 
 

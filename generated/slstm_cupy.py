@@ -42,13 +42,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("slstm_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "slstm"
 SPEC_SHA256 = "9edd84d2b717292dae964775007e584f0368e5537b0094c1f9314260c957d4ec"
 DIMS = ("I", "N", "D",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("N", "D",),
+}
 PARAM_SHAPES = {
     "Wi": ("N", "D", "I",),
     "Wf": ("N", "D", "I",),
@@ -62,6 +69,12 @@ PARAM_SHAPES = {
     "bz": ("N", "D",),
     "bo": ("N", "D",),
     "bf": ("N", "D",),
+}
+STATE_SHAPES = {
+    "h": ("N", "D",),
+    "c": ("N", "D",),
+    "n": ("N", "D",),
+    "m": ("N", "D",),
 }
 
 
@@ -105,6 +118,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -167,13 +181,15 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, N: int, D: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.Wi_Wf_Wz_Wo_rows_x_all = cp.empty((T, B, 4*D*N), dtype)
         self.Ri_Rf_Rz_Ro_h_prev_now = cp.empty((B, 4*D*N), dtype)
         self.h_all = cp.empty((T + 1, B, D*N), real)
         self.h_operand = self.h_all if real == dtype else cp.empty((T + 1, B, D*N), dtype)
         self.c_all = cp.empty((T + 1, B, D*N), real)
         self.n_all = cp.empty((T + 1, B, D*N), real)
-        self.m_pair = cp.empty((2, B, D*N), real)
+        self.m_all = cp.empty((T + 1, B, D*N), real)
         self.h_out = cp.empty((T, B, D*N), dtype)
         self.ir_all = cp.empty((T, B, D*N), dtype)
         self.fr_all = cp.empty((T, B, D*N), dtype)
@@ -189,7 +205,7 @@ class _Forward:
         self.bf = self.vectors[3*D*N:4*D*N]
         self.Wi_Wf_Wz_Wo_rows_T = cp.empty((I, 4*D*N), dtype)
         self.Ri_Rf_Rz_Ro_T = cp.empty((N, D, 4*D), dtype)
-        self.forward_step = (cp.int64(B), cp.int64(N), cp.int64(D), self.bi, self.bz, self.bo, self.bf, self.Wi_Wf_Wz_Wo_rows_x_all, self.Ri_Rf_Rz_Ro_h_prev_now, self.c_all, self.n_all, self.m_pair, self.ir_all, self.fr_all, self.z_all, self.o_all, self.lf_all, self.i_all, self.f_all, self.h_all, self.h_operand, self.h_out)
+        self.forward_step = (cp.int64(B), cp.int64(N), cp.int64(D), self.bi, self.bz, self.bo, self.bf, self.cuts, self.Wi_Wf_Wz_Wo_rows_x_all, self.Ri_Rf_Rz_Ro_h_prev_now, self.c_all, self.n_all, self.m_all, self.ir_all, self.fr_all, self.z_all, self.o_all, self.lf_all, self.i_all, self.f_all, self.h_out, self.h_all, self.h_operand)
         self.Ri_Rf_Rz_Ro_h_prev_blocks = _heads_blocks(B, self.Ri_Rf_Rz_Ro_T)
         self.forward_step_blocks = _blocks(B*(D*N))
         self.steps = [(_heads_arguments(self.h_operand[t], self.Ri_Rf_Rz_Ro_T, self.Ri_Rf_Rz_Ro_h_prev_now), (cp.int64(t), *self.forward_step)) for t in range(T)]
@@ -201,6 +217,10 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, N: int, D: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_h_final = cp.empty((B, D*N), real)
+        self.d_c_final = cp.empty((B, D*N), real)
+        self.d_n_final = cp.empty((B, D*N), real)
+        self.d_m_final = cp.empty((B, D*N), real)
         self.dy_all = cp.empty((T, B, D*N), dtype)
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, D*N), dtype)
@@ -215,7 +235,7 @@ class _Backward:
         self.d_Wi_Wf_Wz_Wo_rows = cp.empty((4*D*N, I), dtype)
         self.d_bi_bz_bo_bf_sum = cp.empty((4*D*N,), dtype)
         self.d_bi_bz_bo_bf_sum_parts = cp.empty((_parts(T*B), 4*D*N), real)
-        self.backward_step = (cp.int64(B), cp.int64(N), cp.int64(D), saved.ir_all, saved.lf_all, saved.c_all, saved.n_all, saved.fr_all, saved.z_all, saved.o_all, saved.i_all, saved.f_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_n_pair, self.d_m_pair, self.d_ir_fr_z_pre_o_pre_all)
+        self.backward_step = (cp.int64(B), cp.int64(N), cp.int64(D), self.d_h_final, self.d_c_final, self.d_n_final, self.d_m_final, saved.cuts, saved.ir_all, saved.lf_all, saved.c_all, saved.n_all, saved.fr_all, saved.z_all, saved.o_all, saved.i_all, saved.f_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_n_pair, self.d_m_pair, self.d_ir_fr_z_pre_o_pre_all)
         self.backward_after = (cp.int64(T*B), cp.int64(N), cp.int64(D), self.d_ir_fr_z_pre_o_pre_all, self.d_Wi_Wf_Wz_Wo_rows_x_heads_flat_all)
         self.backward_step_blocks = _blocks(B*(D*N))
         self.d_h_prev_blocks = _heads_blocks(B, self.Ri_Rf_Rz_Ro)
@@ -240,20 +260,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, N, D]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, N, D = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     derived = Wi_rows, Wf_rows, Wz_rows, Wo_rows = _derived(params, I, N, D)
     cp.concatenate((params.bi.reshape(D*N), params.bz.reshape(D*N), params.bo.reshape(D*N), params.bf.reshape(D*N)), out=ws.vectors)
@@ -263,7 +296,7 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     ws.h_operand[0] = state.h.reshape(B, D*N)
     ws.c_all[0] = state.c.reshape(B, D*N)
     ws.n_all[0] = state.n.reshape(B, D*N)
-    ws.m_pair[0] = state.m.reshape(B, D*N)
+    ws.m_all[0] = state.m.reshape(B, D*N)
 
     # ir = Wi @ x[t] + Ri @ h[t-1] + bi
     # fr = Wf @ x[t] + Rf @ h[t-1] + bf
@@ -272,8 +305,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, ws.Wi_Wf_Wz_Wo_rows_T, out=ws.Wi_Wf_Wz_Wo_rows_x_all.reshape(T*B, 4*D*N))
     _loop(ws, _forward_loop, graph)
 
-    final = State(h=ws.h_all[T].astype(dtype).reshape(B, N, D), c=ws.c_all[T].astype(dtype).reshape(B, N, D), n=ws.n_all[T].astype(dtype).reshape(B, N, D), m=ws.m_pair[T % 2].astype(dtype).reshape(B, N, D))
-    return ws.h_out.reshape(T, B, N, D), final, Tape(x, state, derived, ws, ws.use)
+    final = State(h=_last(ws, ws.h_all).astype(dtype).reshape(B, N, D), c=_last(ws, ws.c_all).astype(dtype).reshape(B, N, D), n=_last(ws, ws.n_all).astype(dtype).reshape(B, N, D), m=_last(ws, ws.m_all).astype(dtype).reshape(B, N, D))
+    return _arranged(order, ws.h_out.reshape(T, B, N, D), dtype), final, Tape(x, state, derived, masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -295,13 +328,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, N, D = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -316,6 +353,11 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     ws.d_c_pair[T % 2] = 0 if dfinal is None else dfinal.c.reshape(B, D*N)
     ws.d_n_pair[T % 2] = 0 if dfinal is None else dfinal.n.reshape(B, D*N)
     ws.d_m_pair[T % 2] = 0 if dfinal is None else dfinal.m.reshape(B, D*N)
+    if masks is not None:
+        ws.d_h_final[...] = 0 if dfinal is None else dfinal.h.reshape(B, D*N)
+        ws.d_c_final[...] = 0 if dfinal is None else dfinal.c.reshape(B, D*N)
+        ws.d_n_final[...] = 0 if dfinal is None else dfinal.n.reshape(B, D*N)
+        ws.d_m_final[...] = 0 if dfinal is None else dfinal.m.reshape(B, D*N)
 
     _loop(ws, _backward_loop, graph)
     _run(_kernel("backward_after", dtype), T*B*(D*N), ws.backward_after)
@@ -345,6 +387,12 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_Wz = d_Wz_rows.reshape(N, D, I)
     d_Wf = d_Wf_rows.reshape(N, D, I)
     d_Wi = d_Wi_rows.reshape(N, D, I)
+    d_state = State(
+        h=ws.d_h_pair[0].astype(dtype).reshape(B, N, D),
+        c=ws.d_c_pair[0].astype(dtype).reshape(B, N, D),
+        n=ws.d_n_pair[0].astype(dtype).reshape(B, N, D),
+        m=ws.d_m_pair[0].astype(dtype).reshape(B, N, D),
+    )
     return Grads(
         params=Params(
             Wi=d_Wi.astype(dtype, copy=False),
@@ -360,13 +408,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             bo=d_bo,
             bf=d_bf,
         ),
-        x=ws.d_x_out,
-        state=State(
-            h=ws.d_h_pair[0].astype(dtype).reshape(B, N, D),
-            c=ws.d_c_pair[0].astype(dtype).reshape(B, N, D),
-            n=ws.d_n_pair[0].astype(dtype).reshape(B, N, D),
-            m=ws.d_m_pair[0].astype(dtype).reshape(B, N, D),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -518,6 +561,10 @@ _TYPES = {
 """The two types of a kernel by the arrays' dtype: what is stored and multiplied, and what carries and gates are computed in."""
 
 _CUDA = r"""
+#ifndef INFINITY
+#define INFINITY __int_as_float(0x7f800000)
+#endif
+
 // The copy of a carry that products read: of its own where it is stored with fewer bits, else the carry itself.
 #ifdef HALF
 __device__ inline void keep(stored* copy, long long at, real value) { copy[at] = value; }
@@ -533,12 +580,15 @@ __device__ inline real maximum(real a, real b) { return a < b || b != b ? b : a;
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // One step, after [Ri; Rf; Rz; Ro] @ h_prev.
 extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long N, const long long D, const stored* bi, const stored* bz,
-    const stored* bo, const stored* bf, const stored* Wi_Wf_Wz_Wo_rows_x_all, const stored* Ri_Rf_Rz_Ro_h_prev_now,
-    real* c_all, real* n_all, real* m_pair, stored* ir_all, stored* fr_all, stored* z_all, stored* o_all,
-    stored* lf_all, stored* i_all, stored* f_all, real* h_all, stored* h_operand, stored* h_out)
+    const stored* bo, const stored* bf, const real* cuts, const stored* Wi_Wf_Wz_Wo_rows_x_all,
+    const stored* Ri_Rf_Rz_Ro_h_prev_now, real* c_all, real* n_all, real* m_all, stored* ir_all, stored* fr_all,
+    stored* z_all, stored* o_all, stored* lf_all, stored* i_all, stored* f_all, stored* h_out, real* h_all,
+    stored* h_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*N) return;
@@ -549,9 +599,11 @@ extern "C" __global__ void forward_step(
     const real bz_j = bz[j];
     const real bo_j = bo[j];
     const real bf_j = bf[j];
+    const real cut_before = cuts[row];
+    const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real n_prev = n_all[at];
-    const real m_prev = m_pair[t%2*B*D*N + k];
+    const real m_prev = m_all[at];
     const real Wi_rows_x_heads = Wi_Wf_Wz_Wo_rows_x_all[row*4*D*N + j];
     const real Ri_h_prev = Ri_Rf_Rz_Ro_h_prev_now[sample*4*D*N + j/D*(4*D) + j%D];
     const real Wf_rows_x_heads = Wi_Wf_Wz_Wo_rows_x_all[row*4*D*N + D*N + j];
@@ -561,6 +613,10 @@ extern "C" __global__ void forward_step(
     const real Wo_rows_x_heads = Wi_Wf_Wz_Wo_rows_x_all[row*4*D*N + 3*D*N + j];
     const real Ro_h_prev = Ri_Rf_Rz_Ro_h_prev_now[sample*4*D*N + j/D*(4*D) + 3*D + j%D];
 
+    // c[t] = f*c[t-1] + i*z
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
+    // n[t] = f*n[t-1] + i
+    const real n_prev_here = cut_before == 1 ? 0 : n_prev;
     // ir = Wi @ x[t] + Ri @ h[t-1] + bi
     const real ir = Wi_rows_x_heads + Ri_h_prev + bi_j;
     // fr = Wf @ x[t] + Rf @ h[t-1] + bf
@@ -579,30 +635,34 @@ extern "C" __global__ void forward_step(
     // f = exp(lf - m[t])
     const real f = exp(lf - m);
     // c[t] = f*c[t-1] + i*z
-    const real c = z*i + c_prev*f;
+    const real c = z*i + c_prev_here*f;
     // n[t] = f*n[t-1] + i
-    const real n = i + n_prev*f;
+    const real n = i + n_prev_here*f;
     // h[t] = o*c[t]/n[t]
     const real h = o*c/n;
+    const real h_next = cut_after == 1 ? 0 : h;
+    // m[t] = max(lf, ir)
+    const real m_next = cut_after == 1 ? -real(INFINITY) : m;
 
     ir_all[at] = ir;
     fr_all[at] = fr;
     z_all[at] = z;
     o_all[at] = o;
     lf_all[at] = lf;
-    m_pair[(t + 1)%2*B*D*N + k] = m;
     i_all[at] = i;
     f_all[at] = f;
     c_all[at + B*D*N] = c;
     n_all[at + B*D*N] = n;
-    h_all[at + B*D*N] = h;
-    keep(h_operand, at + B*D*N, h);
     h_out[at] = h;
+    h_all[at + B*D*N] = h_next;
+    keep(h_operand, at + B*D*N, h_next);
+    m_all[at + B*D*N] = m_next;
 }
 
 // One step.
 extern "C" __global__ void backward_step(
-    const long long t, const long long B, const long long N, const long long D, const stored* ir_all,
+    const long long t, const long long B, const long long N, const long long D, const real* d_h_final,
+    const real* d_c_final, const real* d_n_final, const real* d_m_final, const real* cuts, const stored* ir_all,
     const stored* lf_all, const real* c_all, const real* n_all, const stored* fr_all, const stored* z_all,
     const stored* o_all, const stored* i_all, const stored* f_all, const stored* dy_all, const stored* d_h_pair,
     real* d_c_pair, real* d_n_pair, real* d_m_pair, stored* d_ir_fr_z_pre_o_pre_all)
@@ -612,6 +672,8 @@ extern "C" __global__ void backward_step(
     const long long sample = k/(D*N), j = k%(D*N);
     const long long row = t*B + sample, at = t*B*D*N + k;
 
+    const real cut_before = cuts[row];
+    const real cut_after = cuts[row + B];
     const real ir = ir_all[at];
     const real lf = lf_all[at];
     const real c_prev = c_all[at];
@@ -629,20 +691,32 @@ extern "C" __global__ void backward_step(
     const real d_n_next = d_n_pair[(t + 1)%2*B*D*N + k];
     const real d_m_next = d_m_pair[(t + 1)%2*B*D*N + k];
 
+    // backward of c[t] = f*c[t-1] + i*z
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
+    // backward of n[t] = f*n[t-1] + i
+    const real n_prev_here = cut_before == 1 ? 0 : n_prev;
     // backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
     const real d_fr_factor = sigmoid(-fr);
     // backward of h[t] = o*c[t]/n[t]
-    const real d_h = d_h_given + d_h_next;
-    // backward of n[t] = f*n[t-1] + i
-    const real d_n = d_n_next - o*c*d_h/(square(n));
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + i*z
-    const real d_c = d_c_next + o*d_h/n;
+    const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // backward of n[t] = f*n[t-1] + i
+    const real d_n_next_here = cut_after == 0 ? d_n_next : cut_after == 2 ? d_n_final[k] : 0;
+    // backward of m[t] = max(lf, ir)
+    const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
+    // backward of h[t] = o*c[t]/n[t]
+    const real d_h = d_h_given + d_h_next_here;
+    // backward of n[t] = f*n[t-1] + i
+    const real d_n = d_n_next_here - o*c*d_h/(square(n));
+    // backward of c[t] = f*c[t-1] + i*z
+    const real d_c = d_c_next_here + o*d_h/n;
     // backward of f = exp(lf - m[t])
-    const real d_f_pre = f*(n_prev*d_n + c_prev*d_c);
+    const real d_f_pre = f*(n_prev_here*d_n + c_prev_here*d_c);
     // backward of i = exp(ir - m[t])
     const real d_i_pre = i*(d_n + z*d_c);
     // backward of m[t] = max(lf, ir)
-    const real d_m = d_m_next - d_f_pre - d_i_pre;
+    const real d_m = d_m_next_here - d_f_pre - d_i_pre;
     const real d_m_prev = d_f_pre + (ge(lf, ir)/2 + gt(lf, ir)/2)*d_m;
     // backward of o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
     const real d_o_pre = (1 - o)*o*c*d_h/n;
@@ -723,6 +797,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
     sum_columns(rows, columns, parts, sums);
 }
 
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
+
 // out = left right for each head. Element [row, i] of a head's left factor lies at row*left_row + i*left_inner, rows of the
 // right factor and of the result right_row and out_row apart, and heads left_head, right_head and out_head. A block makes 8
 // rows of 32 columns of a head: its 8 warps share the sum over inner, and their shares are added in order.
@@ -798,6 +898,120 @@ def _loop(ws: Any, body: Any, graph: bool) -> None:
             stream.begin_capture()
             body(ws, cp.dot)
             ws.captured = stream.end_capture()
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -37,13 +37,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "slstm"
 SPEC_SHA256 = "9edd84d2b717292dae964775007e584f0368e5537b0094c1f9314260c957d4ec"
 DIMS = ("I", "N", "D",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("N", "D",),
+}
 PARAM_SHAPES = {
     "Wi": ("N", "D", "I",),
     "Wf": ("N", "D", "I",),
@@ -57,6 +64,12 @@ PARAM_SHAPES = {
     "bz": ("N", "D",),
     "bo": ("N", "D",),
     "bf": ("N", "D",),
+}
+STATE_SHAPES = {
+    "h": ("N", "D",),
+    "c": ("N", "D",),
+    "n": ("N", "D",),
+    "m": ("N", "D",),
 }
 
 

@@ -30,13 +30,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "sru"
 SPEC_SHA256 = "d1eda04a643fcf97d009f351076da547be0e4ac4a7a46daa88e66e47d37a532e"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "I",),
     "Wf": ("H", "I",),
@@ -46,6 +53,9 @@ PARAM_SHAPES = {
     "vr": ("H",),
     "bf": ("H",),
     "br": ("H",),
+}
+STATE_SHAPES = {
+    "c": ("H",),
 }
 
 

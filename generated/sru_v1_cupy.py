@@ -36,13 +36,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("sru_v1_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "sru_v1"
 SPEC_SHA256 = "c50b67a0a60d71c709c392904026b4968f1a5fa3d255fd582e734b388d447668"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "I",),
     "Wf": ("H", "I",),
@@ -50,6 +57,9 @@ PARAM_SHAPES = {
     "Ws": ("H", "I",),
     "bf": ("H",),
     "br": ("H",),
+}
+STATE_SHAPES = {
+    "c": ("H",),
 }
 
 
@@ -84,6 +94,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -123,6 +134,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.Wf_Wz_x_all = cp.empty((T, B, 2*H), dtype)
         self.Wr_Ws_x_all = cp.empty((T, B, 2*H), dtype)
         self.c_all = cp.empty((T + 1, B, H), real)
@@ -134,7 +147,7 @@ class _Forward:
         self.br = self.vectors[H:2*H]
         self.Wf_Wz_T = cp.empty((I, 2*H), dtype)
         self.Wr_Ws_T = cp.empty((I, 2*H), dtype)
-        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), self.bf, self.Wf_Wz_x_all, self.c_all, self.tanh_c_all)
+        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), self.bf, self.cuts, self.Wf_Wz_x_all, self.c_all, self.tanh_c_all)
         self.forward_after = (cp.int64(T*B), cp.int64(H), self.br, self.Wr_Ws_x_all, self.tanh_c_all, self.r_all, self.h_out)
         self.forward_loop_blocks = _blocks(B*H)
 
@@ -145,6 +158,7 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_c_final = cp.empty((B, H), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.d_x_base_all = cp.empty((T, B, I), dtype)
         self.d_x_all = cp.empty((T, B, I), dtype)
@@ -160,7 +174,7 @@ class _Backward:
         self.d_Wz_Wf_Wr_Ws = cp.empty((4*H, I), dtype)
         self.d_bf_sum = cp.empty((H,), dtype)
         self.d_br_sum = cp.empty((H,), dtype)
-        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), saved.Wr_Ws_x_all, saved.r_all, saved.tanh_c_all, saved.c_all, saved.Wf_Wz_x_all, self.dy_all, self.d_c_last, self.d_r_pre_Ws_x_all, self.d_f_pre_r_pre_Wz_x_Ws_x_all, self.d_f_pre_Wz_x_all, self.d_r_pre_totals, self.d_f_pre_totals)
+        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), self.d_c_final, saved.cuts, saved.Wr_Ws_x_all, saved.r_all, saved.tanh_c_all, saved.c_all, saved.Wf_Wz_x_all, self.dy_all, self.d_c_last, self.d_r_pre_Ws_x_all, self.d_f_pre_r_pre_Wz_x_Ws_x_all, self.d_f_pre_Wz_x_all, self.d_r_pre_totals, self.d_f_pre_totals)
         self.backward_after = (cp.int64(T*B), cp.int64(I), self.d_x_base_all, self.d_x_all, self.d_x_out)
         self.backward_loop_blocks = _blocks(B*H)
 
@@ -182,20 +196,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.bf, params.br), out=ws.vectors)
     cp.concatenate((params.Wf.T, params.Wz.T), axis=1, out=ws.Wf_Wz_T)
@@ -211,8 +238,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(x_2d, ws.Wr_Ws_T, out=ws.Wr_Ws_x_all.reshape(T*B, 2*H))
     _run(_kernel("forward_after", dtype), T*B*H, ws.forward_after)
 
-    final = State(c=ws.c_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(c=_last(ws, ws.c_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -226,13 +253,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -243,6 +274,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.Wr, params.Ws), axis=0, out=ws.Wr_Ws)
     cp.concatenate((params.Wf, params.Wz), axis=0, out=ws.Wf_Wz)
     ws.d_c_last[...] = 0 if dfinal is None else dfinal.c
+    if masks is not None:
+        ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
     cp.dot(ws.d_r_pre_Ws_x_all.reshape(T*B, 2*H), ws.Wr_Ws, out=ws.d_x_base_all.reshape(T*B, I))
@@ -257,6 +290,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_Ws = ws.d_Wz_Wf_Wr_Ws[3*H:4*H]
     d_bf = ws.d_bf_sum
     d_br = ws.d_br_sum
+    d_state = State(
+        c=ws.d_c_last.astype(dtype),
+    )
     return Grads(
         params=Params(
             Wz=d_Wz,
@@ -266,10 +302,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             bf=d_bf,
             br=d_br,
         ),
-        x=ws.d_x_out,
-        state=State(
-            c=ws.d_c_last.astype(dtype),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -388,10 +422,12 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
-    const long long T, const long long B, const long long H, const stored* bf, stored* Wf_Wz_x_all, real* c_all,
-    stored* tanh_c_all)
+    const long long T, const long long B, const long long H, const stored* bf, const real* cuts,
+    stored* Wf_Wz_x_all, real* c_all, stored* tanh_c_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -401,6 +437,7 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_after = cuts[row + B];
         const real Wf_x = Wf_Wz_x_all[row*2*H + j];
         const real Wz_x = Wf_Wz_x_all[row*2*H + H + j];
 
@@ -408,14 +445,15 @@ extern "C" __global__ void forward_loop(
         const real f = sigmoid(Wf_x + bf_j);
         // c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
         const real c = c_prev*f + (1 - f)*Wz_x;
+        const real c_next = cut_after == 1 ? 0 : c;
         // h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
         const real tanh_c = tanh(c);
 
         Wf_Wz_x_all[row*2*H + j] = f;
-        c_all[at + B*H] = c;
+        c_all[at + B*H] = c_next;
         tanh_c_all[at] = tanh_c;
 
-        c_prev = c;
+        c_prev = c_next;
     }
 }
 
@@ -444,10 +482,10 @@ extern "C" __global__ void forward_after(
 
 // Every step, from the last to the first.
 extern "C" __global__ void backward_loop(
-    const long long T, const long long B, const long long H, const stored* Wr_Ws_x_all, const stored* r_all,
-    const stored* tanh_c_all, const real* c_all, const stored* Wf_Wz_x_all, const stored* dy_all, real* d_c_last,
-    stored* d_r_pre_Ws_x_all, stored* d_f_pre_r_pre_Wz_x_Ws_x_all, stored* d_f_pre_Wz_x_all, real* d_r_pre_totals,
-    real* d_f_pre_totals)
+    const long long T, const long long B, const long long H, const real* d_c_final, const real* cuts,
+    const stored* Wr_Ws_x_all, const stored* r_all, const stored* tanh_c_all, const real* c_all,
+    const stored* Wf_Wz_x_all, const stored* dy_all, real* d_c_last, stored* d_r_pre_Ws_x_all,
+    stored* d_f_pre_r_pre_Wz_x_Ws_x_all, stored* d_f_pre_Wz_x_all, real* d_r_pre_totals, real* d_f_pre_totals)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -458,6 +496,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_after = cuts[row + B];
         const real Ws_x = Wr_Ws_x_all[row*2*H + H + j];
         const real r = r_all[at];
         const real tanh_c = tanh_c_all[at];
@@ -467,7 +506,8 @@ extern "C" __global__ void backward_loop(
         const real d_h_given = dy_all[at];
 
         // backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
-        const real d_c = r*(1 - square(tanh_c))*d_h_given + d_c_next;
+        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+        const real d_c = r*(1 - square(tanh_c))*d_h_given + d_c_next_here;
         const real d_c_prev = f*d_c;
         // backward of h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
         const real d_Ws_x = (1 - r)*d_h_given;
@@ -539,6 +579,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 """
 
 
@@ -583,6 +649,120 @@ def _loop(ws: Any, body: Any, graph: bool) -> None:
             stream.begin_capture()
             body(ws, cp.dot)
             ws.captured = stream.end_capture()
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -31,13 +31,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "sru_v1"
 SPEC_SHA256 = "c50b67a0a60d71c709c392904026b4968f1a5fa3d255fd582e734b388d447668"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "I",),
     "Wf": ("H", "I",),
@@ -45,6 +52,9 @@ PARAM_SHAPES = {
     "Ws": ("H", "I",),
     "bf": ("H",),
     "br": ("H",),
+}
+STATE_SHAPES = {
+    "c": ("H",),
 }
 
 

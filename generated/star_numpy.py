@@ -30,19 +30,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "star"
 SPEC_SHA256 = "3da848e2f9bb42abae4553da771b189d853f9da34f207f4dd9ca8b79db3bb209"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "I",),
     "Wk": ("H", "I",),
     "Uk": ("H", "H",),
     "bz": ("H",),
     "bk": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -30,13 +30,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "tgru"
 SPEC_SHA256 = "adfc26d1847fede5e542e55acbf7b0fcb5a71251c639c0b1a76626742296bb92"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "I",),
     "Wf": ("H", "I",),
@@ -47,6 +54,10 @@ PARAM_SHAPES = {
     "bz": ("H",),
     "bf": ("H",),
     "bo": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "x_lag1": ("I",),
 }
 
 

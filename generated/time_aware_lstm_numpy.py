@@ -36,13 +36,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Inputs", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Inputs", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "time_aware_lstm"
 SPEC_SHA256 = "a700b3cc74dceaa39b092df24dc1795821def84bfb1ac6c905a33fc769eb3d32"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+    "dt": ("1",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wi": ("H", "I",),
     "Wf": ("H", "I",),
@@ -58,6 +66,10 @@ PARAM_SHAPES = {
     "bf": ("H",),
     "Wd": ("H", "H",),
     "bd": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
+    "c": ("H",),
 }
 
 

@@ -37,13 +37,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("tlstm_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)", name="cupy") from None
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "tlstm"
 SPEC_SHA256 = "295e0ddb40e5103c86c9aa96ebdcd5f3ec54f52bbe4561362b20b1ea11a1da11"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "I",),
     "Wf": ("H", "I",),
@@ -54,6 +61,10 @@ PARAM_SHAPES = {
     "bz": ("H",),
     "bf": ("H",),
     "bo": ("H",),
+}
+STATE_SHAPES = {
+    "c": ("H",),
+    "x_lag1": ("I",),
 }
 
 
@@ -92,6 +103,7 @@ class Tape(NamedTuple):
     x: cp.ndarray
     state: State
     derived: tuple[Any, ...]
+    masks: _Masks | None
     buffers: _Forward
     use: int
 
@@ -135,6 +147,8 @@ class _Forward:
     def __init__(self, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.use, self.T, self.B, self.dtype, self.captured = 0, T, B, dtype, None
+        self.rows, self.is_cut = None, False
+        self.cuts = cp.zeros((T + 1, B, 1), real)
         self.z_f_all = cp.empty((T, B, 2*H), dtype)
         self.Vz_Vf_x_lag1_prev_all = cp.empty((T, B, 2*H), dtype)
         self.Wo_x_all = cp.empty((T, B, H), dtype)
@@ -149,7 +163,7 @@ class _Forward:
         self.Wz_Wf_T = cp.empty((I, 2*H), dtype)
         self.Vz_Vf_T = cp.empty((I, 2*H), dtype)
         self.x_lag1_all = cp.empty((T + 1, B, I), dtype)
-        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), self.bz, self.bf, self.Vz_Vf_x_lag1_prev_all, self.z_f_all, self.c_all)
+        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), self.bz, self.bf, self.cuts, self.Vz_Vf_x_lag1_prev_all, self.z_f_all, self.c_all)
         self.forward_after = (cp.int64(T*B), cp.int64(B), cp.int64(H), self.bo, self.Wo_x_all, self.Vo_x_lag1_prev_all, self.c_all, self.o_all, self.h_out)
         self.forward_loop_blocks = _blocks(B*H)
 
@@ -160,6 +174,7 @@ class _Backward:
     def __init__(self, saved: _Forward, T: int, B: int, dtype: Any, I: int, H: int) -> None:
         real = _real(dtype)
         self.saved, self.T, self.B, self.dtype, self.captured = saved, T, B, dtype, None
+        self.d_c_final = cp.empty((B, H), real)
         self.dy_all = cp.empty((T, B, H), dtype)
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_x_lag1_prev_out = cp.empty((T, B, I), dtype)
@@ -176,7 +191,7 @@ class _Backward:
         self.d_bf_sum = cp.empty((H,), dtype)
         self.d_bo_sum = cp.empty((H,), dtype)
         self.d_x_lag1_all = cp.empty((T + 1, B, I), dtype)
-        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), saved.c_all, saved.o_all, saved.z_f_all, self.dy_all, self.d_c_last, self.d_z_f_pre_o_pre_all, self.d_o_pre_totals, self.d_f_pre_totals, self.d_z_totals)
+        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), self.d_c_final, saved.cuts, saved.c_all, saved.o_all, saved.z_f_all, self.dy_all, self.d_c_last, self.d_z_f_pre_o_pre_all, self.d_o_pre_totals, self.d_f_pre_totals, self.d_z_totals)
         self.backward_loop_blocks = _blocks(B*H)
 
 
@@ -197,20 +212,33 @@ class Workspace:
         self.backward = _Backward(self.forward, *self.key)
 
 
-def forward(params: Params, x: cp.ndarray, state: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
+def forward(params: Params, x: cp.ndarray, state: State | None = None, *, lengths: Any = None, resets: Any = None, reverse: bool = False, workspace: Workspace | None = None, graph: bool = False) -> tuple[cp.ndarray, State, Tape]:
     """Run the cell over a sequence, on the current stream.
 
     x: [T, B, I]; state: each [B, n], the spec's initial state if omitted. Returns the output at every step
     (h [T, B, H]), the final state, and the tape for ``backward``. With ``graph`` the loop is captured in
     the workspace's CUDA graph once, and replayed from then on.
+
+    lengths: [B] integers, of each sample so many steps, by default all; behind them nothing is read, the state holds, and
+    outputs are 0. resets: [T, B] of bool, where the state, earlier inputs included, is put back to the spec's own initial one
+    before the step. reverse: from each sample's last step to the first; outputs stand where x does. The host waits for lengths
+    and resets that lie on a device, and for nothing else.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape.
     """
     params, x, state, T, B, dtype, dims = _check(params, x, state)
     _check_graph(graph, workspace)
+    masks = _masks(lengths, resets, reverse, T, B)
     I, H = dims
     ws = _Forward(T, B, dtype, *dims) if workspace is None else _matching(workspace, (T, B, dtype, *dims)).forward
     ws.use += 1
     x, state = _ready(x, state, B, dtype, dims)
+    ws.rows = None if masks is None else _rows(masks, T, B)
+    order = None if ws.rows is None else ws.rows.steps
+    _cut(ws, masks)
+    if masks is not None:
+        x = _arranged(ws.rows.x, x, dtype)
+        if masks.resets is not None and masks.resets[0].any():
+            state = _chosen(masks.resets[0], _ready(x, None, B, dtype, dims)[1], state, dtype)
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.bz, params.bf, params.bo), out=ws.vectors)
     cp.concatenate((params.Wz.T, params.Wf.T), axis=1, out=ws.Wz_Wf_T)
@@ -218,6 +246,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     ws.c_all[0] = state.c
     ws.x_lag1_all[0] = state.x_lag1
     ws.x_lag1_all[1:] = x
+    if masks is not None:
+        ws.x_lag1_all[...] = _arranged(ws.rows.lags, ws.x_lag1_all, dtype)
 
     # z = Wz @ x[t] + Vz @ x[t-1] + bz
     # f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
@@ -232,8 +262,8 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, worksp
     cp.dot(ws.x_lag1_all[:T].reshape(T*B, I), params.Vo.T, out=ws.Vo_x_lag1_prev_all.reshape(T*B, H))
     _run(_kernel("forward_after", dtype), T*B*H, ws.forward_after)
 
-    final = State(c=ws.c_all[T].astype(dtype), x_lag1=ws.x_lag1_all[T].astype(dtype))
-    return ws.h_out, final, Tape(x, state, (), ws, ws.use)
+    final = State(c=_last(ws, ws.c_all).astype(dtype), x_lag1=_last(ws, ws.x_lag1_all).astype(dtype))
+    return _arranged(order, ws.h_out, dtype), final, Tape(x, state, (), masks, ws, ws.use)
 
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
@@ -247,13 +277,17 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     """Gradients of a loss by back-propagation through time, on the current stream.
 
     dy: the loss's gradient by what ``forward`` returned at every step; dfinal: by the final state, zeros if omitted.
-    Returns the gradients of the parameters, of x and of the initial state.
+    Returns the gradients of the parameters, of x and of the initial state; masks are those of ``forward``. Where a sample has no
+    step, dy is not read and the gradient of x is 0; none flows past a reset.
     Raises TypeError or ValueError for arguments of the wrong type, dtype or shape, and for a tape whose workspace was used since.
     """
     params, dy, dfinal, T, B, dtype, dims = _check_backward(params, tape, dy, dfinal)
     _check_graph(graph, workspace)
     I, H = dims
-    saved = tape.buffers
+    masks, saved = tape.masks, tape.buffers
+    order = None if saved.rows is None else saved.rows.steps
+    if order is not None:
+        dy = _arranged(order, dy, dtype)
     if workspace is None or _matching(workspace, (T, B, dtype, *dims)).forward is not saved:
         ws, graph = _Backward(saved, T, B, dtype, *dims), False
     else:
@@ -264,6 +298,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.Wz, params.Wf, params.Wo), axis=0, out=ws.Wz_Wf_Wo)
     cp.concatenate((params.Vz, params.Vf, params.Vo), axis=0, out=ws.Vz_Vf_Vo)
     ws.d_c_last[...] = 0 if dfinal is None else dfinal.c
+    if masks is not None:
+        ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
     cp.dot(ws.d_z_f_pre_o_pre_all.reshape(T*B, 3*H), ws.Wz_Wf_Wo, out=ws.d_x_out.reshape(T*B, I))
@@ -285,7 +321,13 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_bo = ws.d_bo_sum
     ws.d_x_lag1_all[:T] = ws.d_x_lag1_prev_out
     ws.d_x_lag1_all[T] = 0 if dfinal is None else dfinal.x_lag1
+    if masks is not None:
+        ws.d_x_lag1_all[...] = _arranged(saved.rows.d_lags, ws.d_x_lag1_all, dtype)
     ws.d_x_out += ws.d_x_lag1_all[1:]
+    d_state = State(
+        c=ws.d_c_last.astype(dtype),
+        x_lag1=ws.d_x_lag1_all[0].copy(),
+    )
     return Grads(
         params=Params(
             Wz=d_Wz,
@@ -298,11 +340,8 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
             bf=d_bf,
             bo=d_bo,
         ),
-        x=ws.d_x_out,
-        state=State(
-            c=ws.d_c_last.astype(dtype),
-            x_lag1=ws.d_x_lag1_all[0].copy(),
-        ),
+        x=_arranged(order, ws.d_x_out, dtype),
+        state=d_state if masks is None else _first_gradient(masks, d_state, dfinal, dtype),
     )
 
 
@@ -432,9 +471,11 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 __device__ inline real square(real a) { return a*a; }
 
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
-    const long long T, const long long B, const long long H, const stored* bz, const stored* bf,
+    const long long T, const long long B, const long long H, const stored* bz, const stored* bf, const real* cuts,
     const stored* Vz_Vf_x_lag1_prev_all, stored* z_f_all, real* c_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -446,6 +487,7 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real Wz_x = z_f_all[row*2*H + j];
         const real Vz_x_lag1_prev = Vz_Vf_x_lag1_prev_all[row*2*H + j];
         const real Wf_x = z_f_all[row*2*H + H + j];
@@ -456,7 +498,8 @@ extern "C" __global__ void forward_loop(
         // f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
         const real f = sigmoid(Wf_x + Vf_x_lag1_prev + bf_j);
         // c[t] = f*c[t-1] + (1 - f)*z
-        const real c = c_prev*f + z*(1 - f);
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
+        const real c = c_prev_here*f + z*(1 - f);
 
         z_f_all[row*2*H + j] = z;
         z_f_all[row*2*H + H + j] = f;
@@ -491,9 +534,9 @@ extern "C" __global__ void forward_after(
 
 // Every step, from the last to the first.
 extern "C" __global__ void backward_loop(
-    const long long T, const long long B, const long long H, const real* c_all, const stored* o_all,
-    const stored* z_f_all, const stored* dy_all, real* d_c_last, stored* d_z_f_pre_o_pre_all, real* d_o_pre_totals,
-    real* d_f_pre_totals, real* d_z_totals)
+    const long long T, const long long B, const long long H, const real* d_c_final, const real* cuts,
+    const real* c_all, const stored* o_all, const stored* z_f_all, const stored* dy_all, real* d_c_last,
+    stored* d_z_f_pre_o_pre_all, real* d_o_pre_totals, real* d_f_pre_totals, real* d_z_totals)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -505,6 +548,8 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
+        const real cut_after = cuts[row + B];
         const real c = c_all[at + B*H];
         const real o = o_all[at];
         const real c_prev = c_all[at];
@@ -513,12 +558,14 @@ extern "C" __global__ void backward_loop(
         const real d_h_given = dy_all[at];
 
         // backward of c[t] = f*c[t-1] + (1 - f)*z
-        const real d_c = o*d_h_given + d_c_next;
+        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+        const real d_c = o*d_h_given + d_c_next_here;
         const real d_c_prev = f*d_c;
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // backward of o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
         const real d_o_pre = c*(1 - square(o))*d_h_given;
         // backward of f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
-        const real d_f_pre = (c_prev - z)*(1 - f)*f*d_c;
+        const real d_f_pre = (c_prev_here - z)*(1 - f)*f*d_c;
         // backward of z = Wz @ x[t] + Vz @ x[t-1] + bz
         const real d_z = (1 - f)*d_c;
 
@@ -564,6 +611,32 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 {
     sum_columns(rows, columns, parts, sums);
 }
+
+// Rows of given in the order that is named, a row of zeros for -1.
+template <typename number>
+__device__ inline void arranged(
+    long long count, long long columns, const long long* order, const number* given, number* out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= count) return;
+    const long long row = order[k/columns];
+    if (row >= 0) out[k] = given[row*columns + k%columns];
+    else out[k] = real(0);
+}
+
+extern "C" __global__ void arrange(
+    const long long count, const long long columns, const long long* order, const stored* given, stored* out)
+{
+    arranged(count, columns, order, given, out);
+}
+
+#ifdef HALF
+extern "C" __global__ void arrange_real(
+    const long long count, const long long columns, const long long* order, const real* given, real* out)
+{
+    arranged(count, columns, order, given, out);
+}
+#endif
 """
 
 
@@ -608,6 +681,126 @@ def _loop(ws: Any, body: Any, graph: bool) -> None:
             stream.begin_capture()
             body(ws, cp.dot)
             ws.captured = stream.end_capture()
+
+
+class _Masks(NamedTuple):
+    """Where each sample ends and begins anew, and in which direction it is read."""
+
+    lengths: np.ndarray  # [B], integers: how many steps each sample has
+    resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
+    index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
+    behind: np.ndarray  # the steps behind the samples' ends, t*B + b
+    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+
+
+def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
+    """``lengths``, ``resets`` and ``reverse`` of a call, or an error before anything is computed; None if it has none of them."""
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
+    if lengths is None and resets is None and not reverse:
+        return None
+    if T == 0:
+        raise ValueError("x has no steps (T = 0), so that there is nothing for lengths, resets or reverse")
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
+    if ends.dtype.kind not in "iu" and ends.size > 0:
+        raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
+    if ends.shape != (B,):
+        raise ValueError(f"lengths has shape {ends.shape}, expected [B] = {(B,)}")
+    for b in np.flatnonzero((ends < 0) | (ends > T))[:1]:
+        raise ValueError(f"lengths[{b}] is {ends[b]}, expected 0 to T = {T}")
+    ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
+    index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
+    if resets is not None:
+        resets = _on_host("resets", resets)
+        if resets.dtype != bool:
+            raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
+        if resets.shape != (T, B):
+            raise ValueError(f"resets has shape {resets.shape}, expected [T, B] = {(T, B)}")
+        resets = (resets if index is None else np.take_along_axis(resets, index, 0)) & (steps < ends)
+    return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
+
+
+def _on_host(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array; the host waits for one that lies on a device."""
+    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+class _Rows(NamedTuple):
+    """For each row of an array which row of another it is, as a number over all steps and samples; -1 for a row of zeros."""
+
+    x: cp.ndarray | None  # [T, B], in the order in which steps are run; behind a sample's end its last step again (another's if it has none)
+    steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
+    ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
+    lags: cp.ndarray  # [T + 1, B], of earlier inputs: none where they are put back
+    d_lags: cp.ndarray  # [T + 1, B], of their gradients: the last row's at a sample's end, none behind it
+
+
+def _rows(masks: _Masks, T: int, B: int) -> _Rows:
+    """The rows of a call with masks, on the device."""
+    slots, samples = np.arange(T + 1)[:, None], np.arange(B)
+    steps = slots[:T]
+    run = (steps if masks.index is None else masks.index)*B + samples
+    inside = steps < masks.lengths
+    x = order = None
+    if B > 0 and not (masks.index is None and inside.all()):
+        last = np.take_along_axis(run, np.maximum(masks.lengths - 1, 0)[None], 0)[0]
+        last = np.where(masks.lengths > 0, last, last[masks.lengths.argmax()] if masks.lengths.any() else -1)
+        x, order = cp.asarray(np.where(inside, run, last)), cp.asarray(np.where(inside, run, -1))
+    kept = slots*B + samples
+    if masks.resets is not None:
+        kept[:T][masks.resets] = -1
+    d_kept = np.where(slots == masks.lengths, T*B + samples, np.where(slots < masks.lengths, kept, -1))
+    return _Rows(x, order, cp.asarray(masks.lengths*B + samples), cp.asarray(kept), cp.asarray(d_kept))
+
+
+def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
+    """Rows of ``given``, [T, B, ...], in that order; ``given`` itself if there is none. ``dtype`` is that of the parameters."""
+    if order is None:
+        return given
+    out = cp.empty((*order.shape, *given.shape[2:]), given.dtype)
+    kernel = _kernel("arrange" if given.dtype == dtype else "arrange_real", dtype)
+    columns = out.size//max(1, order.size)
+    _run(kernel, out.size, (cp.int64(out.size), cp.int64(columns), order, cp.ascontiguousarray(given), out))
+    return out
+
+
+def _last(ws: Any, history: cp.ndarray) -> cp.ndarray:
+    """What ``history``, [T + 1, B, n], holds after each sample's last step."""
+    return history[ws.T] if ws.rows is None else _arranged(ws.rows.ends, history, ws.dtype)
+
+
+def _cut(ws: Any, masks: _Masks | None) -> None:
+    """Tell the kernels after which steps a state is put back (1), and which are a sample's last (2)."""
+    if masks is None:
+        if ws.is_cut:
+            ws.cuts.fill(0)
+            ws.is_cut = False
+        return
+    slots = np.arange(ws.T + 1)[:, None]
+    cuts = np.where(slots == masks.lengths, 2, slots > masks.lengths)
+    if masks.resets is not None:
+        cuts[1:ws.T][masks.resets[1:]] = 1
+    ws.cuts[...] = cp.asarray(cuts[:, :, None])
+    ws.is_cut = True
+
+
+def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
+    """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
+    here, real = cp.asarray(samples), _real(dtype)
+    return State(*(
+        cp.where(here.reshape(-1, *(1,)*(one.ndim - 1)), one.astype(real), other.astype(real)).astype(dtype)
+        for one, other in zip(these, others)
+    ))
+
+
+def _first_gradient(masks: _Masks, d_state: State, dfinal: State | None, dtype: Any) -> State:
+    """The gradient of the initial state: the final one's where a sample has no step, none where it is put back at once."""
+    none = State(*map(cp.zeros_like, d_state))
+    if masks.resets is not None and masks.resets[0].any():
+        d_state = _chosen(masks.resets[0], none, d_state, dtype)
+    if (masks.lengths == 0).any():
+        d_state = _chosen(masks.lengths == 0, none if dfinal is None else dfinal, d_state, dtype)
+    return d_state
 
 
 def _parts(rows: int) -> int:

@@ -32,13 +32,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "tlstm"
 SPEC_SHA256 = "295e0ddb40e5103c86c9aa96ebdcd5f3ec54f52bbe4561362b20b1ea11a1da11"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wz": ("H", "I",),
     "Wf": ("H", "I",),
@@ -49,6 +56,10 @@ PARAM_SHAPES = {
     "bz": ("H",),
     "bf": ("H",),
     "bo": ("H",),
+}
+STATE_SHAPES = {
+    "c": ("H",),
+    "x_lag1": ("I",),
 }
 
 

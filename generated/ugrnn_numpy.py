@@ -28,13 +28,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "ugrnn"
 SPEC_SHA256 = "1568756c1dc26b6cebe97dcc181bdf49ad0b57a4f21fa1f98a8dccbea3ca7126"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "h": ("H",),
+}
 PARAM_SHAPES = {
     "Wg": ("H", "I",),
     "Wc": ("H", "I",),
@@ -42,6 +49,9 @@ PARAM_SHAPES = {
     "Uc": ("H", "H",),
     "bg": ("H",),
     "bc": ("H",),
+}
+STATE_SHAPES = {
+    "h": ("H",),
 }
 
 

@@ -29,18 +29,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "CELL", "DIMS", "PARAM_SHAPES", "SPEC_SHA256", "Grads", "Packed", "Params", "State", "Tape",
+    "CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES",
+    "Grads", "Packed", "Params", "State", "Tape",
     "Workspace", "backward", "forward", "init_params", "init_state", "pack", "step", "trace",
 ]  # fmt: skip
 
 CELL = "unicornn"
 SPEC_SHA256 = "f82862c7b5c23afe51200861d1547a568ed613b5b5393e2dbfc4d37a7d657cb6"
 DIMS = ("I", "H",)
+INPUT_SHAPES = {
+    "x": ("I",),
+}
+OUTPUT_SHAPES = {
+    "y": ("H",),
+}
 PARAM_SHAPES = {
     "V": ("H", "I",),
     "w": ("H",),
     "b": ("H",),
     "c": ("H",),
+}
+STATE_SHAPES = {
+    "y": ("H",),
+    "z": ("H",),
 }
 
 

@@ -25,6 +25,7 @@ class Call:
     dy: Arrays
     dfinal: Arrays
     graph: bool  # whether the loop is captured, so that products are the module's own kernel
+    masks: dict[str, Any]  # lengths, resets and reverse
     expected: Arrays
     tolerance: float  # relative to the largest of an array and 1
 
@@ -51,7 +52,7 @@ def results(cupy: Any, module: Any, call: Call) -> list[npt.NDArray[Any]]:
     options: dict[str, Any] = {}
     if call.graph:
         options = {"workspace": module.Workspace(*inputs[0].shape[:2], given), "graph": True}
-    y, final, tape = module.forward(given, x, module.State(*state), **options)
+    y, final, tape = module.forward(given, x, module.State(*state), **call.masks, **options)
     grads = module.backward(given, tape, packed(module, "Outputs", dy), module.State(*dfinal), **options)
     return [array.get() for array in leaves((y, final, grads))]
 

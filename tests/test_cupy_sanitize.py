@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -20,7 +21,9 @@ import pytest
 from cuda_host import Mutant, Report, barrier_mutants, import_text, index_mutants, sanitize, substitute, unavailable
 from cuda_support import bfloat16, needs
 from cupy_jobs import Call, fault, results
-from support import ROOT, SPECS, call, cell_of, generator, leaves, module_of, spec_id
+from episodes import Masks, masked, random_masks
+from support import ROOT, SPECS, cell_of, generator, module_of, spec_id
+from test_masks import spoilt
 
 import cellspec
 from cellspec.sampling import Sample, sample
@@ -30,18 +33,19 @@ pytestmark = pytest.mark.skipif(bool(unavailable()), reason=str(unavailable()))
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-3, "bfloat16": np.inf}  # how near small floats come: see the numeric tests
 
-# T, B, H, and whether the loop is a graph. Together: blocks that are not full, several blocks, several parts of a sum, a last
-# tile of one row, one thread alone, and no sample at all.
-SHAPES = ((7, 3, 33, False), (22, 6, 33, False), (1, 1, 33, False), (2, 9, 33, True), (2, 0, 33, False))
-WIDE = (2, 2, 129, False)  # more units than the threads of a block that goes along them
+# T, B, H, and whether samples have lengths and resets, or the loop is a graph. Together: blocks that are not full, several
+# blocks, several parts of a sum, a last tile of one row, one thread alone, and no sample at all.
+Shape = tuple[int, int, int, str]
+SHAPES: tuple[Shape, ...] = ((7, 3, 33, "masks"), (22, 6, 33, ""), (1, 1, 33, ""), (2, 9, 33, "graph"), (2, 0, 33, ""))
+WIDE: Shape = (2, 2, 129, "")  # more units than the threads of a block that goes along them
 # To ThreadSanitizer a CUDA thread is half a megabyte, and a launch has all of its threads at once. Of each line the first shape
 # with no launch that is too large, if there is one: a sum over units has a block for each row, of which a matrix has many.
 HELD = 2048
-FEW_THREADS = (
-    ((3, 2, 17, False), (3, 2, 7, False)),
-    ((1, 6, 23, False), (1, 1, 13, False)),
-    ((2, 3, 17, True), (2, 3, 5, True)),
-    ((22, 6, 5, False), (66, 2, 3, False)),  # parts of sums
+FEW_THREADS: tuple[tuple[Shape, ...], ...] = (
+    ((3, 2, 17, "masks"), (3, 2, 7, "masks")),
+    ((1, 6, 23, ""), (1, 1, 13, "")),
+    ((2, 3, 17, "graph"), (2, 3, 5, "graph")),
+    ((22, 6, 5, ""), (66, 2, 3, "")),  # parts of sums
     (WIDE,),
 )
 
@@ -70,17 +74,20 @@ def drawn(path: Path, steps: int, batch: int, width: int, dtype: Any) -> Sample:
 
 
 @cache
-def calls(path: Path, shapes: tuple[tuple[int, int, int, bool], ...], dtype: str) -> list[Call]:
+def calls(path: Path, shapes: tuple[Shape, ...], dtype: str) -> list[Call]:
     """Calls of a cell's module in these shapes, with the NumPy module's results."""
     found = []
     kind = bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
-    for steps, batch, width, graph in shapes:
+    for steps, batch, width, how in shapes:
         given = drawn(path, steps, batch, width, np.float32 if dtype == "float32" else np.float64)
-        expected = tuple(leaves(call(module_of(path), given)))
+        masks = random_masks(generator(3), steps, batch) if how == "masks" else Masks()
+        wanted = asdict(masked(module_of(path), given, masks))
+        expected = tuple(array for arrays in wanted.values() for array in arrays.values())
+        given = spoilt(given, masks)
         fields = (given.params, given.x, given.state or {}, given.dy, given.dfinal)
         arrays = [tuple(array.astype(kind) for array in arrays.values()) for arrays in fields]
-        what = f"T={steps} B={batch} H={width}{' graph' if graph else ''}"
-        found.append(Call(what, *arrays, graph, expected, TOLERANCES[dtype]))
+        what = f"T={steps} B={batch} H={width} {how}"
+        found.append(Call(what, *arrays, how == "graph", masks.options(), expected, TOLERANCES[dtype]))
     return found
 
 
@@ -103,7 +110,7 @@ def cuda_in(text: str) -> str:
 
 
 @cache
-def threads(path: Path, shape: tuple[int, int, int, bool]) -> int:
+def threads(path: Path, shape: Shape) -> int:
     """The most threads of a launch in this shape."""
     most = 0
 
@@ -119,7 +126,7 @@ def threads(path: Path, shape: tuple[int, int, int, bool]) -> int:
     return most
 
 
-def shapes_for(variant: str, path: Path) -> tuple[tuple[int, int, int, bool], ...]:
+def shapes_for(variant: str, path: Path) -> tuple[Shape, ...]:
     """The shapes in which a sanitizer sees a cell."""
     along = "H" in cell_of(path).dims and "__shared__ real tile[128]" in text_of(path)
     if variant == "asan":

@@ -42,7 +42,8 @@ def run(module: OnDevice, arguments: tuple[Any, ...], **options: Any) -> Any:
 
 
 def poison(module: OnDevice, ws: Any) -> None:
-    """NaN everywhere in a workspace."""
+    """NaN everywhere in a workspace, its cuts included, as if a call with masks had left them."""
+    ws.forward.is_cut = True
     for value in (*vars(ws.forward).values(), *vars(ws.backward).values()):
         if isinstance(value, module.cupy.ndarray):
             value[...] = float("nan")

@@ -74,11 +74,14 @@ class Around:
             case Home.ROLLING:
                 turn = "(t + 1)%2" if late else "t%2"
                 row, at = f"({turn}*B + sample)", f"{turn}*{samples} + k"
+            case _ if self.flat:
+                row, plain = "row%B", False
             case _:
                 row, at = "sample", "k"
         if plain:
             return at
         width = "" if buffer.units == 1 else f"*{self.size(buffer.units)}"
+        row = f"({row})" if width and row == "row%B" else row
         row = row[1:-1] if not width and row.startswith("(row") else row
         start = "" if place.offset == 0 else length(place.offset, self.texts.dims)
         terms = [start, "" if unit == "0" else unit]

@@ -123,6 +123,7 @@ KEYWORDS = [
     "keep",
     "T",
     "B",
+    "cuts",
     "t",
     "k",
     "sample",
@@ -139,6 +140,12 @@ KEYWORDS = [
 
 BUILT_IN = ("exp", "log", "sqrt", "sin", "cos", "tanh", "erf", "erfc", "floor", "fabs", "expm1", "log1p", "pow")
 """CUDA's own functions that kernels call."""
+
+CHOICES = {
+    "put_back": "{0} == 1 ? {1} : {2}",
+    "handed_back": "{0} == 0 ? {1} : {0} == 2 ? {2} : 0",
+}
+"""The functions of :mod:`cellspec.backends.cupy.cuts`: what is not chosen is not read."""
 
 _CALLS = {"square": "__device__ inline real square(real a) { return a*a; }"}
 
@@ -272,6 +279,8 @@ class Printer(StrPrinter):  # type: ignore[misc]
         return f"-{text}" if number_ < 0 else text
 
     def _print_Function(self, expr: sympy.Function) -> str:
+        if type(expr).__name__ in CHOICES:
+            return "(" + CHOICES[type(expr).__name__].format(*(self.text(a) for a in expr.args)) + ")"
         function, _ = spelling(type(expr).__name__)
         self.used.add(function)
         return f"{function}({', '.join(self.text(a) for a in expr.args)})"

@@ -43,10 +43,16 @@ class Earlier:
         if stream.follows is None:
             text.prologue.append(f"{whole}[...] = {initial}")
             text.prologue.append(f"{whole} += cp.arange(T + 1, dtype={whole}.dtype)[:, None, None]")
+            text.prologue += ["if masks is not None:", f"    _count_anew({whole}, masks)"]
         else:
             follows = stream.follows if stream.follows.startswith("ws.") else self.common.flat(stream.follows, shape, "T, B")
-            text.prologue += [f"{whole}[0] = {initial}", f"{whole}[1:] = {follows}"]
-        return self.common.shaped(f"{whole}[T].astype(dtype)", shape)
+            text.prologue += [f"{whole}[0] = {initial}", f"{whole}[1:] = {follows}", *self.put_back(whole, "ws.rows.lags")]
+        return self.common.shaped(f"_last(ws, {whole}).astype(dtype)", shape)
+
+    @staticmethod
+    def put_back(whole: str, order: str) -> list[str]:
+        """The lines by which a call with masks changes the memory of an input's lag, or of its gradient."""
+        return ["if masks is not None:", f"    {whole}[...] = _arranged({order}, {whole}, dtype)"]
 
     # --- backward -----------------------------------------------------------------------------------------------
 
@@ -67,6 +73,7 @@ class Earlier:
         if later is not None:
             text.after.append(f"{whole}[:T] += ws.d_{later.buffer}[1:]")
         text.after.append(f"{whole}[T] = 0 if dfinal is None else {self.common.flat(f'dfinal.{name}', shape)}")
+        text.after += self.put_back(whole, "saved.rows.d_lags")
         return self.common.shaped(f"{whole}[0].copy()", shape)
 
     def of_input(self, name: str) -> str | None:

@@ -55,13 +55,17 @@ class _Along:
 
 @dataclass
 class Text:
-    """The lines of one direction: of the constructor of its memory, of its function, and of its loop's."""
+    """The lines of one direction: of the constructor of its memory, of its function, and of its loop's.
+
+    ``masked`` are those of the prologue that a call with lengths, resets or reverse has besides.
+    """
 
     buffers: list[tuple[str, str]] = field(default_factory=list)
     arguments: list[tuple[str, str]] = field(default_factory=list)
     buffers_after: list[tuple[str, str]] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     prologue: list[str] = field(default_factory=list)
+    masked: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
     locals: list[tuple[str, str]] = field(default_factory=list)
     variables: list[str] = field(default_factory=list)

@@ -64,6 +64,8 @@ class Writer:
         for value in (*self.loads, *(k.carry.before for k in self.carries), *(op.out for op in self.ops)):
             if value not in self.variables:
                 self.variables[value] = self.variable(value)
+        for value in self.finals():
+            self.variables[value] = self.element(value, self.around.unit(self.shape(value)))
         order = {n: i for i, n in enumerate(self.flow.program.values)}
         self.printer = Printer(self.variables, texts.dims, order, self.flow.constants)
 
@@ -72,6 +74,10 @@ class Writer:
         if value.startswith("d:") and value.endswith("<-"):
             stem += "_next"
         return self.locals.get(value, f"{stem}_j" if value in self.flow.constants else stem)
+
+    def finals(self) -> list[str]:
+        """What is read where a sample ends, and has no variable."""
+        return [n for n in self.loads if n in self.memory.reads and self.memory.reads[n].buffer.home is Home.FINAL]
 
     def owns(self, before: str, after: str) -> bool:
         return before in self.region.loads or after in {op.out for op in self.region.ops}
@@ -140,9 +146,9 @@ class Writer:
         return [self.load(n) for n in self.loads if n in self.flow.constants]
 
     def varying(self) -> list[str]:
-        """The loads of everything else but the carries that are in registers."""
-        befores = {k.carry.before for k in self.carries}
-        return [self.load(n) for n in self.loads if n not in self.flow.constants and n not in befores]
+        """The loads of everything else but the carries that are in registers, and what is read where a sample ends."""
+        apart = {k.carry.before for k in self.carries} | set(self.finals())
+        return [self.load(n) for n in self.loads if n not in self.flow.constants and n not in apart]
 
     def sequence(self) -> list[str]:
         """A kernel that runs over the whole loop, carries in registers."""

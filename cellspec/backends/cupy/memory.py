@@ -28,6 +28,7 @@ class Home(Enum):
     HISTORY = "[T + 1, B, n], a carry before and after each step"
     ROLLING = "[2, B, n], a carry before and after this step"
     LATEST = "[B, n], a carry before and after the sequence"
+    FINAL = "[B, n], read where a sample ends and nowhere else"
     CONSTANT = "[n]"
 
 
@@ -224,11 +225,12 @@ class _Draft:
         for carry in self.flow.program.carries:
             ends = (carry.before, carry.after)
             home = Home.LATEST if self.single else Home.ROLLING
-            if self.in_time(*ends) or (self.single and self.is_shared(carry)):
-                home = Home.HISTORY  # what several threads read may be read after one of them has stored it
+            if self.flow.forwards or self.in_time(*ends) or (self.single and self.is_shared(carry)):
+                home = Home.HISTORY  # samples end at any step; what several threads read may be read after one has stored it
             made = self.made.get(carry.after)
             product = made is not None and isinstance(made[1], ir.Product)
-            stem = plain_name(identifier(carry.after if self.flow.forwards else carry.before.removesuffix("<-")))
+            named = carry.after.removesuffix(" next") if self.flow.forwards else carry.before.removesuffix("<-")
+            stem = plain_name(identifier(named))
             suffix = {Home.HISTORY: "_all", Home.ROLLING: "_pair", Home.LATEST: "_last"}[home]
             state = self.buffer([carry.before], home, real=not product, called=stem + suffix)
             operand: Buffer | None = None

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 
 from cellspec import ir
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
 from cellspec.backends.cupy.around import Texts
-from cellspec.backends.cupy.classes import Choice, Kind, choose
-from cellspec.backends.cupy.cuda import definitions, plain_name, reserved
-from cellspec.backends.cupy.earlier import Earlier
-from cellspec.backends.cupy.flow import Flow, flow, origin
+from cellspec.backends.cupy.classes import Choice, Kind
+from cellspec.backends.cupy.cuda import definitions
+from cellspec.backends.cupy.cuts import final, with_cuts
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
-from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place, as_saved, matrices, remember
-from cellspec.backends.cupy.regions import Plan, plan
+from cellspec.backends.cupy.layout import Layout
+from cellspec.backends.cupy.memory import Home, Memory
+from cellspec.backends.cupy.regions import Plan
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text
-from cellspec.cell import STEP_INDEX, Cell, Input, State
+from cellspec.cell import Cell, Input
 from cellspec.pipeline import Compiled, compile_cell
-from cellspec.schedule import schedule
-
-ATTRIBUTES = ("use", "T", "B", "dtype", "captured", "saved", "steps")
-"""Attributes that the memory of either direction has."""
 
 LOCALS = (
     "cp", "np", "params", "x", "Inputs", "state", "workspace", "graph", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B",
@@ -39,7 +34,8 @@ LOCALS = (
     "_gelu", "_kernel", "_largest", "_loop", "_parts", "_real", "_run", "_sigmoid", "_silu", "_size", "_softsign", "_sum_parts",
     "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments",
     "_heads_blocks", "_run_blocks",
-    "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES",
+    "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES", "lengths", "resets", "reverse", "masks", "order", "d_state",
+    "_Masks", "_Rows", "_arranged", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last", "_masks", "_on_host", "_rows",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -51,24 +47,11 @@ def generate(cell: Cell, residuals: str = "speed") -> str:
     return _Module(compile_cell(cell)).text()
 
 
-def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
-    """The forward direction's plan and class."""
-    cell = compiled.cell
-    befores = {c.before for c in compiled.forward.carries}
-    kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
-    labels = tuple(dict.fromkeys(o.label for o in cell.outputs))
-    program = replace(compiled.forward, outputs=tuple(dict.fromkeys((*labels, *kept))))
-    late = tuple(n for n in compiled.stash if n not in compiled.forward.sequences)
-    whole = tuple(n for n in compiled.forward.sequences if n != f"{STEP_INDEX}[t-1]")
-    made = plan(flow(schedule(program, heads=True), labels, late, whole, True))
-    return made, choose(made)
-
-
 def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]:
     """The plans and classes of both directions."""
-    module = _Module(compiled)
-    memory, choice = module.forward_memory()
-    return (memory.plan, choice), module.backward_plan(memory)
+    layout = _Module(compiled).layout
+    memory, choice = layout.forward_memory()
+    return (memory.plan, choice), layout.backward_plan(memory)
 
 
 def cupy_text(text: str) -> str:
@@ -78,85 +61,18 @@ def cupy_text(text: str) -> str:
 
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
-        self.compiled, self.cell = compiled, compiled.cell
         self.common = Common(compiled, LOCALS)
-        streams = zip(self.cell.inputs, self.common.inputs, strict=True)
-        self.inputs = {f"{item.name}[t]": {key: str(text) for key, text in given.items()} for item, given in streams}
-        cuda = Names(reserved())
-        self.cuda_dims = {d: cuda.get(("dim", d), plain_name(d)) for d in self.cell.dims}
+        self.layout = Layout(with_cuts(compiled), self.common)
+        self.compiled, self.cell = self.layout.compiled, compiled.cell
+        self.inputs, self.earlier = self.layout.inputs, self.layout.earlier
         self.python = Names([*self.common.reserved, *self.common.derived.values()])
-        self.rank = {e.target.name: k for k, e in enumerate(self.cell.assignments)}
-        self.attributes = [*reserved(), *self.cuda_dims.values(), *ATTRIBUTES]
-        self.names = Names(self.attributes)
-        self.earlier = Earlier(self.cell, self.common, self.names)
-        self.attributes += [name for stream in self.earlier.known for name in (stream.buffer, f"d_{stream.buffer}")]
 
     # --- the two directions ---------------------------------------------------------------------------------
-
-    def given(self, flow_: Flow, made: Plan, more: Mapping[str, Place]) -> dict[str, Place]:
-        """Where the values are that come from outside: constants that kernels read, and ``more``."""
-        loaded = {origin(flow_, n) for region in made.regions for n in region.loads}
-        places = dict(more)
-        for name in flow_.program.values:
-            if name in flow_.constants and name in loaded:
-                called = self.names.get(("constant", flow_.forwards, name), plain_name(identifier(name)))
-                places[name] = Place(Buffer(called, Home.CONSTANT, flow_.width(name)))
-        return places
-
-    def sequence(self, flow_: Flow, made: Plan, name: str) -> Place:
-        """A sequence that the caller gives: kernels read a copy in the workspace, so that the loop depends on nothing else."""
-        loaded = any(origin(flow_, n) == name for region in made.regions for n in region.loads)
-        text = self.inputs[name]["value"]
-        own = self.names.get(("sequence", name), f"{plain_name(identifier(text))}_all") if loaded else text
-        return Place(Buffer(own, Home.SEQUENCE, flow_.width(name), saved=not loaded))
-
-    def as_given(self, flow_: Flow) -> dict[str, Place]:
-        """The sequences that the caller gives where they lie, as products read them."""
-        return {
-            name: Place(Buffer(given["value"], Home.SEQUENCE, flow_.width(name), saved=True))
-            for name, given in self.inputs.items()
-            if name in flow_.program.values
-        }
-
-    def forward_memory(self) -> tuple[Memory, Choice]:
-        made, choice = forward_plan(self.compiled)
-        whole = self.as_given(made.flow)
-        sequences = {name: self.sequence(made.flow, made, name) for name in whole}
-        given = self.given(made.flow, made, {**sequences, **self.earlier.places})
-        whole |= self.earlier.matrices
-        memory = remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
-        return memory, choice
-
-    def backward_plan(self, forward: Memory) -> tuple[Plan, Choice]:
-        compiled = self.compiled
-        whole = {*self.inputs, *matrices(forward), *(f"d:{o.label} given" for o in self.cell.outputs)}
-        outputs = tuple(n for n in compiled.backward.outputs)
-        made = plan(flow(schedule(compiled.backward, heads=True), outputs, (), whole, False))
-        return made, choose(made)
-
-    def backward_memory(self, forward: Memory) -> tuple[Memory, Choice]:
-        made, choice = self.backward_plan(forward)
-        self.names = Names([*self.attributes, *(b.name for b in forward.buffers if b.home in (Home.SEQUENCE, Home.HISTORY))])
-        saved = {n: as_saved(forward.reads[n]) for n in self.compiled.stash if n in forward.reads}
-        whole = {n: as_saved(p) for n, p in matrices(forward).items()}
-        given = self.as_given(made.flow)
-        saved |= {name: self.sequence(made.flow, made, name) for name in given}
-        whole |= given
-        for o in self.cell.outputs:
-            name = f"d:{o.label} given"
-            if name in made.flow.program.values:
-                called = "dy" if len(self.cell.outputs) == 1 else f"dy_{o.name}"
-                buffer = Buffer(
-                    self.names.get(("dy", o.name), plain_name(f"{called}_all")), Home.SEQUENCE, made.flow.width(name)
-                )
-                saved[name] = whole[name] = Place(buffer)
-        places = self.given(made.flow, made, saved)
-        return remember(made, places, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank), choice
 
     def host(self, direction: str, memory: Memory, choice: Choice) -> Host:
         prefix = "" if memory.flow.forwards else "backward of "
         comments = {e.target.name: f"// {prefix}{e.text}" for e in self.cell.assignments}
-        texts = Texts(self.cuda_dims, comments)
+        texts = Texts(self.layout.cuda_dims, comments)
         constants = dict(self.common.constants)
         program = memory.flow.program
         plain = Plain(program.values, constants, self.common.dims, batched=False)
@@ -167,10 +83,12 @@ class _Module:
             constants[out] = plain.texts[out] = self.python.get(("fixed", direction, out), identifier(out))
             lines.append(f"{constants[out]} = {cupy_text(plain.whole(op, shape, self.common.axes(shape), 'dtype'))}")
         self.helpers |= plain.helpers
-        made = Host(direction, memory, choice, texts, self.common.dims, constants, self.names, self.matrices())
+        made = Host(direction, memory, choice, texts, self.common.dims, constants, self.layout.names, self.matrices())
         made.text.prologue += lines
         for name, place in memory.reads.items():
             buffer = place.buffer
+            if buffer.home is Home.FINAL:
+                made.text.buffers.append((buffer.name, f"cp.empty((B, {dim_text(buffer.units, self.common.dims)}), real)"))
             if name in program.sequences and not buffer.saved and buffer.home is Home.SEQUENCE:
                 made.text.buffers.append((buffer.name, f"cp.empty((T, B, {dim_text(buffer.units, self.common.dims)}), dtype)"))
                 source = self.common.flat(self.source(name), program.shape(name), "T, B")
@@ -190,15 +108,17 @@ class _Module:
         return f"dy.{ref}" if len(self.cell.outputs) > 1 else "dy"
 
     def forward(self) -> tuple[dict[str, object], Memory]:
-        memory, choice = self.forward_memory()
+        memory, choice = self.layout.forward_memory()
         host = self.host("forward", memory, choice)
+        if memory.carries:
+            host.text.buffers.append(("cuts", "cp.zeros((T + 1, B, 1), real)"))
         text = host.run()
         outputs = [
             {
                 "dy": self.source(f"d:{o.label} given"),
                 "shape": self.common.batched(o.shape, "T, B"),
                 "axes": bracket(o.shape, 2),
-                "source": self.common.shaped(f"ws.{memory.outputs[o.label].name}", o.shape, "T, B"),
+                "source": arranged(self.common.shaped(f"ws.{memory.outputs[o.label].name}", o.shape, "T, B")),
             }
             for o in self.cell.outputs
         ]
@@ -210,16 +130,15 @@ class _Module:
                 continue
             kept = memory.kept(f"{state.name}[t-1]")
             assert kept is not None
-            first = {Home.HISTORY: "[0]", Home.ROLLING: "[0]", Home.LATEST: "[...]"}[kept.state.home]
-            last = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: ""}[kept.state.home]
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
-                text.prologue.append(f"ws.{buffer.name}{first} = {self.common.flat(f'state.{state.name}', state.shape)}")
-            states.append({**self.common.state(state), "last": self.final(kept.state, last, state)})
+                text.prologue.append(f"ws.{buffer.name}[0] = {self.common.flat(f'state.{state.name}', state.shape)}")
+            last = self.common.shaped(f"_last(ws, ws.{kept.state.name}).astype(dtype)", state.shape)
+            states.append({**self.common.state(state), "last": last})
         value = gather([str(o["source"]) for o in outputs])
         return {"text": text, "outputs": outputs, "states": states, "value": value, **self.loop(text, choice, True)}, memory
 
     def backward(self, forward: Memory) -> dict[str, object]:
-        memory, choice = self.backward_memory(forward)
+        memory, choice = self.layout.backward_memory(forward)
         host = self.host("backward", memory, choice)
         text = host.run()
         names = Names([*self.common.reserved, *self.common.derived.values()])
@@ -236,16 +155,15 @@ class _Module:
             assert kept is not None
             first = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: "[...]"}[kept.state.home]
             last = {Home.HISTORY: "[0]", Home.ROLLING: "[0]", Home.LATEST: ""}[kept.state.home]
+            given = self.common.flat(f"dfinal.{state.name}", state.shape)
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
-                given = self.common.flat(f"dfinal.{state.name}", state.shape)
                 text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else {given}")
-            states.append({**self.common.state(state), "last": self.final(kept.state, last, state)})
-        dx = gather([self.d_input(text, memory, item) for item in self.cell.inputs], "Inputs")
+            if (place := memory.reads.get(final(kept.carry))) is not None:
+                text.masked.append(f"ws.{place.buffer.name}[...] = 0 if dfinal is None else {given}")
+            source = f"ws.{kept.state.name}{last}.astype(dtype)"
+            states.append({**self.common.state(state), "last": self.common.shaped(source, state.shape)})
+        dx = gather([arranged(self.d_input(text, memory, item)) for item in self.cell.inputs], "Inputs")
         return {"text": text, "grads": grads, "dx": dx, "states": states, **self.loop(text, choice, False)}
-
-    def final(self, buffer: Buffer, last: str, state: State) -> str:
-        """A copy of a state's rows in ``buffer``, for the caller."""
-        return self.common.shaped(f"ws.{buffer.name}{last}.astype(dtype)", state.shape)
 
     def d_input(self, text: Text, memory: Memory, item: Input) -> str:
         """The gradient of an input."""
@@ -339,6 +257,10 @@ class _Module:
                 **context,
                 header=common.command(" --backend cupy"),
                 standard=[],
+                on_host='_on_host("{0}", {0})'.format,
+                cuts=bool(self.compiled.forward.carries),
+                lags=any(stream.follows is not None for stream in self.earlier.known),
+                counts=any(stream.follows is None for stream in self.earlier.known),
                 imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],
                 array="cp.ndarray",
                 tape_type="_Forward",
@@ -366,6 +288,11 @@ class _Module:
             )
         )
         return tidy(text)
+
+
+def arranged(rows: str) -> str:
+    """Rows of every step, as the caller wants them."""
+    return f"_arranged(order, {rows}, dtype)"
 
 
 def _import_of_cupy(cell: Cell) -> list[str]:
