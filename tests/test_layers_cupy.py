@@ -41,12 +41,12 @@ def test_the_same_numbers(machine: str, tmp_path: Path) -> None:
     with models(machine) as (here, there, cupy):
         given = arguments(here, steps=3, batch=2)
         moved = carried(given, cupy.asarray, np.ndarray)
-        for seed in (None, 1):
+        for seed, lengths in ((None, None), (1, None), (1, [1, 3])):
 
-            def run(tested: AnyLayer, arguments: Any, seed: int | None = seed) -> Any:
+            def run(tested: AnyLayer, arguments: Any, seed: int | None = seed, lengths: Any = lengths) -> Any:
                 params, x, state = arguments
                 rng = None if seed is None else np.random.default_rng(seed)
-                y, final, tape = tested.forward(params, x, state, rng=rng)
+                y, final, tape = tested.forward(params, x, state, lengths=lengths, rng=rng)
                 return y, final, tuple(tested.backward(params, tape, y, final))
 
             assert close(carried(run(there, moved), cupy.asnumpy, cupy.ndarray), run(here, given))

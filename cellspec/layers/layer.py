@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from inspect import signature
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -30,7 +29,6 @@ class Tape(NamedTuple):
     shape: tuple[int, int]  # T, B
     x_mask: Any  # [B, I] or None
     param_masks: dict[str, Any]
-    flipped: bool  # in time, here and not by the module
     learnt: bool  # whether the run began with the learnt state
     workspace: Any
 
@@ -79,7 +77,6 @@ class Layer(AnyLayer):
             raise ValueError(f"Layer takes a cell with one output; {module.CELL} gives {', '.join(outputs)}")
         (self._y_shape,) = outputs.values()
         self.input_size, self.output_size = math.prod(self._x_shape), math.prod(self._y_shape)
-        self._reverses = "reverse" in signature(module.forward).parameters  # CuPy modules do not yet
         self._shapes = shapes_of(module, "PARAM", self.dims)
         self._streams = streams(dict(others), zoneout, state_dropout, module.CELL)
         self._input_dropout = check_rate("input_dropout", input_dropout)
@@ -160,29 +157,22 @@ class Layer(AnyLayer):
         x_mask = (
             dropout(rng, (B, self.input_size), self._input_dropout, x.dtype, self.xp) if rng and self._input_dropout else None
         )
-        flipped = reverse is True and not self._reverses
-        x = x[::-1] if flipped else x
         inputs = self._inputs(x if x_mask is None else x * x_mask, T, B, rng)
         masks = self._param_masks(cell, rng)
-        given = {"lengths": lengths, "resets": resets, "workspace": workspace}
-        given |= {} if flipped or not reverse else {"reverse": reverse}
-        options = {name: value for name, value in given.items() if value is not None}
+        options = {"lengths": lengths, "resets": resets, "reverse": reverse, "workspace": workspace}
         start = self.init_state(params, B) if state is None else state
         y, final, run = self.module.forward(_masked(cell, masks), inputs, start, **options)
-        y = y[::-1] if flipped else y
-        return y.reshape(T, B, self.output_size), final, Tape(run, (T, B), x_mask, masks, flipped, learnt, workspace)
+        return y.reshape(T, B, self.output_size), final, Tape(run, (T, B), x_mask, masks, learnt, workspace)
 
     def backward(self, params: Tree, tape: Any, dy: Any, dstate: Tree | None = None) -> Gradients:
         """Gradients by the parameters, x and the initial state."""
         if not isinstance(tape, Tape):
             raise TypeError(f"tape must be what forward of this layer returned, got {type(tape).__name__}")
         expect_shape("dy", dy, (*tape.shape, self.output_size), "[T, B, output_size]")
-        dy = dy[::-1] if tape.flipped else dy
         options = {} if tape.workspace is None else {"workspace": tape.workspace}
         cell = _masked(self._cell(params), tape.param_masks)
         grads = self.module.backward(cell, tape.run, dy.reshape(*tape.shape, *self._y_shape), dstate, **options)
         d_x = (grads.x[0] if self._streams else grads.x).reshape(*tape.shape, self.input_size)
-        d_x = d_x[::-1] if tape.flipped else d_x
         d_params = _masked(grads.params, tape.param_masks)
         if self.learn_state:
             d_state = tree_map(lambda value: value.sum(axis=0) if tape.learnt else self.xp.zeros_like(value[0]), grads.state)
