@@ -78,7 +78,7 @@ for path in sys.argv[1:]:
 def test_same_bytes_under_every_hash_seed() -> None:
     paths = [str(path) for path in SPECS if path not in SHIPPED or path.stem in COMMON]
     expected = [hashlib.sha256(generate(load(path)).encode()).hexdigest() for path in paths]
-    for seed in ("0", "1", "4242"):
+    for seed in ("0", "4242"):
         environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", DIGEST, *reversed(paths)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
@@ -99,8 +99,9 @@ def test_text_does_not_depend_on_the_folder(tmp_path: Path, monkeypatch: pytest.
     assert generate(load("mine.yaml")) == text and str(tmp_path) not in text
 
 
+@pytest.mark.slow
 def test_committed_modules_are_fresh() -> None:
-    """If this fails: ``cellspec generate``, and delete what is orphaned."""
+    """If this fails: ``cellspec generate``, and delete what is orphaned. ``make test`` asks ``cellspec generate --check``."""
     modules = write.modules((load(path) for path in shipped_paths()), BACKENDS)
     assert write.compare(ROOT / "generated", modules, known_cells(shipped_paths()), BACKENDS) == write.Comparison((), (), ())
 
