@@ -151,15 +151,14 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_q_all = cp.empty((T, B, H), dtype)
         self.d_p_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.b = cp.empty((H,), dtype)
         self.U = cp.empty((H, H), dtype)
         self.d_W = cp.empty((H, I), dtype)
         self.d_U = cp.empty((H, H), dtype)
         self.d_b_sum = cp.empty((H,), dtype)
         self.d_b_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.b, saved.cuts, saved.W_x_all, saved.h_all, saved.sigmoid_h_pre_all, saved.sigmoid_h_pre_2_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_q_all, self.d_p_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.sigmoid_h_pre_2_all, self.d_h_now, self.UT_d_q_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.b, saved.cuts, saved.W_x_all, saved.h_all, saved.sigmoid_h_pre_all, saved.sigmoid_h_pre_2_all, self.dy_all, self.d_h_pair, self.d_q_all, self.d_p_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.sigmoid_h_pre_2_all, self.dy_all, self.UT_d_q_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_q_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -438,7 +437,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const stored* b,
     const real* cuts, const stored* W_x_all, const real* h_all, const stored* sigmoid_h_pre_all,
-    const stored* sigmoid_h_pre_2_all, const stored* dy_all, const real* d_h_pair, real* d_h_now, stored* d_q_all,
+    const stored* sigmoid_h_pre_2_all, const stored* dy_all, const real* d_h_pair, stored* d_q_all,
     stored* d_p_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -465,26 +464,29 @@ extern "C" __global__ void backward_step_1(
     // backward of p = W @ x[t] + b
     const real d_p = sigmoid_h_pre*d_h + d_h_pre_2 + d_h_pre;
 
-    d_h_now[k] = d_h;
     d_q_all[at] = d_q;
     d_p_all[at] = d_p;
 }
 
 // One step, after U.T @ d_q.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* sigmoid_h_pre_2_all,
-    const real* d_h_now, const stored* UT_d_q_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* sigmoid_h_pre_2_all, const stored* dy_all, const stored* UT_d_q_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long at = t*B*H + k;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real sigmoid_h_pre_2 = sigmoid_h_pre_2_all[at];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UT_d_q = UT_d_q_now[k];
 
     // backward of h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
-    const real d_h_prev = sigmoid_h_pre_2*d_h + UT_d_q;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev = sigmoid_h_pre_2*(d_h_given + d_h_next_here) + UT_d_q;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
 }

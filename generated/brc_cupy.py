@@ -431,27 +431,28 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real Wa_x = tanh_a_pre_c_tanh_h_pre_all[row*3*H + j];
         const real Wc_x = tanh_a_pre_c_tanh_h_pre_all[row*3*H + H + j];
         const real Wh_x = tanh_a_pre_c_tanh_h_pre_all[row*3*H + 2*H + j];
 
-        // a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
-        const real tanh_a_pre = tanh(wa_j*h_prev + Wa_x + ba_j);
-        // c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
-        const real c = sigmoid(wc_j*h_prev + Wc_x + bc_j);
         // h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
-        const real tanh_h_pre = tanh(h_prev*(tanh_a_pre + 1) + Wh_x);
-        const real h = h_prev*c + (1 - c)*tanh_h_pre;
-        const real h_next = cut_after == 1 ? 0 : h;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
+        // a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
+        const real tanh_a_pre = tanh(wa_j*h_prev_here + Wa_x + ba_j);
+        // c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
+        const real c = sigmoid(wc_j*h_prev_here + Wc_x + bc_j);
+        // h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
+        const real tanh_h_pre = tanh(h_prev_here*(tanh_a_pre + 1) + Wh_x);
+        const real h = h_prev_here*c + (1 - c)*tanh_h_pre;
 
         tanh_a_pre_c_tanh_h_pre_all[row*3*H + j] = tanh_a_pre;
         tanh_a_pre_c_tanh_h_pre_all[row*3*H + H + j] = c;
         tanh_a_pre_c_tanh_h_pre_all[row*3*H + 2*H + j] = tanh_h_pre;
+        h_all[at + B*H] = h;
         h_out[at] = h;
-        h_all[at + B*H] = h_next;
 
-        h_prev = h_next;
+        h_prev = h;
     }
 }
 
@@ -475,6 +476,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real h_prev = h_all[at];
         const real tanh_a_pre = tanh_a_pre_c_tanh_h_pre_all[row*3*H + j];
@@ -483,17 +485,18 @@ extern "C" __global__ void backward_loop(
         const real d_h_given = dy_all[at];
 
         // backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
         const real d_h = d_h_given + d_h_next_here;
         const real d_h_pre = (1 - c)*(1 - square(tanh_h_pre))*d_h;
         // backward of c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
-        const real d_c_pre = (1 - c)*c*(h_prev - tanh_h_pre)*d_h;
+        const real d_c_pre = (1 - c)*c*(h_prev_here - tanh_h_pre)*d_h;
         // backward of a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
-        const real d_a_pre = h_prev*(1 - square(tanh_a_pre))*d_h_pre;
+        const real d_a_pre = h_prev_here*(1 - square(tanh_a_pre))*d_h_pre;
         // backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
         const real d_h_prev = c*d_h + (tanh_a_pre + 1)*d_h_pre + wc_j*d_c_pre + wa_j*d_a_pre;
-        const real d_wa_each = h_prev*d_a_pre;
-        const real d_wc_each = h_prev*d_c_pre;
+        const real d_wa_each = h_prev_here*d_a_pre;
+        const real d_wc_each = h_prev_here*d_c_pre;
 
         d_a_c_h_pre_all[row*3*H + 2*H + j] = d_h_pre;
         d_a_c_h_pre_all[row*3*H + H + j] = d_c_pre;

@@ -165,15 +165,14 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_th_et_pre_all = cp.empty((T, B, 2*H), dtype)
         self.d_th_pre_et_pre_Wx_x_all = cp.empty((T, B, 3*H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.Uth_Uet = cp.empty((2*H, H), dtype)
         self.Wth_Wet_Wx = cp.empty((3*H, I), dtype)
         self.d_Wth_Wet_Wx = cp.empty((3*H, I), dtype)
         self.d_Uth_Uet = cp.empty((2*H, H), dtype)
         self.d_bth_bet_sum = cp.empty((2*H,), dtype)
         self.d_bth_bet_sum_parts = cp.empty((_parts(T*B), 2*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_h_prev_th_tanh_Wx_x_all, saved.et_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_th_et_pre_all, self.d_th_pre_et_pre_Wx_x_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.tanh_h_prev_th_tanh_Wx_x_all, self.d_h_now, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_h_prev_th_tanh_Wx_x_all, saved.et_all, self.dy_all, self.d_h_pair, self.d_th_et_pre_all, self.d_th_pre_et_pre_Wx_x_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_h_prev_th_tanh_Wx_x_all, self.dy_all, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_th_et_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -478,7 +477,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
     const stored* tanh_h_prev_th_tanh_Wx_x_all, const stored* et_all, const stored* dy_all, const real* d_h_pair,
-    real* d_h_now, stored* d_th_et_pre_all, stored* d_th_pre_et_pre_Wx_x_all)
+    stored* d_th_et_pre_all, stored* d_th_pre_et_pre_Wx_x_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -503,7 +502,6 @@ extern "C" __global__ void backward_step_1(
     // backward of h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
     const real d_Wx_x = et*(1 - square(tanh_Wx_x))*d_h;
 
-    d_h_now[k] = d_h;
     d_th_et_pre_all[row*2*H + H + j] = d_et_pre;
     d_th_pre_et_pre_Wx_x_all[row*3*H + H + j] = d_et_pre;
     d_th_et_pre_all[row*2*H + j] = d_th_pre;
@@ -513,21 +511,24 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after [Uet.T, Uth.T] @ [d_et_pre; d_th_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* tanh_h_prev_th_tanh_Wx_x_all,
-    const real* d_h_now, const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* tanh_h_prev_th_tanh_Wx_x_all, const stored* dy_all, const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real th = tanh_h_prev_th_tanh_Wx_x_all[row*3*H + H + j];
     const real tanh_h_prev = tanh_h_prev_th_tanh_Wx_x_all[row*3*H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
-    const real d_h_prev_2 = th*(1 - square(tanh_h_prev))*d_h + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = th*(1 - square(tanh_h_prev))*(d_h_given + d_h_next_here) + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

@@ -476,6 +476,7 @@ extern "C" __global__ void forward_step(
     const real bi_j = bi[j];
     const real bg_j = bg[j];
     const real bo_j = bo[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real Wi_x = i_g_o_all[row*3*H + j];
@@ -485,6 +486,8 @@ extern "C" __global__ void forward_step(
     const real Wo_x = i_g_o_all[row*3*H + 2*H + j];
     const real Uo_h_prev = Ui_Ug_Uo_h_prev_now[sample*3*H + 2*H + j];
 
+    // c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
     // g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
@@ -492,22 +495,20 @@ extern "C" __global__ void forward_step(
     // o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real o = sigmoid(Wo_x + Uo_h_prev + bo_j);
     // c[t] = f*c[t-1] + i*g
-    const real c = c_prev*(1 - i) + i*g;
+    const real c = c_prev_here*(1 - i) + i*g;
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
     const real h_next = cut_after == 1 ? 0 : h;
-    // c[t] = f*c[t-1] + i*g
-    const real c_next = cut_after == 1 ? 0 : c;
 
     i_g_o_all[row*3*H + j] = i;
     i_g_o_all[row*3*H + H + j] = g;
     i_g_o_all[row*3*H + 2*H + j] = o;
+    c_all[at + B*H] = c;
     tanh_c_all[at] = tanh_c;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    c_all[at + B*H] = c_next;
 }
 
 // One step.
@@ -521,6 +522,7 @@ extern "C" __global__ void backward_step(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real i = i_g_o_all[row*3*H + j];
     const real c_prev = c_all[at];
@@ -531,6 +533,8 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
+    // backward of c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of h[t] = o*phi(c[t])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + i*g
@@ -544,7 +548,7 @@ extern "C" __global__ void backward_step(
     // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
     // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
-    const real d_i_pre = (1 - i)*i*(g - c_prev)*d_c;
+    const real d_i_pre = (1 - i)*i*(g - c_prev_here)*d_c;
     // backward of c[t] = f*c[t-1] + i*g
     const real d_c_prev = (1 - i)*d_c;
 

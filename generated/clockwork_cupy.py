@@ -189,14 +189,13 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_h_pre_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.R = cp.empty((H, H), dtype)
         self.d_W = cp.empty((H, I), dtype)
         self.d_R = cp.empty((H, H), dtype)
         self.d_b_sum = cp.empty((H,), dtype)
         self.d_b_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.due_all_2, saved.tanh_h_pre_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_h_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.due_all_2, self.d_h_now, self.RT_d_R_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.due_all_2, saved.tanh_h_pre_all, self.dy_all, self.d_h_pair, self.d_h_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.due_all_2, self.dy_all, self.RT_d_R_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -501,7 +500,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
     const stored* due_all_2, const stored* tanh_h_pre_all, const stored* dy_all, const real* d_h_pair,
-    real* d_h_now, stored* d_h_pre_all)
+    stored* d_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -516,28 +515,30 @@ extern "C" __global__ void backward_step_1(
 
     // backward of h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    const real d_h = d_h_given + d_h_next_here;
-    const real d_h_pre = due*(1 - square(tanh_h_pre))*d_h;
+    const real d_h_pre = due*(1 - square(tanh_h_pre))*(d_h_given + d_h_next_here);
 
-    d_h_now[k] = d_h;
     d_h_pre_all[at] = d_h_pre;
 }
 
 // One step, after R.T @ d_h_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* due_all_2, const real* d_h_now,
-    const stored* RT_d_R_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* due_all_2, const stored* dy_all, const stored* RT_d_R_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long at = t*B*H + k;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real due = due_all_2[at];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real RT_d_R_h_prev = RT_d_R_h_prev_now[k];
 
     // backward of h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
-    const real d_h_prev = (1 - due)*d_h + RT_d_R_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev = (1 - due)*(d_h_given + d_h_next_here) + RT_d_R_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
 }

@@ -163,15 +163,14 @@ class _Backward:
         self.d_z_pair = cp.empty((2, B, H), real)
         self.d_z_pre_all = cp.empty((T, B, H), dtype)
         self.d_z_now = cp.empty((B, H), real)
-        self.d_y_now = cp.empty((B, H), real)
         self.Wz_Wy = cp.empty((H, 2*H), dtype)
         self.d_V = cp.empty((H, I), dtype)
         self.d_Wy = cp.empty((H, H), dtype)
         self.d_Wz = cp.empty((H, H), dtype)
         self.d_b_sum = cp.empty((H,), dtype)
         self.d_b_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_y_final, self.d_z_final, saved.cuts, saved.tanh_z_pre_all_2, self.dy_all, self.d_y_pair, self.d_z_pair, self.d_y_now, self.d_z_now, self.d_z_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_y_now, self.d_z_now, self.WzT_d_Wz_z_WyT_d_Wy_y_prev_now, self.d_y_pair, self.d_z_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_y_final, self.d_z_final, saved.cuts, saved.tanh_z_pre_all_2, self.dy_all, self.d_y_pair, self.d_z_pair, self.d_z_now, self.d_z_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_y_final, saved.cuts, self.dy_all, self.d_z_now, self.WzT_d_Wz_z_WyT_d_Wy_y_prev_now, self.d_y_pair, self.d_z_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_z_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -464,7 +463,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_y_final, const real* d_z_final,
     const real* cuts, const stored* tanh_z_pre_all_2, const stored* dy_all, const real* d_y_pair,
-    const real* d_z_pair, real* d_y_now, real* d_z_now, stored* d_z_pre_all)
+    const real* d_z_pair, real* d_z_now, stored* d_z_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -481,33 +480,34 @@ extern "C" __global__ void backward_step_1(
     const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
     // backward of z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
     const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
-    // backward of y[t] = y[t-1] + dt*z[t]
-    const real d_y = d_y_given + d_y_next_here;
-    // backward of z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
-    const real d_z = d_z_next_here + real(0.05)*d_y;
+    const real d_z = real(0.05)*d_y_given + real(0.05)*d_y_next_here + d_z_next_here;
     const real d_z_pre = (real(0.05) - real(0.05)*square(tanh_z_pre))*d_z;
 
-    d_y_now[k] = d_y;
     d_z_now[k] = d_z;
     d_z_pre_all[at] = d_z_pre;
 }
 
 // One step, after [Wz.T; Wy.T] @ d_z_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const real* d_y_now, const real* d_z_now,
-    const stored* WzT_d_Wz_z_WyT_d_Wy_y_prev_now, real* d_y_pair, real* d_z_pair)
+    const long long t, const long long B, const long long H, const real* d_y_final, const real* cuts,
+    const stored* dy_all, const real* d_z_now, const stored* WzT_d_Wz_z_WyT_d_Wy_y_prev_now, real* d_y_pair,
+    real* d_z_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
-    const real d_y = d_y_now[k];
+    const real cut_after = cuts[row + B];
+    const real d_y_given = dy_all[at];
+    const real d_y_next = d_y_pair[(t + 1)%2*B*H + k];
     const real d_z = d_z_now[k];
     const real WzT_d_Wz_z_prev = WzT_d_Wz_z_WyT_d_Wy_y_prev_now[sample*2*H + j];
     const real WyT_d_Wy_y_prev = WzT_d_Wz_z_WyT_d_Wy_y_prev_now[sample*2*H + H + j];
 
     // backward of y[t] = y[t-1] + dt*z[t]
-    const real d_y_prev = d_y + WyT_d_Wy_y_prev - real(0.135)*d_z;
+    const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
+    const real d_y_prev = d_y_given + d_y_next_here + WyT_d_Wy_y_prev - real(0.135)*d_z;
     // backward of z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
     const real d_z_prev = real(0.765)*d_z + WzT_d_Wz_z_prev;
 

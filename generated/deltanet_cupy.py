@@ -150,14 +150,13 @@ class _Forward:
         self.k_all = cp.empty((T, B, D), dtype)
         self.beta_all = cp.empty((T, B, 1), dtype)
         self.S_prev_k_now = cp.empty((B, D*M), real)
-        self.S_prev_here_now = cp.empty((B, D*M), real)
         self.S_factor_now = cp.empty((B, D), real)
         self.S_q_all = cp.empty((T, B, D*M), dtype)
         self.Wk_Wv_wb_T = cp.empty((I, D + M + 1), dtype)
         self.forward_before = (cp.int64(D), cp.int64(M), self.Wk_x_v_wb_x_all, self.elu_Wk_x_all, self.k_part_all, self.sum_k_part_all, self.k_all)
-        self.forward_step_1 = (cp.int64(B), cp.int64(D), cp.int64(M), self.cuts, self.S_all, self.Wk_x_v_wb_x_all, self.k_all, self.beta_all, self.S_factor_now, self.S_prev_here_now, self.S_prev_k_now)
+        self.forward_step_1 = (cp.int64(B), cp.int64(D), cp.int64(M), self.cuts, self.S_all, self.Wk_x_v_wb_x_all, self.k_all, self.beta_all, self.S_factor_now, self.S_prev_k_now)
         self.forward_step_2 = (cp.int64(B), cp.int64(D), cp.int64(M), self.sum_S_prev_k_now, self.Wk_x_v_wb_x_all)
-        self.forward_step_3 = (cp.int64(B), cp.int64(D), cp.int64(M), self.S_prev_here_now, self.Wk_x_v_wb_x_all, self.S_factor_now, self.S_all)
+        self.forward_step_3 = (cp.int64(B), cp.int64(D), cp.int64(M), self.cuts, self.Wk_x_v_wb_x_all, self.S_factor_now, self.S_all)
         self.forward_after = (cp.int64(B), cp.int64(D), cp.int64(M), self.Wq_x_all, self.S_all, self.elu_Wq_x_all, self.q_part_all, self.sum_q_part_all, self.q_all, self.S_q_all, self.sum_S_q_all, self.y_out)
         self.forward_step_1_blocks = _blocks(B*(D*M))
         self.sum_S_prev_k_along_blocks = _along_blocks("sum_units_real", B*M)
@@ -192,7 +191,6 @@ class _Backward:
         self.d_stored_now = cp.empty((B, M), real)
         self.d_S_prev_k_k_row_all = cp.empty((T, B, D*M), dtype)
         self.d_k_row_all = cp.empty((T, B, D), dtype)
-        self.S_prev_here_now = cp.empty((B, D*M), real)
         self.d_S_all = cp.empty((T, B, D*M), dtype)
         self.d_S_S_part_column_now = cp.empty((B, D*M), real)
         self.d_S_beta_all = cp.empty((T, B, D*M), dtype)
@@ -200,9 +198,9 @@ class _Backward:
         self.d_S_q_q_row_all = cp.empty((T, B, D*M), dtype)
         self.Wq_Wk_wb_Wv = cp.empty((2*D + M + 1, I), dtype)
         self.d_Wq_Wk_Wv_wb = cp.empty((2*D + M + 1, I), dtype)
-        self.backward_step_1 = (cp.int64(B), cp.int64(D), cp.int64(M), self.d_S_final, saved.cuts, saved.k_all, saved.S_all, saved.q_all, saved.sum_k_part_all, saved.beta_all, self.d_S_pair, self.dy_all, self.d_S_all, self.d_S_S_part_column_now, self.S_prev_here_now, self.d_S_q_q_row_all, self.d_wb_x_factor_all, self.d_Wk_x_factor_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(D), cp.int64(M), self.d_S_final, saved.cuts, saved.k_all, saved.q_all, saved.S_all, saved.sum_k_part_all, saved.beta_all, self.d_S_pair, self.dy_all, self.d_S_all, self.d_S_S_part_column_now, self.d_S_q_q_row_all, self.d_wb_x_factor_all, self.d_Wk_x_factor_all)
         self.backward_step_2 = (cp.int64(B), cp.int64(D), cp.int64(M), self.sum_d_S_S_part_column_now, self.d_Wq_x_etc_all, self.d_stored_now)
-        self.backward_step_3 = (cp.int64(B), cp.int64(D), cp.int64(M), saved.k_all, self.S_prev_here_now, self.d_S_all, self.d_stored_now, self.d_S_pair, self.d_S_prev_k_k_row_all)
+        self.backward_step_3 = (cp.int64(B), cp.int64(D), cp.int64(M), saved.cuts, saved.k_all, saved.S_all, self.d_S_all, self.d_stored_now, self.d_S_pair, self.d_S_prev_k_k_row_all)
         self.backward_after = (cp.int64(D), cp.int64(M), self.d_S_q_q_row_all, self.d_S_prev_k_k_row_all, saved.k_all, saved.Wk_x_v_wb_x_all, saved.beta_all, self.d_S_all, saved.elu_Wq_x_all, saved.elu_Wk_x_all, saved.sum_q_part_all, self.d_wb_x_factor_all, saved.sum_k_part_all, self.d_Wk_x_factor_all, self.sum_d_S_q_q_row_all, self.sum_d_S_prev_k_k_row_all, self.d_S_beta_all, self.d_S_k_row_all, self.d_Wk_x_base_all, self.d_q_sum_q_part_all, self.sum_d_S_beta_all, self.sum_d_S_k_row_all, self.sum_d_q_sum_q_part_all, self.d_k_row_all, self.d_Wq_x_etc_all, self.d_k_sum_k_part_all, self.sum_d_k_sum_k_part_all)
         self.backward_step_1_blocks = _blocks(B*(D*M))
         self.sum_d_S_S_part_column_along_blocks = _along_blocks("sum_units_real", B*M)
@@ -563,7 +561,7 @@ extern "C" __global__ void forward_before(
 extern "C" __global__ void forward_step_1(
     const long long t, const long long B, const long long D, const long long M, const real* cuts,
     const real* S_all, const stored* Wk_x_v_wb_x_all, const stored* k_all, stored* beta_all, real* S_factor_now,
-    real* S_prev_here_now, real* S_prev_k_now)
+    real* S_prev_k_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*M) return;
@@ -575,17 +573,17 @@ extern "C" __global__ void forward_step_1(
     const real wb_x = Wk_x_v_wb_x_all[row*(D + M + 1) + D + M];
     const real k_row = k_all[row*D + j%D];
 
+    // S[t] = S[t-1] + beta*outer(v - stored, k)
+    const real S_prev_here = cut_before == 1 ? 0 : S_prev;
     // beta = sigmoid(wb @ x[t])
     const real beta = sigmoid(wb_x);
     // S[t] = S[t-1] + beta*outer(v - stored, k)
     const real S_factor = beta*k_row;
-    const real S_prev_here = cut_before == 1 ? 0 : S_prev;
     // stored = S[t-1] @ k
     const real S_prev_k = S_prev_here*k_row;
 
     if (j == 0) beta_all[row] = beta;
     if (j/D == 0) S_factor_now[sample*D + j%D] = S_factor;
-    S_prev_here_now[k] = S_prev_here;
     S_prev_k_now[k] = S_prev_k;
 }
 
@@ -610,7 +608,7 @@ extern "C" __global__ void forward_step_2(
 
 // One step.
 extern "C" __global__ void forward_step_3(
-    const long long t, const long long B, const long long D, const long long M, const real* S_prev_here_now,
+    const long long t, const long long B, const long long D, const long long M, const real* cuts,
     const stored* Wk_x_v_wb_x_all, const real* S_factor_now, real* S_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -618,11 +616,13 @@ extern "C" __global__ void forward_step_3(
     const long long sample = k/(D*M), j = k%(D*M);
     const long long row = t*B + sample, at = t*B*D*M + k;
 
-    const real S_prev_here = S_prev_here_now[k];
+    const real cut_before = cuts[row];
+    const real S_prev = S_all[at];
     const real S_part_column = Wk_x_v_wb_x_all[row*(D + M + 1) + D + j/D];
     const real S_factor = S_factor_now[sample*D + j%D];
 
     // S[t] = S[t-1] + beta*outer(v - stored, k)
+    const real S_prev_here = cut_before == 1 ? 0 : S_prev;
     const real S = S_prev_here + S_part_column*S_factor;
 
     S_all[at + B*D*M] = S;
@@ -691,20 +691,17 @@ extern "C" __global__ void forward_after(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long D, const long long M, const real* d_S_final,
-    const real* cuts, const stored* k_all, const real* S_all, const stored* q_all, const real* sum_k_part_all,
+    const real* cuts, const stored* k_all, const stored* q_all, const real* S_all, const real* sum_k_part_all,
     const stored* beta_all, const real* d_S_pair, const stored* dy_all, stored* d_S_all,
-    real* d_S_S_part_column_now, real* S_prev_here_now, stored* d_S_q_q_row_all, stored* d_wb_x_factor_all,
-    stored* d_Wk_x_factor_all)
+    real* d_S_S_part_column_now, stored* d_S_q_q_row_all, stored* d_wb_x_factor_all, stored* d_Wk_x_factor_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*M) return;
     const long long sample = k/(D*M), j = k%(D*M);
     const long long row = t*B + sample, at = t*B*D*M + k;
 
-    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real k_row = k_all[row*D + j%D];
-    const real S_prev = S_all[at];
     const real q_row = q_all[row*D + j%D];
     const real S = S_all[at + B*D*M];
     const real sum_k_part = sum_k_part_all[row];
@@ -712,13 +709,13 @@ extern "C" __global__ void backward_step_1(
     const real d_S_next = d_S_pair[(t + 1)%2*B*D*M + k];
     const real d_y_flat = dy_all[row*M + j/D];
 
+    // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
     // backward of y = S[t] @ q
     const real d_S_q = d_y_flat;
     // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
-    const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
     const real d_S = d_S_next_here + q_row*d_S_q;
     const real d_S_S_part_column = k_row*beta*d_S;
-    const real S_prev_here = cut_before == 1 ? 0 : S_prev;
     // backward of y = S[t] @ q
     const real d_S_q_q_row = S*d_S_q;
     // backward of beta = sigmoid(wb @ x[t])
@@ -728,7 +725,6 @@ extern "C" __global__ void backward_step_1(
 
     d_S_all[at] = d_S;
     d_S_S_part_column_now[k] = d_S_S_part_column;
-    S_prev_here_now[k] = S_prev_here;
     d_S_q_q_row_all[at] = d_S_q_q_row;
     if (j == 0) d_wb_x_factor_all[row] = d_wb_x_factor;
     if (j == 0) d_Wk_x_factor_all[row] = d_Wk_x_factor;
@@ -757,8 +753,8 @@ extern "C" __global__ void backward_step_2(
 
 // One step.
 extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long D, const long long M, const stored* k_all,
-    const real* S_prev_here_now, const stored* d_S_all, const real* d_stored_now, real* d_S_pair,
+    const long long t, const long long B, const long long D, const long long M, const real* cuts,
+    const stored* k_all, const real* S_all, const stored* d_S_all, const real* d_stored_now, real* d_S_pair,
     stored* d_S_prev_k_k_row_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -766,11 +762,14 @@ extern "C" __global__ void backward_step_3(
     const long long sample = k/(D*M), j = k%(D*M);
     const long long row = t*B + sample, at = t*B*D*M + k;
 
+    const real cut_before = cuts[row];
     const real k_row = k_all[row*D + j%D];
-    const real S_prev_here = S_prev_here_now[k];
+    const real S_prev = S_all[at];
     const real d_S = d_S_all[at];
     const real d_stored_flat = d_stored_now[sample*M + j/D];
 
+    // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    const real S_prev_here = cut_before == 1 ? 0 : S_prev;
     // backward of stored = S[t-1] @ k
     const real d_S_prev_k = d_stored_flat;
     // backward of S[t] = S[t-1] + beta*outer(v - stored, k)

@@ -443,19 +443,19 @@ extern "C" __global__ void forward_step(
     const real W_x = W_x_all[at];
     const real U_h_lag4_prev = U_h_lag4_prev_now[k];
 
-    // h[t] = g(W @ x[t] + U @ h[t-skip] + b)
-    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
-    // h_lag2[t] = h[t-1]
-    const real h_lag2_next = cut_after == 1 ? 0 : h_prev_here;
     // h_lag3[t] = h_lag2[t-1]
-    const real h_lag3_next = cut_after == 1 ? 0 : h_lag2_prev;
+    const real h_lag3_prev_here = cut_before == 1 ? 0 : h_lag3_prev;
+    // h_lag2[t] = h[t-1]
+    const real h_lag2 = cut_before == 1 ? 0 : h_prev;
+    // h_lag3[t] = h_lag2[t-1]
+    const real h_lag3 = cut_before == 1 ? 0 : h_lag2_prev;
     // h_lag4[t] = h_lag3[t-1]
-    const real h_lag4_next = cut_after == 1 ? 0 : h_lag3_prev;
+    const real h_lag4_next = cut_after == 1 ? 0 : h_lag3_prev_here;
     // h[t] = g(W @ x[t] + U @ h[t-skip] + b)
     const real h = tanh(W_x + U_h_lag4_prev + b_j);
 
-    h_lag2_all[at + B*H] = h_lag2_next;
-    h_lag3_all[at + B*H] = h_lag3_next;
+    h_lag2_all[at + B*H] = h_lag2;
+    h_lag3_all[at + B*H] = h_lag3;
     h_lag4_all[at + B*H] = h_lag4_next;
     keep(h_lag4_operand, at + B*H, h_lag4_next);
     h_all[at + B*H] = h;

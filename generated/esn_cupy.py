@@ -147,10 +147,9 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_h_pre_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.U = cp.empty((H, H), dtype)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_h_pre_all_2, self.dy_all, self.d_h_pair, self.d_h_now, self.d_h_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_now, self.UT_d_U_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_h_pre_all_2, self.dy_all, self.d_h_pair, self.d_h_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, self.dy_all, self.UT_d_U_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -404,7 +403,7 @@ extern "C" __global__ void forward_step(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const stored* tanh_h_pre_all_2, const stored* dy_all, const real* d_h_pair, real* d_h_now, stored* d_h_pre_all)
+    const stored* tanh_h_pre_all_2, const stored* dy_all, const real* d_h_pair, stored* d_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -418,26 +417,29 @@ extern "C" __global__ void backward_step_1(
 
     // backward of h[t] = (1 - leak)*h[t-1] + leak*tanh(W @ x[t] + U @ h[t-1])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    const real d_h = d_h_given + d_h_next_here;
-    const real d_h_pre = (real(0.3) - real(0.3)*square(tanh_h_pre))*d_h;
+    const real d_h_pre = (real(0.3) - real(0.3)*square(tanh_h_pre))*(d_h_given + d_h_next_here);
 
-    d_h_now[k] = d_h;
     d_h_pre_all[at] = d_h_pre;
 }
 
 // One step, after U.T @ d_h_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const real* d_h_now, const stored* UT_d_U_h_prev_now,
-    real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* dy_all, const stored* UT_d_U_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
-    const real d_h = d_h_now[k];
+    const real cut_after = cuts[row + B];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UT_d_U_h_prev = UT_d_U_h_prev_now[k];
 
     // backward of h[t] = (1 - leak)*h[t-1] + leak*tanh(W @ x[t] + U @ h[t-1])
-    const real d_h_prev = real(0.7)*d_h + UT_d_U_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev = real(0.7)*d_h_given + real(0.7)*d_h_next_here + UT_d_U_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
 }

@@ -186,7 +186,6 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_A_pair = cp.empty((2, B, H**2), real)
         self.d_z_all = cp.empty((T, B, H), dtype)
-        self.d_A_next_here_now = cp.empty((B, H**2), real)
         self.d_A_h_prev_column_now = cp.empty((B, H**2), real)
         self.d_A_h_prev_row_now = cp.empty((B, H**2), real)
         self.d_z_factor_now = cp.empty((B, H), real)
@@ -208,22 +207,18 @@ class _Backward:
         self.d_gain_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_bias_sum = cp.empty((H,), dtype)
         self.d_bias_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.gain, saved.cuts, saved.s_0_all, saved.sum_A_s_0_all, saved.z_all_2, saved.mean_s_1_part_all, saved.sum_s_1_part_all, saved.sqrt_s_1_pre_all, saved.h_all_2, self.dy_all, self.d_h_pair, self.d_s_1_part_mean_factor_now, self.d_z_factor_now, self.d_s_1_pre_2_all, self.d_s_1_pre_2_sqrt_s_1_pre_now, self.d_s_1_pre_2_sum_s_1_part_now, self.d_gain_each_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_A_final, saved.cuts, self.d_A_pair, self.d_A_next_here_now)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_s_1_pre_2_sqrt_s_1_pre_now, self.d_s_1_pre_2_sum_s_1_part_now, saved.sqrt_s_1_pre_all, self.d_s_1_part_mean_factor_now, self.gain, self.d_s_1_pre_2_all, self.sum_d_s_1_pre_2_sqrt_s_1_pre_now, self.sum_d_s_1_pre_2_sum_s_1_part_now, self.d_s_1_part_mean_now, self.d_s_1_part_mean_mean_s_1_part_now, self.sum_d_s_1_part_mean_mean_s_1_part_now, self.d_s_1_part_now, self.d_sum_A_s_0_vector_now)
-        self.backward_step_4 = (cp.int64(B), cp.int64(H), saved.h_all, saved.s_0_all, saved.A_all, self.d_A_next_here_now, self.d_sum_A_s_0_vector_now, self.d_A_s_0_s_0_row_now, self.d_A_h_prev_column_now, self.d_A_h_prev_row_now, self.d_A_pair)
-        self.backward_step_5 = (cp.int64(B), cp.int64(H), self.gain, saved.sqrt_s_1_pre_all, self.d_s_1_pre_2_all, self.d_s_1_part_now, self.sum_d_A_s_0_s_0_row_now, self.d_z_factor_now, self.d_z_all)
-        self.backward_step_6 = (cp.int64(B), cp.int64(H), self.WT_d_W_h_prev_now, self.sum_d_A_h_prev_row_now, self.sum_d_A_h_prev_column_now, self.d_h_pair)
-        self.backward_step_1_blocks = _blocks(B*H)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.gain, saved.cuts, saved.s_0_all, saved.sum_A_s_0_all, saved.z_all_2, saved.mean_s_1_part_all, saved.sum_s_1_part_all, saved.sqrt_s_1_pre_all, saved.h_all_2, self.dy_all, self.d_h_pair, self.d_s_1_part_mean_factor_now, self.d_z_factor_now, self.d_s_1_pre_2_all, self.d_s_1_pre_2_sqrt_s_1_pre_now, self.d_s_1_pre_2_sum_s_1_part_now, self.d_gain_each_all, self.sum_d_s_1_pre_2_sqrt_s_1_pre_now, self.sum_d_s_1_pre_2_sum_s_1_part_now, self.d_s_1_part_mean_now, self.d_s_1_part_mean_mean_s_1_part_now, self.sum_d_s_1_part_mean_mean_s_1_part_now, self.d_s_1_part_now, self.d_sum_A_s_0_vector_now)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_A_final, saved.cuts, saved.h_all, saved.s_0_all, saved.A_all, self.d_sum_A_s_0_vector_now, self.d_A_pair, self.d_A_s_0_s_0_row_now, self.d_A_h_prev_column_now, self.d_A_h_prev_row_now)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.gain, saved.sqrt_s_1_pre_all, self.d_s_1_pre_2_all, self.d_s_1_part_now, self.sum_d_A_s_0_s_0_row_now, self.d_z_factor_now, self.d_z_all)
+        self.backward_step_4 = (cp.int64(B), cp.int64(H), self.WT_d_W_h_prev_now, self.sum_d_A_h_prev_row_now, self.sum_d_A_h_prev_column_now, self.d_h_pair)
+        self.backward_step_1_blocks = (B,)
         self.backward_step_2_blocks = _blocks(B*(H**2))
-        self.backward_step_3_blocks = (B,)
-        self.backward_step_4_blocks = _blocks(B*(H**2))
         self.sum_d_A_s_0_s_0_row_along_blocks = _along_blocks("sum_across_real", B*H)
         self.sum_d_A_h_prev_column_along_blocks = _along_blocks("sum_units_real", B*H)
         self.sum_d_A_h_prev_row_along_blocks = _along_blocks("sum_across_real", B*H)
-        self.backward_step_5_blocks = _blocks(B*H)
-        self.backward_step_6_blocks = _blocks(B*H)
-        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), (cp.int64(t), *self.backward_step_3), (cp.int64(t), *self.backward_step_4), _along_arguments(self.d_A_s_0_s_0_row_now, 0, (1, H, H), self.sum_d_A_s_0_s_0_row_now), _along_arguments(self.d_A_h_prev_column_now, 0, (H, H, 1), self.sum_d_A_h_prev_column_now), _along_arguments(self.d_A_h_prev_row_now, 0, (1, H, H), self.sum_d_A_h_prev_row_now), (cp.int64(t), *self.backward_step_5), self.d_z_all[t], (cp.int64(t), *self.backward_step_6)) for t in reversed(range(T))]
+        self.backward_step_3_blocks = _blocks(B*H)
+        self.backward_step_4_blocks = _blocks(B*H)
+        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), _along_arguments(self.d_A_s_0_s_0_row_now, 0, (1, H, H), self.sum_d_A_s_0_s_0_row_now), _along_arguments(self.d_A_h_prev_column_now, 0, (H, H, 1), self.sum_d_A_h_prev_column_now), _along_arguments(self.d_A_h_prev_row_now, 0, (1, H, H), self.sum_d_A_h_prev_row_now), (cp.int64(t), *self.backward_step_3), self.d_z_all[t], (cp.int64(t), *self.backward_step_4)) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -372,36 +367,30 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_1_blocks = ws.backward_step_1_blocks
     backward_step_2 = _kernel("backward_step_2", ws.dtype)
     backward_step_2_blocks = ws.backward_step_2_blocks
-    backward_step_3 = _kernel("backward_step_3", ws.dtype)
-    backward_step_3_blocks = ws.backward_step_3_blocks
-    backward_step_4 = _kernel("backward_step_4", ws.dtype)
-    backward_step_4_blocks = ws.backward_step_4_blocks
     sum_across_real = _kernel("sum_across_real", ws.dtype)
     sum_d_A_s_0_s_0_row_along_blocks = ws.sum_d_A_s_0_s_0_row_along_blocks
     sum_units_real = _kernel("sum_units_real", ws.dtype)
     sum_d_A_h_prev_column_along_blocks = ws.sum_d_A_h_prev_column_along_blocks
     sum_d_A_h_prev_row_along_blocks = ws.sum_d_A_h_prev_row_along_blocks
-    backward_step_5 = _kernel("backward_step_5", ws.dtype)
-    backward_step_5_blocks = ws.backward_step_5_blocks
+    backward_step_3 = _kernel("backward_step_3", ws.dtype)
+    backward_step_3_blocks = ws.backward_step_3_blocks
     W = ws.W
     WT_d_W_h_prev = ws.WT_d_W_h_prev_now
-    backward_step_6 = _kernel("backward_step_6", ws.dtype)
-    backward_step_6_blocks = ws.backward_step_6_blocks
-    for backward_step_1_arguments, backward_step_2_arguments, backward_step_3_arguments, backward_step_4_arguments, sum_d_A_s_0_s_0_row_along, sum_d_A_h_prev_column_along, sum_d_A_h_prev_row_along, backward_step_5_arguments, d_z, backward_step_6_arguments in ws.steps:
-        backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
+    backward_step_4 = _kernel("backward_step_4", ws.dtype)
+    backward_step_4_blocks = ws.backward_step_4_blocks
+    for backward_step_1_arguments, backward_step_2_arguments, sum_d_A_s_0_s_0_row_along, sum_d_A_h_prev_column_along, sum_d_A_h_prev_row_along, backward_step_3_arguments, d_z, backward_step_4_arguments in ws.steps:
+        backward_step_1(backward_step_1_blocks, ALONG_THREADS, backward_step_1_arguments)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
-        backward_step_3(backward_step_3_blocks, ALONG_THREADS, backward_step_3_arguments)
-        backward_step_4(backward_step_4_blocks, THREADS, backward_step_4_arguments)
         # backward of s[1] = g(ln(z + A[t] @ s[0]))
         sum_across_real(sum_d_A_s_0_s_0_row_along_blocks, ALONG_THREADS, sum_d_A_s_0_s_0_row_along)
         # backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
         sum_units_real(sum_d_A_h_prev_column_along_blocks, ALONG_THREADS, sum_d_A_h_prev_column_along)
         # backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
         sum_across_real(sum_d_A_h_prev_row_along_blocks, ALONG_THREADS, sum_d_A_h_prev_row_along)
-        backward_step_5(backward_step_5_blocks, THREADS, backward_step_5_arguments)
+        backward_step_3(backward_step_3_blocks, THREADS, backward_step_3_arguments)
         # backward of h[t] = s[S]
         dot(d_z, W, WT_d_W_h_prev)
-        backward_step_6(backward_step_6_blocks, THREADS, backward_step_6_arguments)
+        backward_step_4(backward_step_4_blocks, THREADS, backward_step_4_arguments)
 
 
 class Packed:
@@ -684,84 +673,55 @@ extern "C" __global__ void forward_step_4(
     }
 }
 
-// One step.
+// One step; a block for each sample.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const stored* gain,
     const real* cuts, const stored* s_0_all, const real* sum_A_s_0_all, const stored* z_all_2,
     const stored* mean_s_1_part_all, const real* sum_s_1_part_all, const stored* sqrt_s_1_pre_all,
     const stored* h_all_2, const stored* dy_all, const real* d_h_pair, real* d_s_1_part_mean_factor_now,
     real* d_z_factor_now, stored* d_s_1_pre_2_all, real* d_s_1_pre_2_sqrt_s_1_pre_now,
-    real* d_s_1_pre_2_sum_s_1_part_now, stored* d_gain_each_all)
-{
-    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
-    if (k >= B*H) return;
-    const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample, at = t*B*H + k;
-
-    const real gain_j = gain[j];
-    const real cut_after = cuts[row + B];
-    const real s_0 = s_0_all[at];
-    const real sum_A_s_0_vector = sum_A_s_0_all[at];
-    const real z = z_all_2[at];
-    const real mean_s_1_part = mean_s_1_part_all[row];
-    const real sum_s_1_part = sum_s_1_part_all[row];
-    const real sqrt_s_1_pre = sqrt_s_1_pre_all[row];
-    const real h = h_all_2[at];
-    const real d_h_given = dy_all[at];
-    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
-
-    // backward of s[1] = g(ln(z + A[t] @ s[0]))
-    const real d_s_1_pre_2_factor = gt(h, 0);
-    const real d_s_1_part_mean_factor = 2*sum_A_s_0_vector + 2*z - 2*mean_s_1_part;
-    // backward of z = W @ h[t-1] + C @ x[t]
-    const real d_z_factor = gt(s_0, 0);
-    // backward of h[t] = s[S]
-    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of s[1] = g(ln(z + A[t] @ s[0]))
-    const real d_s_1_pre_2 = (d_h_given + d_h_next_here)*d_s_1_pre_2_factor;
-    const real d_s_1_pre_2_sqrt_s_1_pre = -(sum_A_s_0_vector + z - sum_s_1_part/real(H))*gain_j*d_s_1_pre_2/(square(sqrt_s_1_pre));
-    const real d_s_1_pre_2_sum_s_1_part = -gain_j*d_s_1_pre_2/real(H)/sqrt_s_1_pre;
-    const real d_gain_each = (sum_A_s_0_vector + z - sum_s_1_part/real(H))*d_s_1_pre_2/sqrt_s_1_pre;
-
-    d_s_1_part_mean_factor_now[k] = d_s_1_part_mean_factor;
-    d_z_factor_now[k] = d_z_factor;
-    d_s_1_pre_2_all[at] = d_s_1_pre_2;
-    d_s_1_pre_2_sqrt_s_1_pre_now[k] = d_s_1_pre_2_sqrt_s_1_pre;
-    d_s_1_pre_2_sum_s_1_part_now[k] = d_s_1_pre_2_sum_s_1_part;
-    d_gain_each_all[at] = d_gain_each;
-}
-
-// One step.
-extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const real* d_A_final, const real* cuts,
-    const real* d_A_pair, real* d_A_next_here_now)
-{
-    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
-    if (k >= B*H*H) return;
-    const long long sample = k/(H*H);
-    const long long row = t*B + sample;
-
-    const real cut_after = cuts[row + B];
-    const real d_A_next = d_A_pair[(t + 1)%2*B*H*H + k];
-
-    // backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
-    const real d_A_next_here = cut_after == 0 ? d_A_next : cut_after == 2 ? d_A_final[k] : 0;
-
-    d_A_next_here_now[k] = d_A_next_here;
-}
-
-// One step; a block for each sample.
-extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const real* d_s_1_pre_2_sqrt_s_1_pre_now,
-    const real* d_s_1_pre_2_sum_s_1_part_now, const stored* sqrt_s_1_pre_all,
-    const real* d_s_1_part_mean_factor_now, const stored* gain, const stored* d_s_1_pre_2_all,
-    real* sum_d_s_1_pre_2_sqrt_s_1_pre_now, real* sum_d_s_1_pre_2_sum_s_1_part_now, real* d_s_1_part_mean_now,
-    real* d_s_1_part_mean_mean_s_1_part_now, real* sum_d_s_1_part_mean_mean_s_1_part_now, real* d_s_1_part_now,
-    real* d_sum_A_s_0_vector_now)
+    real* d_s_1_pre_2_sum_s_1_part_now, stored* d_gain_each_all, real* sum_d_s_1_pre_2_sqrt_s_1_pre_now,
+    real* sum_d_s_1_pre_2_sum_s_1_part_now, real* d_s_1_part_mean_now, real* d_s_1_part_mean_mean_s_1_part_now,
+    real* sum_d_s_1_part_mean_mean_s_1_part_now, real* d_s_1_part_now, real* d_sum_A_s_0_vector_now)
 {
     const long long sample = blockIdx.x;
     const long long row = t*B + sample;
 
+    for (long long j = threadIdx.x; j < H; j += blockDim.x) {
+        const long long k = sample*H + j, at = (t*B + sample)*H + j;
+        const real gain_j = gain[j];
+        const real cut_after = cuts[row + B];
+        const real s_0 = s_0_all[at];
+        const real sum_A_s_0_vector = sum_A_s_0_all[at];
+        const real z = z_all_2[at];
+        const real mean_s_1_part = mean_s_1_part_all[row];
+        const real sum_s_1_part = sum_s_1_part_all[row];
+        const real sqrt_s_1_pre = sqrt_s_1_pre_all[row];
+        const real h = h_all_2[at];
+        const real d_h_given = dy_all[at];
+        const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+
+        // backward of h[t] = s[S]
+        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // backward of s[1] = g(ln(z + A[t] @ s[0]))
+        const real d_s_1_pre_2_factor = gt(h, 0);
+        const real d_s_1_part_mean_factor = 2*sum_A_s_0_vector + 2*z - 2*mean_s_1_part;
+        // backward of z = W @ h[t-1] + C @ x[t]
+        const real d_z_factor = gt(s_0, 0);
+        // backward of s[1] = g(ln(z + A[t] @ s[0]))
+        const real d_s_1_pre_2 = (d_h_given + d_h_next_here)*d_s_1_pre_2_factor;
+        const real d_s_1_pre_2_sqrt_s_1_pre = -(sum_A_s_0_vector + z - sum_s_1_part/real(H))*gain_j*d_s_1_pre_2/(square(sqrt_s_1_pre));
+        const real d_s_1_pre_2_sum_s_1_part = -gain_j*d_s_1_pre_2/real(H)/sqrt_s_1_pre;
+        const real d_gain_each = (sum_A_s_0_vector + z - sum_s_1_part/real(H))*d_s_1_pre_2/sqrt_s_1_pre;
+
+        d_s_1_part_mean_factor_now[k] = d_s_1_part_mean_factor;
+        d_z_factor_now[k] = d_z_factor;
+        d_s_1_pre_2_all[at] = d_s_1_pre_2;
+        d_s_1_pre_2_sqrt_s_1_pre_now[k] = d_s_1_pre_2_sqrt_s_1_pre;
+        d_s_1_pre_2_sum_s_1_part_now[k] = d_s_1_pre_2_sum_s_1_part;
+        d_gain_each_all[at] = d_gain_each;
+    }
+    __syncthreads();
     // backward of s[1] = g(ln(z + A[t] @ s[0]))
     sum_row(H, d_s_1_pre_2_sqrt_s_1_pre_now + sample*H, sum_d_s_1_pre_2_sqrt_s_1_pre_now + sample);
     // backward of s[1] = g(ln(z + A[t] @ s[0]))
@@ -803,23 +763,26 @@ extern "C" __global__ void backward_step_3(
 }
 
 // One step.
-extern "C" __global__ void backward_step_4(
-    const long long t, const long long B, const long long H, const real* h_all, const stored* s_0_all,
-    const real* A_all, const real* d_A_next_here_now, const real* d_sum_A_s_0_vector_now,
-    real* d_A_s_0_s_0_row_now, real* d_A_h_prev_column_now, real* d_A_h_prev_row_now, real* d_A_pair)
+extern "C" __global__ void backward_step_2(
+    const long long t, const long long B, const long long H, const real* d_A_final, const real* cuts,
+    const real* h_all, const stored* s_0_all, const real* A_all, const real* d_sum_A_s_0_vector_now,
+    real* d_A_pair, real* d_A_s_0_s_0_row_now, real* d_A_h_prev_column_now, real* d_A_h_prev_row_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H*H) return;
     const long long sample = k/(H*H), j = k%(H*H);
     const long long row = t*B + sample, at = t*B*H*H + k;
 
+    const real cut_after = cuts[row + B];
     const real h_prev_column = h_all[row*H + j/H];
     const real h_prev_row = h_all[row*H + j%H];
     const real s_0_row = s_0_all[row*H + j%H];
     const real A = A_all[at + B*H*H];
-    const real d_A_next_here = d_A_next_here_now[k];
+    const real d_A_next = d_A_pair[(t + 1)%2*B*H*H + k];
     const real d_sum_A_s_0_vector_flat = d_sum_A_s_0_vector_now[sample*H + j/H];
 
+    // backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+    const real d_A_next_here = cut_after == 0 ? d_A_next : cut_after == 2 ? d_A_final[k] : 0;
     // backward of s[1] = g(ln(z + A[t] @ s[0]))
     const real d_A_s_0 = d_sum_A_s_0_vector_flat;
     const real d_A_s_0_s_0_row = A*d_A_s_0;
@@ -836,7 +799,7 @@ extern "C" __global__ void backward_step_4(
 }
 
 // One step.
-extern "C" __global__ void backward_step_5(
+extern "C" __global__ void backward_step_3(
     const long long t, const long long B, const long long H, const stored* gain, const stored* sqrt_s_1_pre_all,
     const stored* d_s_1_pre_2_all, const real* d_s_1_part_now, const real* sum_d_A_s_0_s_0_row_now,
     const real* d_z_factor_now, stored* d_z_all)
@@ -860,7 +823,7 @@ extern "C" __global__ void backward_step_5(
 }
 
 // One step, after W.T @ d_z.
-extern "C" __global__ void backward_step_6(
+extern "C" __global__ void backward_step_4(
     const long long t, const long long B, const long long H, const stored* WT_d_W_h_prev_now,
     const real* sum_d_A_h_prev_row_now, const real* sum_d_A_h_prev_column_now, real* d_h_pair)
 {

@@ -178,7 +178,6 @@ class _Backward:
         self.d_a_all = cp.empty((T, B, H), dtype)
         self.d_z_pre_all = cp.empty((T, B, H), dtype)
         self.d_n_pre_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.d_h_sigmoid_nu_all = cp.empty((T, B, H), dtype)
         self.sum_d_h_sigmoid_nu_all = cp.empty((T, B, 1), dtype)
         self.d_h_sigmoid_zeta_all = cp.empty((T, B, H), dtype)
@@ -197,8 +196,8 @@ class _Backward:
         self.d_sigmoid_zeta_sum_parts = cp.empty((_parts(T*B), 1), real)
         self.d_sigmoid_nu_sum = cp.empty((1,), dtype)
         self.d_sigmoid_nu_sum_parts = cp.empty((_parts(T*B), 1), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.sigmoid_zeta, self.sigmoid_nu, saved.cuts, saved.h_all, saved.z_all_2, saved.n_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_n_pre_all, self.d_z_pre_all, self.d_a_all, self.d_h_sigmoid_nu_all, self.d_h_sigmoid_zeta_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.z_all_2, self.d_h_now, self.UT_d_U_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.sigmoid_zeta, self.sigmoid_nu, saved.cuts, saved.h_all, saved.z_all_2, saved.n_all, self.dy_all, self.d_h_pair, self.d_n_pre_all, self.d_z_pre_all, self.d_a_all, self.d_h_sigmoid_nu_all, self.d_h_sigmoid_zeta_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.z_all_2, self.dy_all, self.UT_d_U_h_prev_now, self.d_h_pair)
         self.backward_after_1 = (cp.int64(H), self.d_h_sigmoid_nu_all, self.d_h_sigmoid_zeta_all, self.sum_d_h_sigmoid_nu_allraw_all, self.sum_d_h_sigmoid_zeta_allraw_all)
         self.backward_after_2 = (cp.int64(T*B), self.sum_d_h_sigmoid_zeta_allraw_all, self.sum_d_h_sigmoid_nu_allraw_all, self.sum_d_h_sigmoid_nu_all, self.sum_d_h_sigmoid_zeta_all)
         self.backward_step_1_blocks = _blocks(B*H)
@@ -544,8 +543,8 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const stored* sigmoid_zeta,
     const stored* sigmoid_nu, const real* cuts, const real* h_all, const stored* z_all_2, const stored* n_all,
-    const stored* dy_all, const real* d_h_pair, real* d_h_now, stored* d_n_pre_all, stored* d_z_pre_all,
-    stored* d_a_all, stored* d_h_sigmoid_nu_all, stored* d_h_sigmoid_zeta_all)
+    const stored* dy_all, const real* d_h_pair, stored* d_n_pre_all, stored* d_z_pre_all, stored* d_a_all,
+    stored* d_h_sigmoid_nu_all, stored* d_h_sigmoid_zeta_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -574,7 +573,6 @@ extern "C" __global__ void backward_step_1(
     const real d_h_sigmoid_nu = n*d_h;
     const real d_h_sigmoid_zeta = (1 - z)*n*d_h;
 
-    d_h_now[k] = d_h;
     d_n_pre_all[at] = d_n_pre;
     d_z_pre_all[at] = d_z_pre;
     d_a_all[at] = d_a;
@@ -584,19 +582,23 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after U.T @ d_a.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* z_all_2, const real* d_h_now,
-    const stored* UT_d_U_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* z_all_2, const stored* dy_all, const stored* UT_d_U_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long at = t*B*H + k;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real z = z_all_2[at];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UT_d_U_h_prev = UT_d_U_h_prev_now[k];
 
     // backward of h[t] = z*h[t-1] + (sigmoid(zeta)*(1 - z) + sigmoid(nu))*n
-    const real d_h_prev = z*d_h + UT_d_U_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev = z*(d_h_given + d_h_next_here) + UT_d_U_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
 }

@@ -167,7 +167,6 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_h_pre_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.d_h_sigmoid_alpha_all = cp.empty((T, B, H), dtype)
         self.sum_d_h_sigmoid_alpha_all = cp.empty((T, B, 1), dtype)
         self.d_h_sigmoid_beta_all = cp.empty((T, B, H), dtype)
@@ -184,8 +183,8 @@ class _Backward:
         self.d_sigmoid_alpha_sum_parts = cp.empty((_parts(T*B), 1), real)
         self.d_sigmoid_beta_sum = cp.empty((1,), dtype)
         self.d_sigmoid_beta_sum_parts = cp.empty((_parts(T*B), 1), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.sigmoid_alpha, saved.cuts, saved.h_all, saved.tanh_h_pre_all_2, self.dy_all, self.d_h_pair, self.d_h_now, self.d_h_pre_all, self.d_h_sigmoid_alpha_all, self.d_h_sigmoid_beta_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.sigmoid_beta, self.d_h_now, self.UT_d_U_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.sigmoid_alpha, saved.cuts, saved.h_all, saved.tanh_h_pre_all_2, self.dy_all, self.d_h_pair, self.d_h_pre_all, self.d_h_sigmoid_alpha_all, self.d_h_sigmoid_beta_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, self.sigmoid_beta, saved.cuts, self.dy_all, self.UT_d_U_h_prev_now, self.d_h_pair)
         self.backward_after_1 = (cp.int64(H), self.d_h_sigmoid_alpha_all, self.d_h_sigmoid_beta_all, self.sum_d_h_sigmoid_alpha_allraw_all, self.sum_d_h_sigmoid_beta_allraw_all)
         self.backward_after_2 = (cp.int64(T*B), self.sum_d_h_sigmoid_alpha_allraw_all, self.sum_d_h_sigmoid_beta_allraw_all, self.sum_d_h_sigmoid_alpha_all, self.sum_d_h_sigmoid_beta_all)
         self.backward_step_1_blocks = _blocks(B*H)
@@ -507,8 +506,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const stored* sigmoid_alpha,
     const real* cuts, const real* h_all, const stored* tanh_h_pre_all_2, const stored* dy_all,
-    const real* d_h_pair, real* d_h_now, stored* d_h_pre_all, stored* d_h_sigmoid_alpha_all,
-    stored* d_h_sigmoid_beta_all)
+    const real* d_h_pair, stored* d_h_pre_all, stored* d_h_sigmoid_alpha_all, stored* d_h_sigmoid_beta_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -529,7 +527,6 @@ extern "C" __global__ void backward_step_1(
     const real d_h_sigmoid_alpha = tanh_h_pre*d_h;
     const real d_h_sigmoid_beta = h_prev*d_h;
 
-    d_h_now[k] = d_h;
     d_h_pre_all[at] = d_h_pre;
     d_h_sigmoid_alpha_all[at] = d_h_sigmoid_alpha;
     d_h_sigmoid_beta_all[at] = d_h_sigmoid_beta;
@@ -537,18 +534,23 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after U.T @ d_h_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* sigmoid_beta, const real* d_h_now,
-    const stored* UT_d_U_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const stored* sigmoid_beta,
+    const real* cuts, const stored* dy_all, const stored* UT_d_U_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
     const real sigmoid_beta_j = sigmoid_beta[0];
-    const real d_h = d_h_now[k];
+    const real cut_after = cuts[row + B];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UT_d_U_h_prev = UT_d_U_h_prev_now[k];
 
     // backward of h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
-    const real d_h_prev = sigmoid_beta_j*d_h + UT_d_U_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev = sigmoid_beta_j*(d_h_given + d_h_next_here) + UT_d_U_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
 }

@@ -170,15 +170,14 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_a_all = cp.empty((T, B, H), dtype)
         self.d_z_h_pre_all = cp.empty((T, B, 2*H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.A = cp.empty((H, H), dtype)
         self.Wz_Wh = cp.empty((2*H, I), dtype)
         self.d_Wz_Wh = cp.empty((2*H, I), dtype)
         self.d_A = cp.empty((H, H), dtype)
         self.d_bz_bh_sum = cp.empty((2*H,), dtype)
         self.d_bz_bh_sum_parts = cp.empty((_parts(T*B), 2*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.z_tanh_h_pre_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_z_h_pre_all, self.d_a_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_now, self.AT_d_a_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.z_tanh_h_pre_all, self.dy_all, self.d_h_pair, self.d_z_h_pre_all, self.d_a_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, self.dy_all, self.AT_d_a_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_a_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -476,8 +475,8 @@ extern "C" __global__ void forward_step(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const stored* z_tanh_h_pre_all, const stored* dy_all, const real* d_h_pair, real* d_h_now,
-    stored* d_z_h_pre_all, stored* d_a_all)
+    const stored* z_tanh_h_pre_all, const stored* dy_all, const real* d_h_pair, stored* d_z_h_pre_all,
+    stored* d_a_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -499,7 +498,6 @@ extern "C" __global__ void backward_step_1(
     // backward of a = A @ h[t-1]
     const real d_a = d_h_pre + d_z_pre;
 
-    d_h_now[k] = d_h;
     d_z_h_pre_all[row*2*H + H + j] = d_h_pre;
     d_z_h_pre_all[row*2*H + j] = d_z_pre;
     d_a_all[at] = d_a;
@@ -507,17 +505,22 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after A.T @ d_a.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const real* d_h_now, const stored* AT_d_a_now,
-    real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* dy_all, const stored* AT_d_a_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
-    const real d_h = d_h_now[k];
+    const real cut_after = cuts[row + B];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real AT_d_a = AT_d_a_now[k];
 
     // backward of h[t] = h[t-1] + eps*z*phi(a + Wh @ x[t] + bh)
-    const real d_h_prev = d_h + AT_d_a;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev = d_h_given + d_h_next_here + AT_d_a;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
 }

@@ -399,24 +399,25 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real Wg_x = g_z_all[row*2*H + j];
         const real Wz_x = g_z_all[row*2*H + H + j];
 
+        // h[t] = g*h[t-1] + (1 - g)*z
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // g = sigma(Wg @ x[t] + bg)
         const real g = sigmoid(Wg_x + bg_j);
         // z = phi(Wz @ x[t] + bz)
         const real z = tanh(Wz_x + bz_j);
         // h[t] = g*h[t-1] + (1 - g)*z
-        const real h = h_prev*g + (1 - g)*z;
-        const real h_next = cut_after == 1 ? 0 : h;
+        const real h = h_prev_here*g + (1 - g)*z;
 
         g_z_all[row*2*H + j] = g;
         g_z_all[row*2*H + H + j] = z;
+        h_all[at + B*H] = h;
         h_out[at] = h;
-        h_all[at + B*H] = h_next;
 
-        h_prev = h_next;
+        h_prev = h;
     }
 }
 
@@ -435,6 +436,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real h_prev = h_all[at];
         const real g = g_z_all[row*2*H + j];
@@ -443,12 +445,13 @@ extern "C" __global__ void backward_loop(
 
         // backward of h[t] = g*h[t-1] + (1 - g)*z
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_h = d_h_given + d_h_next_here;
         const real d_h_prev = g*d_h;
         // backward of z = phi(Wz @ x[t] + bz)
         const real d_z_pre = (1 - g)*(1 - square(z))*d_h;
         // backward of g = sigma(Wg @ x[t] + bg)
-        const real d_g_pre = (1 - g)*g*(h_prev - z)*d_h;
+        const real d_g_pre = (1 - g)*g*(h_prev_here - z)*d_h;
 
         d_g_z_pre_all[row*2*H + H + j] = d_z_pre;
         d_g_z_pre_all[row*2*H + j] = d_g_pre;

@@ -660,13 +660,14 @@ extern "C" __global__ void backward_loop(
         const real S_prev = S_all[at];
         const real d_y_flat = dy_all[row*M + j/D];
 
+        // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+        const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
+        const real S_prev_here = cut_before == 1 ? 0 : S_prev;
         // backward of y = S[t] @ q
         const real d_S_q = d_y_flat;
         // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
-        const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
         const real d_S = d_S_next_here + q_row*d_S_q;
         const real d_S_prev = alpha_row*one_column_j*d_S;
-        const real S_prev_here = cut_before == 1 ? 0 : S_prev;
         // backward of y = S[t] @ q
         const real d_S_q_q_row = S*d_S_q;
         // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)

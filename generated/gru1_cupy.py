@@ -173,7 +173,6 @@ class _Backward:
         self.d_n_pre_all = cp.empty((T, B, H), dtype)
         self.d_r_u_pre_all = cp.empty((T, B, 2*H), dtype)
         self.n_part_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.Un = cp.empty((H, H), dtype)
         self.Ur_Uu = cp.empty((2*H, H), dtype)
         self.d_Wn = cp.empty((H, I), dtype)
@@ -183,9 +182,9 @@ class _Backward:
         self.d_br_bu_sum_parts = cp.empty((_parts(T*B), 2*H), real)
         self.d_bn_sum = cp.empty((H,), dtype)
         self.d_bn_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.r_all, saved.u_all, saved.n_all_2, self.dy_all, self.d_h_pair, self.d_h_now, self.d_n_pre_all, self.d_r_u_pre_all, self.n_part_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.r_all, saved.u_all, saved.n_all_2, self.dy_all, self.d_h_pair, self.d_n_pre_all, self.d_r_u_pre_all, self.n_part_all)
         self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.h_all, saved.r_all, self.UnT_d_Un_n_part_now, self.d_r_u_pre_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.r_all, saved.u_all, self.d_h_now, self.UnT_d_Un_n_part_now, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.r_all, saved.u_all, self.dy_all, self.UnT_d_Un_n_part_now, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.backward_step_3_blocks = _blocks(B*H)
@@ -527,7 +526,7 @@ extern "C" __global__ void forward_step_2(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
     const real* h_all, const stored* r_all, const stored* u_all, const stored* n_all_2, const stored* dy_all,
-    const real* d_h_pair, real* d_h_now, stored* d_n_pre_all, stored* d_r_u_pre_all, stored* n_part_all)
+    const real* d_h_pair, stored* d_n_pre_all, stored* d_r_u_pre_all, stored* n_part_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -552,7 +551,6 @@ extern "C" __global__ void backward_step_1(
     // backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     const real n_part = h_prev*r;
 
-    d_h_now[k] = d_h;
     d_n_pre_all[at] = d_n_pre;
     d_r_u_pre_all[row*2*H + H + j] = d_u_pre;
     n_part_all[at] = n_part;
@@ -580,21 +578,26 @@ extern "C" __global__ void backward_step_2(
 
 // One step, after [Uu.T, Ur.T] @ [d_u_pre; d_r_pre].
 extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const stored* r_all, const stored* u_all,
-    const real* d_h_now, const stored* UnT_d_Un_n_part_now, const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* r_all, const stored* u_all, const stored* dy_all, const stored* UnT_d_Un_n_part_now,
+    const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long at = t*B*H + k;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real r = r_all[at];
     const real u = u_all[at];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UnT_d_Un_n_part = UnT_d_Un_n_part_now[k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = u*n + (1 - u)*h[t-1]
-    const real d_h_prev_2 = (1 - u)*d_h + r*UnT_d_Un_n_part + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = (1 - u)*(d_h_given + d_h_next_here) + r*UnT_d_Un_n_part + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

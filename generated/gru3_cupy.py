@@ -152,7 +152,7 @@ class _Forward:
         self.u = self.vectors[2*H:3*H]
         self.h_constant_part = self.vectors[3*H:4*H]
         self.Un_T = cp.empty((H, H), dtype)
-        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.r, self.h_all, self.n_part_now)
+        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.r, self.cuts, self.h_all, self.n_part_now)
         self.forward_step_2 = (cp.int64(B), cp.int64(H), self.bn, self.u, self.h_constant_part, self.cuts, self.Un_n_part_now, self.h_all, self.n_all_2, self.h_out)
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
@@ -174,7 +174,6 @@ class _Backward:
         self.n_part_all = cp.empty((T, B, H), dtype)
         self.d_r_each_all = cp.empty((T, B, H), dtype)
         self.d_u_each_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.d_h_constant_part_each_all = cp.empty((T, B, H), dtype)
         self.vectors = cp.empty((3*H,), dtype)
         self.r = self.vectors[:H]
@@ -191,8 +190,8 @@ class _Backward:
         self.d_u_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_h_constant_part_sum = cp.empty((H,), dtype)
         self.d_h_constant_part_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.r, self.u, saved.cuts, saved.h_all, saved.n_all_2, self.dy_all, self.d_h_pair, self.d_h_now, self.d_n_pre_all, self.n_part_all, self.d_u_each_all, self.d_h_constant_part_each_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.r, self.h_constant_part, saved.h_all, self.d_h_now, self.UnT_d_Un_n_part_now, self.d_h_pair, self.d_r_each_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.r, self.u, saved.cuts, saved.h_all, saved.n_all_2, self.dy_all, self.d_h_pair, self.d_n_pre_all, self.n_part_all, self.d_u_each_all, self.d_h_constant_part_each_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, self.r, self.h_constant_part, saved.cuts, saved.h_all, self.dy_all, self.UnT_d_Un_n_part_now, self.d_h_pair, self.d_r_each_all)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_n_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -461,19 +460,22 @@ __device__ inline real square(real a) { return a*a; }
 
 // One step.
 extern "C" __global__ void forward_step_1(
-    const long long t, const long long B, const long long H, const stored* r, const real* h_all,
+    const long long t, const long long B, const long long H, const stored* r, const real* cuts, const real* h_all,
     stored* n_part_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long j = k%H;
-    const long long at = t*B*H + k;
+    const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
     const real r_j = r[j];
+    const real cut_before = cuts[row];
     const real h_prev = h_all[at];
 
+    // h[t] = u*n + (1 - u)*h[t-1]
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
     // n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
-    const real n_part = r_j*h_prev;
+    const real n_part = r_j*h_prev_here;
 
     n_part_now[k] = n_part;
 }
@@ -492,27 +494,28 @@ extern "C" __global__ void forward_step_2(
     const real bn_j = bn[j];
     const real u_j = u[j];
     const real h_constant_part_j = h_constant_part[j];
-    const real cut_after = cuts[row + B];
+    const real cut_before = cuts[row];
     const real h_prev = h_all[at];
     const real Wn_x = n_all_2[at];
     const real Un_n_part = Un_n_part_now[k];
 
+    // h[t] = u*n + (1 - u)*h[t-1]
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
     // n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     const real n = tanh(Wn_x + Un_n_part + bn_j);
     // h[t] = u*n + (1 - u)*h[t-1]
-    const real h = h_constant_part_j*h_prev + u_j*n;
-    const real h_next = cut_after == 1 ? 0 : h;
+    const real h = h_constant_part_j*h_prev_here + u_j*n;
 
     n_all_2[at] = n;
+    h_all[at + B*H] = h;
     h_out[at] = h;
-    h_all[at + B*H] = h_next;
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const stored* r,
     const stored* u, const real* cuts, const real* h_all, const stored* n_all_2, const stored* dy_all,
-    const real* d_h_pair, real* d_h_now, stored* d_n_pre_all, stored* n_part_all, stored* d_u_each_all,
+    const real* d_h_pair, stored* d_n_pre_all, stored* n_part_all, stored* d_u_each_all,
     stored* d_h_constant_part_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -522,6 +525,7 @@ extern "C" __global__ void backward_step_1(
 
     const real r_j = r[j];
     const real u_j = u[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
     const real n = n_all_2[at];
@@ -530,16 +534,16 @@ extern "C" __global__ void backward_step_1(
 
     // backward of h[t] = u*n + (1 - u)*h[t-1]
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
     const real d_h = d_h_given + d_h_next_here;
     // backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     const real d_n_pre = (1 - square(n))*u_j*d_h;
-    const real n_part = h_prev*r_j;
+    const real n_part = h_prev_here*r_j;
     // backward of u = sigma(bu)
     const real d_u_each = n*d_h;
     // backward of h[t] = u*n + (1 - u)*h[t-1]
-    const real d_h_constant_part_each = h_prev*d_h;
+    const real d_h_constant_part_each = h_prev_here*d_h;
 
-    d_h_now[k] = d_h;
     d_n_pre_all[at] = d_n_pre;
     n_part_all[at] = n_part;
     d_u_each_all[at] = d_u_each;
@@ -548,25 +552,30 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after Un.T @ d_n_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* r, const stored* h_constant_part,
-    const real* h_all, const real* d_h_now, const stored* UnT_d_Un_n_part_now, real* d_h_pair,
-    stored* d_r_each_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const stored* r,
+    const stored* h_constant_part, const real* cuts, const real* h_all, const stored* dy_all,
+    const stored* UnT_d_Un_n_part_now, real* d_h_pair, stored* d_r_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long j = k%H;
-    const long long at = t*B*H + k;
+    const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
     const real r_j = r[j];
     const real h_constant_part_j = h_constant_part[j];
+    const real cut_before = cuts[row];
+    const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UnT_d_Un_n_part = UnT_d_Un_n_part_now[k];
 
     // backward of h[t] = u*n + (1 - u)*h[t-1]
-    const real d_h_prev = h_constant_part_j*d_h + r_j*UnT_d_Un_n_part;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
+    const real d_h_prev = h_constant_part_j*(d_h_given + d_h_next_here) + r_j*UnT_d_Un_n_part;
     // backward of r = sigma(br)
-    const real d_r_each = h_prev*UnT_d_Un_n_part;
+    const real d_r_each = h_prev_here*UnT_d_Un_n_part;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
     d_r_each_all[at] = d_r_each;

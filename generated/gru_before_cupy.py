@@ -179,7 +179,6 @@ class _Backward:
         self.d_r_u_pre_all = cp.empty((T, B, 2*H), dtype)
         self.d_r_u_n_pre_all = cp.empty((T, B, 3*H), dtype)
         self.n_part_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.Un = cp.empty((H, H), dtype)
         self.Ur_Uu = cp.empty((2*H, H), dtype)
         self.Wr_Wu_Wn = cp.empty((3*H, I), dtype)
@@ -188,9 +187,9 @@ class _Backward:
         self.d_Un = cp.empty((H, H), dtype)
         self.d_br_bu_bn_sum = cp.empty((3*H,), dtype)
         self.d_br_bu_bn_sum_parts = cp.empty((_parts(T*B), 3*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.r_u_n_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_n_pre_all, self.d_r_u_n_pre_all, self.d_r_u_pre_all, self.n_part_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.r_u_n_all, self.dy_all, self.d_h_pair, self.d_n_pre_all, self.d_r_u_n_pre_all, self.d_r_u_pre_all, self.n_part_all)
         self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.h_all, saved.r_u_n_all, self.UnT_d_Un_n_part_now, self.d_r_u_pre_all, self.d_r_u_n_pre_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.r_u_n_all, self.d_h_now, self.UnT_d_Un_n_part_now, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.r_u_n_all, self.dy_all, self.UnT_d_Un_n_part_now, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.backward_step_3_blocks = _blocks(B*H)
@@ -541,8 +540,8 @@ extern "C" __global__ void forward_step_2(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const real* h_all, const stored* r_u_n_all, const stored* dy_all, const real* d_h_pair, real* d_h_now,
-    stored* d_n_pre_all, stored* d_r_u_n_pre_all, stored* d_r_u_pre_all, stored* n_part_all)
+    const real* h_all, const stored* r_u_n_all, const stored* dy_all, const real* d_h_pair, stored* d_n_pre_all,
+    stored* d_r_u_n_pre_all, stored* d_r_u_pre_all, stored* n_part_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -567,7 +566,6 @@ extern "C" __global__ void backward_step_1(
     // backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     const real n_part = h_prev*r;
 
-    d_h_now[k] = d_h;
     d_n_pre_all[at] = d_n_pre;
     d_r_u_n_pre_all[row*3*H + 2*H + j] = d_n_pre;
     d_r_u_pre_all[row*2*H + H + j] = d_u_pre;
@@ -598,22 +596,26 @@ extern "C" __global__ void backward_step_2(
 
 // One step, after [Uu.T, Ur.T] @ [d_u_pre; d_r_pre].
 extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const stored* r_u_n_all, const real* d_h_now,
-    const stored* UnT_d_Un_n_part_now, const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* r_u_n_all, const stored* dy_all, const stored* UnT_d_Un_n_part_now, const stored* d_h_prev_now,
+    real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real r = r_u_n_all[row*3*H + j];
     const real u = r_u_n_all[row*3*H + H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UnT_d_Un_n_part = UnT_d_Un_n_part_now[k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = u*h[t-1] + (1 - u)*n
-    const real d_h_prev_2 = u*d_h + r*UnT_d_Un_n_part + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = u*(d_h_given + d_h_next_here) + r*UnT_d_Un_n_part + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

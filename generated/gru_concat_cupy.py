@@ -177,16 +177,15 @@ class _Backward:
         self.d_z_r_pre_all = cp.empty((T, B, 2*H), dtype)
         self.d_z_r_n_pre_all = cp.empty((T, B, 3*H), dtype)
         self.n_part_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.W_n_part = cp.empty((H, H), dtype)
         self.Wz_Wr_h_prev = cp.empty((2*H, H), dtype)
         self.Wz_Wr_W_x = cp.empty((3*H, I), dtype)
         self.d_Wz_Wr_h_prev = cp.empty((2*H, H), dtype)
         self.d_Wz_Wr_W_x = cp.empty((3*H, I), dtype)
         self.d_W_n_part = cp.empty((H, H), dtype)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.z_r_n_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_n_pre_all, self.d_z_r_n_pre_all, self.d_z_r_pre_all, self.n_part_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.z_r_n_all, self.dy_all, self.d_h_pair, self.d_n_pre_all, self.d_z_r_n_pre_all, self.d_z_r_pre_all, self.n_part_all)
         self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.h_all, saved.z_r_n_all, self.W_n_partT_d_W_n_part_n_part_now, self.d_z_r_pre_all, self.d_z_r_n_pre_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.z_r_n_all, self.d_h_now, self.W_n_partT_d_W_n_part_n_part_now, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.z_r_n_all, self.dy_all, self.W_n_partT_d_W_n_part_n_part_now, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.backward_step_3_blocks = _blocks(B*H)
@@ -535,8 +534,8 @@ extern "C" __global__ void forward_step_2(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const real* h_all, const stored* z_r_n_all, const stored* dy_all, const real* d_h_pair, real* d_h_now,
-    stored* d_n_pre_all, stored* d_z_r_n_pre_all, stored* d_z_r_pre_all, stored* n_part_all)
+    const real* h_all, const stored* z_r_n_all, const stored* dy_all, const real* d_h_pair, stored* d_n_pre_all,
+    stored* d_z_r_n_pre_all, stored* d_z_r_pre_all, stored* n_part_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -561,7 +560,6 @@ extern "C" __global__ void backward_step_1(
     // backward of n = phi(W @ [r*h[t-1], x[t]])
     const real n_part = h_prev*r;
 
-    d_h_now[k] = d_h;
     d_n_pre_all[at] = d_n_pre;
     d_z_r_n_pre_all[row*3*H + 2*H + j] = d_n_pre;
     d_z_r_pre_all[row*2*H + j] = d_z_pre;
@@ -592,22 +590,26 @@ extern "C" __global__ void backward_step_2(
 
 // One step, after [Wr|h[t-1].T, Wz|h[t-1].T] @ [d_r_pre; d_z_pre].
 extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const stored* z_r_n_all, const real* d_h_now,
-    const stored* W_n_partT_d_W_n_part_n_part_now, const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* z_r_n_all, const stored* dy_all, const stored* W_n_partT_d_W_n_part_n_part_now,
+    const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real r = z_r_n_all[row*3*H + H + j];
     const real z = z_r_n_all[row*3*H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real W_n_partT_d_W_n_part_n_part = W_n_partT_d_W_n_part_n_part_now[k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = (1 - z)*h[t-1] + z*n
-    const real d_h_prev_2 = (1 - z)*d_h + r*W_n_partT_d_W_n_part_n_part + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = (1 - z)*(d_h_given + d_h_next_here) + r*W_n_partT_d_W_n_part_n_part + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

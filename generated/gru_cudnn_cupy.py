@@ -183,7 +183,6 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_r_pre_u_pre_Un_h_prev_all = cp.empty((T, B, 3*H), dtype)
         self.d_r_u_n_pre_all = cp.empty((T, B, 3*H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.cn = cp.empty((H,), dtype)
         self.Ur_Uu_Un = cp.empty((3*H, H), dtype)
         self.Wr_Wu_Wn = cp.empty((3*H, I), dtype)
@@ -193,8 +192,8 @@ class _Backward:
         self.d_br_bu_cn_sum_parts = cp.empty((_parts(T*B), 3*H), real)
         self.d_bn_sum = cp.empty((3*H,), dtype)
         self.d_bn_sum_parts = cp.empty((_parts(T*B), 3*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.cn, saved.cuts, saved.Ur_Uu_Un_h_prev_all, saved.r_u_n_all, saved.h_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_r_u_n_pre_all, self.d_r_pre_u_pre_Un_h_prev_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.r_u_n_all, self.d_h_now, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.cn, saved.cuts, saved.Ur_Uu_Un_h_prev_all, saved.r_u_n_all, saved.h_all, self.dy_all, self.d_h_pair, self.d_r_u_n_pre_all, self.d_r_pre_u_pre_Un_h_prev_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.r_u_n_all, self.dy_all, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_r_pre_u_pre_Un_h_prev_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -515,8 +514,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const stored* cn,
     const real* cuts, const stored* Ur_Uu_Un_h_prev_all, const stored* r_u_n_all, const real* h_all,
-    const stored* dy_all, const real* d_h_pair, real* d_h_now, stored* d_r_u_n_pre_all,
-    stored* d_r_pre_u_pre_Un_h_prev_all)
+    const stored* dy_all, const real* d_h_pair, stored* d_r_u_n_pre_all, stored* d_r_pre_u_pre_Un_h_prev_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -544,7 +542,6 @@ extern "C" __global__ void backward_step_1(
     // backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     const real d_r_pre = (Un_h_prev + cn_j)*(1 - r)*r*d_n_pre;
 
-    d_h_now[k] = d_h;
     d_r_u_n_pre_all[row*3*H + 2*H + j] = d_n_pre;
     d_r_pre_u_pre_Un_h_prev_all[row*3*H + 2*H + j] = d_Un_h_prev;
     d_r_pre_u_pre_Un_h_prev_all[row*3*H + H + j] = d_u_pre;
@@ -555,20 +552,23 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after [Un.T, Uu.T, Ur.T] @ [d_Un_h_prev; d_u_pre; d_r_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* r_u_n_all, const real* d_h_now,
-    const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* r_u_n_all, const stored* dy_all, const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real u = r_u_n_all[row*3*H + H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = u*h[t-1] + (1 - u)*n
-    const real d_h_prev_2 = u*d_h + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = u*(d_h_given + d_h_next_here) + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

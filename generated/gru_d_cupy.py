@@ -215,9 +215,9 @@ class _Forward:
         self.Wu_Uu_T = cp.empty((H + I, H), dtype)
         self.Wn_Un_T = cp.empty((H + I, H), dtype)
         self.forward_step_1 = (cp.int64(B), cp.int64(I), cp.int64(H), self.wx, self.bx, self.xmean, self.cuts, self.x_x_all, self.x_m_all, self.x_d_all, self.last_all, self.keepx_all, self.xhat_hhat_now, self.xhat_n_part_now)
-        self.forward_step_2 = (cp.int64(B), cp.int64(I), cp.int64(H), self.bd, self.h_all, self.Wd_d_all, self.keeph_all, self.xhat_hhat_now)
+        self.forward_step_2 = (cp.int64(B), cp.int64(I), cp.int64(H), self.bd, self.cuts, self.h_all, self.Wd_d_all, self.keeph_all, self.xhat_hhat_now)
         self.forward_step_3 = (cp.int64(B), cp.int64(I), cp.int64(H), self.br, self.bu, self.xhat_hhat_now, self.r_pre_now, self.u_pre_now, self.r_u_n_all, self.xhat_n_part_now)
-        self.forward_step_4 = (cp.int64(B), cp.int64(I), cp.int64(H), self.bn, self.cuts, self.xhat_hhat_now, self.n_pre_now, self.r_u_n_all, self.h_out, self.h_all)
+        self.forward_step_4 = (cp.int64(B), cp.int64(I), cp.int64(H), self.bn, self.xhat_hhat_now, self.n_pre_now, self.r_u_n_all, self.h_all, self.h_out)
         self.forward_step_1_blocks = _blocks(B*I)
         self.forward_step_2_blocks = _blocks(B*H)
         self.forward_step_3_blocks = _blocks(B*H)
@@ -243,7 +243,7 @@ class _Backward:
         self.WdT_d_Wd_d_all = cp.empty((T, B, I), dtype)
         self.d_m_all = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), real)
-        self.d_last_pair = cp.empty((2, B, I), real)
+        self.d_last_all = cp.empty((T + 1, B, I), real)
         self.d_n_pre_all = cp.empty((T, B, H), dtype)
         self.d_r_u_pre_all = cp.empty((T, B, 2*H), dtype)
         self.d_r_u_n_pre_all = cp.empty((T, B, 3*H), dtype)
@@ -257,9 +257,7 @@ class _Backward:
         self.d_keepx_pre_all = cp.empty((T, B, I), dtype)
         self.d_keepx_pre_factor_now = cp.empty((B, I), real)
         self.d_keeph_pre_factor_now = cp.empty((B, H), real)
-        self.d_last_next_here_all = cp.empty((T, B, I), dtype)
         self.d_r_pre_factor_now = cp.empty((B, H), real)
-        self.d_h_now = cp.empty((B, H), real)
         self.d_wx_each_all = cp.empty((T, B, I), dtype)
         self.d_m_base_all = cp.empty((T, B, I), dtype)
         self.d_m_base2_all = cp.empty((T, B, I), dtype)
@@ -285,12 +283,12 @@ class _Backward:
         self.d_bx_sum_parts = cp.empty((_parts(T*B), I), real)
         self.d_bd_sum = cp.empty((H,), dtype)
         self.d_bd_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.bd, saved.cuts, saved.Wd_d_all, saved.h_all, saved.keeph_all, saved.r_u_n_all, self.dy_all, self.d_h_pair, self.hhat_all, self.d_r_pre_factor_now, self.d_h_now, self.d_n_pre_all, self.d_r_u_n_pre_all, self.d_r_u_pre_all, self.n_part_all, self.d_keeph_pre_factor_now)
-        self.backward_step_2 = (cp.int64(B), cp.int64(I), self.d_last_final, self.bx, self.wx, self.xmean, saved.cuts, self.x_d_all, saved.keepx_all, saved.last_all, self.x_m_all, self.x_x_all, self.d_last_pair, self.d_last_next_here_all, self.xhat_all, self.d_keepx_pre_factor_now, self.d_m_base_all, self.d_m_base2_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.bd, saved.cuts, saved.Wd_d_all, saved.h_all, saved.keeph_all, saved.r_u_n_all, self.dy_all, self.d_h_pair, self.hhat_all, self.d_r_pre_factor_now, self.d_n_pre_all, self.d_r_u_n_pre_all, self.d_r_u_pre_all, self.n_part_all, self.d_keeph_pre_factor_now)
+        self.backward_step_2 = (cp.int64(B), cp.int64(I), self.bx, self.wx, self.xmean, saved.cuts, self.x_d_all, saved.keepx_all, saved.last_all, self.x_m_all, self.x_x_all, self.xhat_all, self.d_keepx_pre_factor_now, self.d_m_base_all, self.d_m_base2_all)
         self.backward_step_3 = (cp.int64(B), cp.int64(H), self.UnT_d_Un_n_part_now, self.d_r_pre_factor_now, self.d_r_u_pre_all, self.d_r_u_n_pre_all)
-        self.backward_step_4 = (cp.int64(B), cp.int64(H), saved.keeph_all, saved.r_u_n_all, self.d_h_now, self.UnT_d_Un_n_part_now, self.d_keeph_pre_factor_now, self.d_hhat_now, self.d_h_pair, self.d_keeph_pre_all)
-        self.backward_step_5 = (cp.int64(B), cp.int64(I), self.x_d_all, saved.keepx_all, self.x_m_all, self.d_last_next_here_all, self.d_xhat_all, self.d_keepx_pre_factor_now, self.d_last_pair, self.d_keepx_pre_all, self.d_x_out, self.d_wx_each_all)
-        self.backward_after = (cp.int64(T*B), cp.int64(I), self.wx, self.d_last_next_here_all, self.d_xhat_all, self.WdT_d_Wd_d_all, self.d_keepx_pre_all, self.d_m_base_all, self.d_m_base2_all, self.d_m_all, self.d_m_out, self.d_d_out)
+        self.backward_step_4 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.keeph_all, saved.r_u_n_all, self.dy_all, self.UnT_d_Un_n_part_now, self.d_keeph_pre_factor_now, self.d_hhat_now, self.d_h_pair, self.d_keeph_pre_all)
+        self.backward_step_5 = (cp.int64(B), cp.int64(I), self.d_last_final, saved.cuts, self.x_d_all, saved.keepx_all, self.x_m_all, self.d_xhat_all, self.d_keepx_pre_factor_now, self.d_last_all, self.d_keepx_pre_all, self.d_x_out, self.d_wx_each_all)
+        self.backward_after = (cp.int64(T*B), cp.int64(B), cp.int64(I), self.d_last_final, self.wx, saved.cuts, self.d_last_all, self.d_xhat_all, self.WdT_d_Wd_d_all, self.d_keepx_pre_all, self.d_m_base_all, self.d_m_base2_all, self.d_m_all, self.d_m_out, self.d_d_out)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*I)
         self.backward_step_3_blocks = _blocks(B*H)
@@ -433,7 +431,7 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     cp.concatenate((params.Wr, params.Wu, params.Wn), axis=0, out=ws.Wr_Wu_Wn)
     cp.concatenate((params.Vr, params.Vu, params.Vn), axis=0, out=ws.Vr_Vu_Vn)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
-    ws.d_last_pair[T % 2] = 0 if dfinal is None else dfinal.last
+    ws.d_last_all[T] = 0 if dfinal is None else dfinal.last
     if masks is not None:
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
         ws.d_last_final[...] = 0 if dfinal is None else dfinal.last
@@ -469,7 +467,7 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
     d_bd = ws.d_bd_sum
     d_state = State(
         h=ws.d_h_pair[0].astype(dtype),
-        last=ws.d_last_pair[0].astype(dtype),
+        last=ws.d_last_all[0].astype(dtype),
     )
     return Grads(
         params=Params(
@@ -686,47 +684,52 @@ extern "C" __global__ void forward_step_1(
     const real wx_j = wx[j];
     const real bx_j = bx[j];
     const real xmean_j = xmean[j];
-    const real cut_after = cuts[row + B];
+    const real cut_before = cuts[row];
     const real x = x_x_all[at];
     const real m = x_m_all[at];
     const real d = x_d_all[at];
     const real last_prev = last_all[at];
 
+    // last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+    const real last_prev_here = cut_before == 1 ? 0 : last_prev;
     // keepx = exp(-max(0, wx*d[t] + bx))
     const real max_0_keepx_pre = maximum(0, wx_j*d + bx_j);
     const real keepx = exp(-max_0_keepx_pre);
     // xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
     const real xhat_base = 1 - m;
     const real xhat_factor2 = x*m;
-    const real xhat = (last_prev*keepx + xmean_j*(1 - keepx))*xhat_base + xhat_factor2;
+    const real xhat = (last_prev_here*keepx + xmean_j*(1 - keepx))*xhat_base + xhat_factor2;
     // last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
-    const real last_next = cut_after == 1 ? 0 : last_prev*xhat_base + xhat_factor2;
+    const real last = last_prev_here*xhat_base + xhat_factor2;
 
     keepx_all[at] = keepx;
     xhat_hhat_now[sample*(H + I) + j] = xhat;
     xhat_n_part_now[sample*(H + I) + j] = xhat;
-    last_all[at + B*I] = last_next;
+    last_all[at + B*I] = last;
 }
 
 // One step.
 extern "C" __global__ void forward_step_2(
-    const long long t, const long long B, const long long I, const long long H, const stored* bd,
+    const long long t, const long long B, const long long I, const long long H, const stored* bd, const real* cuts,
     const real* h_all, const stored* Wd_d_all, stored* keeph_all, stored* xhat_hhat_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long at = t*B*H + k;
+    const long long row = t*B + sample, at = t*B*H + k;
 
     const real bd_j = bd[j];
+    const real cut_before = cuts[row];
     const real h_prev = h_all[at];
     const real Wd_d = Wd_d_all[at];
 
+    // h[t] = u*n + (1 - u)*hhat
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
     // keeph = exp(-max(0, Wd @ d[t] + bd))
     const real max_0_keeph_pre = maximum(0, Wd_d + bd_j);
     const real keeph = exp(-max_0_keeph_pre);
     // hhat = keeph*h[t-1]
-    const real hhat = h_prev*keeph;
+    const real hhat = h_prev_here*keeph;
 
     keeph_all[at] = keeph;
     xhat_hhat_now[sample*(H + I) + I + j] = hhat;
@@ -765,8 +768,8 @@ extern "C" __global__ void forward_step_3(
 
 // One step, after [Wn, Un] @ [xhat; n_part].
 extern "C" __global__ void forward_step_4(
-    const long long t, const long long B, const long long I, const long long H, const stored* bn, const real* cuts,
-    const stored* xhat_hhat_now, const stored* n_pre_now, stored* r_u_n_all, stored* h_out, real* h_all)
+    const long long t, const long long B, const long long I, const long long H, const stored* bn,
+    const stored* xhat_hhat_now, const stored* n_pre_now, stored* r_u_n_all, real* h_all, stored* h_out)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -774,7 +777,6 @@ extern "C" __global__ void forward_step_4(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real bn_j = bn[j];
-    const real cut_after = cuts[row + B];
     const real hhat = xhat_hhat_now[sample*(H + I) + I + j];
     const real u = r_u_n_all[row*3*H + H + j];
     const real Vn_m = r_u_n_all[row*3*H + 2*H + j];
@@ -784,20 +786,18 @@ extern "C" __global__ void forward_step_4(
     const real n = tanh(Vn_m + n_pre + bn_j);
     // h[t] = u*n + (1 - u)*hhat
     const real h = hhat*(1 - u) + u*n;
-    const real h_next = cut_after == 1 ? 0 : h;
 
     r_u_n_all[row*3*H + 2*H + j] = n;
+    h_all[at + B*H] = h;
     h_out[at] = h;
-    h_all[at + B*H] = h_next;
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const stored* bd,
     const real* cuts, const stored* Wd_d_all, const real* h_all, const stored* keeph_all, const stored* r_u_n_all,
-    const stored* dy_all, const real* d_h_pair, stored* hhat_all, real* d_r_pre_factor_now, real* d_h_now,
-    stored* d_n_pre_all, stored* d_r_u_n_pre_all, stored* d_r_u_pre_all, stored* n_part_all,
-    real* d_keeph_pre_factor_now)
+    const stored* dy_all, const real* d_h_pair, stored* hhat_all, real* d_r_pre_factor_now, stored* d_n_pre_all,
+    stored* d_r_u_n_pre_all, stored* d_r_u_pre_all, stored* n_part_all, real* d_keeph_pre_factor_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -805,6 +805,7 @@ extern "C" __global__ void backward_step_1(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real bd_j = bd[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real Wd_d = Wd_d_all[at];
     const real h_prev = h_all[at];
@@ -815,12 +816,14 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
+    // backward of h[t] = u*n + (1 - u)*hhat
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of hhat = keeph*h[t-1]
-    const real hhat = h_prev*keeph;
+    const real hhat = h_prev_here*keeph;
     // backward of r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
     const real d_r_pre_factor = hhat*(1 - r)*r;
     // backward of h[t] = u*n + (1 - u)*hhat
-    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     const real d_h = d_h_given + d_h_next_here;
     // backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     const real d_n_pre = u*(1 - square(n))*d_h;
@@ -831,11 +834,10 @@ extern "C" __global__ void backward_step_1(
     // backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     const real n_part = hhat*r;
     // backward of keeph = exp(-max(0, Wd @ d[t] + bd))
-    const real d_keeph_pre_factor = -(ge(keeph_pre, 0)/2 + gt(keeph_pre, 0)/2)*h_prev*keeph;
+    const real d_keeph_pre_factor = -(ge(keeph_pre, 0)/2 + gt(keeph_pre, 0)/2)*h_prev_here*keeph;
 
     hhat_all[at] = hhat;
     d_r_pre_factor_now[k] = d_r_pre_factor;
-    d_h_now[k] = d_h;
     d_n_pre_all[at] = d_n_pre;
     d_r_u_n_pre_all[row*3*H + 2*H + j] = d_n_pre;
     d_r_u_pre_all[row*2*H + H + j] = d_u_pre;
@@ -846,11 +848,10 @@ extern "C" __global__ void backward_step_1(
 
 // One step.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long I, const real* d_last_final, const stored* bx,
-    const stored* wx, const stored* xmean, const real* cuts, const stored* x_d_all, const stored* keepx_all,
-    const real* last_all, const stored* x_m_all, const stored* x_x_all, const real* d_last_pair,
-    stored* d_last_next_here_all, stored* xhat_all, real* d_keepx_pre_factor_now, stored* d_m_base_all,
-    stored* d_m_base2_all)
+    const long long t, const long long B, const long long I, const stored* bx, const stored* wx,
+    const stored* xmean, const real* cuts, const stored* x_d_all, const stored* keepx_all, const real* last_all,
+    const stored* x_m_all, const stored* x_x_all, stored* xhat_all, real* d_keepx_pre_factor_now,
+    stored* d_m_base_all, stored* d_m_base2_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*I) return;
@@ -860,26 +861,24 @@ extern "C" __global__ void backward_step_2(
     const real bx_j = bx[j];
     const real wx_j = wx[j];
     const real xmean_j = xmean[j];
-    const real cut_after = cuts[row + B];
+    const real cut_before = cuts[row];
     const real d = x_d_all[at];
     const real keepx = keepx_all[at];
     const real last_prev = last_all[at];
     const real m = x_m_all[at];
     const real x = x_x_all[at];
-    const real d_last_next = d_last_pair[(t + 1)%2*B*I + k];
 
     // backward of last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
-    const real d_last_next_here = cut_after == 0 ? d_last_next : cut_after == 2 ? d_last_final[k] : 0;
+    const real last_prev_here = cut_before == 1 ? 0 : last_prev;
     // backward of keepx = exp(-max(0, wx*d[t] + bx))
     const real keepx_pre = d*wx_j + bx_j;
     // backward of xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
-    const real xhat = m*x + (1 - m)*(keepx*last_prev + (1 - keepx)*xmean_j);
+    const real xhat = m*x + (1 - m)*(keepx*last_prev_here + (1 - keepx)*xmean_j);
     // backward of keepx = exp(-max(0, wx*d[t] + bx))
-    const real d_keepx_pre_factor = -(ge(keepx_pre, 0)/2 + gt(keepx_pre, 0)/2)*keepx*(1 - m)*(last_prev - xmean_j);
-    const real d_m_base = x - last_prev;
-    const real d_m_base2 = x - keepx*last_prev - (1 - keepx)*xmean_j;
+    const real d_keepx_pre_factor = -(ge(keepx_pre, 0)/2 + gt(keepx_pre, 0)/2)*keepx*(1 - m)*(last_prev_here - xmean_j);
+    const real d_m_base = x - last_prev_here;
+    const real d_m_base2 = x - keepx*last_prev_here - (1 - keepx)*xmean_j;
 
-    d_last_next_here_all[at] = d_last_next_here;
     xhat_all[at] = xhat;
     d_keepx_pre_factor_now[k] = d_keepx_pre_factor;
     d_m_base_all[at] = d_m_base;
@@ -908,25 +907,29 @@ extern "C" __global__ void backward_step_3(
 
 // One step, after [Uu.T, Ur.T] @ [d_u_pre; d_r_pre] and [Wn.T, Wu.T, Wr.T] @ [d_n_pre; d_u_pre; d_r_pre].
 extern "C" __global__ void backward_step_4(
-    const long long t, const long long B, const long long H, const stored* keeph_all, const stored* r_u_n_all,
-    const real* d_h_now, const stored* UnT_d_Un_n_part_now, const real* d_keeph_pre_factor_now,
-    const stored* d_hhat_now, real* d_h_pair, stored* d_keeph_pre_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* keeph_all, const stored* r_u_n_all, const stored* dy_all, const stored* UnT_d_Un_n_part_now,
+    const real* d_keeph_pre_factor_now, const stored* d_hhat_now, real* d_h_pair, stored* d_keeph_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real keeph = keeph_all[at];
     const real r = r_u_n_all[row*3*H + j];
     const real u = r_u_n_all[row*3*H + H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UnT_d_Un_n_part = UnT_d_Un_n_part_now[k];
     const real d_keeph_pre_factor = d_keeph_pre_factor_now[k];
     const real d_hhat = d_hhat_now[k];
 
+    // backward of h[t] = u*n + (1 - u)*hhat
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of hhat = keeph*h[t-1]
-    const real d_hhat_2 = (1 - u)*d_h + r*UnT_d_Un_n_part + d_hhat;
+    const real d_hhat_2 = (1 - u)*(d_h_given + d_h_next_here) + r*UnT_d_Un_n_part + d_hhat;
     // backward of h[t] = u*n + (1 - u)*hhat
     const real d_h_prev = keeph*d_hhat_2;
     // backward of keeph = exp(-max(0, Wd @ d[t] + bd))
@@ -938,30 +941,33 @@ extern "C" __global__ void backward_step_4(
 
 // One step, after [Uu.T, Ur.T] @ [d_u_pre; d_r_pre] and [Wn.T, Wu.T, Wr.T] @ [d_n_pre; d_u_pre; d_r_pre].
 extern "C" __global__ void backward_step_5(
-    const long long t, const long long B, const long long I, const stored* x_d_all, const stored* keepx_all,
-    const stored* x_m_all, const stored* d_last_next_here_all, const stored* d_xhat_all,
-    const real* d_keepx_pre_factor_now, real* d_last_pair, stored* d_keepx_pre_all, stored* d_x_out,
+    const long long t, const long long B, const long long I, const real* d_last_final, const real* cuts,
+    const stored* x_d_all, const stored* keepx_all, const stored* x_m_all, const stored* d_xhat_all,
+    const real* d_keepx_pre_factor_now, real* d_last_all, stored* d_keepx_pre_all, stored* d_x_out,
     stored* d_wx_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*I) return;
-    const long long at = t*B*I + k;
+    const long long sample = k/I;
+    const long long row = t*B + sample, at = t*B*I + k;
 
+    const real cut_after = cuts[row + B];
     const real d = x_d_all[at];
     const real keepx = keepx_all[at];
     const real m = x_m_all[at];
-    const real d_last_next_here = d_last_next_here_all[at];
+    const real d_last_next = d_last_all[at + B*I];
     const real d_xhat = d_xhat_all[at];
     const real d_keepx_pre_factor = d_keepx_pre_factor_now[k];
 
     // backward of last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+    const real d_last_next_here = cut_after == 0 ? d_last_next : cut_after == 2 ? d_last_final[k] : 0;
     const real d_last_prev = (1 - m)*d_last_next_here + keepx*(1 - m)*d_xhat;
     // backward of keepx = exp(-max(0, wx*d[t] + bx))
     const real d_keepx_pre = d_xhat*d_keepx_pre_factor;
     const real d_x = m*d_last_next_here + m*d_xhat;
     const real d_wx_each = d*d_keepx_pre;
 
-    d_last_pair[t%2*B*I + k] = d_last_prev;
+    d_last_all[at] = d_last_prev;
     d_keepx_pre_all[at] = d_keepx_pre;
     d_x_out[at] = d_x;
     d_wx_each_all[at] = d_wx_each;
@@ -969,17 +975,18 @@ extern "C" __global__ void backward_step_5(
 
 // All steps at once, after the loop.
 extern "C" __global__ void backward_after(
-    const long long rows, const long long I, const stored* wx, const stored* d_last_next_here_all,
-    const stored* d_xhat_all, const stored* WdT_d_Wd_d_all, const stored* d_keepx_pre_all,
-    const stored* d_m_base_all, const stored* d_m_base2_all, const stored* d_m_all, stored* d_m_out,
-    stored* d_d_out)
+    const long long rows, const long long B, const long long I, const real* d_last_final, const stored* wx,
+    const real* cuts, const real* d_last_all, const stored* d_xhat_all, const stored* WdT_d_Wd_d_all,
+    const stored* d_keepx_pre_all, const stored* d_m_base_all, const stored* d_m_base2_all, const stored* d_m_all,
+    stored* d_m_out, stored* d_d_out)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= rows*I) return;
-    const long long j = k%I, at = k;
+    const long long row = k/I, j = k%I, at = k;
 
     const real wx_j = wx[j];
-    const real d_last_next_here = d_last_next_here_all[at];
+    const real cut_after = cuts[row + B];
+    const real d_last_next = d_last_all[at + B*I];
     const real d_xhat = d_xhat_all[at];
     const real WdT_d_Wd_d = WdT_d_Wd_d_all[at];
     const real d_keepx_pre = d_keepx_pre_all[at];
@@ -987,6 +994,8 @@ extern "C" __global__ void backward_after(
     const real d_m_base2 = d_m_base2_all[at];
     const real d_m = d_m_all[at];
 
+    // backward of last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+    const real d_last_next_here = cut_after == 0 ? d_last_next : cut_after == 2 ? d_last_final[(row%B)*I + j] : 0;
     const real d_m_2 = d_last_next_here*d_m_base + d_xhat*d_m_base2 + d_m;
     const real d_d = WdT_d_Wd_d + wx_j*d_keepx_pre;
 

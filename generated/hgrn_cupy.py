@@ -488,11 +488,15 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real Wf_x = Wf_Wr_Wi_x_all[row*3*H + j];
         const real Wr_x = Wf_Wr_Wi_x_all[row*3*H + H + j];
         const real Wi_x = Wf_Wr_Wi_x_all[row*3*H + 2*H + j];
 
+        // hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        const real hr_prev_here = cut_before == 1 ? 0 : hr_prev;
+        // hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+        const real hi_prev_here = cut_before == 1 ? 0 : hi_prev;
         // f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
         const real sigmoid_f_pre = sigmoid(Wf_x + bf_j);
         const real f = real(1.0)*sigmoid_f_pre;
@@ -501,24 +505,20 @@ extern "C" __global__ void forward_loop(
         // hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         const real silu_hi_pre = silu(Wi_x + bi_j);
         // hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-        const real hr = (cos_theta_j*hr_prev - sin_theta_j*hi_prev)*f + (1 - f)*silu_hr_pre;
+        const real hr = (cos_theta_j*hr_prev_here - sin_theta_j*hi_prev_here)*f + (1 - f)*silu_hr_pre;
         // hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
-        const real hi = (sin_theta_j*hr_prev + cos_theta_j*hi_prev)*f + (1 - f)*silu_hi_pre;
-        // hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-        const real hr_next = cut_after == 1 ? 0 : hr;
-        // hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
-        const real hi_next = cut_after == 1 ? 0 : hi;
+        const real hi = (sin_theta_j*hr_prev_here + cos_theta_j*hi_prev_here)*f + (1 - f)*silu_hi_pre;
 
         Wf_Wr_Wi_x_all[row*3*H + j] = sigmoid_f_pre;
         silu_hr_pre_all[at] = silu_hr_pre;
         silu_hi_pre_all[at] = silu_hi_pre;
+        hr_all[at + B*H] = hr;
         hr_out[at] = hr;
+        hi_all[at + B*H] = hi;
         hi_out[at] = hi;
-        hr_all[at + B*H] = hr_next;
-        hi_all[at + B*H] = hi_next;
 
-        hr_prev = hr_next;
-        hi_prev = hi_next;
+        hr_prev = hr;
+        hi_prev = hi;
     }
 }
 
@@ -548,6 +548,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real sigmoid_f_pre = Wf_Wr_Wi_x_all[row*3*H + j];
         const real Wr_x = Wf_Wr_Wi_x_all[row*3*H + H + j];
@@ -561,12 +562,19 @@ extern "C" __global__ void backward_loop(
 
         // backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
         const real d_f_pre_base_factor = real(1.0)*cos_theta_j;
-        const real f = real(1.0)*sigmoid_f_pre;
         // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-        const real d_hr_prev_factor = f*cos_theta_j;
         const real d_hr_next_here = cut_after == 0 ? d_hr_next : cut_after == 2 ? d_hr_final[k] : 0;
         // backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         const real d_hi_next_here = cut_after == 0 ? d_hi_next : cut_after == 2 ? d_hi_final[k] : 0;
+        // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        const real hr_prev_here = cut_before == 1 ? 0 : hr_prev;
+        // backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+        const real hi_prev_here = cut_before == 1 ? 0 : hi_prev;
+        // backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
+        const real f = real(1.0)*sigmoid_f_pre;
+        // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        const real d_hr_prev_factor = f*cos_theta_j;
+        // backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         const real d_hi = d_hi_given + d_hi_next_here;
         // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
         const real d_hr = d_hr_given + d_hr_next_here;
@@ -581,11 +589,11 @@ extern "C" __global__ void backward_loop(
         // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
         const real d_hr_pre = (1 - f)*(sigmoid(hr_pre) + (1 - sigmoid(hr_pre))*silu_hr_pre)*d_hr;
         // backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
-        const real d_f_pre = (1 - sigmoid_f_pre)*sigmoid_f_pre*(d_hi*(real(1.0)*hr_prev*sin_theta_j + hi_prev*d_f_pre_base_factor - real(1.0)*silu_hi_pre) + d_hr*(hr_prev*d_f_pre_base_factor - real(1.0)*silu_hr_pre - real(1.0)*hi_prev*sin_theta_j));
+        const real d_f_pre = (1 - sigmoid_f_pre)*sigmoid_f_pre*(d_hi*(real(1.0)*hr_prev_here*sin_theta_j + hi_prev_here*d_f_pre_base_factor - real(1.0)*silu_hi_pre) + d_hr*(hr_prev_here*d_f_pre_base_factor - real(1.0)*silu_hr_pre - real(1.0)*hi_prev_here*sin_theta_j));
         // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-        const real d_cos_theta_each_factor2 = f*hr_prev;
-        const real d_cos_theta_each = f*hi_prev*d_hi + d_hr*d_cos_theta_each_factor2;
-        const real d_sin_theta_each = d_hi*d_cos_theta_each_factor2 - f*hi_prev*d_hr;
+        const real d_cos_theta_each_factor2 = f*hr_prev_here;
+        const real d_cos_theta_each = f*hi_prev_here*d_hi + d_hr*d_cos_theta_each_factor2;
+        const real d_sin_theta_each = d_hi*d_cos_theta_each_factor2 - f*hi_prev_here*d_hr;
 
         d_f_hr_hi_pre_all[row*3*H + 2*H + j] = d_hi_pre;
         d_f_hr_hi_pre_all[row*3*H + H + j] = d_hr_pre;

@@ -180,8 +180,6 @@ class _Backward:
         self.d_h_lag2_pair = cp.empty((2, B, H), real)
         self.d_h_lag3_pair = cp.empty((2, B, H), real)
         self.d_a_3_all = cp.empty((T, B, H), dtype)
-        self.d_h_lag2_next_here_now = cp.empty((B, H), real)
-        self.d_h_lag3_next_here_now = cp.empty((B, H), real)
         self.U_2_1_0 = cp.empty((H, 3*H), dtype)
         self.d_W = cp.empty((H, I), dtype)
         self.d_U_0 = cp.empty((H, H), dtype)
@@ -189,8 +187,8 @@ class _Backward:
         self.d_U_2 = cp.empty((H, H), dtype)
         self.d_b_sum = cp.empty((H,), dtype)
         self.d_b_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_h_lag2_final, self.d_h_lag3_final, saved.cuts, saved.h_all_3, self.dy_all, self.d_h_pair, self.d_h_lag2_pair, self.d_h_lag3_pair, self.d_h_lag2_next_here_now, self.d_h_lag3_next_here_now, self.d_a_3_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_lag2_next_here_now, self.d_h_lag3_next_here_now, self.d_h_lag3_prev_allraw_etc_now, self.d_h_lag3_pair, self.d_h_pair, self.d_h_lag2_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all_3, self.dy_all, self.d_h_pair, self.d_a_3_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_lag2_final, self.d_h_lag3_final, saved.cuts, self.d_h_lag3_prev_allraw_etc_now, self.d_h_lag2_pair, self.d_h_lag3_pair, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_a_3_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -525,10 +523,8 @@ extern "C" __global__ void forward_step(
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_h_lag2_final,
-    const real* d_h_lag3_final, const real* cuts, const stored* h_all_3, const stored* dy_all,
-    const real* d_h_pair, const real* d_h_lag2_pair, const real* d_h_lag3_pair, real* d_h_lag2_next_here_now,
-    real* d_h_lag3_next_here_now, stored* d_a_3_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* h_all_3, const stored* dy_all, const real* d_h_pair, stored* d_a_3_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -539,40 +535,37 @@ extern "C" __global__ void backward_step_1(
     const real h = h_all_3[at];
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
-    const real d_h_lag2_next = d_h_lag2_pair[(t + 1)%2*B*H + k];
-    const real d_h_lag3_next = d_h_lag3_pair[(t + 1)%2*B*H + k];
 
     // backward of h[t] = g(a[N])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of h_lag2[t] = h[t-1]
-    const real d_h_lag2_next_here = cut_after == 0 ? d_h_lag2_next : cut_after == 2 ? d_h_lag2_final[k] : 0;
-    // backward of h_lag3[t] = h_lag2[t-1]
-    const real d_h_lag3_next_here = cut_after == 0 ? d_h_lag3_next : cut_after == 2 ? d_h_lag3_final[k] : 0;
     // backward of a[3] = a[2] + U[2] @ h[t-3]
     const real d_a_3 = (1 - square(h))*(d_h_given + d_h_next_here);
 
-    d_h_lag2_next_here_now[k] = d_h_lag2_next_here;
-    d_h_lag3_next_here_now[k] = d_h_lag3_next_here;
     d_a_3_all[at] = d_a_3;
 }
 
 // One step, after [U[2].T; U[1].T; U[0].T] @ d_a_3.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const real* d_h_lag2_next_here_now,
-    const real* d_h_lag3_next_here_now, const stored* d_h_lag3_prev_allraw_etc_now, real* d_h_lag3_pair,
-    real* d_h_pair, real* d_h_lag2_pair)
+    const long long t, const long long B, const long long H, const real* d_h_lag2_final,
+    const real* d_h_lag3_final, const real* cuts, const stored* d_h_lag3_prev_allraw_etc_now, real* d_h_lag2_pair,
+    real* d_h_lag3_pair, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample;
 
-    const real d_h_lag2_next_here = d_h_lag2_next_here_now[k];
-    const real d_h_lag3_next_here = d_h_lag3_next_here_now[k];
+    const real cut_after = cuts[row + B];
+    const real d_h_lag2_next = d_h_lag2_pair[(t + 1)%2*B*H + k];
+    const real d_h_lag3_next = d_h_lag3_pair[(t + 1)%2*B*H + k];
     const real U_1_T_d_U_1_h_lag2_prev = d_h_lag3_prev_allraw_etc_now[sample*3*H + H + j];
     const real U_0_T_d_U_0_h_prev = d_h_lag3_prev_allraw_etc_now[sample*3*H + 2*H + j];
     const real d_h_lag3_prev_allraw = d_h_lag3_prev_allraw_etc_now[sample*3*H + j];
 
+    // backward of h_lag2[t] = h[t-1]
+    const real d_h_lag2_next_here = cut_after == 0 ? d_h_lag2_next : cut_after == 2 ? d_h_lag2_final[k] : 0;
     // backward of h_lag3[t] = h_lag2[t-1]
+    const real d_h_lag3_next_here = cut_after == 0 ? d_h_lag3_next : cut_after == 2 ? d_h_lag3_final[k] : 0;
     const real d_h_lag3_prev = d_h_lag3_prev_allraw;
     // backward of h[t] = g(a[N])
     const real d_h_prev = d_h_lag2_next_here + U_0_T_d_U_0_h_prev;

@@ -419,11 +419,11 @@ extern "C" __global__ void backward_loop(
         const real d_h_given = dy_all[at];
 
         // backward of h[t] = g(W @ x[t] + u*h[t-1] + b)
-        const real d_h_pre_factor = gt(h, 0);
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
+        const real d_h_pre_factor = gt(h, 0);
         const real d_h_pre = (d_h_given + d_h_next_here)*d_h_pre_factor;
         const real d_h_prev = u_j*d_h_pre;
-        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_u_each = h_prev_here*d_h_pre;
 
         d_h_pre_all[at] = d_h_pre;

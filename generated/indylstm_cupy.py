@@ -514,40 +514,41 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real Wi_x = i_f_g_o_all[row*4*H + j];
         const real Wf_x = i_f_g_o_all[row*4*H + H + j];
         const real Wg_x = i_f_g_o_all[row*4*H + 2*H + j];
         const real Wo_x = i_f_g_o_all[row*4*H + 3*H + j];
 
-        // i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
-        const real i = sigmoid(ui_j*h_prev + Wi_x + bi_j);
-        // f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
-        const real f = sigmoid(uf_j*h_prev + Wf_x + bf_j);
-        // g = phi(Wg @ x[t] + ug*h[t-1] + bg)
-        const real g = tanh(ug_j*h_prev + Wg_x + bg_j);
-        // o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
-        const real o = sigmoid(uo_j*h_prev + Wo_x + bo_j);
+        // h[t] = o*phi(c[t])
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // c[t] = f*c[t-1] + i*g
-        const real c = c_prev*f + i*g;
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
+        // i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
+        const real i = sigmoid(ui_j*h_prev_here + Wi_x + bi_j);
+        // f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
+        const real f = sigmoid(uf_j*h_prev_here + Wf_x + bf_j);
+        // g = phi(Wg @ x[t] + ug*h[t-1] + bg)
+        const real g = tanh(ug_j*h_prev_here + Wg_x + bg_j);
+        // o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
+        const real o = sigmoid(uo_j*h_prev_here + Wo_x + bo_j);
+        // c[t] = f*c[t-1] + i*g
+        const real c = c_prev_here*f + i*g;
         // h[t] = o*phi(c[t])
         const real tanh_c = tanh(c);
         const real h = o*tanh_c;
-        const real h_next = cut_after == 1 ? 0 : h;
-        // c[t] = f*c[t-1] + i*g
-        const real c_next = cut_after == 1 ? 0 : c;
 
         i_f_g_o_all[row*4*H + j] = i;
         i_f_g_o_all[row*4*H + H + j] = f;
         i_f_g_o_all[row*4*H + 2*H + j] = g;
         i_f_g_o_all[row*4*H + 3*H + j] = o;
+        c_all[at + B*H] = c;
         tanh_c_all[at] = tanh_c;
+        h_all[at + B*H] = h;
         h_out[at] = h;
-        h_all[at + B*H] = h_next;
-        c_all[at + B*H] = c_next;
 
-        h_prev = h_next;
-        c_prev = c_next;
+        h_prev = h;
+        c_prev = c;
     }
 }
 
@@ -580,6 +581,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real h_prev = h_all[at];
         const real c_prev = c_all[at];
@@ -590,11 +592,14 @@ extern "C" __global__ void backward_loop(
         const real tanh_c = tanh_c_all[at];
         const real d_h_given = dy_all[at];
 
+        // backward of c[t] = f*c[t-1] + i*g
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // backward of h[t] = o*phi(c[t])
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
         // backward of c[t] = f*c[t-1] + i*g
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
         // backward of h[t] = o*phi(c[t])
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_h = d_h_given + d_h_next_here;
         // backward of c[t] = f*c[t-1] + i*g
         const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h;
@@ -603,17 +608,17 @@ extern "C" __global__ void backward_loop(
         // backward of g = phi(Wg @ x[t] + ug*h[t-1] + bg)
         const real d_g_pre = i*(1 - square(g))*d_c;
         // backward of f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
-        const real d_f_pre = c_prev*(1 - f)*f*d_c;
+        const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
         // backward of i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
         const real d_i_pre = (1 - i)*i*g*d_c;
         // backward of h[t] = o*phi(c[t])
         const real d_h_prev = uo_j*d_o_pre + ug_j*d_g_pre + uf_j*d_f_pre + ui_j*d_i_pre;
         // backward of c[t] = f*c[t-1] + i*g
         const real d_c_prev = f*d_c;
-        const real d_ui_each = h_prev*d_i_pre;
-        const real d_uf_each = h_prev*d_f_pre;
-        const real d_ug_each = h_prev*d_g_pre;
-        const real d_uo_each = h_prev*d_o_pre;
+        const real d_ui_each = h_prev_here*d_i_pre;
+        const real d_uf_each = h_prev_here*d_f_pre;
+        const real d_ug_each = h_prev_here*d_g_pre;
+        const real d_uo_each = h_prev_here*d_o_pre;
 
         d_i_f_g_o_pre_all[row*4*H + 3*H + j] = d_o_pre;
         d_i_f_g_o_pre_all[row*4*H + 2*H + j] = d_g_pre;

@@ -196,7 +196,6 @@ class _Backward:
         self.d_hin_gh_pre_all = cp.empty((T, B, 2*H), dtype)
         self.d_yin_hin_gy_gh_pre_all = cp.empty((T, B, 4*H), dtype)
         self.d_x_out = cp.empty((T, B, H), dtype)
-        self.d_h_next_here_now = cp.empty((B, H), real)
         self.Uy_Ugy = cp.empty((2*H, H), dtype)
         self.Uh_Ugh = cp.empty((2*H, H), dtype)
         self.Wy_Wgy = cp.empty((2*H, H), dtype)
@@ -206,8 +205,8 @@ class _Backward:
         self.d_by_bh_bgy_bgh_sum = cp.empty((4*H,), dtype)
         self.d_by_bh_bgy_bgh_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_before = (cp.int64(T*B), cp.int64(H), saved.gy_all, self.x_all, saved.yin_all, self.dy_all, self.d_yin_gy_pre_all, self.d_yin_hin_gy_gh_pre_all)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.hin_gh_all, self.d_h_pair, self.d_h_next_here_now, self.d_hin_gh_pre_all, self.d_yin_hin_gy_gh_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.hin_gh_all, self.d_h_next_here_now, self.d_h_prev_base_all, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.hin_gh_all, self.d_h_pair, self.d_hin_gh_pre_all, self.d_yin_hin_gy_gh_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.hin_gh_all, self.d_h_prev_base_all, self.d_h_prev_now, self.d_h_pair)
         self.backward_after = (cp.int64(T*B), cp.int64(H), saved.gy_all, self.dy_all, self.d_x_base_all, self.d_x_all, self.d_x_out)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
@@ -601,8 +600,8 @@ extern "C" __global__ void backward_before(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const real* h_all, const stored* hin_gh_all, const real* d_h_pair, real* d_h_next_here_now,
-    stored* d_hin_gh_pre_all, stored* d_yin_hin_gy_gh_pre_all)
+    const real* h_all, const stored* hin_gh_all, const real* d_h_pair, stored* d_hin_gh_pre_all,
+    stored* d_yin_hin_gy_gh_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -622,7 +621,6 @@ extern "C" __global__ void backward_step_1(
     // backward of hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
     const real d_hin_pre = (1 - square(hin))*(1 - gh)*d_h_next_here;
 
-    d_h_next_here_now[k] = d_h_next_here;
     d_hin_gh_pre_all[row*2*H + H + j] = d_gh_pre;
     d_yin_hin_gy_gh_pre_all[row*4*H + 3*H + j] = d_gh_pre;
     d_hin_gh_pre_all[row*2*H + j] = d_hin_pre;
@@ -631,20 +629,22 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after [Ugh.T, Uh.T] @ [d_gh_pre; d_hin_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* hin_gh_all,
-    const real* d_h_next_here_now, const stored* d_h_prev_base_all, const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* hin_gh_all, const stored* d_h_prev_base_all, const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real gh = hin_gh_all[row*2*H + H + j];
-    const real d_h_next_here = d_h_next_here_now[k];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_prev_base = d_h_prev_base_all[at];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = gh*h[t-1] + (1 - gh)*hin
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     const real d_h_prev_2 = gh*d_h_next_here + d_h_prev_base + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;

@@ -422,8 +422,8 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
     // backward of h[t] = g(W @ x[t] + U @ h[t-1] + b)
-    const real d_h_pre_factor = gt(h, 0);
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_pre_factor = gt(h, 0);
     const real d_h_pre = (d_h_given + d_h_next_here)*d_h_pre_factor;
 
     d_h_pre_all[at] = d_h_pre;

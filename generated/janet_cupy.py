@@ -164,15 +164,14 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_c_pair = cp.empty((2, B, H), real)
         self.d_s_g_pre_all = cp.empty((T, B, 2*H), dtype)
-        self.d_c_now = cp.empty((B, H), real)
         self.Uf_Ug = cp.empty((2*H, H), dtype)
         self.Wf_Wg = cp.empty((2*H, I), dtype)
         self.d_Wf_Wg = cp.empty((2*H, I), dtype)
         self.d_Uf_Ug = cp.empty((2*H, H), dtype)
         self.d_bf_bg_sum = cp.empty((2*H,), dtype)
         self.d_bf_bg_sum_parts = cp.empty((_parts(T*B), 2*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_c_final, saved.cuts, saved.c_all, saved.sigmoid_s_g_all, saved.sigmoid_c_pre_all, self.dy_all, self.d_c_pair, self.d_c_now, self.d_s_g_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.sigmoid_s_g_all, self.d_c_now, self.d_c_prev_now, self.d_c_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_c_final, saved.cuts, saved.c_all, saved.sigmoid_s_g_all, saved.sigmoid_c_pre_all, self.dy_all, self.d_c_pair, self.d_s_g_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_c_final, saved.cuts, saved.sigmoid_s_g_all, self.dy_all, self.d_c_prev_now, self.d_c_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_s_g_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -470,7 +469,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_c_final, const real* cuts,
     const real* c_all, const stored* sigmoid_s_g_all, const stored* sigmoid_c_pre_all, const stored* dy_all,
-    const real* d_c_pair, real* d_c_now, stored* d_s_g_pre_all)
+    const real* d_c_pair, stored* d_s_g_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -493,27 +492,29 @@ extern "C" __global__ void backward_step_1(
     // backward of s = Wf @ x[t] + Uf @ c[t-1] + bf
     const real d_s = (c_prev*(1 - sigmoid_s)*sigmoid_s - g*(1 - sigmoid_c_pre)*sigmoid_c_pre)*d_c;
 
-    d_c_now[k] = d_c;
     d_s_g_pre_all[row*2*H + H + j] = d_g_pre;
     d_s_g_pre_all[row*2*H + j] = d_s;
 }
 
 // One step, after [Ug.T, Uf.T] @ [d_g_pre; d_s].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* sigmoid_s_g_all, const real* d_c_now,
-    const stored* d_c_prev_now, real* d_c_pair)
+    const long long t, const long long B, const long long H, const real* d_c_final, const real* cuts,
+    const stored* sigmoid_s_g_all, const stored* dy_all, const stored* d_c_prev_now, real* d_c_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real sigmoid_s = sigmoid_s_g_all[row*2*H + j];
-    const real d_c = d_c_now[k];
+    const real d_c_given = dy_all[at];
+    const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
     const real d_c_prev = d_c_prev_now[k];
 
     // backward of c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
-    const real d_c_prev_2 = sigmoid_s*d_c + d_c_prev;
+    const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    const real d_c_prev_2 = sigmoid_s*(d_c_given + d_c_next_here) + d_c_prev;
 
     d_c_pair[t%2*B*H + k] = d_c_prev_2;
 }

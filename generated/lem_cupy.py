@@ -198,11 +198,8 @@ class _Backward:
         self.d_y_pre_all = cp.empty((T, B, H), dtype)
         self.d_d1_d2_z_pre_all = cp.empty((T, B, 3*H), dtype)
         self.d_d1_d2_z_y_pre_all = cp.empty((T, B, 4*H), dtype)
-        self.d_d1_pre_factor_now = cp.empty((B, H), real)
-        self.d_z_next_here_now = cp.empty((B, H), real)
         self.d_z_pre_factor_now = cp.empty((B, H), real)
         self.d_z_prev_base_now = cp.empty((B, H), real)
-        self.d_y_now = cp.empty((B, H), real)
         self.d_y_prev_base_now = cp.empty((B, H), real)
         self.Wy = cp.empty((H, H), dtype)
         self.W1_W2_Wz = cp.empty((3*H, H), dtype)
@@ -212,9 +209,9 @@ class _Backward:
         self.d_Wy = cp.empty((H, H), dtype)
         self.d_b1_b2_bz_by_sum = cp.empty((4*H,), dtype)
         self.d_b1_b2_bz_by_sum_parts = cp.empty((_parts(T*B), 4*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_y_final, self.d_z_final, saved.cuts, saved.sigmoid_d1_etc_pre_all, saved.y_all, saved.z_all, self.dy_all, self.d_y_pair, self.d_z_pair, self.d_z_pre_factor_now, self.d_d1_pre_factor_now, self.d_y_prev_base_now, self.d_z_prev_base_now, self.d_z_next_here_now, self.d_y_now, self.d_y_pre_all, self.d_d1_d2_z_y_pre_all, self.d_d1_d2_z_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_z_next_here_now, self.WyT_d_Wy_z_now, self.d_z_pre_factor_now, self.d_d1_pre_factor_now, self.d_z_prev_base_now, self.d_d1_d2_z_pre_all, self.d_d1_d2_z_y_pre_all, self.d_z_pair)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_y_now, self.d_y_prev_base_now, self.d_y_prev_now, self.d_y_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_y_final, saved.cuts, saved.sigmoid_d1_etc_pre_all, saved.y_all, self.dy_all, self.d_y_pair, self.d_z_pre_factor_now, self.d_y_prev_base_now, self.d_z_prev_base_now, self.d_y_pre_all, self.d_d1_d2_z_y_pre_all, self.d_d1_d2_z_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_z_final, saved.cuts, saved.sigmoid_d1_etc_pre_all, saved.z_all, self.WyT_d_Wy_z_now, self.d_z_pre_factor_now, self.d_z_prev_base_now, self.d_z_pair, self.d_d1_d2_z_pre_all, self.d_d1_d2_z_y_pre_all)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_y_final, saved.cuts, self.dy_all, self.d_y_prev_base_now, self.d_y_prev_now, self.d_y_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.backward_step_3_blocks = _blocks(B*H)
@@ -592,11 +589,58 @@ extern "C" __global__ void forward_step_2(
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const real* d_y_final, const real* d_z_final,
-    const real* cuts, const stored* sigmoid_d1_etc_pre_all, const real* y_all, const real* z_all,
-    const stored* dy_all, const real* d_y_pair, const real* d_z_pair, real* d_z_pre_factor_now,
-    real* d_d1_pre_factor_now, real* d_y_prev_base_now, real* d_z_prev_base_now, real* d_z_next_here_now,
-    real* d_y_now, stored* d_y_pre_all, stored* d_d1_d2_z_y_pre_all, stored* d_d1_d2_z_pre_all)
+    const long long t, const long long B, const long long H, const real* d_y_final, const real* cuts,
+    const stored* sigmoid_d1_etc_pre_all, const real* y_all, const stored* dy_all, const real* d_y_pair,
+    real* d_z_pre_factor_now, real* d_y_prev_base_now, real* d_z_prev_base_now, stored* d_y_pre_all,
+    stored* d_d1_d2_z_y_pre_all, stored* d_d1_d2_z_pre_all)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= B*H) return;
+    const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample, at = t*B*H + k;
+
+    const real cut_after = cuts[row + B];
+    const real sigmoid_d1_pre = sigmoid_d1_etc_pre_all[row*4*H + j];
+    const real sigmoid_d2_pre = sigmoid_d1_etc_pre_all[row*4*H + H + j];
+    const real y_prev = y_all[at];
+    const real tanh_z_pre = sigmoid_d1_etc_pre_all[row*4*H + 2*H + j];
+    const real tanh_y_pre = sigmoid_d1_etc_pre_all[row*4*H + 3*H + j];
+    const real d_y_given = dy_all[at];
+    const real d_y_next = d_y_pair[(t + 1)%2*B*H + k];
+
+    // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
+    const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
+    // backward of d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
+    const real d1 = real(1.0)*sigmoid_d1_pre;
+    // backward of d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
+    const real d2 = real(1.0)*sigmoid_d2_pre;
+    // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+    const real d_z_pre_factor = d1*(1 - square(tanh_z_pre));
+    // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
+    const real d_y_prev_base = 1 - d2;
+    // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+    const real d_z_prev_base = 1 - d1;
+    // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
+    const real d_y = d_y_given + d_y_next_here;
+    const real d_y_pre = d2*(1 - square(tanh_y_pre))*d_y;
+    // backward of d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
+    const real d_d2_pre = real(1.0)*(1 - sigmoid_d2_pre)*sigmoid_d2_pre*(tanh_y_pre - y_prev)*d_y;
+
+    d_z_pre_factor_now[k] = d_z_pre_factor;
+    d_y_prev_base_now[k] = d_y_prev_base;
+    d_z_prev_base_now[k] = d_z_prev_base;
+    d_y_pre_all[at] = d_y_pre;
+    d_d1_d2_z_y_pre_all[row*4*H + 3*H + j] = d_y_pre;
+    d_d1_d2_z_pre_all[row*3*H + H + j] = d_d2_pre;
+    d_d1_d2_z_y_pre_all[row*4*H + H + j] = d_d2_pre;
+}
+
+// One step, after Wy.T @ d_y_pre.
+extern "C" __global__ void backward_step_2(
+    const long long t, const long long B, const long long H, const real* d_z_final, const real* cuts,
+    const stored* sigmoid_d1_etc_pre_all, const real* z_all, const stored* WyT_d_Wy_z_now,
+    const real* d_z_pre_factor_now, const real* d_z_prev_base_now, real* d_z_pair, stored* d_d1_d2_z_pre_all,
+    stored* d_d1_d2_z_y_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -606,73 +650,20 @@ extern "C" __global__ void backward_step_1(
     const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real sigmoid_d1_pre = sigmoid_d1_etc_pre_all[row*4*H + j];
-    const real sigmoid_d2_pre = sigmoid_d1_etc_pre_all[row*4*H + H + j];
-    const real y_prev = y_all[at];
     const real z_prev = z_all[at];
     const real tanh_z_pre = sigmoid_d1_etc_pre_all[row*4*H + 2*H + j];
-    const real tanh_y_pre = sigmoid_d1_etc_pre_all[row*4*H + 3*H + j];
-    const real d_y_given = dy_all[at];
-    const real d_y_next = d_y_pair[(t + 1)%2*B*H + k];
     const real d_z_next = d_z_pair[(t + 1)%2*B*H + k];
-
-    // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
-    const real z_prev_here = cut_before == 1 ? 0 : z_prev;
-    // backward of d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
-    const real d1 = real(1.0)*sigmoid_d1_pre;
-    // backward of d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
-    const real d2 = real(1.0)*sigmoid_d2_pre;
-    // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
-    const real d_z_pre_factor = d1*(1 - square(tanh_z_pre));
-    // backward of d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
-    const real d_d1_pre_factor = real(1.0)*(1 - sigmoid_d1_pre)*sigmoid_d1_pre*(tanh_z_pre - z_prev_here);
-    // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
-    const real d_y_prev_base = 1 - d2;
-    // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
-    const real d_z_prev_base = 1 - d1;
-    // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
-    const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
-    // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
-    const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
-    // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
-    const real d_y = d_y_given + d_y_next_here;
-    const real d_y_pre = d2*(1 - square(tanh_y_pre))*d_y;
-    // backward of d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
-    const real d_d2_pre = real(1.0)*(1 - sigmoid_d2_pre)*sigmoid_d2_pre*(tanh_y_pre - y_prev)*d_y;
-
-    d_z_pre_factor_now[k] = d_z_pre_factor;
-    d_d1_pre_factor_now[k] = d_d1_pre_factor;
-    d_y_prev_base_now[k] = d_y_prev_base;
-    d_z_prev_base_now[k] = d_z_prev_base;
-    d_z_next_here_now[k] = d_z_next_here;
-    d_y_now[k] = d_y;
-    d_y_pre_all[at] = d_y_pre;
-    d_d1_d2_z_y_pre_all[row*4*H + 3*H + j] = d_y_pre;
-    d_d1_d2_z_pre_all[row*3*H + H + j] = d_d2_pre;
-    d_d1_d2_z_y_pre_all[row*4*H + H + j] = d_d2_pre;
-}
-
-// One step, after Wy.T @ d_y_pre.
-extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const real* d_z_next_here_now,
-    const stored* WyT_d_Wy_z_now, const real* d_z_pre_factor_now, const real* d_d1_pre_factor_now,
-    const real* d_z_prev_base_now, stored* d_d1_d2_z_pre_all, stored* d_d1_d2_z_y_pre_all, real* d_z_pair)
-{
-    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
-    if (k >= B*H) return;
-    const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
-
-    const real d_z_next_here = d_z_next_here_now[k];
     const real WyT_d_Wy_z = WyT_d_Wy_z_now[k];
     const real d_z_pre_factor = d_z_pre_factor_now[k];
-    const real d_d1_pre_factor = d_d1_pre_factor_now[k];
     const real d_z_prev_base = d_z_prev_base_now[k];
 
     // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+    const real z_prev_here = cut_before == 1 ? 0 : z_prev;
+    const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
     const real d_z = d_z_next_here + WyT_d_Wy_z;
     const real d_z_pre = d_z*d_z_pre_factor;
     // backward of d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
-    const real d_d1_pre = d_z*d_d1_pre_factor;
+    const real d_d1_pre = real(1.0)*(1 - sigmoid_d1_pre)*sigmoid_d1_pre*(tanh_z_pre - z_prev_here)*d_z;
     // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
     const real d_z_prev = d_z*d_z_prev_base;
 
@@ -685,18 +676,23 @@ extern "C" __global__ void backward_step_2(
 
 // One step, after [Wz.T, W2.T, W1.T] @ [d_z_pre; d_d2_pre; d_d1_pre].
 extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const real* d_y_now, const real* d_y_prev_base_now,
-    const stored* d_y_prev_now, real* d_y_pair)
+    const long long t, const long long B, const long long H, const real* d_y_final, const real* cuts,
+    const stored* dy_all, const real* d_y_prev_base_now, const stored* d_y_prev_now, real* d_y_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
-    const real d_y = d_y_now[k];
+    const real cut_after = cuts[row + B];
+    const real d_y_given = dy_all[at];
+    const real d_y_next = d_y_pair[(t + 1)%2*B*H + k];
     const real d_y_prev_base = d_y_prev_base_now[k];
     const real d_y_prev = d_y_prev_now[k];
 
     // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
-    const real d_y_prev_2 = d_y*d_y_prev_base + d_y_prev;
+    const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
+    const real d_y_prev_2 = (d_y_given + d_y_next_here)*d_y_prev_base + d_y_prev;
 
     d_y_pair[t%2*B*H + k] = d_y_prev_2;
 }

@@ -159,13 +159,14 @@ class _Backward:
         self.d_out_pair = cp.empty((2, B, H), dtype)
         self.d_syn_pair = cp.empty((2, B, H), real)
         self.d_mem_pair = cp.empty((2, B, H), real)
-        self.d_syn_next_here_all = cp.empty((T, B, H), dtype)
+        self.d_syn_next_here_copied1_now = cp.empty((B, H), dtype)
+        self.d_syn_next_here_kept_all = cp.empty((T, B, H), dtype)
         self.V = cp.empty((H, H), dtype)
         self.d_W = cp.empty((H, I), dtype)
         self.d_V = cp.empty((H, H), dtype)
-        self.backward_step = (cp.int64(B), cp.int64(H), self.d_out_final, self.d_syn_final, self.d_mem_final, saved.cuts, saved.softsign_soft_pre_all_2, saved.out_all_2, self.dy_all, self.d_out_pair, self.d_syn_pair, self.d_mem_pair, self.d_syn_next_here_all)
+        self.backward_step = (cp.int64(B), cp.int64(H), self.d_out_final, self.d_syn_final, self.d_mem_final, saved.cuts, saved.softsign_soft_pre_all_2, saved.out_all_2, self.dy_all, self.d_out_pair, self.d_syn_pair, self.d_mem_pair, self.d_syn_next_here_copied1_now, self.d_syn_next_here_kept_all)
         self.backward_step_blocks = _blocks(B*H)
-        self.steps = [((cp.int64(t), *self.backward_step), self.d_syn_next_here_all[t], self.d_out_pair[t % 2]) for t in reversed(range(T))]
+        self.steps = [((cp.int64(t), *self.backward_step), self.d_out_pair[t % 2]) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -271,9 +272,9 @@ def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = 
         ws.d_mem_final[...] = 0 if dfinal is None else dfinal.mem
 
     _loop(ws, _backward_loop, graph)
-    cp.dot(ws.d_syn_next_here_all.reshape(T*B, H), params.W, out=ws.d_x_out.reshape(T*B, I))
-    cp.dot(ws.d_syn_next_here_all.reshape(T*B, H).T, x_2d, out=ws.d_W)
-    cp.dot(ws.d_syn_next_here_all.reshape(T*B, H).T, saved.out_operand[:T].reshape(T*B, H), out=ws.d_V)
+    cp.dot(ws.d_syn_next_here_kept_all.reshape(T*B, H), params.W, out=ws.d_x_out.reshape(T*B, I))
+    cp.dot(ws.d_syn_next_here_kept_all.reshape(T*B, H).T, x_2d, out=ws.d_W)
+    cp.dot(ws.d_syn_next_here_kept_all.reshape(T*B, H).T, saved.out_operand[:T].reshape(T*B, H), out=ws.d_V)
     d_W = ws.d_W
     d_V = ws.d_V
     d_state = State(
@@ -295,11 +296,12 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step = _kernel("backward_step", ws.dtype)
     backward_step_blocks = ws.backward_step_blocks
+    d_syn_next_here_copied1 = ws.d_syn_next_here_copied1_now
     V = ws.V
-    for backward_step_arguments, d_syn_next_here, d_out_prev in ws.steps:
+    for backward_step_arguments, d_out_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
         # backward of out[t] = soft + stop_gradient(where(over > 0, 1, 0) - soft)
-        dot(d_syn_next_here, V, d_out_prev)
+        dot(d_syn_next_here_copied1, V, d_out_prev)
 
 
 class Packed:
@@ -425,14 +427,19 @@ extern "C" __global__ void forward_step(
     const long long sample = k/H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real syn_prev = syn_all[at];
     const real mem_prev = mem_all[at];
     const real W_x = softsign_soft_pre_all_2[at];
     const real V_out_prev = V_out_prev_now[k];
 
+    // syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
+    const real syn_prev_here = cut_before == 1 ? 0 : syn_prev;
+    // mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
+    const real mem_prev_here = cut_before == 1 ? 0 : mem_prev;
     // over = mem[t-1] - 1
-    const real over = mem_prev - 1;
+    const real over = mem_prev_here - 1;
     // soft = softsign(sharp*over)/sharp
     const real softsign_soft_pre = softsign(real(100.0)*over);
     const real soft = real(0.01)*softsign_soft_pre;
@@ -440,19 +447,20 @@ extern "C" __global__ void forward_step(
     const real gt_over_0 = gt(over, 0);
     const real where_gt_over_0_1_0 = where(gt_over_0, 1, 0);
     const real out = where_gt_over_0_1_0;
-    const real out_next = cut_after == 1 ? 0 : out;
     // mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
-    const real mem_next = cut_after == 1 ? 0 : (syn_prev + real(0.9048)*mem_prev)*(1 - out);
+    const real mem = (syn_prev_here + real(0.9048)*mem_prev_here)*(1 - out);
+    // out[t] = soft + stop_gradient(where(over > 0, 1, 0) - soft)
+    const real out_next = cut_after == 1 ? 0 : out;
     // syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
-    const real syn_next = cut_after == 1 ? 0 : real(0.8187)*syn_prev + W_x + V_out_prev;
+    const real syn = real(0.8187)*syn_prev_here + W_x + V_out_prev;
 
     softsign_soft_pre_all_2[at] = softsign_soft_pre;
     out_out[at] = out;
     out_all_2[at] = out;
+    mem_all[at + B*H] = mem;
     out_all[at + B*H] = out_next;
     keep(out_operand, at + B*H, out_next);
-    mem_all[at + B*H] = mem_next;
-    syn_all[at + B*H] = syn_next;
+    syn_all[at + B*H] = syn;
 }
 
 // One step.
@@ -460,7 +468,7 @@ extern "C" __global__ void backward_step(
     const long long t, const long long B, const long long H, const real* d_out_final, const real* d_syn_final,
     const real* d_mem_final, const real* cuts, const stored* softsign_soft_pre_all_2, const stored* out_all_2,
     const stored* dy_all, const stored* d_out_pair, real* d_syn_pair, real* d_mem_pair,
-    stored* d_syn_next_here_all)
+    stored* d_syn_next_here_copied1_now, stored* d_syn_next_here_kept_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -482,13 +490,17 @@ extern "C" __global__ void backward_step(
     // backward of mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
     const real d_mem_next_here = cut_after == 0 ? d_mem_next : cut_after == 2 ? d_mem_final[k] : 0;
     // backward of syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
+    const real d_syn_next_here_copied1 = d_syn_next_here;
     const real d_syn_prev = real(0.8187)*d_syn_next_here + (1 - out)*d_mem_next_here;
     // backward of mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
     const real d_mem_prev = real(100.0)*square(1 - fabs(softsign_soft_pre))*(real(0.01)*d_out_given + real(0.01)*d_out_next_here) + (real(0.9048) - real(0.9048)*out)*d_mem_next_here;
+    // backward of syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
+    const real d_syn_next_here_kept = d_syn_next_here;
 
-    d_syn_next_here_all[at] = d_syn_next_here;
+    d_syn_next_here_copied1_now[k] = d_syn_next_here_copied1;
     d_syn_pair[t%2*B*H + k] = d_syn_prev;
     d_mem_pair[t%2*B*H + k] = d_mem_prev;
+    d_syn_next_here_kept_all[at] = d_syn_next_here_kept;
 }
 
 // Sums of columns, [rows, columns] to [gridDim.y, columns]: a tile of threads takes every eighth row of its part, in order.

@@ -151,15 +151,14 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_f_pre_all = cp.empty((T, B, H), dtype)
         self.d_f_pre_Wh_x_all = cp.empty((T, B, 2*H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.Uf = cp.empty((H, H), dtype)
         self.Wf_Wh = cp.empty((2*H, I), dtype)
         self.d_Wf_Wh = cp.empty((2*H, I), dtype)
         self.d_Uf = cp.empty((H, H), dtype)
         self.d_bf_sum = cp.empty((H,), dtype)
         self.d_bf_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.f_tanh_Wh_x_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_f_pre_all, self.d_f_pre_Wh_x_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.f_tanh_Wh_x_all, self.d_h_now, self.UfT_d_Uf_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.f_tanh_Wh_x_all, self.dy_all, self.d_h_pair, self.d_f_pre_all, self.d_f_pre_Wh_x_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.f_tanh_Wh_x_all, self.dy_all, self.UfT_d_Uf_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_f_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -439,7 +438,7 @@ extern "C" __global__ void forward_step(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const real* h_all, const stored* f_tanh_Wh_x_all, const stored* dy_all, const real* d_h_pair, real* d_h_now,
+    const real* h_all, const stored* f_tanh_Wh_x_all, const stored* dy_all, const real* d_h_pair,
     stored* d_f_pre_all, stored* d_f_pre_Wh_x_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -462,7 +461,6 @@ extern "C" __global__ void backward_step_1(
     // backward of h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
     const real d_Wh_x = f*(1 - square(tanh_Wh_x))*d_h;
 
-    d_h_now[k] = d_h;
     d_f_pre_all[at] = d_f_pre;
     d_f_pre_Wh_x_all[row*2*H + j] = d_f_pre;
     d_f_pre_Wh_x_all[row*2*H + H + j] = d_Wh_x;
@@ -470,20 +468,23 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after Uf.T @ d_f_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* f_tanh_Wh_x_all, const real* d_h_now,
-    const stored* UfT_d_Uf_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* f_tanh_Wh_x_all, const stored* dy_all, const stored* UfT_d_Uf_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real f = f_tanh_Wh_x_all[row*2*H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UfT_d_Uf_h_prev = UfT_d_Uf_h_prev_now[k];
 
     // backward of h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
-    const real d_h_prev = (1 - f)*d_h + UfT_d_Uf_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev = (1 - f)*(d_h_given + d_h_next_here) + UfT_d_Uf_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
 }

@@ -161,15 +161,14 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_u_n_pre_all = cp.empty((T, B, 2*H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.Uu_Un = cp.empty((2*H, H), dtype)
         self.Wu_Wn = cp.empty((2*H, I), dtype)
         self.d_Wu_Wn = cp.empty((2*H, I), dtype)
         self.d_Uu_Un = cp.empty((2*H, H), dtype)
         self.d_bu_bn_sum = cp.empty((2*H,), dtype)
         self.d_bu_bn_sum_parts = cp.empty((_parts(T*B), 2*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.u_n_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_u_n_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.u_n_all, self.d_h_now, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.u_n_all, self.dy_all, self.d_h_pair, self.d_u_n_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.u_n_all, self.dy_all, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_u_n_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -463,8 +462,7 @@ extern "C" __global__ void forward_step(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const real* h_all, const stored* u_n_all, const stored* dy_all, const real* d_h_pair, real* d_h_now,
-    stored* d_u_n_pre_all)
+    const real* h_all, const stored* u_n_all, const stored* dy_all, const real* d_h_pair, stored* d_u_n_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -486,27 +484,29 @@ extern "C" __global__ void backward_step_1(
     // backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     const real d_u_pre = (1 - u)*u*(h_prev - n)*d_h;
 
-    d_h_now[k] = d_h;
     d_u_n_pre_all[row*2*H + H + j] = d_n_pre;
     d_u_n_pre_all[row*2*H + j] = d_u_pre;
 }
 
 // One step, after [Un.T, Uu.T] @ [d_n_pre; d_u_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* u_n_all, const real* d_h_now,
-    const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* u_n_all, const stored* dy_all, const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real u = u_n_all[row*2*H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = u*h[t-1] + (1 - u)*n
-    const real d_h_prev_2 = u*d_h + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = u*(d_h_given + d_h_next_here) + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

@@ -658,10 +658,11 @@ extern "C" __global__ void backward_loop_1(
         const real elu_Wk_x = elu_Wk_x_all[at];
         const real sum_d_y_sum_z_q = sum_d_y_sum_z_q_all[row];
 
+        // backward of z[t] = z[t-1] + k
+        const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
         // backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
         const real d_z_q = sum_d_y_sum_z_q;
         // backward of z[t] = z[t-1] + k
-        const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
         const real d_z_prev = d_z_next_here + q*d_z_q;
         // backward of k = phi(Wk @ x[t])
         const real k_2 = elu_Wk_x + 1;
@@ -694,10 +695,11 @@ extern "C" __global__ void backward_loop_2(
         const real S = S_all[at + B*D*M];
         const real d_sum_S_q_vector_flat = d_sum_S_q_vector_all[row*M + j/D];
 
+        // backward of S[t] = S[t-1] + outer(v, k)
+        const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
         // backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
         const real d_S_q = d_sum_S_q_vector_flat;
         // backward of S[t] = S[t-1] + outer(v, k)
-        const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
         const real d_S_prev = d_S_next_here + q_row*d_S_q;
         // backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
         const real d_S_q_q_row = S*d_S_q;

@@ -532,12 +532,12 @@ extern "C" __global__ void backward_loop(
         // backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
         const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
         // backward of y[t] = y[t-1] + step*z[t]
+        const real y_prev_here = cut_before == 1 ? 0 : y_prev;
         const real d_y = d_y_next_here + CT_d_C_y;
         // backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
         const real d_z_prev = d_z_next_here + step_j*d_y;
         // backward of y[t] = y[t-1] + step*z[t]
         const real d_y_prev = d_y - step_j*relu_a_j*d_z_prev;
-        const real y_prev_here = cut_before == 1 ? 0 : y_prev;
         // backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
         const real d_B_x = step_j*d_z_prev;
         // backward of step = sigmoid(s)

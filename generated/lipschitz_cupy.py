@@ -167,14 +167,13 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_h_pre_A_h_prev_all = cp.empty((T, B, 2*H), dtype)
         self.d_h_pre_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.R_A = cp.empty((2*H, H), dtype)
         self.d_W = cp.empty((H, I), dtype)
         self.d_A_R = cp.empty((2*H, H), dtype)
         self.d_b_sum = cp.empty((2*H,), dtype)
         self.d_b_sum_parts = cp.empty((_parts(T*B), 2*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_h_pre_all_2, self.dy_all, self.d_h_pair, self.d_h_now, self.d_h_pre_A_h_prev_all, self.d_h_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_now, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_h_pre_all_2, self.dy_all, self.d_h_pair, self.d_h_pre_A_h_prev_all, self.d_h_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, self.dy_all, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_h_pre_A_h_prev_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -458,8 +457,8 @@ extern "C" __global__ void forward_step(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const stored* tanh_h_pre_all_2, const stored* dy_all, const real* d_h_pair, real* d_h_now,
-    stored* d_h_pre_A_h_prev_all, stored* d_h_pre_all)
+    const stored* tanh_h_pre_all_2, const stored* dy_all, const real* d_h_pair, stored* d_h_pre_A_h_prev_all,
+    stored* d_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -477,7 +476,6 @@ extern "C" __global__ void backward_step_1(
     const real d_h_pre = (real(0.03) - real(0.03)*square(tanh_h_pre))*d_h;
     const real d_A_h_prev = real(0.03)*d_h;
 
-    d_h_now[k] = d_h;
     d_h_pre_A_h_prev_all[row*2*H + j] = d_h_pre;
     d_h_pre_all[at] = d_h_pre;
     d_h_pre_A_h_prev_all[row*2*H + H + j] = d_A_h_prev;
@@ -485,17 +483,22 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after [R.T, A.T] @ [d_h_pre; d_A_h_prev].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const real* d_h_now, const stored* d_h_prev_now,
-    real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* dy_all, const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
-    const real d_h = d_h_now[k];
+    const real cut_after = cuts[row + B];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = h[t-1] + eps*(A @ h[t-1] + phi(R @ h[t-1] + W @ x[t] + b))
-    const real d_h_prev_2 = d_h + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = d_h_given + d_h_next_here + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

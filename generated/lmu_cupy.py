@@ -192,7 +192,6 @@ class _Backward:
         self.BT_d_B_u_d_h_pre_all = cp.empty((T, B, H + 1), dtype)
         self.BT_d_B_u_d_m_all = cp.empty((T, B, Q + 1), dtype)
         self.BT_d_B_u_all = cp.empty((T, B, 1), dtype)
-        self.d_m_next_here_now = cp.empty((B, Q), real)
         self.Wm = cp.empty((H, Q), dtype)
         self.B_2 = cp.empty((Q, 1), dtype)
         self.eh_Wh = cp.empty((H + 1, H), dtype)
@@ -202,15 +201,13 @@ class _Backward:
         self.d_eh_Wh = cp.empty((H + 1, H), dtype)
         self.d_em = cp.empty((1, Q), dtype)
         self.d_Wm = cp.empty((H, Q), dtype)
-        self.backward_step_1 = (cp.int64(B), cp.int64(Q), self.d_m_final, saved.cuts, self.d_m_pair, self.d_m_next_here_now)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.ex_Wx_x_all, self.dy_all, self.d_h_pair, self.d_h_pre_all, self.BT_d_B_u_d_h_pre_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(Q), self.d_m_next_here_now, self.WmT_d_Wm_m_now, self.d_m_now, self.BT_d_B_u_d_m_all)
-        self.backward_step_4 = (cp.int64(B), cp.int64(H), cp.int64(Q), self.BT_d_B_u_allraw_now, self.BT_d_B_u_d_h_pre_all, self.BT_d_B_u_d_m_all, self.BT_d_B_u_all)
-        self.backward_step_1_blocks = _blocks(B*Q)
-        self.backward_step_2_blocks = _blocks(B*H)
-        self.backward_step_3_blocks = _blocks(B*Q)
-        self.backward_step_4_blocks = _blocks(B*1)
-        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_3), (cp.int64(t), *self.backward_step_4), self.BT_d_B_u_d_h_pre_all[t], self.d_h_pair[t % 2], self.BT_d_B_u_d_m_all[t], self.d_m_pair[t % 2]) for t in reversed(range(T))]
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.ex_Wx_x_all, self.dy_all, self.d_h_pair, self.d_h_pre_all, self.BT_d_B_u_d_h_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(Q), self.d_m_final, saved.cuts, self.d_m_pair, self.WmT_d_Wm_m_now, self.d_m_now, self.BT_d_B_u_d_m_all)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), cp.int64(Q), self.BT_d_B_u_allraw_now, self.BT_d_B_u_d_h_pre_all, self.BT_d_B_u_d_m_all, self.BT_d_B_u_all)
+        self.backward_step_1_blocks = _blocks(B*H)
+        self.backward_step_2_blocks = _blocks(B*Q)
+        self.backward_step_3_blocks = _blocks(B*1)
+        self.steps = [((cp.int64(t), *self.backward_step_1), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_2), (cp.int64(t), *self.backward_step_3), self.BT_d_B_u_d_h_pre_all[t], self.d_h_pair[t % 2], self.BT_d_B_u_d_m_all[t], self.d_m_pair[t % 2]) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -380,28 +377,25 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step_1 = _kernel("backward_step_1", ws.dtype)
     backward_step_1_blocks = ws.backward_step_1_blocks
-    backward_step_2 = _kernel("backward_step_2", ws.dtype)
-    backward_step_2_blocks = ws.backward_step_2_blocks
     Wm = ws.Wm
     WmT_d_Wm_m = ws.WmT_d_Wm_m_now
-    backward_step_3 = _kernel("backward_step_3", ws.dtype)
-    backward_step_3_blocks = ws.backward_step_3_blocks
+    backward_step_2 = _kernel("backward_step_2", ws.dtype)
+    backward_step_2_blocks = ws.backward_step_2_blocks
     d_m = ws.d_m_now
     B_2 = ws.B_2
     BT_d_B_u_allraw = ws.BT_d_B_u_allraw_now
-    backward_step_4 = _kernel("backward_step_4", ws.dtype)
-    backward_step_4_blocks = ws.backward_step_4_blocks
+    backward_step_3 = _kernel("backward_step_3", ws.dtype)
+    backward_step_3_blocks = ws.backward_step_3_blocks
     eh_Wh = ws.eh_Wh
     em_A = ws.em_A
-    for backward_step_1_arguments, backward_step_2_arguments, d_h_pre, backward_step_3_arguments, backward_step_4_arguments, BT_d_B_u_d_h_pre, d_h_prev, BT_d_B_u_d_m, d_m_prev in ws.steps:
+    for backward_step_1_arguments, d_h_pre, backward_step_2_arguments, backward_step_3_arguments, BT_d_B_u_d_h_pre, d_h_prev, BT_d_B_u_d_m, d_m_prev in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
-        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         # backward of m[t] = A @ m[t-1] + B @ u
         dot(d_h_pre, Wm, WmT_d_Wm_m)
-        backward_step_3(backward_step_3_blocks, THREADS, backward_step_3_arguments)
+        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         # backward of u = ex @ x[t] + eh @ h[t-1] + em @ m[t-1]
         dot(d_m, B_2, BT_d_B_u_allraw)
-        backward_step_4(backward_step_4_blocks, THREADS, backward_step_4_arguments)
+        backward_step_3(backward_step_3_blocks, THREADS, backward_step_3_arguments)
         # backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
         dot(BT_d_B_u_d_h_pre, eh_Wh, d_h_prev)
         # backward of m[t] = A @ m[t-1] + B @ u
@@ -586,25 +580,6 @@ extern "C" __global__ void forward_step_3(
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long Q, const real* d_m_final, const real* cuts,
-    const stored* d_m_pair, real* d_m_next_here_now)
-{
-    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
-    if (k >= B*Q) return;
-    const long long sample = k/Q;
-    const long long row = t*B + sample;
-
-    const real cut_after = cuts[row + B];
-    const real d_m_next = d_m_pair[(t + 1)%2*B*Q + k];
-
-    // backward of m[t] = A @ m[t-1] + B @ u
-    const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
-
-    d_m_next_here_now[k] = d_m_next_here;
-}
-
-// One step.
-extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
     const stored* ex_Wx_x_all, const stored* dy_all, const stored* d_h_pair, stored* d_h_pre_all,
     stored* BT_d_B_u_d_h_pre_all)
@@ -628,19 +603,21 @@ extern "C" __global__ void backward_step_2(
 }
 
 // One step, after Wm.T @ d_h_pre.
-extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long Q, const real* d_m_next_here_now,
-    const stored* WmT_d_Wm_m_now, stored* d_m_now, stored* BT_d_B_u_d_m_all)
+extern "C" __global__ void backward_step_2(
+    const long long t, const long long B, const long long Q, const real* d_m_final, const real* cuts,
+    const stored* d_m_pair, const stored* WmT_d_Wm_m_now, stored* d_m_now, stored* BT_d_B_u_d_m_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*Q) return;
     const long long sample = k/Q, j = k%Q;
     const long long row = t*B + sample;
 
-    const real d_m_next_here = d_m_next_here_now[k];
+    const real cut_after = cuts[row + B];
+    const real d_m_next = d_m_pair[(t + 1)%2*B*Q + k];
     const real WmT_d_Wm_m = WmT_d_Wm_m_now[k];
 
     // backward of m[t] = A @ m[t-1] + B @ u
+    const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
     const real d_m = d_m_next_here + WmT_d_Wm_m;
 
     d_m_now[k] = d_m;
@@ -648,7 +625,7 @@ extern "C" __global__ void backward_step_3(
 }
 
 // One step, after B.T @ d_m.
-extern "C" __global__ void backward_step_4(
+extern "C" __global__ void backward_step_3(
     const long long t, const long long B, const long long H, const long long Q, const stored* BT_d_B_u_allraw_now,
     stored* BT_d_B_u_d_h_pre_all, stored* BT_d_B_u_d_m_all, stored* BT_d_B_u_all)
 {

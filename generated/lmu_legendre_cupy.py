@@ -223,7 +223,6 @@ class _Backward:
         self.sum_d_m_u_d_h_pre_all = cp.empty((T, B, H + 1), dtype)
         self.d_m_sum_d_m_u_all = cp.empty((T, B, Q + 1), dtype)
         self.sum_d_m_u_all = cp.empty((T, B, 1), dtype)
-        self.d_m_next_here_now = cp.empty((B, Q), real)
         self.d_m_u_now = cp.empty((B, Q), real)
         self.B_2 = cp.empty((Q,), dtype)
         self.Wm = cp.empty((H, Q), dtype)
@@ -234,13 +233,11 @@ class _Backward:
         self.d_eh_Wh = cp.empty((H + 1, H), dtype)
         self.d_em = cp.empty((1, Q), dtype)
         self.d_Wm = cp.empty((H, Q), dtype)
-        self.backward_step_1 = (cp.int64(B), cp.int64(Q), self.d_m_final, saved.cuts, self.d_m_pair, self.d_m_next_here_now)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.ex_Wx_x_all, self.dy_all, self.d_h_pair, self.d_h_pre_all, self.sum_d_m_u_d_h_pre_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), cp.int64(Q), self.B_2, self.d_m_next_here_now, self.WmT_d_Wm_m_now, self.d_m_sum_d_m_u_all, self.d_m_u_now, self.sum_d_m_u_allraw_now, self.sum_d_m_u_d_h_pre_all, self.sum_d_m_u_all)
-        self.backward_step_1_blocks = _blocks(B*Q)
-        self.backward_step_2_blocks = _blocks(B*H)
-        self.backward_step_3_blocks = (B,)
-        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_3), self.sum_d_m_u_d_h_pre_all[t], self.d_h_pair[t % 2], self.d_m_sum_d_m_u_all[t], self.d_m_pair[t % 2]) for t in reversed(range(T))]
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.ex_Wx_x_all, self.dy_all, self.d_h_pair, self.d_h_pre_all, self.sum_d_m_u_d_h_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), cp.int64(Q), self.d_m_final, self.B_2, saved.cuts, self.d_m_pair, self.WmT_d_Wm_m_now, self.d_m_sum_d_m_u_all, self.d_m_u_now, self.sum_d_m_u_allraw_now, self.sum_d_m_u_d_h_pre_all, self.sum_d_m_u_all)
+        self.backward_step_1_blocks = _blocks(B*H)
+        self.backward_step_2_blocks = (B,)
+        self.steps = [((cp.int64(t), *self.backward_step_1), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_2), self.sum_d_m_u_d_h_pre_all[t], self.d_h_pair[t % 2], self.d_m_sum_d_m_u_all[t], self.d_m_pair[t % 2]) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -403,20 +400,17 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step_1 = _kernel("backward_step_1", ws.dtype)
     backward_step_1_blocks = ws.backward_step_1_blocks
-    backward_step_2 = _kernel("backward_step_2", ws.dtype)
-    backward_step_2_blocks = ws.backward_step_2_blocks
     Wm = ws.Wm
     WmT_d_Wm_m = ws.WmT_d_Wm_m_now
-    backward_step_3 = _kernel("backward_step_3", ws.dtype)
-    backward_step_3_blocks = ws.backward_step_3_blocks
+    backward_step_2 = _kernel("backward_step_2", ws.dtype)
+    backward_step_2_blocks = ws.backward_step_2_blocks
     eh_Wh = ws.eh_Wh
     A_em = ws.A_em
-    for backward_step_1_arguments, backward_step_2_arguments, d_h_pre, backward_step_3_arguments, sum_d_m_u_d_h_pre, d_h_prev, d_m_sum_d_m_u, d_m_prev in ws.steps:
+    for backward_step_1_arguments, d_h_pre, backward_step_2_arguments, sum_d_m_u_d_h_pre, d_h_prev, d_m_sum_d_m_u, d_m_prev in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
-        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         # backward of m[t] = A @ m[t-1] + B*u
         dot(d_h_pre, Wm, WmT_d_Wm_m)
-        backward_step_3(backward_step_3_blocks, ALONG_THREADS, backward_step_3_arguments)
+        backward_step_2(backward_step_2_blocks, ALONG_THREADS, backward_step_2_arguments)
         # backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
         dot(sum_d_m_u_d_h_pre, eh_Wh, d_h_prev)
         # backward of m[t] = A @ m[t-1] + B*u
@@ -622,25 +616,6 @@ extern "C" __global__ void forward_step_2(
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long Q, const real* d_m_final, const real* cuts,
-    const stored* d_m_pair, real* d_m_next_here_now)
-{
-    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
-    if (k >= B*Q) return;
-    const long long sample = k/Q;
-    const long long row = t*B + sample;
-
-    const real cut_after = cuts[row + B];
-    const real d_m_next = d_m_pair[(t + 1)%2*B*Q + k];
-
-    // backward of m[t] = A @ m[t-1] + B*u
-    const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
-
-    d_m_next_here_now[k] = d_m_next_here;
-}
-
-// One step.
-extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
     const stored* ex_Wx_x_all, const stored* dy_all, const stored* d_h_pair, stored* d_h_pre_all,
     stored* sum_d_m_u_d_h_pre_all)
@@ -664,10 +639,11 @@ extern "C" __global__ void backward_step_2(
 }
 
 // One step, after Wm.T @ d_h_pre; a block for each sample.
-extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const long long Q, const stored* B_2,
-    const real* d_m_next_here_now, const stored* WmT_d_Wm_m_now, stored* d_m_sum_d_m_u_all, real* d_m_u_now,
-    real* sum_d_m_u_allraw_now, stored* sum_d_m_u_d_h_pre_all, stored* sum_d_m_u_all)
+extern "C" __global__ void backward_step_2(
+    const long long t, const long long B, const long long H, const long long Q, const real* d_m_final,
+    const stored* B_2, const real* cuts, const stored* d_m_pair, const stored* WmT_d_Wm_m_now,
+    stored* d_m_sum_d_m_u_all, real* d_m_u_now, real* sum_d_m_u_allraw_now, stored* sum_d_m_u_d_h_pre_all,
+    stored* sum_d_m_u_all)
 {
     const long long sample = blockIdx.x;
     const long long row = t*B + sample;
@@ -675,10 +651,12 @@ extern "C" __global__ void backward_step_3(
     for (long long j = threadIdx.x; j < Q; j += blockDim.x) {
         const long long k = sample*Q + j;
         const real B_j = B_2[j];
-        const real d_m_next_here = d_m_next_here_now[k];
+        const real cut_after = cuts[row + B];
+        const real d_m_next = d_m_pair[(t + 1)%2*B*Q + k];
         const real WmT_d_Wm_m = WmT_d_Wm_m_now[k];
 
         // backward of m[t] = A @ m[t-1] + B*u
+        const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
         const real d_m = d_m_next_here + WmT_d_Wm_m;
         const real d_m_u = B_j*d_m;
 

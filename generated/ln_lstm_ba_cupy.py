@@ -246,7 +246,6 @@ class _Forward:
         self.g_pre_base_now = cp.empty((B, H), real)
         self.o_all = cp.empty((T, B, H), dtype)
         self.o_pre_base_now = cp.empty((B, H), real)
-        self.c_prev_here_now = cp.empty((B, H), real)
         self.mean_c_all = cp.empty((T, B, 1), dtype)
         self.c_mean_squared_now = cp.empty((B, H), real)
         self.sqrt_h_pre_all = cp.empty((T, B, 1), dtype)
@@ -269,7 +268,7 @@ class _Forward:
         self.Wi_Wf_Wg_Wo_T = cp.empty((I, 4*H), dtype)
         self.Ui_Uf_Ug_Uo_T = cp.empty((H, 4*H), dtype)
         self.forward_before = (cp.int64(H), self.xi_xf_xg_xo_all, self.sum_xi_all, self.sum_xf_all, self.sum_xg_all, self.sum_xo_all, self.mx_all, self.rx_part_all, self.rx_part_2_all, self.rx_part_3_all, self.rx_part_4_all, self.sum_rx_part_all, self.sum_rx_part_2_all, self.sum_rx_part_3_all, self.sum_rx_part_4_all)
-        self.forward_step = (cp.int64(B), cp.int64(H), self.hi_hf_hg_ho_all, self.sxi, self.sxf, self.sxg, self.sxo, self.bi, self.bf, self.bg, self.bo, self.cuts, self.xi_xf_xg_xo_all, self.mx_all, self.sum_rx_part_all, self.sum_rx_part_2_all, self.sum_rx_part_3_all, self.sum_rx_part_4_all, self.shi, self.shf, self.shg, self.sho, self.sc, self.bc, self.sum_hi_now, self.sum_hf_now, self.sum_hg_now, self.sum_ho_now, self.c_all, self.sqrt_rx_pre_all, self.rx_all, self.i_pre_base_now, self.f_pre_base_now, self.g_pre_base_now, self.o_pre_base_now, self.c_prev_here_now, self.mh_all, self.rh_part_now, self.rh_part_2_now, self.rh_part_3_now, self.rh_part_4_now, self.sum_rh_part_now, self.sum_rh_part_2_now, self.sum_rh_part_3_now, self.sum_rh_part_4_now, self.sqrt_rh_pre_all, self.rh_all, self.i_all, self.f_all, self.g_all, self.o_all, self.sum_c_all, self.mean_c_all, self.c_mean_squared_now, self.sum_c_mean_squared_now, self.sqrt_h_pre_all, self.tanh_h_pre_2_all, self.h_out, self.h_all, self.h_operand)
+        self.forward_step = (cp.int64(B), cp.int64(H), self.hi_hf_hg_ho_all, self.sxi, self.sxf, self.sxg, self.sxo, self.bi, self.bf, self.bg, self.bo, self.xi_xf_xg_xo_all, self.mx_all, self.sum_rx_part_all, self.sum_rx_part_2_all, self.sum_rx_part_3_all, self.sum_rx_part_4_all, self.shi, self.shf, self.shg, self.sho, self.cuts, self.sc, self.bc, self.sum_hi_now, self.sum_hf_now, self.sum_hg_now, self.sum_ho_now, self.sqrt_rx_pre_all, self.rx_all, self.i_pre_base_now, self.f_pre_base_now, self.g_pre_base_now, self.o_pre_base_now, self.mh_all, self.rh_part_now, self.rh_part_2_now, self.rh_part_3_now, self.rh_part_4_now, self.sum_rh_part_now, self.sum_rh_part_2_now, self.sum_rh_part_3_now, self.sum_rh_part_4_now, self.c_all, self.sqrt_rh_pre_all, self.rh_all, self.i_all, self.f_all, self.g_all, self.o_all, self.sum_c_all, self.mean_c_all, self.c_mean_squared_now, self.sum_c_mean_squared_now, self.sqrt_h_pre_all, self.tanh_h_pre_2_all, self.h_out, self.h_all, self.h_operand)
         self.forward_step_blocks = (B,)
         self.steps = [(self.h_operand[t], self.hi_hf_hg_ho_all[t], (cp.int64(t), *self.forward_step)) for t in range(T)]
 
@@ -356,7 +355,6 @@ class _Backward:
         self.d_f_pre_mx_all = cp.empty((T, B, H), dtype)
         self.d_f_pre_rh_now = cp.empty((B, H), real)
         self.d_f_pre_rx_all = cp.empty((T, B, H), dtype)
-        self.d_f_pre_factor_now = cp.empty((B, H), real)
         self.d_f_pre_rh_factor_now = cp.empty((B, H), real)
         self.d_f_pre_rx_factor_now = cp.empty((B, H), real)
         self.d_g_pre_all = cp.empty((T, B, H), dtype)
@@ -371,7 +369,6 @@ class _Backward:
         self.d_o_pre_mx_all = cp.empty((T, B, H), dtype)
         self.d_o_pre_rh_now = cp.empty((B, H), real)
         self.d_o_pre_rx_all = cp.empty((T, B, H), dtype)
-        self.d_c_next_here_now = cp.empty((B, H), real)
         self.d_h_pre_2_all = cp.empty((T, B, H), dtype)
         self.d_h_pre_2_sqrt_h_pre_now = cp.empty((B, H), real)
         self.d_h_pre_2_sum_c_now = cp.empty((B, H), real)
@@ -435,7 +432,7 @@ class _Backward:
         self.d_sc_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_bc_sum = cp.empty((H,), dtype)
         self.d_bc_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, self.shi, self.sxi, self.shf, self.sxf, self.shg, self.sxg, self.sho, self.sxo, self.sc, saved.cuts, saved.mx_all, saved.xi_xf_xg_xo_all, saved.hi_hf_hg_ho_all, saved.mh_all, saved.rh_all, saved.rx_all, saved.c_all, saved.mean_c_all, saved.sqrt_rx_pre_all, saved.f_all, saved.o_all, saved.sum_c_all, saved.sqrt_h_pre_all, saved.tanh_h_pre_2_all, self.dy_all, self.d_h_pair, saved.i_all, saved.g_all, saved.sqrt_rh_pre_all, self.d_c_pair, self.d_c_mean_factor_now, self.d_g_pre_rh_factor_now, self.d_f_pre_factor_now, self.d_f_pre_rh_factor_now, self.d_i_pre_rh_factor_now, self.d_c_next_here_now, self.d_h_pre_2_all, self.d_h_pre_2_sqrt_h_pre_now, self.d_h_pre_2_sum_c_now, self.d_o_pre_all, self.d_o_pre_mh_now, self.d_o_pre_rh_now, self.d_o_pre_mx_all, self.d_o_pre_rx_all, self.d_g_pre_rx_factor_now, self.d_f_pre_rx_factor_now, self.d_i_pre_rx_factor_now, self.d_rx_pre_factor_all, self.d_rx_part_4_mx_base_all, self.d_rx_part_3_mx_base_all, self.d_rx_part_2_mx_base_all, self.d_rx_part_mx_base_all, self.d_xo_base_all, self.d_xo_factor_all, self.d_xg_base_all, self.d_xg_factor_all, self.d_xf_base_all, self.d_xf_factor_all, self.d_xi_base_all, self.d_xi_factor_all, self.d_sxi_each_factor_now, self.d_sxf_each_factor_now, self.d_sxg_each_factor_now, self.d_sxo_each_all, self.d_shi_each_factor_now, self.d_shf_each_factor_now, self.d_shg_each_factor_now, self.d_sho_each_all, self.d_sc_each_all, self.sum_d_h_pre_2_sqrt_h_pre_now, self.sum_d_h_pre_2_sum_c_now, self.sum_d_o_pre_mh_now, self.sum_d_o_pre_rh_now, self.d_c_mean_now, self.d_c_mean_mean_c_now, self.sum_d_c_mean_mean_c_now, self.d_g_pre_all, self.d_g_pre_mh_now, self.d_g_pre_rh_now, self.d_f_pre_all, self.d_f_pre_mh_now, self.d_f_pre_rh_now, self.d_i_pre_all, self.d_i_pre_mh_now, self.d_i_pre_rh_now, self.d_g_pre_mx_all, self.d_g_pre_rx_all, self.d_f_pre_mx_all, self.d_f_pre_rx_all, self.d_i_pre_mx_all, self.d_i_pre_rx_all, self.d_sxi_each_all, self.d_sxf_each_all, self.d_sxg_each_all, self.d_shi_each_all, self.d_shf_each_all, self.d_shg_each_all, self.sum_d_g_pre_mh_now, self.sum_d_g_pre_rh_now, self.sum_d_f_pre_mh_now, self.sum_d_f_pre_rh_now, self.sum_d_i_pre_mh_now, self.sum_d_i_pre_rh_now, self.d_rh_part_4_now, self.d_rh_part_4_mh_now, self.d_rh_part_3_now, self.d_rh_part_3_mh_now, self.d_rh_part_2_now, self.d_rh_part_2_mh_now, self.d_rh_part_now, self.d_rh_part_mh_now, self.sum_d_rh_part_4_mh_now, self.sum_d_rh_part_3_mh_now, self.sum_d_rh_part_2_mh_now, self.sum_d_rh_part_mh_now, self.d_hi_hf_hg_ho_all)
+        self.backward_step = (cp.int64(B), cp.int64(H), self.d_h_final, self.shi, self.sxi, self.shf, self.sxf, self.shg, self.sxg, self.sho, self.sxo, self.sc, saved.cuts, saved.mx_all, saved.xi_xf_xg_xo_all, saved.hi_hf_hg_ho_all, saved.mh_all, saved.rh_all, saved.rx_all, saved.c_all, saved.mean_c_all, saved.sqrt_rx_pre_all, saved.o_all, saved.sum_c_all, saved.sqrt_h_pre_all, saved.tanh_h_pre_2_all, self.dy_all, self.d_h_pair, self.d_c_final, saved.i_all, saved.f_all, saved.g_all, saved.sqrt_rh_pre_all, self.d_c_mean_factor_now, self.d_g_pre_rh_factor_now, self.d_f_pre_rh_factor_now, self.d_i_pre_rh_factor_now, self.d_h_pre_2_all, self.d_h_pre_2_sqrt_h_pre_now, self.d_h_pre_2_sum_c_now, self.d_o_pre_all, self.d_o_pre_mh_now, self.d_o_pre_rh_now, self.d_o_pre_mx_all, self.d_o_pre_rx_all, self.d_g_pre_rx_factor_now, self.d_f_pre_rx_factor_now, self.d_i_pre_rx_factor_now, self.d_rx_pre_factor_all, self.d_rx_part_4_mx_base_all, self.d_rx_part_3_mx_base_all, self.d_rx_part_2_mx_base_all, self.d_rx_part_mx_base_all, self.d_xo_base_all, self.d_xo_factor_all, self.d_xg_base_all, self.d_xg_factor_all, self.d_xf_base_all, self.d_xf_factor_all, self.d_xi_base_all, self.d_xi_factor_all, self.d_sxi_each_factor_now, self.d_sxf_each_factor_now, self.d_sxg_each_factor_now, self.d_sxo_each_all, self.d_shi_each_factor_now, self.d_shf_each_factor_now, self.d_shg_each_factor_now, self.d_sho_each_all, self.d_sc_each_all, self.sum_d_h_pre_2_sqrt_h_pre_now, self.sum_d_h_pre_2_sum_c_now, self.sum_d_o_pre_mh_now, self.sum_d_o_pre_rh_now, self.d_c_mean_now, self.d_c_mean_mean_c_now, self.sum_d_c_mean_mean_c_now, self.d_c_pair, self.d_g_pre_all, self.d_g_pre_mh_now, self.d_g_pre_rh_now, self.d_f_pre_all, self.d_f_pre_mh_now, self.d_f_pre_rh_now, self.d_i_pre_all, self.d_i_pre_mh_now, self.d_i_pre_rh_now, self.d_g_pre_mx_all, self.d_g_pre_rx_all, self.d_f_pre_mx_all, self.d_f_pre_rx_all, self.d_i_pre_mx_all, self.d_i_pre_rx_all, self.d_sxi_each_all, self.d_sxf_each_all, self.d_sxg_each_all, self.d_shi_each_all, self.d_shf_each_all, self.d_shg_each_all, self.sum_d_g_pre_mh_now, self.sum_d_g_pre_rh_now, self.sum_d_f_pre_mh_now, self.sum_d_f_pre_rh_now, self.sum_d_i_pre_mh_now, self.sum_d_i_pre_rh_now, self.d_rh_part_4_now, self.d_rh_part_4_mh_now, self.d_rh_part_3_now, self.d_rh_part_3_mh_now, self.d_rh_part_2_now, self.d_rh_part_2_mh_now, self.d_rh_part_now, self.d_rh_part_mh_now, self.sum_d_rh_part_4_mh_now, self.sum_d_rh_part_3_mh_now, self.sum_d_rh_part_2_mh_now, self.sum_d_rh_part_mh_now, self.d_hi_hf_hg_ho_all)
         self.backward_after = (cp.int64(H), self.d_o_pre_mx_all, self.d_o_pre_rx_all, self.d_g_pre_mx_all, self.d_g_pre_rx_all, self.d_f_pre_mx_all, self.d_f_pre_rx_all, self.d_i_pre_mx_all, self.d_i_pre_rx_all, self.d_rx_pre_factor_all, self.d_rx_part_4_mx_base_all, self.d_rx_part_3_mx_base_all, self.d_rx_part_2_mx_base_all, self.d_rx_part_mx_base_all, self.d_o_pre_all, self.d_g_pre_all, self.d_f_pre_all, self.d_i_pre_all, self.d_xo_base_all, self.d_xo_factor_all, self.d_xg_base_all, self.d_xg_factor_all, self.d_xf_base_all, self.d_xf_factor_all, self.d_xi_base_all, self.d_xi_factor_all, self.sum_d_o_pre_mx_all, self.sum_d_o_pre_rx_all, self.sum_d_g_pre_mx_all, self.sum_d_g_pre_rx_all, self.sum_d_f_pre_mx_all, self.sum_d_f_pre_rx_all, self.sum_d_i_pre_mx_all, self.sum_d_i_pre_rx_all, self.d_rx_part_4_all, self.d_rx_part_4_mx_all, self.d_rx_part_3_all, self.d_rx_part_3_mx_all, self.d_rx_part_2_all, self.d_rx_part_2_mx_all, self.d_rx_part_all, self.d_rx_part_mx_all, self.sum_d_rx_part_4_mx_all, self.sum_d_rx_part_3_mx_all, self.sum_d_rx_part_2_mx_all, self.sum_d_rx_part_mx_all, self.d_xi_xf_xg_xo_all)
         self.backward_step_blocks = (B,)
         self.steps = [((cp.int64(t), *self.backward_step), self.d_hi_hf_hg_ho_all[t], self.d_h_pair[t % 2]) for t in reversed(range(T))]
@@ -907,17 +904,16 @@ extern "C" __global__ void forward_before(
 extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long H, const stored* hi_hf_hg_ho_all, const stored* sxi,
     const stored* sxf, const stored* sxg, const stored* sxo, const stored* bi, const stored* bf, const stored* bg,
-    const stored* bo, const real* cuts, const stored* xi_xf_xg_xo_all, const stored* mx_all,
-    const real* sum_rx_part_all, const real* sum_rx_part_2_all, const real* sum_rx_part_3_all,
-    const real* sum_rx_part_4_all, const stored* shi, const stored* shf, const stored* shg, const stored* sho,
-    const stored* sc, const stored* bc, real* sum_hi_now, real* sum_hf_now, real* sum_hg_now, real* sum_ho_now,
-    real* c_all, stored* sqrt_rx_pre_all, stored* rx_all, real* i_pre_base_now, real* f_pre_base_now,
-    real* g_pre_base_now, real* o_pre_base_now, real* c_prev_here_now, stored* mh_all, real* rh_part_now,
-    real* rh_part_2_now, real* rh_part_3_now, real* rh_part_4_now, real* sum_rh_part_now, real* sum_rh_part_2_now,
-    real* sum_rh_part_3_now, real* sum_rh_part_4_now, stored* sqrt_rh_pre_all, stored* rh_all, stored* i_all,
-    stored* f_all, stored* g_all, stored* o_all, real* sum_c_all, stored* mean_c_all, real* c_mean_squared_now,
-    real* sum_c_mean_squared_now, stored* sqrt_h_pre_all, stored* tanh_h_pre_2_all, stored* h_out, real* h_all,
-    stored* h_operand)
+    const stored* bo, const stored* xi_xf_xg_xo_all, const stored* mx_all, const real* sum_rx_part_all,
+    const real* sum_rx_part_2_all, const real* sum_rx_part_3_all, const real* sum_rx_part_4_all, const stored* shi,
+    const stored* shf, const stored* shg, const stored* sho, const real* cuts, const stored* sc, const stored* bc,
+    real* sum_hi_now, real* sum_hf_now, real* sum_hg_now, real* sum_ho_now, stored* sqrt_rx_pre_all,
+    stored* rx_all, real* i_pre_base_now, real* f_pre_base_now, real* g_pre_base_now, real* o_pre_base_now,
+    stored* mh_all, real* rh_part_now, real* rh_part_2_now, real* rh_part_3_now, real* rh_part_4_now,
+    real* sum_rh_part_now, real* sum_rh_part_2_now, real* sum_rh_part_3_now, real* sum_rh_part_4_now, real* c_all,
+    stored* sqrt_rh_pre_all, stored* rh_all, stored* i_all, stored* f_all, stored* g_all, stored* o_all,
+    real* sum_c_all, stored* mean_c_all, real* c_mean_squared_now, real* sum_c_mean_squared_now,
+    stored* sqrt_h_pre_all, stored* tanh_h_pre_2_all, stored* h_out, real* h_all, stored* h_operand)
 {
     const long long sample = blockIdx.x;
     const long long row = t*B + sample;
@@ -932,7 +928,7 @@ extern "C" __global__ void forward_step(
     sum_row(H, hi_hf_hg_ho_all + row*4*H + 3*H, sum_ho_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
-        const long long k = sample*H + j, at = (t*B + sample)*H + j;
+        const long long k = sample*H + j;
         const real sxi_j = sxi[j];
         const real sxf_j = sxf[j];
         const real sxg_j = sxg[j];
@@ -941,8 +937,6 @@ extern "C" __global__ void forward_step(
         const real bf_j = bf[j];
         const real bg_j = bg[j];
         const real bo_j = bo[j];
-        const real cut_before = cuts[row];
-        const real c_prev = c_all[at];
         const real xi = xi_xf_xg_xo_all[row*4*H + j];
         const real xf = xi_xf_xg_xo_all[row*4*H + H + j];
         const real xg = xi_xf_xg_xo_all[row*4*H + 2*H + j];
@@ -972,8 +966,6 @@ extern "C" __global__ void forward_step(
         const real g_pre_base = sxg_j*(xg - mx)*rx + bg_j;
         // o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
         const real o_pre_base = sxo_j*(xo - mx)*rx + bo_j;
-        // c[t] = f*c[t-1] + i*g
-        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // mh = centre(hi, hf, hg, ho)
         const real mh = sum_hi/real(H)/4 + sum_hf/real(H)/4 + sum_hg/real(H)/4 + sum_ho/real(H)/4;
         // rh = scale(hi, hf, hg, ho, mh)
@@ -988,7 +980,6 @@ extern "C" __global__ void forward_step(
         f_pre_base_now[k] = f_pre_base;
         g_pre_base_now[k] = g_pre_base;
         o_pre_base_now[k] = o_pre_base;
-        c_prev_here_now[k] = c_prev_here;
         if (j == 0) mh_all[row] = mh;
         rh_part_now[k] = rh_part;
         rh_part_2_now[k] = rh_part_2;
@@ -1011,7 +1002,8 @@ extern "C" __global__ void forward_step(
         const real shf_j = shf[j];
         const real shg_j = shg[j];
         const real sho_j = sho[j];
-        const real c_prev_here = c_prev_here_now[k];
+        const real cut_before = cuts[row];
+        const real c_prev = c_all[at];
         const real hi = hi_hf_hg_ho_all[row*4*H + j];
         const real hf = hi_hf_hg_ho_all[row*4*H + H + j];
         const real hg = hi_hf_hg_ho_all[row*4*H + 2*H + j];
@@ -1026,6 +1018,8 @@ extern "C" __global__ void forward_step(
         const real g_pre_base = g_pre_base_now[k];
         const real o_pre_base = o_pre_base_now[k];
 
+        // c[t] = f*c[t-1] + i*g
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // rh = scale(hi, hf, hg, ho, mh)
         const real sqrt_rh_pre = sqrt(sum_rh_part/real(H)/4 + sum_rh_part_2/real(H)/4 + sum_rh_part_3/real(H)/4 + sum_rh_part_4/real(H)/4 + real(1e-05));
         const real rh = 1/sqrt_rh_pre;
@@ -1094,37 +1088,36 @@ extern "C" __global__ void forward_step(
 
 // One step; a block for each sample.
 extern "C" __global__ void backward_step(
-    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_c_final,
-    const stored* shi, const stored* sxi, const stored* shf, const stored* sxf, const stored* shg,
-    const stored* sxg, const stored* sho, const stored* sxo, const stored* sc, const real* cuts,
-    const stored* mx_all, const stored* xi_xf_xg_xo_all, const stored* hi_hf_hg_ho_all, const stored* mh_all,
-    const stored* rh_all, const stored* rx_all, const real* c_all, const stored* mean_c_all,
-    const stored* sqrt_rx_pre_all, const stored* f_all, const stored* o_all, const real* sum_c_all,
-    const stored* sqrt_h_pre_all, const stored* tanh_h_pre_2_all, const stored* dy_all, const stored* d_h_pair,
-    const stored* i_all, const stored* g_all, const stored* sqrt_rh_pre_all, real* d_c_pair,
-    real* d_c_mean_factor_now, real* d_g_pre_rh_factor_now, real* d_f_pre_factor_now, real* d_f_pre_rh_factor_now,
-    real* d_i_pre_rh_factor_now, real* d_c_next_here_now, stored* d_h_pre_2_all, real* d_h_pre_2_sqrt_h_pre_now,
-    real* d_h_pre_2_sum_c_now, stored* d_o_pre_all, real* d_o_pre_mh_now, real* d_o_pre_rh_now,
-    stored* d_o_pre_mx_all, stored* d_o_pre_rx_all, real* d_g_pre_rx_factor_now, real* d_f_pre_rx_factor_now,
-    real* d_i_pre_rx_factor_now, stored* d_rx_pre_factor_all, stored* d_rx_part_4_mx_base_all,
-    stored* d_rx_part_3_mx_base_all, stored* d_rx_part_2_mx_base_all, stored* d_rx_part_mx_base_all,
-    stored* d_xo_base_all, stored* d_xo_factor_all, stored* d_xg_base_all, stored* d_xg_factor_all,
-    stored* d_xf_base_all, stored* d_xf_factor_all, stored* d_xi_base_all, stored* d_xi_factor_all,
-    real* d_sxi_each_factor_now, real* d_sxf_each_factor_now, real* d_sxg_each_factor_now, stored* d_sxo_each_all,
-    real* d_shi_each_factor_now, real* d_shf_each_factor_now, real* d_shg_each_factor_now, stored* d_sho_each_all,
-    stored* d_sc_each_all, real* sum_d_h_pre_2_sqrt_h_pre_now, real* sum_d_h_pre_2_sum_c_now,
-    real* sum_d_o_pre_mh_now, real* sum_d_o_pre_rh_now, real* d_c_mean_now, real* d_c_mean_mean_c_now,
-    real* sum_d_c_mean_mean_c_now, stored* d_g_pre_all, real* d_g_pre_mh_now, real* d_g_pre_rh_now,
-    stored* d_f_pre_all, real* d_f_pre_mh_now, real* d_f_pre_rh_now, stored* d_i_pre_all, real* d_i_pre_mh_now,
-    real* d_i_pre_rh_now, stored* d_g_pre_mx_all, stored* d_g_pre_rx_all, stored* d_f_pre_mx_all,
-    stored* d_f_pre_rx_all, stored* d_i_pre_mx_all, stored* d_i_pre_rx_all, stored* d_sxi_each_all,
-    stored* d_sxf_each_all, stored* d_sxg_each_all, stored* d_shi_each_all, stored* d_shf_each_all,
-    stored* d_shg_each_all, real* sum_d_g_pre_mh_now, real* sum_d_g_pre_rh_now, real* sum_d_f_pre_mh_now,
-    real* sum_d_f_pre_rh_now, real* sum_d_i_pre_mh_now, real* sum_d_i_pre_rh_now, real* d_rh_part_4_now,
-    real* d_rh_part_4_mh_now, real* d_rh_part_3_now, real* d_rh_part_3_mh_now, real* d_rh_part_2_now,
-    real* d_rh_part_2_mh_now, real* d_rh_part_now, real* d_rh_part_mh_now, real* sum_d_rh_part_4_mh_now,
-    real* sum_d_rh_part_3_mh_now, real* sum_d_rh_part_2_mh_now, real* sum_d_rh_part_mh_now,
-    stored* d_hi_hf_hg_ho_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const stored* shi,
+    const stored* sxi, const stored* shf, const stored* sxf, const stored* shg, const stored* sxg,
+    const stored* sho, const stored* sxo, const stored* sc, const real* cuts, const stored* mx_all,
+    const stored* xi_xf_xg_xo_all, const stored* hi_hf_hg_ho_all, const stored* mh_all, const stored* rh_all,
+    const stored* rx_all, const real* c_all, const stored* mean_c_all, const stored* sqrt_rx_pre_all,
+    const stored* o_all, const real* sum_c_all, const stored* sqrt_h_pre_all, const stored* tanh_h_pre_2_all,
+    const stored* dy_all, const stored* d_h_pair, const real* d_c_final, const stored* i_all, const stored* f_all,
+    const stored* g_all, const stored* sqrt_rh_pre_all, real* d_c_mean_factor_now, real* d_g_pre_rh_factor_now,
+    real* d_f_pre_rh_factor_now, real* d_i_pre_rh_factor_now, stored* d_h_pre_2_all,
+    real* d_h_pre_2_sqrt_h_pre_now, real* d_h_pre_2_sum_c_now, stored* d_o_pre_all, real* d_o_pre_mh_now,
+    real* d_o_pre_rh_now, stored* d_o_pre_mx_all, stored* d_o_pre_rx_all, real* d_g_pre_rx_factor_now,
+    real* d_f_pre_rx_factor_now, real* d_i_pre_rx_factor_now, stored* d_rx_pre_factor_all,
+    stored* d_rx_part_4_mx_base_all, stored* d_rx_part_3_mx_base_all, stored* d_rx_part_2_mx_base_all,
+    stored* d_rx_part_mx_base_all, stored* d_xo_base_all, stored* d_xo_factor_all, stored* d_xg_base_all,
+    stored* d_xg_factor_all, stored* d_xf_base_all, stored* d_xf_factor_all, stored* d_xi_base_all,
+    stored* d_xi_factor_all, real* d_sxi_each_factor_now, real* d_sxf_each_factor_now, real* d_sxg_each_factor_now,
+    stored* d_sxo_each_all, real* d_shi_each_factor_now, real* d_shf_each_factor_now, real* d_shg_each_factor_now,
+    stored* d_sho_each_all, stored* d_sc_each_all, real* sum_d_h_pre_2_sqrt_h_pre_now,
+    real* sum_d_h_pre_2_sum_c_now, real* sum_d_o_pre_mh_now, real* sum_d_o_pre_rh_now, real* d_c_mean_now,
+    real* d_c_mean_mean_c_now, real* sum_d_c_mean_mean_c_now, real* d_c_pair, stored* d_g_pre_all,
+    real* d_g_pre_mh_now, real* d_g_pre_rh_now, stored* d_f_pre_all, real* d_f_pre_mh_now, real* d_f_pre_rh_now,
+    stored* d_i_pre_all, real* d_i_pre_mh_now, real* d_i_pre_rh_now, stored* d_g_pre_mx_all,
+    stored* d_g_pre_rx_all, stored* d_f_pre_mx_all, stored* d_f_pre_rx_all, stored* d_i_pre_mx_all,
+    stored* d_i_pre_rx_all, stored* d_sxi_each_all, stored* d_sxf_each_all, stored* d_sxg_each_all,
+    stored* d_shi_each_all, stored* d_shf_each_all, stored* d_shg_each_all, real* sum_d_g_pre_mh_now,
+    real* sum_d_g_pre_rh_now, real* sum_d_f_pre_mh_now, real* sum_d_f_pre_rh_now, real* sum_d_i_pre_mh_now,
+    real* sum_d_i_pre_rh_now, real* d_rh_part_4_now, real* d_rh_part_4_mh_now, real* d_rh_part_3_now,
+    real* d_rh_part_3_mh_now, real* d_rh_part_2_now, real* d_rh_part_2_mh_now, real* d_rh_part_now,
+    real* d_rh_part_mh_now, real* sum_d_rh_part_4_mh_now, real* sum_d_rh_part_3_mh_now,
+    real* sum_d_rh_part_2_mh_now, real* sum_d_rh_part_mh_now, stored* d_hi_hf_hg_ho_all)
 {
     const long long sample = blockIdx.x;
     const long long row = t*B + sample;
@@ -1140,7 +1133,6 @@ extern "C" __global__ void backward_step(
         const real sho_j = sho[j];
         const real sxo_j = sxo[j];
         const real sc_j = sc[j];
-        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real mx = mx_all[row];
         const real xi = xi_xf_xg_xo_all[row*4*H + j];
@@ -1156,32 +1148,23 @@ extern "C" __global__ void backward_step(
         const real rx = rx_all[row];
         const real c = c_all[at + B*H];
         const real mean_c = mean_c_all[row];
-        const real c_prev = c_all[at];
         const real sqrt_rx_pre = sqrt_rx_pre_all[row];
-        const real f = f_all[at];
         const real o = o_all[at];
         const real sum_c = sum_c_all[row];
         const real sqrt_h_pre = sqrt_h_pre_all[row];
         const real tanh_h_pre_2 = tanh_h_pre_2_all[at];
         const real d_h_given = dy_all[at];
         const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
-        const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-        // backward of c[t] = f*c[t-1] + i*g
-        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
         const real d_c_mean_factor = 2*c - 2*mean_c;
         // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
         const real d_g_pre_rh_factor = (hg - mh)*shg_j;
         // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
-        const real d_f_pre_factor = c_prev_here*(1 - f)*f;
         const real d_f_pre_rh_factor = (hf - mh)*shf_j;
         // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
         const real d_i_pre_rh_factor = (hi - mh)*shi_j;
-        // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
-        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-        // backward of c[t] = f*c[t-1] + i*g
-        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
         // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
         const real d_h = d_h_given + d_h_next_here;
         const real d_h_pre_2 = o*(1 - square(tanh_h_pre_2))*d_h;
@@ -1229,10 +1212,8 @@ extern "C" __global__ void backward_step(
 
         d_c_mean_factor_now[k] = d_c_mean_factor;
         d_g_pre_rh_factor_now[k] = d_g_pre_rh_factor;
-        d_f_pre_factor_now[k] = d_f_pre_factor;
         d_f_pre_rh_factor_now[k] = d_f_pre_rh_factor;
         d_i_pre_rh_factor_now[k] = d_i_pre_rh_factor;
-        d_c_next_here_now[k] = d_c_next_here;
         d_h_pre_2_all[at] = d_h_pre_2;
         d_h_pre_2_sqrt_h_pre_now[k] = d_h_pre_2_sqrt_h_pre;
         d_h_pre_2_sum_c_now[k] = d_h_pre_2_sum_c;
@@ -1303,20 +1284,22 @@ extern "C" __global__ void backward_step(
         const real shg_j = shg[j];
         const real sxg_j = sxg[j];
         const real sc_j = sc[j];
+        const real cut_before = cuts[row];
+        const real cut_after = cuts[row + B];
         const real rh = rh_all[row];
         const real rx = rx_all[row];
+        const real c_prev = c_all[at];
         const real i = i_all[at];
         const real f = f_all[at];
         const real g = g_all[at];
         const real sqrt_h_pre = sqrt_h_pre_all[row];
-        const real d_c_next_here = d_c_next_here_now[k];
+        const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
         const real d_h_pre_2 = d_h_pre_2_all[at];
         const real sum_d_h_pre_2_sum_c = sum_d_h_pre_2_sum_c_now[sample];
         const real d_c_mean = d_c_mean_now[k];
         const real sum_d_c_mean_mean_c = sum_d_c_mean_mean_c_now[sample];
         const real d_g_pre_rh_factor = d_g_pre_rh_factor_now[k];
         const real d_g_pre_rx_factor = d_g_pre_rx_factor_now[k];
-        const real d_f_pre_factor = d_f_pre_factor_now[k];
         const real d_f_pre_rh_factor = d_f_pre_rh_factor_now[k];
         const real d_f_pre_rx_factor = d_f_pre_rx_factor_now[k];
         const real d_i_pre_rh_factor = d_i_pre_rh_factor_now[k];
@@ -1329,13 +1312,15 @@ extern "C" __global__ void backward_step(
         const real d_shg_each_factor = d_shg_each_factor_now[k];
 
         // backward of c[t] = f*c[t-1] + i*g
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
+        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
         const real d_c = d_c_next_here + sc_j*d_h_pre_2/sqrt_h_pre + sum_d_h_pre_2_sum_c + d_c_mean + sum_d_c_mean_mean_c/real(H);
         // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
         const real d_g_pre = i*(1 - square(g))*d_c;
         const real d_g_pre_mh = -rh*shg_j*d_g_pre;
         const real d_g_pre_rh = d_g_pre*d_g_pre_rh_factor;
         // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
-        const real d_f_pre = d_c*d_f_pre_factor;
+        const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
         const real d_f_pre_mh = -rh*shf_j*d_f_pre;
         const real d_f_pre_rh = d_f_pre*d_f_pre_rh_factor;
         // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)

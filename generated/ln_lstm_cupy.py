@@ -241,7 +241,7 @@ class _Forward:
         self.bc = self.vectors[9*H:10*H]
         self.Wi_Wf_Wg_Wo_T = cp.empty((I, 4*H), dtype)
         self.Ui_Uf_Ug_Uo_T = cp.empty((H, 4*H), dtype)
-        self.forward_step = (cp.int64(B), cp.int64(H), self.Wi_Wf_Wg_Wo_x_all, self.Ui_Uf_Ug_Uo_h_prev_now, self.si, self.sf, self.sg, self.so, self.bi, self.bf, self.bg, self.bo, self.sc, self.bc, self.cuts, self.di_part_now, self.df_part_now, self.dg_part_now, self.do_part_now, self.sum_di_part_now, self.sum_df_part_now, self.sum_dg_part_now, self.sum_do_part_now, self.di_all, self.df_all, self.dg_all, self.do_all, self.i_part_now, self.f_part_now, self.g_part_now, self.o_part_now, self.sum_i_part_now, self.sum_f_part_now, self.sum_g_part_now, self.sum_o_part_now, self.c_all, self.sqrt_i_pre_all, self.i_all, self.sqrt_f_pre_all, self.f_all, self.sqrt_g_pre_all, self.g_all, self.sqrt_o_pre_all, self.o_all, self.dc_part_now, self.sum_dc_part_now, self.dc_all, self.c_part_now, self.sum_c_part_now, self.sqrt_c_pre_all, self.tanh_c_all, self.h_out, self.h_all, self.h_operand)
+        self.forward_step = (cp.int64(B), cp.int64(H), self.Wi_Wf_Wg_Wo_x_all, self.Ui_Uf_Ug_Uo_h_prev_now, self.si, self.sf, self.sg, self.so, self.bi, self.bf, self.bg, self.bo, self.cuts, self.sc, self.bc, self.di_part_now, self.df_part_now, self.dg_part_now, self.do_part_now, self.sum_di_part_now, self.sum_df_part_now, self.sum_dg_part_now, self.sum_do_part_now, self.di_all, self.df_all, self.dg_all, self.do_all, self.i_part_now, self.f_part_now, self.g_part_now, self.o_part_now, self.sum_i_part_now, self.sum_f_part_now, self.sum_g_part_now, self.sum_o_part_now, self.c_all, self.sqrt_i_pre_all, self.i_all, self.sqrt_f_pre_all, self.f_all, self.sqrt_g_pre_all, self.g_all, self.sqrt_o_pre_all, self.o_all, self.dc_part_now, self.sum_dc_part_now, self.dc_all, self.c_part_now, self.sum_c_part_now, self.sqrt_c_pre_all, self.tanh_c_all, self.h_out, self.h_all, self.h_operand)
         self.forward_step_blocks = (B,)
         self.steps = [(self.h_operand[t], (cp.int64(t), *self.forward_step)) for t in range(T)]
 
@@ -706,8 +706,8 @@ __device__ inline void sum_row(long long length, const from* row, real* sum)
 extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long H, const stored* Wi_Wf_Wg_Wo_x_all,
     const stored* Ui_Uf_Ug_Uo_h_prev_now, const stored* si, const stored* sf, const stored* sg, const stored* so,
-    const stored* bi, const stored* bf, const stored* bg, const stored* bo, const stored* sc, const stored* bc,
-    const real* cuts, real* di_part_now, real* df_part_now, real* dg_part_now, real* do_part_now,
+    const stored* bi, const stored* bf, const stored* bg, const stored* bo, const real* cuts, const stored* sc,
+    const stored* bc, real* di_part_now, real* df_part_now, real* dg_part_now, real* do_part_now,
     real* sum_di_part_now, real* sum_df_part_now, real* sum_dg_part_now, real* sum_do_part_now, stored* di_all,
     stored* df_all, stored* dg_all, stored* do_all, real* i_part_now, real* f_part_now, real* g_part_now,
     real* o_part_now, real* sum_i_part_now, real* sum_f_part_now, real* sum_g_part_now, real* sum_o_part_now,
@@ -815,6 +815,7 @@ extern "C" __global__ void forward_step(
         const real bf_j = bf[j];
         const real bg_j = bg[j];
         const real bo_j = bo[j];
+        const real cut_before = cuts[row];
         const real c_prev = c_all[at];
         const real di = di_all[at];
         const real df = df_all[at];
@@ -825,6 +826,8 @@ extern "C" __global__ void forward_step(
         const real sum_g_part = sum_g_part_now[sample];
         const real sum_o_part = sum_o_part_now[sample];
 
+        // c[t] = scaled(dc, sc, bc)
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // i = sigmoid(scaled(di, si, bi))
         const real sqrt_i_pre = sqrt(sum_i_part/real(H) + real(1e-12));
         const real i = sigmoid(si_j*di/sqrt_i_pre + bi_j);
@@ -838,7 +841,7 @@ extern "C" __global__ void forward_step(
         const real sqrt_o_pre = sqrt(sum_o_part/real(H) + real(1e-12));
         const real o = sigmoid(so_j*do_2/sqrt_o_pre + bo_j);
         // dc = centred(f*c[t-1] + i*g)
-        const real dc_part = c_prev*f + i*g;
+        const real dc_part = c_prev_here*f + i*g;
 
         if (j == 0) sqrt_i_pre_all[row] = sqrt_i_pre;
         i_all[at] = i;
@@ -856,14 +859,17 @@ extern "C" __global__ void forward_step(
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
         const long long k = sample*H + j, at = (t*B + sample)*H + j;
+        const real cut_before = cuts[row];
         const real c_prev = c_all[at];
         const real i = i_all[at];
         const real f = f_all[at];
         const real g = g_all[at];
         const real sum_dc_part = sum_dc_part_now[sample];
 
+        // c[t] = scaled(dc, sc, bc)
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // dc = centred(f*c[t-1] + i*g)
-        const real dc = c_prev*f + i*g - sum_dc_part/real(H);
+        const real dc = c_prev_here*f + i*g - sum_dc_part/real(H);
         // c[t] = scaled(dc, sc, bc)
         const real c_part = square(dc);
 
@@ -890,15 +896,13 @@ extern "C" __global__ void forward_step(
         const real tanh_c = tanh(c);
         const real h = o*tanh_c;
         const real h_next = cut_after == 1 ? 0 : h;
-        // c[t] = scaled(dc, sc, bc)
-        const real c_next = cut_after == 1 ? 0 : c;
 
         if (j == 0) sqrt_c_pre_all[row] = sqrt_c_pre;
+        c_all[at + B*H] = c;
         tanh_c_all[at] = tanh_c;
         h_out[at] = h;
         h_all[at + B*H] = h_next;
         keep(h_operand, at + B*H, h_next);
-        c_all[at + B*H] = c_next;
     }
 }
 
@@ -950,16 +954,16 @@ extern "C" __global__ void backward_step(
         const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
         const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
+        // backward of h[t] = o*tanh(c[t])
+        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // backward of c[t] = scaled(dc, sc, bc)
+        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
         // backward of g = tanh(scaled(dg, sg, bg))
         const real d_g_pre_2_sqrt_g_pre_factor = -dg*sg_j/(square(sqrt_g_pre));
         // backward of f = sigmoid(scaled(df, sf, bf) + forget)
         const real d_f_pre_2_sqrt_f_pre_factor = -df*sf_j/(square(sqrt_f_pre));
         // backward of i = sigmoid(scaled(di, si, bi))
         const real d_i_pre_2_sqrt_i_pre_factor = -di*si_j/(square(sqrt_i_pre));
-        // backward of h[t] = o*tanh(c[t])
-        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-        // backward of c[t] = scaled(dc, sc, bc)
-        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
         // backward of h[t] = o*tanh(c[t])
         const real d_h = d_h_given + d_h_next_here;
         // backward of c[t] = scaled(dc, sc, bc)
@@ -1020,6 +1024,7 @@ extern "C" __global__ void backward_step(
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
         const long long k = sample*H + j, at = (t*B + sample)*H + j;
+        const real cut_before = cuts[row];
         const real di = di_all[at];
         const real df = df_all[at];
         const real dg = dg_all[at];
@@ -1038,13 +1043,15 @@ extern "C" __global__ void backward_step(
         const real d_f_pre_2_sqrt_f_pre_factor = d_f_pre_2_sqrt_f_pre_factor_now[k];
         const real d_i_pre_2_sqrt_i_pre_factor = d_i_pre_2_sqrt_i_pre_factor_now[k];
 
+        // backward of c[t] = scaled(dc, sc, bc)
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // backward of dc = centred(f*c[t-1] + i*g)
         const real d_dc_part = sum_d_dc_sum_dc_part;
         // backward of g = tanh(scaled(dg, sg, bg))
         const real d_g_pre_2 = (1 - square(g))*(i*d_dc + i*d_dc_part);
         const real d_g_pre_2_sqrt_g_pre = d_g_pre_2*d_g_pre_2_sqrt_g_pre_factor;
         // backward of f = sigmoid(scaled(df, sf, bf) + forget)
-        const real d_f_pre_2 = (1 - f)*f*(c_prev*d_dc + c_prev*d_dc_part);
+        const real d_f_pre_2 = (1 - f)*f*(c_prev_here*d_dc + c_prev_here*d_dc_part);
         const real d_f_pre_2_sqrt_f_pre = d_f_pre_2*d_f_pre_2_sqrt_f_pre_factor;
         // backward of i = sigmoid(scaled(di, si, bi))
         const real d_i_pre_2 = (1 - i)*i*(g*d_dc + g*d_dc_part);

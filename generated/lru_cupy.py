@@ -617,16 +617,16 @@ extern "C" __global__ void backward_loop(
         const real d_hr_next_here = cut_after == 0 ? d_hr_next : cut_after == 2 ? d_hr_final[k] : 0;
         // backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
         const real d_hi_next_here = cut_after == 0 ? d_hi_next : cut_after == 2 ? d_hi_final[k] : 0;
+        // backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+        const real hr_prev_here = cut_before == 1 ? 0 : hr_prev;
+        // backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
+        const real hi_prev_here = cut_before == 1 ? 0 : hi_prev;
         const real d_hi = d_hi_next_here + CiT_d_Ci_hi;
         // backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
         const real d_hr = d_hr_next_here + CrT_d_Cr_hr;
         const real d_hr_prev = li_j*d_hi + lr_j*d_hr;
         // backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
         const real d_hi_prev = lr_j*d_hi - li_j*d_hr;
-        // backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
-        const real hr_prev_here = cut_before == 1 ? 0 : hr_prev;
-        // backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
-        const real hi_prev_here = cut_before == 1 ? 0 : hi_prev;
         const real d_Bi_x = exp_gamma_j*d_hi;
         // backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
         const real d_Br_x = exp_gamma_j*d_hr;

@@ -471,6 +471,7 @@ extern "C" __global__ void forward_step(
     const real bi_j = bi[j];
     const real bg_j = bg[j];
     const real bo_j = bo[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real Wi_x = i_g_o_all[row*3*H + j];
@@ -480,6 +481,8 @@ extern "C" __global__ void forward_step(
     const real Wo_x = i_g_o_all[row*3*H + 2*H + j];
     const real Uo_h_prev = Ui_Ug_Uo_h_prev_now[sample*3*H + 2*H + j];
 
+    // c[t] = c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
     // g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
@@ -487,22 +490,20 @@ extern "C" __global__ void forward_step(
     // o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real o = sigmoid(Wo_x + Uo_h_prev + bo_j);
     // c[t] = c[t-1] + i*g
-    const real c = c_prev + i*g;
+    const real c = c_prev_here + i*g;
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
     const real h_next = cut_after == 1 ? 0 : h;
-    // c[t] = c[t-1] + i*g
-    const real c_next = cut_after == 1 ? 0 : c;
 
     i_g_o_all[row*3*H + j] = i;
     i_g_o_all[row*3*H + H + j] = g;
     i_g_o_all[row*3*H + 2*H + j] = o;
+    c_all[at + B*H] = c;
     tanh_c_all[at] = tanh_c;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    c_all[at + B*H] = c_next;
 }
 
 // One step.

@@ -521,6 +521,7 @@ extern "C" __global__ void forward_step(
     const real bC_j = bC[j];
     const real bo_j = bo[j];
     const real bf_j = bf[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real C_prev = C_all[at];
     const real Wf_h_prev_h_prev = Wf_Wi_WC_Wo_h_prev_h_prev_now[sample*4*H + j];
@@ -532,6 +533,8 @@ extern "C" __global__ void forward_step(
     const real Wo_h_prev_h_prev = Wf_Wi_WC_Wo_h_prev_h_prev_now[sample*4*H + 3*H + j];
     const real Wo_x_x = f_i_Chat_o_all[row*4*H + 3*H + j];
 
+    // C[t] = f*C[t-1] + i*Chat
+    const real C_prev_here = cut_before == 1 ? 0 : C_prev;
     // f = sigma(Wf @ [h[t-1], x[t]] + bf)
     const real f = sigmoid(Wf_h_prev_h_prev + Wf_x_x + bf_j);
     // i = sigma(Wi @ [h[t-1], x[t]] + bi)
@@ -539,25 +542,23 @@ extern "C" __global__ void forward_step(
     // Chat = phi(WC @ [h[t-1], x[t]] + bC)
     const real Chat = tanh(WC_h_prev_h_prev + WC_x_x + bC_j);
     // C[t] = f*C[t-1] + i*Chat
-    const real C = C_prev*f + i*Chat;
+    const real C = C_prev_here*f + i*Chat;
     // o = sigma(Wo @ [h[t-1], x[t]] + bo)
     const real o = sigmoid(Wo_h_prev_h_prev + Wo_x_x + bo_j);
     // h[t] = o*phi(C[t])
     const real tanh_C = tanh(C);
     const real h = o*tanh_C;
     const real h_next = cut_after == 1 ? 0 : h;
-    // C[t] = f*C[t-1] + i*Chat
-    const real C_next = cut_after == 1 ? 0 : C;
 
     f_i_Chat_o_all[row*4*H + j] = f;
     f_i_Chat_o_all[row*4*H + H + j] = i;
     f_i_Chat_o_all[row*4*H + 2*H + j] = Chat;
+    C_all[at + B*H] = C;
     f_i_Chat_o_all[row*4*H + 3*H + j] = o;
     tanh_C_all[at] = tanh_C;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    C_all[at + B*H] = C_next;
 }
 
 // One step.
@@ -571,6 +572,7 @@ extern "C" __global__ void backward_step(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real C_prev = C_all[at];
     const real f = f_i_Chat_o_all[row*4*H + j];
@@ -582,6 +584,8 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_C_next = d_C_pair[(t + 1)%2*B*H + k];
 
+    // backward of C[t] = f*C[t-1] + i*Chat
+    const real C_prev_here = cut_before == 1 ? 0 : C_prev;
     // backward of h[t] = o*phi(C[t])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of C[t] = f*C[t-1] + i*Chat
@@ -597,7 +601,7 @@ extern "C" __global__ void backward_step(
     // backward of i = sigma(Wi @ [h[t-1], x[t]] + bi)
     const real d_i_pre = (1 - i)*i*Chat*d_C;
     // backward of f = sigma(Wf @ [h[t-1], x[t]] + bf)
-    const real d_f_pre = C_prev*(1 - f)*f*d_C;
+    const real d_f_pre = C_prev_here*(1 - f)*f*d_C;
     // backward of C[t] = f*C[t-1] + i*Chat
     const real d_C_prev = f*d_C;
 

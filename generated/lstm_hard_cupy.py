@@ -507,6 +507,7 @@ extern "C" __global__ void forward_step(
     const real bg_j = bg[j];
     const real bo_j = bo[j];
     const real bf_j = bf[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real Wi_x = i_pre_i_f_pre_f_all[row*4*H + j];
@@ -518,6 +519,8 @@ extern "C" __global__ void forward_step(
     const real Wo_x = i_pre_i_f_pre_f_all[row*4*H + 3*H + j];
     const real Uo_h_prev = Ui_Uf_Ug_Uo_h_prev_now[sample*4*H + 3*H + j];
 
+    // c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i_pre = Wi_x + Ui_h_prev + bi_j;
     const real i = hard_sigmoid(i_pre);
@@ -530,13 +533,11 @@ extern "C" __global__ void forward_step(
     const real o_pre = Wo_x + Uo_h_prev + bo_j;
     const real o = hard_sigmoid(o_pre);
     // c[t] = f*c[t-1] + i*g
-    const real c = c_prev*f + i*g;
+    const real c = c_prev_here*f + i*g;
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
     const real h_next = cut_after == 1 ? 0 : h;
-    // c[t] = f*c[t-1] + i*g
-    const real c_next = cut_after == 1 ? 0 : c;
 
     i_pre_i_f_pre_f_all[row*4*H + j] = i_pre;
     i_pre_i_f_pre_f_all[row*4*H + H + j] = i;
@@ -545,11 +546,11 @@ extern "C" __global__ void forward_step(
     g_all[at] = g;
     o_pre_all[at] = o_pre;
     o_all[at] = o;
+    c_all[at + B*H] = c;
     tanh_c_all[at] = tanh_c;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    c_all[at + B*H] = c_next;
 }
 
 // One step.
@@ -564,6 +565,7 @@ extern "C" __global__ void backward_step(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real i_pre = i_pre_i_f_pre_f_all[row*4*H + j];
@@ -578,6 +580,8 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
+    // backward of c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of h[t] = o*phi(c[t])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + i*g
@@ -591,7 +595,7 @@ extern "C" __global__ void backward_step(
     // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
     // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
-    const real d_f_pre = c_prev*gt(f_pre, -3)*lt(f_pre, 3)*d_c/6;
+    const real d_f_pre = c_prev_here*gt(f_pre, -3)*lt(f_pre, 3)*d_c/6;
     // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = gt(i_pre, -3)*lt(i_pre, 3)*g*d_c/6;
     // backward of c[t] = f*c[t-1] + i*g

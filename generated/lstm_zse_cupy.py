@@ -538,6 +538,7 @@ extern "C" __global__ void forward_step(
     const real be_j = be[j];
     const real bi_j = bi[j];
     const real bo_j = bo[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real s_prev = s_all[at];
     const real VeT_z_prev = VeT_VT_ViT_VoT_z_prev_now[sample*4*H + j];
@@ -549,6 +550,8 @@ extern "C" __global__ void forward_step(
     const real VoT_z_prev = VeT_VT_ViT_VoT_z_prev_now[sample*4*H + 3*H + j];
     const real WoT_x = e_snew_i_o_all[row*4*H + 3*H + j];
 
+    // s[t] = e*s[t-1] + i*snew
+    const real s_prev_here = cut_before == 1 ? 0 : s_prev;
     // e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
     const real e = sigmoid(VeT_z_prev + WeT_x + be_j);
     // snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
@@ -556,25 +559,23 @@ extern "C" __global__ void forward_step(
     // i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
     const real i = sigmoid(ViT_z_prev + WiT_x + bi_j);
     // s[t] = e*s[t-1] + i*snew
-    const real s = s_prev*e + snew*i;
+    const real s = s_prev_here*e + snew*i;
     // o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
     const real o = sigmoid(VoT_z_prev + WoT_x + bo_j);
     // z[t] = o*phi(s[t])
     const real tanh_s = tanh(s);
     const real z = o*tanh_s;
     const real z_next = cut_after == 1 ? 0 : z;
-    // s[t] = e*s[t-1] + i*snew
-    const real s_next = cut_after == 1 ? 0 : s;
 
     e_snew_i_o_all[row*4*H + j] = e;
     e_snew_i_o_all[row*4*H + H + j] = snew;
     e_snew_i_o_all[row*4*H + 2*H + j] = i;
+    s_all[at + B*H] = s;
     e_snew_i_o_all[row*4*H + 3*H + j] = o;
     tanh_s_all[at] = tanh_s;
     z_out[at] = z;
     z_all[at + B*H] = z_next;
     keep(z_operand, at + B*H, z_next);
-    s_all[at + B*H] = s_next;
 }
 
 // One step.
@@ -588,6 +589,7 @@ extern "C" __global__ void backward_step(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real s_prev = s_all[at];
     const real e = e_snew_i_o_all[row*4*H + j];
@@ -599,6 +601,8 @@ extern "C" __global__ void backward_step(
     const real d_z_next = d_z_pair[(t + 1)%2*B*H + k];
     const real d_s_next = d_s_pair[(t + 1)%2*B*H + k];
 
+    // backward of s[t] = e*s[t-1] + i*snew
+    const real s_prev_here = cut_before == 1 ? 0 : s_prev;
     // backward of z[t] = o*phi(s[t])
     const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
     // backward of s[t] = e*s[t-1] + i*snew
@@ -614,7 +618,7 @@ extern "C" __global__ void backward_step(
     // backward of snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
     const real d_snew_pre = (1 - square(snew))*i*d_s;
     // backward of e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
-    const real d_e_pre = s_prev*(1 - e)*e*d_s;
+    const real d_e_pre = s_prev_here*(1 - e)*e*d_s;
     // backward of s[t] = e*s[t-1] + i*snew
     const real d_s_prev = e*d_s;
 

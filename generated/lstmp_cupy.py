@@ -203,7 +203,6 @@ class _Backward:
         self.d_h_all = cp.empty((T, B, P), dtype)
         self.d_i_f_g_o_pre_all = cp.empty((T, B, 4*H), dtype)
         self.h_part_all = cp.empty((T, B, H), dtype)
-        self.d_c_next_here_now = cp.empty((B, H), real)
         self.Wp = cp.empty((P, H), dtype)
         self.Ui_Uf_Ug_Uo = cp.empty((4*H, P), dtype)
         self.Wi_Wf_Wg_Wo = cp.empty((4*H, I), dtype)
@@ -212,11 +211,11 @@ class _Backward:
         self.d_Wp = cp.empty((P, H), dtype)
         self.d_bi_bg_bo_bf_sum = cp.empty((4*H,), dtype)
         self.d_bi_bg_bo_bf_sum_parts = cp.empty((_parts(T*B), 4*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_c_final, saved.cuts, saved.i_f_g_o_all, saved.tanh_c_all, self.d_c_pair, self.d_c_next_here_now, self.h_part_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(P), self.d_h_final, saved.cuts, self.dy_all, self.d_h_pair, self.d_h_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.i_f_g_o_all, saved.tanh_c_all, saved.c_all, self.d_c_next_here_now, self.WpT_d_h_now, self.d_i_f_g_o_pre_all, self.d_c_pair)
-        self.backward_step_1_blocks = _blocks(B*H)
-        self.backward_step_2_blocks = _blocks(B*P)
+        self.backward_step_1 = (cp.int64(B), cp.int64(P), self.d_h_final, saved.cuts, self.dy_all, self.d_h_pair, self.d_h_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.i_f_g_o_all, saved.tanh_c_all, self.h_part_all)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_c_final, saved.cuts, saved.i_f_g_o_all, saved.tanh_c_all, saved.c_all, self.WpT_d_h_now, self.d_c_pair, self.d_i_f_g_o_pre_all)
+        self.backward_step_1_blocks = _blocks(B*P)
+        self.backward_step_2_blocks = _blocks(B*H)
         self.backward_step_3_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), self.d_h_all[t], (cp.int64(t), *self.backward_step_3), self.d_i_f_g_o_pre_all[t], self.d_h_pair[t % 2]) for t in reversed(range(T))]
 
@@ -545,7 +544,7 @@ extern "C" __global__ void forward_step_1(
     const real bg_j = bg[j];
     const real bo_j = bo[j];
     const real bf_j = bf[j];
-    const real cut_after = cuts[row + B];
+    const real cut_before = cuts[row];
     const real c_prev = c_all[at];
     const real Wi_x = i_f_g_o_all[row*4*H + j];
     const real Ui_h_prev = Ui_Uf_Ug_Uo_h_prev_now[sample*4*H + j];
@@ -556,6 +555,8 @@ extern "C" __global__ void forward_step_1(
     const real Wo_x = i_f_g_o_all[row*4*H + 3*H + j];
     const real Uo_h_prev = Ui_Uf_Ug_Uo_h_prev_now[sample*4*H + 3*H + j];
 
+    // c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
     // f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
@@ -565,20 +566,18 @@ extern "C" __global__ void forward_step_1(
     // o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real o = sigmoid(Wo_x + Uo_h_prev + bo_j);
     // c[t] = f*c[t-1] + i*g
-    const real c = c_prev*f + i*g;
+    const real c = c_prev_here*f + i*g;
     // h[t] = Wp @ (o*phi(c[t]))
     const real tanh_c = tanh(c);
     const real h_part = o*tanh_c;
-    // c[t] = f*c[t-1] + i*g
-    const real c_next = cut_after == 1 ? 0 : c;
 
     i_f_g_o_all[row*4*H + j] = i;
     i_f_g_o_all[row*4*H + H + j] = f;
     i_f_g_o_all[row*4*H + 2*H + j] = g;
     i_f_g_o_all[row*4*H + 3*H + j] = o;
+    c_all[at + B*H] = c;
     tanh_c_all[at] = tanh_c;
     h_part_now[k] = h_part;
-    c_all[at + B*H] = c_next;
 }
 
 // One step, after Wp @ h_part.
@@ -603,31 +602,6 @@ extern "C" __global__ void forward_step_2(
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const real* d_c_final, const real* cuts,
-    const stored* i_f_g_o_all, const stored* tanh_c_all, const real* d_c_pair, real* d_c_next_here_now,
-    stored* h_part_all)
-{
-    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
-    if (k >= B*H) return;
-    const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample, at = t*B*H + k;
-
-    const real cut_after = cuts[row + B];
-    const real o = i_f_g_o_all[row*4*H + 3*H + j];
-    const real tanh_c = tanh_c_all[at];
-    const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
-
-    // backward of c[t] = f*c[t-1] + i*g
-    const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of h[t] = Wp @ (o*phi(c[t]))
-    const real h_part = o*tanh_c;
-
-    d_c_next_here_now[k] = d_c_next_here;
-    h_part_all[at] = h_part;
-}
-
-// One step.
-extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long P, const real* d_h_final, const real* cuts,
     const stored* dy_all, const stored* d_h_pair, stored* d_h_all)
 {
@@ -647,11 +621,10 @@ extern "C" __global__ void backward_step_2(
     d_h_all[at] = d_h;
 }
 
-// One step, after Wp.T @ d_h.
-extern "C" __global__ void backward_step_3(
+// One step.
+extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const stored* i_f_g_o_all, const stored* tanh_c_all,
-    const real* c_all, const real* d_c_next_here_now, const stored* WpT_d_h_now, stored* d_i_f_g_o_pre_all,
-    real* d_c_pair)
+    stored* h_part_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -660,21 +633,45 @@ extern "C" __global__ void backward_step_3(
 
     const real o = i_f_g_o_all[row*4*H + 3*H + j];
     const real tanh_c = tanh_c_all[at];
+
+    // backward of h[t] = Wp @ (o*phi(c[t]))
+    const real h_part = o*tanh_c;
+
+    h_part_all[at] = h_part;
+}
+
+// One step, after Wp.T @ d_h.
+extern "C" __global__ void backward_step_3(
+    const long long t, const long long B, const long long H, const real* d_c_final, const real* cuts,
+    const stored* i_f_g_o_all, const stored* tanh_c_all, const real* c_all, const stored* WpT_d_h_now,
+    real* d_c_pair, stored* d_i_f_g_o_pre_all)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= B*H) return;
+    const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample, at = t*B*H + k;
+
+    const real cut_before = cuts[row];
+    const real cut_after = cuts[row + B];
+    const real o = i_f_g_o_all[row*4*H + 3*H + j];
+    const real tanh_c = tanh_c_all[at];
     const real c_prev = c_all[at];
     const real i = i_f_g_o_all[row*4*H + j];
     const real f = i_f_g_o_all[row*4*H + H + j];
     const real g = i_f_g_o_all[row*4*H + 2*H + j];
-    const real d_c_next_here = d_c_next_here_now[k];
+    const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
     const real WpT_d_h = WpT_d_h_now[k];
 
     // backward of c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
+    const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
     const real d_c = d_c_next_here + o*(1 - square(tanh_c))*WpT_d_h;
     // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real d_o_pre = (1 - o)*o*tanh_c*WpT_d_h;
     // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
     // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
-    const real d_f_pre = c_prev*(1 - f)*f*d_c;
+    const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
     // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = (1 - i)*i*g*d_c;
     // backward of c[t] = f*c[t-1] + i*g

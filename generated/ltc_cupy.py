@@ -224,7 +224,6 @@ class _Backward:
         self.d_v_3_now = cp.empty((B, H), real)
         self.d_v_4_now = cp.empty((B, H), real)
         self.d_v_5_now = cp.empty((B, H), real)
-        self.d_h_now = cp.empty((B, H), real)
         self.d_A_each_all = cp.empty((T, B, H), dtype)
         self.vectors = cp.empty((2*H,), dtype)
         self.A = self.vectors[:H]
@@ -253,12 +252,12 @@ class _Backward:
         self.d_A_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_leak_sum = cp.empty((H,), dtype)
         self.d_leak_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.A, self.leak, saved.cuts, saved.v_5_all, saved.f_5_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_f_5_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.A, self.leak, saved.v_4_all, saved.f_4_all, saved.f_5_all, self.d_h_now, self.UT_d_U_v_5_now, self.d_v_5_now, self.d_f_4_pre_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.A, self.leak, saved.cuts, saved.v_5_all, saved.f_5_all, self.dy_all, self.d_h_pair, self.d_f_5_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, self.A, self.leak, saved.cuts, saved.v_4_all, saved.f_4_all, saved.f_5_all, self.dy_all, self.d_h_pair, self.UT_d_U_v_5_now, self.d_v_5_now, self.d_f_4_pre_all)
         self.backward_step_3 = (cp.int64(B), cp.int64(H), self.A, self.leak, saved.v_3_all, saved.f_3_all, saved.f_4_all, self.d_v_5_now, self.UT_d_U_v_4_now, self.d_v_4_now, self.d_f_3_pre_all)
         self.backward_step_4 = (cp.int64(B), cp.int64(H), self.A, self.leak, saved.v_2_all, saved.f_2_all, saved.f_3_all, self.d_v_4_now, self.UT_d_U_v_3_now, self.d_v_3_now, self.d_f_2_pre_all)
         self.backward_step_5 = (cp.int64(B), cp.int64(H), self.A, self.leak, saved.v_1_all, saved.f_1_all, saved.f_2_all, self.d_v_3_now, self.UT_d_U_v_2_now, self.d_v_2_now, self.d_f_1_pre_all)
-        self.backward_step_6 = (cp.int64(B), cp.int64(H), self.A, self.leak, saved.h_all, saved.f_0_all, saved.v_1_all, saved.f_1_all, saved.v_2_all, saved.f_2_all, saved.v_3_all, saved.f_3_all, saved.v_4_all, saved.f_4_all, saved.v_5_all, saved.f_5_all, self.d_h_now, self.d_f_5_pre_all, self.d_v_5_now, self.d_f_4_pre_all, self.d_v_4_now, self.d_f_3_pre_all, self.d_v_3_now, self.d_f_2_pre_all, self.d_v_2_now, self.d_f_1_pre_all, self.UT_d_U_v_1_now, self.d_v_1_now, self.d_f_0_pre_all, self.d_W_x_all, self.d_A_each_all, self.d_leak_each_all)
+        self.backward_step_6 = (cp.int64(B), cp.int64(H), self.d_h_final, self.A, self.leak, saved.cuts, saved.h_all, saved.f_0_all, saved.v_1_all, saved.f_1_all, saved.v_2_all, saved.f_2_all, saved.v_3_all, saved.f_3_all, saved.v_4_all, saved.f_4_all, saved.v_5_all, saved.f_5_all, self.dy_all, self.d_h_pair, self.d_f_5_pre_all, self.d_v_5_now, self.d_f_4_pre_all, self.d_v_4_now, self.d_f_3_pre_all, self.d_v_3_now, self.d_f_2_pre_all, self.d_v_2_now, self.d_f_1_pre_all, self.UT_d_U_v_1_now, self.d_v_1_now, self.d_f_0_pre_all, self.d_W_x_all, self.d_A_each_all, self.d_leak_each_all)
         self.backward_step_7 = (cp.int64(B), cp.int64(H), self.leak, saved.f_0_all, self.d_v_1_now, self.UT_d_U_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
@@ -805,7 +804,7 @@ extern "C" __global__ void forward_step_6(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const stored* A,
     const stored* leak, const real* cuts, const stored* v_5_all, const stored* f_5_all, const stored* dy_all,
-    const real* d_h_pair, real* d_h_now, stored* d_f_5_pre_all)
+    const real* d_h_pair, stored* d_f_5_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -825,38 +824,41 @@ extern "C" __global__ void backward_step_1(
     const real d_f_5_pre_factor = A_j/6;
     // backward of h[t] = v[K]
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    const real d_h = d_h_given + d_h_next_here;
     // backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
-    const real d_f_5_pre = (1 - f_5)*f_5*d_h*(d_f_5_pre_factor/(f_5/6 + d_f_5_pre_base) - (v_5 + f_5*d_f_5_pre_factor)/(square(f_5/6 + d_f_5_pre_base))/6);
+    const real d_f_5_pre = (1 - f_5)*f_5*(d_h_given + d_h_next_here)*(d_f_5_pre_factor/(f_5/6 + d_f_5_pre_base) - (v_5 + f_5*d_f_5_pre_factor)/(square(f_5/6 + d_f_5_pre_base))/6);
 
-    d_h_now[k] = d_h;
     d_f_5_pre_all[at] = d_f_5_pre;
 }
 
 // One step, after U.T @ d_f_5_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* A, const stored* leak,
-    const stored* v_4_all, const stored* f_4_all, const stored* f_5_all, const real* d_h_now,
-    const stored* UT_d_U_v_5_now, real* d_v_5_now, stored* d_f_4_pre_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const stored* A,
+    const stored* leak, const real* cuts, const stored* v_4_all, const stored* f_4_all, const stored* f_5_all,
+    const stored* dy_all, const real* d_h_pair, const stored* UT_d_U_v_5_now, real* d_v_5_now,
+    stored* d_f_4_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long j = k%H;
-    const long long at = t*B*H + k;
+    const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
     const real A_j = A[j];
     const real leak_j = leak[j];
+    const real cut_after = cuts[row + B];
     const real v_4 = v_4_all[at];
     const real f_4 = f_4_all[at];
     const real f_5 = f_5_all[at];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UT_d_U_v_5 = UT_d_U_v_5_now[k];
 
     // backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
     const real d_f_5_pre_base = leak_j/6 + 1;
     const real d_f_5_pre_factor = A_j/6;
+    // backward of h[t] = v[K]
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of v[5] = (v[4] + f[4]*A/K)/(1 + (leak + f[4])/K)
-    const real d_v_5 = UT_d_U_v_5 + d_h/(f_5/6 + d_f_5_pre_base);
+    const real d_v_5 = UT_d_U_v_5 + (d_h_given + d_h_next_here)/(f_5/6 + d_f_5_pre_base);
     // backward of f[4] = sigma(W @ x[t] + U @ v[4] + b)
     const real d_f_4_pre = (1 - f_4)*f_4*d_v_5*(d_f_5_pre_factor/(f_4/6 + d_f_5_pre_base) - (v_4 + f_4*d_f_5_pre_factor)/(square(f_4/6 + d_f_5_pre_base))/6);
 
@@ -959,22 +961,24 @@ extern "C" __global__ void backward_step_5(
 
 // One step, after U.T @ d_f_1_pre.
 extern "C" __global__ void backward_step_6(
-    const long long t, const long long B, const long long H, const stored* A, const stored* leak,
-    const real* h_all, const stored* f_0_all, const stored* v_1_all, const stored* f_1_all, const stored* v_2_all,
-    const stored* f_2_all, const stored* v_3_all, const stored* f_3_all, const stored* v_4_all,
-    const stored* f_4_all, const stored* v_5_all, const stored* f_5_all, const real* d_h_now,
-    const stored* d_f_5_pre_all, const real* d_v_5_now, const stored* d_f_4_pre_all, const real* d_v_4_now,
-    const stored* d_f_3_pre_all, const real* d_v_3_now, const stored* d_f_2_pre_all, const real* d_v_2_now,
-    const stored* d_f_1_pre_all, const stored* UT_d_U_v_1_now, real* d_v_1_now, stored* d_f_0_pre_all,
-    stored* d_W_x_all, stored* d_A_each_all, stored* d_leak_each_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const stored* A,
+    const stored* leak, const real* cuts, const real* h_all, const stored* f_0_all, const stored* v_1_all,
+    const stored* f_1_all, const stored* v_2_all, const stored* f_2_all, const stored* v_3_all,
+    const stored* f_3_all, const stored* v_4_all, const stored* f_4_all, const stored* v_5_all,
+    const stored* f_5_all, const stored* dy_all, const real* d_h_pair, const stored* d_f_5_pre_all,
+    const real* d_v_5_now, const stored* d_f_4_pre_all, const real* d_v_4_now, const stored* d_f_3_pre_all,
+    const real* d_v_3_now, const stored* d_f_2_pre_all, const real* d_v_2_now, const stored* d_f_1_pre_all,
+    const stored* UT_d_U_v_1_now, real* d_v_1_now, stored* d_f_0_pre_all, stored* d_W_x_all, stored* d_A_each_all,
+    stored* d_leak_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long j = k%H;
-    const long long at = t*B*H + k;
+    const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
     const real A_j = A[j];
     const real leak_j = leak[j];
+    const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
     const real f_0 = f_0_all[at];
     const real v_1 = v_1_all[at];
@@ -987,7 +991,8 @@ extern "C" __global__ void backward_step_6(
     const real f_4 = f_4_all[at];
     const real v_5 = v_5_all[at];
     const real f_5 = f_5_all[at];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_f_5_pre = d_f_5_pre_all[at];
     const real d_v_5 = d_v_5_now[k];
     const real d_f_4_pre = d_f_4_pre_all[at];
@@ -1002,6 +1007,9 @@ extern "C" __global__ void backward_step_6(
     // backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
     const real d_f_5_pre_base = leak_j/6 + 1;
     const real d_f_5_pre_factor = A_j/6;
+    // backward of h[t] = v[K]
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h = d_h_given + d_h_next_here;
     // backward of v[1] = (v[0] + f[0]*A/K)/(1 + (leak + f[0])/K)
     const real d_v_1 = UT_d_U_v_1 + d_v_2/(f_1/6 + d_f_5_pre_base);
     // backward of f[0] = sigma(W @ x[t] + U @ v[0] + b)

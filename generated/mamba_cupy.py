@@ -605,8 +605,8 @@ extern "C" __global__ void forward_loop(
         const real Wb_x_row = Wd_x_allraw_Wb_x_all[row*(N + R) + R + j%N];
 
         // h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-        const real exp_h_pre = exp(A_j*one_row_j*step_column);
         const real h_prev_here = cut_before == 1 ? 0 : h_prev;
+        const real exp_h_pre = exp(A_j*one_row_j*step_column);
         const real h = h_prev_here*exp_h_pre + h_part_column*Wb_x_row;
 
         exp_h_pre_all[at] = exp_h_pre;
@@ -675,13 +675,14 @@ extern "C" __global__ void backward_loop(
         const real exp_h_pre = exp_h_pre_all[at];
         const real d_sum_h_Wc_x_vector_flat = dy_all[row*D + j/N];
 
+        // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
         const real d_h_Wc_x = d_sum_h_Wc_x_vector_flat;
         // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
-        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
         const real d_h = d_h_next_here + Wc_x_row*d_h_Wc_x;
         const real d_h_prev = exp_h_pre*d_h;
-        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
         const real d_h_Wc_x_Wc_x_row = h*d_h_Wc_x;
         // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])

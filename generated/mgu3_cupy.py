@@ -146,7 +146,7 @@ class _Forward:
         self.f = self.vectors[H:2*H]
         self.h_constant_part = self.vectors[2*H:3*H]
         self.Uh_T = cp.empty((H, H), dtype)
-        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.f, self.h_all, self.n_part_now)
+        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.f, self.cuts, self.h_all, self.n_part_now)
         self.forward_step_2 = (cp.int64(B), cp.int64(H), self.bh, self.f, self.h_constant_part, self.cuts, self.Uh_n_part_now, self.h_all, self.n_all_2, self.h_out)
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
@@ -167,7 +167,6 @@ class _Backward:
         self.d_n_pre_all = cp.empty((T, B, H), dtype)
         self.n_part_all = cp.empty((T, B, H), dtype)
         self.d_f_each_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.d_h_constant_part_each_all = cp.empty((T, B, H), dtype)
         self.vectors = cp.empty((2*H,), dtype)
         self.f = self.vectors[:H]
@@ -181,8 +180,8 @@ class _Backward:
         self.d_f_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_h_constant_part_sum = cp.empty((H,), dtype)
         self.d_h_constant_part_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.f, saved.cuts, saved.h_all, saved.n_all_2, self.dy_all, self.d_h_pair, self.d_h_now, self.d_n_pre_all, self.n_part_all, self.d_h_constant_part_each_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.f, self.h_constant_part, saved.h_all, saved.n_all_2, self.d_h_now, self.UhT_d_Uh_n_part_now, self.d_h_pair, self.d_f_each_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.f, saved.cuts, saved.h_all, saved.n_all_2, self.dy_all, self.d_h_pair, self.d_n_pre_all, self.n_part_all, self.d_h_constant_part_each_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, self.f, self.h_constant_part, saved.cuts, saved.h_all, saved.n_all_2, self.dy_all, self.UhT_d_Uh_n_part_now, self.d_h_pair, self.d_f_each_all)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_n_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -443,19 +442,22 @@ __device__ inline real square(real a) { return a*a; }
 
 // One step.
 extern "C" __global__ void forward_step_1(
-    const long long t, const long long B, const long long H, const stored* f, const real* h_all,
+    const long long t, const long long B, const long long H, const stored* f, const real* cuts, const real* h_all,
     stored* n_part_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long j = k%H;
-    const long long at = t*B*H + k;
+    const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
     const real f_j = f[j];
+    const real cut_before = cuts[row];
     const real h_prev = h_all[at];
 
+    // h[t] = (1 - f)*h[t-1] + f*n
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
     // n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
-    const real n_part = f_j*h_prev;
+    const real n_part = f_j*h_prev_here;
 
     n_part_now[k] = n_part;
 }
@@ -474,27 +476,28 @@ extern "C" __global__ void forward_step_2(
     const real bh_j = bh[j];
     const real f_j = f[j];
     const real h_constant_part_j = h_constant_part[j];
-    const real cut_after = cuts[row + B];
+    const real cut_before = cuts[row];
     const real h_prev = h_all[at];
     const real Wh_x = n_all_2[at];
     const real Uh_n_part = Uh_n_part_now[k];
 
+    // h[t] = (1 - f)*h[t-1] + f*n
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
     // n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     const real n = tanh(Wh_x + Uh_n_part + bh_j);
     // h[t] = (1 - f)*h[t-1] + f*n
-    const real h = h_constant_part_j*h_prev + f_j*n;
-    const real h_next = cut_after == 1 ? 0 : h;
+    const real h = h_constant_part_j*h_prev_here + f_j*n;
 
     n_all_2[at] = n;
+    h_all[at + B*H] = h;
     h_out[at] = h;
-    h_all[at + B*H] = h_next;
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const stored* f,
     const real* cuts, const real* h_all, const stored* n_all_2, const stored* dy_all, const real* d_h_pair,
-    real* d_h_now, stored* d_n_pre_all, stored* n_part_all, stored* d_h_constant_part_each_all)
+    stored* d_n_pre_all, stored* n_part_all, stored* d_h_constant_part_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -502,6 +505,7 @@ extern "C" __global__ void backward_step_1(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real f_j = f[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
     const real n = n_all_2[at];
@@ -510,14 +514,14 @@ extern "C" __global__ void backward_step_1(
 
     // backward of h[t] = (1 - f)*h[t-1] + f*n
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
     const real d_h = d_h_given + d_h_next_here;
     // backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     const real d_n_pre = f_j*(1 - square(n))*d_h;
-    const real n_part = f_j*h_prev;
+    const real n_part = f_j*h_prev_here;
     // backward of h[t] = (1 - f)*h[t-1] + f*n
-    const real d_h_constant_part_each = h_prev*d_h;
+    const real d_h_constant_part_each = h_prev_here*d_h;
 
-    d_h_now[k] = d_h;
     d_n_pre_all[at] = d_n_pre;
     n_part_all[at] = n_part;
     d_h_constant_part_each_all[at] = d_h_constant_part_each;
@@ -525,26 +529,32 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after Uh.T @ d_n_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* f, const stored* h_constant_part,
-    const real* h_all, const stored* n_all_2, const real* d_h_now, const stored* UhT_d_Uh_n_part_now,
-    real* d_h_pair, stored* d_f_each_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const stored* f,
+    const stored* h_constant_part, const real* cuts, const real* h_all, const stored* n_all_2,
+    const stored* dy_all, const stored* UhT_d_Uh_n_part_now, real* d_h_pair, stored* d_f_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long j = k%H;
-    const long long at = t*B*H + k;
+    const long long sample = k/H, j = k%H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
     const real f_j = f[j];
     const real h_constant_part_j = h_constant_part[j];
+    const real cut_before = cuts[row];
+    const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
     const real n = n_all_2[at];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UhT_d_Uh_n_part = UhT_d_Uh_n_part_now[k];
 
     // backward of h[t] = (1 - f)*h[t-1] + f*n
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
+    const real d_h = d_h_given + d_h_next_here;
     const real d_h_prev = h_constant_part_j*d_h + f_j*UhT_d_Uh_n_part;
     // backward of f = sigma(bf)
-    const real d_f_each = n*d_h + h_prev*UhT_d_Uh_n_part;
+    const real d_f_each = n*d_h + h_prev_here*UhT_d_Uh_n_part;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
     d_f_each_all[at] = d_f_each;

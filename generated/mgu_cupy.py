@@ -168,7 +168,6 @@ class _Backward:
         self.d_f_pre_all = cp.empty((T, B, H), dtype)
         self.d_f_n_pre_all = cp.empty((T, B, 2*H), dtype)
         self.n_part_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.Uh = cp.empty((H, H), dtype)
         self.Uf = cp.empty((H, H), dtype)
         self.Wf_Wh = cp.empty((2*H, I), dtype)
@@ -177,9 +176,9 @@ class _Backward:
         self.d_Uh = cp.empty((H, H), dtype)
         self.d_bf_bh_sum = cp.empty((2*H,), dtype)
         self.d_bf_bh_sum_parts = cp.empty((_parts(T*B), 2*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.f_n_all, saved.h_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_n_pre_all, self.d_f_n_pre_all, self.n_part_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.f_n_all, saved.h_all, self.d_h_now, self.UhT_d_Uh_n_part_now, self.d_f_pre_all, self.d_f_n_pre_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.f_n_all, self.d_h_now, self.UhT_d_Uh_n_part_now, self.UfT_d_Uf_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.f_n_all, saved.h_all, self.dy_all, self.d_h_pair, self.d_n_pre_all, self.d_f_n_pre_all, self.n_part_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.f_n_all, saved.h_all, self.dy_all, self.d_h_pair, self.UhT_d_Uh_n_part_now, self.d_f_pre_all, self.d_f_n_pre_all)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.f_n_all, self.dy_all, self.UhT_d_Uh_n_part_now, self.UfT_d_Uf_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.backward_step_3_blocks = _blocks(B*H)
@@ -509,8 +508,8 @@ extern "C" __global__ void forward_step_2(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const stored* f_n_all, const real* h_all, const stored* dy_all, const real* d_h_pair, real* d_h_now,
-    stored* d_n_pre_all, stored* d_f_n_pre_all, stored* n_part_all)
+    const stored* f_n_all, const real* h_all, const stored* dy_all, const real* d_h_pair, stored* d_n_pre_all,
+    stored* d_f_n_pre_all, stored* n_part_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -526,12 +525,10 @@ extern "C" __global__ void backward_step_1(
 
     // backward of h[t] = (1 - f)*h[t-1] + f*n
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    const real d_h = d_h_given + d_h_next_here;
     // backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
-    const real d_n_pre = f*(1 - square(n))*d_h;
+    const real d_n_pre = f*(1 - square(n))*(d_h_given + d_h_next_here);
     const real n_part = f*h_prev;
 
-    d_h_now[k] = d_h;
     d_n_pre_all[at] = d_n_pre;
     d_f_n_pre_all[row*2*H + H + j] = d_n_pre;
     n_part_all[at] = n_part;
@@ -539,22 +536,27 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after Uh.T @ d_n_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* f_n_all, const real* h_all,
-    const real* d_h_now, const stored* UhT_d_Uh_n_part_now, stored* d_f_pre_all, stored* d_f_n_pre_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* f_n_all, const real* h_all, const stored* dy_all, const real* d_h_pair,
+    const stored* UhT_d_Uh_n_part_now, stored* d_f_pre_all, stored* d_f_n_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real f = f_n_all[row*2*H + j];
     const real h_prev = h_all[at];
     const real n = f_n_all[row*2*H + H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UhT_d_Uh_n_part = UhT_d_Uh_n_part_now[k];
 
+    // backward of h[t] = (1 - f)*h[t-1] + f*n
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
-    const real d_f_pre = (1 - f)*f*((n - h_prev)*d_h + h_prev*UhT_d_Uh_n_part);
+    const real d_f_pre = (1 - f)*f*((n - h_prev)*(d_h_given + d_h_next_here) + h_prev*UhT_d_Uh_n_part);
 
     d_f_pre_all[at] = d_f_pre;
     d_f_n_pre_all[row*2*H + j] = d_f_pre;
@@ -562,21 +564,25 @@ extern "C" __global__ void backward_step_2(
 
 // One step, after Uf.T @ d_f_pre.
 extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const stored* f_n_all, const real* d_h_now,
-    const stored* UhT_d_Uh_n_part_now, const stored* UfT_d_Uf_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* f_n_all, const stored* dy_all, const stored* UhT_d_Uh_n_part_now,
+    const stored* UfT_d_Uf_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real f = f_n_all[row*2*H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UhT_d_Uh_n_part = UhT_d_Uh_n_part_now[k];
     const real UfT_d_Uf_h_prev = UfT_d_Uf_h_prev_now[k];
 
     // backward of h[t] = (1 - f)*h[t-1] + f*n
-    const real d_h_prev = (1 - f)*d_h + f*UhT_d_Uh_n_part + UfT_d_Uf_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev = (1 - f)*(d_h_given + d_h_next_here) + f*UhT_d_Uh_n_part + UfT_d_Uf_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
 }

@@ -395,21 +395,22 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real Wz_x = Wz_Wh_x_all[row*2*H + j];
         const real Wh_x = Wz_Wh_x_all[row*2*H + H + j];
 
+        // h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // z = sigma(Wz @ x[t] + bz)
         const real z = sigmoid(Wz_x + bz_j);
         // h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
-        const real h = h_prev*(1 - z) + z*(Wh_x + bh_j);
-        const real h_next = cut_after == 1 ? 0 : h;
+        const real h = h_prev_here*(1 - z) + z*(Wh_x + bh_j);
 
         Wz_Wh_x_all[row*2*H + j] = z;
+        h_all[at + B*H] = h;
         h_out[at] = h;
-        h_all[at + B*H] = h_next;
 
-        h_prev = h_next;
+        h_prev = h;
     }
 }
 
@@ -429,6 +430,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real h_prev = h_all[at];
         const real z = Wz_Wh_x_all[row*2*H + j];
@@ -437,11 +439,12 @@ extern "C" __global__ void backward_loop(
 
         // backward of h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_h = d_h_given + d_h_next_here;
         const real d_h_prev = (1 - z)*d_h;
         const real d_Wh_x = z*d_h;
         // backward of z = sigma(Wz @ x[t] + bz)
-        const real d_z_pre = (1 - z)*z*(Wh_x + bh_j - h_prev)*d_h;
+        const real d_z_pre = (1 - z)*z*(Wh_x + bh_j - h_prev_here)*d_h;
 
         d_z_pre_Wh_x_all[row*2*H + H + j] = d_Wh_x;
         d_z_pre_Wh_x_all[row*2*H + j] = d_z_pre;

@@ -173,7 +173,7 @@ class _Backward:
         self.d_bu_sum = cp.empty((H,), dtype)
         self.d_bu_sum_parts = cp.empty((_parts(T*B), H), real)
         self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.z_all, saved.u_all_2, self.dy_all, self.d_h_pair, self.d_h_all, self.d_u_pre_all, self.d_z_pre_base_all, self.d_z_pre_base2_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.u_all_2, self.d_h_all, self.UhT_d_Uh_h_prev_now, self.d_h_pair)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.u_all_2, self.dy_all, self.UhT_d_Uh_h_prev_now, self.d_h_pair)
         self.backward_after = (cp.int64(T*B), cp.int64(H), self.d_h_all, self.UzT_d_Uz_z_all, self.d_z_pre_base_all, self.d_z_pre_base2_all, self.d_z_pre_all)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
@@ -513,19 +513,23 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after Uh.T @ d_u_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* u_all_2, const stored* d_h_all,
-    const stored* UhT_d_Uh_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* u_all_2, const stored* dy_all, const stored* UhT_d_Uh_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long at = t*B*H + k;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real u = u_all_2[at];
-    const real d_h = d_h_all[at];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UhT_d_Uh_h_prev = UhT_d_Uh_h_prev_now[k];
 
     // backward of h[t] = u*h[t-1] + (1 - u)*z
-    const real d_h_prev = u*d_h + UhT_d_Uh_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev = u*(d_h_given + d_h_next_here) + UhT_d_Uh_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
 }

@@ -431,11 +431,13 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real Wf_x = Wf_Wi_Wh_x_all[row*3*H + j];
         const real Wi_x = Wf_Wi_Wh_x_all[row*3*H + H + j];
         const real Wh_x = Wf_Wi_Wh_x_all[row*3*H + 2*H + j];
 
+        // h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // lf = logsigmoid(Wf @ x[t] + bf)
         const real lf = logsigmoid(Wf_x + bf_j);
         // li = logsigmoid(Wi @ x[t] + bi)
@@ -443,14 +445,13 @@ extern "C" __global__ void forward_loop(
         // f = sigmoid(lf - li)
         const real f = sigmoid(lf - li);
         // h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
-        const real h = h_prev*f + (1 - f)*(Wh_x + bh_j);
-        const real h_next = cut_after == 1 ? 0 : h;
+        const real h = h_prev_here*f + (1 - f)*(Wh_x + bh_j);
 
         f_all[at] = f;
+        h_all[at + B*H] = h;
         h_out[at] = h;
-        h_all[at + B*H] = h_next;
 
-        h_prev = h_next;
+        h_prev = h;
     }
 }
 
@@ -474,6 +475,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real Wf_x = Wf_Wi_Wh_x_all[row*3*H + j];
         const real Wi_x = Wf_Wi_Wh_x_all[row*3*H + H + j];
@@ -484,11 +486,12 @@ extern "C" __global__ void backward_loop(
 
         // backward of h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_h = d_h_given + d_h_next_here;
         const real d_h_prev = f*d_h;
         const real d_Wh_x = (1 - f)*d_h;
         // backward of f = sigmoid(lf - li)
-        const real d_f_pre = (1 - f)*f*(h_prev - Wh_x - bh_j)*d_h;
+        const real d_f_pre = (1 - f)*f*(h_prev_here - Wh_x - bh_j)*d_h;
         // backward of li = logsigmoid(Wi @ x[t] + bi)
         const real d_li_pre = -sigmoid(-Wi_x - bi_j)*d_f_pre;
         // backward of lf = logsigmoid(Wf @ x[t] + bf)

@@ -567,6 +567,7 @@ extern "C" __global__ void forward_step_2(
     const real bg_j = bg[j];
     const real bo_j = bo[j];
     const real bf_j = bf[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real Wi_x = Wm_Wi_Wf_Wg_Wo_x_all[row*5*H + H + j];
@@ -578,6 +579,8 @@ extern "C" __global__ void forward_step_2(
     const real Wo_x = Wm_Wi_Wf_Wg_Wo_x_all[row*5*H + 4*H + j];
     const real Vo_m = Vi_Vf_Vg_Vo_m_now[sample*4*H + 3*H + j];
 
+    // c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // i = sigma(Wi @ x[t] + Vi @ m + bi)
     const real i = sigmoid(Wi_x + Vi_m + bi_j);
     // f = sigma(Wf @ x[t] + Vf @ m + bf)
@@ -587,23 +590,21 @@ extern "C" __global__ void forward_step_2(
     // o = sigma(Wo @ x[t] + Vo @ m + bo)
     const real o = sigmoid(Wo_x + Vo_m + bo_j);
     // c[t] = f*c[t-1] + i*g
-    const real c = c_prev*f + i*g;
+    const real c = c_prev_here*f + i*g;
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
     const real h_next = cut_after == 1 ? 0 : h;
-    // c[t] = f*c[t-1] + i*g
-    const real c_next = cut_after == 1 ? 0 : c;
 
     Wm_Wi_Wf_Wg_Wo_x_all[row*5*H + H + j] = i;
     Wm_Wi_Wf_Wg_Wo_x_all[row*5*H + 2*H + j] = f;
     Wm_Wi_Wf_Wg_Wo_x_all[row*5*H + 3*H + j] = g;
     Wm_Wi_Wf_Wg_Wo_x_all[row*5*H + 4*H + j] = o;
+    c_all[at + B*H] = c;
     tanh_c_all[at] = tanh_c;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    c_all[at + B*H] = c_next;
 }
 
 // One step.
@@ -618,6 +619,7 @@ extern "C" __global__ void backward_step_1(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real Um_h_prev = Um_h_prev_all[at];
     const real Wm_x = Wm_Wi_Wf_Wg_Wo_x_all[row*5*H + j];
@@ -631,6 +633,8 @@ extern "C" __global__ void backward_step_1(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
+    // backward of c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of h[t] = o*phi(c[t])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + i*g
@@ -644,7 +648,7 @@ extern "C" __global__ void backward_step_1(
     // backward of g = phi(Wg @ x[t] + Vg @ m + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
     // backward of f = sigma(Wf @ x[t] + Vf @ m + bf)
-    const real d_f_pre = c_prev*(1 - f)*f*d_c;
+    const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
     // backward of i = sigma(Wi @ x[t] + Vi @ m + bi)
     const real d_i_pre = (1 - i)*i*g*d_c;
     // backward of c[t] = f*c[t-1] + i*g

@@ -197,12 +197,11 @@ class _Forward:
         self.Wk_Wv_wi_wf_T = cp.empty((I, 2*D + 2), dtype)
         self.Wq_Wo_T = cp.empty((I, 2*D), dtype)
         self.forward_before = (cp.int64(T*B), cp.int64(D), self.bk, self.bv, self.Wk_Wv_wi_wf_x_all, self.k_all, self.v_all)
-        self.forward_step_1 = (cp.int64(B), cp.int64(D), self.bi, self.bf, self.cuts, self.Wk_Wv_wi_wf_x_all, self.v_all, self.k_all, self.C_all, self.m_all, self.lf_all, self.i_all, self.f_all, self.exp_h_pre_all)
-        self.forward_step_2 = (cp.int64(B), cp.int64(D), self.bi, self.bf, self.cuts, self.m_all, self.k_all, self.Wk_Wv_wi_wf_x_all, self.n_all)
+        self.forward_loop_1 = (cp.int64(T), cp.int64(B), cp.int64(D), self.bi, self.bf, self.cuts, self.Wk_Wv_wi_wf_x_all, self.v_all, self.k_all, self.C_all, self.m_all, self.lf_all, self.i_all, self.f_all, self.exp_h_pre_all)
+        self.forward_loop_2 = (cp.int64(T), cp.int64(B), cp.int64(D), self.bi, self.bf, self.cuts, self.k_all, self.Wk_Wv_wi_wf_x_all, self.m_all, self.n_all)
         self.forward_after = (cp.int64(B), cp.int64(D), self.bq, self.bo, self.Wq_Wo_x_all, self.n_all, self.C_all, self.exp_h_pre_all, self.q_all, self.o_all, self.n_q_all, self.sum_n_q_all, self.C_q_all, self.abs_sum_n_q_all, self.max_abs_sum_n_q_exp_h_pre_all, self.sum_C_q_all, self.h_out)
-        self.forward_step_1_blocks = _blocks(B*(D**2))
-        self.forward_step_2_blocks = _blocks(B*D)
-        self.steps = [((cp.int64(t), *self.forward_step_1), (cp.int64(t), *self.forward_step_2)) for t in range(T)]
+        self.forward_loop_1_blocks = _blocks(B*(D**2))
+        self.forward_loop_2_blocks = _blocks(B*D)
 
 
 class _Backward:
@@ -236,7 +235,6 @@ class _Backward:
         self.v_all_2 = cp.empty((T, B, D), dtype)
         self.d_ir_base_now = cp.empty((B, 1), real)
         self.d_lf_pre_factor_now = cp.empty((B, 1), real)
-        self.d_m_next_here_now = cp.empty((B, 1), real)
         self.d_m_factor_now = cp.empty((B, 1), real)
         self.d_m_prev_base_now = cp.empty((B, 1), real)
         self.d_C_f_now = cp.empty((B, D**2), real)
@@ -261,10 +259,10 @@ class _Backward:
         self.d_bq_bk_bv_bo_bi_bf_sum = cp.empty((4*D + 2,), dtype)
         self.d_bq_bk_bv_bo_bi_bf_sum_parts = cp.empty((_parts(T*B), 4*D + 2), real)
         self.backward_before = (cp.int64(D), self.bq, self.bv, saved.Wq_Wo_x_all, saved.Wk_Wv_wi_wf_x_all, saved.sum_C_q_all, saved.o_all, saved.max_abs_sum_n_q_exp_h_pre_all, self.dy_all, self.q_all_2, self.v_all_2, self.d_h_max_abs_sum_n_q_exp_h_pre_all, self.d_sum_C_q_vector_all, self.sum_d_h_max_abs_sum_n_q_exp_h_pre_all)
-        self.backward_step_1 = (cp.int64(B), cp.int64(D), self.d_n_final, self.d_m_final, self.bi, self.bf, saved.cuts, self.q_all_2, saved.Wk_Wv_wi_wf_x_all, saved.lf_all, saved.k_all, saved.sum_C_q_all, saved.n_all, saved.o_all, saved.f_all, saved.sum_n_q_all, saved.abs_sum_n_q_all, saved.exp_h_pre_all, saved.max_abs_sum_n_q_exp_h_pre_all, self.dy_all, self.d_m_pair, self.sum_d_h_max_abs_sum_n_q_exp_h_pre_all, self.d_n_pair, self.d_n_q_all, self.d_m_factor_now, self.d_m_prev_base_now, self.d_m_next_here_now, self.d_n_all, self.d_n_f_now, self.d_n_i_now, self.d_lf_pre_factor_now, self.d_ir_base_now, self.d_q_o_pre_all, self.d_q_etc_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(D), self.d_n_final, self.bi, self.bf, saved.cuts, self.q_all_2, saved.Wk_Wv_wi_wf_x_all, saved.lf_all, saved.k_all, saved.sum_C_q_all, saved.n_all, saved.o_all, saved.f_all, saved.sum_n_q_all, saved.abs_sum_n_q_all, saved.exp_h_pre_all, saved.max_abs_sum_n_q_exp_h_pre_all, self.dy_all, self.sum_d_h_max_abs_sum_n_q_exp_h_pre_all, self.d_n_pair, self.d_n_q_all, self.d_m_factor_now, self.d_m_prev_base_now, self.d_n_all, self.d_n_f_now, self.d_n_i_now, self.d_lf_pre_factor_now, self.d_ir_base_now, self.d_q_o_pre_all, self.d_q_etc_all)
         self.backward_step_2 = (cp.int64(B), cp.int64(D), self.d_C_final, saved.cuts, self.v_all_2, saved.k_all, self.q_all_2, saved.C_all, saved.i_all, saved.f_all, self.d_sum_C_q_vector_all, self.d_C_pair, self.d_C_f_now, self.d_C_i_now, self.d_C_q_q_row_all, self.d_C_k_row_all, self.d_C_v_column_all)
         self.backward_step_3 = (cp.int64(D), self.d_n_f_now, self.d_n_i_now, self.sum_d_n_f_now, self.sum_d_n_i_now)
-        self.backward_step_4 = (cp.int64(B), cp.int64(D), saved.i_all, saved.f_all, self.d_m_next_here_now, self.sum_d_n_f_now, self.sum_d_n_i_now, self.sum_d_C_f_now, self.sum_d_C_i_now, self.d_m_factor_now, self.d_m_prev_base_now, self.d_lf_pre_factor_now, self.d_ir_base_now, self.d_m_pair, self.d_Wk_x_ir_lf_pre_v_column_flat_all, self.d_q_etc_all)
+        self.backward_step_4 = (cp.int64(B), cp.int64(D), self.d_m_final, saved.cuts, saved.i_all, saved.f_all, self.sum_d_n_f_now, self.sum_d_n_i_now, self.sum_d_C_f_now, self.sum_d_C_i_now, self.d_m_factor_now, self.d_m_prev_base_now, self.d_lf_pre_factor_now, self.d_ir_base_now, self.d_m_pair, self.d_Wk_x_ir_lf_pre_v_column_flat_all, self.d_q_etc_all)
         self.backward_after_1 = (cp.int64(B), cp.int64(D), self.d_C_q_q_row_all, self.d_C_k_row_all, self.d_C_v_column_all, saved.n_all, saved.i_all, self.d_n_q_all, self.d_n_all, self.sum_d_C_q_q_row_all, self.sum_d_C_k_row_all, self.sum_d_C_v_column_all, self.d_Wk_x_ir_lf_pre_v_column_flat_all, self.d_q_etc_all, self.d_q_o_pre_all)
         self.backward_after_2 = (cp.int64(T*B), cp.int64(I), self.d_x_base_all, self.d_x_all, self.d_x_out)
         self.backward_step_1_blocks = _blocks(B*D)
@@ -346,13 +344,12 @@ def forward(params: Params, x: cp.ndarray, state: State | None = None, *, length
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
     """Every step of the forward pass: nothing is allocated, and the host waits for nothing."""
-    forward_step_1 = _kernel("forward_step_1", ws.dtype)
-    forward_step_1_blocks = ws.forward_step_1_blocks
-    forward_step_2 = _kernel("forward_step_2", ws.dtype)
-    forward_step_2_blocks = ws.forward_step_2_blocks
-    for forward_step_1_arguments, forward_step_2_arguments in ws.steps:
-        forward_step_1(forward_step_1_blocks, THREADS, forward_step_1_arguments)
-        forward_step_2(forward_step_2_blocks, THREADS, forward_step_2_arguments)
+    forward_loop_1 = _kernel("forward_loop_1", ws.dtype)
+    forward_loop_1_blocks = ws.forward_loop_1_blocks
+    forward_loop_2 = _kernel("forward_loop_2", ws.dtype)
+    forward_loop_2_blocks = ws.forward_loop_2_blocks
+    forward_loop_1(forward_loop_1_blocks, THREADS, ws.forward_loop_1)
+    forward_loop_2(forward_loop_2_blocks, THREADS, ws.forward_loop_2)
 
 
 def backward(params: Params, tape: Tape, dy: cp.ndarray, dfinal: State | None = None, *, workspace: Workspace | None = None, graph: bool = False) -> Grads:
@@ -677,94 +674,103 @@ extern "C" __global__ void forward_before(
     v_all[at] = v;
 }
 
-// One step.
-extern "C" __global__ void forward_step_1(
-    const long long t, const long long B, const long long D, const stored* bi, const stored* bf, const real* cuts,
+// Every step, from the first to the last.
+extern "C" __global__ void forward_loop_1(
+    const long long T, const long long B, const long long D, const stored* bi, const stored* bf, const real* cuts,
     const stored* Wk_Wv_wi_wf_x_all, const stored* v_all, const stored* k_all, real* C_all, real* m_all,
     stored* lf_all, stored* i_all, stored* f_all, stored* exp_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*D) return;
     const long long sample = k/(D*D), j = k%(D*D);
-    const long long row = t*B + sample, at = t*B*D*D + k;
-
     const real bi_j = bi[0];
     const real bf_j = bf[0];
-    const real cut_before = cuts[row];
-    const real cut_after = cuts[row + B];
-    const real C_prev = C_all[at];
-    const real m_prev = m_all[row];
-    const real wi_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D];
-    const real wf_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D + 1];
-    const real v_column = v_all[row*D + j/D];
-    const real k_row = k_all[row*D + j%D];
+    real C_prev = C_all[k];
+    real m_prev = m_all[sample];
 
-    // ir = wi @ x[t] + bi
-    const real ir = wi_x + bi_j;
-    // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-    const real logsigmoid_lf_pre = logsigmoid(wf_x + bf_j);
-    // C[t] = f*C[t-1] + i*outer(v, k)
-    const real C_prev_here = cut_before == 1 ? 0 : C_prev;
-    // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-    const real lf = m_prev + logsigmoid_lf_pre;
-    // m[t] = max(lf, ir)
-    const real m = maximum(lf, ir);
-    // i = exp(ir - m[t])
-    const real i = exp(ir - m);
-    // f = exp(lf - m[t])
-    const real f = exp(lf - m);
-    // C[t] = f*C[t-1] + i*outer(v, k)
-    const real C = C_prev_here*f + i*v_column*k_row;
-    // m[t] = max(lf, ir)
-    const real m_next = cut_after == 1 ? -real(INFINITY) : m;
-    // h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    const real exp_h_pre = exp(-m);
+    for (long long t = 0; t < T; t++) {
+        const long long row = t*B + sample, at = t*B*D*D + k;
+        const real cut_before = cuts[row];
+        const real wi_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D];
+        const real wf_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D + 1];
+        const real v_column = v_all[row*D + j/D];
+        const real k_row = k_all[row*D + j%D];
 
-    if (j == 0) lf_all[row] = lf;
-    if (j == 0) i_all[row] = i;
-    if (j == 0) f_all[row] = f;
-    C_all[at + B*D*D] = C;
-    if (j == 0) m_all[row + B] = m_next;
-    if (j == 0) exp_h_pre_all[row] = exp_h_pre;
+        // C[t] = f*C[t-1] + i*outer(v, k)
+        const real C_prev_here = cut_before == 1 ? 0 : C_prev;
+        // m[t] = max(lf, ir)
+        const real m_prev_here = cut_before == 1 ? -real(INFINITY) : m_prev;
+        // ir = wi @ x[t] + bi
+        const real ir = wi_x + bi_j;
+        // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+        const real logsigmoid_lf_pre = logsigmoid(wf_x + bf_j);
+        const real lf = m_prev_here + logsigmoid_lf_pre;
+        // m[t] = max(lf, ir)
+        const real m = maximum(lf, ir);
+        // i = exp(ir - m[t])
+        const real i = exp(ir - m);
+        // f = exp(lf - m[t])
+        const real f = exp(lf - m);
+        // C[t] = f*C[t-1] + i*outer(v, k)
+        const real C = C_prev_here*f + i*v_column*k_row;
+        // h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+        const real exp_h_pre = exp(-m);
+
+        if (j == 0) lf_all[row] = lf;
+        if (j == 0) m_all[row + B] = m;
+        if (j == 0) i_all[row] = i;
+        if (j == 0) f_all[row] = f;
+        C_all[at + B*D*D] = C;
+        if (j == 0) exp_h_pre_all[row] = exp_h_pre;
+
+        C_prev = C;
+        m_prev = m;
+    }
 }
 
-// One step.
-extern "C" __global__ void forward_step_2(
-    const long long t, const long long B, const long long D, const stored* bi, const stored* bf, const real* cuts,
-    const real* m_all, const stored* k_all, const stored* Wk_Wv_wi_wf_x_all, real* n_all)
+// Every step, from the first to the last.
+extern "C" __global__ void forward_loop_2(
+    const long long T, const long long B, const long long D, const stored* bi, const stored* bf, const real* cuts,
+    const stored* k_all, const stored* Wk_Wv_wi_wf_x_all, const real* m_all, real* n_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D) return;
     const long long sample = k/D;
-    const long long row = t*B + sample, at = t*B*D + k;
-
     const real bi_j = bi[0];
     const real bf_j = bf[0];
-    const real cut_before = cuts[row];
-    const real n_prev = n_all[at];
-    const real m_prev = m_all[row];
-    const real k_2 = k_all[at];
-    const real wi_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D];
-    const real wf_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D + 1];
+    real n_prev = n_all[k];
+    real m_prev = m_all[sample];
 
-    // ir = wi @ x[t] + bi
-    const real ir = wi_x + bi_j;
-    // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-    const real logsigmoid_lf_pre = logsigmoid(wf_x + bf_j);
-    // n[t] = f*n[t-1] + i*k
-    const real n_prev_here = cut_before == 1 ? 0 : n_prev;
-    // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-    const real lf = m_prev + logsigmoid_lf_pre;
-    // m[t] = max(lf, ir)
-    const real m = maximum(lf, ir);
-    // i = exp(ir - m[t])
-    const real i = exp(ir - m);
-    // f = exp(lf - m[t])
-    const real f = exp(lf - m);
-    // n[t] = f*n[t-1] + i*k
-    const real n = k_2*i + n_prev_here*f;
+    for (long long t = 0; t < T; t++) {
+        const long long row = t*B + sample, at = t*B*D + k;
+        const real cut_before = cuts[row];
+        const real k_2 = k_all[at];
+        const real wi_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D];
+        const real wf_x = Wk_Wv_wi_wf_x_all[row*(2*D + 2) + 2*D + 1];
 
-    n_all[at + B*D] = n;
+        // n[t] = f*n[t-1] + i*k
+        const real n_prev_here = cut_before == 1 ? 0 : n_prev;
+        // m[t] = max(lf, ir)
+        const real m_prev_here = cut_before == 1 ? -real(INFINITY) : m_prev;
+        // ir = wi @ x[t] + bi
+        const real ir = wi_x + bi_j;
+        // lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+        const real logsigmoid_lf_pre = logsigmoid(wf_x + bf_j);
+        const real lf = m_prev_here + logsigmoid_lf_pre;
+        // m[t] = max(lf, ir)
+        const real m = maximum(lf, ir);
+        // i = exp(ir - m[t])
+        const real i = exp(ir - m);
+        // f = exp(lf - m[t])
+        const real f = exp(lf - m);
+        // n[t] = f*n[t-1] + i*k
+        const real n = k_2*i + n_prev_here*f;
+
+        n_all[at + B*D] = n;
+
+        n_prev = n;
+        m_prev = m;
+    }
 }
 
 // All steps at once, after the loop; a block for each sample.
@@ -874,14 +880,14 @@ extern "C" __global__ void backward_before(
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long D, const real* d_n_final, const real* d_m_final,
-    const stored* bi, const stored* bf, const real* cuts, const stored* q_all_2, const stored* Wk_Wv_wi_wf_x_all,
+    const long long t, const long long B, const long long D, const real* d_n_final, const stored* bi,
+    const stored* bf, const real* cuts, const stored* q_all_2, const stored* Wk_Wv_wi_wf_x_all,
     const stored* lf_all, const stored* k_all, const real* sum_C_q_all, const real* n_all, const stored* o_all,
     const stored* f_all, const real* sum_n_q_all, const stored* abs_sum_n_q_all, const stored* exp_h_pre_all,
-    const stored* max_abs_sum_n_q_exp_h_pre_all, const stored* dy_all, const real* d_m_pair,
+    const stored* max_abs_sum_n_q_exp_h_pre_all, const stored* dy_all,
     const real* sum_d_h_max_abs_sum_n_q_exp_h_pre_all, real* d_n_pair, stored* d_n_q_all, real* d_m_factor_now,
-    real* d_m_prev_base_now, real* d_m_next_here_now, stored* d_n_all, real* d_n_f_now, real* d_n_i_now,
-    real* d_lf_pre_factor_now, real* d_ir_base_now, stored* d_q_o_pre_all, stored* d_q_etc_all)
+    real* d_m_prev_base_now, stored* d_n_all, real* d_n_f_now, real* d_n_i_now, real* d_lf_pre_factor_now,
+    real* d_ir_base_now, stored* d_q_o_pre_all, stored* d_q_etc_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D) return;
@@ -907,11 +913,11 @@ extern "C" __global__ void backward_step_1(
     const real max_abs_sum_n_q_exp_h_pre = max_abs_sum_n_q_exp_h_pre_all[row];
     const real d_h_given = dy_all[at];
     const real d_n_next = d_n_pair[(t + 1)%2*B*D + k];
-    const real d_m_next = d_m_pair[((t + 1)%2*B + sample)];
     const real sum_d_h_max_abs_sum_n_q_exp_h_pre = sum_d_h_max_abs_sum_n_q_exp_h_pre_all[row];
 
     // backward of n[t] = f*n[t-1] + i*k
     const real n_prev_here = cut_before == 1 ? 0 : n_prev;
+    const real d_n_next_here = cut_after == 0 ? d_n_next : cut_after == 2 ? d_n_final[k] : 0;
     // backward of ir = wi @ x[t] + bi
     const real ir = wi_x + bi_j;
     // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
@@ -919,10 +925,6 @@ extern "C" __global__ void backward_step_1(
     // backward of m[t] = max(lf, ir)
     const real d_m_factor = -exp_h_pre*(ge(exp_h_pre, abs_sum_n_q)/2 + gt(exp_h_pre, abs_sum_n_q)/2)*sum_d_h_max_abs_sum_n_q_exp_h_pre;
     const real d_m_prev_base = ge(lf, ir)/2 + gt(lf, ir)/2;
-    // backward of n[t] = f*n[t-1] + i*k
-    const real d_n_next_here = cut_after == 0 ? d_n_next : cut_after == 2 ? d_n_final[k] : 0;
-    // backward of m[t] = max(lf, ir)
-    const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[sample] : 0;
     // backward of n[t] = f*n[t-1] + i*k
     const real d_n = d_n_next_here + q*d_n_q;
     const real d_n_f = n_prev_here*d_n;
@@ -938,7 +940,6 @@ extern "C" __global__ void backward_step_1(
     d_n_q_all[at] = d_n_q;
     if (j == 0) d_m_factor_now[sample] = d_m_factor;
     if (j == 0) d_m_prev_base_now[sample] = d_m_prev_base;
-    if (j == 0) d_m_next_here_now[sample] = d_m_next_here;
     d_n_all[at] = d_n;
     d_n_f_now[k] = d_n_f;
     d_n_i_now[k] = d_n_i;
@@ -975,10 +976,10 @@ extern "C" __global__ void backward_step_2(
 
     // backward of C[t] = f*C[t-1] + i*outer(v, k)
     const real C_prev_here = cut_before == 1 ? 0 : C_prev;
+    const real d_C_next_here = cut_after == 0 ? d_C_next : cut_after == 2 ? d_C_final[k] : 0;
     // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     const real d_C_q = d_sum_C_q_vector_flat;
     // backward of C[t] = f*C[t-1] + i*outer(v, k)
-    const real d_C_next_here = cut_after == 0 ? d_C_next : cut_after == 2 ? d_C_final[k] : 0;
     const real d_C = d_C_next_here + q_row*d_C_q;
     const real d_C_f = C_prev_here*d_C;
     const real d_C_i = v_column*k_row*d_C;
@@ -1011,10 +1012,10 @@ extern "C" __global__ void backward_step_3(
 
 // One step.
 extern "C" __global__ void backward_step_4(
-    const long long t, const long long B, const long long D, const stored* i_all, const stored* f_all,
-    const real* d_m_next_here_now, const real* sum_d_n_f_now, const real* sum_d_n_i_now, const real* sum_d_C_f_now,
-    const real* sum_d_C_i_now, const real* d_m_factor_now, const real* d_m_prev_base_now,
-    const real* d_lf_pre_factor_now, const real* d_ir_base_now, real* d_m_pair,
+    const long long t, const long long B, const long long D, const real* d_m_final, const real* cuts,
+    const stored* i_all, const stored* f_all, const real* sum_d_n_f_now, const real* sum_d_n_i_now,
+    const real* sum_d_C_f_now, const real* sum_d_C_i_now, const real* d_m_factor_now,
+    const real* d_m_prev_base_now, const real* d_lf_pre_factor_now, const real* d_ir_base_now, real* d_m_pair,
     stored* d_Wk_x_ir_lf_pre_v_column_flat_all, stored* d_q_etc_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -1022,9 +1023,10 @@ extern "C" __global__ void backward_step_4(
     const long long sample = k;
     const long long row = t*B + sample, at = t*B + k;
 
+    const real cut_after = cuts[at + B*1];
     const real i = i_all[at];
     const real f = f_all[at];
-    const real d_m_next_here = d_m_next_here_now[k];
+    const real d_m_next = d_m_pair[(t + 1)%2*B*1 + k];
     const real sum_d_n_f = sum_d_n_f_now[k];
     const real sum_d_n_i = sum_d_n_i_now[k];
     const real sum_d_C_f = sum_d_C_f_now[k];
@@ -1034,6 +1036,8 @@ extern "C" __global__ void backward_step_4(
     const real d_lf_pre_factor = d_lf_pre_factor_now[k];
     const real d_ir_base = d_ir_base_now[k];
 
+    // backward of m[t] = max(lf, ir)
+    const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
     // backward of f = exp(lf - m[t])
     const real d_f_pre = f*(sum_d_n_f + sum_d_C_f);
     // backward of i = exp(ir - m[t])

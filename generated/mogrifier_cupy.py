@@ -803,6 +803,7 @@ extern "C" __global__ void forward_step_5(
     const real bg_j = bg[j];
     const real bo_j = bo[j];
     const real bf_j = bf[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real i_pre = i_pre_now[k];
@@ -810,6 +811,8 @@ extern "C" __global__ void forward_step_5(
     const real g_pre = g_pre_now[k];
     const real o_pre = o_pre_now[k];
 
+    // c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
     const real i = sigmoid(i_pre + bi_j);
     // f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
@@ -819,23 +822,21 @@ extern "C" __global__ void forward_step_5(
     // o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
     const real o = sigmoid(o_pre + bo_j);
     // c[t] = f*c[t-1] + i*g
-    const real c = c_prev*f + i*g;
+    const real c = c_prev_here*f + i*g;
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
     const real h_next = cut_after == 1 ? 0 : h;
-    // c[t] = f*c[t-1] + i*g
-    const real c_next = cut_after == 1 ? 0 : c;
 
     i_all[at] = i;
     f_all[at] = f;
     g_all[at] = g;
     o_all[at] = o;
+    c_all[at + B*H] = c;
     tanh_c_all[at] = tanh_c;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    c_all[at + B*H] = c_next;
 }
 
 // One step.
@@ -876,6 +877,7 @@ extern "C" __global__ void backward_step_2(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
     const real sigmoid_R_0_xm_1 = sigmoid_R_0_xm_1_all[at];
@@ -890,14 +892,16 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
-    const real hm_1 = 2*h_prev*sigmoid_R_0_xm_1;
-    // backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
-    const real d_R_1_xm_2_factor = 2*hm_1*(1 - sigmoid_R_1_xm_2)*sigmoid_R_1_xm_2;
+    // backward of c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of h[t] = o*phi(c[t])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + i*g
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // backward of hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
+    const real hm_1 = 2*h_prev*sigmoid_R_0_xm_1;
+    // backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
+    const real d_R_1_xm_2_factor = 2*hm_1*(1 - sigmoid_R_1_xm_2)*sigmoid_R_1_xm_2;
     // backward of h[t] = o*phi(c[t])
     const real d_h = d_h_given + d_h_next_here;
     // backward of c[t] = f*c[t-1] + i*g
@@ -907,7 +911,7 @@ extern "C" __global__ void backward_step_2(
     // backward of g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
     // backward of f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
-    const real d_f_pre = c_prev*(1 - f)*f*d_c;
+    const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
     // backward of i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
     const real d_i_pre = (1 - i)*i*g*d_c;
     // backward of c[t] = f*c[t-1] + i*g

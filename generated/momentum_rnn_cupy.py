@@ -407,19 +407,20 @@ extern "C" __global__ void forward_step(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real b_j = b[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real v_prev = v_all[at];
     const real W_x = h_all_3[at];
     const real U_h_prev = U_h_prev_now[k];
 
     // v[t] = mu*v[t-1] + eps*(W @ x[t])
-    const real v = real(0.6)*v_prev + real(0.6)*W_x;
-    const real v_next = cut_after == 1 ? 0 : v;
+    const real v_prev_here = cut_before == 1 ? 0 : v_prev;
+    const real v = real(0.6)*v_prev_here + real(0.6)*W_x;
     // h[t] = g(U @ h[t-1] + v[t] + b)
     const real h = tanh(v + U_h_prev + b_j);
     const real h_next = cut_after == 1 ? 0 : h;
 
-    v_all[at + B*H] = v_next;
+    v_all[at + B*H] = v;
     h_out[at] = h;
     h_all_3[at] = h;
     h_all[at + B*H] = h_next;

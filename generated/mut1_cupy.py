@@ -180,7 +180,6 @@ class _Backward:
         self.d_r_pre_all = cp.empty((T, B, H), dtype)
         self.d_z_pre_r_pre_E_x_all = cp.empty((T, B, 3*H), dtype)
         self.h_part_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.Uh = cp.empty((H, H), dtype)
         self.Ur = cp.empty((H, H), dtype)
         self.Wz_Wr_E = cp.empty((3*H, I), dtype)
@@ -191,9 +190,9 @@ class _Backward:
         self.d_bz_br_sum_parts = cp.empty((_parts(T*B), 3*H), real)
         self.d_bh_sum = cp.empty((H,), dtype)
         self.d_bh_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.z_r_tanh_E_x_all, saved.tanh_h_pre_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_h_pre_all, self.h_part_all, self.d_z_pre_r_pre_E_x_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.z_r_tanh_E_x_all, saved.tanh_h_pre_all, self.dy_all, self.d_h_pair, self.d_h_pre_all, self.h_part_all, self.d_z_pre_r_pre_E_x_all)
         self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.h_all, saved.z_r_tanh_E_x_all, self.UhT_d_Uh_h_part_now, self.d_r_pre_all, self.d_z_pre_r_pre_E_x_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.z_r_tanh_E_x_all, self.d_h_now, self.UhT_d_Uh_h_part_now, self.UrT_d_Ur_h_prev_now, self.d_h_pair)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.z_r_tanh_E_x_all, self.dy_all, self.UhT_d_Uh_h_part_now, self.UrT_d_Ur_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.backward_step_3_blocks = _blocks(B*H)
@@ -547,7 +546,7 @@ extern "C" __global__ void forward_step_2(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
     const real* h_all, const stored* z_r_tanh_E_x_all, const stored* tanh_h_pre_all, const stored* dy_all,
-    const real* d_h_pair, real* d_h_now, stored* d_h_pre_all, stored* h_part_all, stored* d_z_pre_r_pre_E_x_all)
+    const real* d_h_pair, stored* d_h_pre_all, stored* h_part_all, stored* d_z_pre_r_pre_E_x_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -572,7 +571,6 @@ extern "C" __global__ void backward_step_1(
     // backward of z = sigma(Wz @ x[t] + bz)
     const real d_z_pre = (1 - z)*z*(tanh_h_pre - h_prev)*d_h;
 
-    d_h_now[k] = d_h;
     d_h_pre_all[at] = d_h_pre;
     h_part_all[at] = h_part;
     d_z_pre_r_pre_E_x_all[row*3*H + 2*H + j] = d_E_x;
@@ -602,22 +600,26 @@ extern "C" __global__ void backward_step_2(
 
 // One step, after Ur.T @ d_r_pre.
 extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const stored* z_r_tanh_E_x_all, const real* d_h_now,
-    const stored* UhT_d_Uh_h_part_now, const stored* UrT_d_Ur_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* z_r_tanh_E_x_all, const stored* dy_all, const stored* UhT_d_Uh_h_part_now,
+    const stored* UrT_d_Ur_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real r = z_r_tanh_E_x_all[row*3*H + H + j];
     const real z = z_r_tanh_E_x_all[row*3*H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UhT_d_Uh_h_part = UhT_d_Uh_h_part_now[k];
     const real UrT_d_Ur_h_prev = UrT_d_Ur_h_prev_now[k];
 
     // backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
-    const real d_h_prev = (1 - z)*d_h + r*UhT_d_Uh_h_part + UrT_d_Ur_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev = (1 - z)*(d_h_given + d_h_next_here) + r*UhT_d_Uh_h_part + UrT_d_Ur_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
 }

@@ -180,7 +180,6 @@ class _Backward:
         self.d_z_r_pre_all = cp.empty((T, B, 2*H), dtype)
         self.d_z_r_h_pre_all = cp.empty((T, B, 3*H), dtype)
         self.h_part_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.Uh = cp.empty((H, H), dtype)
         self.Uz_Ur = cp.empty((2*H, H), dtype)
         self.Wz_E_Wh = cp.empty((3*H, I), dtype)
@@ -189,9 +188,9 @@ class _Backward:
         self.d_Uh = cp.empty((H, H), dtype)
         self.d_bz_br_bh_sum = cp.empty((3*H,), dtype)
         self.d_bz_br_bh_sum_parts = cp.empty((_parts(T*B), 3*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.z_r_tanh_h_pre_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_h_pre_all, self.d_z_r_h_pre_all, self.d_z_r_pre_all, self.h_part_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.z_r_tanh_h_pre_all, self.dy_all, self.d_h_pair, self.d_h_pre_all, self.d_z_r_h_pre_all, self.d_z_r_pre_all, self.h_part_all)
         self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.h_all, saved.z_r_tanh_h_pre_all, self.UhT_d_Uh_h_part_now, self.d_z_r_pre_all, self.d_z_r_h_pre_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.z_r_tanh_h_pre_all, self.d_h_now, self.UhT_d_Uh_h_part_now, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.z_r_tanh_h_pre_all, self.dy_all, self.UhT_d_Uh_h_part_now, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.backward_step_3_blocks = _blocks(B*H)
@@ -537,7 +536,7 @@ extern "C" __global__ void forward_step_2(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const real* h_all, const stored* z_r_tanh_h_pre_all, const stored* dy_all, const real* d_h_pair, real* d_h_now,
+    const real* h_all, const stored* z_r_tanh_h_pre_all, const stored* dy_all, const real* d_h_pair,
     stored* d_h_pre_all, stored* d_z_r_h_pre_all, stored* d_z_r_pre_all, stored* h_part_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -562,7 +561,6 @@ extern "C" __global__ void backward_step_1(
     // backward of h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
     const real h_part = h_prev*r;
 
-    d_h_now[k] = d_h;
     d_h_pre_all[at] = d_h_pre;
     d_z_r_h_pre_all[row*3*H + 2*H + j] = d_h_pre;
     d_z_r_pre_all[row*2*H + j] = d_z_pre;
@@ -593,22 +591,26 @@ extern "C" __global__ void backward_step_2(
 
 // One step, after [Ur.T, Uz.T] @ [d_r_pre; d_z_pre].
 extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const stored* z_r_tanh_h_pre_all, const real* d_h_now,
-    const stored* UhT_d_Uh_h_part_now, const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* z_r_tanh_h_pre_all, const stored* dy_all, const stored* UhT_d_Uh_h_part_now,
+    const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real r = z_r_tanh_h_pre_all[row*3*H + H + j];
     const real z = z_r_tanh_h_pre_all[row*3*H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UhT_d_Uh_h_part = UhT_d_Uh_h_part_now[k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
-    const real d_h_prev_2 = (1 - z)*d_h + r*UhT_d_Uh_h_part + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = (1 - z)*(d_h_given + d_h_next_here) + r*UhT_d_Uh_h_part + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

@@ -680,12 +680,12 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
-    const real d_p3_pre_factor = gt(p3, 0);
     // backward of h[t] = tanh(c[t]*tanh(q2 + q3))
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = q0*q1
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // backward of p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
+    const real d_p3_pre_factor = gt(p3, 0);
     // backward of h[t] = tanh(c[t]*tanh(q2 + q3))
     const real d_h_pre_2 = (1 - square(h))*(d_h_given + d_h_next_here);
     const real d_h_pre = c*(1 - square(tanh_h_pre))*d_h_pre_2;

@@ -162,15 +162,14 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_a_c_pre_all = cp.empty((T, B, 2*H), dtype)
         self.d_a_c_h_pre_all = cp.empty((T, B, 3*H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.Ua_Uc = cp.empty((2*H, H), dtype)
         self.Wa_Wc_Wh = cp.empty((3*H, I), dtype)
         self.d_Wa_Wc_Wh = cp.empty((3*H, I), dtype)
         self.d_Ua_Uc = cp.empty((2*H, H), dtype)
         self.d_ba_bc_sum = cp.empty((2*H,), dtype)
         self.d_ba_bc_sum_parts = cp.empty((_parts(T*B), 2*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_a_pre_c_tanh_h_pre_all, saved.h_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_a_c_h_pre_all, self.d_a_c_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.tanh_a_pre_c_tanh_h_pre_all, self.d_h_now, self.d_a_c_h_pre_all, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_a_pre_c_tanh_h_pre_all, saved.h_all, self.dy_all, self.d_h_pair, self.d_a_c_h_pre_all, self.d_a_c_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_a_pre_c_tanh_h_pre_all, self.dy_all, self.d_a_c_h_pre_all, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_a_c_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -472,7 +471,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
     const stored* tanh_a_pre_c_tanh_h_pre_all, const real* h_all, const stored* dy_all, const real* d_h_pair,
-    real* d_h_now, stored* d_a_c_h_pre_all, stored* d_a_c_pre_all)
+    stored* d_a_c_h_pre_all, stored* d_a_c_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -496,7 +495,6 @@ extern "C" __global__ void backward_step_1(
     // backward of a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
     const real d_a_pre = (1 - square(tanh_a_pre))*h_prev*d_h_pre;
 
-    d_h_now[k] = d_h;
     d_a_c_h_pre_all[row*3*H + 2*H + j] = d_h_pre;
     d_a_c_pre_all[row*2*H + H + j] = d_c_pre;
     d_a_c_h_pre_all[row*3*H + H + j] = d_c_pre;
@@ -506,22 +504,26 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after [Uc.T, Ua.T] @ [d_c_pre; d_a_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* tanh_a_pre_c_tanh_h_pre_all,
-    const real* d_h_now, const stored* d_a_c_h_pre_all, const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* tanh_a_pre_c_tanh_h_pre_all, const stored* dy_all, const stored* d_a_c_h_pre_all,
+    const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real tanh_a_pre = tanh_a_pre_c_tanh_h_pre_all[row*3*H + j];
     const real c = tanh_a_pre_c_tanh_h_pre_all[row*3*H + H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_pre = d_a_c_h_pre_all[row*3*H + 2*H + j];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
-    const real d_h_prev_2 = c*d_h + (tanh_a_pre + 1)*d_h_pre + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = c*(d_h_given + d_h_next_here) + (tanh_a_pre + 1)*d_h_pre + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

@@ -237,8 +237,8 @@ class _Forward:
         self.Vf_Rf_T = cp.empty((2*H, H), dtype)
         self.Vg_Rg_T = cp.empty((2*H, H), dtype)
         self.Vo_Ro_T = cp.empty((2*H, H), dtype)
-        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.c_all, self.Ui_Uf_Ug_Uo_h_prev_now, self.i_f_g_o_all, self.xin_hin_now)
-        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.di, self.dg, self.do_2, self.df, self.cuts, self.i_f_g_o_all, self.iin_pre_now, self.fin_pre_now, self.gin_pre_now, self.oin_pre_now, self.n_all, self.iin_all, self.fin_all, self.gin_all, self.oin_all, self.tanh_n_all, self.tanh_c_all, self.h_out, self.h_all, self.h_operand, self.c_all)
+        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.cuts, self.c_all, self.Ui_Uf_Ug_Uo_h_prev_now, self.i_f_g_o_all, self.xin_hin_now)
+        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.di, self.dg, self.do_2, self.df, self.cuts, self.i_f_g_o_all, self.iin_pre_now, self.fin_pre_now, self.gin_pre_now, self.oin_pre_now, self.n_all, self.iin_all, self.fin_all, self.gin_all, self.oin_all, self.tanh_n_all, self.c_all, self.tanh_c_all, self.h_out, self.h_all, self.h_operand)
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
         self.steps = [(self.h_operand[t], (cp.int64(t), *self.forward_step_1), (cp.int64(t), *self.forward_step_2)) for t in range(T)]
@@ -277,7 +277,7 @@ class _Backward:
         self.d_di_dg_do_df_sum = cp.empty((4*H,), dtype)
         self.d_di_dg_do_df_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, self.d_n_final, saved.cuts, saved.i_f_g_o_all, saved.c_all, saved.n_all, saved.iin_all, saved.fin_all, saved.gin_all, saved.oin_all, saved.tanh_n_all, saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_n_pair, self.d_iin_fin_gin_oin_pre_all, self.d_i_f_g_o_pre_all, self.xin_all, self.hin_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.i_f_g_o_all, saved.c_all, self.d_hin_now, self.d_xin_now, self.d_i_f_g_o_pre_all, self.d_c_pair)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.cuts, saved.i_f_g_o_all, saved.c_all, self.d_hin_now, self.d_xin_now, self.d_i_f_g_o_pre_all, self.d_c_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_iin_fin_gin_oin_pre_all[t], (cp.int64(t), *self.backward_step_2), self.d_i_f_g_o_pre_all[t], self.d_h_pair[t % 2]) for t in reversed(range(T))]
@@ -678,8 +678,8 @@ __device__ inline real square(real a) { return a*a; }
 // One step, after [Ui; Uf; Ug; Uo] @ h_prev.
 extern "C" __global__ void forward_step_1(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bg, const stored* bo,
-    const stored* bf, const real* c_all, const stored* Ui_Uf_Ug_Uo_h_prev_now, stored* i_f_g_o_all,
-    stored* xin_hin_now)
+    const stored* bf, const real* cuts, const real* c_all, const stored* Ui_Uf_Ug_Uo_h_prev_now,
+    stored* i_f_g_o_all, stored* xin_hin_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -690,6 +690,7 @@ extern "C" __global__ void forward_step_1(
     const real bg_j = bg[j];
     const real bo_j = bo[j];
     const real bf_j = bf[j];
+    const real cut_before = cuts[row];
     const real c_prev = c_all[at];
     const real Wi_x = i_f_g_o_all[row*4*H + j];
     const real Ui_h_prev = Ui_Uf_Ug_Uo_h_prev_now[sample*4*H + j];
@@ -700,6 +701,8 @@ extern "C" __global__ void forward_step_1(
     const real Wo_x = i_f_g_o_all[row*4*H + 3*H + j];
     const real Uo_h_prev = Ui_Uf_Ug_Uo_h_prev_now[sample*4*H + 3*H + j];
 
+    // c[t] = oin*phi(n[t])
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
     // f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
@@ -711,7 +714,7 @@ extern "C" __global__ void forward_step_1(
     // xin = i*g
     const real xin = i*g;
     // hin = f*c[t-1]
-    const real hin = c_prev*f;
+    const real hin = c_prev_here*f;
 
     i_f_g_o_all[row*4*H + j] = i;
     i_f_g_o_all[row*4*H + H + j] = f;
@@ -726,8 +729,8 @@ extern "C" __global__ void forward_step_2(
     const long long t, const long long B, const long long H, const stored* di, const stored* dg,
     const stored* do_2, const stored* df, const real* cuts, const stored* i_f_g_o_all, const stored* iin_pre_now,
     const stored* fin_pre_now, const stored* gin_pre_now, const stored* oin_pre_now, real* n_all, stored* iin_all,
-    stored* fin_all, stored* gin_all, stored* oin_all, stored* tanh_n_all, stored* tanh_c_all, stored* h_out,
-    real* h_all, stored* h_operand, real* c_all)
+    stored* fin_all, stored* gin_all, stored* oin_all, stored* tanh_n_all, real* c_all, stored* tanh_c_all,
+    stored* h_out, real* h_all, stored* h_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -738,6 +741,7 @@ extern "C" __global__ void forward_step_2(
     const real dg_j = dg[j];
     const real do_j = do_2[j];
     const real df_j = df[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real n_prev = n_all[at];
     const real o = i_f_g_o_all[row*4*H + 3*H + j];
@@ -746,6 +750,8 @@ extern "C" __global__ void forward_step_2(
     const real gin_pre = gin_pre_now[k];
     const real oin_pre = oin_pre_now[k];
 
+    // n[t] = fin*n[t-1] + iin*gin
+    const real n_prev_here = cut_before == 1 ? 0 : n_prev;
     // iin = sigma(Vi @ xin + Ri @ hin + di)
     const real iin = sigmoid(iin_pre + di_j);
     // fin = sigma(Vf @ xin + Rf @ hin + df)
@@ -755,7 +761,7 @@ extern "C" __global__ void forward_step_2(
     // oin = sigma(Vo @ xin + Ro @ hin + do)
     const real oin = sigmoid(oin_pre + do_j);
     // n[t] = fin*n[t-1] + iin*gin
-    const real n = n_prev*fin + iin*gin;
+    const real n = n_prev_here*fin + iin*gin;
     // c[t] = oin*phi(n[t])
     const real tanh_n = tanh(n);
     const real c = oin*tanh_n;
@@ -763,22 +769,18 @@ extern "C" __global__ void forward_step_2(
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
     const real h_next = cut_after == 1 ? 0 : h;
-    // c[t] = oin*phi(n[t])
-    const real c_next = cut_after == 1 ? 0 : c;
-    // n[t] = fin*n[t-1] + iin*gin
-    const real n_next = cut_after == 1 ? 0 : n;
 
     iin_all[at] = iin;
     fin_all[at] = fin;
     gin_all[at] = gin;
     oin_all[at] = oin;
+    n_all[at + B*H] = n;
     tanh_n_all[at] = tanh_n;
+    c_all[at + B*H] = c;
     tanh_c_all[at] = tanh_c;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    c_all[at + B*H] = c_next;
-    n_all[at + B*H] = n_next;
 }
 
 // One step.
@@ -795,6 +797,7 @@ extern "C" __global__ void backward_step_1(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real g = i_f_g_o_all[row*4*H + 2*H + j];
     const real i = i_f_g_o_all[row*4*H + j];
@@ -813,6 +816,10 @@ extern "C" __global__ void backward_step_1(
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
     const real d_n_next = d_n_pair[(t + 1)%2*B*H + k];
 
+    // backward of c[t] = oin*phi(n[t])
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
+    // backward of n[t] = fin*n[t-1] + iin*gin
+    const real n_prev_here = cut_before == 1 ? 0 : n_prev;
     // backward of h[t] = o*phi(c[t])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = oin*phi(n[t])
@@ -830,7 +837,7 @@ extern "C" __global__ void backward_step_1(
     // backward of gin = phi(Vg @ xin + Rg @ hin + dg)
     const real d_gin_pre = iin*(1 - square(gin))*d_n;
     // backward of fin = sigma(Vf @ xin + Rf @ hin + df)
-    const real d_fin_pre = n_prev*(1 - fin)*fin*d_n;
+    const real d_fin_pre = n_prev_here*(1 - fin)*fin*d_n;
     // backward of iin = sigma(Vi @ xin + Ri @ hin + di)
     const real d_iin_pre = (1 - iin)*iin*gin*d_n;
     // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
@@ -840,7 +847,7 @@ extern "C" __global__ void backward_step_1(
     // backward of xin = i*g
     const real xin = g*i;
     // backward of hin = f*c[t-1]
-    const real hin = c_prev*f;
+    const real hin = c_prev_here*f;
 
     d_iin_fin_gin_oin_pre_all[row*4*H + 3*H + j] = d_oin_pre;
     d_iin_fin_gin_oin_pre_all[row*4*H + 2*H + j] = d_gin_pre;
@@ -854,14 +861,15 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after [Ro.T, Rg.T, Rf.T, Ri.T] @ [d_oin_pre; d_gin_pre; d_fin_pre; d_iin_pre] and [Vo.T, Vg.T, Vf.T, Vi.T] @ [d_oin_pre; d_gin_pre; d_fin_pre; d_iin_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* i_f_g_o_all, const real* c_all,
-    const stored* d_hin_now, const stored* d_xin_now, stored* d_i_f_g_o_pre_all, real* d_c_pair)
+    const long long t, const long long B, const long long H, const real* cuts, const stored* i_f_g_o_all,
+    const real* c_all, const stored* d_hin_now, const stored* d_xin_now, stored* d_i_f_g_o_pre_all, real* d_c_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real g = i_f_g_o_all[row*4*H + 2*H + j];
     const real i = i_f_g_o_all[row*4*H + j];
     const real c_prev = c_all[at];
@@ -869,10 +877,12 @@ extern "C" __global__ void backward_step_2(
     const real d_hin = d_hin_now[k];
     const real d_xin = d_xin_now[k];
 
+    // backward of c[t] = oin*phi(n[t])
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = (1 - square(g))*i*d_xin;
     // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
-    const real d_f_pre = c_prev*(1 - f)*f*d_hin;
+    const real d_f_pre = c_prev_here*(1 - f)*f*d_hin;
     // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = g*(1 - i)*i*d_xin;
     // backward of c[t] = oin*phi(n[t])

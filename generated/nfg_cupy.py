@@ -582,6 +582,7 @@ extern "C" __global__ void backward_step(
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + i*g
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of h[t] = o*phi(c[t])
     const real d_h = d_h_given + d_h_next_here;
     // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
@@ -594,7 +595,6 @@ extern "C" __global__ void backward_step(
     const real d_i_pre = (1 - i)*i*g*d_c;
     // backward of c[t] = f*c[t-1] + i*g
     const real d_c_prev = f_j*d_c + pi_j*d_i_pre;
-    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     const real d_pi_each = c_prev_here*d_i_pre;
     const real d_po_each = c*d_o_pre;
 

@@ -490,6 +490,7 @@ extern "C" __global__ void forward_step(
     const real bo_j = bo[j];
     const real bf_j = bf[j];
     const real i_j = i[0];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real Wf_x = f_g_o_all[row*3*H + j];
@@ -499,6 +500,8 @@ extern "C" __global__ void forward_step(
     const real Wo_x = f_g_o_all[row*3*H + 2*H + j];
     const real Uo_h_prev = Uf_Ug_Uo_h_prev_now[sample*3*H + 2*H + j];
 
+    // c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     const real f = sigmoid(Wf_x + Uf_h_prev + bf_j);
     // g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
@@ -506,22 +509,20 @@ extern "C" __global__ void forward_step(
     // o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real o = sigmoid(Wo_x + Uo_h_prev + bo_j);
     // c[t] = f*c[t-1] + i*g
-    const real c = c_prev*f + i_j*g;
+    const real c = c_prev_here*f + i_j*g;
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
     const real h_next = cut_after == 1 ? 0 : h;
-    // c[t] = f*c[t-1] + i*g
-    const real c_next = cut_after == 1 ? 0 : c;
 
     f_g_o_all[row*3*H + j] = f;
     f_g_o_all[row*3*H + H + j] = g;
     f_g_o_all[row*3*H + 2*H + j] = o;
+    c_all[at + B*H] = c;
     tanh_c_all[at] = tanh_c;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    c_all[at + B*H] = c_next;
 }
 
 // One step.
@@ -536,6 +537,7 @@ extern "C" __global__ void backward_step(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real i_j = i[0];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real f = f_g_o_all[row*3*H + j];
@@ -546,6 +548,8 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
+    // backward of c[t] = f*c[t-1] + i*g
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of h[t] = o*phi(c[t])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + i*g
@@ -559,7 +563,7 @@ extern "C" __global__ void backward_step(
     // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = (1 - square(g))*i_j*d_c;
     // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
-    const real d_f_pre = c_prev*(1 - f)*f*d_c;
+    const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
     // backward of c[t] = f*c[t-1] + i*g
     const real d_c_prev = f*d_c;
 

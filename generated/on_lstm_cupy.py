@@ -733,6 +733,7 @@ extern "C" __global__ void forward_step(
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
         const long long at = (t*B + sample)*H + j;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real c_prev = c_all[at];
         const real i = Wi_Wf_Wg_Wo_Wmf_Wmi_x_all[row*6*H + j];
@@ -742,24 +743,24 @@ extern "C" __global__ void forward_step(
         const real mf = mf_all[at];
         const real cumsum_mi_part_2 = cumsum_mi_part_2_all[at];
 
+        // c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         const real mi = 1 - cumsum_mi_part_2;
         // w = mf*mi
         const real w = mf*mi;
         // c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
-        const real c = c_prev*(mf + f*w - w) + g*(mi + i*w - w);
+        const real c = c_prev_here*(mf + f*w - w) + g*(mi + i*w - w);
         // h[t] = o*phi(c[t])
         const real tanh_c = tanh(c);
         const real h = o*tanh_c;
         const real h_next = cut_after == 1 ? 0 : h;
-        // c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
-        const real c_next = cut_after == 1 ? 0 : c;
 
+        c_all[at + B*H] = c;
         tanh_c_all[at] = tanh_c;
         h_out[at] = h;
         h_all[at + B*H] = h_next;
         keep(h_operand, at + B*H, h_next);
-        c_all[at + B*H] = c_next;
     }
 }
 
@@ -779,6 +780,7 @@ extern "C" __global__ void backward_step(
 
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
         const long long k = sample*H + j, at = (t*B + sample)*H + j;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real cumsum_mi_part_2 = cumsum_mi_part_2_all[at];
         const real mf = mf_all[at];
@@ -792,30 +794,32 @@ extern "C" __global__ void backward_step(
         const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
         const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
+        // backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
+        // backward of h[t] = o*phi(c[t])
+        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
+        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
         // backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         const real mi = 1 - cumsum_mi_part_2;
         // backward of w = mf*mi
         const real w = mi*mf;
         // backward of h[t] = o*phi(c[t])
-        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-        // backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
-        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-        // backward of h[t] = o*phi(c[t])
         const real d_h = d_h_given + d_h_next_here;
         // backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
         const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h;
         // backward of w = mf*mi
-        const real d_w = (c_prev*(f - 1) + (i - 1)*g)*d_c;
+        const real d_w = (c_prev_here*(f - 1) + (i - 1)*g)*d_c;
         // backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         const real d_cumsum_mi_part_2 = -g*d_c - mf*d_w;
         // backward of mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
-        const real d_mf = c_prev*d_c + mi*d_w;
+        const real d_mf = c_prev_here*d_c + mi*d_w;
         // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         const real d_o_pre = (1 - o)*o*tanh_c*d_h;
         // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         const real d_g_pre = (mi + w*i - w)*(1 - square(g))*d_c;
         // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
-        const real d_f_pre = w*c_prev*(1 - f)*f*d_c;
+        const real d_f_pre = w*c_prev_here*(1 - f)*f*d_c;
         // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         const real d_i_pre = w*(1 - i)*i*g*d_c;
         // backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g

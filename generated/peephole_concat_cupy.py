@@ -210,9 +210,7 @@ class _Backward:
         self.d_o_pre_all = cp.empty((T, B, H), dtype)
         self.d_f_i_Chat_o_pre_all = cp.empty((T, B, 4*H), dtype)
         self.d_f_i_pre_all = cp.empty((T, B, 2*H), dtype)
-        self.d_C_next_here_now = cp.empty((B, H), real)
         self.d_C_now = cp.empty((B, H), real)
-        self.d_h_now = cp.empty((B, H), real)
         self.Wo_C = cp.empty((H, H), dtype)
         self.Wf_Wi_WC_Wo_h_prev = cp.empty((4*H, H), dtype)
         self.Wf_Wi_C_prev = cp.empty((2*H, H), dtype)
@@ -223,8 +221,8 @@ class _Backward:
         self.d_Wo_C = cp.empty((H, H), dtype)
         self.d_bi_bC_bo_bf_sum = cp.empty((4*H,), dtype)
         self.d_bi_bC_bo_bf_sum_parts = cp.empty((_parts(T*B), 4*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_C_final, saved.cuts, saved.f_i_Chat_o_all, saved.tanh_C_all, self.dy_all, self.d_h_pair, self.d_C_pair, self.d_C_next_here_now, self.d_h_now, self.d_o_pre_all, self.d_f_i_Chat_o_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.C_all, saved.f_i_Chat_o_all, saved.tanh_C_all, self.d_C_next_here_now, self.d_h_now, self.Wo_CT_d_Wo_C_C_now, self.d_C_now, self.d_f_i_Chat_o_pre_all, self.d_f_i_pre_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.f_i_Chat_o_all, saved.tanh_C_all, self.dy_all, self.d_h_pair, self.d_o_pre_all, self.d_f_i_Chat_o_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_C_final, saved.cuts, saved.C_all, saved.f_i_Chat_o_all, saved.tanh_C_all, self.dy_all, self.d_h_pair, self.d_C_pair, self.Wo_CT_d_Wo_C_C_now, self.d_C_now, self.d_f_i_Chat_o_pre_all, self.d_f_i_pre_all)
         self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.f_i_Chat_o_all, self.d_C_now, self.d_C_prev_now, self.d_C_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
@@ -647,10 +645,9 @@ extern "C" __global__ void forward_step_2(
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_C_final,
-    const real* cuts, const stored* f_i_Chat_o_all, const stored* tanh_C_all, const stored* dy_all,
-    const stored* d_h_pair, const real* d_C_pair, real* d_C_next_here_now, real* d_h_now, stored* d_o_pre_all,
-    stored* d_f_i_Chat_o_pre_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* f_i_Chat_o_all, const stored* tanh_C_all, const stored* dy_all, const stored* d_h_pair,
+    stored* d_o_pre_all, stored* d_f_i_Chat_o_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -662,27 +659,21 @@ extern "C" __global__ void backward_step_1(
     const real tanh_C = tanh_C_all[at];
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
-    const real d_C_next = d_C_pair[(t + 1)%2*B*H + k];
 
     // backward of h[t] = o*phi(C[t])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of C[t] = f*C[t-1] + i*Chat
-    const real d_C_next_here = cut_after == 0 ? d_C_next : cut_after == 2 ? d_C_final[k] : 0;
-    // backward of h[t] = o*phi(C[t])
-    const real d_h = d_h_given + d_h_next_here;
     // backward of o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
-    const real d_o_pre = (1 - o)*o*tanh_C*d_h;
+    const real d_o_pre = (1 - o)*o*tanh_C*(d_h_given + d_h_next_here);
 
-    d_C_next_here_now[k] = d_C_next_here;
-    d_h_now[k] = d_h;
     d_o_pre_all[at] = d_o_pre;
     d_f_i_Chat_o_pre_all[row*4*H + 3*H + j] = d_o_pre;
 }
 
 // One step, after Wo|C[t].T @ d_o_pre.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const real* C_all, const stored* f_i_Chat_o_all,
-    const stored* tanh_C_all, const real* d_C_next_here_now, const real* d_h_now, const stored* Wo_CT_d_Wo_C_C_now,
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_C_final,
+    const real* cuts, const real* C_all, const stored* f_i_Chat_o_all, const stored* tanh_C_all,
+    const stored* dy_all, const stored* d_h_pair, const real* d_C_pair, const stored* Wo_CT_d_Wo_C_C_now,
     real* d_C_now, stored* d_f_i_Chat_o_pre_all, stored* d_f_i_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -690,18 +681,23 @@ extern "C" __global__ void backward_step_2(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real C_prev = C_all[at];
     const real f = f_i_Chat_o_all[row*4*H + j];
     const real i = f_i_Chat_o_all[row*4*H + H + j];
     const real Chat = f_i_Chat_o_all[row*4*H + 2*H + j];
     const real o = f_i_Chat_o_all[row*4*H + 3*H + j];
     const real tanh_C = tanh_C_all[at];
-    const real d_C_next_here = d_C_next_here_now[k];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+    const real d_C_next = d_C_pair[(t + 1)%2*B*H + k];
     const real Wo_CT_d_Wo_C_C = Wo_CT_d_Wo_C_C_now[k];
 
+    // backward of h[t] = o*phi(C[t])
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of C[t] = f*C[t-1] + i*Chat
-    const real d_C = d_C_next_here + o*(1 - square(tanh_C))*d_h + Wo_CT_d_Wo_C_C;
+    const real d_C_next_here = cut_after == 0 ? d_C_next : cut_after == 2 ? d_C_final[k] : 0;
+    const real d_C = o*(1 - square(tanh_C))*(d_h_given + d_h_next_here) + d_C_next_here + Wo_CT_d_Wo_C_C;
     // backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
     const real d_Chat_pre = i*(1 - square(Chat))*d_C;
     // backward of i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)

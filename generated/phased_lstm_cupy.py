@@ -236,7 +236,6 @@ class _Backward:
         self.d_i_f_g_o_pre_all = cp.empty((T, B, 4*H), dtype)
         self.d_time_out = cp.empty((T, B, 1), dtype)
         self.d_mod_ph_pre_tau_all = cp.empty((T, B, H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.d_tau_each_all = cp.empty((T, B, H), dtype)
         self.d_sh_each_all = cp.empty((T, B, H), dtype)
         self.d_ron_each_all = cp.empty((T, B, H), dtype)
@@ -256,8 +255,8 @@ class _Backward:
         self.d_sh_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_ron_sum = cp.empty((H,), dtype)
         self.d_ron_sum_parts = cp.empty((_parts(T*B), H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, self.sh, self.tau, self.ron, saved.cuts, self.x_time_all, saved.mod_ph_pre_tau_etc_all, saved.c_all, saved.f_all, saved.g_all, saved.i_all, saved.h_all, saved.o_all, saved.k_all, saved.tanh_ct_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_h_now, self.d_i_f_g_o_pre_all, self.d_mod_ph_pre_tau_all, self.d_tau_each_all, self.d_sh_each_all, self.d_ron_each_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.k_all, self.d_h_now, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, self.sh, self.tau, self.ron, saved.cuts, self.x_time_all, saved.mod_ph_pre_tau_etc_all, saved.c_all, saved.f_all, saved.g_all, saved.i_all, saved.h_all, saved.o_all, saved.k_all, saved.tanh_ct_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_i_f_g_o_pre_all, self.d_mod_ph_pre_tau_all, self.d_tau_each_all, self.d_sh_each_all, self.d_ron_each_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.k_all, self.dy_all, self.d_h_prev_now, self.d_h_pair)
         self.backward_after = (cp.int64(T*B), self.d_time_allraw_all, self.d_time_out)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
@@ -645,6 +644,7 @@ extern "C" __global__ void forward_step(
     const real sh_j = sh[j];
     const real ron_j = ron[j];
     const real k_constant_part_j = k_constant_part[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real time = x_time_all[row];
     const real h_prev = h_all[at];
@@ -658,6 +658,8 @@ extern "C" __global__ void forward_step(
     const real Wo_x = mod_ph_pre_tau_etc_all[row*4*H + 3*H + j];
     const real Uo_h_prev = Ui_Uf_Ug_Uo_h_prev_now[sample*4*H + 3*H + j];
 
+    // c[t] = k*ct + (1 - k)*c[t-1]
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // ph = mod(time[t] - sh, tau)/tau
     const real mod_ph_pre_tau = mod(time - sh_j, tau_j);
     const real ph = mod_ph_pre_tau/tau_j;
@@ -677,13 +679,13 @@ extern "C" __global__ void forward_step(
     // o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real o = sigmoid(Wo_x + Uo_h_prev + bo_j);
     // ct = f*c[t-1] + i*g
-    const real ct = c_prev*f + i*g;
+    const real ct = c_prev_here*f + i*g;
+    // c[t] = k*ct + (1 - k)*c[t-1]
+    const real c = k_2*ct + c_prev_here*c_base;
     // h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
     const real tanh_ct = tanh(ct);
     const real h = o*k_2*tanh_ct + h_prev*c_base;
     const real h_next = cut_after == 1 ? 0 : h;
-    // c[t] = k*ct + (1 - k)*c[t-1]
-    const real c_next = cut_after == 1 ? 0 : k_2*ct + c_prev*c_base;
 
     mod_ph_pre_tau_etc_all[row*4*H + j] = mod_ph_pre_tau;
     mod_ph_pre_tau_etc_all[row*4*H + H + j] = ph;
@@ -694,11 +696,11 @@ extern "C" __global__ void forward_step(
     f_all[at] = f;
     g_all[at] = g;
     o_all[at] = o;
+    c_all[at + B*H] = c;
     tanh_ct_all[at] = tanh_ct;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    c_all[at + B*H] = c_next;
 }
 
 // One step.
@@ -707,7 +709,7 @@ extern "C" __global__ void backward_step_1(
     const stored* sh, const stored* tau, const stored* ron, const real* cuts, const stored* x_time_all,
     const stored* mod_ph_pre_tau_etc_all, const real* c_all, const stored* f_all, const stored* g_all,
     const stored* i_all, const real* h_all, const stored* o_all, const stored* k_all, const stored* tanh_ct_all,
-    const stored* dy_all, const real* d_h_pair, real* d_c_pair, real* d_h_now, stored* d_i_f_g_o_pre_all,
+    const stored* dy_all, const real* d_h_pair, real* d_c_pair, stored* d_i_f_g_o_pre_all,
     stored* d_mod_ph_pre_tau_all, stored* d_tau_each_all, stored* d_sh_each_all, stored* d_ron_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -718,6 +720,7 @@ extern "C" __global__ void backward_step_1(
     const real sh_j = sh[j];
     const real tau_j = tau[j];
     const real ron_j = ron[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real time = x_time_all[row];
     const real ph = mod_ph_pre_tau_etc_all[row*4*H + H + j];
@@ -738,6 +741,8 @@ extern "C" __global__ void backward_step_1(
 
     // backward of ph = mod(time[t] - sh, tau)/tau
     const real d_mod_ph_pre_tau_factor = 1/tau_j;
+    // backward of c[t] = k*ct + (1 - k)*c[t-1]
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = k*ct + (1 - k)*c[t-1]
@@ -751,13 +756,13 @@ extern "C" __global__ void backward_step_1(
     // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = (1 - square(g))*i*d_ct;
     // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
-    const real d_f_pre = c_prev*(1 - f)*f*d_ct;
+    const real d_f_pre = c_prev_here*(1 - f)*f*d_ct;
     // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = g*(1 - i)*i*d_ct;
     // backward of c[t] = k*ct + (1 - k)*c[t-1]
     const real d_c_prev = (1 - k_2)*d_c_next_here + f*d_ct;
     // backward of k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
-    const real d_k = (c_prev*f + g*i - c_prev)*d_c_next_here + (o*tanh_ct - h_prev)*d_h;
+    const real d_k = (c_prev_here*f + g*i - c_prev_here)*d_c_next_here + (o*tanh_ct - h_prev)*d_h;
     const real d_where_lt_ph_ron_k_pre_2_k_pre_3 = (1 - lt_ph_k_constant_part)*d_k;
     const real d_k_pre_2 = lt_ph_ron*d_where_lt_ph_ron_k_pre_2_k_pre_3;
     const real d_k_pre = lt_ph_k_constant_part*d_k;
@@ -768,7 +773,6 @@ extern "C" __global__ void backward_step_1(
     const real d_sh_each = -d_mod_ph_pre_tau;
     const real d_ron_each = 2*ph*d_k_pre_2/(square(ron_j)) - 2*ph*d_k_pre/(square(ron_j));
 
-    d_h_now[k] = d_h;
     d_i_f_g_o_pre_all[row*4*H + 3*H + j] = d_o_pre;
     d_i_f_g_o_pre_all[row*4*H + 2*H + j] = d_g_pre;
     d_i_f_g_o_pre_all[row*4*H + H + j] = d_f_pre;
@@ -782,19 +786,23 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after [Uo.T, Ug.T, Uf.T, Ui.T] @ [d_o_pre; d_g_pre; d_f_pre; d_i_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* k_all, const real* d_h_now,
-    const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* k_all, const stored* dy_all, const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
-    const long long at = t*B*H + k;
+    const long long sample = k/H;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real k_2 = k_all[at];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
-    const real d_h_prev_2 = (1 - k_2)*d_h + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = (1 - k_2)*(d_h_given + d_h_next_here) + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

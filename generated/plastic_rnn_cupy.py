@@ -149,7 +149,7 @@ class _Forward:
         self.alpha = self.vectors[H**2:2*H**2]
         self.eta = self.vectors[2*H**2:2*H**2 + 1]
         self.hebb_constant_part = self.vectors[2*H**2 + 1:2*H**2 + 2]
-        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.U, self.alpha, self.hebb_all, self.h_all, self.h_part_h_prev_now)
+        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.U, self.alpha, self.cuts, self.hebb_all, self.h_all, self.h_part_h_prev_now)
         self.forward_step_2 = (cp.int64(B), cp.int64(H), self.cuts, self.sum_h_part_h_prev_now, self.h_all_3, self.h_out, self.h_all)
         self.forward_step_3 = (cp.int64(B), cp.int64(H), self.eta, self.hebb_constant_part, self.cuts, self.h_all, self.h_all_3, self.hebb_all)
         self.forward_step_1_blocks = _blocks(B*(H**2))
@@ -177,12 +177,9 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_hebb_pair = cp.empty((2, B, H**2), real)
         self.d_h_pre_all = cp.empty((T, B, H), dtype)
-        self.h_part_now = cp.empty((B, H**2), real)
-        self.d_h_next_here_now = cp.empty((B, H), real)
         self.d_h_part_h_prev_h_prev_row_now = cp.empty((B, H**2), real)
         self.d_h_prev_row_now = cp.empty((B, H), real)
         self.d_h_part_all = cp.empty((T, B, H**2), dtype)
-        self.d_hebb_next_here_now = cp.empty((B, H**2), real)
         self.d_hebb_eta_all = cp.empty((T, B, H**2), dtype)
         self.sum_d_hebb_eta_all = cp.empty((T, B, 1), dtype)
         self.d_hebb_h_prev_row_now = cp.empty((B, H**2), real)
@@ -204,24 +201,22 @@ class _Backward:
         self.d_eta_sum_parts = cp.empty((_parts(T*B), 1), real)
         self.d_hebb_constant_part_sum = cp.empty((1,), dtype)
         self.d_hebb_constant_part_sum_parts = cp.empty((_parts(T*B), 1), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_hebb_final, self.U, self.alpha, self.eta, saved.cuts, saved.hebb_all, saved.h_all, saved.h_all_3, self.d_hebb_pair, self.h_part_now, self.d_hebb_next_here_now, self.d_hebb_h_prev_row_now, self.d_hebb_h_column_now, self.d_hebb_eta_all, self.d_hebb_hebb_constant_part_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, self.d_h_pair, self.d_h_next_here_now)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.h_all_3, self.dy_all, self.d_h_next_here_now, self.sum_d_hebb_h_column_now, self.d_h_pre_all)
-        self.backward_step_4 = (cp.int64(B), cp.int64(H), self.alpha, self.hebb_constant_part, self.h_part_now, saved.hebb_all, saved.h_all, self.d_hebb_next_here_now, self.d_h_pre_all, self.d_h_part_h_prev_h_prev_row_now, self.d_h_part_all, self.d_hebb_pair, self.d_alpha_each_all)
-        self.backward_step_5 = (cp.int64(B), cp.int64(H), self.sum_d_hebb_h_prev_row_now, self.sum_d_h_part_h_prev_h_prev_row_now, self.d_h_prev_row_now)
-        self.backward_step_6 = (cp.int64(B), cp.int64(H), self.d_h_prev_row_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_hebb_final, self.eta, saved.cuts, saved.hebb_all, saved.h_all, saved.h_all_3, self.d_hebb_pair, self.d_hebb_h_prev_row_now, self.d_hebb_h_column_now, self.d_hebb_eta_all, self.d_hebb_hebb_constant_part_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all_3, self.dy_all, self.d_h_pair, self.sum_d_hebb_h_column_now, self.d_h_pre_all)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_hebb_final, self.U, self.alpha, self.hebb_constant_part, saved.cuts, saved.hebb_all, saved.h_all, self.d_h_pre_all, self.d_hebb_pair, self.d_h_part_h_prev_h_prev_row_now, self.d_h_part_all, self.d_alpha_each_all)
+        self.backward_step_4 = (cp.int64(B), cp.int64(H), self.sum_d_hebb_h_prev_row_now, self.sum_d_h_part_h_prev_h_prev_row_now, self.d_h_prev_row_now)
+        self.backward_step_5 = (cp.int64(B), cp.int64(H), self.d_h_prev_row_now, self.d_h_pair)
         self.backward_after_1 = (cp.int64(H), self.d_hebb_eta_all, self.d_hebb_hebb_constant_part_all, self.sum_d_hebb_eta_allraw_all, self.sum_d_hebb_hebb_constant_part_allraw_all)
         self.backward_after_2 = (cp.int64(T*B), self.sum_d_hebb_eta_allraw_all, self.sum_d_hebb_hebb_constant_part_allraw_all, self.sum_d_hebb_eta_all, self.sum_d_hebb_hebb_constant_part_all)
         self.backward_step_1_blocks = _blocks(B*(H**2))
-        self.backward_step_2_blocks = _blocks(B*H)
         self.sum_d_hebb_h_prev_row_along_blocks = _along_blocks("sum_across_real", B*H)
         self.sum_d_hebb_h_column_along_blocks = _along_blocks("sum_units_real", B*H)
-        self.backward_step_3_blocks = _blocks(B*H)
-        self.backward_step_4_blocks = _blocks(B*(H**2))
+        self.backward_step_2_blocks = _blocks(B*H)
+        self.backward_step_3_blocks = _blocks(B*(H**2))
         self.sum_d_h_part_h_prev_h_prev_row_along_blocks = _along_blocks("sum_across_real", B*H)
+        self.backward_step_4_blocks = _blocks(B*H)
         self.backward_step_5_blocks = _blocks(B*H)
-        self.backward_step_6_blocks = _blocks(B*H)
-        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), _along_arguments(self.d_hebb_h_prev_row_now, 0, (1, H, H), self.sum_d_hebb_h_prev_row_now), _along_arguments(self.d_hebb_h_column_now, 0, (H, H, 1), self.sum_d_hebb_h_column_now), (cp.int64(t), *self.backward_step_3), (cp.int64(t), *self.backward_step_4), _along_arguments(self.d_h_part_h_prev_h_prev_row_now, 0, (1, H, H), self.sum_d_h_part_h_prev_h_prev_row_now), (cp.int64(t), *self.backward_step_6)) for t in reversed(range(T))]
+        self.steps = [((cp.int64(t), *self.backward_step_1), _along_arguments(self.d_hebb_h_prev_row_now, 0, (1, H, H), self.sum_d_hebb_h_prev_row_now), _along_arguments(self.d_hebb_h_column_now, 0, (H, H, 1), self.sum_d_hebb_h_column_now), (cp.int64(t), *self.backward_step_2), (cp.int64(t), *self.backward_step_3), _along_arguments(self.d_h_part_h_prev_h_prev_row_now, 0, (1, H, H), self.sum_d_h_part_h_prev_h_prev_row_now), (cp.int64(t), *self.backward_step_5)) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -369,34 +364,31 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step_1 = _kernel("backward_step_1", ws.dtype)
     backward_step_1_blocks = ws.backward_step_1_blocks
-    backward_step_2 = _kernel("backward_step_2", ws.dtype)
-    backward_step_2_blocks = ws.backward_step_2_blocks
     sum_across_real = _kernel("sum_across_real", ws.dtype)
     sum_d_hebb_h_prev_row_along_blocks = ws.sum_d_hebb_h_prev_row_along_blocks
     sum_units_real = _kernel("sum_units_real", ws.dtype)
     sum_d_hebb_h_column_along_blocks = ws.sum_d_hebb_h_column_along_blocks
+    backward_step_2 = _kernel("backward_step_2", ws.dtype)
+    backward_step_2_blocks = ws.backward_step_2_blocks
     backward_step_3 = _kernel("backward_step_3", ws.dtype)
     backward_step_3_blocks = ws.backward_step_3_blocks
+    sum_d_h_part_h_prev_h_prev_row_along_blocks = ws.sum_d_h_part_h_prev_h_prev_row_along_blocks
     backward_step_4 = _kernel("backward_step_4", ws.dtype)
     backward_step_4_blocks = ws.backward_step_4_blocks
-    sum_d_h_part_h_prev_h_prev_row_along_blocks = ws.sum_d_h_part_h_prev_h_prev_row_along_blocks
     backward_step_5 = _kernel("backward_step_5", ws.dtype)
     backward_step_5_blocks = ws.backward_step_5_blocks
-    backward_step_6 = _kernel("backward_step_6", ws.dtype)
-    backward_step_6_blocks = ws.backward_step_6_blocks
-    for backward_step_1_arguments, backward_step_2_arguments, sum_d_hebb_h_prev_row_along, sum_d_hebb_h_column_along, backward_step_3_arguments, backward_step_4_arguments, sum_d_h_part_h_prev_h_prev_row_along, backward_step_6_arguments in ws.steps:
+    for backward_step_1_arguments, sum_d_hebb_h_prev_row_along, sum_d_hebb_h_column_along, backward_step_2_arguments, backward_step_3_arguments, sum_d_h_part_h_prev_h_prev_row_along, backward_step_5_arguments in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
-        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
         sum_across_real(sum_d_hebb_h_prev_row_along_blocks, ALONG_THREADS, sum_d_hebb_h_prev_row_along)
         # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
         sum_units_real(sum_d_hebb_h_column_along_blocks, ALONG_THREADS, sum_d_hebb_h_column_along)
+        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_3_arguments)
-        backward_step_4(backward_step_4_blocks, THREADS, backward_step_4_arguments)
         # backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
         sum_across_real(sum_d_h_part_h_prev_h_prev_row_along_blocks, ALONG_THREADS, sum_d_h_part_h_prev_h_prev_row_along)
-        backward_step_5(backward_step_5_blocks, THREADS, ws.backward_step_5)
-        backward_step_6(backward_step_6_blocks, THREADS, backward_step_6_arguments)
+        backward_step_4(backward_step_4_blocks, THREADS, ws.backward_step_4)
+        backward_step_5(backward_step_5_blocks, THREADS, backward_step_5_arguments)
 
 
 class Packed:
@@ -543,7 +535,7 @@ __device__ inline real sum_of_column(long long length, long long inner, const fr
 // One step.
 extern "C" __global__ void forward_step_1(
     const long long t, const long long B, const long long H, const stored* U, const stored* alpha,
-    const real* hebb_all, const real* h_all, real* h_part_h_prev_now)
+    const real* cuts, const real* hebb_all, const real* h_all, real* h_part_h_prev_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H*H) return;
@@ -552,11 +544,14 @@ extern "C" __global__ void forward_step_1(
 
     const real U_j = U[j];
     const real alpha_j = alpha[j];
+    const real cut_before = cuts[row];
     const real hebb_prev = hebb_all[at];
     const real h_prev_row = h_all[row*H + j%H];
 
+    // hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    const real hebb_prev_here = cut_before == 1 ? 0 : hebb_prev;
     // h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-    const real h_part_h_prev = (alpha_j*hebb_prev + U_j)*h_prev_row;
+    const real h_part_h_prev = (alpha_j*hebb_prev_here + U_j)*h_prev_row;
 
     h_part_h_prev_now[k] = h_part_h_prev;
 }
@@ -596,22 +591,22 @@ extern "C" __global__ void forward_step_3(
 
     const real eta_j = eta[0];
     const real hebb_constant_part_j = hebb_constant_part[0];
-    const real cut_after = cuts[row + B];
+    const real cut_before = cuts[row];
     const real hebb_prev = hebb_all[at];
     const real h_prev_row = h_all[row*H + j%H];
     const real h_column = h_all_3[row*H + j/H];
 
     // hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-    const real hebb_next = cut_after == 1 ? 0 : hebb_constant_part_j*hebb_prev + eta_j*h_prev_row*h_column;
+    const real hebb_prev_here = cut_before == 1 ? 0 : hebb_prev;
+    const real hebb = hebb_constant_part_j*hebb_prev_here + eta_j*h_prev_row*h_column;
 
-    hebb_all[at + B*H*H] = hebb_next;
+    hebb_all[at + B*H*H] = hebb;
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const real* d_hebb_final, const stored* U,
-    const stored* alpha, const stored* eta, const real* cuts, const real* hebb_all, const real* h_all,
-    const stored* h_all_3, const real* d_hebb_pair, real* h_part_now, real* d_hebb_next_here_now,
+    const long long t, const long long B, const long long H, const real* d_hebb_final, const stored* eta,
+    const real* cuts, const real* hebb_all, const real* h_all, const stored* h_all_3, const real* d_hebb_pair,
     real* d_hebb_h_prev_row_now, real* d_hebb_h_column_now, stored* d_hebb_eta_all,
     stored* d_hebb_hebb_constant_part_all)
 {
@@ -620,26 +615,22 @@ extern "C" __global__ void backward_step_1(
     const long long sample = k/(H*H), j = k%(H*H);
     const long long row = t*B + sample, at = t*B*H*H + k;
 
-    const real U_j = U[j];
-    const real alpha_j = alpha[j];
     const real eta_j = eta[0];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real hebb_prev = hebb_all[at];
     const real h_prev_row = h_all[row*H + j%H];
     const real h_column = h_all_3[row*H + j/H];
     const real d_hebb_next = d_hebb_pair[(t + 1)%2*B*H*H + k];
 
-    // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-    const real h_part = alpha_j*hebb_prev + U_j;
     // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    const real hebb_prev_here = cut_before == 1 ? 0 : hebb_prev;
     const real d_hebb_next_here = cut_after == 0 ? d_hebb_next : cut_after == 2 ? d_hebb_final[k] : 0;
     const real d_hebb_h_prev_row = h_column*eta_j*d_hebb_next_here;
     const real d_hebb_h_column = h_prev_row*eta_j*d_hebb_next_here;
     const real d_hebb_eta = h_prev_row*h_column*d_hebb_next_here;
-    const real d_hebb_hebb_constant_part = hebb_prev*d_hebb_next_here;
+    const real d_hebb_hebb_constant_part = hebb_prev_here*d_hebb_next_here;
 
-    h_part_now[k] = h_part;
-    d_hebb_next_here_now[k] = d_hebb_next_here;
     d_hebb_h_prev_row_now[k] = d_hebb_h_prev_row;
     d_hebb_h_column_now[k] = d_hebb_h_column;
     d_hebb_eta_all[at] = d_hebb_eta;
@@ -649,69 +640,59 @@ extern "C" __global__ void backward_step_1(
 // One step.
 extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const real* d_h_pair, real* d_h_next_here_now)
+    const stored* h_all_3, const stored* dy_all, const real* d_h_pair, const real* sum_d_hebb_h_column_now,
+    stored* d_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
     const real cut_after = cuts[row + B];
-    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
-
-    // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-
-    d_h_next_here_now[k] = d_h_next_here;
-}
-
-// One step.
-extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const stored* h_all_3, const stored* dy_all,
-    const real* d_h_next_here_now, const real* sum_d_hebb_h_column_now, stored* d_h_pre_all)
-{
-    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
-    if (k >= B*H) return;
-    const long long at = t*B*H + k;
-
     const real h = h_all_3[at];
     const real d_h_given = dy_all[at];
-    const real d_h_next_here = d_h_next_here_now[k];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_column_flat = sum_d_hebb_h_column_now[k];
 
     // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     const real d_h_pre = (1 - square(h))*(d_h_given + d_h_next_here + d_h_column_flat);
 
     d_h_pre_all[at] = d_h_pre;
 }
 
 // One step.
-extern "C" __global__ void backward_step_4(
-    const long long t, const long long B, const long long H, const stored* alpha, const stored* hebb_constant_part,
-    const real* h_part_now, const real* hebb_all, const real* h_all, const real* d_hebb_next_here_now,
-    const stored* d_h_pre_all, real* d_h_part_h_prev_h_prev_row_now, stored* d_h_part_all, real* d_hebb_pair,
-    stored* d_alpha_each_all)
+extern "C" __global__ void backward_step_3(
+    const long long t, const long long B, const long long H, const real* d_hebb_final, const stored* U,
+    const stored* alpha, const stored* hebb_constant_part, const real* cuts, const real* hebb_all,
+    const real* h_all, const stored* d_h_pre_all, real* d_hebb_pair, real* d_h_part_h_prev_h_prev_row_now,
+    stored* d_h_part_all, stored* d_alpha_each_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H*H) return;
     const long long sample = k/(H*H), j = k%(H*H);
     const long long row = t*B + sample, at = t*B*H*H + k;
 
+    const real U_j = U[j];
     const real alpha_j = alpha[j];
     const real hebb_constant_part_j = hebb_constant_part[0];
-    const real h_part = h_part_now[k];
+    const real cut_before = cuts[row];
+    const real cut_after = cuts[row + B];
     const real hebb_prev = hebb_all[at];
     const real h_prev_row = h_all[row*H + j%H];
-    const real d_hebb_next_here = d_hebb_next_here_now[k];
+    const real d_hebb_next = d_hebb_pair[(t + 1)%2*B*H*H + k];
     const real d_sum_h_part_h_prev_vector_flat = d_h_pre_all[row*H + j/H];
 
+    // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    const real hebb_prev_here = cut_before == 1 ? 0 : hebb_prev;
+    const real d_hebb_next_here = cut_after == 0 ? d_hebb_next : cut_after == 2 ? d_hebb_final[k] : 0;
     // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     const real d_h_part_h_prev = d_sum_h_part_h_prev_vector_flat;
-    const real d_h_part_h_prev_h_prev_row = h_part*d_h_part_h_prev;
+    const real d_h_part_h_prev_h_prev_row = (alpha_j*hebb_prev_here + U_j)*d_h_part_h_prev;
     const real d_h_part = h_prev_row*d_h_part_h_prev;
     // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     const real d_hebb_prev = hebb_constant_part_j*d_hebb_next_here + alpha_j*d_h_part;
-    const real d_alpha_each = hebb_prev*d_h_part;
+    const real d_alpha_each = hebb_prev_here*d_h_part;
 
     d_h_part_h_prev_h_prev_row_now[k] = d_h_part_h_prev_h_prev_row;
     d_h_part_all[at] = d_h_part;
@@ -720,7 +701,7 @@ extern "C" __global__ void backward_step_4(
 }
 
 // One step.
-extern "C" __global__ void backward_step_5(
+extern "C" __global__ void backward_step_4(
     const long long B, const long long H, const real* sum_d_hebb_h_prev_row_now,
     const real* sum_d_h_part_h_prev_h_prev_row_now, real* d_h_prev_row_now)
 {
@@ -737,7 +718,7 @@ extern "C" __global__ void backward_step_5(
 }
 
 // One step.
-extern "C" __global__ void backward_step_6(
+extern "C" __global__ void backward_step_5(
     const long long t, const long long B, const long long H, const real* d_h_prev_row_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;

@@ -421,26 +421,27 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real Wz_x = z_f_all[row*2*H + j];
         const real Vz_x_lag1_prev = Vz_Vf_x_lag1_prev_all[row*2*H + j];
         const real Wf_x = z_f_all[row*2*H + H + j];
         const real Vf_x_lag1_prev = Vz_Vf_x_lag1_prev_all[row*2*H + H + j];
 
+        // h[t] = f*h[t-1] + (1 - f)*z
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // z = phi(Wz @ x[t] + Vz @ x[t-1])
         const real z = tanh(Wz_x + Vz_x_lag1_prev);
         // f = sigma(Wf @ x[t] + Vf @ x[t-1])
         const real f = sigmoid(Wf_x + Vf_x_lag1_prev);
         // h[t] = f*h[t-1] + (1 - f)*z
-        const real h = h_prev*f + z*(1 - f);
-        const real h_next = cut_after == 1 ? 0 : h;
+        const real h = h_prev_here*f + z*(1 - f);
 
         z_f_all[row*2*H + j] = z;
         z_f_all[row*2*H + H + j] = f;
+        h_all[at + B*H] = h;
         h_out[at] = h;
-        h_all[at + B*H] = h_next;
 
-        h_prev = h_next;
+        h_prev = h;
     }
 }
 
@@ -456,6 +457,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real h_prev = h_all[at];
         const real z = z_f_all[row*2*H + j];
@@ -464,10 +466,11 @@ extern "C" __global__ void backward_loop(
 
         // backward of h[t] = f*h[t-1] + (1 - f)*z
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_h = d_h_given + d_h_next_here;
         const real d_h_prev = f*d_h;
         // backward of f = sigma(Wf @ x[t] + Vf @ x[t-1])
-        const real d_f_pre = (h_prev - z)*(1 - f)*f*d_h;
+        const real d_f_pre = (h_prev_here - z)*(1 - f)*f*d_h;
         // backward of z = phi(Wz @ x[t] + Vz @ x[t-1])
         const real d_z_pre = (1 - square(z))*(1 - f)*d_h;
 

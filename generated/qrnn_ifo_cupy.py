@@ -478,6 +478,8 @@ extern "C" __global__ void forward_loop(
         const real Wi_x = z_f_i_all[row*3*H + 2*H + j];
         const real Vi_x_lag1_prev = Vz_Vf_Vi_x_lag1_prev_all[row*3*H + 2*H + j];
 
+        // c[t] = f*c[t-1] + i*z
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // z = phi(Wz @ x[t] + Vz @ x[t-1])
         const real z = tanh(Wz_x + Vz_x_lag1_prev);
         // f = sigma(Wf @ x[t] + Vf @ x[t-1])
@@ -485,7 +487,6 @@ extern "C" __global__ void forward_loop(
         // i = sigma(Wi @ x[t] + Vi @ x[t-1])
         const real i = sigmoid(Wi_x + Vi_x_lag1_prev);
         // c[t] = f*c[t-1] + i*z
-        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         const real c = c_prev_here*f + z*i;
 
         z_f_i_all[row*3*H + j] = z;
@@ -544,9 +545,9 @@ extern "C" __global__ void backward_loop(
 
         // backward of c[t] = f*c[t-1] + i*z
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         const real d_c = o*d_h_given + d_c_next_here;
         const real d_c_prev = f*d_c;
-        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // backward of i = sigma(Wi @ x[t] + Vi @ x[t-1])
         const real d_i_pre = z*(1 - i)*i*d_c;
         // backward of o = sigma(Wo @ x[t] + Vo @ x[t-1])

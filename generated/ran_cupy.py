@@ -463,6 +463,7 @@ extern "C" __global__ void forward_step(
     const real bc_j = bc[j];
     const real bi_j = bi[j];
     const real bf_j = bf[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real Wi_x = Wi_Wf_Wc_x_all[row*3*H + j];
@@ -471,25 +472,25 @@ extern "C" __global__ void forward_step(
     const real Uf_h_prev = Ui_Uf_h_prev_now[sample*2*H + H + j];
     const real Wc_x = Wi_Wf_Wc_x_all[row*3*H + 2*H + j];
 
+    // c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
     // f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
     const real f = sigmoid(Wf_x + Uf_h_prev + bf_j);
     // c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
-    const real c = c_prev*f + i*(Wc_x + bc_j);
+    const real c = c_prev_here*f + i*(Wc_x + bc_j);
     // h[t] = g(c[t])
     const real h = tanh(c);
     const real h_next = cut_after == 1 ? 0 : h;
-    // c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
-    const real c_next = cut_after == 1 ? 0 : c;
 
     Wi_Wf_Wc_x_all[row*3*H + j] = i;
     Wi_Wf_Wc_x_all[row*3*H + H + j] = f;
+    c_all[at + B*H] = c;
     h_out[at] = h;
     h_all_2[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    c_all[at + B*H] = c_next;
 }
 
 // One step.
@@ -505,6 +506,7 @@ extern "C" __global__ void backward_step(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real bc_j = bc[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real i = Wi_Wf_Wc_x_all[row*3*H + j];
@@ -515,13 +517,15 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
+    // backward of c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of h[t] = g(c[t])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
     const real d_c = (1 - square(h))*(d_h_given + d_h_next_here) + d_c_next_here;
     // backward of f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
-    const real d_f_pre = c_prev*(1 - f)*f*d_c;
+    const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
     // backward of i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = (1 - i)*i*(Wc_x + bc_j)*d_c;
     // backward of c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]

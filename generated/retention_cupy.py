@@ -534,10 +534,11 @@ extern "C" __global__ void backward_loop(
         const real S = S_all[at + B*D*M];
         const real d_y_flat = dy_all[row*M + j/D];
 
+        // backward of S[t] = gam*S[t-1] + outer(v, k)
+        const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
         // backward of y = S[t] @ q
         const real d_S_q = d_y_flat;
         // backward of S[t] = gam*S[t-1] + outer(v, k)
-        const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
         const real d_S = d_S_next_here + q_row*d_S_q;
         const real d_S_prev = real(0.96875)*d_S;
         // backward of y = S[t] @ q

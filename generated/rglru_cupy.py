@@ -446,11 +446,13 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real x = x_all[at];
         const real Wa_x = r_i_all[row*2*H + j];
         const real Wx_x = r_i_all[row*2*H + H + j];
 
+        // h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // r = sigma(Wa @ x[t] + ba)
         const real r = sigmoid(Wa_x + ba_j);
         // i = sigma(Wx @ x[t] + bx)
@@ -461,18 +463,17 @@ extern "C" __global__ void forward_loop(
         const real exp_la = exp(la);
         const real exp_h_pre = exp(2*la);
         const real sqrt_h_pre_2 = sqrt(1 - exp_h_pre);
-        const real h = h_prev*exp_la + x*i*sqrt_h_pre_2;
-        const real h_next = cut_after == 1 ? 0 : h;
+        const real h = h_prev_here*exp_la + x*i*sqrt_h_pre_2;
 
         r_i_all[row*2*H + j] = r;
         r_i_all[row*2*H + H + j] = i;
         exp_la_all[at] = exp_la;
         exp_h_pre_all[at] = exp_h_pre;
         sqrt_h_pre_2_all[at] = sqrt_h_pre_2;
+        h_all[at + B*H] = h;
         h_out[at] = h;
-        h_all[at + B*H] = h_next;
 
-        h_prev = h_next;
+        h_prev = h;
     }
 }
 
@@ -495,6 +496,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real r = r_i_all[row*2*H + j];
         const real exp_h_pre = exp_h_pre_all[at];
@@ -507,10 +509,11 @@ extern "C" __global__ void backward_loop(
 
         // backward of h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_h = d_h_given + d_h_next_here;
         const real d_h_prev = exp_la*d_h;
         // backward of la = -cc*softplus(lam)*r
-        const real d_la = (h_prev*exp_la - exp_h_pre*x*i/sqrt_h_pre_2)*d_h;
+        const real d_la = (h_prev_here*exp_la - exp_h_pre*x*i/sqrt_h_pre_2)*d_h;
         // backward of i = sigma(Wx @ x[t] + bx)
         const real d_i_pre = x*(1 - i)*i*sqrt_h_pre_2*d_h;
         // backward of r = sigma(Wa @ x[t] + ba)

@@ -196,7 +196,6 @@ class _Backward:
         self.s_1_all = cp.empty((T, B, H), dtype)
         self.d_u_0_pre_factor_now = cp.empty((B, H), real)
         self.d_s_1_now_2 = cp.empty((B, H), real)
-        self.d_h_now = cp.empty((B, H), real)
         self.Rh_Ru_1 = cp.empty((2*H, H), dtype)
         self.Rh_Ru_0 = cp.empty((2*H, H), dtype)
         self.Wh_Wu = cp.empty((2*H, I), dtype)
@@ -207,8 +206,8 @@ class _Backward:
         self.d_bh_bu_0_sum_parts = cp.empty((_parts(T*B), 2*H), real)
         self.d_bh_bu_1_sum = cp.empty((2*H,), dtype)
         self.d_bh_bu_1_sum_parts = cp.empty((_parts(T*B), 2*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.a_u_0_all, saved.h_all, saved.a_1_all, saved.u_1_all, self.dy_all, self.d_h_pair, self.s_1_all, self.d_u_0_pre_factor_now, self.d_h_now, self.d_a_u_1_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.a_u_0_all, saved.u_1_all, self.d_h_now, self.d_u_0_pre_factor_now, self.d_s_1_now, self.d_s_1_now_2, self.d_a_u_0_pre_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.a_u_0_all, saved.h_all, saved.a_1_all, saved.u_1_all, self.dy_all, self.d_h_pair, self.s_1_all, self.d_u_0_pre_factor_now, self.d_a_u_1_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.a_u_0_all, saved.u_1_all, self.dy_all, self.d_h_pair, self.d_u_0_pre_factor_now, self.d_s_1_now, self.d_s_1_now_2, self.d_a_u_0_pre_all)
         self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.a_u_0_all, self.d_s_1_now_2, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
@@ -595,7 +594,7 @@ extern "C" __global__ void forward_step_2(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
     const stored* a_u_0_all, const real* h_all, const stored* a_1_all, const stored* u_1_all, const stored* dy_all,
-    const real* d_h_pair, stored* s_1_all, real* d_u_0_pre_factor_now, real* d_h_now, stored* d_a_u_1_pre_all)
+    const real* d_h_pair, stored* s_1_all, real* d_u_0_pre_factor_now, stored* d_a_u_1_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -611,12 +610,13 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
+    // backward of h[t] = s[L]
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of s[1] = (a[0] - s[0])*u[0] + s[0]
     const real s_1 = h_prev + (a_0 - h_prev)*u_0;
     // backward of u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
     const real d_u_0_pre_factor = (a_0 - h_prev)*(1 - u_0)*u_0;
     // backward of h[t] = s[L]
-    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     const real d_h = d_h_given + d_h_next_here;
     // backward of u[1] = sigmoid(0 + Ru[1] @ s[1] + bu[1])
     const real d_u_1_pre = (a_1 - s_1)*(1 - u_1)*u_1*d_h;
@@ -625,31 +625,34 @@ extern "C" __global__ void backward_step_1(
 
     s_1_all[at] = s_1;
     d_u_0_pre_factor_now[k] = d_u_0_pre_factor;
-    d_h_now[k] = d_h;
     d_a_u_1_pre_all[row*2*H + H + j] = d_u_1_pre;
     d_a_u_1_pre_all[row*2*H + j] = d_a_1_pre;
 }
 
 // One step, after [Ru[1].T, Rh[1].T] @ [d_u_1_pre; d_a_1_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* a_u_0_all, const stored* u_1_all,
-    const real* d_h_now, const real* d_u_0_pre_factor_now, const stored* d_s_1_now, real* d_s_1_now_2,
-    stored* d_a_u_0_pre_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* a_u_0_all, const stored* u_1_all, const stored* dy_all, const real* d_h_pair,
+    const real* d_u_0_pre_factor_now, const stored* d_s_1_now, real* d_s_1_now_2, stored* d_a_u_0_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real a_0 = a_u_0_all[row*2*H + j];
     const real u_0 = a_u_0_all[row*2*H + H + j];
     const real u_1 = u_1_all[at];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_u_0_pre_factor = d_u_0_pre_factor_now[k];
     const real d_s_1 = d_s_1_now[k];
 
+    // backward of h[t] = s[L]
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of s[1] = (a[0] - s[0])*u[0] + s[0]
-    const real d_s_1_2 = (1 - u_1)*d_h + d_s_1;
+    const real d_s_1_2 = (1 - u_1)*(d_h_given + d_h_next_here) + d_s_1;
     // backward of u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
     const real d_u_0_pre = d_s_1_2*d_u_0_pre_factor;
     // backward of a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])

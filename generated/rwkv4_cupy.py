@@ -674,48 +674,52 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*D + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real x = x_all[at];
         const real x_lag1_prev = x_lag1_all[at];
         const real k_2 = k_all[at];
         const real v = v_all[at];
 
+        // a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+        const real a_prev_here = cut_before == 1 ? 0 : a_prev;
+        // b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
+        const real b_prev_here = cut_before == 1 ? 0 : b_prev;
+        // p[t] = max(decayed, k)
+        const real p_prev_here = cut_before == 1 ? -real(INFINITY) : p_prev;
         // decayed = p[t-1] - exp(w)
-        const real decayed = p_prev - exp_w_j;
+        const real decayed = p_prev_here - exp_w_j;
         // p[t] = max(decayed, k)
         const real p = maximum(decayed, k_2);
         // a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
         const real exp_a_pre = exp(decayed - p);
         const real exp_a_pre_2 = exp(k_2 - p);
-        const real a_next = cut_after == 1 ? 0 : a_prev*exp_a_pre + v*exp_a_pre_2;
+        const real a = a_prev_here*exp_a_pre + v*exp_a_pre_2;
         // b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
-        const real b_next = cut_after == 1 ? 0 : b_prev*exp_a_pre + exp_a_pre_2;
-        // p[t] = max(decayed, k)
-        const real p_next = cut_after == 1 ? -real(INFINITY) : p;
+        const real b = b_prev_here*exp_a_pre + exp_a_pre_2;
         // r = sigmoid(Wr @ shift(mixr))
         const real r_part = mixr_j*x + r_constant_part_j*x_lag1_prev;
         // top = max(p[t-1], u + k)
-        const real top = maximum(p_prev, k_2 + u_j);
+        const real top = maximum(p_prev_here, k_2 + u_j);
         // old = exp(p[t-1] - top)
-        const real old = exp(p_prev - top);
+        const real old = exp(p_prev_here - top);
         // new = exp(u + k - top)
         const real new_2 = exp(k_2 + u_j - top);
         // wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
-        const real wkv = (a_prev*old + v*new_2)/(b_prev*old + new_2);
+        const real wkv = (a_prev_here*old + v*new_2)/(b_prev_here*old + new_2);
 
+        p_all[at + B*D] = p;
         exp_a_pre_all[at] = exp_a_pre;
         exp_a_pre_2_all[at] = exp_a_pre_2;
-        a_all[at + B*D] = a_next;
-        b_all[at + B*D] = b_next;
-        p_all[at + B*D] = p_next;
+        a_all[at + B*D] = a;
+        b_all[at + B*D] = b;
         r_part_all[at] = r_part;
         old_all[at] = old;
         new_all[at] = new_2;
         wkv_all[at] = wkv;
 
-        a_prev = a_next;
-        b_prev = b_next;
-        p_prev = p_next;
+        a_prev = a;
+        b_prev = b;
+        p_prev = p;
     }
 }
 
@@ -772,6 +776,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*D + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real x = x_all[at];
         const real x_lag1_prev = x_lag1_all[at];
@@ -788,37 +793,43 @@ extern "C" __global__ void backward_loop(
         const real exp_a_pre_2 = exp_a_pre_2_all[at];
         const real WoT_d_y = WoT_d_y_all[at];
 
-        // backward of top = max(p[t-1], u + k)
-        const real top_pre = k_2 + u_j;
-        // backward of decayed = p[t-1] - exp(w)
-        const real decayed = p_prev - exp_w_j;
-        // backward of wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
-        const real d_wkv = r*WoT_d_y;
-        // backward of new = exp(u + k - top)
-        const real d_new_pre = new_2*(v/(b_prev*old + new_2) - (a_prev*old + v*new_2)/(square(b_prev*old + new_2)))*d_wkv;
-        // backward of old = exp(p[t-1] - top)
-        const real d_old_pre = old*(a_prev/(b_prev*old + new_2) - b_prev*(a_prev*old + v*new_2)/(square(b_prev*old + new_2)))*d_wkv;
-        // backward of top = max(p[t-1], u + k)
-        const real d_top = -d_new_pre - d_old_pre;
+        // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+        const real a_prev_here = cut_before == 1 ? 0 : a_prev;
+        // backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
+        const real b_prev_here = cut_before == 1 ? 0 : b_prev;
+        // backward of p[t] = max(decayed, k)
+        const real p_prev_here = cut_before == 1 ? -real(INFINITY) : p_prev;
         // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
         const real d_a_next_here = cut_after == 0 ? d_a_next : cut_after == 2 ? d_a_final[k] : 0;
         // backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
         const real d_b_next_here = cut_after == 0 ? d_b_next : cut_after == 2 ? d_b_final[k] : 0;
         // backward of p[t] = max(decayed, k)
         const real d_p_next_here = cut_after == 0 ? d_p_next : cut_after == 2 ? d_p_final[k] : 0;
+        // backward of top = max(p[t-1], u + k)
+        const real top_pre = k_2 + u_j;
+        // backward of decayed = p[t-1] - exp(w)
+        const real decayed = p_prev_here - exp_w_j;
+        // backward of wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
+        const real d_wkv = r*WoT_d_y;
+        // backward of new = exp(u + k - top)
+        const real d_new_pre = new_2*(v/(b_prev_here*old + new_2) - (a_prev_here*old + v*new_2)/(square(b_prev_here*old + new_2)))*d_wkv;
+        // backward of old = exp(p[t-1] - top)
+        const real d_old_pre = old*(a_prev_here/(b_prev_here*old + new_2) - b_prev_here*(a_prev_here*old + v*new_2)/(square(b_prev_here*old + new_2)))*d_wkv;
+        // backward of top = max(p[t-1], u + k)
+        const real d_top = -d_new_pre - d_old_pre;
         // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
         const real d_a_pre_2 = exp_a_pre_2*(v*d_a_next_here + d_b_next_here);
-        const real d_a_pre = exp_a_pre*(a_prev*d_a_next_here + b_prev*d_b_next_here);
+        const real d_a_pre = exp_a_pre*(a_prev_here*d_a_next_here + b_prev_here*d_b_next_here);
         // backward of p[t] = max(decayed, k)
         const real d_p = d_p_next_here - d_a_pre_2 - d_a_pre;
         // backward of decayed = p[t-1] - exp(w)
         const real d_decayed = d_a_pre + (ge(decayed, k_2)/2 + gt(decayed, k_2)/2)*d_p;
         // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
-        const real d_a_prev = exp_a_pre*d_a_next_here + old*d_wkv/(b_prev*old + new_2);
+        const real d_a_prev = exp_a_pre*d_a_next_here + old*d_wkv/(b_prev_here*old + new_2);
         // backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
-        const real d_b_prev = exp_a_pre*d_b_next_here - old*(a_prev*old + v*new_2)*d_wkv/(square(b_prev*old + new_2));
+        const real d_b_prev = exp_a_pre*d_b_next_here - old*(a_prev_here*old + v*new_2)*d_wkv/(square(b_prev_here*old + new_2));
         // backward of p[t] = max(decayed, k)
-        const real d_p_prev = d_decayed + d_old_pre + (ge(p_prev, top_pre)/2 + gt(p_prev, top_pre)/2)*d_top;
+        const real d_p_prev = d_decayed + d_old_pre + (ge(p_prev_here, top_pre)/2 + gt(p_prev_here, top_pre)/2)*d_top;
         // backward of r = sigmoid(Wr @ shift(mixr))
         const real r_part = mixr_j*x + r_constant_part_j*x_lag1_prev;
         // backward of k = Wk @ shift(mixk)
@@ -828,9 +839,9 @@ extern "C" __global__ void backward_loop(
         // backward of y = Wo @ (r*wkv)
         const real y_part = r*wkv;
         // backward of top = max(p[t-1], u + k)
-        const real d_top_pre = (ge(top_pre, p_prev)/2 + gt(top_pre, p_prev)/2)*d_top;
+        const real d_top_pre = (ge(top_pre, p_prev_here)/2 + gt(top_pre, p_prev_here)/2)*d_top;
         // backward of v = Wv @ shift(mixv)
-        const real d_v = exp_a_pre_2*d_a_next_here + new_2*d_wkv/(b_prev*old + new_2);
+        const real d_v = exp_a_pre_2*d_a_next_here + new_2*d_wkv/(b_prev_here*old + new_2);
         // backward of k = Wk @ shift(mixk)
         const real d_k = d_a_pre_2 + (ge(k_2, decayed)/2 + gt(k_2, decayed)/2)*d_p + d_new_pre + d_top_pre;
         // backward of r = sigmoid(Wr @ shift(mixr))

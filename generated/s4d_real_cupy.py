@@ -564,13 +564,14 @@ extern "C" __global__ void backward_loop(
         const real h_prev = h_all[at];
         const real d_sum_y_part_one_vector_flat = dy_all[row*I + j/N];
 
+        // backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
+        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // backward of y = (C*h[t]) @ one + d*x[t]
         const real d_y_part = one_row_j*d_sum_y_part_one_vector_flat;
         // backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
-        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
         const real d_h = d_h_next_here + C_j*d_y_part;
         const real d_h_prev = decay_j*d_h;
-        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_h_x_column = one_row_j*gain_j*d_h;
         const real d_C_each = h*d_y_part;
         // backward of decay = exp(outer(exp(step), one)*A)

@@ -154,8 +154,8 @@ class _Forward:
         self.b = self.vectors[:H]
         self.d = self.vectors[H:2*H]
         self.Q_T = cp.empty((H, H), dtype)
-        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.d, self.h_all, self.z_part_now)
-        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.b, self.cuts, self.Q_z_part_now, self.z_all_2, self.sign_z_all, self.relu_h_pre_all, self.h_out, self.h_all)
+        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.d, self.cuts, self.h_all, self.z_part_now)
+        self.forward_step_2 = (cp.int64(B), cp.int64(H), self.b, self.Q_z_part_now, self.z_all_2, self.sign_z_all, self.relu_h_pre_all, self.h_all, self.h_out)
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.forward_step_1), (cp.int64(t), *self.forward_step_2)) for t in range(T)]
@@ -447,36 +447,37 @@ __device__ inline real sign(real a) { return (a > 0) - (a < 0); }
 
 // One step.
 extern "C" __global__ void forward_step_1(
-    const long long t, const long long B, const long long H, const stored* d, const real* h_all,
+    const long long t, const long long B, const long long H, const stored* d, const real* cuts, const real* h_all,
     stored* z_part_now)
-{
-    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
-    if (k >= B*H) return;
-    const long long j = k%H;
-    const long long at = t*B*H + k;
-
-    const real d_j = d[j];
-    const real h_prev = h_all[at];
-
-    // z = W @ x[t] + Q @ (d*h[t-1])
-    const real z_part = d_j*h_prev;
-
-    z_part_now[k] = z_part;
-}
-
-// One step, after Q @ z_part.
-extern "C" __global__ void forward_step_2(
-    const long long t, const long long B, const long long H, const stored* b, const real* cuts,
-    const stored* Q_z_part_now, stored* z_all_2, stored* sign_z_all, stored* relu_h_pre_all, stored* h_out,
-    real* h_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real d_j = d[j];
+    const real cut_before = cuts[row];
+    const real h_prev = h_all[at];
+
+    // h[t] = sign(z)*relu(abs(z) + b)
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
+    // z = W @ x[t] + Q @ (d*h[t-1])
+    const real z_part = d_j*h_prev_here;
+
+    z_part_now[k] = z_part;
+}
+
+// One step, after Q @ z_part.
+extern "C" __global__ void forward_step_2(
+    const long long t, const long long B, const long long H, const stored* b, const stored* Q_z_part_now,
+    stored* z_all_2, stored* sign_z_all, stored* relu_h_pre_all, real* h_all, stored* h_out)
+{
+    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
+    if (k >= B*H) return;
+    const long long j = k%H;
+    const long long at = t*B*H + k;
+
     const real b_j = b[j];
-    const real cut_after = cuts[row + B];
     const real W_x = z_all_2[at];
     const real Q_z_part = Q_z_part_now[k];
 
@@ -487,13 +488,12 @@ extern "C" __global__ void forward_step_2(
     const real abs_z = fabs(z);
     const real relu_h_pre = relu(abs_z + b_j);
     const real h = sign_z*relu_h_pre;
-    const real h_next = cut_after == 1 ? 0 : h;
 
     z_all_2[at] = z;
     sign_z_all[at] = sign_z;
     relu_h_pre_all[at] = relu_h_pre;
+    h_all[at + B*H] = h;
     h_out[at] = h;
-    h_all[at + B*H] = h_next;
 }
 
 // One step.
@@ -509,6 +509,7 @@ extern "C" __global__ void backward_step_1(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real d_j = d[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
     const real z = z_all_2[at];
@@ -517,14 +518,16 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
+    // backward of h[t] = sign(z)*relu(abs(z) + b)
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real h_prev_here = cut_before == 1 ? 0 : h_prev;
     // backward of z = W @ x[t] + Q @ (d*h[t-1])
     const real d_z_factor = sign(z);
     // backward of h[t] = sign(z)*relu(abs(z) + b)
-    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     const real d_h_pre = sign_z*gt(relu_h_pre, 0)*(d_h_given + d_h_next_here);
     // backward of z = W @ x[t] + Q @ (d*h[t-1])
     const real d_z = d_h_pre*d_z_factor;
-    const real z_part = d_j*h_prev;
+    const real z_part = d_j*h_prev_here;
 
     d_h_pre_all[at] = d_h_pre;
     d_z_all[at] = d_z;

@@ -175,21 +175,18 @@ class _Backward:
         self.d_s_pair = cp.empty((2, B, S), real)
         self.d_h_pre_all = cp.empty((T, B, H), dtype)
         self.d_B_x_h_pre_all = cp.empty((T, B, H + S), dtype)
-        self.d_s_next_here_now = cp.empty((B, S), real)
         self.R_P = cp.empty((H, H + S), dtype)
         self.B_A = cp.empty((H + S, I), dtype)
         self.d_A_B = cp.empty((H + S, I), dtype)
         self.d_P = cp.empty((H, S), dtype)
         self.d_R = cp.empty((H, H), dtype)
-        self.backward_step_1 = (cp.int64(B), cp.int64(S), self.d_s_final, saved.cuts, self.d_s_pair, self.d_s_next_here_now)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), cp.int64(S), self.d_h_final, saved.cuts, saved.B_A_x_all, self.dy_h_all, self.d_h_pair, self.d_h_pre_all, self.d_B_x_h_pre_all)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), cp.int64(S), self.d_h_prev_allraw_PT_d_P_s_now, self.d_h_pair)
-        self.backward_step_4 = (cp.int64(B), cp.int64(H), cp.int64(S), self.dy_s_all, self.d_s_next_here_now, self.d_h_prev_allraw_PT_d_P_s_now, self.d_s_pair, self.d_B_x_h_pre_all)
-        self.backward_step_1_blocks = _blocks(B*S)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), cp.int64(S), self.d_h_final, saved.cuts, saved.B_A_x_all, self.dy_h_all, self.d_h_pair, self.d_h_pre_all, self.d_B_x_h_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), cp.int64(S), self.d_h_prev_allraw_PT_d_P_s_now, self.d_h_pair)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), cp.int64(S), self.d_s_final, saved.cuts, self.dy_s_all, self.d_h_prev_allraw_PT_d_P_s_now, self.d_s_pair, self.d_B_x_h_pre_all)
+        self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
-        self.backward_step_3_blocks = _blocks(B*H)
-        self.backward_step_4_blocks = _blocks(B*S)
-        self.steps = [((cp.int64(t), *self.backward_step_1), (cp.int64(t), *self.backward_step_2), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_3), (cp.int64(t), *self.backward_step_4)) for t in reversed(range(T))]
+        self.backward_step_3_blocks = _blocks(B*S)
+        self.steps = [((cp.int64(t), *self.backward_step_1), self.d_h_pre_all[t], (cp.int64(t), *self.backward_step_2), (cp.int64(t), *self.backward_step_3)) for t in reversed(range(T))]
 
 
 class Workspace:
@@ -334,22 +331,19 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step_1 = _kernel("backward_step_1", ws.dtype)
     backward_step_1_blocks = ws.backward_step_1_blocks
-    backward_step_2 = _kernel("backward_step_2", ws.dtype)
-    backward_step_2_blocks = ws.backward_step_2_blocks
     R_P = ws.R_P
     d_h_prev_allraw_PT_d_P_s = ws.d_h_prev_allraw_PT_d_P_s_now
+    backward_step_2 = _kernel("backward_step_2", ws.dtype)
+    backward_step_2_blocks = ws.backward_step_2_blocks
     backward_step_3 = _kernel("backward_step_3", ws.dtype)
     backward_step_3_blocks = ws.backward_step_3_blocks
-    backward_step_4 = _kernel("backward_step_4", ws.dtype)
-    backward_step_4_blocks = ws.backward_step_4_blocks
-    for backward_step_1_arguments, backward_step_2_arguments, d_h_pre, backward_step_3_arguments, backward_step_4_arguments in ws.steps:
+    for backward_step_1_arguments, d_h_pre, backward_step_2_arguments, backward_step_3_arguments in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_1_arguments)
-        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         # backward of h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
         # backward of s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
         dot(d_h_pre, R_P, d_h_prev_allraw_PT_d_P_s)
+        backward_step_2(backward_step_2_blocks, THREADS, backward_step_2_arguments)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_3_arguments)
-        backward_step_4(backward_step_4_blocks, THREADS, backward_step_4_arguments)
 
 
 class Packed:
@@ -503,25 +497,6 @@ extern "C" __global__ void forward_step_2(
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long S, const real* d_s_final, const real* cuts,
-    const real* d_s_pair, real* d_s_next_here_now)
-{
-    const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
-    if (k >= B*S) return;
-    const long long sample = k/S;
-    const long long row = t*B + sample;
-
-    const real cut_after = cuts[row + B];
-    const real d_s_next = d_s_pair[(t + 1)%2*B*S + k];
-
-    // backward of s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
-    const real d_s_next_here = cut_after == 0 ? d_s_next : cut_after == 2 ? d_s_final[k] : 0;
-
-    d_s_next_here_now[k] = d_s_next_here;
-}
-
-// One step.
-extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const long long S, const real* d_h_final,
     const real* cuts, const stored* B_A_x_all, const stored* dy_h_all, const real* d_h_pair, stored* d_h_pre_all,
     stored* d_B_x_h_pre_all)
@@ -545,7 +520,7 @@ extern "C" __global__ void backward_step_2(
 }
 
 // One step, after [R.T; P.T] @ d_h_pre.
-extern "C" __global__ void backward_step_3(
+extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const long long S,
     const stored* d_h_prev_allraw_PT_d_P_s_now, real* d_h_pair)
 {
@@ -562,9 +537,9 @@ extern "C" __global__ void backward_step_3(
 }
 
 // One step, after [R.T; P.T] @ d_h_pre.
-extern "C" __global__ void backward_step_4(
-    const long long t, const long long B, const long long H, const long long S, const stored* dy_s_all,
-    const real* d_s_next_here_now, const stored* d_h_prev_allraw_PT_d_P_s_now, real* d_s_pair,
+extern "C" __global__ void backward_step_3(
+    const long long t, const long long B, const long long H, const long long S, const real* d_s_final,
+    const real* cuts, const stored* dy_s_all, const stored* d_h_prev_allraw_PT_d_P_s_now, real* d_s_pair,
     stored* d_B_x_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -572,11 +547,13 @@ extern "C" __global__ void backward_step_4(
     const long long sample = k/S, j = k%S;
     const long long row = t*B + sample, at = t*B*S + k;
 
+    const real cut_after = cuts[row + B];
     const real d_s_given = dy_s_all[at];
-    const real d_s_next_here = d_s_next_here_now[k];
+    const real d_s_next = d_s_pair[(t + 1)%2*B*S + k];
     const real PT_d_P_s = d_h_prev_allraw_PT_d_P_s_now[sample*(H + S) + H + j];
 
     // backward of s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
+    const real d_s_next_here = cut_after == 0 ? d_s_next : cut_after == 2 ? d_s_final[k] : 0;
     const real d_s = d_s_given + d_s_next_here + PT_d_P_s;
     const real d_s_prev = real(0.95)*d_s;
     const real d_B_x = real(0.050000000000000044)*d_s;

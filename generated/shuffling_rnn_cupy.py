@@ -494,8 +494,8 @@ extern "C" __global__ void backward_step_1(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
     // backward of h[t] = g(roll(h[t-1], 1) + b)
-    const real d_h_pre_factor = gt(h, 0);
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_pre_factor = gt(h, 0);
     const real d_h_pre = (d_h_given + d_h_next_here)*d_h_pre_factor;
     // backward of b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
     const real d_b_pre_2 = (W2_relu_b_pre + c2_j)*(1 - sigmoid_b_pre_2)*sigmoid_b_pre_2*d_h_pre;

@@ -190,7 +190,7 @@ class _Forward:
         self.Ur_Uu_T = cp.empty((H, 2*H), dtype)
         self.Un_T = cp.empty((H, H), dtype)
         self.wp_T = cp.empty((H, 1), dtype)
-        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.br, self.bu, self.h_all, self.p_all, self.Ur_Uu_h_prev_now, self.r_u_n_all, self.where_lt_p_prev_0_5_0_1_all, self.s_out, self.s_now, self.n_part_now)
+        self.forward_step_1 = (cp.int64(B), cp.int64(H), self.br, self.bu, self.cuts, self.h_all, self.p_all, self.Ur_Uu_h_prev_now, self.r_u_n_all, self.where_lt_p_prev_0_5_0_1_all, self.s_out, self.s_now, self.n_part_now)
         self.forward_step_2 = (cp.int64(B), cp.int64(H), self.bn, self.cuts, self.Un_n_part_now, self.s_now, self.h_all, self.r_u_n_all, self.h_all_2, self.h_out, self.h_operand)
         self.forward_step_3 = (cp.int64(B), self.bp, self.cuts, self.s_now, self.wp_h_now, self.p_all, self.grow_all, self.min_grow_p_pre_all)
         self.forward_step_1_blocks = _blocks(B*H)
@@ -224,11 +224,9 @@ class _Backward:
         self.d_u_pre_factor_now = cp.empty((B, H), real)
         self.s_now = cp.empty((B, 1), real)
         self.d_new_now = cp.empty((B, H), real)
-        self.d_h_next_here_now = cp.empty((B, H), real)
         self.d_h_now = cp.empty((B, H), real)
         self.d_h_s_now = cp.empty((B, H), real)
         self.d_h_s_base_now = cp.empty((B, H), real)
-        self.d_p_next_here_now = cp.empty((B, 1), real)
         self.d_min_grow_p_pre_now = cp.empty((B, 1), real)
         self.d_min_grow_p_pre_base_now = cp.empty((B, 1), real)
         self.d_p_prev_base_now = cp.empty((B, 1), real)
@@ -245,9 +243,9 @@ class _Backward:
         self.d_br_bu_bn_sum_parts = cp.empty((_parts(T*B), 3*H), real)
         self.d_bp_sum = cp.empty((1,), dtype)
         self.d_bp_sum_parts = cp.empty((_parts(T*B), 1), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_p_final, saved.cuts, saved.h_all, saved.r_u_n_all, saved.p_all, saved.where_lt_p_prev_0_5_0_1_all, saved.grow_all, saved.min_grow_p_pre_all, self.d_h_pair, self.d_p_pair, self.s_now, self.d_min_grow_p_pre_base_now, self.d_h_s_base_now, self.d_u_pre_factor_now, self.d_p_prev_base_now, self.d_p_prev_base2_now, self.d_h_next_here_now, self.d_p_next_here_now, self.d_min_grow_p_pre_now, self.d_grow_pre_all, self.n_part_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.s_now, saved.r_u_n_all, self.dy_h_all, self.d_h_next_here_now, self.wpT_d_wp_h_now, self.d_h_s_base_now, self.d_u_pre_factor_now, self.d_h_now, self.d_h_s_now, self.d_new_now, self.d_n_pre_all, self.d_r_u_n_pre_all, self.d_r_u_pre_all, self.sum_d_h_s_now)
-        self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.h_all, saved.r_u_n_all, self.dy_s_all, self.d_p_next_here_now, self.d_min_grow_p_pre_now, self.sum_d_h_s_now, self.UnT_d_Un_n_part_now, self.d_p_prev_base_now, self.d_p_prev_base2_now, self.d_p_pair, self.d_r_u_pre_all, self.d_r_u_n_pre_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_p_final, saved.cuts, saved.h_all, saved.r_u_n_all, saved.p_all, saved.where_lt_p_prev_0_5_0_1_all, saved.grow_all, saved.min_grow_p_pre_all, self.d_p_pair, self.s_now, self.d_min_grow_p_pre_base_now, self.d_h_s_base_now, self.d_u_pre_factor_now, self.d_p_prev_base_now, self.d_p_prev_base2_now, self.d_min_grow_p_pre_now, self.d_grow_pre_all, self.n_part_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, self.s_now, saved.r_u_n_all, self.dy_h_all, self.d_h_pair, self.wpT_d_wp_h_now, self.d_h_s_base_now, self.d_u_pre_factor_now, self.d_h_now, self.d_h_s_now, self.d_new_now, self.d_n_pre_all, self.d_r_u_n_pre_all, self.d_r_u_pre_all, self.sum_d_h_s_now)
+        self.backward_step_3 = (cp.int64(B), cp.int64(H), self.d_p_final, saved.cuts, saved.h_all, saved.r_u_n_all, self.dy_s_all, self.d_min_grow_p_pre_now, self.sum_d_h_s_now, self.UnT_d_Un_n_part_now, self.d_p_prev_base_now, self.d_p_prev_base2_now, self.d_p_pair, self.d_r_u_pre_all, self.d_r_u_n_pre_all)
         self.backward_step_4 = (cp.int64(B), cp.int64(H), saved.r_u_n_all, self.d_h_now, self.d_new_now, self.UnT_d_Un_n_part_now, self.d_min_grow_p_pre_base_now, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = (B,)
@@ -618,9 +616,9 @@ __device__ inline void sum_row(long long length, const from* row, real* sum)
 
 // One step, after [Ur; Uu] @ h_prev.
 extern "C" __global__ void forward_step_1(
-    const long long t, const long long B, const long long H, const stored* br, const stored* bu, const real* h_all,
-    const real* p_all, const stored* Ur_Uu_h_prev_now, stored* r_u_n_all, stored* where_lt_p_prev_0_5_0_1_all,
-    stored* s_out, real* s_now, stored* n_part_now)
+    const long long t, const long long B, const long long H, const stored* br, const stored* bu, const real* cuts,
+    const real* h_all, const real* p_all, const stored* Ur_Uu_h_prev_now, stored* r_u_n_all,
+    stored* where_lt_p_prev_0_5_0_1_all, stored* s_out, real* s_now, stored* n_part_now)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -629,6 +627,7 @@ extern "C" __global__ void forward_step_1(
 
     const real br_j = br[j];
     const real bu_j = bu[j];
+    const real cut_before = cuts[row];
     const real h_prev = h_all[at];
     const real p_prev = p_all[row];
     const real Wr_x = r_u_n_all[row*3*H + j];
@@ -636,8 +635,10 @@ extern "C" __global__ void forward_step_1(
     const real Wu_x = r_u_n_all[row*3*H + H + j];
     const real Uu_h_prev = Ur_Uu_h_prev_now[sample*2*H + H + j];
 
+    // p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    const real p_prev_here = cut_before == 1 ? 1 : p_prev;
     // s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
-    const real lt_p_prev_0_5 = lt(p_prev, real(0.5));
+    const real lt_p_prev_0_5 = lt(p_prev_here, real(0.5));
     const real where_lt_p_prev_0_5_0_1 = where(lt_p_prev_0_5, 0, 1);
     const real s = where_lt_p_prev_0_5_0_1;
     // r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
@@ -697,36 +698,38 @@ extern "C" __global__ void forward_step_3(
     const long long at = t*B + k;
 
     const real bp_j = bp[0];
-    const real cut_after = cuts[at + B*1];
+    const real cut_before = cuts[at];
     const real p_prev = p_all[at];
     const real s = s_now[k];
     const real wp_h = wp_h_now[k];
 
+    // p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    const real p_prev_here = cut_before == 1 ? 1 : p_prev;
     // grow = sigmoid(wp @ h[t] + bp)
     const real grow = sigmoid(wp_h + bp_j);
     // p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
-    const real min_grow_p_pre = minimum(grow, 1 - p_prev);
-    const real p_next = cut_after == 1 ? 1 : s*grow + (1 - s)*(p_prev + min_grow_p_pre);
+    const real min_grow_p_pre = minimum(grow, 1 - p_prev_here);
+    const real p = s*grow + (1 - s)*(p_prev_here + min_grow_p_pre);
 
     grow_all[at] = grow;
     min_grow_p_pre_all[at] = min_grow_p_pre;
-    p_all[at + B*1] = p_next;
+    p_all[at + B*1] = p;
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_p_final,
-    const real* cuts, const real* h_all, const stored* r_u_n_all, const real* p_all,
-    const stored* where_lt_p_prev_0_5_0_1_all, const stored* grow_all, const stored* min_grow_p_pre_all,
-    const real* d_h_pair, const real* d_p_pair, real* s_now, real* d_min_grow_p_pre_base_now, real* d_h_s_base_now,
-    real* d_u_pre_factor_now, real* d_p_prev_base_now, real* d_p_prev_base2_now, real* d_h_next_here_now,
-    real* d_p_next_here_now, real* d_min_grow_p_pre_now, stored* d_grow_pre_all, stored* n_part_all)
+    const long long t, const long long B, const long long H, const real* d_p_final, const real* cuts,
+    const real* h_all, const stored* r_u_n_all, const real* p_all, const stored* where_lt_p_prev_0_5_0_1_all,
+    const stored* grow_all, const stored* min_grow_p_pre_all, const real* d_p_pair, real* s_now,
+    real* d_min_grow_p_pre_base_now, real* d_h_s_base_now, real* d_u_pre_factor_now, real* d_p_prev_base_now,
+    real* d_p_prev_base2_now, real* d_min_grow_p_pre_now, stored* d_grow_pre_all, stored* n_part_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
     const real r = r_u_n_all[row*3*H + j];
@@ -736,13 +739,15 @@ extern "C" __global__ void backward_step_1(
     const real u = r_u_n_all[row*3*H + H + j];
     const real grow = grow_all[row];
     const real min_grow_p_pre = min_grow_p_pre_all[row];
-    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_p_next = d_p_pair[((t + 1)%2*B + sample)];
 
+    // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    const real p_prev_here = cut_before == 1 ? 1 : p_prev;
+    const real d_p_next_here = cut_after == 0 ? d_p_next : cut_after == 2 ? d_p_final[sample] : 0;
     // backward of s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
     const real s = where_lt_p_prev_0_5_0_1;
     // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
-    const real p_pre = 1 - p_prev;
+    const real p_pre = 1 - p_prev_here;
     const real d_min_grow_p_pre_base = 1 - s;
     // backward of h[t] = s*new + (1 - s)*h[t-1]
     const real d_h_s_base = h_prev*(1 - u) + n*u - h_prev;
@@ -750,11 +755,7 @@ extern "C" __global__ void backward_step_1(
     const real d_u_pre_factor = (n - h_prev)*(1 - u)*u;
     // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     const real d_p_prev_base = -le(p_pre, grow)/2 - lt(p_pre, grow)/2;
-    const real d_p_prev_base2 = grow + 1 - p_prev - s - min_grow_p_pre;
-    // backward of h[t] = s*new + (1 - s)*h[t-1]
-    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
-    const real d_p_next_here = cut_after == 0 ? d_p_next : cut_after == 2 ? d_p_final[sample] : 0;
+    const real d_p_prev_base2 = grow + 1 - p_prev_here - s - min_grow_p_pre;
     const real d_min_grow_p_pre = d_p_next_here*d_min_grow_p_pre_base;
     // backward of grow = sigmoid(wp @ h[t] + bp)
     const real d_grow_pre = (1 - grow)*grow*(s*d_p_next_here + (le(grow, p_pre)/2 + lt(grow, p_pre)/2)*d_min_grow_p_pre);
@@ -767,8 +768,6 @@ extern "C" __global__ void backward_step_1(
     d_u_pre_factor_now[k] = d_u_pre_factor;
     if (j == 0) d_p_prev_base_now[sample] = d_p_prev_base;
     if (j == 0) d_p_prev_base2_now[sample] = d_p_prev_base2;
-    d_h_next_here_now[k] = d_h_next_here;
-    if (j == 0) d_p_next_here_now[sample] = d_p_next_here;
     if (j == 0) d_min_grow_p_pre_now[sample] = d_min_grow_p_pre;
     if (j == 0) d_grow_pre_all[row] = d_grow_pre;
     n_part_all[at] = n_part;
@@ -776,26 +775,29 @@ extern "C" __global__ void backward_step_1(
 
 // One step, after wp.T @ d_grow_pre; a block for each sample.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const real* s_now, const stored* r_u_n_all,
-    const stored* dy_h_all, const real* d_h_next_here_now, const stored* wpT_d_wp_h_now,
-    const real* d_h_s_base_now, const real* d_u_pre_factor_now, real* d_h_now, real* d_h_s_now, real* d_new_now,
-    stored* d_n_pre_all, stored* d_r_u_n_pre_all, stored* d_r_u_pre_all, real* sum_d_h_s_now)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const real* s_now, const stored* r_u_n_all, const stored* dy_h_all, const real* d_h_pair,
+    const stored* wpT_d_wp_h_now, const real* d_h_s_base_now, const real* d_u_pre_factor_now, real* d_h_now,
+    real* d_h_s_now, real* d_new_now, stored* d_n_pre_all, stored* d_r_u_n_pre_all, stored* d_r_u_pre_all,
+    real* sum_d_h_s_now)
 {
     const long long sample = blockIdx.x;
     const long long row = t*B + sample;
 
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
         const long long k = sample*H + j, at = (t*B + sample)*H + j;
+        const real cut_after = cuts[row + B];
         const real s = s_now[sample];
         const real n = r_u_n_all[row*3*H + 2*H + j];
         const real u = r_u_n_all[row*3*H + H + j];
         const real d_h_given = dy_h_all[at];
-        const real d_h_next_here = d_h_next_here_now[k];
+        const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
         const real wpT_d_wp_h = wpT_d_wp_h_now[k];
         const real d_h_s_base = d_h_s_base_now[k];
         const real d_u_pre_factor = d_u_pre_factor_now[k];
 
         // backward of h[t] = s*new + (1 - s)*h[t-1]
+        const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
         const real d_h = d_h_given + d_h_next_here + wpT_d_wp_h;
         const real d_h_s = d_h*d_h_s_base;
         // backward of new = u*n + (1 - u)*h[t-1]
@@ -820,8 +822,8 @@ extern "C" __global__ void backward_step_2(
 
 // One step, after Un.T @ d_n_pre.
 extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const real* h_all, const stored* r_u_n_all,
-    const stored* dy_s_all, const real* d_p_next_here_now, const real* d_min_grow_p_pre_now,
+    const long long t, const long long B, const long long H, const real* d_p_final, const real* cuts,
+    const real* h_all, const stored* r_u_n_all, const stored* dy_s_all, const real* d_min_grow_p_pre_now,
     const real* sum_d_h_s_now, const stored* UnT_d_Un_n_part_now, const real* d_p_prev_base_now,
     const real* d_p_prev_base2_now, real* d_p_pair, stored* d_r_u_pre_all, stored* d_r_u_n_pre_all)
 {
@@ -830,10 +832,11 @@ extern "C" __global__ void backward_step_3(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real h_prev = h_all[at];
     const real r = r_u_n_all[row*3*H + j];
     const real d_s_given = dy_s_all[row];
-    const real d_p_next_here = d_p_next_here_now[sample];
+    const real d_p_next = d_p_pair[((t + 1)%2*B + sample)];
     const real d_min_grow_p_pre = d_min_grow_p_pre_now[sample];
     const real sum_d_h_s = sum_d_h_s_now[sample];
     const real UnT_d_Un_n_part = UnT_d_Un_n_part_now[k];
@@ -841,6 +844,7 @@ extern "C" __global__ void backward_step_3(
     const real d_p_prev_base2 = d_p_prev_base2_now[sample];
 
     // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    const real d_p_next_here = cut_after == 0 ? d_p_next : cut_after == 2 ? d_p_final[sample] : 0;
     const real d_p_prev = d_s_given + sum_d_h_s + d_min_grow_p_pre*d_p_prev_base + d_p_next_here*d_p_prev_base2;
     // backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     const real d_r_pre = h_prev*(1 - r)*r*UnT_d_Un_n_part;

@@ -617,6 +617,8 @@ extern "C" __global__ void forward_step(
     const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // n[t] = f*n[t-1] + i
     const real n_prev_here = cut_before == 1 ? 0 : n_prev;
+    // m[t] = max(lf, ir)
+    const real m_prev_here = cut_before == 1 ? -real(INFINITY) : m_prev;
     // ir = Wi @ x[t] + Ri @ h[t-1] + bi
     const real ir = Wi_rows_x_heads + Ri_h_prev + bi_j;
     // fr = Wf @ x[t] + Rf @ h[t-1] + bf
@@ -627,7 +629,7 @@ extern "C" __global__ void forward_step(
     const real o = sigmoid(Wo_rows_x_heads + Ro_h_prev + bo_j);
     // lf = logsigmoid(fr) + m[t-1]
     const real logsigmoid_fr = logsigmoid(fr);
-    const real lf = m_prev + logsigmoid_fr;
+    const real lf = m_prev_here + logsigmoid_fr;
     // m[t] = max(lf, ir)
     const real m = maximum(lf, ir);
     // i = exp(ir - m[t])
@@ -641,14 +643,13 @@ extern "C" __global__ void forward_step(
     // h[t] = o*c[t]/n[t]
     const real h = o*c/n;
     const real h_next = cut_after == 1 ? 0 : h;
-    // m[t] = max(lf, ir)
-    const real m_next = cut_after == 1 ? -real(INFINITY) : m;
 
     ir_all[at] = ir;
     fr_all[at] = fr;
     z_all[at] = z;
     o_all[at] = o;
     lf_all[at] = lf;
+    m_all[at + B*D*N] = m;
     i_all[at] = i;
     f_all[at] = f;
     c_all[at + B*D*N] = c;
@@ -656,7 +657,6 @@ extern "C" __global__ void forward_step(
     h_out[at] = h;
     h_all[at + B*D*N] = h_next;
     keep(h_operand, at + B*D*N, h_next);
-    m_all[at + B*D*N] = m_next;
 }
 
 // One step.
@@ -695,8 +695,6 @@ extern "C" __global__ void backward_step(
     const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of n[t] = f*n[t-1] + i
     const real n_prev_here = cut_before == 1 ? 0 : n_prev;
-    // backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
-    const real d_fr_factor = sigmoid(-fr);
     // backward of h[t] = o*c[t]/n[t]
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + i*z
@@ -705,6 +703,8 @@ extern "C" __global__ void backward_step(
     const real d_n_next_here = cut_after == 0 ? d_n_next : cut_after == 2 ? d_n_final[k] : 0;
     // backward of m[t] = max(lf, ir)
     const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
+    // backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
+    const real d_fr_factor = sigmoid(-fr);
     // backward of h[t] = o*c[t]/n[t]
     const real d_h = d_h_given + d_h_next_here;
     // backward of n[t] = f*n[t-1] + i

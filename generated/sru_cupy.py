@@ -145,7 +145,6 @@ class _Forward:
         self.Wr_Ws_x_all = cp.empty((T, B, 2*H), dtype)
         self.c_all = cp.empty((T + 1, B, H), real)
         self.h_out = cp.empty((T, B, H), dtype)
-        self.f_all = cp.empty((T, B, H), dtype)
         self.r_all = cp.empty((T, B, H), dtype)
         self.vectors = cp.empty((4*H,), dtype)
         self.vf = self.vectors[:H]
@@ -154,8 +153,8 @@ class _Forward:
         self.br = self.vectors[3*H:4*H]
         self.Wf_Wz_T = cp.empty((I, 2*H), dtype)
         self.Wr_Ws_T = cp.empty((I, 2*H), dtype)
-        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), self.vf, self.bf, self.cuts, self.Wf_Wz_x_all, self.c_all, self.f_all)
-        self.forward_after = (cp.int64(T*B), cp.int64(B), cp.int64(H), self.vr, self.br, self.Wf_Wz_x_all, self.Wr_Ws_x_all, self.c_all, self.r_all, self.h_out)
+        self.forward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), self.vf, self.bf, self.cuts, self.Wf_Wz_x_all, self.c_all)
+        self.forward_after = (cp.int64(T*B), cp.int64(B), cp.int64(H), self.vr, self.br, self.cuts, self.c_all, self.Wr_Ws_x_all, self.r_all, self.h_out)
         self.forward_loop_blocks = _blocks(B*H)
 
 
@@ -188,7 +187,7 @@ class _Backward:
         self.d_vr_sum = cp.empty((H,), dtype)
         self.d_bf_sum = cp.empty((H,), dtype)
         self.d_br_sum = cp.empty((H,), dtype)
-        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), self.d_c_final, self.vf, self.vr, saved.cuts, saved.c_all, saved.Wr_Ws_x_all, saved.r_all, saved.f_all, saved.Wf_Wz_x_all, self.dy_all, self.d_c_last, self.d_r_pre_Ws_x_all, self.d_f_pre_r_pre_Wz_x_Ws_x_all, self.d_f_pre_Wz_x_all, self.d_r_pre_totals, self.d_f_pre_totals, self.d_vf_each_totals, self.d_vr_each_totals)
+        self.backward_loop = (cp.int64(T), cp.int64(B), cp.int64(H), self.d_c_final, self.vf, self.vr, saved.cuts, saved.c_all, saved.Wr_Ws_x_all, saved.r_all, saved.Wf_Wz_x_all, self.dy_all, self.d_c_last, self.d_r_pre_Ws_x_all, self.d_f_pre_r_pre_Wz_x_Ws_x_all, self.d_f_pre_Wz_x_all, self.d_r_pre_totals, self.d_f_pre_totals, self.d_vf_each_totals, self.d_vr_each_totals)
         self.backward_after = (cp.int64(T*B), cp.int64(I), self.d_x_base_all, self.d_x_all, self.d_x_out)
         self.backward_loop_blocks = _blocks(B*H)
 
@@ -449,7 +448,7 @@ __device__ inline real sigmoid(real a) { return 1/(1 + exp(-a)); }
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
     const long long T, const long long B, const long long H, const stored* vf, const stored* bf, const real* cuts,
-    stored* Wf_Wz_x_all, real* c_all, stored* f_all)
+    stored* Wf_Wz_x_all, real* c_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -471,8 +470,7 @@ extern "C" __global__ void forward_loop(
         // c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
         const real c = c_prev_here*f + (1 - f)*Wz_x;
 
-        Wf_Wz_x_all[row*2*H + j] = c_prev_here;
-        f_all[at] = f;
+        Wf_Wz_x_all[row*2*H + j] = f;
         c_all[at + B*H] = c;
 
         c_prev = c;
@@ -482,7 +480,7 @@ extern "C" __global__ void forward_loop(
 // All steps at once, after the loop.
 extern "C" __global__ void forward_after(
     const long long rows, const long long B, const long long H, const stored* vr, const stored* br,
-    const stored* Wf_Wz_x_all, const stored* Wr_Ws_x_all, const real* c_all, stored* r_all, stored* h_out)
+    const real* cuts, const real* c_all, const stored* Wr_Ws_x_all, stored* r_all, stored* h_out)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= rows*H) return;
@@ -490,11 +488,14 @@ extern "C" __global__ void forward_after(
 
     const real vr_j = vr[j];
     const real br_j = br[j];
-    const real c_prev_here = Wf_Wz_x_all[row*2*H + j];
+    const real cut_before = cuts[row];
+    const real c_prev = c_all[at];
     const real Wr_x = Wr_Ws_x_all[row*2*H + j];
     const real c = c_all[at + B*H];
     const real Ws_x = Wr_Ws_x_all[row*2*H + H + j];
 
+    // c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // r = sigma(Wr @ x[t] + vr*c[t-1] + br)
     const real r = sigmoid(vr_j*c_prev_here + Wr_x + br_j);
     // h = r*c[t] + (1 - r)*(Ws @ x[t])
@@ -508,7 +509,7 @@ extern "C" __global__ void forward_after(
 extern "C" __global__ void backward_loop(
     const long long T, const long long B, const long long H, const real* d_c_final, const stored* vf,
     const stored* vr, const real* cuts, const real* c_all, const stored* Wr_Ws_x_all, const stored* r_all,
-    const stored* f_all, const stored* Wf_Wz_x_all, const stored* dy_all, real* d_c_last, stored* d_r_pre_Ws_x_all,
+    const stored* Wf_Wz_x_all, const stored* dy_all, real* d_c_last, stored* d_r_pre_Ws_x_all,
     stored* d_f_pre_r_pre_Wz_x_Ws_x_all, stored* d_f_pre_Wz_x_all, real* d_r_pre_totals, real* d_f_pre_totals,
     real* d_vf_each_totals, real* d_vr_each_totals)
 {
@@ -531,16 +532,16 @@ extern "C" __global__ void backward_loop(
         const real Ws_x = Wr_Ws_x_all[row*2*H + H + j];
         const real c = c_all[at + B*H];
         const real r = r_all[at];
-        const real f = f_all[at];
+        const real f = Wf_Wz_x_all[row*2*H + j];
         const real Wz_x = Wf_Wz_x_all[row*2*H + H + j];
         const real d_h_given = dy_all[at];
 
         // backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
         const real c_prev_here = cut_before == 1 ? 0 : c_prev;
+        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
         // backward of r = sigma(Wr @ x[t] + vr*c[t-1] + br)
         const real d_r_pre = (c - Ws_x)*(1 - r)*r*d_h_given;
         // backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
-        const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
         const real d_c = r*d_h_given + d_c_next_here;
         // backward of f = sigma(Wf @ x[t] + vf*c[t-1] + bf)
         const real d_f_pre = (1 - f)*f*(c_prev_here - Wz_x)*d_c;

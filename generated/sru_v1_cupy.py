@@ -437,23 +437,24 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real Wf_x = Wf_Wz_x_all[row*2*H + j];
         const real Wz_x = Wf_Wz_x_all[row*2*H + H + j];
 
+        // c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // f = sigma(Wf @ x[t] + bf)
         const real f = sigmoid(Wf_x + bf_j);
         // c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
-        const real c = c_prev*f + (1 - f)*Wz_x;
-        const real c_next = cut_after == 1 ? 0 : c;
+        const real c = c_prev_here*f + (1 - f)*Wz_x;
         // h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
         const real tanh_c = tanh(c);
 
         Wf_Wz_x_all[row*2*H + j] = f;
-        c_all[at + B*H] = c_next;
+        c_all[at + B*H] = c;
         tanh_c_all[at] = tanh_c;
 
-        c_prev = c_next;
+        c_prev = c;
     }
 }
 
@@ -496,6 +497,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real Ws_x = Wr_Ws_x_all[row*2*H + H + j];
         const real r = r_all[at];
@@ -507,6 +509,7 @@ extern "C" __global__ void backward_loop(
 
         // backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         const real d_c = r*(1 - square(tanh_c))*d_h_given + d_c_next_here;
         const real d_c_prev = f*d_c;
         // backward of h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
@@ -516,7 +519,7 @@ extern "C" __global__ void backward_loop(
         // backward of r = sigma(Wr @ x[t] + br)
         const real d_r_pre = (1 - r)*r*(tanh_c - Ws_x)*d_h_given;
         // backward of f = sigma(Wf @ x[t] + bf)
-        const real d_f_pre = (1 - f)*f*(c_prev - Wz_x)*d_c;
+        const real d_f_pre = (1 - f)*f*(c_prev_here - Wz_x)*d_c;
 
         d_r_pre_Ws_x_all[row*2*H + H + j] = d_Ws_x;
         d_f_pre_r_pre_Wz_x_Ws_x_all[row*4*H + 3*H + j] = d_Ws_x;

@@ -500,6 +500,7 @@ extern "C" __global__ void forward_step(
     const real bf_j = bf[j];
     const real bg_j = bg[j];
     const real bo_j = bo[j];
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real Wi_x = i_f_g_o_all[row*4*H + j];
@@ -511,6 +512,8 @@ extern "C" __global__ void forward_step(
     const real Wo_x = i_f_g_o_all[row*4*H + 3*H + j];
     const real Uo_h_prev = Ui_Uf_Ug_Uo_h_prev_now[sample*4*H + 3*H + j];
 
+    // c[t] = f*c[t-1] + g - i
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
     // f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
@@ -520,23 +523,21 @@ extern "C" __global__ void forward_step(
     // o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real o = sigmoid(Wo_x + Uo_h_prev + bo_j);
     // c[t] = f*c[t-1] + g - i
-    const real c = c_prev*f + g - i;
+    const real c = c_prev_here*f + g - i;
     // h[t] = sigma(c[t]) - o
     const real sigmoid_c = sigmoid(c);
     const real h = sigmoid_c - o;
     const real h_next = cut_after == 1 ? 0 : h;
-    // c[t] = f*c[t-1] + g - i
-    const real c_next = cut_after == 1 ? 0 : c;
 
     i_f_g_o_all[row*4*H + j] = i;
     i_f_g_o_all[row*4*H + H + j] = f;
     i_f_g_o_all[row*4*H + 2*H + j] = g;
     i_f_g_o_all[row*4*H + 3*H + j] = o;
+    c_all[at + B*H] = c;
     sigmoid_c_all[at] = sigmoid_c;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
-    c_all[at + B*H] = c_next;
 }
 
 // One step.
@@ -550,6 +551,7 @@ extern "C" __global__ void backward_step(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real i = i_f_g_o_all[row*4*H + j];
@@ -561,6 +563,8 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
+    // backward of c[t] = f*c[t-1] + g - i
+    const real c_prev_here = cut_before == 1 ? 0 : c_prev;
     // backward of h[t] = sigma(c[t]) - o
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + g - i
@@ -574,7 +578,7 @@ extern "C" __global__ void backward_step(
     // backward of g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = (1 - g)*g*d_c;
     // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
-    const real d_f_pre = c_prev*(1 - f)*f*d_c;
+    const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
     // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = -(1 - i)*i*d_c;
     // backward of c[t] = f*c[t-1] + g - i

@@ -475,7 +475,7 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real Wz_x = z_f_o_all[row*3*H + j];
         const real Vz_x_lag1_prev = Vz_Vf_Vo_x_lag1_prev_all[row*3*H + j];
         const real Wf_x = z_f_o_all[row*3*H + H + j];
@@ -483,6 +483,8 @@ extern "C" __global__ void forward_loop(
         const real Wo_x = z_f_o_all[row*3*H + 2*H + j];
         const real Vo_x_lag1_prev = Vz_Vf_Vo_x_lag1_prev_all[row*3*H + 2*H + j];
 
+        // h[t] = f*h[t-1] + z*o
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // z = Wz @ x[t] + Vz @ x[t-1] + bz
         const real z = Wz_x + Vz_x_lag1_prev + bz_j;
         // f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
@@ -490,16 +492,15 @@ extern "C" __global__ void forward_loop(
         // o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
         const real o = tanh(Wo_x + Vo_x_lag1_prev + bo_j);
         // h[t] = f*h[t-1] + z*o
-        const real h = h_prev*f + z*o;
-        const real h_next = cut_after == 1 ? 0 : h;
+        const real h = h_prev_here*f + z*o;
 
         z_f_o_all[row*3*H + j] = z;
         z_f_o_all[row*3*H + H + j] = f;
         z_f_o_all[row*3*H + 2*H + j] = o;
+        h_all[at + B*H] = h;
         h_out[at] = h;
-        h_all[at + B*H] = h_next;
 
-        h_prev = h_next;
+        h_prev = h;
     }
 }
 
@@ -519,6 +520,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real h_prev = h_all[at];
         const real z = z_f_o_all[row*3*H + j];
@@ -528,12 +530,13 @@ extern "C" __global__ void backward_loop(
 
         // backward of h[t] = f*h[t-1] + z*o
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_h = d_h_given + d_h_next_here;
         const real d_h_prev = f*d_h;
         // backward of o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
         const real d_o_pre = z*(1 - square(o))*d_h;
         // backward of f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
-        const real d_f_pre = h_prev*(1 - f)*f*d_h;
+        const real d_f_pre = h_prev_here*(1 - f)*f*d_h;
         // backward of z = Wz @ x[t] + Vz @ x[t-1] + bz
         const real d_z = o*d_h;
 

@@ -493,12 +493,13 @@ extern "C" __global__ void forward_loop(
         const real Wf_x = z_f_all[row*2*H + H + j];
         const real Vf_x_lag1_prev = Vz_Vf_x_lag1_prev_all[row*2*H + H + j];
 
+        // c[t] = f*c[t-1] + (1 - f)*z
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // z = Wz @ x[t] + Vz @ x[t-1] + bz
         const real z = Wz_x + Vz_x_lag1_prev + bz_j;
         // f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
         const real f = sigmoid(Wf_x + Vf_x_lag1_prev + bf_j);
         // c[t] = f*c[t-1] + (1 - f)*z
-        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         const real c = c_prev_here*f + z*(1 - f);
 
         z_f_all[row*2*H + j] = z;
@@ -559,9 +560,9 @@ extern "C" __global__ void backward_loop(
 
         // backward of c[t] = f*c[t-1] + (1 - f)*z
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         const real d_c = o*d_h_given + d_c_next_here;
         const real d_c_prev = f*d_c;
-        const real c_prev_here = cut_before == 1 ? 0 : c_prev;
         // backward of o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
         const real d_o_pre = c*(1 - square(o))*d_h_given;
         // backward of f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)

@@ -382,21 +382,22 @@ extern "C" __global__ void forward_loop(
 
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
-        const real cut_after = cuts[row + B];
+        const real cut_before = cuts[row];
         const real Wf_x = Wf_Wz_x_all[row*2*H + j];
         const real Wz_x = Wf_Wz_x_all[row*2*H + H + j];
 
+        // h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         // f = sigma(Wf @ x[t] + bf)
         const real f = sigmoid(Wf_x + bf_j);
         // h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
-        const real h = h_prev*f + (1 - f)*Wz_x;
-        const real h_next = cut_after == 1 ? 0 : h;
+        const real h = h_prev_here*f + (1 - f)*Wz_x;
 
         Wf_Wz_x_all[row*2*H + j] = f;
+        h_all[at + B*H] = h;
         h_out[at] = h;
-        h_all[at + B*H] = h_next;
 
-        h_prev = h_next;
+        h_prev = h;
     }
 }
 
@@ -414,6 +415,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real h_prev = h_all[at];
         const real f = Wf_Wz_x_all[row*2*H + j];
@@ -422,11 +424,12 @@ extern "C" __global__ void backward_loop(
 
         // backward of h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        const real h_prev_here = cut_before == 1 ? 0 : h_prev;
         const real d_h = d_h_given + d_h_next_here;
         const real d_h_prev = f*d_h;
         const real d_Wz_x = (1 - f)*d_h;
         // backward of f = sigma(Wf @ x[t] + bf)
-        const real d_f_pre = (1 - f)*f*(h_prev - Wz_x)*d_h;
+        const real d_f_pre = (1 - f)*f*(h_prev_here - Wz_x)*d_h;
 
         d_f_pre_Wz_x_all[row*2*H + H + j] = d_Wz_x;
         d_f_pre_Wz_x_all[row*2*H + j] = d_f_pre;

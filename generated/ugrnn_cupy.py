@@ -160,15 +160,14 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_g_h_pre_all = cp.empty((T, B, 2*H), dtype)
-        self.d_h_now = cp.empty((B, H), real)
         self.Ug_Uc = cp.empty((2*H, H), dtype)
         self.Wg_Wc = cp.empty((2*H, I), dtype)
         self.d_Wg_Wc = cp.empty((2*H, I), dtype)
         self.d_Ug_Uc = cp.empty((2*H, H), dtype)
         self.d_bg_bc_sum = cp.empty((2*H,), dtype)
         self.d_bg_bc_sum_parts = cp.empty((_parts(T*B), 2*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.g_tanh_h_pre_all, self.dy_all, self.d_h_pair, self.d_h_now, self.d_g_h_pre_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.g_tanh_h_pre_all, self.d_h_now, self.d_h_prev_now, self.d_h_pair)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.h_all, saved.g_tanh_h_pre_all, self.dy_all, self.d_h_pair, self.d_g_h_pre_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.g_tanh_h_pre_all, self.dy_all, self.d_h_prev_now, self.d_h_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.steps = [((cp.int64(t), *self.backward_step_1), self.d_g_h_pre_all[t], (cp.int64(t), *self.backward_step_2)) for t in reversed(range(T))]
@@ -456,7 +455,7 @@ extern "C" __global__ void forward_step(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const real* h_all, const stored* g_tanh_h_pre_all, const stored* dy_all, const real* d_h_pair, real* d_h_now,
+    const real* h_all, const stored* g_tanh_h_pre_all, const stored* dy_all, const real* d_h_pair,
     stored* d_g_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -478,27 +477,29 @@ extern "C" __global__ void backward_step_1(
     // backward of g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = (1 - g)*g*(h_prev - tanh_h_pre)*d_h;
 
-    d_h_now[k] = d_h;
     d_g_h_pre_all[row*2*H + H + j] = d_h_pre;
     d_g_h_pre_all[row*2*H + j] = d_g_pre;
 }
 
 // One step, after [Uc.T, Ug.T] @ [d_h_pre; d_g_pre].
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* g_tanh_h_pre_all, const real* d_h_now,
-    const stored* d_h_prev_now, real* d_h_pair)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* g_tanh_h_pre_all, const stored* dy_all, const stored* d_h_prev_now, real* d_h_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
     const long long sample = k/H, j = k%H;
-    const long long row = t*B + sample;
+    const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real g = g_tanh_h_pre_all[row*2*H + j];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_prev = d_h_prev_now[k];
 
     // backward of h[t] = g*h[t-1] + (1 - g)*phi(Wc @ x[t] + Uc @ h[t-1] + bc)
-    const real d_h_prev_2 = g*d_h + d_h_prev;
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    const real d_h_prev_2 = g*(d_h_given + d_h_next_here) + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
 }

@@ -432,23 +432,23 @@ extern "C" __global__ void forward_loop(
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*H + k;
         const real cut_before = cuts[row];
-        const real cut_after = cuts[row + B];
         const real V_x = tanh_z_pre_all_2[at];
 
+        // y[t] = y[t-1] + step*z[t]
+        const real y_prev_here = cut_before == 1 ? 0 : y_prev;
         // z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         const real z_prev_here = cut_before == 1 ? 0 : z_prev;
-        const real tanh_z_pre = tanh(w_j*y_prev + V_x + b_j);
-        const real z = z_prev_here - step_j*(real(1.0)*y_prev + tanh_z_pre);
+        const real tanh_z_pre = tanh(w_j*y_prev_here + V_x + b_j);
+        const real z = z_prev_here - step_j*(real(1.0)*y_prev_here + tanh_z_pre);
         // y[t] = y[t-1] + step*z[t]
-        const real y = y_prev + step_j*z;
-        const real y_next = cut_after == 1 ? 0 : y;
+        const real y = y_prev_here + step_j*z;
 
         tanh_z_pre_all_2[at] = tanh_z_pre;
         z_all[at + B*H] = z;
+        y_all[at + B*H] = y;
         y_out[at] = y;
-        y_all[at + B*H] = y_next;
 
-        y_prev = y_next;
+        y_prev = y;
         z_prev = z;
     }
 }
@@ -473,6 +473,7 @@ extern "C" __global__ void backward_loop(
 
     for (long long t = T - 1; t >= 0; t--) {
         const long long row = t*B + sample, at = t*B*H + k;
+        const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real y_prev = y_all[at];
         const real tanh_z_pre = tanh_z_pre_all_2[at];
@@ -484,15 +485,16 @@ extern "C" __global__ void backward_loop(
         // backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
         // backward of y[t] = y[t-1] + step*z[t]
+        const real y_prev_here = cut_before == 1 ? 0 : y_prev;
         const real d_y = d_y_given + d_y_next_here;
         // backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         const real d_z_prev = d_z_next_here + step_j*d_y;
         const real d_z_pre = -(1 - square(tanh_z_pre))*step_j*d_z_prev;
         // backward of y[t] = y[t-1] + step*z[t]
         const real d_y_prev = d_y + w_j*d_z_pre - real(1.0)*step_j*d_z_prev;
-        const real d_w_each = y_prev*d_z_pre;
+        const real d_w_each = y_prev_here*d_z_pre;
         // backward of step = dt*sigmoid(c)
-        const real d_step_each = z*d_y + (-real(1.0)*y_prev - tanh_z_pre)*d_z_prev;
+        const real d_step_each = z*d_y + (-real(1.0)*y_prev_here - tanh_z_pre)*d_z_prev;
 
         d_z_pre_all[at] = d_z_pre;
 

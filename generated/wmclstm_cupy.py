@@ -213,9 +213,7 @@ class _Backward:
         self.d_Vo_c_all = cp.empty((T, B, H), dtype)
         self.d_i_f_g_o_pre_all = cp.empty((T, B, 4*H), dtype)
         self.d_Vi_Vf_c_prev_all = cp.empty((T, B, 2*H), dtype)
-        self.d_c_next_here_now = cp.empty((B, H), real)
         self.d_c_now = cp.empty((B, H), real)
-        self.d_h_now = cp.empty((B, H), real)
         self.Vo = cp.empty((H, H), dtype)
         self.Ui_Uf_Ug_Uo = cp.empty((4*H, H), dtype)
         self.Vi_Vf = cp.empty((2*H, H), dtype)
@@ -226,8 +224,8 @@ class _Backward:
         self.d_Vo = cp.empty((H, H), dtype)
         self.d_bi_bg_bo_bf_sum = cp.empty((4*H,), dtype)
         self.d_bi_bg_bo_bf_sum_parts = cp.empty((_parts(T*B), 4*H), real)
-        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, saved.cuts, saved.tanh_Vi_c_prev_etc_all, saved.o_all, saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_c_next_here_now, self.d_h_now, self.d_i_f_g_o_pre_all, self.d_Vo_c_all)
-        self.backward_step_2 = (cp.int64(B), cp.int64(H), saved.tanh_Vi_c_prev_etc_all, saved.c_all, saved.f_all, saved.g_all, saved.o_all, saved.tanh_c_all, self.d_c_next_here_now, self.d_h_now, self.VoT_d_Vo_c_now, self.d_c_now, self.d_i_f_g_o_pre_all, self.d_Vi_Vf_c_prev_all)
+        self.backward_step_1 = (cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.tanh_Vi_c_prev_etc_all, saved.o_all, saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_i_f_g_o_pre_all, self.d_Vo_c_all)
+        self.backward_step_2 = (cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, saved.cuts, saved.tanh_Vi_c_prev_etc_all, saved.c_all, saved.f_all, saved.g_all, saved.o_all, saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.VoT_d_Vo_c_now, self.d_c_now, self.d_i_f_g_o_pre_all, self.d_Vi_Vf_c_prev_all)
         self.backward_step_3 = (cp.int64(B), cp.int64(H), saved.f_all, self.d_c_now, self.d_c_prev_now, self.d_c_pair)
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
@@ -647,10 +645,9 @@ extern "C" __global__ void forward_step_2(
 
 // One step.
 extern "C" __global__ void backward_step_1(
-    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_c_final,
-    const real* cuts, const stored* tanh_Vi_c_prev_etc_all, const stored* o_all, const stored* tanh_c_all,
-    const stored* dy_all, const stored* d_h_pair, const real* d_c_pair, real* d_c_next_here_now, real* d_h_now,
-    stored* d_i_f_g_o_pre_all, stored* d_Vo_c_all)
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
+    const stored* tanh_Vi_c_prev_etc_all, const stored* o_all, const stored* tanh_c_all, const stored* dy_all,
+    const stored* d_h_pair, stored* d_i_f_g_o_pre_all, stored* d_Vo_c_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -663,29 +660,23 @@ extern "C" __global__ void backward_step_1(
     const real tanh_c = tanh_c_all[at];
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
-    const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
     // backward of h[t] = o*phi(c[t])
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = f*c[t-1] + i*g
-    const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of h[t] = o*phi(c[t])
-    const real d_h = d_h_given + d_h_next_here;
     // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + tanh(Vo @ c[t]) + bo)
-    const real d_o_pre = (1 - o)*o*tanh_c*d_h;
+    const real d_o_pre = (1 - o)*o*tanh_c*(d_h_given + d_h_next_here);
     const real d_Vo_c = (1 - square(tanh_Vo_c))*d_o_pre;
 
-    d_c_next_here_now[k] = d_c_next_here;
-    d_h_now[k] = d_h;
     d_i_f_g_o_pre_all[row*4*H + 3*H + j] = d_o_pre;
     d_Vo_c_all[at] = d_Vo_c;
 }
 
 // One step, after Vo.T @ d_Vo_c.
 extern "C" __global__ void backward_step_2(
-    const long long t, const long long B, const long long H, const stored* tanh_Vi_c_prev_etc_all,
-    const real* c_all, const stored* f_all, const stored* g_all, const stored* o_all, const stored* tanh_c_all,
-    const real* d_c_next_here_now, const real* d_h_now, const stored* VoT_d_Vo_c_now, real* d_c_now,
+    const long long t, const long long B, const long long H, const real* d_h_final, const real* d_c_final,
+    const real* cuts, const stored* tanh_Vi_c_prev_etc_all, const real* c_all, const stored* f_all,
+    const stored* g_all, const stored* o_all, const stored* tanh_c_all, const stored* dy_all,
+    const stored* d_h_pair, const real* d_c_pair, const stored* VoT_d_Vo_c_now, real* d_c_now,
     stored* d_i_f_g_o_pre_all, stored* d_Vi_Vf_c_prev_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -693,6 +684,7 @@ extern "C" __global__ void backward_step_2(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample, at = t*B*H + k;
 
+    const real cut_after = cuts[row + B];
     const real tanh_Vi_c_prev = tanh_Vi_c_prev_etc_all[row*4*H + j];
     const real tanh_Vf_c_prev = tanh_Vi_c_prev_etc_all[row*4*H + 2*H + j];
     const real c_prev = c_all[at];
@@ -701,12 +693,16 @@ extern "C" __global__ void backward_step_2(
     const real g = g_all[at];
     const real o = o_all[at];
     const real tanh_c = tanh_c_all[at];
-    const real d_c_next_here = d_c_next_here_now[k];
-    const real d_h = d_h_now[k];
+    const real d_h_given = dy_all[at];
+    const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
+    const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
     const real VoT_d_Vo_c = VoT_d_Vo_c_now[k];
 
+    // backward of h[t] = o*phi(c[t])
+    const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
     // backward of c[t] = f*c[t-1] + i*g
-    const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h + VoT_d_Vo_c;
+    const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    const real d_c = o*(1 - square(tanh_c))*(d_h_given + d_h_next_here) + d_c_next_here + VoT_d_Vo_c;
     // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
     // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + tanh(Vf @ c[t-1]) + bf)

@@ -5,9 +5,9 @@ step t - 1 was its last. Behind its end a sample goes on with states that nobody
 finite; no cotangent comes from there.
 
 The host fills ``cuts``; here the programs of both directions learn to read it, by pointwise operations that join the kernels.
-What a step hands on is put back before it is stored, so that products of the next step find it. A state that the other
-direction reads after the step too, and that pointwise operations alone read before it, is put back where it is read: its
-history stays as it is, and is not kept twice.
+A state that pointwise operations alone read is put back where they read it: its history stays as the steps have made it. What
+others read too, products first of all, is put back before it is stored, where the next step's products find it; the other
+direction may then want what the step has made besides.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _is_kept_whole(compiled: Compiled, carry: Carry) -> bool:
     backward = compiled.backward
     readers = (op for program in (compiled.forward, backward) for op in program.ops if carry.before in ir.operands(op))
     pointwise = all(isinstance(op, ir.Pointwise) for op in readers)
-    return carry.after in compiled.stash and pointwise and carry.before not in {total.value for total in backward.totals}
+    return pointwise and carry.before not in {total.value for total in backward.totals}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.axes import Along, in_turn
+from cellspec.backends.cupy.cuts import handed_back, put_back
 from cellspec.cell import Shape
 from cellspec.ir import Op, Program, Value, symbol
 from cellspec.schedule import Gradient, Schedule
@@ -37,7 +38,8 @@ class Phase(IntEnum):
 class Flow:
     """One direction's work by phase; only pointwise results are ever stored in several places.
 
-    ``fixed`` runs once a sequence on the host's side; ``free`` holds pointwise constants, computed wherever they are read.
+    ``fixed`` runs once a sequence on the host's side; ``free`` holds pointwise constants and cuts, computed wherever they are
+    read.
     ``outputs`` are given to the caller, ``kept`` to the other direction.
     """
 
@@ -90,8 +92,11 @@ def origin(flow: Flow, name: str) -> str:
 def flow(schedule: Schedule, outputs: Sequence[str], kept: Sequence[str], whole: Iterable[str], forwards: bool) -> Flow:
     """The flow of one direction; ``whole`` are the sequences that lie in memory of their own, fit for a matrix product."""
     fixed, free = _constants(schedule)
+    cuts = _cuts(schedule)
+    free |= cuts
     values = dict(schedule.program.values)
-    ahead, loop, after = ([made for op in ops for made in in_turn(op, values)] for ops in _phases(schedule))
+    phases = ([op for op in ops if ir.outs(op)[0] not in cuts] for ops in _phases(schedule))
+    ahead, loop, after = ([made for op in ops for made in in_turn(op, values)] for ops in phases)
     before, sunk = _sink(ahead)
     program = replace(schedule.program, values=values)
     draft = _Draft(program, fixed, free, (before, sunk + loop, after), frozenset(whole), forwards)
@@ -121,6 +126,13 @@ def _constants(schedule: Schedule) -> tuple[tuple[Op, ...], dict[str, ir.Pointwi
                 fixed.append(op)
                 loud.update(ir.operands(op))
     return tuple(reversed(fixed)), dict(reversed(free.items()))
+
+
+def _cuts(schedule: Schedule) -> dict[str, ir.Pointwise]:
+    """What is cut where it is read: all but what a step hands on."""
+    ops = [op for phase in _phases(schedule) for op in phase if isinstance(op, ir.Pointwise)]
+    after = {carry.after for carry in schedule.program.carries}
+    return {op.out: op for op in ops if op.expr.func in (put_back, handed_back) and op.out not in after}
 
 
 def _beyond_pointwise(op: Op) -> tuple[str, ...]:
@@ -339,6 +351,7 @@ class _Draft:
     def reads_carries(self) -> bool:
         """Whether any step needs another: otherwise there is no loop."""
         befores = {c.before for c in self.program.carries}
+        befores |= {name for name, op in self.free.items() if befores.intersection(ir.operands(op))}
         return any(befores.intersection(ir.operands(op)) for op in self.phases[Phase.LOOP])
 
     def gather(self) -> None:
