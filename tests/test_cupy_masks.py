@@ -201,11 +201,15 @@ def mutants(cuda: str) -> list[Mutant]:
     return found
 
 
+# Of the others some cuts mean nothing: where m is put back to -inf, exp(m) forgets whatever else there is.
+MORE = ("lstm", "elman", "gru_before", "valid-normed", "qrnn_fo", "dilated_rnn", "clockwork", "valid-stretch")
+
+
 @needs_substitute
-@pytest.mark.parametrize("name", ["indrnn", *(pytest.param(name, marks=pytest.mark.slow) for name in EACH_KIND[:8])])
+@pytest.mark.parametrize("name", ["indrnn", *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])
 def test_a_cut_that_is_dropped_is_found(name: str) -> None:
     path = BY_ID[name]
-    text, given = text_at(path), calls(path, ((7, 5, 13, "masks"),), "float64")
+    text, given = text_at(path), calls(path, ((20, 12, 13, "masks"),), "float64")
     assert fault(text, given) == ""
     found = mutants(cuda_in(text))
     assert len(found) >= 2
