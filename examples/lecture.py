@@ -1,0 +1,388 @@
+"""What the programs in this folder share: Adam, losses, a cell with a linear read-out, training, tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+# Before NumPy is loaded: programs import this module first. The products of one step are small: two threads gain a third here,
+# but when something else is running they wait for one another, busily, and lose far more than that. One thread also gives the
+# same bits whatever the machine.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+Floats = NDArray[np.float32]
+Array = NDArray[Any]
+
+TEST_SEED = 10**9  # of the samples that errors are measured on: the same for every cell and every seed
+
+
+class UsageError(Exception):
+    """One sentence for whoever typed the command."""
+
+
+# --- learning ----------------------------------------------------------------------------------------------
+
+
+class Adam:
+    """Adam on one flat vector, in place."""
+
+    def __init__(self, flat: Floats, decay: tuple[float, float] = (0.9, 0.99), epsilon: float = 1e-8) -> None:
+        self.flat, self.decay, self.epsilon, self.count = flat, decay, epsilon, 0
+        self.mean, self.square, self.scratch = np.zeros_like(flat), np.zeros_like(flat), np.zeros_like(flat)
+
+    def update(self, gradient: Floats, rate: float) -> None:
+        """mean, square <- running averages of g, g²; flat <- flat - rate * mean / (sqrt(square) + epsilon), bias-corrected."""
+        (b1, b2), scratch = self.decay, self.scratch
+        self.count += 1
+        self.mean *= b1
+        self.mean += np.multiply(gradient, 1 - b1, out=scratch)
+        self.square *= b2
+        np.multiply(gradient, gradient, out=scratch)
+        scratch *= 1 - b2
+        self.square += scratch
+        np.divide(self.square, 1 - b2**self.count, out=scratch)
+        np.sqrt(scratch, out=scratch)
+        scratch += self.epsilon
+        np.divide(self.mean, scratch, out=scratch)
+        scratch *= rate / (1 - b1**self.count)
+        self.flat -= scratch
+
+
+def clip(gradient: Floats, limit: float) -> float:
+    """Scales ``gradient`` in place to a norm of at most ``limit``; the norm before."""
+    norm = math.sqrt(float(np.dot(gradient, gradient)))
+    if norm > limit:
+        gradient *= limit / norm
+    return norm
+
+
+def rate_at(rate: float, step: int, spent: float) -> float:
+    """A warm-up of 20 steps to ``rate``, then half a cosine down to a hundredth of it as ``spent`` goes from 0 to 1."""
+    return rate * min((step + 1) / 20, 1.0) * (0.505 + 0.495 * math.cos(math.pi * spent))
+
+
+def squared_error(z: Floats, targets: Floats) -> tuple[float, Floats]:
+    """The mean of (z - target)², and its gradient by z."""
+    error = z - targets
+    return float(np.mean(error * error, dtype=np.float64)), error * np.float32(2 / error.size)
+
+
+def softmax_cross_entropy(z: Floats, targets: NDArray[np.intp]) -> tuple[float, Floats]:
+    """The mean of -log softmax(z)[target], and its gradient by z; z is [..., K], targets [...], where -1 asks for nothing."""
+    rows, wanted = z.reshape(-1, z.shape[-1]), targets.ravel()
+    asked = np.flatnonzero(wanted >= 0)
+    p = np.exp(rows - rows.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    right = p[asked, wanted[asked]]
+    loss = -np.log(np.maximum(right, np.float32(1e-30))).mean(dtype=np.float64)
+    p[asked, wanted[asked]] -= 1
+    p[wanted < 0] = 0
+    p /= len(asked)
+    return float(loss), p.reshape(z.shape)
+
+
+class Weights(NamedTuple):
+    """All that is learnt; also the shape of a gradient."""
+
+    cell: Any  # the generated module's Params, itself a NamedTuple of arrays
+    readout: Floats  # [K, D]
+    bias: Floats  # [K]
+
+
+class Net:
+    """A cell and a linear read-out at every step: ``z[t] = readout @ y[t] + bias``."""
+
+    def __init__(self, cell: ModuleType, rng: Generator, inputs: int, hidden: int, outputs: int) -> None:
+        if "I" not in cell.DIMS:
+            raise UsageError(f"the cell {cell.CELL} has no dim I: its inputs are as many as its units")
+        dims = {name: hidden for name in cell.DIMS} | {"I": inputs}
+        params = cell.init_params(rng, **dims, dtype=np.float32)
+        y, _ = cell.step(params, np.zeros((1, inputs), np.float32), cell.init_state(params, 1))
+        readout = rng.standard_normal((outputs, y.shape[1]), dtype=np.float32) / np.float32(math.sqrt(y.shape[1]))
+        self.cell = cell
+        self.flat, self.weights = packed(Weights(params, readout, np.zeros(outputs, np.float32)))
+        self.flat_gradient, self.gradient = packed(self.weights)
+
+    def forward(self, x: Floats, lengths: Array | None = None) -> tuple[Floats, Any]:
+        """x [T, B, I] -> (z [T, B, K], what ``backward`` needs)."""
+        y, _, tape = self.cell.forward(self.weights.cell, x)
+        return y @ self.weights.readout.T + self.weights.bias, (y, tape)
+
+    def backward(self, context: Any, dz: Floats) -> None:
+        """Writes the gradient of a loss into ``self.gradient``, given the loss's gradient by z."""
+        y, tape = context
+        rows = dz.reshape(-1, dz.shape[-1])
+        np.matmul(rows.T, y.reshape(len(rows), -1), out=self.gradient.readout)
+        np.sum(rows, axis=0, out=self.gradient.bias)
+        grads = self.cell.backward(self.weights.cell, tape, dz @ self.weights.readout)
+        for into, array in zip(self.gradient.cell, grads.params, strict=True):
+            np.copyto(into, array)
+
+
+def packed(weights: Weights) -> tuple[Floats, Weights]:
+    """A copy in one flat vector, and weights that are views of it: clipping and Adam then know nothing of cells."""
+    arrays = [*weights.cell, *weights[1:]]
+    flat = np.concatenate([array.ravel() for array in arrays])
+    ends = np.cumsum([array.size for array in arrays])
+    views = [part.reshape(array.shape) for part, array in zip(np.split(flat, ends[:-1]), arrays, strict=True)]
+    *cell, readout, bias = views
+    return flat, Weights(type(weights.cell)(*cell), readout, bias)
+
+
+class Recipe(NamedTuple):
+    """How to train."""
+
+    steps: int
+    rate: float  # Adam's, at its highest
+    norm: float  # gradients are scaled down to it
+    every: int  # steps between two evaluations
+
+
+Curve = list[tuple[int, float]]  # (steps taken, error then)
+
+
+def fit(net: Any, learn: Callable[[], float], error: Callable[[], float], recipe: Recipe, goal: float = -math.inf) -> Curve:
+    """Trains ``net`` in place, and says what ``error`` was on the way, until it is ``goal`` or less.
+
+    ``learn`` draws a batch and leaves the gradient of its loss, which it returns, in ``net.flat_gradient``.
+    """
+    adam = Adam(net.flat)
+    curve = [(0, error())]
+    for step in range(recipe.steps):
+        loss = learn()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {step}; a lower --rate may help")
+        clip(net.flat_gradient, recipe.norm)
+        adam.update(net.flat_gradient, rate_at(recipe.rate, step, step / recipe.steps))
+        if (step + 1) % recipe.every == 0 or step + 1 == recipe.steps:
+            curve.append((step + 1, error()))
+            if curve[-1][1] <= goal:
+                break
+    return curve
+
+
+# --- cells on a task ---------------------------------------------------------------------------------------
+
+
+class Batch(NamedTuple):
+    """Samples side by side."""
+
+    x: Floats  # [T, B, I]
+    targets: Any
+    lengths: Array | None = None  # [B]; T everywhere if omitted
+
+
+class Task(NamedTuple):
+    """What a cell is asked to learn, and when it has."""
+
+    inputs: int
+    outputs: int
+    draw: Callable[[Generator, int], Batch]  # so many new samples
+    loss: Callable[[Floats, Any], tuple[float, Floats]]  # of z [T, B, K] and targets: the loss, and its gradient by z
+    error: Callable[[Floats, Any], float]  # of the same: what is reported
+    goal: float  # training ends when the error is this or less
+
+
+class Run(NamedTuple):
+    """A cell trained once."""
+
+    cell: str
+    seed: int
+    parameters: int
+    curve: Curve
+    solved: bool
+    seconds: float
+
+
+def last_step(loss: Callable[[Floats, Any], tuple[float, Floats]]) -> Callable[[Floats, Any], tuple[float, Floats]]:
+    """``loss``, asked of the last step alone."""
+
+    def of_all(z: Floats, targets: Any) -> tuple[float, Floats]:
+        dz = np.zeros_like(z)
+        value, dz[-1] = loss(z[-1], targets)
+        return value, dz
+
+    return of_all
+
+
+def train_once(name: str, task: Task, seed: int, options: argparse.Namespace) -> Run:
+    """A cell from its own initial values; the test set is the same for every cell and seed."""
+    began = time.perf_counter()
+    rng = np.random.default_rng(seed)
+    net = Net(load_cell(name), rng, task.inputs, options.hidden, task.outputs)
+    test = task.draw(np.random.default_rng(TEST_SEED), options.test)
+
+    def learn() -> float:
+        batch = task.draw(rng, options.batch)
+        z, context = net.forward(batch.x, batch.lengths)
+        loss, dz = task.loss(z, batch.targets)
+        net.backward(context, dz)
+        return loss
+
+    def error() -> float:
+        return task.error(net.forward(test.x, test.lengths)[0], test.targets)
+
+    recipe = Recipe(options.steps, options.rate, options.clip, max(1, options.steps // 50))
+    curve = fit(net, learn, error, recipe, task.goal)
+    return Run(name, seed, net.flat.size, curve, curve[-1][1] <= task.goal, time.perf_counter() - began)
+
+
+class Report(NamedTuple):
+    """What the table and the figure say besides figures."""
+
+    title: str
+    error: str  # what the error is
+    published: Mapping[str, str]  # that of each cell
+    setting: str  # what was published was found with
+    baseline: tuple[str, float]  # an error that takes no memory
+
+
+def compare(task: Task, report: Report, options: argparse.Namespace, console: Console) -> list[Run]:
+    """Every cell with every seed; a table with a row for each cell, and a figure with a line for each run."""
+    runs = []
+    table = results(
+        f"{report.title}: {report.error}", "cell", "parameters", "median", "worst", "solved", "updates", "seconds", "published"
+    )
+    for name in options.cell:
+        ours = [train_once(name, task, seed, options) for seed in range(options.seed, options.seed + options.seeds)]
+        errors = [run.curve[-1][1] for run in ours]
+        table.add_row(
+            name,
+            f"{ours[0].parameters:,}",
+            f"{statistics.median(errors):.4f}",
+            f"{max(errors):.4f}",
+            f"{sum(run.solved for run in ours)} of {len(ours)}",
+            f"{statistics.median(run.curve[-1][0] for run in ours):,.0f}",
+            f"{statistics.mean(run.seconds for run in ours):.1f}",
+            report.published.get(name, ""),
+        )
+        runs += ours
+    table.caption = f"published: {report.setting}"
+    table.add_row(report.baseline[0], "", f"{report.baseline[1]:.4f}")
+    console.print(table)
+    with figure(options.figure, console) as (panel,):
+        for place, name in enumerate(options.cell):
+            for number, run in enumerate(run for run in runs if run.cell == name):
+                panel.plot(*zip(*run.curve, strict=True), color=f"C{place}", label="" if number else name, linewidth=1)
+        panel.axhline(report.baseline[1], color="0.6", ls="--", label=report.baseline[0])
+        panel.set(title=report.title, xlabel="updates", ylabel=report.error)
+        panel.legend()
+    return runs
+
+
+# --- the ends of a program ---------------------------------------------------------------------------------
+
+
+def results(title: str, *headings: str) -> Table:
+    """An empty table; its first column is text, the others are figures."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left")
+    return table
+
+
+@contextlib.contextmanager
+def figure(file: Path, console: Console, panels: int = 1) -> Iterator[Sequence[Any]]:
+    """A row of empty Matplotlib panels, saved to ``file`` in the end: the same bytes for the same results."""
+    matplotlib: Any = importlib.import_module("matplotlib")
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "cellspec"
+    pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    drawing, row = pyplot.subplots(1, panels, figsize=(6.4 * panels, 4.2), squeeze=False, layout="constrained")
+    yield row[0]
+    drawing.savefig(file, **({"metadata": {"Date": None}} if file.suffix == ".svg" else {}))
+    pyplot.close(drawing)
+    console.print(f"The figure is in {file}.", soft_wrap=True)
+
+
+def load_cell(name: str) -> ModuleType:
+    """The generated module of a cell, from this repository or wherever Python finds ``generated``."""
+    if not name.isidentifier():
+        raise UsageError(f"{name!r} is not the name of a cell")
+    module = f"generated.{name}_numpy"
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    try:
+        cell = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in ("generated", module):
+            raise
+        raise UsageError(f"there is no module {module}; `cellspec generate {name}` writes it for a shipped cell") from None
+    finally:
+        sys.path.pop()
+    for several, what in (("Inputs", "inputs"), ("Outputs", "outputs")):
+        if hasattr(cell, several):
+            raise UsageError(f"the cell {name} has several {what}; this program feeds one and reads one")
+    return cell
+
+
+def at_least(least: float, kind: type[int] | type[float] = int) -> Any:
+    """An argparse type: a number of ``kind`` that is ``least`` or more."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value < math.inf:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} of at least {least:g}")
+        return value
+
+    return parse
+
+
+def arguments(name: str, description: str, **defaults: Any) -> argparse.ArgumentParser:
+    """The options that all lectures have: how to train, and where the figure goes."""
+    parser = argparse.ArgumentParser(
+        prog=f"{name}.py", description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--hidden", type=at_least(1), metavar="H", help="units")
+    add("--batch", type=at_least(1), metavar="B", help="samples side by side")
+    add("--steps", type=at_least(1), help="updates at most")
+    add("--rate", type=at_least(0, float), help="Adam's highest learning rate")
+    add("--clip", type=at_least(0, float), default=1.0, metavar="NORM", help="largest norm of the gradient")
+    add("--seed", type=at_least(0), default=0, help="the first seed, of weights and samples")
+    add("--figure", type=Path, default=Path(f"{name}.svg"), metavar="FILE", help="where to draw, .svg or .png")
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def compare_arguments(name: str, description: str, **defaults: Any) -> argparse.ArgumentParser:
+    """Those of a program that compares cells."""
+    parser = arguments(name, description, **defaults)
+    parser.add_argument("--cell", nargs="+", default=["lstm", "gru", "elman"], help="cells with a module in generated/")
+    parser.add_argument("--seeds", type=at_least(1), metavar="N", help="runs of each cell")
+    parser.add_argument("--test", type=at_least(1), default=1000, metavar="N", help="samples that the error is measured on")
+    return parser
+
+
+def main(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace, Console], Any]) -> int:
+    """Exit status: 0 done, 1 the training broke down, 2 usage."""
+    options = parser.parse_args()
+    try:
+        if importlib.util.find_spec("matplotlib") is None:
+            raise UsageError("there is no module matplotlib, which draws the figure; pip install matplotlib")
+        run(options, Console(highlight=False))
+    except (UsageError, FloatingPointError) as error:
+        print(f"{parser.prog.removesuffix('.py')}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0

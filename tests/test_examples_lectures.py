@@ -1,0 +1,103 @@
+"""The lectures, shortened: tasks are what their heads say, cells learn them, the figure is drawn."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture
+def lecture(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports an example by its name."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module
+
+
+def run(module: ModuleType, folder: Path, *arguments: str) -> tuple[Any, str]:
+    """What the program found, and all that it printed."""
+    file = io.StringIO()
+    drawing = folder / "figure.svg"
+    found = module.run(module.PARSER.parse_args([*arguments, "--figure", str(drawing)]), Console(file=file, width=80))
+    assert drawing.read_text("utf-8").startswith("<?xml")
+    assert "…" not in file.getvalue()  # the table is as wide as a terminal
+    return found, file.getvalue()
+
+
+def test_adding_problem(lecture: Any, tmp_path: Path) -> None:
+    module = lecture("adding_problem")
+    x, targets, _ = module.draw(np.random.default_rng(0), 500, 11)
+    marked = x[:, :, 1] > 0
+    assert (marked[:5].sum(axis=0) == 1).all() and (marked[5:].sum(axis=0) == 1).all()
+    np.testing.assert_allclose((x[:, :, 0] * marked).sum(axis=0), targets[:, 0], rtol=1e-6)
+    assert marked.any(axis=1).all() and targets.var() == pytest.approx(1 / 6, rel=0.2)
+    runs, printed = run(
+        module, tmp_path, "--cell", "lstm", "elman", "--length", "16", "--steps", "500", "--seeds", "1", "--rate", "0.03"
+    )
+    assert [run.cell for run in runs] == ["lstm", "elman"] and runs[0].curve[-1][1] < 0.02
+    assert "0.1667" in printed and "361" in printed
+
+
+def test_temporal_order(lecture: Any, tmp_path: Path) -> None:
+    module = lecture("temporal_order")
+    x, targets, _ = module.draw(np.random.default_rng(0), 200, 50)
+    for symbols, target in zip(x.argmax(axis=2).T, targets, strict=True):
+        text = "".join(module.SYMBOLS[symbol] for symbol in symbols)
+        assert re.fullmatch("B[abcd]*[XY][abcd]*[XY][abcd]*E", text)
+        assert re.sub("[^XY]", "", text) == ["XX", "XY", "YX", "YY"][target]
+    runs, printed = run(module, tmp_path, "--cell", "gru", "--length", "20", "--hidden", "8", "--steps", "1000", "--seeds", "1")
+    assert runs[0].solved and runs[0].curve[-1][0] < 1000
+    assert "1 of 1" in printed
+
+
+def test_embedded_reber(lecture: Any, tmp_path: Path) -> None:
+    module = lecture("embedded_reber")
+    rng = np.random.default_rng(0)
+    late = "(XT*VP)*(S|XT*VV)"  # from the fourth node on
+    strings = [module.embedded(rng)[0] for _ in range(300)]
+    assert all(re.fullmatch(f"B([TP])B(TS*X{late}|PT*V(V|P{late}))E\\1E", string) for string in strings)
+    assert len(set(strings)) > 50
+    x, targets, lengths = module.draw(rng, 50)
+    inside = np.arange(len(x))[:, None] < lengths
+    assert np.array_equal(inside, targets.following >= 0) and np.array_equal(inside, x.any(axis=2))
+    assert np.take_along_axis(targets.allowed, np.maximum(targets.following, 0)[..., None], axis=2)[inside].all()
+    assert set(targets.allowed.sum(axis=2)[inside]) == {1, 2}
+    perfect = targets.allowed.astype(np.float32)
+    assert module.share_wrong(perfect, targets) == 0
+    perfect[1, 7] = 0
+    assert module.share_wrong(perfect, targets) == 1 / 50
+    runs, _ = run(module, tmp_path, "--cell", "lstm", "--steps", "300", "--seeds", "1", "--rate", "0.03")
+    assert runs[0].curve[0][1] > 0.9 and runs[0].curve[-1][1] < 0.7
+
+
+def test_softmax_cross_entropy(lecture: Any) -> None:
+    """Its gradient, where it asks and where it does not."""
+    module, rng = lecture("lecture"), np.random.default_rng(0)
+    z, targets = rng.standard_normal((3, 2, 4)), rng.integers(-1, 4, size=(3, 2))
+    _, dz = module.softmax_cross_entropy(z, targets)
+    assert (dz[targets < 0] == 0).all()
+    for place in np.ndindex(z.shape):
+        moved = np.zeros_like(z)
+        moved[place] = 1e-6
+        slope = (
+            module.softmax_cross_entropy(z + moved, targets)[0] - module.softmax_cross_entropy(z - moved, targets)[0]
+        ) / 2e-6
+        assert dz[place] == pytest.approx(slope, abs=1e-8)
+
+
+def test_one_sentence_and_status_2(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "adding_problem.py"), "--cell", "nosuch"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("adding_problem: there is no module generated.nosuch_numpy") and done.stderr.count("\n") == 1
