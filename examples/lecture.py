@@ -223,11 +223,11 @@ def last_step(loss: Callable[[Floats, Any], tuple[float, Floats]]) -> Callable[[
     return of_all
 
 
-def train_once(name: str, task: Task, seed: int, options: argparse.Namespace) -> Run:
+def train_once(cell: ModuleType, task: Task, seed: int, options: argparse.Namespace) -> Run:
     """A cell from its own initial values; the test set is the same for every cell and seed."""
     began = time.perf_counter()
     rng = np.random.default_rng(seed)
-    net = Net(load_cell(name), rng, task.inputs, options.hidden, task.outputs)
+    net = Net(cell, rng, task.inputs, options.hidden, task.outputs)
     test = task.draw(np.random.default_rng(TEST_SEED), options.test)
 
     def learn() -> float:
@@ -242,7 +242,7 @@ def train_once(name: str, task: Task, seed: int, options: argparse.Namespace) ->
 
     recipe = Recipe(options.steps, options.rate, options.clip, max(1, options.steps // 50))
     curve = fit(net, learn, error, recipe, task.goal)
-    return Run(name, seed, net.flat.size, curve, curve[-1][1] <= task.goal, time.perf_counter() - began)
+    return Run(cell.CELL, seed, net.flat.size, curve, curve[-1][1] <= task.goal, time.perf_counter() - began)
 
 
 class Report(NamedTuple):
@@ -262,7 +262,7 @@ def compare(task: Task, report: Report, options: argparse.Namespace, console: Co
         f"{report.title}: {report.error}", "cell", "parameters", "median", "worst", "solved", "updates", "seconds", "published"
     )
     for name in options.cell:
-        ours = [train_once(name, task, seed, options) for seed in range(options.seed, options.seed + options.seeds)]
+        ours = [train_once(load_cell(name), task, seed, options) for seed in range(options.seed, options.seed + options.seeds)]
         errors = [run.curve[-1][1] for run in ours]
         table.add_row(
             name,
@@ -283,7 +283,7 @@ def compare(task: Task, report: Report, options: argparse.Namespace, console: Co
             for number, run in enumerate(run for run in runs if run.cell == name):
                 panel.plot(*zip(*run.curve, strict=True), color=f"C{place}", label="" if number else name, linewidth=1)
         panel.axhline(report.baseline[1], color="0.6", ls="--", label=report.baseline[0])
-        panel.set(title=report.title, xlabel="updates", ylabel=report.error)
+        panel.set(title=report.title, xlabel="updates", ylabel=report.error, ylim=(0, 1.5 * report.baseline[1]))
         panel.legend()
     return runs
 
@@ -370,7 +370,7 @@ def compare_arguments(name: str, description: str, **defaults: Any) -> argparse.
     """Those of a program that compares cells."""
     parser = arguments(name, description, **defaults)
     parser.add_argument("--cell", nargs="+", default=["lstm", "gru", "elman"], help="cells with a module in generated/")
-    parser.add_argument("--seeds", type=at_least(1), metavar="N", help="runs of each cell")
+    parser.add_argument("--seeds", type=at_least(1), metavar="N", help="runs of each")
     parser.add_argument("--test", type=at_least(1), default=1000, metavar="N", help="samples that the error is measured on")
     return parser
 

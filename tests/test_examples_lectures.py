@@ -81,6 +81,23 @@ def test_embedded_reber(lecture: Any, tmp_path: Path) -> None:
     assert runs[0].curve[0][1] > 0.9 and runs[0].curve[-1][1] < 0.7
 
 
+def test_window_or_memory(lecture: Any, tmp_path: Path) -> None:
+    module = lecture("window_or_memory")
+    x, targets, _ = module.draw(np.random.default_rng(0), 400, 4)
+    cues = x[:, :, :2]
+    assert np.array_equal(cues.sum(axis=0).argmax(axis=1), targets) and (cues.sum(axis=(0, 2)) == 1).all()
+    assert set(cues.sum(axis=2).argmax(axis=0)) == {0, 1, 2, 3}  # the cue is never the last symbol
+    assert [module.least_error(window, 4) for window in (1, 3, 5, 6)] == [0.5, 0.25, 0, 0]
+    small = ["--memory", "4", "--window", "1", "3", "5", "--cell", "elman", "--seeds", "1", "--steps", "400", "--rate", "0.03"]
+    rows, printed = run(module, tmp_path, *small)
+    assert [row.window for row in rows] == [1, 3, 5, None]
+    for row in rows:
+        assert row.error == pytest.approx(row.least, abs=0.06)
+    inside = 8 * (4 * np.array([1, 3, 5]) + 1)
+    assert np.array_equal([row.parameters for row in rows[:3]], inside + 8 * 2 + 2)
+    assert printed.count("feed-forward") == 3
+
+
 def test_softmax_cross_entropy(lecture: Any) -> None:
     """Its gradient, where it asks and where it does not."""
     module, rng = lecture("lecture"), np.random.default_rng(0)
