@@ -28,6 +28,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cellspec import layers
+from cellspec.layers import AnyLayer
+
 Floats = NDArray[np.float32]
 Array = NDArray[Any]
 
@@ -66,14 +69,6 @@ class Adam:
         self.flat -= scratch
 
 
-def clip(gradient: Floats, limit: float) -> float:
-    """Scales ``gradient`` in place to a norm of at most ``limit``; the norm before."""
-    norm = math.sqrt(float(np.dot(gradient, gradient)))
-    if norm > limit:
-        gradient *= limit / norm
-    return norm
-
-
 def rate_at(rate: float, step: int, spent: float) -> float:
     """A warm-up of 20 steps to ``rate``, then half a cosine down to a hundredth of it as ``spent`` goes from 0 to 1."""
     return rate * min((step + 1) / 20, 1.0) * (0.505 + 0.495 * math.cos(math.pi * spent))
@@ -102,49 +97,33 @@ def softmax_cross_entropy(z: Floats, targets: NDArray[np.intp]) -> tuple[float, 
 class Weights(NamedTuple):
     """All that is learnt; also the shape of a gradient."""
 
-    cell: Any  # the generated module's Params, itself a NamedTuple of arrays
+    layer: Any
     readout: Floats  # [K, D]
     bias: Floats  # [K]
 
 
 class Net:
-    """A cell and a linear read-out at every step: ``z[t] = readout @ y[t] + bias``."""
+    """A layer and a linear read-out at every step: ``z[t] = readout @ y[t] + bias``. ``flat`` is all that is learnt."""
 
-    def __init__(self, cell: ModuleType, rng: Generator, inputs: int, hidden: int, outputs: int) -> None:
-        if "I" not in cell.DIMS:
-            raise UsageError(f"the cell {cell.CELL} has no dim I: its inputs are as many as its units")
-        dims = {name: hidden for name in cell.DIMS} | {"I": inputs}
-        params = cell.init_params(rng, **dims, dtype=np.float32)
-        y, _ = cell.step(params, np.zeros((1, inputs), np.float32), cell.init_state(params, 1))
-        readout = rng.standard_normal((outputs, y.shape[1]), dtype=np.float32) / np.float32(math.sqrt(y.shape[1]))
-        self.cell = cell
-        self.flat, self.weights = packed(Weights(params, readout, np.zeros(outputs, np.float32)))
-        self.flat_gradient, self.gradient = packed(self.weights)
+    def __init__(self, layer: AnyLayer, rng: Generator, outputs: int) -> None:
+        params, width = layer.init_params(rng), layer.output_size
+        readout = rng.standard_normal((outputs, width), dtype=np.float32) / np.float32(math.sqrt(width))
+        self.layer = layer
+        self.flat, unflatten = layers.flatten(Weights(params, readout, np.zeros(outputs, np.float32)))
+        self.weights = unflatten(self.flat)
 
     def forward(self, x: Floats, lengths: Array | None = None) -> tuple[Floats, Any]:
         """x [T, B, I] -> (z [T, B, K], what ``backward`` needs)."""
-        y, _, tape = self.cell.forward(self.weights.cell, x)
+        y, _, tape = self.layer.forward(self.weights.layer, x, lengths=lengths)
         return y @ self.weights.readout.T + self.weights.bias, (y, tape)
 
-    def backward(self, context: Any, dz: Floats) -> None:
-        """Writes the gradient of a loss into ``self.gradient``, given the loss's gradient by z."""
+    def backward(self, context: Any, dz: Floats) -> Floats:
+        """The gradient of a loss by ``flat``, given that by z."""
         y, tape = context
         rows = dz.reshape(-1, dz.shape[-1])
-        np.matmul(rows.T, y.reshape(len(rows), -1), out=self.gradient.readout)
-        np.sum(rows, axis=0, out=self.gradient.bias)
-        grads = self.cell.backward(self.weights.cell, tape, dz @ self.weights.readout)
-        for into, array in zip(self.gradient.cell, grads.params, strict=True):
-            np.copyto(into, array)
-
-
-def packed(weights: Weights) -> tuple[Floats, Weights]:
-    """A copy in one flat vector, and weights that are views of it: clipping and Adam then know nothing of cells."""
-    arrays = [*weights.cell, *weights[1:]]
-    flat = np.concatenate([array.ravel() for array in arrays])
-    ends = np.cumsum([array.size for array in arrays])
-    views = [part.reshape(array.shape) for part, array in zip(np.split(flat, ends[:-1]), arrays, strict=True)]
-    *cell, readout, bias = views
-    return flat, Weights(type(weights.cell)(*cell), readout, bias)
+        grads = self.layer.backward(self.weights.layer, tape, dz @ self.weights.readout)
+        gradient: Floats = layers.flatten(Weights(grads.params, rows.T @ y.reshape(len(rows), -1), rows.sum(axis=0)))[0]
+        return gradient
 
 
 class Recipe(NamedTuple):
@@ -153,30 +132,21 @@ class Recipe(NamedTuple):
     steps: int
     rate: float  # Adam's, at its highest
     norm: float  # gradients are scaled down to it
-    every: int  # steps between two evaluations
 
 
-Curve = list[tuple[int, float]]  # (steps taken, error then)
-
-
-def fit(net: Any, learn: Callable[[], float], error: Callable[[], float], recipe: Recipe, goal: float = -math.inf) -> Curve:
-    """Trains ``net`` in place, and says what ``error`` was on the way, until it is ``goal`` or less.
-
-    ``learn`` draws a batch and leaves the gradient of its loss, which it returns, in ``net.flat_gradient``.
-    """
-    adam = Adam(net.flat)
-    curve = [(0, error())]
+def fit(
+    flat: Floats, learn: Callable[[int], tuple[float, Floats]], recipe: Recipe, done: Callable[[int], bool] = lambda step: False
+) -> None:
+    """Trains ``flat`` in place, until ``done(steps taken)``. ``learn(step)`` is a new batch's loss, and its gradient by ``flat``."""
+    adam = Adam(flat)
     for step in range(recipe.steps):
-        loss = learn()
+        loss, gradient = learn(step)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {step}; a lower --rate may help")
-        clip(net.flat_gradient, recipe.norm)
-        adam.update(net.flat_gradient, rate_at(recipe.rate, step, step / recipe.steps))
-        if (step + 1) % recipe.every == 0 or step + 1 == recipe.steps:
-            curve.append((step + 1, error()))
-            if curve[-1][1] <= goal:
-                break
-    return curve
+        gradient, _ = layers.clip_by_global_norm(gradient, recipe.norm)
+        adam.update(gradient, rate_at(recipe.rate, step, step / recipe.steps))
+        if done(step + 1):
+            return
 
 
 # --- cells on a task ---------------------------------------------------------------------------------------
@@ -207,7 +177,7 @@ class Run(NamedTuple):
     cell: str
     seed: int
     parameters: int
-    curve: Curve
+    curve: list[tuple[int, float]]  # updates so far, error then
     solved: bool
     seconds: float
 
@@ -227,21 +197,25 @@ def train_once(cell: ModuleType, task: Task, seed: int, options: argparse.Namesp
     """A cell from its own initial values; the test set is the same for every cell and seed."""
     began = time.perf_counter()
     rng = np.random.default_rng(seed)
-    net = Net(cell, rng, task.inputs, options.hidden, task.outputs)
+    net = Net(one_layer(cell, task.inputs, options.hidden), rng, task.outputs)
     test = task.draw(np.random.default_rng(TEST_SEED), options.test)
 
-    def learn() -> float:
+    def learn(step: int) -> tuple[float, Floats]:
         batch = task.draw(rng, options.batch)
         z, context = net.forward(batch.x, batch.lengths)
         loss, dz = task.loss(z, batch.targets)
-        net.backward(context, dz)
-        return loss
+        return loss, net.backward(context, dz)
 
     def error() -> float:
         return task.error(net.forward(test.x, test.lengths)[0], test.targets)
 
-    recipe = Recipe(options.steps, options.rate, options.clip, max(1, options.steps // 50))
-    curve = fit(net, learn, error, recipe, task.goal)
+    def solved(steps: int) -> bool:
+        if steps % max(1, options.steps // 50) == 0 or steps == options.steps:
+            curve.append((steps, error()))
+        return curve[-1][1] <= task.goal
+
+    curve = [(0, error())]
+    fit(net.flat, learn, Recipe(options.steps, options.rate, options.clip), solved)
     return Run(cell.CELL, seed, net.flat.size, curve, curve[-1][1] <= task.goal, time.perf_counter() - began)
 
 
@@ -331,6 +305,13 @@ def load_cell(name: str) -> ModuleType:
         if hasattr(cell, several):
             raise UsageError(f"the cell {name} has several {what}; this program feeds one and reads one")
     return cell
+
+
+def one_layer(cell: ModuleType, inputs: int, hidden: int) -> layers.Layer:
+    """A layer of a cell; every dim but that of its input is ``hidden``."""
+    if "I" not in cell.DIMS:
+        raise UsageError(f"the cell {cell.CELL} has no dim I: its inputs are as many as its units")
+    return layers.Layer(cell, **{name: hidden for name in cell.DIMS} | {"I": inputs})
 
 
 def at_least(least: float, kind: type[int] | type[float] = int) -> Any:

@@ -43,7 +43,7 @@ def test_adding_problem(lecture: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose((x[:, :, 0] * marked).sum(axis=0), targets[:, 0], rtol=1e-6)
     assert marked.any(axis=1).all() and targets.var() == pytest.approx(1 / 6, rel=0.2)
     runs, printed = run(
-        module, tmp_path, "--cell", "lstm", "elman", "--length", "16", "--steps", "500", "--seeds", "1", "--rate", "0.03"
+        module, tmp_path, "--cell", "lstm", "elman", "--length", "16", "--steps", "400", "--seeds", "1", "--rate", "0.03"
     )
     assert [run.cell for run in runs] == ["lstm", "elman"] and runs[0].curve[-1][1] < 0.02
     assert "0.1667" in printed and "361" in printed
@@ -96,6 +96,22 @@ def test_window_or_memory(lecture: Any, tmp_path: Path) -> None:
     inside = 8 * (4 * np.array([1, 3, 5]) + 1)
     assert np.array_equal([row.parameters for row in rows[:3]], inside + 8 * 2 + 2)
     assert printed.count("feed-forward") == 3
+
+
+def test_teacher_forcing(lecture: Any, tmp_path: Path) -> None:
+    module = lecture("teacher_forcing")
+    rng = np.random.default_rng(0)
+    params = module.CELL.init_params(rng, I=1, H=4, dtype=np.float32)
+    points = module.waves(rng, 3, 31)
+    free, _ = module.predict(params, points, 0.0, rng)
+    assert np.array_equal(free[:20], module.predict(params, points, 1.0, rng)[0][:20])  # the first are given to all
+    fed = np.concatenate([points[:20], free[19:]])  # its own predictions, read as true ones
+    np.testing.assert_allclose(module.predict(params, fed, 1.0, rng)[0], free, rtol=1e-5, atol=1e-6)
+    assert [module.SCHEDULES["scheduled sampling"](spent) for spent in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0], abs=0.01)
+    found, printed = run(module, tmp_path, "--seeds", "1", "--steps", "150", "--hidden", "12", "--test", "50", "--ahead", "20")
+    teacher, free_running, scheduled = found
+    assert teacher.one_step < scheduled.one_step < free_running.one_step
+    assert len(teacher.ahead) == 20 and "scheduled sampling" in printed
 
 
 def test_softmax_cross_entropy(lecture: Any) -> None:
