@@ -137,7 +137,7 @@ class Recipe(NamedTuple):
 def fit(
     flat: Floats, learn: Callable[[int], tuple[float, Floats]], recipe: Recipe, done: Callable[[int], bool] = lambda step: False
 ) -> None:
-    """Trains ``flat`` in place, until ``done(steps taken)``. ``learn(step)`` is a new batch's loss, and its gradient by ``flat``."""
+    """Trains ``flat`` in place until ``done(steps taken)``. ``learn(step)``: a new batch's loss, its gradient by ``flat``."""
     adam = Adam(flat)
     for step in range(recipe.steps):
         loss, gradient = learn(step)
