@@ -20,9 +20,11 @@ from __future__ import annotations
 import argparse
 import sys
 
+import contest
 import lecture
 import numpy as np
-from lecture import Array, Batch, Floats, Report, Run, Task
+from contest import Batch, Report, Run, Task
+from lecture import Array, Floats
 from rich.console import Console
 
 REPORT = Report(
@@ -48,13 +50,11 @@ def run(options: argparse.Namespace, console: Console) -> list[Run]:
     def batch(rng: np.random.Generator, count: int) -> Batch:
         return draw(rng, count, options.length)
 
-    task = Task(2, 1, batch, lecture.last_step(lecture.squared_error), mean_squared_error, goal=5e-4)
-    return lecture.compare(task, REPORT, options, console)
+    task = Task(2, 1, batch, contest.last_step(lecture.squared_error), mean_squared_error, goal=5e-4)
+    return contest.compare(task, REPORT, options, console)
 
 
-PARSER = lecture.compare_arguments(
-    "adding_problem", "Add two of many numbers.", hidden=8, batch=32, steps=5000, rate=1e-2, seeds=3
-)
+PARSER = contest.arguments("adding_problem", "Add two of many numbers.", hidden=8, batch=32, steps=5000, rate=1e-2, seeds=3)
 PARSER.add_argument("--length", type=lecture.at_least(10), default=100, metavar="T", help="steps of a sequence")
 
 if __name__ == "__main__":

@@ -160,15 +160,16 @@ def train(training: Training, budget: Budget, began: float, keeper: Keeper | Non
         yield Progress(budget.spent(point.step, point.seconds), point.step, point)
     while True:
         elapsed = time.perf_counter() - began
-        spent, point = budget.spent(training.step, elapsed), None
-        if spent * EVALUATIONS >= len(training.curve) + 1:
-            point = training.evaluate(elapsed)
-        yield Progress(spent, training.step, point)
-        if keeper is not None and (spent >= 1 or (training.step and training.step % keeper.every == 0)):
-            keeper.save(training, elapsed)
-        if spent >= 1:
+        spent = budget.spent(training.step, elapsed)
+        due = spent * EVALUATIONS >= len(training.curve) + 1
+        yield Progress(spent, training.step, training.evaluate(elapsed) if due else None)
+        done = spent >= 1
+        if not done:
+            training.update(spent)
+        if keeper is not None and (done or training.step % keeper.every == 0):
+            keeper.save(training, time.perf_counter() - began)
+        if done:
             return
-        training.update(spent)
 
 
 # --- the program -------------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def make_layer(options: argparse.Namespace) -> Stack:
+def make_layers(options: argparse.Namespace) -> list[Layer]:
     """The cell, as often as asked."""
     cell = load_cell(options.cell)
     dims = {name: options.hidden for name in cell.DIMS} | ({"I": options.embedding} if "I" in cell.DIMS else {})
@@ -224,7 +225,7 @@ def make_layer(options: argparse.Namespace) -> Stack:
     stack = [Layer(cell, **dims)]
     for _ in range(1, options.layers):
         stack.append(Layer(cell, **dims | ({"I": stack[-1].output_size} if "I" in cell.DIMS else {})))
-    return Stack(*stack, dropout=options.dropout)
+    return stack
 
 
 def keeper_for(options: argparse.Namespace, corpus: Corpus) -> Keeper | None:
@@ -241,7 +242,8 @@ def keeper_for(options: argparse.Namespace, corpus: Corpus) -> Keeper | None:
 def run(options: argparse.Namespace, console: Console) -> list[Point]:
     """The whole program, from the text to the sample; the learning curve."""
     began = time.perf_counter()
-    layer = make_layer(options)
+    first, *others = make_layers(options)
+    layer = Stack(first, *others, dropout=options.dropout)
     corpus = load_corpus()
     if len(corpus.train) // options.batch <= 2 * options.length:
         raise UsageError(f"--batch {options.batch} times --length {options.length} is too much for this text")
@@ -257,7 +259,7 @@ def run(options: argparse.Namespace, console: Console) -> list[Point]:
     def say(line: str) -> None:
         console.print(Text(line.encode(console.encoding, "replace").decode(console.encoding)), soft_wrap=True)
 
-    sizes = ", ".join(f"{name} = {value}" for name, value in layer.layers[0].dims.items())
+    sizes = ", ".join(f"{name} = {value}" for name, value in first.dims.items())
     depth = "" if options.layers == 1 else f"{options.layers} layers of "
     characters = f"{len(corpus.train):,} characters, {len(corpus.held_out):,} held out, {len(corpus.alphabet)} different ones"
     parameters = f"{layer.parameter_count:,} parameters, {training.flat.size:,} with embedding and read-out"

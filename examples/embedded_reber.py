@@ -21,9 +21,11 @@ import argparse
 import sys
 from typing import NamedTuple
 
+import contest
 import lecture
 import numpy as np
-from lecture import Array, Batch, Floats, Report, Run, Task
+from contest import Batch, Report, Run, Task
+from lecture import Array, Floats
 from rich.console import Console
 
 # Who keeps nothing still guesses half of the last but one symbols.
@@ -79,10 +81,10 @@ def share_wrong(z: Floats, targets: Targets) -> float:
 
 def run(options: argparse.Namespace, console: Console) -> list[Run]:
     task = Task(len(SYMBOLS), len(SYMBOLS), draw, cross_entropy, share_wrong, goal=0.0)
-    return lecture.compare(task, REPORT, options, console)
+    return contest.compare(task, REPORT, options, console)
 
 
-PARSER = lecture.compare_arguments(
+PARSER = contest.arguments(
     "embedded_reber", "Predict strings of an embedded Reber grammar.", hidden=8, batch=16, steps=5000, rate=1e-2, seeds=10
 )
 

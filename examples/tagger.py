@@ -5,15 +5,16 @@
 
 The text is the standard library's own; the teacher is ``tokenize``. A sample is three lines, cut out of a file without what
 stands around them, and each of its characters is white space or part of a keyword, a name, a number, a string, a comment or
-an operator. Who reads forwards cannot know at the first letter of ``for`` whether it will be ``format``, nor in the middle of a
-docstring that it is one; who reads both ways can tell more. Samples are of different lengths, and each is read from
-its own end. Both networks have two layers and as nearly as possible the same number of parameters: the forward one has more units.
+an operator. Who reads forwards cannot know at the first letter of ``for`` whether it will be ``format``, nor at the top of a
+docstring that it is one; who reads both ways can tell more often. Samples differ in length, and each is read from its own end.
+Both networks have two layers and, as nearly as possible, the same number of parameters: the forward one has more units.
 
-The baseline gives each character the kind that it has most often. All accuracies are those of files that were not trained on.
+The baseline gives each character the kind that it has most often. All accuracies are those of files that were not trained
+on, one in eight; they differ a little with the version of Python, whose files they are.
 
-Source: Mike Schuster, Kuldip K. Paliwal. Bidirectional recurrent neural networks. IEEE Transactions on Signal Processing 45(11),
-1997; Alex Graves, Jürgen Schmidhuber. Framewise phoneme classification with bidirectional LSTM and other neural network
-architectures. Neural Networks 18, 2005, where forwards and both ways are compared.
+Source: Mike Schuster, Kuldip K. Paliwal. Bidirectional recurrent neural networks. IEEE Transactions on Signal Processing
+45(11), 1997; Alex Graves, Jürgen Schmidhuber. Framewise phoneme classification with bidirectional LSTM and other neural
+network architectures. Neural Networks 18, 2005, where forwards and both ways are compared.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def samples(file: Path, lines: int) -> Iterator[Sample]:
 def load(files: int, lines: int) -> tuple[list[Sample], list[Sample]]:
     """Samples to train on, and those of held-out files."""
     modules = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:files]
-    train, held_out = [], []
+    train: list[Sample] = []
+    held_out: list[Sample] = []
     for number, file in enumerate(modules):
         (train if number % EVERY else held_out).extend(samples(file, lines))
     return train, held_out
@@ -110,8 +112,11 @@ def forwards(cell: ModuleType, hidden: int) -> Stack:
 
 def both_ways(cell: ModuleType, hidden: int) -> Stack:
     """Two layers that read both ways, with ``hidden`` units each way."""
-    below, above = ([lecture.one_layer(cell, inputs, hidden) for _ in range(2)] for inputs in (OTHER + 1, 2 * hidden))
-    return Stack(Bidirectional(*below), Bidirectional(*above))
+
+    def both(inputs: int) -> Bidirectional:
+        return Bidirectional(lecture.one_layer(cell, inputs, hidden), lecture.one_layer(cell, inputs, hidden))
+
+    return Stack(both(OTHER + 1), both(2 * hidden))
 
 
 def as_large(layer: AnyLayer, cell: ModuleType) -> Stack:
@@ -126,7 +131,7 @@ def batch(chosen: Sequence[Sample]) -> tuple[Floats, Array, Array]:
     places, kinds = np.full((2, lengths.max(), len(chosen)), -1)
     for column, sample in enumerate(chosen):
         places[: lengths[column], column], kinds[: lengths[column], column] = sample
-    return np.eye(OTHER + 1, dtype=np.float32)[places], kinds, lengths
+    return np.eye(OTHER + 1, dtype=np.float32)[places], kinds, lengths  # the padding is some character, and is not read
 
 
 def confusion(net: Net, test: Sequence[Sample], size: int = 64) -> Array:

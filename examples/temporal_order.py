@@ -17,9 +17,11 @@ from __future__ import annotations
 import argparse
 import sys
 
+import contest
 import lecture
 import numpy as np
-from lecture import Array, Batch, Floats, Report, Run, Task
+from contest import Batch, Report, Run, Task
+from lecture import Array, Floats
 from rich.console import Console
 
 REPORT = Report("Temporal order", "share wrong", {"lstm": "solved", "elman": "chance"}, "T = 50, H = 4", ("chance", 0.75))
@@ -47,11 +49,11 @@ def run(options: argparse.Namespace, console: Console) -> list[Run]:
     def batch(rng: np.random.Generator, count: int) -> Batch:
         return draw(rng, count, options.length)
 
-    task = Task(len(SYMBOLS), 4, batch, lecture.last_step(lecture.softmax_cross_entropy), share_wrong, goal=0.0)
-    return lecture.compare(task, REPORT, options, console)
+    task = Task(len(SYMBOLS), 4, batch, contest.last_step(lecture.softmax_cross_entropy), share_wrong, goal=0.0)
+    return contest.compare(task, REPORT, options, console)
 
 
-PARSER = lecture.compare_arguments(
+PARSER = contest.arguments(
     "temporal_order", "Tell in which order two symbols came.", hidden=4, batch=16, steps=8000, rate=1e-2, seeds=5
 )
 PARSER.add_argument("--length", type=lecture.at_least(10), default=50, metavar="T", help="steps of a sequence")

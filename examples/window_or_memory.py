@@ -23,9 +23,11 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import contest
 import lecture
 import numpy as np
-from lecture import Array, Batch, Floats, Task
+from contest import Batch, Task
+from lecture import Array, Floats
 from rich.console import Console
 
 import cellspec
@@ -65,7 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> list[Row]:
     def batch(rng: np.random.Generator, count: int) -> Batch:
         return draw(rng, count, options.memory)
 
-    task = Task(len(SYMBOLS), 2, batch, lecture.last_step(lecture.softmax_cross_entropy), share_wrong, goal=0.0)
+    task = Task(len(SYMBOLS), 2, batch, contest.last_step(lecture.softmax_cross_entropy), share_wrong, goal=0.0)
     cells = [(cellspec.build(cellspec.load(SPEC, {"K": str(window)})), window) for window in options.window]
     cells += [(lecture.load_cell(name), None) for name in options.cell]
     rows = []
@@ -80,7 +82,7 @@ def run(options: argparse.Namespace, console: Console) -> list[Row]:
         "seconds",
     )
     for cell, window in cells:
-        runs = [lecture.train_once(cell, task, seed, options) for seed in range(options.seed, options.seed + options.seeds)]
+        runs = [contest.train_once(cell, task, seed, options) for seed in range(options.seed, options.seed + options.seeds)]
         error = statistics.median(run.curve[-1][1] for run in runs)
         least = 0.0 if window is None else least_error(window, options.memory)
         rows.append(Row(cell.CELL, window, runs[0].parameters, error, least))
@@ -115,7 +117,7 @@ def draw_figure(rows: list[Row], options: argparse.Namespace, console: Console) 
         errors.legend()
 
 
-PARSER = lecture.compare_arguments(
+PARSER = contest.arguments(
     "window_or_memory", "Recall a cue, by a window or by a memory.", hidden=8, batch=32, steps=3000, rate=1e-2, seeds=3
 )
 PARSER.add_argument("--memory", type=lecture.at_least(1), default=20, metavar="M", help="steps that the cue may lie back")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import io
 import re
@@ -114,6 +115,54 @@ def test_teacher_forcing(lecture: Any, tmp_path: Path) -> None:
     assert len(teacher.ahead) == 20 and "scheduled sampling" in printed
 
 
+SOURCE = """if x:  # a comment
+    return_ = f"{x!r} and" + 'if' + 0x1F
+"""
+
+
+def test_kinds_of_tokens(lecture: Any) -> None:
+    module = lecture("tagger")
+    letters = "".join(" knNsco"[kind] for kind in module.kinds_of(SOURCE))  # N: a number
+    first, second = SOURCE.splitlines()
+    assert letters[: len(first)] == "kk no  ccccccccccc"
+    assert letters[len(first) + 1 : -1] == "    nnnnnnn o ssssssssssss o ssss o NNNN"
+    assert len(second) == len(letters) - len(first) - 2
+    text = 'a = """one\ntwo"""\n\nb = 2\n'
+    assert "".join(str(kind) for kind in module.kinds_of(text)) == "2060444444444444400206030"
+
+
+def test_tagger(lecture: Any, tmp_path: Path) -> None:
+    module = lecture("tagger")
+    train, held_out = module.load(16, 3)
+    assert len(held_out) > 10 and len(train) > 4 * len(held_out)
+    _, kinds, lengths = module.batch(held_out[:9])
+    assert np.array_equal(kinds >= 0, np.arange(len(kinds))[:, None] < lengths)
+    assert all(np.array_equal(kinds[:n, b], held_out[b].kinds) for b, n in enumerate(lengths))
+    results, printed = run(
+        module, tmp_path, "--files", "8", "--lines", "1", "--steps", "90", "--hidden", "12", "--test", "100", "--rate", "0.02"
+    )
+    baseline, forwards, both = results
+    assert baseline.accuracy < 0.55 < both.accuracy and forwards.accuracy > 0.45
+    assert forwards.parameters == pytest.approx(both.parameters, rel=0.03)
+    assert "keyword" in printed
+
+
+def test_reading_both_ways_sees_what_comes(lecture: Any) -> None:
+    """What follows changes what is said of a character; reading forwards it does not."""
+    module, common = lecture("tagger"), lecture("lecture")
+    cell = common.load_cell("gru")
+    x, _, lengths = module.batch([module.Sample(*np.ones((2, n), int)) for n in (9, 6)])
+    changed = x.copy()
+    changed[5] = np.roll(x[5], 1, axis=1)
+    for make, sees in ((module.forwards, False), (module.both_ways, True)):
+        net = common.Net(make(cell, 4), np.random.default_rng(0), 7)
+        before, after = (net.forward(text, lengths)[0] for text in (x, changed))
+        assert np.array_equal(before[4], after[4]) is not sees
+        changed_behind = x.copy()
+        changed_behind[6:, 1] = 7  # behind the second sample's end
+        assert np.array_equal(net.forward(changed_behind, lengths)[0], before)
+
+
 def test_softmax_cross_entropy(lecture: Any) -> None:
     """Its gradient, where it asks and where it does not."""
     module, rng = lecture("lecture"), np.random.default_rng(0)
@@ -134,3 +183,20 @@ def test_one_sentence_and_status_2(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("adding_problem: there is no module generated.nosuch_numpy") and done.stderr.count("\n") == 1
+
+
+def keeps_to_one_thread(file: Path) -> bool:
+    """Whether the first module that it imports, and Python does not bring, is ``lecture``, or imports that first."""
+    imports = [node for node in ast.parse(file.read_text("utf-8")).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
+    first = next(name for name in names if name not in sys.stdlib_module_names and name != "collections.abc")
+    inner = file.with_name(f"{first}.py")
+    return first == "lecture" or (inner.exists() and keeps_to_one_thread(inner))
+
+
+def test_blas_is_kept_to_one_thread() -> None:
+    """That works before NumPy is loaded and not after."""
+    programs = [file for file in EXAMPLES.glob("*.py") if "__main__" in file.read_text("utf-8")]
+    assert len(programs) == 7
+    for file in programs:
+        assert keeps_to_one_thread(file), f"{file.name} loads NumPy before lecture.py has set the number of threads"
