@@ -221,7 +221,7 @@ def run(options: argparse.Namespace, console: Console) -> list[Result]:
     return results
 
 
-PARSER = lecture.arguments("tagger", "Tag the characters of Python source.", hidden=32, batch=32, steps=600, rate=1e-2)
+PARSER = lecture.arguments("tagger", "Tag the characters of Python source.", hidden=32, batch=32, steps=1000, rate=1e-2)
 PARSER.add_argument("--cell", default="lstm", help="a cell with a module in generated/")
 PARSER.add_argument("--lines", type=lecture.at_least(1), default=3, metavar="N", help="lines of a sample")
 PARSER.add_argument(
