@@ -116,7 +116,7 @@ def compare(task: Task, report: Report, options: argparse.Namespace, console: Co
             report.published.get(name, ""),
         )
         runs += ours
-    table.caption = f"published: {report.setting}"
+    table.caption = f"updates and seconds of one run; published: {report.setting}"
     table.add_row(report.baseline[0], "", f"{report.baseline[1]:.4f}")
     console.print(table)
     with lecture.figure(options.figure, console) as (panel,):

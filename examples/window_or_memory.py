@@ -7,7 +7,8 @@ Somewhere in a sequence of meaningless symbols comes a cue, L or R, and at the e
 lies 1 to 20 steps back, each as often. A feed-forward network reads the last K symbols; cellspec compiles it like any cell
 (examples/window.yaml), though there is nothing recurrent in it. A cue before the window can only be guessed: the error is
 half the share of such cues, a straight line that meets 0 at K = 21. Its parameters grow with K, as each place of the window
-has weights of its own. A recurrent network reads one symbol at a time; its parameters are as many however far back the cue is.
+has weights of its own. A recurrent network reads one symbol at a time; its parameters are as many however far back the cue is;
+to keep one cue, a simple network does.
 
 Source: Terrence J. Sejnowski, Charles R. Rosenberg. Parallel networks that learn to pronounce English text. Complex Systems 1,
 1987 (a window slid along text); Jeffrey L. Elman. Finding structure in time. Cognitive Science 14, 1990 (what speaks against
