@@ -154,8 +154,6 @@ class Keeper(NamedTuple):
 
 def train(training: Training, budget: Budget, began: float, keeper: Keeper | None) -> Iterator[Progress]:
     """Runs ``training`` to the end of its budget; first come the points that it has already."""
-    if keeper is not None:
-        began -= keeper.restore(training)
     for point in training.curve:
         yield Progress(budget.spent(point.step, point.seconds), point.step, point)
     while True:
@@ -201,7 +199,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     budget.add_argument("--seconds", type=at_least(1, float), default=150.0, help="time for the whole run")
     budget.add_argument("--steps", type=at_least(1), help="updates instead of seconds: the run can be repeated exactly")
     add("--rate", type=at_least(0, float), default=8e-3, help="Adam's highest learning rate")
-    add("--clip", type=at_least(0, float), default=1.0, metavar="NORM", help="largest norm of the gradient")
+    add("--clip", type=at_least(1e-6, float), default=1.0, metavar="NORM", help="largest norm of the gradient")
     add("--dropout", type=at_least(0, float), default=0.25, help="share of a layer's outputs hidden from what reads them")
     add("--seed", type=at_least(0), default=0, help="of the weights, the chunks and the sample")
     add("--checkpoint", type=Path, metavar="FILE", help="where to keep the run, and from where to go on with it")
@@ -232,6 +230,8 @@ def keeper_for(options: argparse.Namespace, corpus: Corpus) -> Keeper | None:
     """What keeps the run in a file, if it is to be kept."""
     if options.checkpoint is None:
         return None
+    if not options.checkpoint.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder for {options.checkpoint}")
     free = ("checkpoint", "every", "sample", "temperature")
     text = hashlib.sha256(corpus.train.tobytes() + corpus.held_out.tobytes()).hexdigest()
     made_with = {f"--{name}": value for name, value in vars(options).items() if name not in free}
@@ -255,6 +255,9 @@ def run(options: argparse.Namespace, console: Console) -> list[Point]:
     recipe = Recipe(options.rate, options.clip, options.dropout)
     streams, held_out = Streams(corpus.train, model.batch), Streams(corpus.held_out, test.batch)
     training = Training(model, test, streams, held_out, rng, recipe)
+    keeper = keeper_for(options, corpus)
+    if keeper is not None:
+        began -= keeper.restore(training)
 
     def say(line: str) -> None:
         console.print(Text(line.encode(console.encoding, "replace").decode(console.encoding)), soft_wrap=True)
@@ -268,13 +271,16 @@ def run(options: argparse.Namespace, console: Console) -> list[Point]:
     say(f"training  {options.batch} sequences side by side, {options.length} steps between updates")
     say(f"trigram   {yardstick:.3f} bits per character of the held-out text (Kneser-Ney)\n")
 
-    steps = train(training, Budget(options.steps, options.seconds), began, keeper_for(options, corpus))
+    steps = train(training, Budget(options.steps, options.seconds), began, keeper)
     curve = show_training(console, steps, yardstick)
     if len(curve) > 1:
         say("\n" + plot(curve, yardstick, plain=not console.encoding.lower().startswith("utf")))
     final = curve[-1].held_out
     verdict = f"{yardstick - final:.3f} better than" if final < yardstick else f"{final - yardstick:.3f} short of"
     say(f"\nheld out: {final:.3f} bits per character, {verdict} the trigram model's {yardstick:.3f}")
+    best = min(curve, key=lambda point: point.held_out)
+    if best.held_out < final:
+        say(f"best: {best.held_out:.3f} after {best.step:,} updates; these weights write the sample")
     if options.sample:
         np.copyto(training.flat, training.best)
         text = sample(layer, model.weights, corpus.alphabet, rng, options.sample, options.temperature, prompt="The ")

@@ -165,10 +165,10 @@ def figure(file: Path, console: Console, panels: int = 1) -> Iterator[Sequence[A
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "cellspec"
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
-    drawing, row = pyplot.subplots(1, panels, figsize=(6.4 * panels, 4.2), squeeze=False, layout="constrained")
+    whole, row = pyplot.subplots(1, panels, figsize=(6.4 * panels, 4.2), squeeze=False, layout="constrained")
     yield row[0]
-    drawing.savefig(file, **({"metadata": {"Date": None}} if file.suffix == ".svg" else {}))
-    pyplot.close(drawing)
+    whole.savefig(file, **({"metadata": {"Date": None}} if file.suffix == ".svg" else {}))
+    pyplot.close(whole)
     console.print(f"The figure is in {file}.", soft_wrap=True)
 
 
@@ -216,6 +216,13 @@ def at_least(least: float, kind: type[int] | type[float] = int) -> Any:
     return parse
 
 
+def drawing(text: str) -> Path:
+    """An argparse type: a file for a figure."""
+    if not text.endswith((".svg", ".png")):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end with .svg or .png")
+    return Path(text)
+
+
 def arguments(name: str, description: str, **defaults: Any) -> argparse.ArgumentParser:
     """The options that all lectures have: how to train, and where the figure goes."""
     parser = argparse.ArgumentParser(
@@ -226,9 +233,9 @@ def arguments(name: str, description: str, **defaults: Any) -> argparse.Argument
     add("--batch", type=at_least(1), metavar="B", help="samples side by side")
     add("--steps", type=at_least(1), help="updates at most")
     add("--rate", type=at_least(0, float), help="Adam's highest learning rate")
-    add("--clip", type=at_least(0, float), default=1.0, metavar="NORM", help="largest norm of the gradient")
+    add("--clip", type=at_least(1e-6, float), default=1.0, metavar="NORM", help="largest norm of the gradient")
     add("--seed", type=at_least(0), default=0, help="the first seed, of weights and samples")
-    add("--figure", type=Path, default=Path(f"{name}.svg"), metavar="FILE", help="where to draw, .svg or .png")
+    add("--figure", type=drawing, default=Path(f"{name}.svg"), metavar="FILE", help="where to draw, .svg or .png")
     parser.set_defaults(**defaults)
     return parser
 

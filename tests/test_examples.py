@@ -230,6 +230,7 @@ def program(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("--cell", "nosuch"), "there is no module generated.nosuch_numpy; `cellspec generate nosuch` writes it"),
         (("--cell", "../lstm"), "'../lstm' is not the name of a cell"),
         (("--dim", "Q=3"), "the cell lstm has no dim Q; it has I, H"),
+        (("--checkpoint", "/no/such/folder/run.npz"), "there is no folder for /no/such/folder/run.npz"),
         (("--batch", "1000000"), "--batch 1000000 times --length 48 is too much for this text"),
     ],
 )

@@ -163,6 +163,14 @@ def test_reading_both_ways_sees_what_comes(lecture: Any) -> None:
         assert np.array_equal(net.forward(changed_behind, lengths)[0], before)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adding_problem", "temporal_order", "embedded_reber"])
+def test_published_outcomes(lecture: Any, tmp_path: Path, name: str) -> None:
+    """As the programs stand: the LSTM solves the task with every seed."""
+    runs, _ = run(lecture(name), tmp_path, "--cell", "lstm", "--seeds", "3")
+    assert all(run.solved for run in runs)
+
+
 def test_softmax_cross_entropy(lecture: Any) -> None:
     """Its gradient, where it asks and where it does not."""
     module, rng = lecture("lecture"), np.random.default_rng(0)
