@@ -1,237 +1,61 @@
 """A character language model on real prose, trained through a generated module.
 
     python examples/char_lm.py                          # the LSTM, about two and a half minutes
-    python examples/char_lm.py --cell gru --seconds 60
+    python examples/char_lm.py --cell gru --layers 2 --seconds 60
     python examples/char_lm.py --steps 500 --seed 1     # the same numbers on every run
+    python examples/char_lm.py --checkpoint run.npz     # killed and started again, it goes on from its last checkpoint
 
 The text is the language reference that every Python installation holds (``pydoc_data.topics``). The network reads one
 character at a time and predicts the next one:
 
     x[t] = embedding[text[t]]        h[t] = cell(x[t], h[t-1], …)        p(text[t+1]) = softmax(readout @ h[t] + bias)
 
-Everything recurrent comes from ``generated/<cell>_numpy.py``: this file holds the ends (embedding, softmax), the
-optimiser and the bookkeeping, which is all that there is to write around a generated cell. The yardstick is a
-Kneser-Ney character trigram model, tuned on the training text and measured on the same held-out characters.
+Everything recurrent comes from ``generated/<cell>_numpy.py``, and ``cellspec.layers`` stacks it: this folder holds the ends
+(embedding, softmax), the optimiser and the bookkeeping, which is all that there is to write around a generated cell. The
+yardstick is a Kneser-Ney character trigram model, tuned on the training text and measured on the same held-out characters.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import hashlib
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
-# Before NumPy is loaded. The products of one step are small: two threads gain a third here, but when something else is running
-# they wait for one another, busily, and lose far more than that. One thread also gives the same bits whatever the machine.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
+import lecture
 import numpy as np
+import snapshots
+from char_model import Model, Streams, initial_weights, sample
 from curve import Point, Progress, plot, show_training
+from lecture import Adam, UsageError, at_least, load_cell
 from numpy.random import Generator
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
-from trigram import Indices, Trigram, encode, load_corpus
+from snapshots import Snapshot
+from trigram import Corpus, Trigram, load_corpus
 
-Floats = NDArray[np.float32]
+from cellspec import layers
+from cellspec.layers import Layer, Stack
 
 EVALUATIONS = 10  # points of the learning curve
-
-
-# --- the model ---------------------------------------------------------------------------------------------
-
-
-class Weights(NamedTuple):
-    """All that is learnt; also the shape of a gradient."""
-
-    cell: Any  # the generated module's Params, itself a NamedTuple of arrays
-    embedding: Floats  # [V, I]
-    readout: Floats  # [V, D]
-    bias: Floats  # [V]
-
-    def arrays(self) -> list[Floats]:
-        return [*self.cell, self.embedding, self.readout, self.bias]
-
-    def packed(self) -> tuple[Floats, Weights]:
-        """A copy in one flat vector, and weights that are views of it: clipping and Adam then know nothing of cells."""
-        flat = np.concatenate([array.ravel() for array in self.arrays()])
-        ends = np.cumsum([array.size for array in self.arrays()])
-        views = [part.reshape(array.shape) for part, array in zip(np.split(flat, ends[:-1]), self.arrays(), strict=True)]
-        *cell, embedding, readout, bias = views
-        return flat, Weights(type(self.cell)(*cell), embedding, readout, bias)
-
-
-class Model:
-    """Embedding, cell and softmax read-out, with the buffers for sequences of ``length`` steps and ``batch`` samples."""
-
-    def __init__(self, cell: ModuleType, weights: Weights, length: int, batch: int) -> None:
-        size, width = weights.embedding.shape
-        self.cell, self.weights, self.length, self.batch = cell, weights, length, batch
-        self.workspace = cell.Workspace(length, batch, weights.cell)
-        self.x = np.empty((length, batch, width), np.float32)
-        self.y = np.empty((length, batch, weights.readout.shape[1]), np.float32)
-        self.dy = np.empty_like(self.y)
-        self.p = np.empty((length * batch, size), np.float32)
-        self.one_hot = np.empty((length * batch, size), np.float32)
-
-    def initial_state(self) -> Any:
-        return self.cell.init_state(self.weights.cell, self.batch)
-
-    def forward(self, text: Indices, targets: Indices, state: Any, keep: Floats | None = None) -> tuple[float, Any, Any]:
-        """text [T, B], targets [T, B], state -> (mean of -log p(target), final state, what ``backward`` needs).
-
-        ``keep [B, D]`` multiplies the cell's output at every step on its way to the read-out (dropout).
-
-        With a one-hot input the cell would multiply W by vectors that are zero but for a single one. Gathering the rows of
-        an embedding costs next to nothing, and the cell's input has I numbers instead of one for each character.
-        """
-        weights = self.weights
-        np.take(weights.embedding, text, axis=0, out=self.x, mode="clip")
-        y, final, tape = self.cell.forward(weights.cell, self.x, state, workspace=self.workspace)
-        if keep is not None:
-            y = np.multiply(y, keep, out=self.y)
-        y = y.reshape(len(self.p), -1)  # [T*B, D]
-        p = np.matmul(y, weights.readout.T, out=self.p)
-        p += weights.bias
-        p -= p.max(axis=1, keepdims=True)
-        np.exp(p, out=p)
-        p /= p.sum(axis=1, keepdims=True)
-        right = p[np.arange(len(p)), targets.ravel()]
-        loss = -np.log(np.maximum(right, np.float32(1e-30))).mean(dtype=np.float64)
-        # The next call overwrites the workspace's arrays: what shall outlive it is copied.
-        return float(loss), type(final)(*(array.copy() for array in final)), (text, targets, keep, y, tape)
-
-    def backward(self, context: Any, gradient: Weights) -> None:
-        """Writes the gradient of ``forward``'s loss into ``gradient``. Nothing comes back through the final state: that is
-        what truncates backpropagation through time."""
-        text, targets, keep, y, tape = context
-        rows = np.arange(len(y))
-        dz = self.p  # d loss / d logits = (p - one_hot(target)) / (T*B), in the place of p
-        dz[rows, targets.ravel()] -= 1
-        dz /= len(y)
-        np.matmul(dz.T, y, out=gradient.readout)
-        np.sum(dz, axis=0, out=gradient.bias)
-        np.matmul(dz, self.weights.readout, out=self.dy.reshape(y.shape))
-        if keep is not None:
-            self.dy *= keep
-        grads = self.cell.backward(self.weights.cell, tape, self.dy, workspace=self.workspace)
-        for into, array in zip(gradient.cell, grads.params, strict=True):
-            np.copyto(into, array)
-        # A character that occurred several times collects several rows of dx: one product with the one-hot matrix.
-        self.one_hot.fill(0)
-        self.one_hot[rows, text.ravel()] = 1
-        np.matmul(self.one_hot.T, grads.x.reshape(len(y), -1), out=gradient.embedding)
-
-    def bits(self, runs: Indices) -> float:
-        """Bits per character over ``runs [n*T + 1, B]``, each column read from the initial state on."""
-        state, losses = self.initial_state(), []
-        for text, targets in chunks(runs, self.length):
-            loss, state, _ = self.forward(text, targets, state)
-            losses.append(loss)
-        return float(np.mean(losses)) / math.log(2)
-
-
-def initial_weights(cell: ModuleType, rng: Generator, size: int, dims: dict[str, int], width: int) -> Weights:
-    """Weights for an alphabet of ``size``. What the cell gives out (its state h, c, or neither) it says itself, in one step."""
-    params = cell.init_params(rng, **dims, dtype=np.float32)
-    y, _ = cell.step(params, np.zeros((1, width), np.float32), cell.init_state(params, 1))
-    embedding = rng.standard_normal((size, width), dtype=np.float32)
-    readout = rng.standard_normal((size, y.shape[1]), dtype=np.float32) / np.float32(math.sqrt(y.shape[1]))
-    return Weights(params, embedding, readout, np.zeros(size, np.float32))
-
-
-def sample(
-    cell: ModuleType, weights: Weights, alphabet: str, rng: Generator, count: int, temperature: float, prompt: str
-) -> str:
-    """``count`` characters that continue ``prompt``, each drawn from the model's own prediction and fed back by ``step``."""
-    packed, state = cell.pack(weights.cell), cell.init_state(weights.cell, 1)
-    written = [int(place) for place in encode(prompt, alphabet)]
-    for position in range(len(prompt) + count - 1):
-        y, state = cell.step(packed, weights.embedding[written[position], None], state)
-        if position + 1 == len(written):
-            logits = (weights.readout @ y[0] + weights.bias).astype(np.float64) / temperature
-            p = np.exp(logits - logits.max())
-            written.append(int(rng.choice(len(p), p=p / p.sum())))
-    return "".join(alphabet[place] for place in written)
-
-
-class Adam:
-    """Adam on one flat vector, in place."""
-
-    def __init__(self, flat: Floats, decay: tuple[float, float] = (0.9, 0.99), epsilon: float = 1e-8) -> None:
-        self.flat, self.decay, self.epsilon, self.count = flat, decay, epsilon, 0
-        self.mean, self.square, self.scratch = np.zeros_like(flat), np.zeros_like(flat), np.zeros_like(flat)
-
-    def update(self, gradient: Floats, rate: float) -> None:
-        """mean, square <- running averages of g, g²; flat <- flat - rate * mean / (sqrt(square) + epsilon), bias-corrected."""
-        (b1, b2), scratch = self.decay, self.scratch
-        self.count += 1
-        self.mean *= b1
-        self.mean += np.multiply(gradient, 1 - b1, out=scratch)
-        self.square *= b2
-        np.multiply(gradient, gradient, out=scratch)
-        scratch *= 1 - b2
-        self.square += scratch
-        np.divide(self.square, 1 - b2**self.count, out=scratch)
-        np.sqrt(scratch, out=scratch)
-        scratch += self.epsilon
-        np.divide(self.mean, scratch, out=scratch)
-        scratch *= rate / (1 - b1**self.count)
-        self.flat -= scratch
-
-
-def clip(gradient: Floats, limit: float) -> float:
-    """Scales ``gradient`` in place to a norm of at most ``limit``; the norm before."""
-    norm = math.sqrt(float(np.dot(gradient, gradient)))
-    if norm > limit:
-        gradient *= limit / norm
-    return norm
 
 
 # --- training ----------------------------------------------------------------------------------------------
 
 
-def streams(text: Indices, batch: int) -> Indices:
-    """``text`` cut into ``batch`` runs of equal length, side by side: ``[n, batch]``, time-major as the cell wants it."""
-    n = len(text) // batch
-    return np.ascontiguousarray(text[: n * batch].reshape(batch, n).T)
-
-
-def chunks(runs: Indices, length: int, start: int = 0) -> Iterator[tuple[Indices, Indices]]:
-    """Consecutive pairs ``(text, targets)``, both ``[length, batch]``, the targets one character ahead."""
-    for at in range(start, len(runs) - length, length):
-        yield runs[at : at + length], runs[at + 1 : at + length + 1]
-
-
-def evaluation_runs(text: Indices, batch: int = 32, about: int = 64) -> tuple[Indices, int]:
-    """``text`` as streams of a whole number of equal chunks, and their length.
-
-    The network and the trigram model predict the same characters: all of ``text`` but a few at its end.
-    """
-    runs = streams(text, batch)
-    steps = len(runs) - 1
-    length = steps // math.ceil(steps / about)
-    return runs[: steps // length * length + 1], length
-
-
 class Budget(NamedTuple):
-    """A number of steps, or of seconds since ``began``."""
+    """A number of steps, or of seconds."""
 
     steps: int | None
     seconds: float
-    began: float
 
-    def spent(self, step: int) -> float:
+    def spent(self, step: int, elapsed: float) -> float:
         """From 0 to 1."""
-        if self.steps is not None:
-            return step / self.steps
-        return min((time.perf_counter() - self.began) / self.seconds, 1.0)
+        return step / self.steps if self.steps is not None else min(elapsed / self.seconds, 1.0)
 
 
 class Recipe(NamedTuple):
@@ -239,99 +63,114 @@ class Recipe(NamedTuple):
 
     rate: float  # Adam's, at its highest
     norm: float  # gradients are scaled down to it
-    dropout: float  # the share of the cell's outputs hidden from the read-out
-
-    def rate_at(self, step: int, spent: float) -> float:
-        """A warm-up of 20 steps, then half a cosine down to a hundredth."""
-        return self.rate * min((step + 1) / 20, 1.0) * (0.505 + 0.495 * math.cos(math.pi * spent))
-
-    def keep(self, rng: Generator, shape: tuple[int, ...]) -> Floats | None:
-        """Zeros, with the probability ``dropout``, and numbers that make up for them. One draw serves a whole chunk."""
-        if not self.dropout:
-            return None
-        return (rng.random(shape) >= self.dropout).astype(np.float32) / np.float32(1 - self.dropout)
+    dropout: float  # the share of what goes from layer to layer, and to the read-out, that is hidden
 
 
-def train(
-    model: Model, test: Model, text: Indices, held_out: Indices, rng: Generator, budget: Budget, recipe: Recipe
-) -> Iterator[Progress]:
-    """Trains ``model`` in place by truncated backpropagation through time.
+class Training:
+    """Truncated backpropagation through time: a run that can be stopped after any update, and taken up again.
 
-    A chunk begins with the state that the one before it ended with. Every so often ``test`` reads ``held_out``.
+    A chunk begins with the state that the one before it ended with. ``snapshot`` is all that what follows depends on.
     """
-    flat, weights = model.weights.packed()
-    flat_gradient, gradient = model.weights.packed()
-    model.weights = test.weights = weights
-    adam = Adam(flat)
-    runs = streams(text, model.batch)
-    step, points = 0, 0
-    losses: list[float] = []
+
+    def __init__(self, model: Model, test: Model, streams: Streams, held_out: Streams, rng: Generator, recipe: Recipe) -> None:
+        self.model, self.test, self.streams, self.held_out, self.rng, self.recipe = model, test, streams, held_out, rng, recipe
+        self.flat, unflatten = layers.flatten(model.weights)
+        model.weights = test.weights = unflatten(self.flat)
+        self.adam, self.best = Adam(self.flat), self.flat.copy()
+        self.curve: list[Point] = []
+        self.losses: list[float] = []  # since the last point
+        self.state, self.at, self.step = model.initial_state(), streams.steps, 0
+
+    def snapshot(self, elapsed: float) -> Snapshot:
+        """Everything, ``elapsed`` seconds after the beginning."""
+        adam = {"mean": self.adam.mean, "square": self.adam.square}
+        state = {f"state.{place}": leaf for place, leaf in enumerate(layers.leaves(self.state))}
+        values = {"step": self.step, "at": self.at, "losses": self.losses, "curve": self.curve, "elapsed": elapsed}
+        return Snapshot({"flat": self.flat, "best": self.best} | adam | state, values | {"rng": self.rng.bit_generator.state})
+
+    def restore(self, snapshot: Snapshot) -> float:
+        """Go back to ``snapshot``; the seconds that had elapsed."""
+        arrays, values = snapshot
+        for into, name in ((self.flat, "flat"), (self.best, "best"), (self.adam.mean, "mean"), (self.adam.square, "square")):
+            np.copyto(into, arrays[name])
+        for place, leaf in enumerate(layers.leaves(self.state)):
+            np.copyto(leaf, arrays[f"state.{place}"])
+        self.step = self.adam.count = values["step"]
+        self.at, self.losses, self.curve = values["at"], values["losses"], [Point(*point) for point in values["curve"]]
+        self.rng.bit_generator.state = values["rng"]
+        return float(values["elapsed"])
+
+    def evaluate(self, elapsed: float) -> Point:
+        """A point of the curve; the weights are kept if there were none better."""
+        bits = float(np.mean(self.losses)) / math.log(2) if self.losses else math.nan
+        self.losses = []
+        point = Point(elapsed, self.step, bits, self.test.bits(self.held_out))
+        if all(point.held_out < earlier.held_out for earlier in self.curve):
+            np.copyto(self.best, self.flat)
+        self.curve.append(point)
+        return point
+
+    def update(self, spent: float) -> None:
+        """One step."""
+        if self.at >= self.streams.steps:
+            # Each pass begins elsewhere in the first chunk: gradients are not always cut off at the same characters.
+            self.state, self.at = self.model.initial_state(), int(self.rng.integers(min(self.model.length, self.streams.steps)))
+        chunk = self.streams.chunk(self.at, self.model.length)
+        loss, self.state, context = self.model.forward(chunk, self.state, self.rng, self.recipe.dropout)
+        gradient = self.model.backward(context)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {self.step}; a lower --rate may help")
+        gradient, _ = layers.clip_by_global_norm(gradient, self.recipe.norm)
+        self.adam.update(gradient, lecture.rate_at(self.recipe.rate, self.step, spent))
+        self.losses.append(loss)
+        self.at += self.model.length
+        self.step += 1
+
+
+class Keeper(NamedTuple):
+    """Keeps a training's snapshots in a file, with what else must be the same for it to go on."""
+
+    path: Path
+    every: int  # updates
+    made_with: dict[str, Any]
+
+    def restore(self, training: Training) -> float:
+        """Takes up what is in the file, if there is one; the seconds that had elapsed then."""
+        try:
+            found = snapshots.load(self.path)
+        except (ValueError, OSError) as error:
+            raise UsageError(str(error)) from None
+        if found is None:
+            return 0.0
+        for name, value in self.made_with.items():
+            if (other := found.values["made_with"].get(name)) != value:
+                raise UsageError(f"{self.path} was made with another {name}: {other}, now {value}")
+        return training.restore(found)
+
+    def save(self, training: Training, elapsed: float) -> None:
+        arrays, values = training.snapshot(elapsed)
+        snapshots.save(self.path, Snapshot(arrays, values | {"made_with": self.made_with}))
+
+
+def train(training: Training, budget: Budget, began: float, keeper: Keeper | None) -> Iterator[Progress]:
+    """Runs ``training`` to the end of its budget; first come the points that it has already."""
+    for point in training.curve:
+        yield Progress(budget.spent(point.step, point.seconds), point.step, point)
     while True:
-        state = model.initial_state()
-        # Each pass begins elsewhere in the first chunk: gradients are not always cut off at the same characters.
-        for inputs, targets in chunks(runs, model.length, start=int(rng.integers(model.length))):
-            spent = budget.spent(step)
-            point = None
-            if spent * EVALUATIONS >= points + 1:
-                points = int(spent * EVALUATIONS)
-                bits = float(np.mean(losses)) / math.log(2) if losses else math.nan
-                losses.clear()
-                point = Point(time.perf_counter() - budget.began, step, bits, test.bits(held_out))
-            yield Progress(spent, step, point)
-            if spent >= 1:
-                return
-            keep = recipe.keep(rng, model.y.shape[1:])
-            loss, state, context = model.forward(inputs, targets, state, keep)
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss} at step {step}; a lower --rate may help")
-            losses.append(loss)
-            model.backward(context, gradient)
-            clip(flat_gradient, recipe.norm)
-            adam.update(flat_gradient, recipe.rate_at(step, spent))
-            step += 1
+        elapsed = time.perf_counter() - began
+        spent = budget.spent(training.step, elapsed)
+        due = spent * EVALUATIONS >= len(training.curve) + 1
+        yield Progress(spent, training.step, training.evaluate(elapsed) if due else None)
+        done = spent >= 1
+        if not done:
+            training.update(spent)
+        if keeper is not None and (done or training.step % keeper.every == 0):
+            keeper.save(training, time.perf_counter() - began)
+        if done:
+            return
 
 
 # --- the program -------------------------------------------------------------------------------------------
-
-
-class UsageError(Exception):
-    """One sentence for whoever typed the command."""
-
-
-def load_cell(name: str) -> ModuleType:
-    """The generated module of a cell, from this repository or wherever Python finds ``generated``."""
-    if not name.isidentifier():
-        raise UsageError(f"{name!r} is not the name of a cell")
-    module = f"generated.{name}_numpy"
-    sys.path.append(str(Path(__file__).resolve().parents[1]))
-    try:
-        cell = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name not in ("generated", module):
-            raise
-        raise UsageError(f"there is no module {module}; `cellspec generate {name}` writes it for a shipped cell") from None
-    finally:
-        sys.path.pop()
-    for several, what in (("Inputs", "inputs"), ("Outputs", "outputs")):
-        if hasattr(cell, several):
-            raise UsageError(f"the cell {name} has several {what}; this program feeds one and reads one")
-    return cell
-
-
-def at_least(least: float, kind: type[int] | type[float] = int) -> Any:
-    """An argparse type: a number of ``kind`` that is ``least`` or more."""
-
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value < math.inf:
-            what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what} of at least {least:g}")
-        return value
-
-    return parse
 
 
 def dim(text: str) -> tuple[str, int]:
@@ -351,6 +190,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--cell", default="lstm", help="a cell with a module in generated/")
     add("--hidden", type=at_least(1), default=256, metavar="H", help="units")
+    add("--layers", type=at_least(1), default=1, metavar="N", help="cells on top of one another")
     add("--embedding", type=at_least(1), default=64, metavar="I", help="width of the cell's input")
     add("--dim", type=dim, action="append", default=[], metavar="NAME=N", help="another dim of the cell, in place of --hidden")
     add("--batch", type=at_least(1), default=32, metavar="B", help="sequences side by side")
@@ -359,9 +199,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     budget.add_argument("--seconds", type=at_least(1, float), default=150.0, help="time for the whole run")
     budget.add_argument("--steps", type=at_least(1), help="updates instead of seconds: the run can be repeated exactly")
     add("--rate", type=at_least(0, float), default=8e-3, help="Adam's highest learning rate")
-    add("--clip", type=at_least(0, float), default=1.0, metavar="NORM", help="largest norm of the gradient")
-    add("--dropout", type=at_least(0, float), default=0.25, help="share of the cell's outputs hidden from the read-out")
+    add("--clip", type=at_least(1e-6, float), default=1.0, metavar="NORM", help="largest norm of the gradient")
+    add("--dropout", type=at_least(0, float), default=0.25, help="share of a layer's outputs hidden from what reads them")
     add("--seed", type=at_least(0), default=0, help="of the weights, the chunks and the sample")
+    add("--checkpoint", type=Path, metavar="FILE", help="where to keep the run, and from where to go on with it")
+    add("--every", type=at_least(1), default=100, metavar="N", help="updates between checkpoints")
     add("--sample", type=at_least(0), default=400, metavar="N", help="characters to write at the end")
     add("--temperature", type=at_least(0.01, float), default=0.7, help="of the sample")
     options = parser.parse_args(argv)
@@ -370,46 +212,78 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace, console: Console) -> list[Point]:
-    """The whole program, from the text to the sample; the learning curve."""
-    began = time.perf_counter()
+def make_layers(options: argparse.Namespace) -> list[Layer]:
+    """The cell, as often as asked."""
     cell = load_cell(options.cell)
-    corpus = load_corpus()
-    if len(corpus.train) // options.batch <= 2 * options.length:
-        raise UsageError(f"--batch {options.batch} times --length {options.length} is too much for this text")
     dims = {name: options.hidden for name in cell.DIMS} | ({"I": options.embedding} if "I" in cell.DIMS else {})
     for name, value in options.dim:
         if name not in dims:
             raise UsageError(f"the cell {options.cell} has no dim {name}; it has {', '.join(dims)}")
         dims[name] = value
-    rng = np.random.default_rng(options.seed)
-    weights = initial_weights(cell, rng, len(corpus.alphabet), dims, dims.get("I", options.hidden))
-    model = Model(cell, weights, options.length, options.batch)
+    stack = [Layer(cell, **dims)]
+    for _ in range(1, options.layers):
+        stack.append(Layer(cell, **dims | ({"I": stack[-1].output_size} if "I" in cell.DIMS else {})))
+    return stack
 
-    held_out, length = evaluation_runs(corpus.held_out)
-    test = Model(cell, weights, length, held_out.shape[1])
-    yardstick = Trigram.tuned(corpus.train, len(corpus.alphabet)).bits(held_out)
+
+def keeper_for(options: argparse.Namespace, corpus: Corpus) -> Keeper | None:
+    """What keeps the run in a file, if it is to be kept."""
+    if options.checkpoint is None:
+        return None
+    if not options.checkpoint.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder for {options.checkpoint}")
+    free = ("checkpoint", "every", "sample", "temperature")
+    text = hashlib.sha256(corpus.train.tobytes() + corpus.held_out.tobytes()).hexdigest()
+    made_with = {f"--{name}": value for name, value in vars(options).items() if name not in free}
+    made_with |= {"--dim": [list(pair) for pair in options.dim], "text": text, "cell": load_cell(options.cell).SPEC_SHA256}
+    return Keeper(options.checkpoint, options.every, made_with)
+
+
+def run(options: argparse.Namespace, console: Console) -> list[Point]:
+    """The whole program, from the text to the sample; the learning curve."""
+    began = time.perf_counter()
+    first, *others = make_layers(options)
+    layer = Stack(first, *others, dropout=options.dropout)
+    corpus = load_corpus()
+    if len(corpus.train) // options.batch <= 2 * options.length:
+        raise UsageError(f"--batch {options.batch} times --length {options.length} is too much for this text")
+    rng = np.random.default_rng(options.seed)
+    weights = initial_weights(layer, rng, len(corpus.alphabet))
+    model = Model(layer, weights, options.length, options.batch)
+    test = Model(layer, weights, length=64, batch=32)
+    yardstick = Trigram.tuned(corpus.train, len(corpus.alphabet)).bits(corpus.held_out)
+    recipe = Recipe(options.rate, options.clip, options.dropout)
+    streams, held_out = Streams(corpus.train, model.batch), Streams(corpus.held_out, test.batch)
+    training = Training(model, test, streams, held_out, rng, recipe)
+    keeper = keeper_for(options, corpus)
+    if keeper is not None:
+        began -= keeper.restore(training)
 
     def say(line: str) -> None:
         console.print(Text(line.encode(console.encoding, "replace").decode(console.encoding)), soft_wrap=True)
 
-    within, count = (sum(array.size for array in arrays) for arrays in (weights.cell, weights.arrays()))
-    sizes = ", ".join(f"{name} = {value}" for name, value in dims.items())
-    say(f"text      {len(corpus.train):,} characters, {held_out.size:,} held out, {len(corpus.alphabet)} different ones")
-    say(f"model     {options.cell}, {sizes}: {within:,} parameters, {count:,} with embedding and read-out")
+    sizes = ", ".join(f"{name} = {value}" for name, value in first.dims.items())
+    depth = "" if options.layers == 1 else f"{options.layers} layers of "
+    characters = f"{len(corpus.train):,} characters, {len(corpus.held_out):,} held out, {len(corpus.alphabet)} different ones"
+    parameters = f"{layer.parameter_count:,} parameters, {training.flat.size:,} with embedding and read-out"
+    say(f"text      {characters}")
+    say(f"model     {depth}{options.cell}, {sizes}: {parameters}")
     say(f"training  {options.batch} sequences side by side, {options.length} steps between updates")
     say(f"trigram   {yardstick:.3f} bits per character of the held-out text (Kneser-Ney)\n")
 
-    budget = Budget(options.steps, options.seconds, began)
-    recipe = Recipe(options.rate, options.clip, options.dropout)
-    curve = show_training(console, train(model, test, corpus.train, held_out, rng, budget, recipe), yardstick)
+    steps = train(training, Budget(options.steps, options.seconds), began, keeper)
+    curve = show_training(console, steps, yardstick)
     if len(curve) > 1:
         say("\n" + plot(curve, yardstick, plain=not console.encoding.lower().startswith("utf")))
     final = curve[-1].held_out
     verdict = f"{yardstick - final:.3f} better than" if final < yardstick else f"{final - yardstick:.3f} short of"
     say(f"\nheld out: {final:.3f} bits per character, {verdict} the trigram model's {yardstick:.3f}")
+    best = min(curve, key=lambda point: point.held_out)
+    if best.held_out < final:
+        say(f"best: {best.held_out:.3f} after {best.step:,} updates; these weights write the sample")
     if options.sample:
-        text = sample(cell, model.weights, corpus.alphabet, rng, options.sample, options.temperature, prompt="The ")
+        np.copyto(training.flat, training.best)
+        text = sample(layer, model.weights, corpus.alphabet, rng, options.sample, options.temperature, prompt="The ")
         say(f"\nA sample at temperature {options.temperature:g}:\n\n{text}")
     return curve
 
