@@ -134,13 +134,23 @@ def test_chunks_with_masks_are_the_whole(path: Path) -> None:
         assert same_bits(final, np.asarray(value))
 
 
-def test_a_constant_sequence_is_its_own_reverse() -> None:
+@pytest.mark.parametrize("lengths", [None, [0, 6, 4]])
+def test_reversed_data_in_reverse_is_the_data(lengths: list[int] | None) -> None:
     module, drawn = module_of(LSTM), draw(cell_of(LSTM), steps=6, batch=3)
-    params, state = drawn.module_params(module), drawn.module_state(module)
-    x = np.array(drawn.module_x(module))
-    y, final, _ = module.forward(params, np.ascontiguousarray(x[::-1]), state)
-    turned, final_turned, _ = module.forward(params, x, state, reverse=True)
-    assert same_bits(np.ascontiguousarray(turned[::-1]), y) and same_bits(final_turned, final)
+    turned = {name: np.array(array) for name, array in (*drawn.x.items(), *drawn.dy.items())}
+    for array in turned.values():
+        for b, length in enumerate(lengths or [6, 6, 6]):
+            array[:length, b] = array[:length, b][::-1].copy()
+    x, dy = ({name: turned[name] for name in arrays} for arrays in (drawn.x, drawn.dy))
+    ends = None if lengths is None else np.array(lengths)
+    found = masked(module, dataclasses.replace(drawn, x=x, dy=dy), Masks(ends, reverse=True))
+    expected = masked(module, drawn, Masks(ends))
+    for b, length in enumerate(lengths or [6, 6, 6]):
+        assert same_bits(found.y["h"][:length, b][::-1], expected.y["h"][:length, b])
+        assert same_bits(found.x["x"][:length, b][::-1], expected.x["x"][:length, b])
+    for kind in ("final", "params", "state"):
+        for name, array in asdict(found)[kind].items():
+            assert same_bits(array, asdict(expected)[kind][name])
 
 
 GROWING = """
