@@ -1,6 +1,6 @@
 """How much memory a NumPy module takes: polynomials over T, B and the dims, from the layout that its buffers are written from.
 
-Results are counted, but nothing that the caller gives: neither x nor dy. A loop takes its arrays apart once, into views of each
+Results are counted but for single states, which do not grow with T, and nothing that the caller gives: neither x nor dy. A loop takes its arrays apart once, into views of each
 step; they are objects of Python, whose size does not depend on the numbers in them.
 """
 
