@@ -448,7 +448,7 @@ def test_the_peak_is_what_the_formula_says(path: Path, residuals: str, k: int | 
     states = 4 * sum(array.nbytes for array in drawn.dfinal.values())
     assert tape_bytes - 100 <= held <= SHARE * tape_bytes + SLACK
     assert peak <= SHARE * workspace_bytes + states + SLACK
-    assert 0.99 * workspace_bytes <= reused <= SHARE * workspace_bytes + SLACK
+    assert 0.99 * workspace_bytes <= reused <= SHARE * workspace_bytes + states + SLACK
     assert peak >= 0.75 * workspace_bytes  # less than a workspace: what the forward pass had to itself is gone by then
 
 
