@@ -1,7 +1,7 @@
 """How much memory a NumPy module takes: polynomials over T, B and the dims, from the layout that its buffers are written from.
 
-Results are counted, but for single states, which do not grow with T; and nothing that the caller gives: neither x nor dy. A loop
-takes its arrays apart once, into views of each step; they are objects of Python, whose size does not depend on the numbers in them.
+Results are counted, but for single states, which do not grow with T; nothing is that the caller gives, neither x nor dy. A loop
+takes its arrays apart once, into views of each step; they are objects of Python, of the same size whatever the numbers in them.
 """
 
 from __future__ import annotations
