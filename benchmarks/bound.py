@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import os
 import statistics
 import sys
@@ -161,9 +162,14 @@ def arrays_of(statement: ast.stmt, scope: dict[str, Any]) -> Iterator[Any]:
             while isinstance(root, ast.Attribute):
                 root = root.value
             if isinstance(root, ast.Name) and root.id in scope:
-                value = eval(ast.unparse(node), {}, scope)
+                value = functools.reduce(lambda value, name: getattr(value, name, None), attributes(node), scope[root.id])
                 if isinstance(value, np.ndarray) and value.flags.writeable:
                     yield value
+
+
+def attributes(node: ast.expr) -> list[str]:
+    """The attributes in ``a.b.c``, from left to right; what a call leaves out, such as masks, has none of its own."""
+    return [*attributes(node.value), node.attr] if isinstance(node, ast.Attribute) else []
 
 
 def seconds_of(statement: ast.stmt, scope: dict[str, Any], names: dict[str, Any]) -> float:

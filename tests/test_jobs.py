@@ -111,11 +111,13 @@ def wait_for_children(process: subprocess.Popen[str]) -> None:
 def test_an_interrupt_ends_it_quietly(tmp_path: Path) -> None:
     """Ctrl-C reaches the whole group of processes; nothing is written, one word is said.
 
-    That stderr comes to an end shows that no process is left that could write there.
+    That stderr comes to an end shows that no process is left that could write there. A shell starts what runs in the background
+    with interrupts ignored, which it passes on: here they are not.
     """
     command = [sys.executable, "-m", "cellspec", "generate", "--backend", "numpy", "--jobs", "2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "start_new_session": True, "text": True}
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
         wait_for_children(process)
         os.killpg(process.pid, signal.SIGINT)
