@@ -240,6 +240,7 @@ class Workspace:
         self.key = (T, B, _params_dtype(params), I, D, M)
         if checkpoint is not None:
             self.y, self.gradients = _outputs(self.key), _gradients(params, self.key)
+        self.turned: dict[str, np.ndarray] = {}  # sequences in the order of a run with lengths
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
@@ -271,7 +272,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, length
     x, state = _ready(x, state, B, dtype, dims)
     derived = ()
     if masks is not None:
-        x = _in_turn(masks, x)
+        x = _in_turn(masks, x, ws)
     apart = masks is not None and masks.resets is not None
     if ws is not None:
         ws.prepare(apart)
@@ -284,8 +285,7 @@ def forward(params: Params, x: np.ndarray, state: State | None = None, *, length
         y = _outputs(key) if ws is None else ws.y
         final = _forward_segments(params, x, state, derived, masks, buffers, y)
     if masks is not None:
-        give_back = _ended if masks.index is None else _turned
-        y = give_back(masks, y)
+        y = _given_back(masks, y, ws, "y")
     buffers.use += 1
     return y, final, Tape(x, state, derived, masks, buffers, buffers.use)
 
@@ -358,7 +358,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         ws = None
     masks = tape.masks
     if masks is not None:
-        dy = _turned(masks, dy)
+        dy = _turned(masks, dy, ws, "dy")
     if isinstance(tape.buffers, _Segments):
         d_params, d_x = _gradients(params, key) if ws is None else ws.gradients
         grads = _backward_segments(params, tape, dy, dfinal, d_params, d_x)
@@ -367,7 +367,7 @@ def backward(params: Params, tape: Tape, dy: np.ndarray, dfinal: State | None = 
         grads = _backward(params, tape.x, tape.state, tape.derived, dy, dfinal, memory, _cuts(masks, 0, T))
     if masks is None or masks.index is None:
         return grads
-    return grads._replace(x=_turned(masks, grads.x))
+    return grads._replace(x=_turned(masks, grads.x, ws, "dx"))
 
 
 def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], dy: np.ndarray, dfinal: State | None, ws: _Backward, cuts: _Cuts | None) -> Grads:
@@ -573,30 +573,38 @@ def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | 
     return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
 
 
-def _in_turn(masks: _Masks, x: np.ndarray) -> np.ndarray:
+def _in_turn(masks: _Masks, x: np.ndarray, ws: Workspace | None) -> np.ndarray:
     """``x`` in the order in which it is read. Behind its end a sample's last step is read again, whatever the caller has there."""
-    T, B = x.shape[:2]
-    if masks.index is None and not len(masks.behind):
-        return x
-    longest = masks.lengths.argmax() if B else 0
+    return _read(masks, x, ws, "x")
+
+
+def _read(masks: _Masks, sequence: np.ndarray, ws: Workspace | None, name: str) -> np.ndarray:
+    """One sequence [T, B, ...] in that order, in C order; ``name`` is that of its copy in the workspace."""
+    T, B = sequence.shape[:2]
+    if not len(masks.behind):
+        return sequence if masks.index is None else np.ascontiguousarray(sequence[::-1])
     index = np.minimum(np.arange(T)[:, None], np.maximum(masks.lengths - 1, 0))
     if masks.index is not None:
         index = np.take_along_axis(masks.index, index, 0)
-    samples = np.where(masks.lengths > 0, np.arange(B), longest)  # one without a step reads another's
-    return _rows(x, index, samples)
+    samples = np.where(masks.lengths > 0, np.arange(B), masks.lengths.argmax())  # one without a step reads another's
+    return _rows(sequence, index, samples, _room(ws, name, sequence))
 
 
-def _rows(sequence: np.ndarray, index: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """``sequence[index[t, b], samples[b]]`` for every step and sample."""
-    T, B = index.shape
-    return np.take(sequence.reshape(T*B, *sequence.shape[2:]), index*B + samples, axis=0)
-
-
-def _turned(masks: _Masks, sequence: np.ndarray) -> np.ndarray:
-    """``sequence`` [T, B, ...] from the caller's order into that of the run or back, copied, and zero behind a sample's end."""
+def _turned(masks: _Masks, sequence: np.ndarray, ws: Workspace | None, name: str) -> np.ndarray:
+    """``sequence`` [T, B, ...] from the caller's order into that of the run or back, and zero behind a sample's end."""
+    if not len(masks.behind):
+        return sequence if masks.index is None else sequence[::-1]
+    turned = _room(ws, name, sequence)
     if masks.index is None:
-        return _ended(masks, sequence.copy())
-    return _ended(masks, _rows(np.ascontiguousarray(sequence), masks.index, np.arange(len(masks.lengths))))
+        np.copyto(turned, sequence)
+    else:
+        _rows(np.ascontiguousarray(sequence), masks.index, np.arange(len(masks.lengths)), turned)
+    return _ended(masks, turned)
+
+
+def _given_back(masks: _Masks, y: np.ndarray, ws: Workspace | None, name: str) -> np.ndarray:
+    """An output in the caller's order, in its own memory if that is the order of the run."""
+    return _ended(masks, y) if masks.index is None else _turned(masks, y, ws, name)
 
 
 def _ended(masks: _Masks, sequence: np.ndarray) -> np.ndarray:
@@ -605,6 +613,21 @@ def _ended(masks: _Masks, sequence: np.ndarray) -> np.ndarray:
         T, B = sequence.shape[:2]
         sequence.reshape(T*B, *sequence.shape[2:])[masks.behind] = 0
     return sequence
+
+
+def _rows(sequence: np.ndarray, index: np.ndarray, samples: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """``sequence[index[t, b], samples[b]]`` for every step and sample, into ``out``."""
+    T, B = index.shape
+    return np.take(sequence.reshape(T*B, *sequence.shape[2:]), index*B + samples, axis=0, out=out, mode="clip")
+
+
+def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
+    """Memory for a sequence such as ``like``: the workspace's, if there is one."""
+    if ws is None:
+        return np.empty(like.shape, like.dtype)
+    if name not in ws.turned:
+        ws.turned[name] = np.empty(like.shape, like.dtype)
+    return ws.turned[name]
 
 
 class _Cuts:
