@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_support import arguments, check_gradients, layer, regularised
-from support import Array, close, generator, same_bits
+from layer_support import arguments, check_gradients, layer, module, regularised, shipped
+from support import Array, close, generator, leaves, same_bits
 from test_layers import stacks
 
-from cellspec import layers
+from cellspec import layers, oracle
 from cellspec.layers import AnyLayer, tree_map
 
 STEPS, BATCH = 6, 5
@@ -149,3 +149,24 @@ def test_mistakes() -> None:
     own = learnt.init_params(np.random.default_rng(0))
     with pytest.raises(ValueError, match="resets restore the spec's initial state, not the learnt one: learn_state takes none"):
         learnt.forward(own, x, resets=RESETS)
+
+
+def test_both_directions_are_the_oracles() -> None:
+    """⟨dy, J v⟩ = ⟨gradients, v⟩ with J of the equations, forwards and in reverse, for samples of every length."""
+    cell, rng, H = shipped("lstm"), generator(11), 4
+    both = layers.Bidirectional(*(layers.Layer(module("lstm"), I=3, H=H, dtype=np.float64) for _ in range(2)))
+    params = tree_map(lambda value: rng.normal(size=value.shape), both.init_params(rng))
+    x, lengths = rng.normal(size=(6, 4, 3)), np.array([0, 6, 2, 5])
+    y, _, tape = both.forward(params, x, lengths=lengths)
+    dy = rng.normal(size=y.shape)
+    found = both.backward(params, tape, dy)
+    v = tree_map(lambda value: rng.normal(size=value.shape), (tuple(params), x))
+    moved = 0.0
+    for k, reverse in enumerate((False, True)):
+        masks, own = oracle.Masks(lengths, None, reverse), slice(k * H, (k + 1) * H)
+        mine, at = params[k]._asdict(), {"x": x}
+        assert close(y[..., own], oracle.forward(cell, mine, at, masks=masks).outputs["h"])
+        tangents = oracle.Tangents({name: value[None] for name, value in v[0][k]._asdict().items()}, {"x": v[1][None]})
+        moved += float((oracle.jvp(cell, mine, at, None, tangents, masks=masks).outputs["h"][0] * dy[..., own]).sum())
+    terms = [float((a * b).sum()) for a, b in zip(leaves((tuple(found.params), found.x)), leaves(v), strict=True)]
+    assert abs(sum(terms) - moved) <= 1e-11 * sum(map(abs, terms))
