@@ -129,10 +129,12 @@ def _constants(schedule: Schedule) -> tuple[tuple[Op, ...], dict[str, ir.Pointwi
 
 
 def _cuts(schedule: Schedule) -> dict[str, ir.Pointwise]:
-    """What is cut where it is read: all but what a step hands on."""
-    ops = [op for phase in _phases(schedule) for op in phase if isinstance(op, ir.Pointwise)]
+    """What is cut where it is read: states before a step, and cotangents of what it hands on; not what is computed first."""
+    ops = [op for phase in _phases(schedule) for op in phase]
+    made = {name for op in ops for name in ir.outs(op)}
     after = {carry.after for carry in schedule.program.carries}
-    return {op.out: op for op in ops if op.expr.func in (put_back, handed_back) and op.out not in after}
+    cuts = (op for op in ops if isinstance(op, ir.Pointwise) and op.expr.func in (put_back, handed_back))
+    return {op.out: op for op in cuts if op.out not in after and not made.intersection(ir.operands(op))}
 
 
 def _beyond_pointwise(op: Op) -> tuple[str, ...]:
