@@ -569,6 +569,8 @@ def _read(masks: _Masks, sequence: np.ndarray, ws: Workspace | None, name: str) 
     T, B = sequence.shape[:2]
     if not len(masks.behind):
         return sequence if masks.index is None else np.ascontiguousarray(sequence[::-1])
+    if not masks.lengths.any():
+        return np.zeros_like(sequence)  # nothing in it may be read
     index = np.minimum(np.arange(T)[:, None], np.maximum(masks.lengths - 1, 0))
     if masks.index is not None:
         index = np.take_along_axis(masks.index, index, 0)
@@ -660,7 +662,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
     for t, columns in cuts.begins.items() if cuts is not None else ():
         yield ws.steps[start:t]
         for history, _, first in ws.carried:
-            kept.append((history, t, columns, history[t, :, columns]))
+            if ws.apart:
+                kept.append((history, t, columns, history[t, :, columns]))
             history[t, :, columns] = first
         start = t
     yield ws.steps[start:]

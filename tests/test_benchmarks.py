@@ -310,7 +310,7 @@ def test_cost_of_masks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_packed_sequence_is_ours_with_lengths() -> None:
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="PyTorch, whose packed sequences are compared, is not installed")
     case = Case("lstm", 5, 3, 2, 4)
     y, final, grads = mask_worker.ours(case)["lengths"]()
     (packed, *last), gradients = mask_worker.torch_nn(case)["packed"]()

@@ -115,6 +115,13 @@ def test_a_sample_without_steps_returns_its_state_and_its_cotangent(path: Path) 
         assert not found.state[name][1].any()  # it was reset
 
 
+def test_nothing_is_read_of_samples_without_steps() -> None:
+    module, cell = module_of(LSTM), cell_of(LSTM)
+    masks = Masks(np.zeros(3, np.int64))
+    found = masked(module, spoilt(draw(cell, steps=4, batch=3), masks), masks)
+    assert not any(array.any() for arrays in (found.y, found.params, found.x) for array in arrays.values())
+
+
 def test_chunks_with_masks_are_the_whole(path: Path) -> None:
     """Truncated back-propagation is that, with the final state's cotangent left out: forward passes agree bit for bit."""
     module, cell = module_of(path), cell_of(path)
