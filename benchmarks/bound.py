@@ -2,11 +2,12 @@
 
     python benchmarks/bound.py lstm                                  # T, B, I, H = 100, 32, 64, 128
     python benchmarks/bound.py gru --shape 200,16,32,32 --threads 1
+    python benchmarks/bound.py lstm,gru --shape 200,16,32,32 --shape 100,32,64,128 --json bound.json
 
-Each statement of the generated ``forward`` and ``backward`` is run in a tight loop of its own, on the arrays that it meets
-halfway through its runs and with these in the caches. What NumPy's calls cost by themselves, times how often they are made, is
-what a module that calls NumPy so can reach at best: the ratio at the end says how far it is from that. It can be below 1:
-in between, other statements leave a processor's clock, caches and threads in another state.
+Each statement of the generated ``forward`` and ``backward`` is run alone: one of a loop over time for all its steps, on the
+arrays of each, as they come from caches or from memory; any other in a tight loop of its own. The sum is what NumPy's calls
+cost by themselves, and what a module that calls NumPy so can reach at best: the ratio at the end says how far it is from that.
+It can be below 1: in between, other statements leave a processor's clock, caches and threads in another state.
 
 To get at a statement's arrays, the module's text is parsed, and a call put before every statement.
 """
@@ -29,9 +30,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from cells import GENERATED, Case, arguments, load_module, module_file
-from machine import available_processors, pools
-from options import shape
-from report import number
+from machine import available_processors, machine, pools
+from options import names, shape
+from report import number, write
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -76,6 +77,7 @@ class Probed(ast.NodeTransformer):
         looping = {node.name for node in functions if any(isinstance(inner, ast.For) for inner in ast.walk(node))}
         self.followed = looping | set(PASSES)
         self.statements: list[ast.stmt] = []
+        self.loops: dict[int, ast.For] = {}  # the loop around each of them that has one
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return node
@@ -85,44 +87,50 @@ class Probed(ast.NodeTransformer):
             node.body = self.block(node.body)
         return node
 
-    def block(self, body: Sequence[ast.stmt]) -> list[ast.stmt]:
+    def block(self, body: Sequence[ast.stmt], loop: ast.For | None = None) -> list[ast.stmt]:
         found: list[ast.stmt] = []
         for statement in body:
             match statement:
                 case ast.If() | ast.With():
-                    self.inner(statement)
+                    self.inner(statement, loop)
                 case ast.For():
-                    head = f"for {ast.unparse(statement.target)} in {ast.unparse(statement.iter)}: pass"
-                    found.append(self.announced(ast.parse(head).body[0]))
-                    self.inner(statement)
+                    found.append(self.announced(ast.parse(f"{head(statement)} pass").body[0], loop))
+                    self.inner(statement, statement)
                 case ast.Expr(value=ast.Constant()) | ast.Raise() | ast.Pass():
                     pass
                 case _ if not self.calls_followed(statement):
                     value = statement.value if isinstance(statement, ast.Return) else None
-                    found.append(self.announced(statement if value is None else ast.Expr(value)))
+                    found.append(self.announced(statement if value is None else ast.Expr(value), loop))
             found.append(statement)
         return found
 
-    def inner(self, statement: ast.If | ast.With | ast.For) -> None:
-        statement.body = self.block(statement.body)
+    def inner(self, statement: ast.If | ast.With | ast.For, loop: ast.For | None) -> None:
+        statement.body = self.block(statement.body, loop)
         if not isinstance(statement, ast.With):
-            statement.orelse = self.block(statement.orelse)
+            statement.orelse = self.block(statement.orelse, loop)
 
     def calls_followed(self, statement: ast.stmt) -> bool:
         """What such a function does is timed there."""
         calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
         return any(isinstance(function, ast.Name) and function.id in self.followed for function in calls)
 
-    def announced(self, statement: ast.stmt) -> ast.stmt:
+    def announced(self, statement: ast.stmt, loop: ast.For | None) -> ast.stmt:
+        if loop is not None:
+            self.loops[len(self.statements)] = loop
         self.statements.append(statement)
         return ast.parse(f"{PROBE}({len(self.statements) - 1}, dict(locals()))").body[0]
+
+
+def head(loop: ast.For) -> str:
+    """The first line of a loop."""
+    return f"for {ast.unparse(loop.target)} in {ast.unparse(loop.iter)}:"
 
 
 class Probe:
     """Counts the runs of every statement, or times each where half of them are over."""
 
-    def __init__(self, statements: Sequence[ast.stmt], names: dict[str, Any]) -> None:
-        self.statements, self.names = statements, names
+    def __init__(self, probed: Probed, names: dict[str, Any]) -> None:
+        self.statements, self.loops, self.names = probed.statements, probed.loops, names
         self.direction = PASSES[0]
         self.seen: Counter[tuple[str, int]] = Counter()
         self.runs: Counter[tuple[str, int]] = Counter()  # empty while they are counted
@@ -132,11 +140,11 @@ class Probe:
         key = self.direction, index
         self.seen[key] += 1
         if self.seen[key] == (self.runs[key] + 1) // 2:
-            self.costs[key] = self.cost(self.statements[index], scope, self.runs[key])
+            self.costs[key] = self.cost(self.statements[index], self.loops.get(index), scope, self.runs[key])
 
-    def cost(self, statement: ast.stmt, scope: dict[str, Any], runs: int) -> Cost:
+    def cost(self, statement: ast.stmt, loop: ast.For | None, scope: dict[str, Any], runs: int) -> Cost:
         kind, flops = kind_of(statement, self.names | scope)
-        seconds = seconds_of(statement, scope, self.names)
+        seconds = seconds_of(statement, scope, self.names, loop)
         return Cost(self.direction, ast.unparse(statement), kind, runs, seconds * 1e6, flops)
 
 
@@ -155,7 +163,7 @@ def kind_of(statement: ast.stmt, scope: dict[str, Any]) -> tuple[str, int]:
 
 
 def arrays_of(statement: ast.stmt, scope: dict[str, Any]) -> Iterator[Any]:
-    """The arrays that a statement names: its operands, and what it writes."""
+    """The arrays that a statement names: its operands, and what it writes; of a view, the whole array that it is of."""
     for node in ast.walk(statement):
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             root: ast.expr = node
@@ -163,6 +171,8 @@ def arrays_of(statement: ast.stmt, scope: dict[str, Any]) -> Iterator[Any]:
                 root = root.value
             if isinstance(root, ast.Name) and root.id in scope:
                 value = functools.reduce(lambda value, name: getattr(value, name, None), attributes(node), scope[root.id])
+                while isinstance(value, np.ndarray) and isinstance(value.base, np.ndarray):
+                    value = value.base
                 if isinstance(value, np.ndarray) and value.flags.writeable:
                     yield value
 
@@ -172,21 +182,44 @@ def attributes(node: ast.expr) -> list[str]:
     return [*attributes(node.value), node.attr] if isinstance(node, ast.Attribute) else []
 
 
-def seconds_of(statement: ast.stmt, scope: dict[str, Any], names: dict[str, Any]) -> float:
-    """A run of a statement, the median of many, without the loop around it. The arrays are as before then."""
-    used = sorted({node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} & set(scope))
+def seconds_of(statement: ast.stmt, scope: dict[str, Any], names: dict[str, Any], loop: ast.For | None = None) -> float:
+    """A run of a statement, the median of many, without the loop around it. The arrays are as before then.
+
+    In a ``loop`` it is run for all turns, a few at a time; in between, what every turn writes to is as it was.
+    """
+    parts = [statement] if loop is None else [statement, loop.target, loop.iter]
+    used = sorted({node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)} & set(scope))
     given = {name: scope[name] for name in used}
-    once, empty = (loop_of(text, used, names) for text in (ast.unparse(statement), "pass"))
-    snapshot = [(array, array.copy()) for array in arrays_of(statement, scope)]
-    repeated = 1 if once(range(1), given) > SHORT else REPEATED
+    texts = (ast.unparse(statement), "pass")
+    snapshot = [(array, array.copy()) for array in {id(array): array for array in arrays_of(statement, scope)}.values()]
+    if loop is None:
+        once, empty = (repeated_of(text, used, names) for text in texts)
+        runs = 1 if once(range(1), given) > SHORT else REPEATED
+        turns = range(runs)
+    else:
+        kept = {id(array) for array in arrays_of(written(statement, loop), scope)}
+        again = [(array, values) for array, values in snapshot if id(array) in kept]
+        once, empty = (walk_of(text, used, names, loop.target, functools.partial(refill, again)) for text in texts)
+        steps = list(eval(ast.unparse(loop.iter), names | given))
+        runs, turns = len(steps), [steps[k : k + REPEATED] for k in range(0, len(steps), REPEATED)]
     batches: list[float] = []
     end = time.perf_counter() + SECONDS
     while len(batches) < BATCHES[0] or (len(batches) < BATCHES[1] and time.perf_counter() < end):
         refill(snapshot)
-        batches.append(once(range(repeated), given) / repeated)
+        batches.append(once(turns, given))
     refill(snapshot)
-    idle = statistics.median(empty(range(repeated), given) / repeated for _ in range(BATCHES[0]))
-    return max(0.0, statistics.median(batches) - idle)
+    idle = statistics.median(empty(turns, given) for _ in range(BATCHES[0]))
+    return max(0.0, statistics.median(batches) - idle) / runs
+
+
+def written(statement: ast.stmt, loop: ast.For) -> ast.stmt:
+    """What a call in a loop writes to, unless it is another array at every turn; as a statement."""
+    places: list[ast.expr] = []
+    if isinstance(call := getattr(statement, "value", None), ast.Call):
+        places = [*call.args[-1:], *(word.value for word in call.keywords if word.arg == "out")]
+    fresh = {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
+    same = [place for place in places if not isinstance(place, ast.Name) or place.id not in fresh]
+    return ast.Expr(ast.Tuple(same, ast.Load()))
 
 
 def refill(snapshot: list[tuple[Any, Any]]) -> None:
@@ -194,19 +227,42 @@ def refill(snapshot: list[tuple[Any, Any]]) -> None:
         np.copyto(array, values)
 
 
-def loop_of(text: str, used: Sequence[str], names: dict[str, Any]) -> Callable[[range, dict[str, Any]], float]:
+def repeated_of(text: str, used: Sequence[str], names: dict[str, Any]) -> Callable[[Any, dict[str, Any]], float]:
     """Runs a statement once, then as often as it is told, and returns the seconds of the latter. Names are local, as there."""
     lines = [
-        f"def timed(_repeated, _clock, {', '.join(used)}):",
+        f"def timed(_turns, _clock, {', '.join(used)}):",
         indent(text, "    "),
         "    _start = _clock()",
-        "    for _ in _repeated:",
+        "    for _ in _turns:",
         indent(text, "        "),
         "    return _clock() - _start",
     ]
+    return compiled(lines, names)
+
+
+def walk_of(
+    text: str, used: Sequence[str], names: dict[str, Any], target: ast.expr, between: Callable[[], None]
+) -> Callable[[Any, dict[str, Any]], float]:
+    """Runs a statement for pieces of a loop's turns, and returns the seconds without what comes ``between`` the pieces."""
+    lines = [
+        f"def timed(_pieces, _clock, {', '.join(used)}):",
+        "    _seconds = 0.0",
+        "    for _piece in _pieces:",
+        "        _between()",
+        "        _start = _clock()",
+        f"        for {ast.unparse(target)} in _piece:",
+        indent(text, "            "),
+        "        _seconds += _clock() - _start",
+        "    return _seconds",
+    ]
+    return compiled(lines, {**names, "_between": between})
+
+
+def compiled(lines: Sequence[str], names: dict[str, Any]) -> Callable[[Any, dict[str, Any]], float]:
+    """The function ``timed`` that ``lines`` define."""
     found: dict[str, Any] = {}
     exec(compile("\n".join(lines), "<statement>", "exec"), names, found)
-    return lambda repeated, given: float(found["timed"](repeated, time.perf_counter, **given))
+    return lambda turns, given: float(found["timed"](turns, time.perf_counter, **given))
 
 
 # --- a module ----------------------------------------------------------------------------------------------
@@ -218,7 +274,7 @@ def costs(case: Case, folder: Path = GENERATED) -> list[Cost]:
     probed = Probed(tree)
     probed.visit(tree)
     names: dict[str, Any] = {"__name__": f"{case.cell}_probed"}
-    probe = names[PROBE] = Probe(probed.statements, names)
+    probe = names[PROBE] = Probe(probed, names)
     exec(compile(ast.fix_missing_locations(tree), "<probed>", "exec"), names)
     run = call_of(SimpleNamespace(**names), case)
     for _ in range(2):  # counts, then times
@@ -258,7 +314,7 @@ def square_rate() -> float:
     """GFLOP/s of a product of two large square matrices in float32."""
     left = np.random.default_rng(0).standard_normal((SQUARE, SQUARE), dtype=np.float32)
     right, out = left.T.copy(), np.empty_like(left)
-    taken = loop_of("matmul(left, right, out=out)", ("matmul", "left", "right", "out"), {})
+    taken = repeated_of("matmul(left, right, out=out)", ("matmul", "left", "right", "out"), {})
     given = {"matmul": np.matmul, "left": left, "right": right, "out": out}
     return 2e-9 * SQUARE**3 / statistics.median(taken(range(1), given) for _ in range(7))
 
@@ -304,6 +360,17 @@ def total_table(found: Sequence[Cost], whole: Mapping[str, float]) -> Table:
     return table
 
 
+def case_table(found: Mapping[Case, Mapping[str, Mapping[str, float]]]) -> Table:
+    """A row for both passes of every case."""
+    table = Table(title="forward + backward, milliseconds", title_justify="left")
+    columns = list(next(iter(found.values()))["both"])
+    for column in ("cell", "T, B, I, H", *columns):
+        table.add_column(column, justify="left" if column == "cell" else "right")
+    for case, rows in found.items():
+        table.add_row(case.cell, ", ".join(map(str, case.shape)), *(f"{rows['both'][column]:.3f}" for column in columns))
+    return table
+
+
 # --- the command line --------------------------------------------------------------------------------------
 
 
@@ -312,32 +379,52 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="bound.py", description="What NumPy's calls in a generated module cost by themselves."
     )
     add = parser.add_argument
-    add("cell", help="a generated cell")
-    add("--shape", type=shape, default=(100, 32, 64, 128), metavar="T,B,I,H", help="(default: 100,32,64,128)")
+    add("cells", type=names, metavar="CELL[,CELL]", help="generated cells; of several, the sums alone are shown")
+    add("--shape", type=shape, action="append", metavar="T,B,I,H", help="may be given again (default: 100,32,64,128)")
     add("--threads", type=int, default=available_processors(), help="(default: all processors)")
     add("--seconds", type=float, default=1.0, help="for the passes as a whole (default: 1)")
     add("--all", action="store_true", help="also the statements that take less than a five hundredth of the time")
+    add("--json", type=Path, metavar="FILE", help="write the sums there")
     add("--generated", type=Path, default=GENERATED, metavar="DIR", help="where the generated modules are")
     options = parser.parse_args(argv)
+    options.shape = options.shape or [(100, 32, 64, 128)]
     if not 1 <= options.threads <= available_processors():
         parser.error(f"--threads: there are {available_processors()} processors")
-    if not module_file(options.cell, "numpy", options.generated).exists():
-        parser.error(f"there is no {options.cell}_numpy.py in {options.generated.name}")
+    for cell in options.cells:
+        if not module_file(cell, "numpy", options.generated).exists():
+            parser.error(f"there is no {cell}_numpy.py in {options.generated.name}")
     return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong usage, or a cell for which there are no numbers."""
     options = parse(argv)
-    case = Case(options.cell, *options.shape, threads=options.threads)
+    cases = [Case(cell, *sizes, threads=options.threads) for cell in options.cells for sizes in options.shape]
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    host = machine(options.threads)
+    console.print(f"{host['cpu']}, {options.threads} threads, numpy {host['numpy']} ({host['blas']})")
+    sums: dict[Case, dict[str, dict[str, float]]] = {}
     try:
-        found, whole = costs(case, options.generated), measured(case, options.seconds, options.generated)
+        for case in cases:
+            found, whole = costs(case, options.generated), measured(case, options.seconds, options.generated)
+            sums[case] = totals(found, whole)
+            if len(cases) == 1:
+                show(console, case, found, whole, options.all)
     except ValueError as error:
         print(f"bound: {error}", file=sys.stderr)
         return 2
-    console.print(f"{case.cell}, T={case.T} B={case.B} I={case.I} H={case.H}, {case.threads} threads, numpy {np.__version__}")
-    least = 0.0 if options.all else sum(cost.ms for cost in found) / 500
+    if len(cases) > 1:
+        console.print(case_table(sums))
+    if options.json:
+        results = [{"cell": case.cell, "shape": case.shape, "ms": rows} for case, rows in sums.items()]
+        write(options.json, {"what": "milliseconds of statements alone, and measured", "machine": host, "results": results})
+    return 0
+
+
+def show(console: Console, case: Case, found: Sequence[Cost], whole: Mapping[str, float], everything: bool) -> None:
+    """One case, statement by statement."""
+    console.print(f"{case.cell}, T={case.T} B={case.B} I={case.I} H={case.H}")
+    least = 0.0 if everything else sum(cost.ms for cost in found) / 500
     for direction in PASSES:
         console.print(statement_table(direction, found, least))
     console.print(total_table(found, whole))
@@ -347,7 +434,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(
             f"products of matrices: {number(rate)} GFLOP/s; of two squares of {SQUARE}: {number(square_rate())} GFLOP/s"
         )
-    return 0
 
 
 def with_threads() -> None:

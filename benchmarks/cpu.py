@@ -27,7 +27,7 @@ from typing import Any
 from cells import BOTH, CELLS, FORWARD, Case
 from cpu_cases import SHAPES, STREAMED, SWEPT_CELLS, SWEPT_SHAPES, USUAL_CELLS
 from cpu_report import OURS, Result, case_table, results_from, results_of
-from machine import available_processors, limit_processors, machine, pools
+from machine import available_processors, held_back, limit_processors, machine, pools
 from markdown_tables import PARTS, markdown
 from options import names, shape
 from outcome import Outcome, difference, load
@@ -257,6 +257,8 @@ def measured(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     console.print(f"{host['cpu']}, {options.threads} threads of {host['cores']}, numpy {host['numpy']} ({host['blas']})")
     if host["load"] is not None and host["load"] > 0.5:
         console.print(f"something else is running here (load {host['load']:.1f}): expect times to be off", style="yellow")
+    if warning := held_back():
+        console.print(warning, style="yellow")
     limit_processors(options.threads)
     benchmark, cases, results = Benchmark(options, console), cases_of(options), list[Result]()
     report: dict[str, Any] = {

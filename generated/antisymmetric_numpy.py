@@ -148,6 +148,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((H, B), dtype)
         self.A_h_prev = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
@@ -163,6 +164,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.A_T = empty((H, H), dtype)
         self.AT_d_A_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
@@ -251,12 +253,14 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     (A,) = derived
     W = params.W
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     saved.h_all[0] = state.h.T
 
     # h[t] = h[t-1] + eps*phi(A @ h[t-1] + W @ x[t] + b)
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.add(b, ws.W_x, out=saved.tanh_h_pre)
+    _move(ws.W_x, saved.tanh_h_pre)
+    np.add(b_batch, saved.tanh_h_pre, out=saved.tanh_h_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -325,7 +329,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    A_T = A.T
+    A_T = _transposed(A, T, B, ws.A_T)
     AT_d_A_h_prev = ws.AT_d_A_h_prev
     for (dy_t, d_h_pre) in steps:
         # backward of h[t] = h[t-1] + eps*phi(A @ h[t-1] + W @ x[t] + b)
@@ -616,7 +620,7 @@ class Packed:
         A_W = self.A_W
         np.copyto(A_W[:, 0:H], A)
         np.copyto(A_W[:, H:H + I], params.W)
-        A_W_T = A_W.T
+        A_W_T = _from_left(A_W)
         b_row = params.b[None]
         number = np.array(0.1, dtype)
         self.constants = (A_W_T, b_row, number, )
@@ -628,7 +632,6 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.h_prev_x_here = np.empty((B, H + I), dtype)
         self.tanh_h_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.h_prev_here = self.h_prev_x_here[..., :H]
         self.x_here = self.h_prev_x_here[..., H:]
 
@@ -667,7 +670,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     x_here = packed.x_here
     h_prev_x_here = packed.h_prev_x_here
     tanh_h_pre = packed.tanh_h_pre
-    h = packed.h
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     h_prev = state.h
     x = x_t
@@ -678,8 +680,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(b_row, tanh_h_pre, tanh_h_pre)
     tanh(tanh_h_pre, tanh_h_pre)
     multiply(tanh_h_pre, number, tanh_h_pre)
-    add(h_prev, tanh_h_pre, h)
-    return h.copy(), State(h=h.copy())
+    h = add(h_prev, tanh_h_pre)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -849,7 +851,29 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -132,10 +132,11 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = np.empty(2*B*H*T, dtype)  # backward.d_h_pre_2_pre, backward.d_p_flat, backward.d_q_flat
-        self.block_2 = np.empty(B*H*T, dtype)  # backward.p, backward.dy_rows, backward.h_prev_flat
-        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_p
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_q
+        self.block_1 = np.empty(B*H*T, dtype)  # backward.p, backward.dy_rows, backward.d_p_flat
+        self.block_2 = np.empty(B*H*T, dtype)  # backward.d_h_pre_2, backward.d_q_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_h_pre, backward.h_prev_flat
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_p
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_q
 
 
 class _Forward:
@@ -144,6 +145,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
@@ -156,25 +158,25 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.b_batch = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
+        self.U_T = empty((H, H), dtype)
         self.UT_d_q = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
         self.d_U_rows = empty((H, H), dtype)
         self.d_b_sum = empty((H,), dtype)
-        self.p = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.d_h_pre_2_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
-        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.d_p = np.ndarray((T, H, B), dtype, scratch.block_3)
-        self.d_q = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.p = np.ndarray((T, H, B), dtype, scratch.block_1)
+        self.d_h_pre_2 = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.d_h_pre = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_1)
+        self.d_p = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.d_q = np.ndarray((T, H, B), dtype, scratch.block_5)
         self.d_p_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
-        self.d_q_flat = np.ndarray((H, T, B), dtype, scratch.block_1[B*H*T:])
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
-        self.d_h_pre_2 = self.d_h_pre_2_pre[:, :H]
-        self.d_h_pre = self.d_h_pre_2_pre[:, H:]
-        self.d_h_pre_2_pre_blocks = self.d_h_pre_2_pre.reshape(T, 2, H, B)
+        self.d_q_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.dy_rows, self.d_p, self.d_h_pre_2_pre_blocks, self.d_h_pre, self.d_h_pre_2, self.d_q, saved.sigmoid_h_pre_2))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_p, self.d_h_pre_2, self.d_h_pre, self.d_q, saved.sigmoid_h_pre_2))[::-1]
 
 
 class Workspace:
@@ -250,13 +252,15 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     W = params.W
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     U = params.U
     saved.h_all[0] = state.h.T
 
     # p = W @ x[t] + b
     np.matmul(W, x_2d.T, out=saved.W_x_flat.reshape(H, T*B))
-    np.add(b, saved.W_x, out=saved.h)
+    _move(saved.W_x, saved.h)
+    np.add(b_batch, saved.h, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -318,13 +322,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     U = params.U
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
     # again p = W @ x[t] + b
-    np.add(b, saved.W_x, out=ws.p)
+    np.add(b_batch, saved.W_x, out=ws.p)
     # backward of h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
     np.subtract(1, saved.sigmoid_h_pre_2, out=ws.d_h_pre_2)
     np.multiply(saved.h_prev, ws.d_h_pre_2, out=ws.d_h_pre_2)
@@ -340,12 +345,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, subtract, dot = np.add, np.multiply, np.subtract, np.dot
     d_h = ws.d_h
-    U_T = U.T
+    U_T = _transposed(U, T, B, ws.U_T)
     UT_d_q = ws.UT_d_q
-    for (dy_t, d_p, d_h_pre_2_pre_blocks, d_h_pre, d_h_pre_2, d_q, sigmoid_h_pre_2) in steps:
+    for (dy_t, d_p, d_h_pre_2, d_h_pre, d_q, sigmoid_h_pre_2) in steps:
         # backward of h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
         add(dy_t, d_h, d_p)
-        multiply(d_h_pre_2_pre_blocks, d_p, d_h_pre_2_pre_blocks)
+        multiply(d_h_pre_2, d_p, d_h_pre_2)
+        multiply(d_h_pre, d_p, d_h_pre)
         # backward of q = U @ h[t-1]
         subtract(d_h_pre, d_h_pre_2, d_q)
         # h
@@ -634,8 +640,8 @@ class Packed:
         params = Params(*map(np.copy, params))
         W = params.W
         U = params.U
-        W_T = W.T
-        U_T = U.T
+        W_T = _from_left(W)
+        U_T = _from_left(U)
         b_row = params.b[None]
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
@@ -651,7 +657,6 @@ class Packed:
         self.h_prev_here = np.empty((B, H), dtype)
         self.p = np.empty((B, H), dtype)
         self.sigmoid_h_pre_pre_2 = np.empty((B, 2*H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.sigmoid_h_pre_2 = self.sigmoid_h_pre_pre_2[..., H:]
         self.sigmoid_h_pre = self.sigmoid_h_pre_pre_2[..., :H]
 
@@ -691,7 +696,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     sigmoid_h_pre_2 = packed.sigmoid_h_pre_2
     sigmoid_h_pre = packed.sigmoid_h_pre
     sigmoid_h_pre_pre_2 = packed.sigmoid_h_pre_pre_2
-    h = packed.h
     dot, matmul, add, subtract, multiply, minimum, exp, reciprocal = np.dot, np.matmul, np.add, np.subtract, np.multiply, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
@@ -713,8 +717,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     reciprocal(sigmoid_h_pre_pre_2, sigmoid_h_pre_pre_2)
     multiply(p, sigmoid_h_pre, p)
     multiply(h_prev, sigmoid_h_pre_2, sigmoid_h_pre_2)
-    add(p, sigmoid_h_pre_2, h)
-    return h.copy(), State(h=h.copy())
+    h = add(p, sigmoid_h_pre_2)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -892,13 +896,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

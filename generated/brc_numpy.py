@@ -127,9 +127,9 @@ class _Saved:
     def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
-        self.tanh_a_pre = empty((T, B, H), dtype)
         self.c = empty((T, B, H), dtype)
         self.tanh_h_pre = empty((T, B, H), dtype)
+        self.tanh_a_pre = empty((T, B, H), dtype)
         self.h_all = empty((T + 1, B, H), dtype)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, B, H), dtype)
         self.h = self.h_all[1:]
@@ -154,8 +154,12 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.ba_batch = empty((B, H), dtype)
+        self.bc_half_batch = empty((B, H), dtype)
+        self.wa_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.a = empty((B, H), dtype)
+        self.wc_half_batch = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
@@ -171,7 +175,9 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
+        self.wc_batch = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
+        self.wa_batch = empty((B, H), dtype)
         self.tmp_4 = empty((B, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wc_rows = empty((H, I), dtype)
@@ -265,43 +271,46 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    Wa = params.Wa
     Wc_half = 0.5*params.Wc
     Wh = params.Wh
-    ba = params.ba
-    c_pre_base_factor = 0.5*params.bc
+    Wa = params.Wa
+    ba_batch = ws.ba_batch
+    np.copyto(ba_batch, params.ba)
+    bc_half_batch = ws.bc_half_batch
+    np.multiply(params.bc, 0.5, out=bc_half_batch)
+    wa_batch = ws.wa_batch
+    np.copyto(wa_batch, params.wa)
+    wc_half_batch = ws.wc_half_batch
+    np.multiply(params.wc, 0.5, out=wc_half_batch)
     saved.h_all[0] = state.h
 
-    # a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
-    np.matmul(x_2d, Wa.T, out=saved.tanh_a_pre.reshape(T*B, H))
     # c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
     np.matmul(x_2d, Wc_half.T, out=saved.c.reshape(T*B, H))
     # h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
     np.matmul(x_2d, Wh.T, out=saved.tanh_h_pre.reshape(T*B, H))
-    # a
-    np.add(ba, saved.tanh_a_pre, out=saved.tanh_a_pre)
+    # a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
+    np.matmul(x_2d, Wa.T, out=saved.tanh_a_pre.reshape(T*B, H))
+    np.add(ba_batch, saved.tanh_a_pre, out=saved.tanh_a_pre)
     # c
-    np.add(c_pre_base_factor, saved.c, out=saved.c)
+    np.add(bc_half_batch, saved.c, out=saved.c)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh, subtract = np.multiply, np.add, np.tanh, np.subtract
-    wa_row = params.wa[None]
     tmp = ws.tmp
     one = np.array(1, dtype)
     a = ws.a
-    c_pre_factor_row = (0.5*params.wc)[None]
     tmp_2 = ws.tmp_2
     half = np.array(0.5, dtype)
     tmp_3 = ws.tmp_3
     for (h_prev, tanh_a_pre, c, tanh_h_pre, h) in steps:
         # a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
-        multiply(wa_row, h_prev, tmp)
+        multiply(wa_batch, h_prev, tmp)
         add(tmp, tanh_a_pre, tanh_a_pre)
         tanh(tanh_a_pre, tanh_a_pre)
         add(tanh_a_pre, one, a)
         # c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
-        multiply(h_prev, c_pre_factor_row, tmp_2)
+        multiply(h_prev, wc_half_batch, tmp_2)
         add(tmp_2, c, c)
         tanh(c, c)
         multiply(c, half, c)
@@ -353,8 +362,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    Wh = params.Wh
+    wc_batch = ws.wc_batch
+    np.copyto(wc_batch, params.wc)
+    wa_batch = ws.wa_batch
+    np.copyto(wa_batch, params.wa)
     Wc = params.Wc
+    Wh = params.Wh
     Wa = params.Wa
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
@@ -381,9 +394,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     tmp_2 = ws.tmp_2
-    wc_row = params.wc[None]
     tmp_3 = ws.tmp_3
-    wa_row = params.wa[None]
     tmp_4 = ws.tmp_4
     for (d_h_pre, d_c_pre, d_a_pre, c, a), dy_t in zip(steps, dy[::-1]):
         # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
@@ -397,15 +408,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(c, d_h, d_h)
         multiply(a, d_h_pre, tmp_2)
         add(d_h, tmp_2, d_h)
-        multiply(wc_row, d_c_pre, tmp_3)
+        multiply(wc_batch, d_c_pre, tmp_3)
         add(d_h, tmp_3, d_h)
-        multiply(wa_row, d_a_pre, tmp_4)
+        multiply(wa_batch, d_a_pre, tmp_4)
         add(d_h, tmp_4, d_h)
 
-    d_h_pre_2d = ws.d_h_pre.reshape(T*B, H)
-    np.matmul(d_h_pre_2d, Wh, out=ws.d_x_out.reshape(T*B, I))
     d_c_pre_2d = ws.d_c_pre.reshape(T*B, H)
-    np.matmul(d_c_pre_2d, Wc, out=ws.tmp_out.reshape(T*B, I))
+    np.matmul(d_c_pre_2d, Wc, out=ws.d_x_out.reshape(T*B, I))
+    d_h_pre_2d = ws.d_h_pre.reshape(T*B, H)
+    np.matmul(d_h_pre_2d, Wh, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_a_pre_2d = ws.d_a_pre.reshape(T*B, H)
     np.matmul(d_a_pre_2d, Wa, out=ws.tmp_out.reshape(T*B, I))
@@ -700,7 +711,7 @@ class Packed:
         np.multiply(params.Wc, 0.5, out=Wc_half_Wh_Wa[0:H])
         np.copyto(Wc_half_Wh_Wa[H:2*H], params.Wh)
         np.copyto(Wc_half_Wh_Wa[2*H:3*H], params.Wa)
-        Wc_half_Wh_Wa_T = Wc_half_Wh_Wa.T
+        Wc_half_Wh_Wa_T = _from_left(Wc_half_Wh_Wa)
         wa_row = params.wa[None]
         ba_row = params.ba[None]
         c_pre_factor_row = (0.5*params.wc)[None]
@@ -718,7 +729,6 @@ class Packed:
         self.Wc_x_half_tanh_h_pre_Wa_x = np.empty((B, 3*H), dtype)
         self.c_a = np.empty((B, 2*H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.a = self.c_a[..., H:]
         self.Wa_x = self.Wc_x_half_tanh_h_pre_Wa_x[..., 2*H:]
         self.c = self.c_a[..., :H]
@@ -768,7 +778,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     c_a = packed.c_a
     tanh_h_pre = packed.tanh_h_pre
     tmp = packed.tmp
-    h = packed.h
     dot, multiply, add, tanh, subtract = np.dot, np.multiply, np.add, np.tanh, np.subtract
     x = x_t
     h_prev = state.h
@@ -793,8 +802,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_prev, c, tmp)
     subtract(one, c, c)
     multiply(c, tanh_h_pre, c)
-    add(tmp, c, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, c)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -969,6 +978,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -184,16 +184,16 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.ca_cb_half_c1_c2 = empty((4*H, 1), dtype)
+        self.ca_cb_half_c1_c2 = empty((4*H, B), dtype)
         self.Wa_x_Wb_x_half_W1_x_W2_x = empty((4*H, I), dtype)
-        self.Wb_h_prev_h_prev_half = empty((H, B), dtype)
-        self.W1_W2_h_prev_h_prev = empty((2*H, B), dtype)
+        self.Wb_h_prev_half_etc = empty((3*H, H), dtype)
+        self.Wb_h_prev_h_prev_half_etc = empty((3*H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.k_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_4)
-        self.W1_h_prev_h_prev = self.W1_W2_h_prev_h_prev[:H]
-        self.W2_h_prev_h_prev = self.W1_W2_h_prev_h_prev[H:]
+        self.Wb_h_prev_h_prev_half = self.Wb_h_prev_h_prev_half_etc[:H]
+        self.W1_W2_h_prev_h_prev = self.Wb_h_prev_h_prev_half_etc[H:]
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
         self.steps = list(zip(saved.h_all[:-1], saved.Wa_h_prev_h_prev, saved.k_pre_base, self.k_pre_factor, saved.k, saved.tanh_h_pre_pre_2, saved.h, saved.tanh_h_pre, saved.tanh_h_pre_2))
 
@@ -206,6 +206,8 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((H, B), dtype)
         self.Wb_Wa_W2_W1_h_prev = empty((4*H, H), dtype)
+        self.Wb_Wa_W2_W1_h_prev_T = empty((H, 4*H), dtype)
+        self.ca_batch = empty((H, B), dtype)
         self.Wb_Wa_W2_W1_x = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wb_Wa_W2_W1_x_rows = empty((4*H, I), dtype)
@@ -224,10 +226,9 @@ class _Backward:
         self.d_k_pre = self.d_k_pre_etc[:, :H]
         self.d_h_pre = self.d_k_pre_etc[:, 3*H:]
         self.d_h_pre_2_pre = self.d_k_pre_etc[:, 2*H:]
-        self.d_h_pre_2_pre_blocks = self.d_k_pre_etc[:, 2*H:].reshape(T, 2, H, B)
         self.d_Wa_h_prev_h_prev = self.d_k_pre_etc[:, H:2*H]
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.dy_rows, self.d_h_pre_2_pre_blocks, self.d_k_pre, self.x_dt_rows, self.d_Wa_h_prev_h_prev, self.d_k_pre_etc))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_h_pre_2, self.d_h_pre, self.d_k_pre, self.x_dt_rows, self.d_Wa_h_prev_h_prev, self.d_k_pre_etc))[::-1]
 
 
 class Workspace:
@@ -315,22 +316,25 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
     np.multiply(Wb_x, 0.5, out=Wa_x_Wb_x_half_W1_x_W2_x[H:2*H])
     np.copyto(Wa_x_Wb_x_half_W1_x_W2_x[2*H:3*H], W1_x)
     np.copyto(Wa_x_Wb_x_half_W1_x_W2_x[3*H:4*H], W2_x)
-    Wb_h_prev_half = 0.5*Wb_h_prev
+    Wb_h_prev_half_etc = ws.Wb_h_prev_half_etc
+    np.multiply(Wb_h_prev, 0.5, out=Wb_h_prev_half_etc[0:H])
+    np.copyto(Wb_h_prev_half_etc[H:2*H], W1_h_prev)
+    np.copyto(Wb_h_prev_half_etc[2*H:3*H], W2_h_prev)
     saved.h_all[0] = state.h.T
 
     # k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
     # h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
     np.matmul(Wa_x_Wb_x_half_W1_x_W2_x, x_2d_2.T, out=saved.Wa_x_x_Wb_x_x_half_W1_x_x_W2_x_x_flat.reshape(4*H, T*B))
-    np.add(ca_cb_half_c1_c2, saved.Wa_x_x_Wb_x_x_half_W1_x_x_W2_x_x, out=saved.k_pre_base_etc)
+    _move(saved.Wa_x_x_Wb_x_x_half_W1_x_x_W2_x_x, saved.k_pre_base_etc)
+    np.add(ca_cb_half_c1_c2, saved.k_pre_base_etc, out=saved.k_pre_base_etc)
     np.multiply(x.dt.transpose(0, 2, 1), 0.5, out=ws.k_pre_factor)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     dot, add, multiply, tanh, subtract = np.dot, np.add, np.multiply, np.tanh, np.subtract
-    Wb_h_prev_h_prev_half = ws.Wb_h_prev_h_prev_half
-    W1_h_prev_h_prev = ws.W1_h_prev_h_prev
-    W2_h_prev_h_prev = ws.W2_h_prev_h_prev
+    Wb_h_prev_h_prev_half_etc = ws.Wb_h_prev_h_prev_half_etc
     tmp = ws.tmp
+    Wb_h_prev_h_prev_half = ws.Wb_h_prev_h_prev_half
     half = np.array(0.5, dtype)
     W1_W2_h_prev_h_prev = ws.W1_W2_h_prev_h_prev
     one = np.array(1, dtype)
@@ -340,11 +344,8 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
         ) in steps:
         # k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
         dot(Wa_h_prev, h_prev, Wa_h_prev_h_prev)
-        dot(Wb_h_prev_half, h_prev, Wb_h_prev_h_prev_half)
-        # h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
-        dot(W1_h_prev, h_prev, W1_h_prev_h_prev)
-        dot(W2_h_prev, h_prev, W2_h_prev_h_prev)
-        # k
+        # k, h
+        dot(Wb_h_prev_half_etc, h_prev, Wb_h_prev_h_prev_half_etc)
         add(k_pre_base, Wa_h_prev_h_prev, tmp)
         multiply(k_pre_factor, tmp, tmp)
         add(k, tmp, k)
@@ -352,7 +353,6 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
         tanh(k, k)
         multiply(k, half, k)
         add(k, half, k)
-        # h
         add(tanh_h_pre_pre_2, W1_W2_h_prev_h_prev, tanh_h_pre_pre_2)
         tanh(tanh_h_pre_pre_2, tanh_h_pre_pre_2)
         subtract(one, k, h)
@@ -405,7 +405,8 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     np.copyto(Wb_Wa_W2_W1_h_prev[H:2*H], Wa_h_prev)
     np.copyto(Wb_Wa_W2_W1_h_prev[2*H:3*H], W2_h_prev)
     np.copyto(Wb_Wa_W2_W1_h_prev[3*H:4*H], W1_h_prev)
-    ca = params.ca[:, None]
+    ca_batch = ws.ca_batch
+    np.copyto(ca_batch, params.ca[:, None])
     Wb_Wa_W2_W1_x = ws.Wb_Wa_W2_W1_x
     np.copyto(Wb_Wa_W2_W1_x[0:H], Wb_x)
     np.copyto(Wb_Wa_W2_W1_x[H:2*H], Wa_x)
@@ -433,11 +434,12 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Wb_Wa_W2_W1_h_prev_T = Wb_Wa_W2_W1_h_prev.T
-    for (dy_t, d_h_pre_2_pre_blocks, d_k_pre, x_dt_t, d_Wa_h_prev_h_prev, d_k_pre_etc) in steps:
+    Wb_Wa_W2_W1_h_prev_T = _transposed(Wb_Wa_W2_W1_h_prev, T, B, ws.Wb_Wa_W2_W1_h_prev_T)
+    for (dy_t, d_h_pre_2, d_h_pre, d_k_pre, x_dt_t, d_Wa_h_prev_h_prev, d_k_pre_etc) in steps:
         # backward of h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
         add(dy_t, d_h, d_h)
-        multiply(d_h_pre_2_pre_blocks, d_h, d_h_pre_2_pre_blocks)
+        multiply(d_h_pre_2, d_h, d_h_pre_2)
+        multiply(d_h_pre, d_h, d_h_pre)
         # backward of k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
         multiply(d_k_pre, d_h, d_k_pre)
         multiply(x_dt_t, d_k_pre, d_Wa_h_prev_h_prev)
@@ -445,7 +447,7 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
         dot(Wb_Wa_W2_W1_h_prev_T, d_k_pre_etc, d_h)
 
     # backward of k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
-    np.add(ca, saved.Wa_x_x, out=ws.d_k_pre_dt)
+    np.add(ca_batch, saved.Wa_x_x, out=ws.d_k_pre_dt)
     np.add(ws.d_k_pre_dt, saved.Wa_h_prev_h_prev, out=ws.d_k_pre_dt)
     np.multiply(ws.d_k_pre, ws.d_k_pre_dt, out=ws.d_k_pre_dt)
     np.sum(ws.d_k_pre_dt, axis=1, keepdims=True, out=ws.d_dt)
@@ -756,9 +758,9 @@ class Packed:
         np.copyto(Wb_x_half_etc[H:2*H, I:H + I], W1_h_prev)
         np.copyto(Wb_x_half_etc[2*H:3*H, 0:I], W2_x)
         np.copyto(Wb_x_half_etc[2*H:3*H, I:H + I], W2_h_prev)
-        Wa_x_T = Wa_x.T
-        Wa_h_prev_T = Wa_h_prev.T
-        Wb_x_half_etc_T = Wb_x_half_etc.T
+        Wa_x_T = _from_left(Wa_x)
+        Wa_h_prev_T = _from_left(Wa_h_prev)
+        Wb_x_half_etc_T = _from_left(Wb_x_half_etc)
         half = np.array(0.5, dtype)
         ca_row = params.ca[None]
         k_pre_factor_row = (0.5*params.cb)[None]
@@ -776,7 +778,6 @@ class Packed:
         self.k_pre_tanh_h_pre_tanh_h_pre_2 = np.empty((B, 3*H), dtype)
         self.tmp = np.empty((B, 1), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.k_pre = self.k_pre_tanh_h_pre_tanh_h_pre_2[..., :H]
@@ -832,7 +833,6 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     tmp_2 = packed.tmp_2
     tanh_h_pre = packed.tanh_h_pre
     tanh_h_pre_2 = packed.tanh_h_pre_2
-    h = packed.h
     dot, multiply, add, tanh, subtract = np.dot, np.multiply, np.add, np.tanh, np.subtract
     x = x_t.x
     h_prev = state.h
@@ -858,8 +858,8 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     subtract(one, k, tmp_2)
     multiply(tmp_2, tanh_h_pre, tmp_2)
     multiply(k, tanh_h_pre_2, k)
-    add(tmp_2, k, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp_2, k)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1043,13 +1043,35 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -156,7 +156,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bth_bet_half = empty((2*H, 1), dtype)
+        self.bth_bet_half = empty((2*H, B), dtype)
         self.Wth_half_Wet_half_Wx = empty((3*H, I), dtype)
         self.Uth_Uet_half = empty((2*H, H), dtype)
         self.Uth_Uet_h_prev_half = empty((2*H, B), dtype)
@@ -177,6 +177,7 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((H, B), dtype)
         self.Uth_Uet = empty((2*H, H), dtype)
+        self.Uth_Uet_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.Wth_Wet_Wx = empty((3*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -193,10 +194,9 @@ class _Backward:
         self.d_et_pre = self.d_th_pre_et_pre_Wx_x[:, H:2*H]
         self.d_th_pre = self.d_th_pre_et_pre_Wx_x[:, :H]
         self.d_Wx_x = self.d_th_pre_et_pre_Wx_x[:, 2*H:]
-        self.d_th_et_pre_blocks = self.d_th_pre_et_pre_Wx_x[:, :2*H].reshape(T, 2, H, B)
         self.d_th_et_pre = self.d_th_pre_et_pre_Wx_x[:, :2*H]
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.dy_rows, self.d_Wx_x, self.d_th_et_pre_blocks, self.d_th_et_pre, self.d_h_prev_factor))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_Wx_x, self.d_et_pre, self.d_th_pre, self.d_th_et_pre, self.d_h_prev_factor))[::-1]
 
 
 class Workspace:
@@ -287,8 +287,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # et = sigma(Wet @ x[t] + Uet @ h[t-1] + bet)
     # h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
     np.matmul(Wth_half_Wet_half_Wx, x_2d.T, out=ws.Wth_x_half_Wet_x_half_Wx_x_flat.reshape(3*H, T*B))
-    np.add(bth_bet_half, ws.Wth_Wet_x_half, out=saved.th_et)
-    np.tanh(ws.Wx_x, out=saved.tanh_Wx_x)
+    _move(ws.Wth_Wet_x_half, saved.th_et)
+    np.add(bth_bet_half, saved.th_et, out=saved.th_et)
+    _move(ws.Wx_x, saved.tanh_Wx_x)
+    np.tanh(saved.tanh_Wx_x, out=saved.tanh_Wx_x)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -378,14 +380,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uth_Uet_T = Uth_Uet.T
+    Uth_Uet_T = _transposed(Uth_Uet, T, B, ws.Uth_Uet_T)
     d_h_prev = ws.d_h_prev
-    for (dy_t, d_Wx_x, d_th_et_pre_blocks, d_th_et_pre, d_h_prev_factor) in steps:
+    for (dy_t, d_Wx_x, d_et_pre, d_th_pre, d_th_et_pre, d_h_prev_factor) in steps:
         # backward of h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
         add(dy_t, d_h, d_Wx_x)
-        # backward of th = sigma(Wth @ x[t] + Uth @ h[t-1] + bth)
         # backward of et = sigma(Wet @ x[t] + Uet @ h[t-1] + bet)
-        multiply(d_th_et_pre_blocks, d_Wx_x, d_th_et_pre_blocks)
+        multiply(d_et_pre, d_Wx_x, d_et_pre)
+        # backward of th = sigma(Wth @ x[t] + Uth @ h[t-1] + bth)
+        multiply(d_th_pre, d_Wx_x, d_th_pre)
         # h
         dot(Uth_Uet_T, d_th_et_pre, d_h_prev)
         multiply(d_h_prev_factor, d_Wx_x, d_h)
@@ -690,8 +693,8 @@ class Packed:
         np.multiply(params.Wet, 0.5, out=Wth_Uth_Wet_Uet_half[H:2*H, 0:I])
         np.multiply(params.Uet, 0.5, out=Wth_Uth_Wet_Uet_half[H:2*H, I:H + I])
         Wx = params.Wx
-        Wth_Uth_Wet_Uet_half_T = Wth_Uth_Wet_Uet_half.T
-        Wx_T = Wx.T
+        Wth_Uth_Wet_Uet_half_T = _from_left(Wth_Uth_Wet_Uet_half)
+        Wx_T = _from_left(Wx)
         half = np.array(0.5, dtype)
         self.constants = (bth_bet_half, Wth_Uth_Wet_Uet_half_T, Wx_T, half, )
         self.prepare(1)
@@ -704,7 +707,6 @@ class Packed:
         self.tanh_h_prev = np.empty((B, H), dtype)
         self.th_et = np.empty((B, 2*H), dtype)
         self.tanh_Wx_x = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.th = self.th_et[..., :H]
@@ -752,7 +754,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh_Wx_x = packed.tanh_Wx_x
     th = packed.th
     et = packed.et
-    h = packed.h
     tanh, dot, add, multiply = np.tanh, np.dot, np.add, np.multiply
     x = x_t
     h_prev = state.h
@@ -774,8 +775,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh(tanh_Wx_x, tanh_Wx_x)
     multiply(tanh_h_prev, th, tanh_h_prev)
     multiply(et, tanh_Wx_x, et)
-    add(tanh_h_prev, et, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tanh_h_prev, et)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -957,13 +958,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -176,6 +176,8 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.period_batch = empty((H, B), dtype)
+        self.b_batch = empty((H, B), dtype)
         self.R_h_prev = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
@@ -194,6 +196,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.R_T = empty((H, H), dtype)
         self.RT_d_R_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
@@ -282,21 +285,24 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     module, period, mask, R = derived
-    period_2 = period[:, None]
+    period_batch = ws.period_batch
+    np.copyto(period_batch, period[:, None])
     W = params.W
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     saved.h_all[0] = state.h.T
     ws.t_now_all[...] = state.t_now + np.arange(T + 1)[:, None, None]
     if cuts is not None:
         cuts.recount(ws.t_now_all, 0.0)
 
     # due = where(mod(t_now, period) < 0.5, 1, 0)
-    np.remainder(ws.t_now_all[:-1].transpose(0, 2, 1), period_2, out=ws.due_lt)
+    np.remainder(ws.t_now_all[:-1].transpose(0, 2, 1), period_batch, out=ws.due_lt)
     np.less(ws.due_lt, 0.5, out=ws.due_lt)
     _where(ws.due_lt, 1, 0, out=saved.due)
     # h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.add(b, ws.W_x, out=saved.tanh_h_pre)
+    _move(ws.W_x, saved.tanh_h_pre)
+    np.add(b_batch, saved.tanh_h_pre, out=saved.tanh_h_pre)
     np.subtract(1, saved.due, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -368,7 +374,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    R_T = R.T
+    R_T = _transposed(R, T, B, ws.R_T)
     RT_d_R_h_prev = ws.RT_d_R_h_prev
     for (dy_t, d_h_pre, d_h_prev_base) in steps:
         # backward of h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
@@ -687,7 +693,7 @@ class Packed:
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
         zero = np.array(0, dtype)
-        W_R_T = W_R.T
+        W_R_T = _from_left(W_R)
         b_row = params.b[None]
         self.constants = (period_row, half, one, zero, W_R_T, b_row, )
         self.prepare(1)
@@ -701,7 +707,6 @@ class Packed:
         self.due = np.empty((B, H), dtype)
         self.tanh_h_pre = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
 
@@ -744,7 +749,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     x_h_prev_here = packed.x_h_prev_here
     tanh_h_pre = packed.tanh_h_pre
     tmp = packed.tmp
-    h = packed.h
     remainder, less, dot, add, tanh, subtract, multiply = np.remainder, np.less, np.dot, np.add, np.tanh, np.subtract, np.multiply
     x = x_t
     h_prev = state.h
@@ -762,8 +766,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, due, tmp)
     multiply(h_prev, tmp, tmp)
     multiply(due, tanh_h_pre, due)
-    add(tmp, due, h)
-    return h.copy(), State(h=h.copy(), t_now=state.t_now + 1)
+    h = add(tmp, due)
+    return h.copy(), State(h=h, t_now=state.t_now + 1)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -952,10 +956,32 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer
 
 
 def _where(condition: np.ndarray, a: Any, b: Any, out: np.ndarray) -> None:

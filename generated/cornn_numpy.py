@@ -150,6 +150,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((H, B), dtype)
         self.Wy_y_prev = empty((H, B), dtype)
         self.Wz_z_prev = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
@@ -170,6 +171,7 @@ class _Backward:
         self.d_z_y = empty((2*H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.Wz_Wy = empty((H, 2*H), dtype)
+        self.Wz_Wy_T = empty((2*H, H), dtype)
         self.WzT_d_Wz_z_WyT_d_Wy_y_prev = empty((2*H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -261,7 +263,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     V = params.V
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     Wy = params.Wy
     Wz = params.Wz
     saved.y_all[0] = state.y.T
@@ -269,7 +272,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
 
     # z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
     np.matmul(V, x_2d.T, out=ws.V_x_flat.reshape(H, T*B))
-    np.add(b, ws.V_x, out=saved.tanh_z_pre)
+    _move(ws.V_x, saved.tanh_z_pre)
+    np.add(b_batch, saved.tanh_z_pre, out=saved.tanh_z_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -358,7 +362,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     number = np.array(0.05, dtype)
     tmp = ws.tmp
     d_z = ws.d_z
-    Wz_Wy_T = Wz_Wy.T
+    Wz_Wy_T = _transposed(Wz_Wy, T, B, ws.Wz_Wy_T)
     WzT_d_Wz_z_WyT_d_Wy_y_prev = ws.WzT_d_Wz_z_WyT_d_Wy_y_prev
     number_2 = np.array(0.135, dtype)
     tmp_2 = ws.tmp_2
@@ -663,7 +667,7 @@ class Packed:
         np.copyto(Wy_Wz_V[:, 0:H], params.Wy)
         np.copyto(Wy_Wz_V[:, H:2*H], params.Wz)
         np.copyto(Wy_Wz_V[:, 2*H:2*H + I], params.V)
-        Wy_Wz_V_T = Wy_Wz_V.T
+        Wy_Wz_V_T = _from_left(Wy_Wz_V)
         b_row = params.b[None]
         number = np.array(0.765, dtype)
         number_2 = np.array(0.05, dtype)
@@ -679,9 +683,7 @@ class Packed:
         self.tanh_z_pre = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.z = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H), dtype)
-        self.y_2 = np.empty((B, H), dtype)
         self.y_prev_here = self.y_prev_z_prev_x_here[..., :H]
         self.z_prev_here = self.y_prev_z_prev_x_here[..., H:2*H]
         self.x_here = self.y_prev_z_prev_x_here[..., 2*H:]
@@ -724,9 +726,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh_z_pre = packed.tanh_z_pre
     tmp = packed.tmp
     tmp_2 = packed.tmp_2
-    z = packed.z
     tmp_3 = packed.tmp_3
-    y_2 = packed.y_2
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     y_prev = state.y
     z_prev = state.z
@@ -742,11 +742,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(tanh_z_pre, number_2, tanh_z_pre)
     add(tmp, tanh_z_pre, tmp)
     multiply(y_prev, number_3, tmp_2)
-    subtract(tmp, tmp_2, z)
+    z = subtract(tmp, tmp_2)
     # y[t] = y[t-1] + dt*z[t]
     multiply(z, number_2, tmp_3)
-    add(y_prev, tmp_3, y_2)
-    return y_2.copy(), State(y=y_2.copy(), z=z.copy())
+    y_2 = add(y_prev, tmp_3)
+    return y_2.copy(), State(y=y_2, z=z)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -916,7 +916,29 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -139,11 +139,10 @@ class _Saved:
         self.h_all = empty((T + 1, H, B), dtype)
         self.q = empty((T, H, B), dtype)
         self.p = self.p_flat.transpose(1, 0, 2)
-        self.z_pre_base_z_blocks = self.z_pre_base_z.reshape(T, 2, H, B)
-        self.h = self.h_all[1:]
-        self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.z_pre_base = self.z_pre_base_z[:, :H]
         self.z = self.z_pre_base_z[:, H:]
+        self.h = self.h_all[1:]
+        self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
 
 
 class _Scratch:
@@ -166,8 +165,10 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.alpha_beta2 = empty((2*H, 1), dtype)
-        self.beta1_bz = empty((2*H, 1), dtype)
+        self.beta1_bz = empty((2*H, B), dtype)
+        self.alpha_batch = empty((H, B), dtype)
+        self.beta2_batch = empty((H, B), dtype)
+        self.br_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
@@ -181,8 +182,12 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.alpha_batch = empty((H, B), dtype)
+        self.beta1_batch = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
+        self.V_T = empty((H, H), dtype)
         self.VT_d_q = empty((H, B), dtype)
+        self.beta2_batch = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
         self.d_V_rows = empty((H, H), dtype)
@@ -282,25 +287,30 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    alpha_beta2 = ws.alpha_beta2
-    np.copyto(alpha_beta2[0:H], params.alpha[:, None])
-    np.copyto(alpha_beta2[H:2*H], params.beta2[:, None])
     beta1_bz = ws.beta1_bz
     np.copyto(beta1_bz[0:H], params.beta1[:, None])
     np.copyto(beta1_bz[H:2*H], params.bz[:, None])
     W = params.W
-    alpha_beta2_blocks = ws.alpha_beta2.reshape(2, H, 1)
-    br = params.br[:, None]
+    alpha_batch = ws.alpha_batch
+    np.copyto(alpha_batch, params.alpha[:, None])
+    beta2_batch = ws.beta2_batch
+    np.copyto(beta2_batch, params.beta2[:, None])
+    br_batch = ws.br_batch
+    np.copyto(br_batch, params.br[:, None])
     V = params.V
     saved.h_all[0] = state.h.T
 
     # p = W @ x[t]
     np.matmul(W, x_2d.T, out=saved.p_flat.reshape(H, T*B))
     # z = phi(alpha*q*p + beta1*q + beta2*p + bz)
-    np.multiply(alpha_beta2_blocks, saved.p[:, None], out=saved.z_pre_base_z_blocks)
+    _move(saved.p, saved.z_pre_base)
+    np.multiply(alpha_batch, saved.z_pre_base, out=saved.z_pre_base)
+    _move(saved.p, saved.z)
+    np.multiply(beta2_batch, saved.z, out=saved.z)
     np.add(beta1_bz, saved.z_pre_base_z, out=saved.z_pre_base_z)
     # r = sigma(p + br)
-    np.add(br, saved.p, out=saved.r)
+    _move(saved.p, saved.r)
+    np.add(br_batch, saved.r, out=saved.r)
     np.multiply(saved.r, -1, out=saved.r)
     np.minimum(saved.r, 88, out=saved.r)
     np.exp(saved.r, out=saved.r)
@@ -365,10 +375,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    alpha = params.alpha[:, None]
-    beta1 = params.beta1[:, None]
+    alpha_batch = ws.alpha_batch
+    np.copyto(alpha_batch, params.alpha[:, None])
+    beta1_batch = ws.beta1_batch
+    np.copyto(beta1_batch, params.beta1[:, None])
     V = params.V
-    beta2 = params.beta2[:, None]
+    beta2_batch = ws.beta2_batch
+    np.copyto(beta2_batch, params.beta2[:, None])
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
@@ -381,8 +394,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(1, saved.r, out=ws.tmp)
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
     # backward of q = V @ h[t-1]
-    np.multiply(alpha, saved.p, out=ws.d_q)
-    np.add(beta1, ws.d_q, out=ws.d_q)
+    np.multiply(alpha_batch, saved.p, out=ws.d_q)
+    np.add(beta1_batch, ws.d_q, out=ws.d_q)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
@@ -391,7 +404,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    V_T = V.T
+    V_T = _transposed(V, T, B, ws.V_T)
     VT_d_q = ws.VT_d_q
     for (dy_t, d_r_pre, d_z_pre, d_q, r) in steps:
         # backward of h[t] = psi((1 - r)*z + r*h[t-1])
@@ -413,8 +426,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_r_pre_factor, saved.r, out=ws.d_r_pre_factor)
     np.multiply(ws.d_r_pre, ws.d_r_pre_factor, out=ws.d_r_pre)
     # backward of p = W @ x[t]
-    np.multiply(alpha, saved.q, out=ws.d_p)
-    np.add(beta2, ws.d_p, out=ws.d_p)
+    np.multiply(alpha_batch, saved.q, out=ws.d_p)
+    np.add(beta2_batch, ws.d_p, out=ws.d_p)
     np.multiply(ws.d_z_pre, ws.d_p, out=ws.d_p)
     np.add(ws.d_r_pre, ws.d_p, out=ws.d_p)
     d_p_flat = _columns(ws.d_p, ws.d_p_flat)
@@ -708,22 +721,19 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.beta2_alpha = np.empty((1, 2*H), dtype)
-        beta2_alpha = self.beta2_alpha
-        np.copyto(beta2_alpha[..., 0:H], params.beta2)
-        np.copyto(beta2_alpha[..., H:2*H], params.alpha)
         W = params.W
         V = params.V
-        beta2_alpha_blocks = self.beta2_alpha.reshape(1, 2, H)
-        W_T = W.T
-        V_T = V.T
+        W_T = _from_left(W)
+        V_T = _from_left(V)
+        beta2_row = params.beta2[None]
         bz_row = params.bz[None]
+        alpha_row = params.alpha[None]
         beta1_row = params.beta1[None]
         br_row = params.br[None]
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
-        self.constants = (beta2_alpha_blocks, W_T, V_T, bz_row, beta1_row, br_row, minus_one, number, one, )
+        self.constants = (W_T, V_T, beta2_row, bz_row, alpha_row, beta1_row, br_row, minus_one, number, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -733,13 +743,9 @@ class Packed:
         self.x_here = np.empty((B, I), dtype)
         self.r = np.empty((B, H), dtype)
         self.q = np.empty((B, H), dtype)
-        self.z_tmp = np.empty((B, 2*H), dtype)
+        self.z = np.empty((B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
         self.h_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
-        self.r_axes = self.r.reshape(B, 1, H)
-        self.z_tmp_blocks = self.z_tmp.reshape(B, 2, H)
-        self.z = self.z_tmp[..., :H]
-        self.tmp = self.z_tmp[..., H:]
 
 
 def pack(params: Params) -> Packed:
@@ -774,16 +780,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (beta2_alpha_blocks, W_T, V_T, bz_row, beta1_row, br_row, minus_one, number, one, ) = packed.constants
+    (W_T, V_T, beta2_row, bz_row, alpha_row, beta1_row, br_row, minus_one, number, one, ) = packed.constants
     x_here = packed.x_here
     r = packed.r
     q = packed.q
-    r_axes = packed.r_axes
-    z_tmp_blocks = packed.z_tmp_blocks
     z = packed.z
     tmp = packed.tmp
     h_pre = packed.h_pre
-    h = packed.h
     dot, multiply, add, tanh, minimum, exp, reciprocal, subtract = np.dot, np.multiply, np.add, np.tanh, np.minimum, np.exp, np.reciprocal, np.subtract
     x = x_t
     h_prev = state.h
@@ -793,8 +796,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # q = V @ h[t-1]
     dot(h_prev, V_T, q)
     # z = phi(alpha*q*p + beta1*q + beta2*p + bz)
-    multiply(beta2_alpha_blocks, r_axes, z_tmp_blocks)
+    multiply(beta2_row, r, z)
     add(bz_row, z, z)
+    multiply(alpha_row, r, tmp)
     multiply(tmp, q, tmp)
     add(z, tmp, z)
     multiply(beta1_row, q, q)
@@ -812,8 +816,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, r, r)
     multiply(z, r, z)
     add(h_pre, z, h_pre)
-    tanh(h_pre, h)
-    return h.copy(), State(h=h.copy())
+    h = tanh(h_pre)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1003,13 +1007,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

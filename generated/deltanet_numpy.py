@@ -127,8 +127,8 @@ class _Saved:
     def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, I, D, M = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
-        self.S_part_column = empty((T, B, M), dtype)
         self.beta = empty((T, B, 1), dtype)
+        self.S_part_column = empty((T, B, M), dtype)
         self.elu_Wk_x = empty((T, B, D), dtype)
         self.k_row = empty((T, B, D), dtype)
         self.sum_k_part = empty((T, B, 1), dtype)
@@ -314,18 +314,18 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     saved = ws.saved
     T, B, dtype, I, D, M = saved.key
     x_2d = x.reshape(T*B, I)
+    wb = params.wb
     Wk = params.Wk
     Wv = params.Wv
-    wb = params.wb
     Wq = params.Wq
     saved.S_all[0] = state.S.reshape(B, D*M)
 
+    # beta = sigmoid(wb @ x[t])
+    np.matmul(x_2d, wb.T, out=saved.beta.reshape(T*B, 1))
     # k = unit(phi(Wk @ x[t]))
     np.matmul(x_2d, Wk.T, out=ws.Wk_x.reshape(T*B, D))
     # v = Wv @ x[t]
     np.matmul(x_2d, Wv.T, out=saved.S_part_column.reshape(T*B, M))
-    # beta = sigmoid(wb @ x[t])
-    np.matmul(x_2d, wb.T, out=saved.beta.reshape(T*B, 1))
     # k
     np.minimum(ws.Wk_x, 0, out=saved.elu_Wk_x)
     np.expm1(saved.elu_Wk_x, out=saved.elu_Wk_x)
@@ -409,9 +409,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, D, M = saved.key
     x_2d = x.reshape(T*B, I)
     wb = params.wb
-    Wv = params.Wv
     Wk = params.Wk
     Wq = params.Wq
+    Wv = params.Wv
     ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
     # again stored = S[t-1] @ k
@@ -493,14 +493,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_Wq_x, ws.d_q_row_flat, out=ws.d_Wq_x)
     d_wb_x_2d = ws.d_wb_x.reshape(T*B, 1)
     np.matmul(d_wb_x_2d, wb, out=ws.d_x_out.reshape(T*B, I))
-    d_S_part_column_flat_2d = ws.d_S_part_column_flat.reshape(T*B, M)
-    np.matmul(d_S_part_column_flat_2d, Wv, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
     np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_Wq_x_2d = ws.d_Wq_x.reshape(T*B, D)
     np.matmul(d_Wq_x_2d, Wq, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_S_part_column_flat_2d = ws.d_S_part_column_flat.reshape(T*B, M)
+    np.matmul(d_S_part_column_flat_2d, Wv, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.matmul(d_S_part_column_flat_2d.T, x_2d, out=ws.d_Wv_rows)
     d_Wv = ws.d_Wv_rows
@@ -782,8 +782,8 @@ class Packed:
         np.copyto(wb_Wk_Wq[1:D + 1], params.Wk)
         np.copyto(wb_Wk_Wq[D + 1:2*D + 1], params.Wq)
         Wv = params.Wv
-        wb_Wk_Wq_T = wb_Wk_Wq.T
-        Wv_T = Wv.T
+        wb_Wk_Wq_T = _from_left(wb_Wk_Wq)
+        Wv_T = _from_left(Wv)
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
         number = np.array(1e-06, dtype)
@@ -803,7 +803,6 @@ class Packed:
         self.sum_k_q_part = np.empty((B, 2), dtype)
         self.stored = np.empty((B, M), dtype)
         self.tmp = np.empty((B, D*M), dtype)
-        self.S = np.empty((B, D*M), dtype)
         self.y_2 = np.empty((B, M), dtype)
         self.Wk_Wq_x = self.beta_Wk_x_Wq_x[..., 1:]
         self.sum_q_part = self.sum_k_q_part[..., 1:]
@@ -816,7 +815,6 @@ class Packed:
         self.k_row_axes_2 = self.k_q_row[..., :D].reshape(B, 1, D)
         self.S_part_column_axes = self.S_part_column.reshape(B, M, 1)
         self.tmp_axes = self.tmp.reshape(B, M, D)
-        self.S_axes = self.S.reshape(B, M, D)
         self.q_row_axes = self.k_q_row[..., D:].reshape(B, D)
         self.y_axes = self.y_2.reshape(B, M)
 
@@ -871,8 +869,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     S_part_column_axes = packed.S_part_column_axes
     tmp_axes = packed.tmp_axes
     tmp = packed.tmp
-    S = packed.S
-    S_axes = packed.S_axes
     q_row_axes = packed.q_row_axes
     y_axes = packed.y_axes
     y_2 = packed.y_2
@@ -910,10 +906,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(S_part_column, stored, S_part_column)
     multiply(beta, k_row, k_row)
     multiply(k_row_axes_2, S_part_column_axes, tmp_axes)
-    add(S_prev_2, tmp, S)
+    S = add(S_prev_2, tmp)
     # y = S[t] @ q
-    einsum("bij,bj->bi", S_axes, q_row_axes, out=y_axes)
-    return y_2.copy(), State(S=S.copy().reshape(B, M, D))
+    einsum("bij,bj->bi", S.reshape(B, M, D), q_row_axes, out=y_axes)
+    return y_2.copy(), State(S=S.reshape(B, M, D))
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1105,6 +1101,11 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _elu(z: Any) -> Any:
     """z where it is positive, else exp(z) - 1."""
     return np.maximum(z, 0) + np.expm1(np.minimum(z, 0))
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -150,6 +150,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((H, B), dtype)
         self.U_h_lag4_prev = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
@@ -172,6 +173,7 @@ class _Backward:
         self.saved = saved
         self.d_h_h_lag2_h_lag3 = empty((3*H, B), dtype)
         self.d_h_lag4 = empty((H, B), dtype)
+        self.U_T = empty((H, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
         self.d_U_rows = empty((H, H), dtype)
@@ -260,7 +262,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     W = params.W
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     U = params.U
     saved.h_all[0] = state.h.T
     ws.h_lag2_all[0] = state.h_lag2.T
@@ -269,7 +272,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
 
     # h[t] = g(W @ x[t] + U @ h[t-skip] + b)
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.add(b, ws.W_x, out=saved.h)
+    _move(ws.W_x, saved.h)
+    np.add(b_batch, saved.h, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -349,7 +353,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_h_lag2 = ws.d_h_lag2
     d_h_lag3 = ws.d_h_lag3
     d_h_lag4 = ws.d_h_lag4
-    U_T = U.T
+    U_T = _transposed(U, T, B, ws.U_T)
     for (dy_t, d_h_pre) in steps:
         # backward of h[t] = g(W @ x[t] + U @ h[t-skip] + b)
         add(dy_t, d_h, d_h)
@@ -646,7 +650,7 @@ class Packed:
         W_U = self.W_U
         np.copyto(W_U[:, 0:I], params.W)
         np.copyto(W_U[:, I:H + I], params.U)
-        W_U_T = W_U.T
+        W_U_T = _from_left(W_U)
         b_row = params.b[None]
         self.constants = (W_U_T, b_row, )
         self.prepare(1)
@@ -660,7 +664,6 @@ class Packed:
         self.h_lag3 = np.empty((B, H), dtype)
         self.h_lag4 = np.empty((B, H), dtype)
         self.h_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_lag4_prev_here[..., :I]
         self.h_lag4_prev_here = self.x_h_lag4_prev_here[..., I:]
 
@@ -701,7 +704,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     h_lag4 = packed.h_lag4
     x_h_lag4_prev_here = packed.x_h_lag4_prev_here
     h_pre = packed.h_pre
-    h = packed.h
     dot, add, tanh = np.dot, np.add, np.tanh
     x = x_t
     h_lag4_prev = state.h_lag4
@@ -719,8 +721,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # h[t] = g(W @ x[t] + U @ h[t-skip] + b)
     dot(x_h_lag4_prev_here, W_U_T, h_pre)
     add(b_row, h_pre, h_pre)
-    tanh(h_pre, h)
-    return h.copy(), State(h=h.copy(), h_lag2=h_lag2.copy(), h_lag3=h_lag3.copy(), h_lag4=h_lag4.copy())
+    h = tanh(h_pre)
+    return h.copy(), State(h=h, h_lag2=h_lag2.copy(), h_lag3=h_lag3.copy(), h_lag4=h_lag4.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -911,7 +913,29 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -166,9 +166,14 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bf_half_batch = empty((B, H), dtype)
+        self.bz_batch = empty((B, H), dtype)
+        self.wf_half_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
+        self.wz_batch = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
+        self.bo_half_batch = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.o_pre_base = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_1)
@@ -183,7 +188,9 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_c = empty((B, H), dtype)
+        self.wz_batch = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
+        self.wf_batch = empty((B, H), dtype)
         self.tmp_4 = empty((B, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_rows = empty((H, I), dtype)
@@ -191,8 +198,8 @@ class _Backward:
         self.d_Wz_rows = empty((H, I), dtype)
         self.d_V_rows = empty((H, H), dtype)
         self.d_bo_sum = empty((H,), dtype)
-        self.d_bz_sum = empty((H,), dtype)
         self.d_bf_sum = empty((H,), dtype)
+        self.d_bz_sum = empty((H,), dtype)
         self.d_wf_sum = empty((H,), dtype)
         self.d_wz_sum = empty((H,), dtype)
         self.d_o_pre = np.ndarray((T, B, H), dtype, scratch.block_1)
@@ -283,11 +290,18 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     Wf_half = 0.5*params.Wf
     Wz = params.Wz
-    f_pre_base_factor = 0.5*params.bf
-    bz = params.bz
+    bf_half_batch = ws.bf_half_batch
+    np.multiply(params.bf, 0.5, out=bf_half_batch)
+    bz_batch = ws.bz_batch
+    np.copyto(bz_batch, params.bz)
+    wf_half_batch = ws.wf_half_batch
+    np.multiply(params.wf, 0.5, out=wf_half_batch)
+    wz_batch = ws.wz_batch
+    np.copyto(wz_batch, params.wz)
     Wo_half = 0.5*params.Wo
     V_half = 0.5*params.V
-    o_pre_base_factor = 0.5*params.bo
+    bo_half_batch = ws.bo_half_batch
+    np.multiply(params.bo, 0.5, out=bo_half_batch)
     saved.c_all[0] = state.c
 
     # f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
@@ -295,29 +309,27 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # z = phi(Wz @ x[t] + wz*c[t-1] + bz)
     np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
     # f
-    np.add(f_pre_base_factor, saved.f, out=saved.f)
+    np.add(bf_half_batch, saved.f, out=saved.f)
     # z
-    np.add(bz, saved.z, out=saved.z)
+    np.add(bz_batch, saved.z, out=saved.z)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh, subtract = np.multiply, np.add, np.tanh, np.subtract
-    f_pre_factor_row = (0.5*params.wf)[None]
     tmp = ws.tmp
     half = np.array(0.5, dtype)
-    wz_row = params.wz[None]
     tmp_2 = ws.tmp_2
     one = np.array(1, dtype)
     tmp_3 = ws.tmp_3
     for (c_prev, f, z, c) in steps:
         # f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
-        multiply(c_prev, f_pre_factor_row, tmp)
+        multiply(c_prev, wf_half_batch, tmp)
         add(tmp, f, f)
         tanh(f, f)
         multiply(f, half, f)
         add(f, half, f)
         # z = phi(Wz @ x[t] + wz*c[t-1] + bz)
-        multiply(wz_row, c_prev, tmp_2)
+        multiply(wz_batch, c_prev, tmp_2)
         add(tmp_2, z, z)
         tanh(z, z)
         # c[t] = f*c[t-1] + (1 - f)*z
@@ -330,7 +342,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.matmul(x_2d, Wo_half.T, out=ws.o_pre_base.reshape(T*B, H))
     c_2d = saved.c.reshape(T*B, H)
     np.matmul(c_2d, V_half.T, out=saved.o.reshape(T*B, H))
-    np.add(o_pre_base_factor, ws.o_pre_base, out=ws.o_pre_base)
+    np.add(bo_half_batch, ws.o_pre_base, out=ws.o_pre_base)
     np.add(saved.o, ws.o_pre_base, out=saved.o)
     np.tanh(saved.o, out=saved.o)
     np.multiply(saved.o, 0.5, out=saved.o)
@@ -376,9 +388,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     V = params.V
+    wz_batch = ws.wz_batch
+    np.copyto(wz_batch, params.wz)
+    wf_batch = ws.wf_batch
+    np.copyto(wf_batch, params.wf)
     Wo = params.Wo
-    Wz = params.Wz
     Wf = params.Wf
+    Wz = params.Wz
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
     # backward of o = sigma(Wo @ x[t] + V @ c[t] + bo)
@@ -407,9 +423,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_c = ws.d_c
-    wz_row = params.wz[None]
     tmp_3 = ws.tmp_3
-    wf_row = params.wf[None]
     tmp_4 = ws.tmp_4
     for (d_c_base, d_z_pre, d_f_pre, f) in steps:
         # backward of c[t] = f*c[t-1] + (1 - f)*z
@@ -420,17 +434,17 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_f_pre, d_c, d_f_pre)
         # c
         multiply(f, d_c, d_c)
-        multiply(wz_row, d_z_pre, tmp_3)
+        multiply(wz_batch, d_z_pre, tmp_3)
         add(d_c, tmp_3, d_c)
-        multiply(wf_row, d_f_pre, tmp_4)
+        multiply(wf_batch, d_f_pre, tmp_4)
         add(d_c, tmp_4, d_c)
 
     np.matmul(d_o_pre_2d, Wo, out=ws.d_x_out.reshape(T*B, I))
-    d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
-    np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
     np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
+    np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_wf_each)
     np.multiply(saved.c_prev, ws.d_z_pre, out=ws.d_wz_each)
@@ -445,10 +459,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_V = ws.d_V_rows
     np.matmul(d_o_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bo_sum)
     d_bo = ws.d_bo_sum
-    np.matmul(d_z_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bz_sum)
-    d_bz = ws.d_bz_sum
     np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
     d_bf = ws.d_bf_sum
+    np.matmul(d_z_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bz_sum)
+    d_bz = ws.d_bz_sum
     np.sum(ws.d_wf_each, axis=(0, 1), out=ws.d_wf_sum)
     d_wf = ws.d_wf_sum
     np.sum(ws.d_wz_each, axis=(0, 1), out=ws.d_wz_sum)
@@ -732,14 +746,14 @@ class Packed:
         V_Wo_half = self.V_Wo_half
         np.multiply(params.V, 0.5, out=V_Wo_half[:, 0:H])
         np.multiply(params.Wo, 0.5, out=V_Wo_half[:, H:H + I])
-        Wf_half_Wz_T = Wf_half_Wz.T
+        Wf_half_Wz_T = _from_left(Wf_half_Wz)
         f_pre_factor_row = (0.5*params.wf)[None]
         f_pre_factor2_row = (0.5*params.bf)[None]
         wz_row = params.wz[None]
         bz_row = params.bz[None]
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        V_Wo_half_T = V_Wo_half.T
+        V_Wo_half_T = _from_left(V_Wo_half)
         o_pre_factor_row = (0.5*params.bo)[None]
         self.constants = (Wf_half_Wz_T, f_pre_factor_row, f_pre_factor2_row, wz_row, bz_row, half, one, V_Wo_half_T, o_pre_factor_row, )
         self.prepare(1)
@@ -753,7 +767,6 @@ class Packed:
         self.f_z = np.empty((B, 2*H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.o = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.c_x_here[..., H:]
         self.f = self.f_z[..., :H]
         self.z = self.f_z[..., H:]
@@ -804,7 +817,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     c = packed.c
     c_x_here = packed.c_x_here
     o = packed.o
-    h = packed.h
     dot, multiply, add, tanh, subtract = np.dot, np.multiply, np.add, np.tanh, np.subtract
     x = x_t
     c_prev = state.c
@@ -832,8 +844,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(o, half, o)
     add(o, half, o)
     # h = o*c[t]
-    multiply(c, o, h)
-    return h.copy(), State(c=c.copy())
+    h = multiply(c, o)
+    return h, State(c=c.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1018,6 +1030,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -153,6 +153,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.U_T = empty((H, H), dtype)
         self.UT_d_U_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_h_pre = np.ndarray((T, H, B), dtype, scratch.block_1)
@@ -310,7 +311,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    U_T = U.T
+    U_T = _transposed(U, T, B, ws.U_T)
     UT_d_U_h_prev = ws.UT_d_U_h_prev
     number = np.array(0.7, dtype)
     for (dy_t, d_h_pre) in steps:
@@ -591,7 +592,7 @@ class Packed:
         W_U = self.W_U
         np.copyto(W_U[:, 0:I], params.W)
         np.copyto(W_U[:, I:H + I], params.U)
-        W_U_T = W_U.T
+        W_U_T = _from_left(W_U)
         number = np.array(0.7, dtype)
         number_2 = np.array(0.3, dtype)
         self.constants = (W_U_T, number, number_2, )
@@ -604,7 +605,6 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.tanh_h_pre = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
 
@@ -642,7 +642,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     x_h_prev_here = packed.x_h_prev_here
     tanh_h_pre = packed.tanh_h_pre
     tmp = packed.tmp
-    h = packed.h
     dot, tanh, multiply, add = np.dot, np.tanh, np.multiply, np.add
     x = x_t
     h_prev = state.h
@@ -653,8 +652,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh(tanh_h_pre, tanh_h_pre)
     multiply(h_prev, number, tmp)
     multiply(tanh_h_pre, number_2, tanh_h_pre)
-    add(tmp, tanh_h_pre, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, tanh_h_pre)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -815,7 +814,29 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

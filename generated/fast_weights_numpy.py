@@ -171,6 +171,8 @@ class _Forward:
         self.h_prev_row = empty((H, B), dtype)
         self.tmp = empty((H**2, B), dtype)
         self.s_1_part_mean_squared = empty((H, B), dtype)
+        self.gain_batch = empty((H, B), dtype)
+        self.bias_batch = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.C_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.h_prev_column_axes = self.h_prev_column.reshape(H, 1, B)
@@ -187,7 +189,7 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
-        self.d_s_1_pre_2_sum_s_1_part_factor_etc = empty((2*H, 1), dtype)
+        self.d_s_1_pre_2_sum_s_1_part_factor_etc = empty((2*H, B), dtype)
         self.d_h = empty((H, B), dtype)
         self.d_s_1_pre_2_sqrt_s_1_pre = empty((H, B), dtype)
         self.d_sum_s_1_part_mean_squared = empty((1, B), dtype)
@@ -200,6 +202,7 @@ class _Backward:
         self.d_s_0_row_flat = empty((H, B), dtype)
         self.d_A = empty((H**2, B), dtype)
         self.d_h_prev_column_flat = empty((H, B), dtype)
+        self.W_T = empty((H, H), dtype)
         self.WT_d_W_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, H), dtype)
@@ -311,8 +314,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     C = params.C
     W = params.W
-    gain = params.gain[:, None]
-    bias = params.bias[:, None]
+    gain_batch = ws.gain_batch
+    np.copyto(gain_batch, params.gain[:, None])
+    bias_batch = ws.bias_batch
+    np.copyto(bias_batch, params.bias[:, None])
     saved.h_all[0] = state.h.T
     saved.A_all[0] = state.A.reshape(B, H**2).T
 
@@ -361,9 +366,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         divide(sqrt_s_1_pre, number_2, sqrt_s_1_pre)
         add(sqrt_s_1_pre, number_3, sqrt_s_1_pre)
         sqrt(sqrt_s_1_pre, sqrt_s_1_pre)
-        multiply(gain, h, h)
+        multiply(gain_batch, h, h)
         divide(h, sqrt_s_1_pre, h)
-        add(bias, h, h)
+        add(bias_batch, h, h)
         # h[t] = s[S]
         maximum(h, zero, out=h)
 
@@ -462,7 +467,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_h_prev_column_flat_axes = ws.d_h_prev_column_flat_axes
     d_h_axes = ws.d_h_axes
     number_2 = np.array(0.95, dtype)
-    W_T = W.T
+    W_T = _transposed(W, T, B, ws.W_T)
     WT_d_W_h_prev = ws.WT_d_W_h_prev
     d_h_prev_column_flat = ws.d_h_prev_column_flat
     for (
@@ -793,7 +798,7 @@ class Packed:
         np.copyto(W_C[:, H:H + I], params.C)
         number = np.array(0.95, dtype)
         half = np.array(0.5, dtype)
-        W_C_T = W_C.T
+        W_C_T = _from_left(W_C)
         zero = np.array(0, dtype)
         number_2 = np.array(H, dtype)
         number_3 = np.array(1e-05, dtype)
@@ -810,19 +815,16 @@ class Packed:
         self.tmp = np.empty((B, H**2), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H**2), dtype)
-        self.A = np.empty((B, H**2), dtype)
         self.s_1_pre_2 = np.empty((B, H), dtype)
         self.s_0_row = np.empty((B, H), dtype)
         self.sum_A_s_0_vector = np.empty((B, H), dtype)
         self.mean_s_1_part = np.empty((B, 1), dtype)
         self.s_1_part_mean_squared = np.empty((B, H), dtype)
         self.sqrt_s_1_pre = np.empty((B, 1), dtype)
-        self.h = np.empty((B, H), dtype)
         self.h_prev_here = self.h_prev_x_here[..., :H]
         self.x_here = self.h_prev_x_here[..., H:]
         self.tmp_axes = self.tmp_2.reshape(B, H, 1)
         self.tmp_axes_2 = self.tmp_3.reshape(B, H, H)
-        self.A_axes = self.A.reshape(B, H, H)
         self.s_0_row_axes = self.s_0_row.reshape(B, H)
         self.sum_A_s_0_vector_axes = self.sum_A_s_0_vector.reshape(B, H)
 
@@ -865,18 +867,15 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp_axes = packed.tmp_axes
     tmp_axes_2 = packed.tmp_axes_2
     tmp_3 = packed.tmp_3
-    A = packed.A
     h_prev_x_here = packed.h_prev_x_here
     s_1_pre_2 = packed.s_1_pre_2
     s_0_row = packed.s_0_row
-    A_axes = packed.A_axes
     s_0_row_axes = packed.s_0_row_axes
     sum_A_s_0_vector_axes = packed.sum_A_s_0_vector_axes
     sum_A_s_0_vector = packed.sum_A_s_0_vector
     mean_s_1_part = packed.mean_s_1_part
     s_1_part_mean_squared = packed.s_1_part_mean_squared
     sqrt_s_1_pre = packed.sqrt_s_1_pre
-    h = packed.h
     multiply, add, dot, maximum, einsum, total, divide, subtract, square, sqrt = np.multiply, np.add, np.dot, np.maximum, np.einsum, np.add.reduce, np.divide, np.subtract, np.square, np.sqrt
     h_prev = state.h
     x = x_t
@@ -888,13 +887,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(A_prev, number, tmp)
     multiply(h_prev, half, tmp_2)
     multiply(tmp_axes, h_prev_2, tmp_axes_2)
-    add(tmp, tmp_3, A)
+    A = add(tmp, tmp_3)
     # z = W @ h[t-1] + C @ x[t]
     dot(h_prev_x_here, W_C_T, s_1_pre_2)
     # s[0] = g(z)
     maximum(s_1_pre_2, zero, out=s_0_row)
     # s[1] = g(ln(z + A[t] @ s[0]))
-    einsum("bij,bj->bi", A_axes, s_0_row_axes, out=sum_A_s_0_vector_axes)
+    einsum("bij,bj->bi", A.reshape(B, H, H), s_0_row_axes, out=sum_A_s_0_vector_axes)
     add(s_1_pre_2, sum_A_s_0_vector, s_1_pre_2)
     total(s_1_pre_2, axis=1, out=mean_s_1_part, keepdims=True)
     divide(mean_s_1_part, number_2, mean_s_1_part)
@@ -908,8 +907,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     divide(s_1_pre_2, sqrt_s_1_pre, s_1_pre_2)
     add(bias_row, s_1_pre_2, s_1_pre_2)
     # h[t] = s[S]
-    maximum(s_1_pre_2, zero, out=h)
-    return h.copy(), State(h=h.copy(), A=A.copy().reshape(B, H, H))
+    h = maximum(s_1_pre_2, zero)
+    return h.copy(), State(h=h, A=A.reshape(B, H, H))
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1103,7 +1102,29 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

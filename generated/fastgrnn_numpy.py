@@ -136,11 +136,9 @@ class _Saved:
         T, B, dtype, I, H = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
         self.h_all = empty((T + 1, H, B), dtype)
-        self.z_n = empty((T, 2*H, B), dtype)
+        self.n = empty((T, H, B), dtype)
+        self.z = empty((T, H, B), dtype)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.n = self.z_n[:, H:]
-        self.z_n_blocks = self.z_n.reshape(T, 2, H, B)
-        self.z = self.z_n[:, :H]
         self.h = self.h_all[1:]
 
 
@@ -149,12 +147,13 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = np.empty(2*B*H*T, dtype)  # forward.W_x_flat, backward.d_z_n_pre
-        self.block_2 = np.empty(B*H*T, dtype)  # backward.tmp, backward.tmp_2, backward.dy_rows, backward.d_h_sigmoid_nu, backward.d_h_sigmoid_zeta_factor, backward.d_a_flat
-        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_a
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_h_sigmoid_zeta, backward.h_prev_flat
-        self.block_5 = np.empty(B*T, dtype)  # backward.sum_d_h_sigmoid_nu
-        self.block_6 = np.empty(B*T, dtype)  # backward.sum_d_h_sigmoid_zeta
+        self.block_1 = np.empty(B*H*T, dtype)  # forward.W_x_flat, backward.d_z_pre
+        self.block_2 = np.empty(B*H*T, dtype)  # backward.d_n_pre
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.tmp, backward.tmp_2, backward.dy_rows, backward.d_h_sigmoid_nu, backward.d_h_sigmoid_zeta_factor, backward.d_a_flat
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_a
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_h_sigmoid_zeta, backward.h_prev_flat
+        self.block_6 = np.empty(B*T, dtype)  # backward.sum_d_h_sigmoid_nu
+        self.block_7 = np.empty(B*T, dtype)  # backward.sum_d_h_sigmoid_zeta
 
 
 class _Forward:
@@ -163,13 +162,14 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bz_bh = empty((2*H, 1), dtype)
+        self.bz_batch = empty((H, B), dtype)
+        self.bh_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
-        self.steps = list(zip(saved.h_all[:-1], saved.n, self.W_x, saved.z_n_blocks, saved.z, saved.h))
+        self.steps = list(zip(saved.h_all[:-1], saved.n, self.W_x, saved.z, saved.h))
 
 
 class _Backward:
@@ -179,6 +179,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.U_T = empty((H, H), dtype)
         self.UT_d_U_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
@@ -187,23 +188,21 @@ class _Backward:
         self.d_bh_sum = empty((H,), dtype)
         self.d_sigmoid_zeta_sum = empty((1,), dtype)
         self.d_sigmoid_nu_sum = empty((1,), dtype)
-        self.d_z_n_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
-        self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.tmp_2 = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.d_h_sigmoid_zeta = np.ndarray((T, H, B), dtype, scratch.block_4)
-        self.d_a = np.ndarray((T, H, B), dtype, scratch.block_3)
-        self.d_h_sigmoid_nu = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.sum_d_h_sigmoid_nu = np.ndarray((T, 1, B), dtype, scratch.block_5)
-        self.d_h_sigmoid_zeta_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.sum_d_h_sigmoid_zeta = np.ndarray((T, 1, B), dtype, scratch.block_6)
-        self.d_a_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.d_z_pre = self.d_z_n_pre[:, :H]
-        self.d_n_pre = self.d_z_n_pre[:, H:]
-        self.d_z_n_pre_blocks = self.d_z_n_pre.reshape(T, 2, H, B)
+        self.d_z_pre = np.ndarray((T, H, B), dtype, scratch.block_1)
+        self.d_n_pre = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.tmp = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.tmp_2 = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.d_h_sigmoid_zeta = np.ndarray((T, H, B), dtype, scratch.block_5)
+        self.d_a = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.d_h_sigmoid_nu = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.sum_d_h_sigmoid_nu = np.ndarray((T, 1, B), dtype, scratch.block_6)
+        self.d_h_sigmoid_zeta_factor = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.sum_d_h_sigmoid_zeta = np.ndarray((T, 1, B), dtype, scratch.block_7)
+        self.d_a_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.dy_rows, self.d_h_sigmoid_zeta, self.d_z_n_pre_blocks, self.d_n_pre, self.d_z_pre, self.d_a, saved.z))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_h_sigmoid_zeta, self.d_n_pre, self.d_z_pre, self.d_a, saved.z))[::-1]
 
 
 class Workspace:
@@ -279,12 +278,12 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     sigmoid_zeta, sigmoid_nu = derived
-    bz_bh = ws.bz_bh
-    np.copyto(bz_bh[0:H], params.bz[:, None])
-    np.copyto(bz_bh[H:2*H], params.bh[:, None])
     W = params.W
     U = params.U
-    bz_bh_blocks = ws.bz_bh.reshape(2, H, 1)
+    bz_batch = ws.bz_batch
+    np.copyto(bz_batch, params.bz[:, None])
+    bh_batch = ws.bh_batch
+    np.copyto(bh_batch, params.bh[:, None])
     sigmoid_zeta_2 = sigmoid_zeta[:, None]
     sigmoid_nu_2 = sigmoid_nu[:, None]
     saved.h_all[0] = state.h.T
@@ -299,18 +298,19 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     number = np.array(88, dtype)
     one = np.array(1, dtype)
     tmp = ws.tmp
-    for (h_prev, n, W_x, z_n_blocks, z, h) in steps:
+    for (h_prev, n, W_x, z, h) in steps:
         # a = W @ x[t] + U @ h[t-1]
         dot(U, h_prev, n)
         add(W_x, n, n)
         # z = sigma(a + bz)
-        # n = phi(a + bh)
-        add(bz_bh_blocks, n, z_n_blocks)
+        add(bz_batch, n, z)
         multiply(z, minus_one, z)
         minimum(z, number, out=z)
         exp(z, z)
         add(z, one, z)
         reciprocal(z, z)
+        # n = phi(a + bh)
+        add(bh_batch, n, n)
         tanh(n, n)
         # h[t] = z*h[t-1] + (sigmoid(zeta)*(1 - z) + sigmoid(nu))*n
         multiply(h_prev, z, h)
@@ -385,14 +385,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    U_T = U.T
+    U_T = _transposed(U, T, B, ws.U_T)
     UT_d_U_h_prev = ws.UT_d_U_h_prev
-    for (dy_t, d_h_sigmoid_zeta, d_z_n_pre_blocks, d_n_pre, d_z_pre, d_a, z) in steps:
+    for (dy_t, d_h_sigmoid_zeta, d_n_pre, d_z_pre, d_a, z) in steps:
         # backward of h[t] = z*h[t-1] + (sigmoid(zeta)*(1 - z) + sigmoid(nu))*n
         add(dy_t, d_h, d_h_sigmoid_zeta)
-        # backward of z = sigma(a + bz)
         # backward of n = phi(a + bh)
-        multiply(d_z_n_pre_blocks, d_h_sigmoid_zeta, d_z_n_pre_blocks)
+        multiply(d_n_pre, d_h_sigmoid_zeta, d_n_pre)
+        # backward of z = sigma(a + bz)
+        multiply(d_z_pre, d_h_sigmoid_zeta, d_z_pre)
         # backward of a = W @ x[t] + U @ h[t-1]
         add(d_n_pre, d_z_pre, d_a)
         # h
@@ -692,23 +693,20 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.bz_bh = np.empty((1, 2*H), dtype)
         self.W_U = np.empty((H, H + I), dtype)
         sigmoid_zeta, sigmoid_nu = _derived(params)
-        bz_bh = self.bz_bh
-        np.copyto(bz_bh[..., 0:H], params.bz)
-        np.copyto(bz_bh[..., H:2*H], params.bh)
         W_U = self.W_U
         np.copyto(W_U[:, 0:I], params.W)
         np.copyto(W_U[:, I:H + I], params.U)
-        bz_bh_blocks = self.bz_bh.reshape(1, 2, H)
-        W_U_T = W_U.T
+        W_U_T = _from_left(W_U)
+        bz_row = params.bz[None]
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
+        bh_row = params.bh[None]
         sigmoid_zeta_row = sigmoid_zeta[None]
         sigmoid_nu_row = sigmoid_nu[None]
-        self.constants = (bz_bh_blocks, W_U_T, minus_one, number, one, sigmoid_zeta_row, sigmoid_nu_row, )
+        self.constants = (W_U_T, bz_row, minus_one, number, one, bh_row, sigmoid_zeta_row, sigmoid_nu_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -716,15 +714,11 @@ class Packed:
         I, H = self.dims
         self.batch, dtype = B, self.dtype
         self.x_h_prev_here = np.empty((B, H + I), dtype)
-        self.z_n = np.empty((B, 2*H), dtype)
+        self.n = np.empty((B, H), dtype)
+        self.z = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.n = self.z_n[..., H:]
-        self.n_axes = self.z_n[..., H:].reshape(B, 1, H)
-        self.z_n_blocks = self.z_n.reshape(B, 2, H)
-        self.z = self.z_n[..., :H]
 
 
 def pack(params: Params) -> Packed:
@@ -758,31 +752,29 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bz_bh_blocks, W_U_T, minus_one, number, one, sigmoid_zeta_row, sigmoid_nu_row, ) = packed.constants
+    (W_U_T, bz_row, minus_one, number, one, bh_row, sigmoid_zeta_row, sigmoid_nu_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
     n = packed.n
-    n_axes = packed.n_axes
-    z_n_blocks = packed.z_n_blocks
     z = packed.z
     tmp = packed.tmp
-    h = packed.h
-    matmul, add, multiply, minimum, exp, reciprocal, tanh, subtract = np.matmul, np.add, np.multiply, np.minimum, np.exp, np.reciprocal, np.tanh, np.subtract
+    dot, add, multiply, minimum, exp, reciprocal, tanh, subtract = np.dot, np.add, np.multiply, np.minimum, np.exp, np.reciprocal, np.tanh, np.subtract
     x = x_t
     h_prev = state.h
     np.copyto(x_here, x)
     np.copyto(h_prev_here, h_prev)
     # a = W @ x[t] + U @ h[t-1]
-    matmul(x_h_prev_here, W_U_T, n)
+    dot(x_h_prev_here, W_U_T, n)
     # z = sigma(a + bz)
-    # n = phi(a + bh)
-    add(bz_bh_blocks, n_axes, z_n_blocks)
+    add(bz_row, n, z)
     multiply(z, minus_one, z)
     minimum(z, number, out=z)
     exp(z, z)
     add(z, one, z)
     reciprocal(z, z)
+    # n = phi(a + bh)
+    add(bh_row, n, n)
     tanh(n, n)
     # h[t] = z*h[t-1] + (sigmoid(zeta)*(1 - z) + sigmoid(nu))*n
     multiply(h_prev, z, tmp)
@@ -790,8 +782,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(sigmoid_zeta_row, z, z)
     add(sigmoid_nu_row, z, z)
     multiply(z, n, z)
-    add(tmp, z, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, z)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -969,13 +961,35 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, std: f
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

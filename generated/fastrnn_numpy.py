@@ -152,6 +152,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((H, B), dtype)
         self.U_h_prev = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
@@ -168,6 +169,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.U_T = empty((H, H), dtype)
         self.UT_d_U_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
@@ -261,7 +263,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     sigmoid_alpha, sigmoid_beta = derived
     W = params.W
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     U = params.U
     sigmoid_beta_2 = sigmoid_beta[:, None]
     sigmoid_alpha_2 = sigmoid_alpha[:, None]
@@ -269,7 +272,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
 
     # h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.add(b, ws.W_x, out=saved.tanh_h_pre)
+    _move(ws.W_x, saved.tanh_h_pre)
+    np.add(b_batch, saved.tanh_h_pre, out=saved.tanh_h_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -342,7 +346,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    U_T = U.T
+    U_T = _transposed(U, T, B, ws.U_T)
     UT_d_U_h_prev = ws.UT_d_U_h_prev
     for (dy_t, d_h_sigmoid_beta, d_h_pre) in steps:
         # backward of h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
@@ -644,7 +648,7 @@ class Packed:
         W_U = self.W_U
         np.copyto(W_U[:, 0:I], params.W)
         np.copyto(W_U[:, I:H + I], params.U)
-        W_U_T = W_U.T
+        W_U_T = _from_left(W_U)
         b_row = params.b[None]
         sigmoid_beta_row = sigmoid_beta[None]
         sigmoid_alpha_row = sigmoid_alpha[None]
@@ -658,7 +662,6 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.tanh_h_pre = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
 
@@ -699,7 +702,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     x_h_prev_here = packed.x_h_prev_here
     tanh_h_pre = packed.tanh_h_pre
     tmp = packed.tmp
-    h = packed.h
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     x = x_t
     h_prev = state.h
@@ -711,8 +713,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh(tanh_h_pre, tanh_h_pre)
     multiply(sigmoid_beta_row, h_prev, tmp)
     multiply(sigmoid_alpha_row, tanh_h_pre, tanh_h_pre)
-    add(tmp, tanh_h_pre, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, tanh_h_pre)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -877,13 +879,35 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, std: f
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

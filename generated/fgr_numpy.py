@@ -221,10 +221,10 @@ class _Scratch:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(4*B*H*T, dtype)  # forward.Wo_Wi_Wf_Wg_x_flat, backward.d_o_i_f_g_pre
         self.block_2 = np.empty(4*B*H*T, dtype)  # backward.d_c_factor, backward.dy_rows, backward.d_o_i_f_g_pre_flat
-        self.block_3 = np.empty(3*B*H*T, dtype)  # backward.h_prev_flat, backward.d_o_i_f_pre_flat
-        self.block_4 = np.empty(2*B*H*T, dtype)  # backward.d_pi_pf_each
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_pi_each
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_pf_each
         self.block_5 = np.empty(B*H*T, dtype)  # backward.d_po_each
-        self.block_6 = np.empty(B*H*T, dtype)  # backward.i_prev_flat, backward.f_prev_flat, backward.o_prev_flat
+        self.block_6 = np.empty(B*H*T, dtype)  # backward.h_prev_flat, backward.i_prev_flat, backward.f_prev_flat, backward.o_prev_flat
 
 
 class _Forward:
@@ -233,8 +233,11 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.pi_pf = empty((2*H, 1), dtype)
         self.Wo_Wi_Wf_Wg = empty((4*H, I), dtype)
+        self.bg_batch = empty((H, B), dtype)
+        self.bi_batch = empty((H, B), dtype)
+        self.bf_batch = empty((H, B), dtype)
+        self.bo_batch = empty((H, B), dtype)
         self.Uo_Ui_Uf_Ug = empty((4*H, H), dtype)
         self.Uo_Ui_Uf_Ug_h_prev = empty((4*H, B), dtype)
         self.Rio_Rii_Rif = empty((3*H, H), dtype)
@@ -243,8 +246,12 @@ class _Forward:
         self.Rfo_Rfi_Rff_f_prev = empty((3*H, B), dtype)
         self.Roo_Roi_Rof = empty((3*H, H), dtype)
         self.Roo_Roi_Rof_o_prev = empty((3*H, B), dtype)
-        self.tmp_tmp = empty((2*H, B), dtype)
+        self.pi_batch = empty((H, B), dtype)
+        self.tmp = empty((H, B), dtype)
+        self.pf_batch = empty((H, B), dtype)
+        self.tmp_2 = empty((H, B), dtype)
         self.tmp_3 = empty((H, B), dtype)
+        self.po_batch = empty((H, B), dtype)
         self.tmp_4 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wo_Wi_Wf_Wg_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
@@ -253,13 +260,10 @@ class _Forward:
         self.Wf_x = self.Wo_Wi_Wf_Wg_x_flat[2*H:3*H].transpose(1, 0, 2)
         self.Wo_x = self.Wo_Wi_Wf_Wg_x_flat[:H].transpose(1, 0, 2)
         self.Ug_h_prev = self.Uo_Ui_Uf_Ug_h_prev[3*H:]
-        self.tmp_tmp_blocks = self.tmp_tmp.reshape(2, H, B)
-        self.tmp = self.tmp_tmp[:H]
         self.Ui_h_prev = self.Uo_Ui_Uf_Ug_h_prev[H:2*H]
         self.Rii_i_prev = self.Rio_Rii_Rif_i_prev[H:2*H]
         self.Rfi_f_prev = self.Rfo_Rfi_Rff_f_prev[H:2*H]
         self.Roi_o_prev = self.Roo_Roi_Rof_o_prev[H:2*H]
-        self.tmp_2 = self.tmp_tmp[H:]
         self.Uf_h_prev = self.Uo_Ui_Uf_Ug_h_prev[2*H:3*H]
         self.Rif_i_prev = self.Rio_Rii_Rif_i_prev[2*H:]
         self.Rff_f_prev = self.Rfo_Rfi_Rff_f_prev[2*H:]
@@ -282,12 +286,17 @@ class _Backward:
         self.tmp = empty((H, B), dtype)
         self.d_o_i_f = empty((3*H, B), dtype)
         self.d_c = empty((H, B), dtype)
+        self.po_batch = empty((H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.tmp_tmp = empty((2*H, B), dtype)
+        self.pf_batch = empty((H, B), dtype)
         self.tmp_5 = empty((H, B), dtype)
+        self.pi_batch = empty((H, B), dtype)
         self.tmp_6 = empty((H, B), dtype)
         self.Uo_Ui_Uf_Ug = empty((4*H, H), dtype)
+        self.Uo_Ui_Uf_Ug_T = empty((H, 4*H), dtype)
         self.Roo_etc = empty((3*H, 3*H), dtype)
+        self.Roo_etc_T = empty((3*H, 3*H), dtype)
         self.Wo_Wi_Wf_Wg = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_Wi_Wf_Wg_rows = empty((4*H, I), dtype)
@@ -303,10 +312,10 @@ class _Backward:
         self.d_c_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.d_o_i_f_g_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
-        self.d_pi_pf_each = np.ndarray((T, 2*H, B), dtype, scratch.block_4)
+        self.d_pi_each = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.d_pf_each = np.ndarray((T, H, B), dtype, scratch.block_4)
         self.d_po_each = np.ndarray((T, H, B), dtype, scratch.block_5)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.d_o_i_f_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_3)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
         self.i_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
         self.f_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
         self.o_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
@@ -320,10 +329,6 @@ class _Backward:
         self.d_i_f = self.d_o_i_f[H:]
         self.d_i_f_pre = self.d_o_i_f_g_pre[:, H:3*H]
         self.d_o_i_f_pre = self.d_o_i_f_g_pre[:, :3*H]
-        self.d_i_f_pre_blocks = self.d_o_i_f_g_pre[:, H:3*H].reshape(T, 2, H, B)
-        self.d_pi_pf_each_blocks = self.d_pi_pf_each.reshape(T, 2, H, B)
-        self.d_pi_each = self.d_pi_pf_each[:, :H]
-        self.d_pf_each = self.d_pi_pf_each[:, H:]
         self.d_i = self.d_o_i_f[H:2*H]
         self.d_f = self.d_o_i_f[2*H:]
         self.carried = (self.d_h, self.d_c, self.d_i, self.d_f, self.d_o, )
@@ -402,18 +407,19 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    pi_pf = ws.pi_pf
-    np.copyto(pi_pf[0:H], params.pi[:, None])
-    np.copyto(pi_pf[H:2*H], params.pf[:, None])
     Wo_Wi_Wf_Wg = ws.Wo_Wi_Wf_Wg
     np.copyto(Wo_Wi_Wf_Wg[0:H], params.Wo)
     np.copyto(Wo_Wi_Wf_Wg[H:2*H], params.Wi)
     np.copyto(Wo_Wi_Wf_Wg[2*H:3*H], params.Wf)
     np.copyto(Wo_Wi_Wf_Wg[3*H:4*H], params.Wg)
-    bg = params.bg[:, None]
-    bi = params.bi[:, None]
-    bf = params.bf[:, None]
-    bo = params.bo[:, None]
+    bg_batch = ws.bg_batch
+    np.copyto(bg_batch, params.bg[:, None])
+    bi_batch = ws.bi_batch
+    np.copyto(bi_batch, params.bi[:, None])
+    bf_batch = ws.bf_batch
+    np.copyto(bf_batch, params.bf[:, None])
+    bo_batch = ws.bo_batch
+    np.copyto(bo_batch, params.bo[:, None])
     Uo_Ui_Uf_Ug = ws.Uo_Ui_Uf_Ug
     np.copyto(Uo_Ui_Uf_Ug[0:H], params.Uo)
     np.copyto(Uo_Ui_Uf_Ug[H:2*H], params.Ui)
@@ -431,8 +437,12 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.copyto(Roo_Roi_Rof[0:H], params.Roo)
     np.copyto(Roo_Roi_Rof[H:2*H], params.Roi)
     np.copyto(Roo_Roi_Rof[2*H:3*H], params.Rof)
-    pi_pf_blocks = ws.pi_pf.reshape(2, H, 1)
-    po = params.po[:, None]
+    pi_batch = ws.pi_batch
+    np.copyto(pi_batch, params.pi[:, None])
+    pf_batch = ws.pf_batch
+    np.copyto(pf_batch, params.pf[:, None])
+    po_batch = ws.po_batch
+    np.copyto(po_batch, params.po[:, None])
     saved.h_all[0] = state.h.T
     saved.c_all[0] = state.c.T
     saved.i_all[0] = state.i.T
@@ -444,10 +454,14 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
     # o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
     np.matmul(Wo_Wi_Wf_Wg, x_2d.T, out=ws.Wo_Wi_Wf_Wg_x_flat.reshape(4*H, T*B))
-    np.add(bg, ws.Wg_x, out=saved.g)
-    np.add(bi, ws.Wi_x, out=saved.i)
-    np.add(bf, ws.Wf_x, out=saved.f)
-    np.add(bo, ws.Wo_x, out=saved.o)
+    _move(ws.Wg_x, saved.g)
+    np.add(bg_batch, saved.g, out=saved.g)
+    _move(ws.Wi_x, saved.i)
+    np.add(bi_batch, saved.i, out=saved.i)
+    _move(ws.Wf_x, saved.f)
+    np.add(bf_batch, saved.f, out=saved.f)
+    _move(ws.Wo_x, saved.o)
+    np.add(bo_batch, saved.o, out=saved.o)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -457,7 +471,6 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     Rfo_Rfi_Rff_f_prev = ws.Rfo_Rfi_Rff_f_prev
     Roo_Roi_Rof_o_prev = ws.Roo_Roi_Rof_o_prev
     Ug_h_prev = ws.Ug_h_prev
-    tmp_tmp_blocks = ws.tmp_tmp_blocks
     tmp = ws.tmp
     Ui_h_prev = ws.Ui_h_prev
     Rii_i_prev = ws.Rii_i_prev
@@ -488,7 +501,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         dot(Roo_Roi_Rof, o_prev, Roo_Roi_Rof_o_prev)
         add(g, Ug_h_prev, g)
         tanh(g, g)
-        multiply(pi_pf_blocks, c_prev, tmp_tmp_blocks)
+        multiply(pi_batch, c_prev, tmp)
         add(tmp, i, i)
         add(i, Ui_h_prev, i)
         add(i, Rii_i_prev, i)
@@ -499,6 +512,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         exp(i, i)
         add(i, one, i)
         reciprocal(i, i)
+        multiply(pf_batch, c_prev, tmp_2)
         add(tmp_2, f, f)
         add(f, Uf_h_prev, f)
         add(f, Rif_i_prev, f)
@@ -518,7 +532,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(o, Rio_i_prev, o)
         add(o, Rfo_f_prev, o)
         add(o, Roo_o_prev, o)
-        multiply(po, c, tmp_4)
+        multiply(po_batch, c, tmp_4)
         add(o, tmp_4, o)
         multiply(o, minus_one, o)
         minimum(o, number, out=o)
@@ -571,9 +585,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    po = params.po[:, None]
-    pf = params.pf[:, None]
-    pi = params.pi[:, None]
+    po_batch = ws.po_batch
+    np.copyto(po_batch, params.po[:, None])
+    pf_batch = ws.pf_batch
+    np.copyto(pf_batch, params.pf[:, None])
+    pi_batch = ws.pi_batch
+    np.copyto(pi_batch, params.pi[:, None])
     Uo_Ui_Uf_Ug = ws.Uo_Ui_Uf_Ug
     np.copyto(Uo_Ui_Uf_Ug[0:H], params.Uo)
     np.copyto(Uo_Ui_Uf_Ug[H:2*H], params.Ui)
@@ -635,8 +652,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     tmp_tmp = ws.tmp_tmp
     tmp_5 = ws.tmp_5
     tmp_6 = ws.tmp_6
-    Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
-    Roo_etc_T = Roo_etc.T
+    Uo_Ui_Uf_Ug_T = _transposed(Uo_Ui_Uf_Ug, T, B, ws.Uo_Ui_Uf_Ug_T)
+    Roo_etc_T = _transposed(Roo_etc, T, B, ws.Roo_etc_T)
     d_o_i_f = ws.d_o_i_f
     for (
             dy_t, tanh_c, d_o_pre, d_c_factor, c_prev, g, d_i_f_pre, d_g_pre, f, d_f_pre, d_i_pre, d_o_i_f_g_pre,
@@ -651,7 +668,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # backward of c[t] = f[t]*c[t-1] + i[t]*g
         multiply(d_c_factor, d_h, d_h)
         add(d_c, d_h, d_c)
-        multiply(po, d_o_pre, tmp_2)
+        multiply(po_batch, d_o_pre, tmp_2)
         add(d_c, tmp_2, d_c)
         # backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
         multiply(c_prev, d_c, tmp_3)
@@ -664,9 +681,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_g_pre, d_c, d_g_pre)
         # c
         multiply(f, d_c, d_c)
-        multiply(pf, d_f_pre, tmp_5)
+        multiply(pf_batch, d_f_pre, tmp_5)
         add(d_c, tmp_5, d_c)
-        multiply(pi, d_i_pre, tmp_6)
+        multiply(pi_batch, d_i_pre, tmp_6)
         add(d_c, tmp_6, d_c)
         # h
         dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, d_h)
@@ -675,7 +692,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
 
     d_o_i_f_g_pre_flat = _columns(ws.d_o_i_f_g_pre, ws.d_o_i_f_g_pre_flat)
     np.matmul(d_o_i_f_g_pre_flat.T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))
-    np.multiply(saved.c_prev[:, None], ws.d_i_f_pre_blocks, out=ws.d_pi_pf_each_blocks)
+    np.multiply(saved.c_prev, ws.d_i_pre, out=ws.d_pi_each)
+    np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_pf_each)
     np.multiply(saved.c, ws.d_o_pre, out=ws.d_po_each)
     np.matmul(d_o_i_f_g_pre_flat, x_2d, out=ws.d_Wo_Wi_Wf_Wg_rows)
     d_Wo = ws.d_Wo_Wi_Wf_Wg_rows[0:H]
@@ -688,19 +706,18 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Ui = ws.d_Uo_Ui_Uf_Ug_rows[H:2*H]
     d_Uf = ws.d_Uo_Ui_Uf_Ug_rows[2*H:3*H]
     d_Ug = ws.d_Uo_Ui_Uf_Ug_rows[3*H:4*H]
-    d_o_i_f_pre_flat = _columns(ws.d_o_i_f_pre, ws.d_o_i_f_pre_flat)
     i_prev_flat = _columns(saved.i_prev, ws.i_prev_flat)
-    np.matmul(d_o_i_f_pre_flat, i_prev_flat.T, out=ws.d_Rio_Rii_Rif_rows)
+    np.matmul(d_o_i_f_g_pre_flat[0:3*H], i_prev_flat.T, out=ws.d_Rio_Rii_Rif_rows)
     d_Rio = ws.d_Rio_Rii_Rif_rows[0:H]
     d_Rii = ws.d_Rio_Rii_Rif_rows[H:2*H]
     d_Rif = ws.d_Rio_Rii_Rif_rows[2*H:3*H]
     f_prev_flat = _columns(saved.f_prev, ws.f_prev_flat)
-    np.matmul(d_o_i_f_pre_flat, f_prev_flat.T, out=ws.d_Rfo_Rfi_Rff_rows)
+    np.matmul(d_o_i_f_g_pre_flat[0:3*H], f_prev_flat.T, out=ws.d_Rfo_Rfi_Rff_rows)
     d_Rfo = ws.d_Rfo_Rfi_Rff_rows[0:H]
     d_Rfi = ws.d_Rfo_Rfi_Rff_rows[H:2*H]
     d_Rff = ws.d_Rfo_Rfi_Rff_rows[2*H:3*H]
     o_prev_flat = _columns(saved.o_prev, ws.o_prev_flat)
-    np.matmul(d_o_i_f_pre_flat, o_prev_flat.T, out=ws.d_Roo_Roi_Rof_rows)
+    np.matmul(d_o_i_f_g_pre_flat[0:3*H], o_prev_flat.T, out=ws.d_Roo_Roi_Rof_rows)
     d_Roo = ws.d_Roo_Roi_Rof_rows[0:H]
     d_Roi = ws.d_Roo_Roi_Rof_rows[H:2*H]
     d_Rof = ws.d_Roo_Roi_Rof_rows[2*H:3*H]
@@ -1009,13 +1026,9 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.pi_pf = np.empty((1, 2*H), dtype)
         self.bi_bf = np.empty((1, 2*H), dtype)
         self.Wg_Ug = np.empty((H, H + I), dtype)
         self.Wo_etc = np.empty((3*H, 4*H + I), dtype)
-        pi_pf = self.pi_pf
-        np.copyto(pi_pf[..., 0:H], params.pi)
-        np.copyto(pi_pf[..., H:2*H], params.pf)
         bi_bf = self.bi_bf
         np.copyto(bi_bf[..., 0:H], params.bi)
         np.copyto(bi_bf[..., H:2*H], params.bf)
@@ -1038,16 +1051,17 @@ class Packed:
         np.copyto(Wo_etc[2*H:3*H, H + I:2*H + I], params.Rif)
         np.copyto(Wo_etc[2*H:3*H, 2*H + I:3*H + I], params.Rff)
         np.copyto(Wo_etc[2*H:3*H, 3*H + I:4*H + I], params.Rof)
-        pi_pf_blocks = self.pi_pf.reshape(1, 2, H)
-        Wg_Ug_T = Wg_Ug.T
-        Wo_etc_T = Wo_etc.T
+        Wg_Ug_T = _from_left(Wg_Ug)
+        Wo_etc_T = _from_left(Wo_etc)
         bg_row = params.bg[None]
+        pi_row = params.pi[None]
+        pf_row = params.pf[None]
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         bo_row = params.bo[None]
         po_row = params.po[None]
-        self.constants = (bi_bf, pi_pf_blocks, Wg_Ug_T, Wo_etc_T, bg_row, minus_one, number, one, bo_row, po_row, )
+        self.constants = (bi_bf, Wg_Ug_T, Wo_etc_T, bg_row, pi_row, pf_row, minus_one, number, one, bo_row, po_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -1060,18 +1074,16 @@ class Packed:
         self.i_f_pre = np.empty((B, 2*H), dtype)
         self.i_f = np.empty((B, 2*H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.o = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_etc_here[..., :I]
         self.h_prev_here = self.x_etc_here[..., I:H + I]
         self.i_prev_here = self.x_etc_here[..., H + I:2*H + I]
         self.f_prev_here = self.x_etc_here[..., 2*H + I:3*H + I]
         self.o_prev_here = self.x_etc_here[..., 3*H + I:]
         self.x_h_prev_here = self.x_etc_here[..., :H + I]
-        self.i_f_pre_blocks = self.i_f_pre.reshape(B, 2, H)
+        self.i_pre = self.i_f_pre[..., :H]
+        self.f_pre = self.i_f_pre[..., H:]
         self.i_f_pre_2 = self.o_i_f_pre[..., H:]
         self.i = self.i_f[..., :H]
         self.f = self.i_f[..., H:]
@@ -1127,8 +1139,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    I, H = packed.dims
-    (bi_bf, pi_pf_blocks, Wg_Ug_T, Wo_etc_T, bg_row, minus_one, number, one, bo_row, po_row, ) = packed.constants
+    (bi_bf, Wg_Ug_T, Wo_etc_T, bg_row, pi_row, pf_row, minus_one, number, one, bo_row, po_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     i_prev_here = packed.i_prev_here
@@ -1138,19 +1149,17 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     g = packed.g
     x_etc_here = packed.x_etc_here
     o_i_f_pre = packed.o_i_f_pre
-    i_f_pre_blocks = packed.i_f_pre_blocks
+    i_pre = packed.i_pre
+    f_pre = packed.f_pre
     i_f_pre = packed.i_f_pre
     i_f_pre_2 = packed.i_f_pre_2
     i_f = packed.i_f
     i = packed.i
     f = packed.f
     tmp = packed.tmp
-    c = packed.c
     o_pre = packed.o_pre
     tmp_2 = packed.tmp_2
-    o = packed.o
     tanh_c = packed.tanh_c
-    h = packed.h
     dot, add, tanh, multiply, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
@@ -1158,7 +1167,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f_prev = state.f
     o_prev = state.o
     c_prev = state.c
-    c_prev_2 = state.c.reshape(B, 1, H)
     np.copyto(x_here, x)
     np.copyto(h_prev_here, h_prev)
     np.copyto(i_prev_here, i_prev)
@@ -1173,8 +1181,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # g
     add(bg_row, g, g)
     tanh(g, g)
+    # i
+    multiply(pi_row, c_prev, i_pre)
+    # f
+    multiply(pf_row, c_prev, f_pre)
     # i, f
-    multiply(pi_pf_blocks, c_prev_2, i_f_pre_blocks)
     add(bi_bf, i_f_pre, i_f_pre)
     add(i_f_pre, i_f_pre_2, i_f_pre)
     multiply(i_f_pre, minus_one, i_f_pre)
@@ -1185,7 +1196,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = f[t]*c[t-1] + i[t]*g
     multiply(g, i, g)
     multiply(c_prev, f, tmp)
-    add(g, tmp, c)
+    c = add(g, tmp)
     # o
     add(bo_row, o_pre, o_pre)
     multiply(po_row, c, tmp_2)
@@ -1194,11 +1205,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     minimum(o_pre, number, out=o_pre)
     exp(o_pre, o_pre)
     add(o_pre, one, o_pre)
-    reciprocal(o_pre, o)
+    o = reciprocal(o_pre)
     # h[t] = o[t]*phi(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy(), i=i.copy(), f=f.copy(), o=o.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c, i=i.copy(), f=f.copy(), o=o)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1426,13 +1437,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -159,7 +159,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bz_half_bh = empty((2*H, 1), dtype)
+        self.bz_half_bh = empty((2*H, B), dtype)
         self.Wz_half_Wh = empty((2*H, I), dtype)
         self.a = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
@@ -177,6 +177,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.A_T = empty((H, H), dtype)
         self.AT_d_a = empty((H, B), dtype)
         self.Wz_Wh = empty((2*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -192,9 +193,8 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
         self.d_h_pre = self.d_z_h_pre[:, H:]
         self.d_z_pre = self.d_z_h_pre[:, :H]
-        self.d_z_h_pre_blocks = self.d_z_h_pre.reshape(T, 2, H, B)
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.dy_rows, self.d_z_h_pre_blocks, self.d_h_pre, self.d_z_pre, self.d_a))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_z_pre, self.d_a))[::-1]
 
 
 class Workspace:
@@ -282,7 +282,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # z = sigmoid(a + Wz @ x[t] + bz)
     # h[t] = h[t-1] + eps*z*phi(a + Wh @ x[t] + bh)
     np.matmul(Wz_half_Wh, x_2d.T, out=ws.Wz_x_half_Wh_x_flat.reshape(2*H, T*B))
-    np.add(bz_half_bh, ws.Wz_x_half_Wh_x, out=saved.z_tanh_h_pre)
+    _move(ws.Wz_x_half_Wh_x, saved.z_tanh_h_pre)
+    np.add(bz_half_bh, saved.z_tanh_h_pre, out=saved.z_tanh_h_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -369,13 +370,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    A_T = A.T
+    A_T = _transposed(A, T, B, ws.A_T)
     AT_d_a = ws.AT_d_a
-    for (dy_t, d_z_h_pre_blocks, d_h_pre, d_z_pre, d_a) in steps:
+    for (dy_t, d_h_pre, d_z_pre, d_a) in steps:
         # backward of h[t] = h[t-1] + eps*z*phi(a + Wh @ x[t] + bh)
         add(dy_t, d_h, d_h)
-        # z, h
-        multiply(d_z_h_pre_blocks, d_h, d_z_h_pre_blocks)
+        multiply(d_h_pre, d_h, d_h_pre)
+        # backward of z = sigmoid(a + Wz @ x[t] + bz)
+        multiply(d_z_pre, d_h, d_z_pre)
         # backward of a = A @ h[t-1]
         add(d_h_pre, d_z_pre, d_a)
         # h
@@ -669,8 +671,8 @@ class Packed:
         Wz_half_Wh = self.Wz_half_Wh
         np.multiply(params.Wz, 0.5, out=Wz_half_Wh[0:H])
         np.copyto(Wz_half_Wh[H:2*H], params.Wh)
-        A_T = A.T
-        Wz_half_Wh_T = Wz_half_Wh.T
+        A_T = _from_left(A)
+        Wz_half_Wh_T = _from_left(Wz_half_Wh)
         half = np.array(0.5, dtype)
         z_pre_factor_row = (0.5*params.bz)[None]
         bh_row = params.bh[None]
@@ -687,7 +689,6 @@ class Packed:
         self.tanh_h_pre = np.empty((B, H), dtype)
         self.Wz_x_half_Wh_x = np.empty((B, 2*H), dtype)
         self.z = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.Wz_x_half = self.Wz_x_half_Wh_x[..., :H]
         self.Wh_x = self.Wz_x_half_Wh_x[..., H:]
 
@@ -731,7 +732,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     z = packed.z
     Wz_x_half = packed.Wz_x_half
     Wh_x = packed.Wh_x
-    h = packed.h
     dot, multiply, add, tanh = np.dot, np.multiply, np.add, np.tanh
     h_prev = state.h
     x = x_t
@@ -753,8 +753,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh(tanh_h_pre, tanh_h_pre)
     multiply(z, number, z)
     multiply(z, tanh_h_pre, z)
-    add(h_prev, z, h)
-    return h.copy(), State(h=h.copy())
+    h = add(h_prev, z)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -934,13 +934,35 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

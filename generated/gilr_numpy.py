@@ -144,6 +144,8 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bg_half_batch = empty((B, H), dtype)
+        self.bz_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
@@ -160,8 +162,8 @@ class _Backward:
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wg_rows = empty((H, I), dtype)
         self.d_Wz_rows = empty((H, I), dtype)
-        self.d_bz_sum = empty((H,), dtype)
         self.d_bg_sum = empty((H,), dtype)
+        self.d_bz_sum = empty((H,), dtype)
         self.d_g_pre = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.d_g_pre_factor = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.d_z_pre = np.ndarray((T, B, H), dtype, scratch.block_3)
@@ -245,8 +247,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     Wg_half = 0.5*params.Wg
     Wz = params.Wz
-    g_pre_factor = 0.5*params.bg
-    bz = params.bz
+    bg_half_batch = ws.bg_half_batch
+    np.multiply(params.bg, 0.5, out=bg_half_batch)
+    bz_batch = ws.bz_batch
+    np.copyto(bz_batch, params.bz)
     saved.h_all[0] = state.h
 
     # g = sigma(Wg @ x[t] + bg)
@@ -254,12 +258,12 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # z = phi(Wz @ x[t] + bz)
     np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
     # g
-    np.add(g_pre_factor, saved.g, out=saved.g)
+    np.add(bg_half_batch, saved.g, out=saved.g)
     np.tanh(saved.g, out=saved.g)
     np.multiply(saved.g, 0.5, out=saved.g)
     np.add(saved.g, 0.5, out=saved.g)
     # z
-    np.add(bz, saved.z, out=saved.z)
+    np.add(bz_batch, saved.z, out=saved.z)
     np.tanh(saved.z, out=saved.z)
     # h[t] = g*h[t-1] + (1 - g)*z
     np.subtract(1, saved.g, out=saved.h)
@@ -312,8 +316,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    Wz = params.Wz
     Wg = params.Wg
+    Wz = params.Wz
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
 
@@ -339,19 +343,19 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(saved.h_prev, saved.z, out=ws.tmp)
     np.multiply(ws.d_g_pre_factor, ws.tmp, out=ws.d_g_pre_factor)
     np.multiply(ws.d_g_pre, ws.d_g_pre_factor, out=ws.d_g_pre)
-    d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
-    np.matmul(d_z_pre_2d, Wz, out=ws.d_x_out.reshape(T*B, I))
     d_g_pre_2d = ws.d_g_pre.reshape(T*B, H)
-    np.matmul(d_g_pre_2d, Wg, out=ws.tmp_out.reshape(T*B, I))
+    np.matmul(d_g_pre_2d, Wg, out=ws.d_x_out.reshape(T*B, I))
+    d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
+    np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.matmul(d_g_pre_2d.T, x_2d, out=ws.d_Wg_rows)
     d_Wg = ws.d_Wg_rows
     np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_Wz_rows)
     d_Wz = ws.d_Wz_rows
-    np.matmul(d_z_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bz_sum)
-    d_bz = ws.d_bz_sum
     np.matmul(d_g_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bg_sum)
     d_bg = ws.d_bg_sum
+    np.matmul(d_z_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bz_sum)
+    d_bz = ws.d_bz_sum
     return Grads(
         params=Params(
             Wg=d_Wg,
@@ -626,7 +630,7 @@ class Packed:
         Wg_half_Wz = self.Wg_half_Wz
         np.multiply(params.Wg, 0.5, out=Wg_half_Wz[0:H])
         np.copyto(Wg_half_Wz[H:2*H], params.Wz)
-        Wg_half_Wz_T = Wg_half_Wz.T
+        Wg_half_Wz_T = _from_left(Wg_half_Wz)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
         self.constants = (bg_half_bz, Wg_half_Wz_T, half, one, )
@@ -639,7 +643,6 @@ class Packed:
         self.x_here = np.empty((B, I), dtype)
         self.g_z = np.empty((B, 2*H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.g = self.g_z[..., :H]
         self.z = self.g_z[..., H:]
 
@@ -679,7 +682,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     g = packed.g
     tmp = packed.tmp
     z = packed.z
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -695,8 +697,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_prev, g, tmp)
     subtract(one, g, g)
     multiply(g, z, g)
-    add(tmp, g, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, g)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -862,6 +864,11 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

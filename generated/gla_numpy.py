@@ -143,9 +143,9 @@ class _Saved:
     def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, I, D, M, R = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
+        self.Wa_x = empty((T, B, R), dtype)
         self.k_row = empty((T, B, D), dtype)
         self.v_column = empty((T, B, M), dtype)
-        self.Wa_x = empty((T, B, R), dtype)
         self.Va_Wa_x = empty((T, B, D), dtype)
         self.alpha_row = empty((T, B, D), dtype)
         self.S_all = empty((T + 1, B, D*M), dtype)
@@ -183,6 +183,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, D, M, R = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.ba_batch = empty((B, D), dtype)
         self.tmp = empty((B, D*M), dtype)
         self.y_out = empty((T, B, M), dtype)
         self.S_factor = np.ndarray((T, B, D*M), dtype, scratch.block_1)
@@ -200,6 +201,7 @@ class _Backward:
         T, B, dtype, I, D, M, R = saved.key
         self.saved = saved
         self.d_S_2 = empty((B, D*M), dtype)
+        self.ba_batch = empty((B, D), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wq_rows = empty((D, I), dtype)
         self.d_Wk_rows = empty((D, I), dtype)
@@ -307,26 +309,27 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, D, M, R = saved.key
     x_2d = x.reshape(T*B, I)
     (one_column,) = derived
+    Wa = params.Wa
     Wk = params.Wk
     Wv = params.Wv
-    Wa = params.Wa
     Va = params.Va
-    ba = params.ba
+    ba_batch = ws.ba_batch
+    np.copyto(ba_batch, params.ba)
     Wq = params.Wq
     saved.S_all[0] = state.S.reshape(B, D*M)
 
+    # alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
+    np.matmul(x_2d, Wa.T, out=saved.Wa_x.reshape(T*B, R))
     # k = (Wk @ x[t])/sqrt(D)
     np.matmul(x_2d, Wk.T, out=saved.k_row.reshape(T*B, D))
     # v = Wv @ x[t]
     np.matmul(x_2d, Wv.T, out=saved.v_column.reshape(T*B, M))
-    # alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
-    np.matmul(x_2d, Wa.T, out=saved.Wa_x.reshape(T*B, R))
     # k
     np.divide(saved.k_row, float(np.sqrt(D)), out=saved.k_row)
     # alpha
     Wa_x_2d = saved.Wa_x.reshape(T*B, R)
     np.matmul(Wa_x_2d, Va.T, out=saved.Va_Wa_x.reshape(T*B, D))
-    np.add(ba, saved.Va_Wa_x, out=saved.alpha_row)
+    np.add(ba_batch, saved.Va_Wa_x, out=saved.alpha_row)
     np.multiply(saved.alpha_row, -1, out=saved.alpha_row)
     np.logaddexp(0, saved.alpha_row, out=saved.alpha_row)
     np.multiply(saved.alpha_row, -1, out=saved.alpha_row)
@@ -388,11 +391,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, D, M, R = saved.key
     x_2d = x.reshape(T*B, I)
     (one_column,) = derived
-    ba = params.ba
+    ba_batch = ws.ba_batch
+    np.copyto(ba_batch, params.ba)
     Va = params.Va
     Wa = params.Wa
-    Wv = params.Wv
     Wk = params.Wk
+    Wv = params.Wv
     Wq = params.Wq
     ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
@@ -416,7 +420,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_S_prev_factor, d_S, d_S_2)
 
     # again alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
-    np.add(ba, saved.Va_Wa_x, out=ws.alpha_pre)
+    np.add(ba_batch, saved.Va_Wa_x, out=ws.alpha_pre)
     # again S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     # backward of y = S[t] @ q
     np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
@@ -439,11 +443,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.divide(ws.d_Wk_x, float(np.sqrt(D)), out=ws.d_Wk_x)
     VaT_d_Va_Wa_x_2d = ws.VaT_d_Va_Wa_x.reshape(T*B, R)
     np.matmul(VaT_d_Va_Wa_x_2d, Wa, out=ws.d_x_out.reshape(T*B, I))
-    d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
-    np.matmul(d_v_column_flat_2d, Wv, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
     np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
+    np.matmul(d_v_column_flat_2d, Wv, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_q_row_flat_2d = ws.d_q_row_flat.reshape(T*B, D)
     np.matmul(d_q_row_flat_2d, Wq, out=ws.tmp_out.reshape(T*B, I))
@@ -738,9 +742,9 @@ class Packed:
         np.copyto(Wa_Wq_Wk_Wv[D + R:2*D + R], params.Wk)
         np.copyto(Wa_Wq_Wk_Wv[2*D + R:2*D + M + R], params.Wv)
         Va = params.Va
-        Wa_Wq_Wk_Wv_T = Wa_Wq_Wk_Wv.T
+        Wa_Wq_Wk_Wv_T = _from_left(Wa_Wq_Wk_Wv)
         number = np.array(float(np.sqrt(D)), dtype)
-        Va_T = Va.T
+        Va_T = _from_left(Va)
         ba_row = params.ba[None]
         minus_one = np.array(-1, dtype)
         zero = np.array(0, dtype)
@@ -757,7 +761,6 @@ class Packed:
         self.alpha_row = np.empty((B, D), dtype)
         self.tmp = np.empty((B, D*M), dtype)
         self.tmp_2 = np.empty((B, D*M), dtype)
-        self.S = np.empty((B, D*M), dtype)
         self.y_2 = np.empty((B, M), dtype)
         self.k_row = self.Wa_x_q_row_k_row_v_column[..., D + R:2*D + R]
         self.Wa_x = self.Wa_x_q_row_k_row_v_column[..., :R]
@@ -767,7 +770,6 @@ class Packed:
         self.tmp_axes_2 = self.tmp_2.reshape(B, M, D)
         self.alpha_row_axes = self.alpha_row.reshape(B, 1, D)
         self.q_row_axes = self.Wa_x_q_row_k_row_v_column[..., R:D + R].reshape(B, D)
-        self.S_axes = self.S.reshape(B, M, D)
         self.y_axes = self.y_2.reshape(B, M)
 
 
@@ -819,9 +821,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     alpha_row_axes = packed.alpha_row_axes
     tmp = packed.tmp
     tmp_2 = packed.tmp_2
-    S = packed.S
     q_row_axes = packed.q_row_axes
-    S_axes = packed.S_axes
     y_axes = packed.y_axes
     y_2 = packed.y_2
     dot, divide, add, multiply, logaddexp, exp, einsum = np.dot, np.divide, np.add, np.multiply, np.logaddexp, np.exp, np.einsum
@@ -847,10 +847,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(v_column_axes, k_row_axes, tmp_axes)
     multiply(one_column_row, S_prev, tmp_axes_2)
     multiply(tmp_axes_2, alpha_row_axes, tmp_axes_2)
-    add(tmp, tmp_2, S)
+    S = add(tmp, tmp_2)
     # y
-    einsum("bj,bij->bi", q_row_axes, S_axes, out=y_axes)
-    return y_2.copy(), State(S=S.copy().reshape(B, M, D))
+    einsum("bj,bij->bi", q_row_axes, S.reshape(B, M, D), out=y_axes)
+    return y_2.copy(), State(S=S.reshape(B, M, D))
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1036,3 +1036,8 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T

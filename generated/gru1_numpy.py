@@ -157,7 +157,8 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bu_br_half = empty((2*H, 1), dtype)
+        self.bu_br_half = empty((2*H, B), dtype)
+        self.bn_batch = empty((H, B), dtype)
         self.Uu_Ur_half = empty((2*H, H), dtype)
         self.n_part = empty((H, B), dtype)
         self.Un_n_part = empty((H, B), dtype)
@@ -176,8 +177,10 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Un_T = empty((H, H), dtype)
         self.UnT_d_Un_n_part = empty((H, B), dtype)
         self.Uu_Ur = empty((2*H, H), dtype)
+        self.Uu_Ur_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wn_rows = empty((H, I), dtype)
@@ -277,7 +280,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(params.bu[:, None], 0.5, out=bu_br_half[0:H])
     np.multiply(params.br[:, None], 0.5, out=bu_br_half[H:2*H])
     Wn = params.Wn
-    bn = params.bn[:, None]
+    bn_batch = ws.bn_batch
+    np.copyto(bn_batch, params.bn[:, None])
     Uu_Ur_half = ws.Uu_Ur_half
     np.multiply(params.Uu, 0.5, out=Uu_Ur_half[0:H])
     np.multiply(params.Ur, 0.5, out=Uu_Ur_half[H:2*H])
@@ -286,7 +290,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
 
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.matmul(Wn, x_2d.T, out=ws.Wn_x_flat.reshape(H, T*B))
-    np.add(bn, ws.Wn_x, out=saved.n)
+    _move(ws.Wn_x, saved.n)
+    np.add(bn_batch, saved.n, out=saved.n)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -382,9 +387,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Un_T = Un.T
+    Un_T = _transposed(Un, T, B, ws.Un_T)
     UnT_d_Un_n_part = ws.UnT_d_Un_n_part
-    Uu_Ur_T = Uu_Ur.T
+    Uu_Ur_T = _transposed(Uu_Ur, T, B, ws.Uu_Ur_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_n_pre, d_u_pre, d_r_pre, d_u_r_pre, d_h_prev_base, r) in steps:
         # backward of h[t] = u*n + (1 - u)*h[t-1]
@@ -700,15 +705,15 @@ class Packed:
         Uu_Ur_half = self.Uu_Ur_half
         np.multiply(params.Uu, 0.5, out=Uu_Ur_half[0:H])
         np.multiply(params.Ur, 0.5, out=Uu_Ur_half[H:2*H])
-        Wn = params.Wn
         Un = params.Un
-        Uu_Ur_half_T = Uu_Ur_half.T
+        Wn = params.Wn
+        Uu_Ur_half_T = _from_left(Uu_Ur_half)
         half = np.array(0.5, dtype)
-        Wn_T = Wn.T
-        Un_T = Un.T
+        Un_T = _from_left(Un)
+        Wn_T = _from_left(Wn)
         bn_row = params.bn[None]
         one = np.array(1, dtype)
-        self.constants = (bu_br_half, Uu_Ur_half_T, half, Wn_T, Un_T, bn_row, one, )
+        self.constants = (bu_br_half, Uu_Ur_half_T, half, Un_T, Wn_T, bn_row, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -721,7 +726,6 @@ class Packed:
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.n_part = self.u_n_part[..., H:]
         self.u = self.u_n_part[..., :H]
 
@@ -758,7 +762,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bu_br_half, Uu_Ur_half_T, half, Wn_T, Un_T, bn_row, one, ) = packed.constants
+    (bu_br_half, Uu_Ur_half_T, half, Un_T, Wn_T, bn_row, one, ) = packed.constants
     h_prev_here = packed.h_prev_here
     x_here = packed.x_here
     u_n_part = packed.u_n_part
@@ -767,7 +771,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp = packed.tmp
     u = packed.u
     tmp_2 = packed.tmp_2
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     h_prev = state.h
     x = x_t
@@ -782,8 +785,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(u_n_part, half, u_n_part)
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     multiply(h_prev, n_part, n_part)
-    dot(x_here, Wn_T, n)
-    dot(n_part, Un_T, tmp)
+    dot(n_part, Un_T, n)
+    dot(x_here, Wn_T, tmp)
     add(n, tmp, n)
     add(bn_row, n, n)
     tanh(n, n)
@@ -791,8 +794,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, u, tmp_2)
     multiply(h_prev, tmp_2, tmp_2)
     multiply(u, n, u)
-    add(tmp_2, u, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp_2, u)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -978,13 +981,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

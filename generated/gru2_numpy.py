@@ -151,6 +151,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bn_batch = empty((H, B), dtype)
         self.Uu_Ur = empty((2*H, H), dtype)
         self.n_part = empty((H, B), dtype)
         self.Un_n_part = empty((H, B), dtype)
@@ -169,8 +170,10 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Un_T = empty((H, H), dtype)
         self.UnT_d_Un_n_part = empty((H, B), dtype)
         self.Uu_Ur = empty((2*H, H), dtype)
+        self.Uu_Ur_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wn_rows = empty((H, I), dtype)
@@ -266,7 +269,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     Wn = params.Wn
-    bn = params.bn[:, None]
+    bn_batch = ws.bn_batch
+    np.copyto(bn_batch, params.bn[:, None])
     Uu_Ur = ws.Uu_Ur
     np.copyto(Uu_Ur[0:H], params.Uu)
     np.copyto(Uu_Ur[H:2*H], params.Ur)
@@ -275,7 +279,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
 
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.matmul(Wn, x_2d.T, out=ws.Wn_x_flat.reshape(H, T*B))
-    np.add(bn, ws.Wn_x, out=saved.n)
+    _move(ws.Wn_x, saved.n)
+    np.add(bn_batch, saved.n, out=saved.n)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -373,9 +378,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Un_T = Un.T
+    Un_T = _transposed(Un, T, B, ws.Un_T)
     UnT_d_Un_n_part = ws.UnT_d_Un_n_part
-    Uu_Ur_T = Uu_Ur.T
+    Uu_Ur_T = _transposed(Uu_Ur, T, B, ws.Uu_Ur_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_n_pre, d_Uu_h_prev, d_Ur_h_prev, d_Uu_Ur_h_prev, d_h_prev_base, r) in steps:
         # backward of h[t] = u*n + (1 - u)*h[t-1]
@@ -682,16 +687,16 @@ class Packed:
         Uu_Ur = self.Uu_Ur
         np.copyto(Uu_Ur[0:H], params.Uu)
         np.copyto(Uu_Ur[H:2*H], params.Ur)
-        Wn = params.Wn
         Un = params.Un
-        Uu_Ur_T = Uu_Ur.T
+        Wn = params.Wn
+        Uu_Ur_T = _from_left(Uu_Ur)
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
-        Wn_T = Wn.T
-        Un_T = Un.T
+        Un_T = _from_left(Un)
+        Wn_T = _from_left(Wn)
         bn_row = params.bn[None]
-        self.constants = (Uu_Ur_T, minus_one, number, one, Wn_T, Un_T, bn_row, )
+        self.constants = (Uu_Ur_T, minus_one, number, one, Un_T, Wn_T, bn_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -703,7 +708,6 @@ class Packed:
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.n_part = self.u_n_part[..., H:]
         self.u = self.u_n_part[..., :H]
 
@@ -738,7 +742,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (Uu_Ur_T, minus_one, number, one, Wn_T, Un_T, bn_row, ) = packed.constants
+    (Uu_Ur_T, minus_one, number, one, Un_T, Wn_T, bn_row, ) = packed.constants
     x_here = packed.x_here
     u_n_part = packed.u_n_part
     n_part = packed.n_part
@@ -746,7 +750,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp = packed.tmp
     u = packed.u
     tmp_2 = packed.tmp_2
-    h = packed.h
     dot, multiply, minimum, exp, add, reciprocal, tanh, subtract = np.dot, np.multiply, np.minimum, np.exp, np.add, np.reciprocal, np.tanh, np.subtract
     x = x_t
     h_prev = state.h
@@ -761,8 +764,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     reciprocal(u_n_part, u_n_part)
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     multiply(h_prev, n_part, n_part)
-    dot(x_here, Wn_T, n)
-    dot(n_part, Un_T, tmp)
+    dot(n_part, Un_T, n)
+    dot(x_here, Wn_T, tmp)
     add(n, tmp, n)
     add(bn_row, n, n)
     tanh(n, n)
@@ -770,8 +773,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, u, tmp_2)
     multiply(h_prev, tmp_2, tmp_2)
     multiply(u, n, u)
-    add(tmp_2, u, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp_2, u)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -955,13 +958,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

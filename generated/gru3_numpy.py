@@ -142,12 +142,13 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = np.empty(2*B*H*T, dtype)  # forward.Wn_x_flat, backward.d_h_constant_part_r_each
-        self.block_2 = np.empty(B*H*T, dtype)  # backward.d_n_pre
-        self.block_3 = np.empty(B*H*T, dtype)  # backward.dy_rows, backward.n_part
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_n_pre_flat
-        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_u_each
-        self.block_6 = np.empty(B*H*T, dtype)  # backward.n_part_flat
+        self.block_1 = np.empty(B*H*T, dtype)  # forward.Wn_x_flat, backward.d_n_pre
+        self.block_2 = np.empty(B*H*T, dtype)  # backward.dy_rows, backward.n_part
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_h_constant_part_each
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_r_each
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_n_pre_flat
+        self.block_6 = np.empty(B*H*T, dtype)  # backward.d_u_each
+        self.block_7 = np.empty(B*H*T, dtype)  # backward.n_part_flat
 
 
 class _Forward:
@@ -156,8 +157,12 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bn_batch = empty((H, B), dtype)
+        self.r_batch = empty((H, B), dtype)
         self.n_part = empty((H, B), dtype)
         self.Un_n_part = empty((H, B), dtype)
+        self.h_constant_part_batch = empty((H, B), dtype)
+        self.u_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wn_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
@@ -172,7 +177,11 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.u_batch = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
+        self.Un_T = empty((H, H), dtype)
+        self.h_constant_part_batch = empty((H, B), dtype)
+        self.r_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wn_rows = empty((H, I), dtype)
@@ -181,16 +190,14 @@ class _Backward:
         self.d_r_sum = empty((H,), dtype)
         self.d_u_sum = empty((H,), dtype)
         self.d_h_constant_part_sum = empty((H,), dtype)
-        self.d_n_pre = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_3)
-        self.d_h_constant_part_r_each = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
-        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_3)
-        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.d_u_each = np.ndarray((T, H, B), dtype, scratch.block_5)
-        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
-        self.d_h_constant_part_each = self.d_h_constant_part_r_each[:, :H]
-        self.d_r_each = self.d_h_constant_part_r_each[:, H:]
-        self.d_h_constant_part_r_each_blocks = self.d_h_constant_part_r_each.reshape(T, 2, H, B)
+        self.d_n_pre = np.ndarray((T, H, B), dtype, scratch.block_1)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.d_h_constant_part_each = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.d_r_each = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
+        self.d_u_each = np.ndarray((T, H, B), dtype, scratch.block_6)
+        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_7)
         self.carried = (self.d_h, )
         self.steps = list(zip(self.dy_rows, self.d_h_constant_part_each, self.d_n_pre, self.d_r_each))[::-1]
 
@@ -269,16 +276,21 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     r, u, h_constant_part = derived
     Wn = params.Wn
-    bn = params.bn[:, None]
-    r_2 = r[:, None]
+    bn_batch = ws.bn_batch
+    np.copyto(bn_batch, params.bn[:, None])
+    r_batch = ws.r_batch
+    np.copyto(r_batch, r[:, None])
     Un = params.Un
-    h_constant_part_2 = h_constant_part[:, None]
-    u_2 = u[:, None]
+    h_constant_part_batch = ws.h_constant_part_batch
+    np.copyto(h_constant_part_batch, h_constant_part[:, None])
+    u_batch = ws.u_batch
+    np.copyto(u_batch, u[:, None])
     saved.h_all[0] = state.h.T
 
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.matmul(Wn, x_2d.T, out=ws.Wn_x_flat.reshape(H, T*B))
-    np.add(bn, ws.Wn_x, out=saved.n)
+    _move(ws.Wn_x, saved.n)
+    np.add(bn_batch, saved.n, out=saved.n)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -288,13 +300,13 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     tmp = ws.tmp
     for (h_prev, n, h) in steps:
         # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
-        multiply(r_2, h_prev, n_part)
+        multiply(r_batch, h_prev, n_part)
         dot(Un, n_part, Un_n_part)
         add(n, Un_n_part, n)
         tanh(n, n)
         # h[t] = u*n + (1 - u)*h[t-1]
-        multiply(h_constant_part_2, h_prev, h)
-        multiply(u_2, n, tmp)
+        multiply(h_constant_part_batch, h_prev, h)
+        multiply(u_batch, n, tmp)
         add(h, tmp, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
@@ -336,17 +348,20 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     r, u, h_constant_part = derived
-    u_2 = u[:, None]
+    u_batch = ws.u_batch
+    np.copyto(u_batch, u[:, None])
     Un = params.Un
-    h_constant_part_2 = h_constant_part[:, None]
-    r_2 = r[:, None]
+    h_constant_part_batch = ws.h_constant_part_batch
+    np.copyto(h_constant_part_batch, h_constant_part[:, None])
+    r_batch = ws.r_batch
+    np.copyto(r_batch, r[:, None])
     Wn = params.Wn
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
     # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
-    np.multiply(u_2, ws.d_n_pre, out=ws.d_n_pre)
+    np.multiply(u_batch, ws.d_n_pre, out=ws.d_n_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
@@ -355,7 +370,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Un_T = Un.T
+    Un_T = _transposed(Un, T, B, ws.Un_T)
     tmp = ws.tmp
     for (dy_t, d_h_constant_part_each, d_n_pre, d_r_each) in steps:
         # backward of h[t] = u*n + (1 - u)*h[t-1]
@@ -364,19 +379,20 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_n_pre, d_h_constant_part_each, d_n_pre)
         dot(Un_T, d_n_pre, d_r_each)
         # h
-        multiply(h_constant_part_2, d_h_constant_part_each, d_h)
-        multiply(r_2, d_r_each, tmp)
+        multiply(h_constant_part_batch, d_h_constant_part_each, d_h)
+        multiply(r_batch, d_r_each, tmp)
         add(d_h, tmp, d_h)
 
     # again n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
-    np.multiply(r_2, saved.h_prev, out=ws.n_part)
+    np.multiply(r_batch, saved.h_prev, out=ws.n_part)
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     np.matmul(d_n_pre_flat.T, Wn, out=ws.d_x_out.reshape(T*B, I))
+    # backward of r = sigma(br)
+    np.multiply(saved.h_prev, ws.d_r_each, out=ws.d_r_each)
     # backward of u = sigma(bu)
     np.multiply(saved.n, ws.d_h_constant_part_each, out=ws.d_u_each)
     # backward of h[t] = u*n + (1 - u)*h[t-1]
-    # backward of r = sigma(br)
-    np.multiply(saved.h_prev[:, None], ws.d_h_constant_part_r_each_blocks, out=ws.d_h_constant_part_r_each_blocks)
+    np.multiply(saved.h_prev, ws.d_h_constant_part_each, out=ws.d_h_constant_part_each)
     np.matmul(d_n_pre_flat, x_2d, out=ws.d_Wn_rows)
     d_Wn = ws.d_Wn_rows
     n_part_flat = _columns(ws.n_part, ws.n_part_flat)
@@ -665,7 +681,7 @@ class Packed:
         np.copyto(Un_Wn[:, 0:H], params.Un)
         np.copyto(Un_Wn[:, H:H + I], params.Wn)
         r_row = r[None]
-        Un_Wn_T = Un_Wn.T
+        Un_Wn_T = _from_left(Un_Wn)
         bn_row = params.bn[None]
         h_constant_part_row = h_constant_part[None]
         u_row = u[None]
@@ -679,7 +695,6 @@ class Packed:
         self.n_part_x_here = np.empty((B, H + I), dtype)
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.n_part_x_here[..., H:]
         self.n_part = self.n_part_x_here[..., :H]
 
@@ -720,7 +735,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     n_part_x_here = packed.n_part_x_here
     n = packed.n
     tmp = packed.tmp
-    h = packed.h
     multiply, dot, add, tanh = np.multiply, np.dot, np.add, np.tanh
     x = x_t
     h_prev = state.h
@@ -733,8 +747,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # h[t] = u*n + (1 - u)*h[t-1]
     multiply(h_constant_part_row, h_prev, tmp)
     multiply(u_row, n, n)
-    add(tmp, n, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, n)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -914,13 +928,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -154,7 +154,7 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Wu_x_half_Wr_x_half_Wn_x_flat, backward.d_u_pre_r_pre_Un_h_prev
-        self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_h_prev_base, backward.tmp, backward.dy_rows, backward.d_u_pre_flat, backward.d_r_pre_flat, backward.d_u_pre_r_pre_Un_h_prev_flat
+        self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_h_prev_base, backward.tmp, backward.dy_rows, backward.d_u_pre_r_pre_Un_h_prev_flat
         self.block_3 = np.empty(B*H*T, dtype)  # backward.d_n_pre
         self.block_4 = np.empty(B*H*T, dtype)  # backward.d_n_pre_flat
         self.block_5 = np.empty(B*I*T, dtype)  # backward.tmp_out
@@ -167,16 +167,15 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bu_half_br_half_bn = empty((3*H, 1), dtype)
+        self.bu_half_br_half_bn = empty((3*H, B), dtype)
         self.Wu_half_Wr_half_Wn = empty((3*H, I), dtype)
+        self.Uu_Ur_half = empty((2*H, H), dtype)
         self.Uu_Ur_h_prev_half = empty((2*H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wu_x_half_Wr_x_half_Wn_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wu_x_half_Wr_x_half_Wn_x = self.Wu_x_half_Wr_x_half_Wn_x_flat.transpose(1, 0, 2)
-        self.Ur_h_prev_half = self.Uu_Ur_h_prev_half[H:]
-        self.Uu_h_prev_half = self.Uu_Ur_h_prev_half[:H]
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
         self.steps = list(zip(saved.h_all[:-1], saved.Un_h_prev, saved.u_r, saved.r, saved.n, saved.u, saved.h))
 
@@ -189,10 +188,11 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((H, B), dtype)
         self.Uu_Ur_Un = empty((3*H, H), dtype)
+        self.Uu_Ur_Un_T = empty((H, 3*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
+        self.Wu_Wr = empty((2*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
-        self.d_Wu_rows = empty((H, I), dtype)
-        self.d_Wr_rows = empty((H, I), dtype)
+        self.d_Wu_Wr_rows = empty((2*H, I), dtype)
         self.d_Wn_rows = empty((H, I), dtype)
         self.d_Uu_Ur_Un_rows = empty((3*H, H), dtype)
         self.d_bu_br_sum = empty((3*H,), dtype)
@@ -202,11 +202,9 @@ class _Backward:
         self.d_u_pre_r_pre_Un_h_prev = np.ndarray((T, 3*H, B), dtype, scratch.block_1)
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
-        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.d_u_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
-        self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_5)
-        self.d_r_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2[B*H*T:])
         self.d_u_pre_r_pre_Un_h_prev_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
+        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_5)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
         self.d_u_pre = self.d_u_pre_r_pre_Un_h_prev[:, :H]
         self.d_r_pre = self.d_u_pre_r_pre_Un_h_prev[:, H:2*H]
@@ -297,8 +295,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(params.Wu, 0.5, out=Wu_half_Wr_half_Wn[0:H])
     np.multiply(params.Wr, 0.5, out=Wu_half_Wr_half_Wn[H:2*H])
     np.copyto(Wu_half_Wr_half_Wn[2*H:3*H], params.Wn)
-    Ur_half = 0.5*params.Ur
-    Uu_half = 0.5*params.Uu
+    Uu_Ur_half = ws.Uu_Ur_half
+    np.multiply(params.Uu, 0.5, out=Uu_Ur_half[0:H])
+    np.multiply(params.Ur, 0.5, out=Uu_Ur_half[H:2*H])
     Un = params.Un
     saved.h_all[0] = state.h.T
 
@@ -306,23 +305,21 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     # n = phi(Wn @ x[t] + r*(Un @ h[t-1]) + bn)
     np.matmul(Wu_half_Wr_half_Wn, x_2d.T, out=ws.Wu_x_half_Wr_x_half_Wn_x_flat.reshape(3*H, T*B))
-    np.add(bu_half_br_half_bn, ws.Wu_x_half_Wr_x_half_Wn_x, out=saved.u_r_n)
+    _move(ws.Wu_x_half_Wr_x_half_Wn_x, saved.u_r_n)
+    np.add(bu_half_br_half_bn, saved.u_r_n, out=saved.u_r_n)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
-    Ur_h_prev_half = ws.Ur_h_prev_half
-    Uu_h_prev_half = ws.Uu_h_prev_half
     Uu_Ur_h_prev_half = ws.Uu_Ur_h_prev_half
     half = np.array(0.5, dtype)
     tmp = ws.tmp
     one = np.array(1, dtype)
     tmp_2 = ws.tmp_2
     for (h_prev, Un_h_prev, u_r, r, n, u, h) in steps:
-        # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
-        dot(Ur_half, h_prev, Ur_h_prev_half)
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
-        dot(Uu_half, h_prev, Uu_h_prev_half)
+        # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+        dot(Uu_Ur_half, h_prev, Uu_Ur_h_prev_half)
         # n = phi(Wn @ x[t] + r*(Un @ h[t-1]) + bn)
         dot(Un, h_prev, Un_h_prev)
         # u, r
@@ -382,9 +379,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.copyto(Uu_Ur_Un[0:H], params.Uu)
     np.copyto(Uu_Ur_Un[H:2*H], params.Ur)
     np.copyto(Uu_Ur_Un[2*H:3*H], params.Un)
+    Wu_Wr = ws.Wu_Wr
+    np.copyto(Wu_Wr[0:H], params.Wu)
+    np.copyto(Wu_Wr[H:2*H], params.Wr)
     Wn = params.Wn
-    Wu = params.Wu
-    Wr = params.Wr
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
     # backward of n = phi(Wn @ x[t] + r*(Un @ h[t-1]) + bn)
@@ -409,7 +407,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uu_Ur_Un_T = Uu_Ur_Un.T
+    Uu_Ur_Un_T = _transposed(Uu_Ur_Un, T, B, ws.Uu_Ur_Un_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_n_pre, r, d_Un_h_prev, d_u_pre, d_r_pre, d_u_pre_r_pre_Un_h_prev, d_h_prev_base) in steps:
         # backward of h[t] = u*n + (1 - u)*h[t-1]
@@ -426,21 +424,16 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_h_prev_base, d_h, d_h)
         add(d_h, d_h_prev, d_h)
 
+    d_u_pre_r_pre_Un_h_prev_flat = _columns(ws.d_u_pre_r_pre_Un_h_prev, ws.d_u_pre_r_pre_Un_h_prev_flat)
+    np.matmul(d_u_pre_r_pre_Un_h_prev_flat[0:2*H].T, Wu_Wr, out=ws.d_x_out.reshape(T*B, I))
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
-    np.matmul(d_n_pre_flat.T, Wn, out=ws.d_x_out.reshape(T*B, I))
-    d_u_pre_flat = _columns(ws.d_u_pre, ws.d_u_pre_flat)
-    np.matmul(d_u_pre_flat.T, Wu, out=ws.tmp_out.reshape(T*B, I))
+    np.matmul(d_n_pre_flat.T, Wn, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp_2, out=ws.d_x)
-    d_r_pre_flat = _columns(ws.d_r_pre, ws.d_r_pre_flat)
-    np.matmul(d_r_pre_flat.T, Wr, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x, ws.tmp_2, out=ws.d_x)
-    np.matmul(d_u_pre_flat, x_2d, out=ws.d_Wu_rows)
-    d_Wu = ws.d_Wu_rows
-    np.matmul(d_r_pre_flat, x_2d, out=ws.d_Wr_rows)
-    d_Wr = ws.d_Wr_rows
+    np.matmul(d_u_pre_r_pre_Un_h_prev_flat[0:2*H], x_2d, out=ws.d_Wu_Wr_rows)
+    d_Wu = ws.d_Wu_Wr_rows[0:H]
+    d_Wr = ws.d_Wu_Wr_rows[H:2*H]
     np.matmul(d_n_pre_flat, x_2d, out=ws.d_Wn_rows)
     d_Wn = ws.d_Wn_rows
-    d_u_pre_r_pre_Un_h_prev_flat = _columns(ws.d_u_pre_r_pre_Un_h_prev, ws.d_u_pre_r_pre_Un_h_prev_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
     np.matmul(d_u_pre_r_pre_Un_h_prev_flat, h_prev_flat.T, out=ws.d_Uu_Ur_Un_rows)
     d_Uu = ws.d_Uu_Ur_Un_rows[0:H]
@@ -734,9 +727,9 @@ class Packed:
         np.multiply(params.Ur, 0.5, out=Wu_Uu_Wr_Ur_half[H:2*H, I:H + I])
         Wn = params.Wn
         Un = params.Un
-        Wu_Uu_Wr_Ur_half_T = Wu_Uu_Wr_Ur_half.T
-        Wn_T = Wn.T
-        Un_T = Un.T
+        Wu_Uu_Wr_Ur_half_T = _from_left(Wu_Uu_Wr_Ur_half)
+        Wn_T = _from_left(Wn)
+        Un_T = _from_left(Un)
         half = np.array(0.5, dtype)
         bn_row = params.bn[None]
         one = np.array(1, dtype)
@@ -752,7 +745,6 @@ class Packed:
         self.n = np.empty((B, H), dtype)
         self.Un_h_prev = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.r = self.u_r[..., H:]
@@ -803,7 +795,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     r = packed.r
     u = packed.u
     tmp = packed.tmp
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -829,8 +820,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, u, tmp)
     multiply(h_prev, tmp, tmp)
     multiply(u, n, u)
-    add(tmp, u, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, u)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1018,13 +1009,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

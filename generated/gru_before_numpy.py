@@ -152,9 +152,8 @@ class _Scratch:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Wu_x_half_Wr_x_half_Wn_x_flat, backward.d_u_r_n_pre
         self.block_2 = np.empty(3*B*H*T, dtype)  # backward.tmp, backward.dy_rows, backward.d_u_r_n_pre_flat
-        self.block_3 = np.empty(2*B*H*T, dtype)  # backward.d_u_r_pre_flat, backward.d_n_pre_flat, backward.n_part_flat
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.n_part
-        self.block_5 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.n_part
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.h_prev_flat, backward.n_part_flat
 
 
 class _Forward:
@@ -163,7 +162,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bu_half_br_half_bn = empty((3*H, 1), dtype)
+        self.bu_half_br_half_bn = empty((3*H, B), dtype)
         self.Wu_half_Wr_half_Wn = empty((3*H, I), dtype)
         self.Uu_Ur_half = empty((2*H, H), dtype)
         self.Uu_Ur_h_prev_half = empty((2*H, B), dtype)
@@ -184,8 +183,10 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Un_T = empty((H, H), dtype)
         self.UnT_d_Un_n_part = empty((H, B), dtype)
         self.Uu_Ur = empty((2*H, H), dtype)
+        self.Uu_Ur_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.Wu_Wr_Wn = empty((3*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -196,12 +197,10 @@ class _Backward:
         self.d_u_r_n_pre = np.ndarray((T, 3*H, B), dtype, scratch.block_1)
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_u_r_n_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
-        self.d_u_r_pre_flat = np.ndarray((2*H, T, B), dtype, scratch.block_3)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_3[B*H*T:])
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
         self.d_u_pre = self.d_u_r_n_pre[:, :H]
         self.d_n_pre = self.d_u_r_n_pre[:, 2*H:]
         self.d_r_pre = self.d_u_r_n_pre[:, H:2*H]
@@ -300,7 +299,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.matmul(Wu_half_Wr_half_Wn, x_2d.T, out=ws.Wu_x_half_Wr_x_half_Wn_x_flat.reshape(3*H, T*B))
-    np.add(bu_half_br_half_bn, ws.Wu_x_half_Wr_x_half_Wn_x, out=saved.u_r_n)
+    _move(ws.Wu_x_half_Wr_x_half_Wn_x, saved.u_r_n)
+    np.add(bu_half_br_half_bn, saved.u_r_n, out=saved.u_r_n)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -399,9 +399,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Un_T = Un.T
+    Un_T = _transposed(Un, T, B, ws.Un_T)
     UnT_d_Un_n_part = ws.UnT_d_Un_n_part
-    Uu_Ur_T = Uu_Ur.T
+    Uu_Ur_T = _transposed(Uu_Ur, T, B, ws.Uu_Ur_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_n_pre, d_u_pre, d_r_pre, d_u_r_pre, u, r) in steps:
         # backward of h[t] = u*h[t-1] + (1 - u)*n
@@ -429,14 +429,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Wu = ws.d_Wu_Wr_Wn_rows[0:H]
     d_Wr = ws.d_Wu_Wr_Wn_rows[H:2*H]
     d_Wn = ws.d_Wu_Wr_Wn_rows[2*H:3*H]
-    d_u_r_pre_flat = _columns(ws.d_u_r_pre, ws.d_u_r_pre_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_u_r_pre_flat, h_prev_flat.T, out=ws.d_Uu_Ur_rows)
+    np.matmul(d_u_r_n_pre_flat[0:2*H], h_prev_flat.T, out=ws.d_Uu_Ur_rows)
     d_Uu = ws.d_Uu_Ur_rows[0:H]
     d_Ur = ws.d_Uu_Ur_rows[H:2*H]
-    d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     n_part_flat = _columns(ws.n_part, ws.n_part_flat)
-    np.matmul(d_n_pre_flat, n_part_flat.T, out=ws.d_Un_rows)
+    np.matmul(d_u_r_n_pre_flat[2*H:3*H], n_part_flat.T, out=ws.d_Un_rows)
     d_Un = ws.d_Un_rows
     np.matmul(d_u_r_n_pre_flat, np.ones(T*B, dtype), out=ws.d_bu_br_bn_sum)
     d_bu = ws.d_bu_br_bn_sum[0:H]
@@ -723,15 +721,15 @@ class Packed:
         np.multiply(params.Uu, 0.5, out=Wu_Uu_Wr_Ur_half[0:H, I:H + I])
         np.multiply(params.Wr, 0.5, out=Wu_Uu_Wr_Ur_half[H:2*H, 0:I])
         np.multiply(params.Ur, 0.5, out=Wu_Uu_Wr_Ur_half[H:2*H, I:H + I])
-        Wn = params.Wn
         Un = params.Un
-        Wu_Uu_Wr_Ur_half_T = Wu_Uu_Wr_Ur_half.T
+        Wn = params.Wn
+        Wu_Uu_Wr_Ur_half_T = _from_left(Wu_Uu_Wr_Ur_half)
         half = np.array(0.5, dtype)
-        Wn_T = Wn.T
-        Un_T = Un.T
+        Un_T = _from_left(Un)
+        Wn_T = _from_left(Wn)
         bn_row = params.bn[None]
         one = np.array(1, dtype)
-        self.constants = (bu_br_half, Wu_Uu_Wr_Ur_half_T, half, Wn_T, Un_T, bn_row, one, )
+        self.constants = (bu_br_half, Wu_Uu_Wr_Ur_half_T, half, Un_T, Wn_T, bn_row, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -743,7 +741,6 @@ class Packed:
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.n_part = self.u_n_part[..., H:]
@@ -784,7 +781,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bu_br_half, Wu_Uu_Wr_Ur_half_T, half, Wn_T, Un_T, bn_row, one, ) = packed.constants
+    (bu_br_half, Wu_Uu_Wr_Ur_half_T, half, Un_T, Wn_T, bn_row, one, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
@@ -794,7 +791,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp = packed.tmp
     u = packed.u
     tmp_2 = packed.tmp_2
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -809,8 +805,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(u_n_part, half, u_n_part)
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     multiply(h_prev, n_part, n_part)
-    dot(x_here, Wn_T, n)
-    dot(n_part, Un_T, tmp)
+    dot(n_part, Un_T, n)
+    dot(x_here, Wn_T, tmp)
     add(n, tmp, n)
     add(bn_row, n, n)
     tanh(n, n)
@@ -818,8 +814,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_prev, u, tmp_2)
     subtract(one, u, u)
     multiply(u, n, u)
-    add(tmp_2, u, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp_2, u)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1007,13 +1003,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -149,10 +149,9 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Wz_x_x_half_Wr_x_x_half_W_x_x_flat, backward.d_z_r_n_pre
-        self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_h_prev_base, backward.tmp, backward.dy_rows, backward.d_z_r_n_pre_flat, backward.d_n_pre_flat, backward.n_part_flat
-        self.block_3 = np.empty(2*B*H*T, dtype)  # backward.d_z_r_pre_flat
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.n_part
-        self.block_5 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
+        self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_h_prev_base, backward.tmp, backward.dy_rows, backward.d_z_r_n_pre_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.n_part
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.h_prev_flat, backward.n_part_flat
 
 
 class _Forward:
@@ -180,8 +179,10 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.W_n_part_T = empty((H, H), dtype)
         self.W_n_partT_d_W_n_part_n_part = empty((H, B), dtype)
         self.Wz_Wr_h_prev = empty((2*H, H), dtype)
+        self.Wz_Wr_h_prev_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.Wz_Wr_W_x = empty((3*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -192,12 +193,10 @@ class _Backward:
         self.d_h_prev_base = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
-        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_z_r_n_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
-        self.d_z_r_pre_flat = np.ndarray((2*H, T, B), dtype, scratch.block_3)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
-        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_2[B*H*T:])
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
         self.d_n_pre = self.d_z_r_n_pre[:, 2*H:]
         self.d_r_pre = self.d_z_r_n_pre[:, H:2*H]
         self.d_z_pre = self.d_z_r_n_pre[:, :H]
@@ -390,9 +389,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    W_n_part_T = W_n_part.T
+    W_n_part_T = _transposed(W_n_part, T, B, ws.W_n_part_T)
     W_n_partT_d_W_n_part_n_part = ws.W_n_partT_d_W_n_part_n_part
-    Wz_Wr_h_prev_T = Wz_Wr_h_prev.T
+    Wz_Wr_h_prev_T = _transposed(Wz_Wr_h_prev, T, B, ws.Wz_Wr_h_prev_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_n_pre, d_z_pre, d_r_pre, d_z_r_pre, d_h_prev_base, r) in steps:
         # backward of h[t] = (1 - z)*h[t-1] + z*n
@@ -416,18 +415,16 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)
     d_z_r_n_pre_flat = _columns(ws.d_z_r_n_pre, ws.d_z_r_n_pre_flat)
     np.matmul(d_z_r_n_pre_flat.T, Wz_Wr_W_x, out=ws.d_x_out.reshape(T*B, I))
-    d_z_r_pre_flat = _columns(ws.d_z_r_pre, ws.d_z_r_pre_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_z_r_pre_flat, h_prev_flat.T, out=ws.d_Wz_Wr_h_prev_rows)
+    np.matmul(d_z_r_n_pre_flat[0:2*H], h_prev_flat.T, out=ws.d_Wz_Wr_h_prev_rows)
     d_Wz_h_prev = ws.d_Wz_Wr_h_prev_rows[0:H]
     d_Wr_h_prev = ws.d_Wz_Wr_h_prev_rows[H:2*H]
     np.matmul(d_z_r_n_pre_flat, x_2d, out=ws.d_Wz_Wr_W_x_rows)
     d_Wz_x = ws.d_Wz_Wr_W_x_rows[0:H]
     d_Wr_x = ws.d_Wz_Wr_W_x_rows[H:2*H]
     d_W_x = ws.d_Wz_Wr_W_x_rows[2*H:3*H]
-    d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     n_part_flat = _columns(ws.n_part, ws.n_part_flat)
-    np.matmul(d_n_pre_flat, n_part_flat.T, out=ws.d_W_n_part_rows)
+    np.matmul(d_z_r_n_pre_flat[2*H:3*H], n_part_flat.T, out=ws.d_W_n_part_rows)
     d_W_n_part = ws.d_W_n_part_rows
     d_Wz = np.concatenate((d_Wz_h_prev, d_Wz_x), axis=-1)
     d_Wr = np.concatenate((d_Wr_h_prev, d_Wr_x), axis=-1)
@@ -704,10 +701,10 @@ class Packed:
         np.multiply(Wz_x, 0.5, out=Wz_h_prev_etc_half[0:H, H:H + I])
         np.multiply(Wr_h_prev, 0.5, out=Wz_h_prev_etc_half[H:2*H, 0:H])
         np.multiply(Wr_x, 0.5, out=Wz_h_prev_etc_half[H:2*H, H:H + I])
-        Wz_h_prev_etc_half_T = Wz_h_prev_etc_half.T
+        Wz_h_prev_etc_half_T = _from_left(Wz_h_prev_etc_half)
         half = np.array(0.5, dtype)
-        W_n_part_T = W_n_part.T
-        W_x_T = W_x.T
+        W_n_part_T = _from_left(W_n_part)
+        W_x_T = _from_left(W_x)
         one = np.array(1, dtype)
         self.constants = (Wz_h_prev_etc_half_T, half, W_n_part_T, W_x_T, one, )
         self.prepare(1)
@@ -721,7 +718,6 @@ class Packed:
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.h_prev_here = self.h_prev_x_here[..., :H]
         self.x_here = self.h_prev_x_here[..., H:]
         self.n_part = self.z_n_part[..., H:]
@@ -767,7 +763,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp = packed.tmp
     z = packed.z
     tmp_2 = packed.tmp_2
-    h = packed.h
     dot, tanh, multiply, add, subtract = np.dot, np.tanh, np.multiply, np.add, np.subtract
     h_prev = state.h
     x = x_t
@@ -789,8 +784,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, z, tmp_2)
     multiply(h_prev, tmp_2, tmp_2)
     multiply(z, n, z)
-    add(tmp_2, z, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp_2, z)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -969,13 +964,35 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

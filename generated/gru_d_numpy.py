@@ -204,20 +204,19 @@ class _Scratch:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Vu_m_half_Vr_m_half_Vn_m_flat, backward.d_u_r_n_pre
         self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_hhat, backward.dy_rows, backward.tmp_keeph_pre, backward.d_u_r_n_pre_flat
-        self.block_3 = np.empty(2*B*H*T, dtype)  # backward.tmp_hhat, backward.d_n_pre_flat, backward.n_part_flat
-        self.block_4 = np.empty(2*B*I*T, dtype)  # forward.xhat_factor, forward.xhat_base, backward.d_m_xhat
-        self.block_5 = np.empty(2*B*I*T, dtype)  # backward.d_last_prev_base, backward.d_last_prev_factor, backward.keepx_pre_tmp, backward.d_x_tmp
-        self.block_6 = np.empty(2*B*I*T, dtype)  # backward.tmp_xhat
-        self.block_7 = np.empty(2*B*H*T, dtype)  # backward.d_u_r_pre_flat
-        self.block_8 = np.empty(B*I*T, dtype)  # backward.d_keepx_pre
-        self.block_9 = np.empty(B*I*T, dtype)  # backward.d_m_base2, backward.d_d
-        self.block_10 = np.empty(B*I*T, dtype)  # backward.tmp_3, backward.d_m_flat, backward.d_wx_each
-        self.block_11 = np.empty(B*H*T, dtype)  # backward.n_part
-        self.block_12 = np.empty(B*H*T, dtype)  # backward.d_keeph_pre
-        self.block_13 = np.empty(B*H*T, dtype)  # backward.d_keeph_pre_flat
-        self.block_14 = np.empty(B*I*T, dtype)  # backward.WdT_d_Wd_d_flat, backward.xhat_flat
-        self.block_15 = np.empty(B*I*T, dtype)  # backward.tmp_6, backward.d_m_base
-        self.block_16 = np.empty(B*H*T, dtype)  # backward.hhat_flat
+        self.block_3 = np.empty(2*B*H*T, dtype)  # backward.tmp_hhat, backward.n_part_flat
+        self.block_4 = np.empty(2*B*I*T, dtype)  # forward.xhat_factor, forward.xhat_base, backward.tmp_d_xhat, backward.d_d, backward.d_wx_each
+        self.block_5 = np.empty(2*B*I*T, dtype)  # backward.xhat_d_m
+        self.block_6 = np.empty(2*B*I*T, dtype)  # backward.d_last_prev_base, backward.d_last_prev_factor, backward.tmp_keepx_pre, backward.d_x, backward.tmp_8, backward.d_m_base, backward.xhat_flat
+        self.block_7 = np.empty(B*I*T, dtype)  # backward.d_keepx_pre
+        self.block_8 = np.empty(B*I*T, dtype)  # backward.d_m_base2
+        self.block_9 = np.empty(B*I*T, dtype)  # backward.tmp_3, backward.d_m_flat
+        self.block_10 = np.empty(B*H*T, dtype)  # backward.n_part
+        self.block_11 = np.empty(B*H*T, dtype)  # backward.d_keeph_pre
+        self.block_12 = np.empty(B*H*T, dtype)  # backward.d_keeph_pre_flat
+        self.block_13 = np.empty(B*I*T, dtype)  # backward.WdT_d_Wd_d_flat
+        self.block_14 = np.empty(B*I*T, dtype)  # backward.tmp_6
+        self.block_15 = np.empty(B*H*T, dtype)  # backward.hhat_flat
 
 
 class _Forward:
@@ -226,7 +225,11 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bu_half_br_half_bn = empty((3*H, 1), dtype)
+        self.bu_half_br_half_bn = empty((3*H, B), dtype)
+        self.wx_batch = empty((I, B), dtype)
+        self.bx_batch = empty((I, B), dtype)
+        self.bd_batch = empty((H, B), dtype)
+        self.xmean_batch = empty((I, B), dtype)
         self.Vu_half_Vr_half_Vn = empty((3*H, I), dtype)
         self.n_part_xhat = empty((H + I, B), dtype)
         self.tmp = empty((I, B), dtype)
@@ -259,11 +262,18 @@ class _Backward:
         self.saved = saved
         self.d_last = empty((I, B), dtype)
         self.d_h = empty((H, B), dtype)
+        self.Un_T = empty((H, H), dtype)
         self.UnT_d_Un_n_part = empty((H, B), dtype)
         self.Uu_Ur = empty((2*H, H), dtype)
+        self.Uu_Ur_T = empty((H, 2*H), dtype)
         self.d_hhat_2 = empty((H, B), dtype)
         self.Wu_Wr_Wn = empty((3*H, I), dtype)
+        self.Wu_Wr_Wn_T = empty((I, 3*H), dtype)
         self.tmp_2 = empty((I, B), dtype)
+        self.wx_batch = empty((I, B), dtype)
+        self.bx_batch = empty((I, B), dtype)
+        self.bd_batch = empty((H, B), dtype)
+        self.xmean_batch = empty((I, B), dtype)
         self.Vu_Vr_Vn = empty((3*H, I), dtype)
         self.d_Wu_Wr_Wn_rows = empty((3*H, I), dtype)
         self.d_Uu_Ur_rows = empty((2*H, H), dtype)
@@ -280,50 +290,45 @@ class _Backward:
         self.tmp_hhat = np.ndarray((T, 2*H, B), dtype, scratch.block_3)
         self.d_u_r_n_pre = np.ndarray((T, 3*H, B), dtype, scratch.block_1)
         self.d_hhat = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
-        self.d_last_prev_base = np.ndarray((T, I, B), dtype, scratch.block_5)
-        self.d_last_prev_factor = np.ndarray((T, I, B), dtype, scratch.block_5[B*I*T:])
-        self.d_m_xhat = np.ndarray((T, 2*I, B), dtype, scratch.block_4)
+        self.d_last_prev_base = np.ndarray((T, I, B), dtype, scratch.block_6)
+        self.d_last_prev_factor = np.ndarray((T, I, B), dtype, scratch.block_6[B*I*T:])
+        self.xhat_d_m = np.ndarray((T, 2*I, B), dtype, scratch.block_5)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.keepx_pre_tmp = np.ndarray((T, 2*I, B), dtype, scratch.block_5)
+        self.tmp_d_xhat = np.ndarray((T, 2*I, B), dtype, scratch.block_4)
+        self.tmp_keepx_pre = np.ndarray((T, 2*I, B), dtype, scratch.block_6)
         self.tmp_keeph_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_2)
-        self.tmp_xhat = np.ndarray((T, 2*I, B), dtype, scratch.block_6)
-        self.d_keepx_pre = np.ndarray((T, I, B), dtype, scratch.block_8)
-        self.d_m_base2 = np.ndarray((T, I, B), dtype, scratch.block_9)
-        self.tmp_3 = np.ndarray((T, I, B), dtype, scratch.block_10)
-        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_11)
-        self.d_keeph_pre = np.ndarray((T, H, B), dtype, scratch.block_12)
-        self.d_keeph_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_13)
-        self.WdT_d_Wd_d_flat = np.ndarray((I, T, B), dtype, scratch.block_14)
-        self.tmp_6 = np.ndarray((T, I, B), dtype, scratch.block_15)
-        self.d_x_tmp = np.ndarray((T, 2*I, B), dtype, scratch.block_5)
-        self.d_m_base = np.ndarray((T, I, B), dtype, scratch.block_15)
+        self.d_keepx_pre = np.ndarray((T, I, B), dtype, scratch.block_7)
+        self.d_m_base2 = np.ndarray((T, I, B), dtype, scratch.block_8)
+        self.tmp_3 = np.ndarray((T, I, B), dtype, scratch.block_9)
+        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_10)
+        self.d_keeph_pre = np.ndarray((T, H, B), dtype, scratch.block_11)
+        self.d_keeph_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_12)
+        self.WdT_d_Wd_d_flat = np.ndarray((I, T, B), dtype, scratch.block_13)
+        self.tmp_6 = np.ndarray((T, I, B), dtype, scratch.block_14)
+        self.d_x = np.ndarray((T, I, B), dtype, scratch.block_6)
+        self.tmp_8 = np.ndarray((T, I, B), dtype, scratch.block_6[B*I*T:])
+        self.d_m_base = np.ndarray((T, I, B), dtype, scratch.block_6[B*I*T:])
         self.d_u_r_n_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
-        self.d_m_flat = np.ndarray((I, T, B), dtype, scratch.block_10)
-        self.d_d = np.ndarray((T, I, B), dtype, scratch.block_9)
-        self.d_wx_each = np.ndarray((T, I, B), dtype, scratch.block_10)
-        self.xhat_flat = np.ndarray((I, T, B), dtype, scratch.block_14)
-        self.d_u_r_pre_flat = np.ndarray((2*H, T, B), dtype, scratch.block_7)
-        self.hhat_flat = np.ndarray((H, T, B), dtype, scratch.block_16)
-        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_3[B*H*T:])
+        self.d_m_flat = np.ndarray((I, T, B), dtype, scratch.block_9)
+        self.d_d = np.ndarray((T, I, B), dtype, scratch.block_4)
+        self.d_wx_each = np.ndarray((T, I, B), dtype, scratch.block_4[B*I*T:])
+        self.xhat_flat = np.ndarray((I, T, B), dtype, scratch.block_6[B*I*T:])
+        self.hhat_flat = np.ndarray((H, T, B), dtype, scratch.block_15)
+        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.hhat = self.tmp_hhat[:, H:]
         self.d_n_pre = self.d_u_r_n_pre[:, 2*H:]
         self.d_u_pre = self.d_u_r_n_pre[:, :H]
         self.tmp = self.tmp_hhat[:, :H]
         self.d_r_pre = self.d_u_r_n_pre[:, H:2*H]
         self.d_u_r_pre = self.d_u_r_n_pre[:, :2*H]
-        self.d_m = self.d_m_xhat[:, :I]
-        self.d_xhat = self.d_m_xhat[:, I:]
-        self.keepx_pre = self.keepx_pre_tmp[:, :I]
+        self.d_m = self.xhat_d_m[:, I:]
+        self.d_xhat = self.tmp_d_xhat[:, I:]
+        self.keepx_pre = self.tmp_keepx_pre[:, I:]
         self.keeph_pre = self.tmp_keeph_pre[:, H:]
-        self.xhat = self.tmp_xhat[:, I:]
-        self.tmp_4 = self.keepx_pre_tmp[:, I:]
+        self.xhat = self.xhat_d_m[:, :I]
+        self.tmp_4 = self.tmp_d_xhat[:, :I]
         self.tmp_5 = self.tmp_keeph_pre[:, :H]
-        self.tmp_7 = self.tmp_xhat[:, :I]
-        self.d_m_xhat_blocks = self.d_m_xhat.reshape(T, 2, I, B)
-        self.d_x_tmp_blocks = self.d_x_tmp.reshape(T, 2, I, B)
-        self.d_x = self.d_x_tmp[:, :I]
-        self.tmp_8 = self.d_x_tmp[:, I:]
+        self.tmp_7 = self.tmp_keepx_pre[:, :I]
         self.d_m_2 = self.d_m_flat.transpose(1, 0, 2)
         self.WdT_d_Wd_d = self.WdT_d_Wd_d_flat.transpose(1, 0, 2)
         self.carried = (self.d_h, self.d_last, )
@@ -408,11 +413,15 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
     np.multiply(params.bu[:, None], 0.5, out=bu_half_br_half_bn[0:H])
     np.multiply(params.br[:, None], 0.5, out=bu_half_br_half_bn[H:2*H])
     np.copyto(bu_half_br_half_bn[2*H:3*H], params.bn[:, None])
-    wx = params.wx[:, None]
-    bx = params.bx[:, None]
+    wx_batch = ws.wx_batch
+    np.copyto(wx_batch, params.wx[:, None])
+    bx_batch = ws.bx_batch
+    np.copyto(bx_batch, params.bx[:, None])
     Wd = params.Wd
-    bd = params.bd[:, None]
-    xmean = params.xmean[:, None]
+    bd_batch = ws.bd_batch
+    np.copyto(bd_batch, params.bd[:, None])
+    xmean_batch = ws.xmean_batch
+    np.copyto(xmean_batch, params.xmean[:, None])
     Vu_half_Vr_half_Vn = ws.Vu_half_Vr_half_Vn
     np.multiply(params.Vu, 0.5, out=Vu_half_Vr_half_Vn[0:H])
     np.multiply(params.Vr, 0.5, out=Vu_half_Vr_half_Vn[H:2*H])
@@ -428,27 +437,29 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
     saved.last_all[0] = state.last.T
 
     # keepx = exp(-max(0, wx*d[t] + bx))
-    np.multiply(wx, x.d.transpose(0, 2, 1), out=saved.keepx)
-    np.add(bx, saved.keepx, out=saved.keepx)
+    np.multiply(wx_batch, x.d.transpose(0, 2, 1), out=saved.keepx)
+    np.add(bx_batch, saved.keepx, out=saved.keepx)
     np.maximum(0, saved.keepx, out=saved.keepx)
     np.multiply(saved.keepx, -1, out=saved.keepx)
     np.exp(saved.keepx, out=saved.keepx)
     # keeph = exp(-max(0, Wd @ d[t] + bd))
     np.matmul(Wd, d_2d.T, out=saved.Wd_d_flat.reshape(H, T*B))
-    np.add(bd, saved.Wd_d, out=saved.keeph)
+    _move(saved.Wd_d, saved.keeph)
+    np.add(bd_batch, saved.keeph, out=saved.keeph)
     np.maximum(0, saved.keeph, out=saved.keeph)
     np.multiply(saved.keeph, -1, out=saved.keeph)
     np.exp(saved.keeph, out=saved.keeph)
     # xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
     np.subtract(1, saved.keepx, out=ws.xhat_factor)
-    np.multiply(xmean, ws.xhat_factor, out=ws.xhat_factor)
+    np.multiply(xmean_batch, ws.xhat_factor, out=ws.xhat_factor)
     np.subtract(1, x.m.transpose(0, 2, 1), out=ws.xhat_base)
     np.multiply(x.x.transpose(0, 2, 1), x.m.transpose(0, 2, 1), out=saved.last)
     # r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
     # u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
     # n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     np.matmul(Vu_half_Vr_half_Vn, m_2d.T, out=ws.Vu_m_half_Vr_m_half_Vn_m_flat.reshape(3*H, T*B))
-    np.add(bu_half_br_half_bn, ws.Vu_m_half_Vr_m_half_Vn_m, out=saved.u_r_n)
+    _move(ws.Vu_m_half_Vr_m_half_Vn_m, saved.u_r_n)
+    np.add(bu_half_br_half_bn, saved.u_r_n, out=saved.u_r_n)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -551,10 +562,14 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     np.copyto(Wu_Wr_Wn[0:H], params.Wu)
     np.copyto(Wu_Wr_Wn[H:2*H], params.Wr)
     np.copyto(Wu_Wr_Wn[2*H:3*H], params.Wn)
-    wx = params.wx[:, None]
-    bx = params.bx[:, None]
-    bd = params.bd[:, None]
-    xmean = params.xmean[:, None]
+    wx_batch = ws.wx_batch
+    np.copyto(wx_batch, params.wx[:, None])
+    bx_batch = ws.bx_batch
+    np.copyto(bx_batch, params.bx[:, None])
+    bd_batch = ws.bd_batch
+    np.copyto(bd_batch, params.bd[:, None])
+    xmean_batch = ws.xmean_batch
+    np.copyto(xmean_batch, params.xmean[:, None])
     Wd = params.Wd
     Vu_Vr_Vn = ws.Vu_Vr_Vn
     np.copyto(Vu_Vr_Vn[0:H], params.Vu)
@@ -591,11 +606,11 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     add, multiply, dot = np.add, np.multiply, np.dot
     d_last = ws.d_last
     d_h = ws.d_h
-    Un_T = Un.T
+    Un_T = _transposed(Un, T, B, ws.Un_T)
     UnT_d_Un_n_part = ws.UnT_d_Un_n_part
-    Uu_Ur_T = Uu_Ur.T
+    Uu_Ur_T = _transposed(Uu_Ur, T, B, ws.Uu_Ur_T)
     d_hhat_2 = ws.d_hhat_2
-    Wu_Wr_Wn_T = Wu_Wr_Wn.T
+    Wu_Wr_Wn_T = _transposed(Wu_Wr_Wn, T, B, ws.Wu_Wr_Wn_T)
     tmp_2 = ws.tmp_2
     for (
             d_m, dy_t, d_n_pre, d_u_pre, d_r_pre, d_u_r_pre, d_u_r_n_pre, d_xhat, d_hhat, r, keeph, d_last_prev_base,
@@ -630,16 +645,16 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
         add(d_last, tmp_2, d_last)
 
     # again keepx = exp(-max(0, wx*d[t] + bx))
-    np.multiply(wx, x.d.transpose(0, 2, 1), out=ws.keepx_pre)
-    np.add(bx, ws.keepx_pre, out=ws.keepx_pre)
+    np.multiply(wx_batch, x.d.transpose(0, 2, 1), out=ws.keepx_pre)
+    np.add(bx_batch, ws.keepx_pre, out=ws.keepx_pre)
     # again keeph = exp(-max(0, Wd @ d[t] + bd))
-    np.add(bd, saved.Wd_d, out=ws.keeph_pre)
+    np.add(bd_batch, saved.Wd_d, out=ws.keeph_pre)
     # again xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
     np.multiply(x.x.transpose(0, 2, 1), x.m.transpose(0, 2, 1), out=ws.xhat)
     np.subtract(1, x.m.transpose(0, 2, 1), out=ws.d_keepx_pre)
     np.multiply(saved.last_prev, saved.keepx, out=ws.d_m_base2)
     np.subtract(1, saved.keepx, out=ws.tmp_3)
-    np.multiply(xmean, ws.tmp_3, out=ws.tmp_3)
+    np.multiply(xmean_batch, ws.tmp_3, out=ws.tmp_3)
     np.add(ws.d_m_base2, ws.tmp_3, out=ws.tmp_4)
     np.multiply(ws.d_keepx_pre, ws.tmp_4, out=ws.tmp_4)
     # again n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
@@ -657,18 +672,17 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     np.matmul(Wd.T, d_keeph_pre_flat, out=ws.WdT_d_Wd_d_flat.reshape(I, T*B))
     # backward of keepx = exp(-max(0, wx*d[t] + bx))
     np.multiply(ws.d_keepx_pre, -1, out=ws.d_keepx_pre)
-    np.subtract(saved.last_prev, xmean, out=ws.tmp_6)
+    np.subtract(saved.last_prev, xmean_batch, out=ws.tmp_6)
     np.multiply(ws.d_keepx_pre, ws.tmp_6, out=ws.d_keepx_pre)
     np.multiply(ws.d_keepx_pre, saved.keepx, out=ws.d_keepx_pre)
     np.greater_equal(ws.keepx_pre, 0, out=ws.tmp_7)
-    np.multiply(ws.tmp_7, 0.5, out=ws.tmp_7)
     np.greater(ws.keepx_pre, 0, out=ws.keepx_pre)
-    np.multiply(ws.keepx_pre, 0.5, out=ws.keepx_pre)
-    # keepx, xhat again
-    np.add(ws.tmp_xhat, ws.keepx_pre_tmp, out=ws.tmp_xhat)
+    np.multiply(ws.tmp_keepx_pre, 0.5, out=ws.tmp_keepx_pre)
+    np.add(ws.tmp_7, ws.keepx_pre, out=ws.tmp_7)
     np.multiply(ws.d_keepx_pre, ws.tmp_7, out=ws.d_keepx_pre)
     np.multiply(ws.d_xhat, ws.d_keepx_pre, out=ws.d_keepx_pre)
-    np.multiply(x.m.transpose(0, 2, 1)[:, None], ws.d_m_xhat_blocks, out=ws.d_x_tmp_blocks)
+    np.multiply(x.m.transpose(0, 2, 1), ws.d_m, out=ws.d_x)
+    np.multiply(x.m.transpose(0, 2, 1), ws.d_xhat, out=ws.tmp_8)
     np.add(ws.d_x, ws.tmp_8, out=ws.d_x)
     np.subtract(x.x.transpose(0, 2, 1), saved.last_prev, out=ws.d_m_base)
     np.subtract(x.x.transpose(0, 2, 1), ws.d_m_base2, out=ws.d_m_base2)
@@ -677,9 +691,10 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     np.matmul(Vu_Vr_Vn.T, d_u_r_n_pre_flat, out=ws.d_m_flat.reshape(I, T*B))
     np.multiply(ws.d_m, ws.d_m_base, out=ws.d_m)
     np.multiply(ws.d_xhat, ws.d_m_base2, out=ws.d_xhat)
-    np.add(ws.d_m, ws.d_xhat, out=ws.d_m)
+    # xhat again
+    np.add(ws.xhat_d_m, ws.tmp_d_xhat, out=ws.xhat_d_m)
     np.add(ws.d_m, ws.d_m_2, out=ws.d_m)
-    np.multiply(wx, ws.d_keepx_pre, out=ws.d_d)
+    np.multiply(wx_batch, ws.d_keepx_pre, out=ws.d_d)
     np.add(ws.WdT_d_Wd_d, ws.d_d, out=ws.d_d)
     np.multiply(x.d.transpose(0, 2, 1), ws.d_keepx_pre, out=ws.d_wx_each)
     xhat_flat = _columns(ws.xhat, ws.xhat_flat)
@@ -687,14 +702,12 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     d_Wu = ws.d_Wu_Wr_Wn_rows[0:H]
     d_Wr = ws.d_Wu_Wr_Wn_rows[H:2*H]
     d_Wn = ws.d_Wu_Wr_Wn_rows[2*H:3*H]
-    d_u_r_pre_flat = _columns(ws.d_u_r_pre, ws.d_u_r_pre_flat)
     hhat_flat = _columns(ws.hhat, ws.hhat_flat)
-    np.matmul(d_u_r_pre_flat, hhat_flat.T, out=ws.d_Uu_Ur_rows)
+    np.matmul(d_u_r_n_pre_flat[0:2*H], hhat_flat.T, out=ws.d_Uu_Ur_rows)
     d_Uu = ws.d_Uu_Ur_rows[0:H]
     d_Ur = ws.d_Uu_Ur_rows[H:2*H]
-    d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     n_part_flat = _columns(ws.n_part, ws.n_part_flat)
-    np.matmul(d_n_pre_flat, n_part_flat.T, out=ws.d_Un_rows)
+    np.matmul(d_u_r_n_pre_flat[2*H:3*H], n_part_flat.T, out=ws.d_Un_rows)
     d_Un = ws.d_Un_rows
     np.matmul(d_u_r_n_pre_flat, m_2d, out=ws.d_Vu_Vr_Vn_rows)
     d_Vu = ws.d_Vu_Vr_Vn_rows[0:H]
@@ -1011,8 +1024,8 @@ class Packed:
         np.multiply(params.Wr, 0.5, out=Wu_Uu_Vu_Wr_Ur_Vr_half[H:2*H, 0:I])
         np.multiply(params.Ur, 0.5, out=Wu_Uu_Vu_Wr_Ur_Vr_half[H:2*H, I:H + I])
         np.multiply(params.Vr, 0.5, out=Wu_Uu_Vu_Wr_Ur_Vr_half[H:2*H, H + I:H + 2*I])
-        Wn = params.Wn
         Un = params.Un
+        Wn = params.Wn
         Vn = params.Vn
         wx_row = params.wx[None]
         bx_row = params.bx[None]
@@ -1020,15 +1033,15 @@ class Packed:
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
         xmean_row = params.xmean[None]
-        Wd_T = Wd.T
+        Wd_T = _from_left(Wd)
         bd_row = params.bd[None]
-        Wu_Uu_Vu_Wr_Ur_Vr_half_T = Wu_Uu_Vu_Wr_Ur_Vr_half.T
+        Wu_Uu_Vu_Wr_Ur_Vr_half_T = _from_left(Wu_Uu_Vu_Wr_Ur_Vr_half)
         half = np.array(0.5, dtype)
-        Wn_T = Wn.T
-        Un_T = Un.T
-        Vn_T = Vn.T
+        Un_T = _from_left(Un)
+        Wn_T = _from_left(Wn)
+        Vn_T = _from_left(Vn)
         bn_row = params.bn[None]
-        self.constants = (bu_br_half, wx_row, bx_row, zero, minus_one, one, xmean_row, Wd_T, bd_row, Wu_Uu_Vu_Wr_Ur_Vr_half_T, half, Wn_T, Un_T, Vn_T, bn_row, )
+        self.constants = (bu_br_half, wx_row, bx_row, zero, minus_one, one, xmean_row, Wd_T, bd_row, Wu_Uu_Vu_Wr_Ur_Vr_half_T, half, Un_T, Wn_T, Vn_T, bn_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -1040,12 +1053,10 @@ class Packed:
         self.keepx = np.empty((B, I), dtype)
         self.tmp = np.empty((B, I), dtype)
         self.tmp_2 = np.empty((B, I), dtype)
-        self.last = np.empty((B, I), dtype)
         self.u_n_part = np.empty((B, 2*H), dtype)
         self.n = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H), dtype)
         self.tmp_4 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.m_here = self.xhat_hhat_m_here[..., H + I:]
         self.xhat = self.xhat_hhat_m_here[..., :I]
         self.hhat = self.xhat_hhat_m_here[..., I:H + I]
@@ -1095,14 +1106,13 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bu_br_half, wx_row, bx_row, zero, minus_one, one, xmean_row, Wd_T, bd_row, Wu_Uu_Vu_Wr_Ur_Vr_half_T, half, Wn_T, Un_T, Vn_T, bn_row, ) = packed.constants
+    (bu_br_half, wx_row, bx_row, zero, minus_one, one, xmean_row, Wd_T, bd_row, Wu_Uu_Vu_Wr_Ur_Vr_half_T, half, Un_T, Wn_T, Vn_T, bn_row, ) = packed.constants
     d_here = packed.d_here
     m_here = packed.m_here
     keepx = packed.keepx
     tmp = packed.tmp
     tmp_2 = packed.tmp_2
     xhat = packed.xhat
-    last = packed.last
     hhat = packed.hhat
     xhat_hhat_m_here = packed.xhat_hhat_m_here
     u_n_part = packed.u_n_part
@@ -1111,7 +1121,6 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     tmp_3 = packed.tmp_3
     u = packed.u
     tmp_4 = packed.tmp_4
-    h = packed.h
     multiply, add, maximum, exp, subtract, matmul, dot, tanh = np.multiply, np.add, np.maximum, np.exp, np.subtract, np.matmul, np.dot, np.tanh
     d = x_t.d
     m = x_t.m
@@ -1137,7 +1146,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     add(tmp, xhat, xhat)
     # last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
     multiply(tmp_2, last_prev, tmp_2)
-    add(tmp, tmp_2, last)
+    last = add(tmp, tmp_2)
     # keeph = exp(-max(0, Wd @ d[t] + bd))
     matmul(d_here, Wd_T, hhat)
     add(bd_row, hhat, hhat)
@@ -1155,8 +1164,8 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     add(u_n_part, half, u_n_part)
     # n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     multiply(hhat, n_part, n_part)
-    dot(xhat, Wn_T, n)
-    dot(n_part, Un_T, tmp_3)
+    dot(n_part, Un_T, n)
+    dot(xhat, Wn_T, tmp_3)
     add(n, tmp_3, n)
     dot(m_here, Vn_T, tmp_3)
     add(n, tmp_3, n)
@@ -1166,8 +1175,8 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     subtract(one, u, tmp_4)
     multiply(hhat, tmp_4, hhat)
     multiply(u, n, u)
-    add(hhat, u, h)
-    return h.copy(), State(h=h.copy(), last=last.copy())
+    h = add(hhat, u)
+    return h.copy(), State(h=h, last=last)
 
 
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1402,13 +1411,35 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

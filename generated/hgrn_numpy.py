@@ -151,8 +151,8 @@ class _Saved:
         T, B, dtype, I, H = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
         self.sigmoid_f_pre = empty((T, B, H), dtype)
-        self.Wr_x = empty((T, B, H), dtype)
         self.Wi_x = empty((T, B, H), dtype)
+        self.Wr_x = empty((T, B, H), dtype)
         self.silu_hr_pre = empty((T, B, H), dtype)
         self.hi_all = empty((T + 1, B, H), dtype)
         self.hr_all = empty((T + 1, B, H), dtype)
@@ -186,7 +186,12 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bf_half_batch = empty((B, H), dtype)
+        self.br_batch = empty((B, H), dtype)
+        self.bi_batch = empty((B, H), dtype)
+        self.cos_theta_batch = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
+        self.sin_theta_batch = empty((B, H), dtype)
         self.tmp_4 = empty((B, H), dtype)
         self.tmp_5 = empty((B, H), dtype)
         self.tmp_6 = empty((B, H), dtype)
@@ -205,17 +210,24 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.cos_theta_batch = empty((B, H), dtype)
+        self.sin_theta_batch = empty((B, H), dtype)
         self.d_hi = empty((B, H), dtype)
         self.d_hr = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
+        self.br_batch = empty((B, H), dtype)
+        self.bi_batch = empty((B, H), dtype)
+        self.cos_theta_scaled_batch = empty((B, H), dtype)
+        self.sin_theta_scaled_batch = empty((B, H), dtype)
+        self.sin_theta_scaled_batch_2 = empty((B, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wi_rows = empty((H, I), dtype)
         self.d_Wr_rows = empty((H, I), dtype)
         self.d_Wf_rows = empty((H, I), dtype)
+        self.d_bf_sum = empty((H,), dtype)
         self.d_bi_sum = empty((H,), dtype)
         self.d_br_sum = empty((H,), dtype)
-        self.d_bf_sum = empty((H,), dtype)
         self.d_cos_theta_sum = empty((H,), dtype)
         self.d_sin_theta_sum = empty((H,), dtype)
         self.f = np.ndarray((T, B, H), dtype, scratch.block_1)
@@ -319,28 +331,35 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     cos_theta, sin_theta = derived
     Wf_half = 0.5*params.Wf
-    Wr = params.Wr
     Wi = params.Wi
-    f_pre_factor = 0.5*params.bf
-    br = params.br
-    bi = params.bi
+    Wr = params.Wr
+    bf_half_batch = ws.bf_half_batch
+    np.multiply(params.bf, 0.5, out=bf_half_batch)
+    br_batch = ws.br_batch
+    np.copyto(br_batch, params.br)
+    bi_batch = ws.bi_batch
+    np.copyto(bi_batch, params.bi)
+    cos_theta_batch = ws.cos_theta_batch
+    np.copyto(cos_theta_batch, cos_theta)
+    sin_theta_batch = ws.sin_theta_batch
+    np.copyto(sin_theta_batch, sin_theta)
     saved.hr_all[0] = state.hr
     saved.hi_all[0] = state.hi
 
     # f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
     np.matmul(x_2d, Wf_half.T, out=saved.sigmoid_f_pre.reshape(T*B, H))
-    # hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-    np.matmul(x_2d, Wr.T, out=saved.Wr_x.reshape(T*B, H))
     # hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
     np.matmul(x_2d, Wi.T, out=saved.Wi_x.reshape(T*B, H))
+    # hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+    np.matmul(x_2d, Wr.T, out=saved.Wr_x.reshape(T*B, H))
     # f
-    np.add(f_pre_factor, saved.sigmoid_f_pre, out=saved.sigmoid_f_pre)
+    np.add(bf_half_batch, saved.sigmoid_f_pre, out=saved.sigmoid_f_pre)
     np.tanh(saved.sigmoid_f_pre, out=saved.sigmoid_f_pre)
     np.multiply(saved.sigmoid_f_pre, 0.5, out=saved.sigmoid_f_pre)
     np.add(saved.sigmoid_f_pre, 0.5, out=saved.sigmoid_f_pre)
     np.multiply(saved.sigmoid_f_pre, 1.0, out=ws.f)
     # hr
-    np.add(br, saved.Wr_x, out=saved.silu_hr_pre)
+    np.add(br_batch, saved.Wr_x, out=saved.silu_hr_pre)
     np.multiply(saved.silu_hr_pre, -1, out=ws.tmp)
     np.minimum(ws.tmp, 88, out=ws.tmp)
     np.exp(ws.tmp, out=ws.tmp)
@@ -350,7 +369,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.subtract(1, ws.f, out=saved.hi)
     np.multiply(saved.hi, saved.silu_hr_pre, out=saved.hr)
     # hi
-    np.add(bi, saved.Wi_x, out=saved.silu_hi_pre)
+    np.add(bi_batch, saved.Wi_x, out=saved.silu_hi_pre)
     np.multiply(saved.silu_hi_pre, -1, out=ws.tmp_2)
     np.minimum(ws.tmp_2, 88, out=ws.tmp_2)
     np.exp(ws.tmp_2, out=ws.tmp_2)
@@ -362,22 +381,20 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, subtract, add = np.multiply, np.subtract, np.add
-    cos_theta_row = cos_theta[None]
     tmp_3 = ws.tmp_3
-    sin_theta_row = sin_theta[None]
     tmp_4 = ws.tmp_4
     tmp_5 = ws.tmp_5
     tmp_6 = ws.tmp_6
     for (hr_prev, hi_prev, f, hr, hi) in steps:
         # hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-        multiply(cos_theta_row, hr_prev, tmp_3)
-        multiply(sin_theta_row, hi_prev, tmp_4)
+        multiply(cos_theta_batch, hr_prev, tmp_3)
+        multiply(sin_theta_batch, hi_prev, tmp_4)
         subtract(tmp_3, tmp_4, tmp_3)
         multiply(tmp_3, f, tmp_3)
         add(tmp_3, hr, hr)
         # hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
-        multiply(sin_theta_row, hr_prev, tmp_5)
-        multiply(cos_theta_row, hi_prev, tmp_6)
+        multiply(sin_theta_batch, hr_prev, tmp_5)
+        multiply(cos_theta_batch, hi_prev, tmp_6)
         add(tmp_5, tmp_6, tmp_5)
         multiply(tmp_5, f, tmp_5)
         add(tmp_5, hi, hi)
@@ -423,24 +440,33 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     cos_theta, sin_theta = derived
-    br = params.br
-    bi = params.bi
-    d_f_pre_base_factor = 1.0*cos_theta
-    d_f_pre_base_factor2 = 1.0*sin_theta
-    d_f_pre_base2_factor = -1.0*sin_theta
+    cos_theta_batch = ws.cos_theta_batch
+    np.copyto(cos_theta_batch, cos_theta)
+    sin_theta_batch = ws.sin_theta_batch
+    np.copyto(sin_theta_batch, sin_theta)
+    br_batch = ws.br_batch
+    np.copyto(br_batch, params.br)
+    bi_batch = ws.bi_batch
+    np.copyto(bi_batch, params.bi)
+    cos_theta_scaled_batch = ws.cos_theta_scaled_batch
+    np.multiply(cos_theta, 1.0, out=cos_theta_scaled_batch)
+    sin_theta_scaled_batch = ws.sin_theta_scaled_batch
+    np.multiply(sin_theta, 1.0, out=sin_theta_scaled_batch)
+    sin_theta_scaled_batch_2 = ws.sin_theta_scaled_batch_2
+    np.multiply(sin_theta, -1.0, out=sin_theta_scaled_batch_2)
+    Wf = params.Wf
     Wi = params.Wi
     Wr = params.Wr
-    Wf = params.Wf
     ws.d_hr[...] = 0 if dfinal is None else dfinal.hr
     ws.d_hi[...] = 0 if dfinal is None else dfinal.hi
 
     # again f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
     np.multiply(saved.sigmoid_f_pre, 1.0, out=ws.f)
     # backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-    np.multiply(cos_theta, ws.f, out=ws.d_hr_prev_factor)
-    np.multiply(sin_theta, ws.f, out=ws.d_hr_prev_factor2)
+    np.multiply(cos_theta_batch, ws.f, out=ws.d_hr_prev_factor)
+    np.multiply(sin_theta_batch, ws.f, out=ws.d_hr_prev_factor2)
     # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
-    np.multiply(sin_theta, -1, out=ws.d_hi_prev_factor)
+    np.multiply(sin_theta_batch, -1, out=ws.d_hi_prev_factor)
     np.multiply(ws.d_hi_prev_factor, ws.f, out=ws.d_hi_prev_factor)
 
     if cuts is not None:
@@ -468,9 +494,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_hi, tmp_2, d_hi)
 
     # again hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
-    np.add(br, saved.Wr_x, out=ws.hr_pre)
+    np.add(br_batch, saved.Wr_x, out=ws.hr_pre)
     # again hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
-    np.add(bi, saved.Wi_x, out=ws.d_hi_pre)
+    np.add(bi_batch, saved.Wi_x, out=ws.d_hi_pre)
     # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
     np.subtract(1, ws.f, out=ws.d_hr_pre)
     np.multiply(ws.d_hi_pre, -1, out=ws.d_hi_pre)
@@ -495,13 +521,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_hr_pre, ws.hr_pre, out=ws.d_hr_pre)
     np.multiply(ws.d_hr_2, ws.d_hr_pre, out=ws.d_hr_pre)
     # backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
-    np.multiply(saved.hi_prev, d_f_pre_base_factor, out=ws.d_f_pre)
-    np.multiply(saved.hr_prev, d_f_pre_base_factor2, out=ws.tmp_5)
+    np.multiply(saved.hi_prev, cos_theta_scaled_batch, out=ws.d_f_pre)
+    np.multiply(saved.hr_prev, sin_theta_scaled_batch, out=ws.tmp_5)
     np.add(ws.d_f_pre, ws.tmp_5, out=ws.d_f_pre)
     np.multiply(saved.silu_hi_pre, 1.0, out=ws.tmp_6)
     np.subtract(ws.d_f_pre, ws.tmp_6, out=ws.d_f_pre)
-    np.multiply(saved.hr_prev, d_f_pre_base_factor, out=ws.d_f_pre_base2)
-    np.multiply(saved.hi_prev, d_f_pre_base2_factor, out=ws.tmp_7)
+    np.multiply(saved.hr_prev, cos_theta_scaled_batch, out=ws.d_f_pre_base2)
+    np.multiply(saved.hi_prev, sin_theta_scaled_batch_2, out=ws.tmp_7)
     np.add(ws.d_f_pre_base2, ws.tmp_7, out=ws.d_f_pre_base2)
     np.multiply(saved.silu_hr_pre, 1.0, out=ws.tmp_8)
     np.subtract(ws.d_f_pre_base2, ws.tmp_8, out=ws.d_f_pre_base2)
@@ -511,13 +537,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_hr_2, ws.d_f_pre_base2, out=ws.d_f_pre_base2)
     np.add(ws.d_f_pre, ws.d_f_pre_base2, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_f_pre)
+    d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
+    np.matmul(d_f_pre_2d, Wf, out=ws.d_x_out.reshape(T*B, I))
     d_hi_pre_2d = ws.d_hi_pre.reshape(T*B, H)
-    np.matmul(d_hi_pre_2d, Wi, out=ws.d_x_out.reshape(T*B, I))
+    np.matmul(d_hi_pre_2d, Wi, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_hr_pre_2d = ws.d_hr_pre.reshape(T*B, H)
     np.matmul(d_hr_pre_2d, Wr, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
-    d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
-    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     # hr
     np.multiply(saved.hi_prev, ws.f, out=ws.d_cos_theta_each)
@@ -536,12 +562,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Wr = ws.d_Wr_rows
     np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
     d_Wf = ws.d_Wf_rows
+    np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
+    d_bf = ws.d_bf_sum
     np.matmul(d_hi_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bi_sum)
     d_bi = ws.d_bi_sum
     np.matmul(d_hr_pre_2d.T, np.ones(T*B, dtype), out=ws.d_br_sum)
     d_br = ws.d_br_sum
-    np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
-    d_bf = ws.d_bf_sum
     np.sum(ws.d_cos_theta_each, axis=(0, 1), out=ws.d_cos_theta_sum)
     d_cos_theta = ws.d_cos_theta_sum
     np.sum(ws.d_sin_theta_each, axis=(0, 1), out=ws.d_sin_theta_sum)
@@ -820,30 +846,25 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bf_half_bi_br = np.empty((1, 3*H), dtype)
-        self.sin_cos_theta = np.empty((1, 2*H), dtype)
         self.Wf_half_Wi_Wr = np.empty((3*H, I), dtype)
         cos_theta, sin_theta = _derived(params)
         bf_half_bi_br = self.bf_half_bi_br
         np.multiply(params.bf, 0.5, out=bf_half_bi_br[..., 0:H])
         np.copyto(bf_half_bi_br[..., H:2*H], params.bi)
         np.copyto(bf_half_bi_br[..., 2*H:3*H], params.br)
-        sin_cos_theta = self.sin_cos_theta
-        np.copyto(sin_cos_theta[..., 0:H], sin_theta)
-        np.copyto(sin_cos_theta[..., H:2*H], cos_theta)
         Wf_half_Wi_Wr = self.Wf_half_Wi_Wr
         np.multiply(params.Wf, 0.5, out=Wf_half_Wi_Wr[0:H])
         np.copyto(Wf_half_Wi_Wr[H:2*H], params.Wi)
         np.copyto(Wf_half_Wi_Wr[2*H:3*H], params.Wr)
-        sin_cos_theta_blocks = self.sin_cos_theta.reshape(1, 2, H)
-        sin_theta_2 = self.sin_cos_theta[..., :H]
-        cos_theta_2 = self.sin_cos_theta[..., H:]
-        Wf_half_Wi_Wr_T = Wf_half_Wi_Wr.T
+        Wf_half_Wi_Wr_T = _from_left(Wf_half_Wi_Wr)
         half = np.array(0.5, dtype)
         number = np.array(1.0, dtype)
         minus_one = np.array(-1, dtype)
         number_2 = np.array(88, dtype)
         one = np.array(1, dtype)
-        self.constants = (bf_half_bi_br, sin_cos_theta_blocks, sin_theta_2, cos_theta_2, Wf_half_Wi_Wr_T, half, number, minus_one, number_2, one, )
+        cos_theta_row = cos_theta[None]
+        sin_theta_row = sin_theta[None]
+        self.constants = (bf_half_bi_br, Wf_half_Wi_Wr_T, half, number, minus_one, number_2, one, cos_theta_row, sin_theta_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -853,19 +874,14 @@ class Packed:
         self.x_here = np.empty((B, I), dtype)
         self.f_silu_hi_pre_silu_hr_pre = np.empty((B, 3*H), dtype)
         self.tmp_tmp = np.empty((B, 2*H), dtype)
-        self.tmp_tmp_2 = np.empty((B, 2*H), dtype)
         self.tmp = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H), dtype)
         self.tmp_4 = np.empty((B, H), dtype)
-        self.hr = np.empty((B, H), dtype)
-        self.hi = np.empty((B, H), dtype)
+        self.tmp_5 = np.empty((B, H), dtype)
         self.f = self.f_silu_hi_pre_silu_hr_pre[..., :H]
         self.silu_hi_hr_pre = self.f_silu_hi_pre_silu_hr_pre[..., H:]
-        self.tmp_tmp_blocks = self.tmp_tmp_2.reshape(B, 2, H)
-        self.tmp_2 = self.tmp_tmp_2[..., H:]
         self.silu_hr_pre = self.f_silu_hi_pre_silu_hr_pre[..., 2*H:]
-        self.tmp_5 = self.tmp_tmp_2[..., :H]
-        self.f_axes = self.f_silu_hi_pre_silu_hr_pre[..., :H].reshape(B, 1, H)
         self.silu_hi_pre = self.f_silu_hi_pre_silu_hr_pre[..., H:2*H]
 
 
@@ -901,28 +917,22 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    I, H = packed.dims
-    (bf_half_bi_br, sin_cos_theta_blocks, sin_theta_2, cos_theta_2, Wf_half_Wi_Wr_T, half, number, minus_one, number_2, one, ) = packed.constants
+    (bf_half_bi_br, Wf_half_Wi_Wr_T, half, number, minus_one, number_2, one, cos_theta_row, sin_theta_row, ) = packed.constants
     x_here = packed.x_here
     f_silu_hi_pre_silu_hr_pre = packed.f_silu_hi_pre_silu_hr_pre
     f = packed.f
     silu_hi_hr_pre = packed.silu_hi_hr_pre
     tmp_tmp = packed.tmp_tmp
-    tmp_tmp_blocks = packed.tmp_tmp_blocks
     tmp = packed.tmp
     tmp_2 = packed.tmp_2
     tmp_3 = packed.tmp_3
     silu_hr_pre = packed.silu_hr_pre
     tmp_4 = packed.tmp_4
     tmp_5 = packed.tmp_5
-    f_axes = packed.f_axes
-    hr = packed.hr
     silu_hi_pre = packed.silu_hi_pre
-    hi = packed.hi
     dot, add, tanh, multiply, minimum, exp, reciprocal, subtract = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal, np.subtract
     x = x_t
     hr_prev = state.hr
-    hr_prev_2 = state.hr.reshape(B, 1, H)
     hi_prev = state.hi
     np.copyto(x_here, x)
     # f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
@@ -940,18 +950,20 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     add(tmp_tmp, one, tmp_tmp)
     reciprocal(tmp_tmp, tmp_tmp)
     multiply(silu_hi_hr_pre, tmp_tmp, silu_hi_hr_pre)
-    multiply(sin_cos_theta_blocks, hr_prev_2, tmp_tmp_blocks)
-    multiply(sin_theta_2, hi_prev, tmp)
-    subtract(tmp_2, tmp, tmp_2)
+    multiply(cos_theta_row, hr_prev, tmp)
+    multiply(sin_theta_row, hi_prev, tmp_2)
+    subtract(tmp, tmp_2, tmp)
+    multiply(tmp, f, tmp)
     subtract(one, f, tmp_3)
     multiply(tmp_3, silu_hr_pre, silu_hr_pre)
-    multiply(cos_theta_2, hi_prev, tmp_4)
-    add(tmp_5, tmp_4, tmp_5)
-    multiply(tmp_tmp_blocks, f_axes, tmp_tmp_blocks)
-    add(tmp_2, silu_hr_pre, hr)
+    hr = add(tmp, silu_hr_pre)
+    multiply(sin_theta_row, hr_prev, tmp_4)
+    multiply(cos_theta_row, hi_prev, tmp_5)
+    add(tmp_4, tmp_5, tmp_4)
+    multiply(tmp_4, f, tmp_4)
     multiply(tmp_3, silu_hi_pre, tmp_3)
-    add(tmp_5, tmp_3, hi)
-    return Outputs(hr.copy(), hi.copy()), State(hr=hr.copy(), hi=hi.copy())
+    hi = add(tmp_4, tmp_3)
+    return Outputs(hr.copy(), hi.copy()), State(hr=hr, hi=hi)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1133,6 +1145,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -161,6 +161,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((H, B), dtype)
         self.U_0_h_prev = empty((H, B), dtype)
         self.U_1_h_lag2_prev = empty((H, B), dtype)
         self.U_2_h_lag3_prev = empty((H, B), dtype)
@@ -179,6 +180,7 @@ class _Backward:
         self.saved = saved
         self.d_h_h_lag2_prev_h_lag3_prev = empty((3*H, B), dtype)
         self.U_0_1_2 = empty((H, 3*H), dtype)
+        self.U_0_1_2_T = empty((3*H, H), dtype)
         self.d_h_lag2_lag3 = empty((2*H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
@@ -276,14 +278,16 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     U_0, U_1, U_2 = derived
     W = params.W
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     saved.h_all[0] = state.h.T
     saved.h_lag2_all[0] = state.h_lag2.T
     saved.h_lag3_all[0] = state.h_lag3.T
 
     # a[0] = W @ x[t] + b
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.add(b, ws.W_x, out=saved.h)
+    _move(ws.W_x, saved.h)
+    np.add(b_batch, saved.h, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -372,7 +376,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    U_0_1_2_T = U_0_1_2.T
+    U_0_1_2_T = _transposed(U_0_1_2, T, B, ws.U_0_1_2_T)
     d_h_h_lag2_prev_h_lag3_prev = ws.d_h_h_lag2_prev_h_lag3_prev
     d_h_lag2_lag3 = ws.d_h_lag2_lag3
     d_h_h_lag2_prev = ws.d_h_h_lag2_prev
@@ -679,10 +683,10 @@ class Packed:
         params = Params(*map(np.copy, params))
         U_0, U_1, U_2 = _derived(params)
         W = params.W
-        W_T = W.T
-        U_0_T = U_0.T
-        U_1_T = U_1.T
-        U_2_T = U_2.T
+        W_T = _from_left(W)
+        U_0_T = _from_left(U_0)
+        U_1_T = _from_left(U_1)
+        U_2_T = _from_left(U_2)
         b_row = params.b[None]
         self.constants = (W_T, U_0_T, U_1_T, U_2_T, b_row, )
         self.prepare(1)
@@ -701,7 +705,6 @@ class Packed:
         self.a_1 = np.empty((B, H), dtype)
         self.a_2 = np.empty((B, H), dtype)
         self.a_3 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
 
 
 def pack(params: Params) -> Packed:
@@ -743,7 +746,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     a_1 = packed.a_1
     a_2 = packed.a_2
     a_3 = packed.a_3
-    h = packed.h
     dot, add, tanh = np.dot, np.add, np.tanh
     x = x_t
     h_prev = state.h
@@ -774,8 +776,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # a[3]
     add(a_3, a_2, a_3)
     # h[t] = g(a[N])
-    tanh(a_3, h)
-    return h.copy(), State(h=h.copy(), h_lag2=h_lag2.copy(), h_lag3=h_lag3.copy())
+    h = tanh(a_3)
+    return h.copy(), State(h=h, h_lag2=h_lag2.copy(), h_lag3=h_lag3.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -977,7 +979,29 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -136,6 +136,8 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((B, H), dtype)
+        self.u_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
@@ -149,6 +151,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((B, H), dtype)
+        self.u_batch = empty((B, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
         self.d_b_sum = empty((H,), dtype)
@@ -232,22 +235,24 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     W = params.W
-    b = params.b
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b)
+    u_batch = ws.u_batch
+    np.copyto(u_batch, params.u)
     saved.h_all[0] = state.h
 
     # h[t] = g(W @ x[t] + u*h[t-1] + b)
     np.matmul(x_2d, W.T, out=saved.h.reshape(T*B, H))
-    np.add(b, saved.h, out=saved.h)
+    np.add(b_batch, saved.h, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add, maximum = np.multiply, np.add, np.maximum
-    u_row = params.u[None]
     tmp = ws.tmp
     zero = np.array(0, dtype)
     for (h_prev, h) in steps:
         # h[t] = g(W @ x[t] + u*h[t-1] + b)
-        multiply(u_row, h_prev, tmp)
+        multiply(u_batch, h_prev, tmp)
         add(tmp, h, h)
         maximum(h, zero, out=h)
 
@@ -289,6 +294,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
+    u_batch = ws.u_batch
+    np.copyto(u_batch, params.u)
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
@@ -301,12 +308,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
-    u_row = params.u[None]
     for (d_h_pre,), dy_t in zip(steps, dy[::-1]):
         # backward of h[t] = g(W @ x[t] + u*h[t-1] + b)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
-        multiply(u_row, d_h_pre, d_h)
+        multiply(u_batch, d_h_pre, d_h)
 
     d_h_pre_2d = ws.d_h_pre.reshape(T*B, H)
     np.matmul(d_h_pre_2d, W, out=ws.d_x_out.reshape(T*B, I))
@@ -583,7 +589,7 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         W = params.W
-        W_T = W.T
+        W_T = _from_left(W)
         u_row = params.u[None]
         b_row = params.b[None]
         zero = np.array(0, dtype)
@@ -597,7 +603,6 @@ class Packed:
         self.x_here = np.empty((B, I), dtype)
         self.W_x = np.empty((B, H), dtype)
         self.h_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
 
 
 def pack(params: Params) -> Packed:
@@ -632,7 +637,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     x_here = packed.x_here
     W_x = packed.W_x
     h_pre = packed.h_pre
-    h = packed.h
     dot, multiply, add, maximum = np.dot, np.multiply, np.add, np.maximum
     x = x_t
     h_prev = state.h
@@ -642,8 +646,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(u_row, h_prev, h_pre)
     add(b_row, h_pre, h_pre)
     add(h_pre, W_x, h_pre)
-    maximum(h_pre, zero, out=h)
-    return h.copy(), State(h=h.copy())
+    h = maximum(h_pre, zero)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -806,3 +810,8 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T

@@ -150,10 +150,10 @@ class _Saved:
     def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
+        self.o = empty((T, B, H), dtype)
         self.i = empty((T, B, H), dtype)
         self.f = empty((T, B, H), dtype)
         self.g = empty((T, B, H), dtype)
-        self.o = empty((T, B, H), dtype)
         self.h_all = empty((T + 1, B, H), dtype)
         self.c_all = empty((T + 1, B, H), dtype)
         self.tanh_c = empty((T, B, H), dtype)
@@ -185,9 +185,17 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bi_half_batch = empty((B, H), dtype)
+        self.bf_half_batch = empty((B, H), dtype)
+        self.bg_batch = empty((B, H), dtype)
+        self.bo_half_batch = empty((B, H), dtype)
+        self.ui_half_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
+        self.uf_half_batch = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
+        self.ug_batch = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
+        self.uo_half_batch = empty((B, H), dtype)
         self.tmp_4 = empty((B, H), dtype)
         self.tmp_5 = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
@@ -204,8 +212,12 @@ class _Backward:
         self.d_h = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.d_c = empty((B, H), dtype)
+        self.uo_batch = empty((B, H), dtype)
+        self.ug_batch = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
+        self.uf_batch = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
+        self.ui_batch = empty((B, H), dtype)
         self.tmp_4 = empty((B, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_rows = empty((H, I), dtype)
@@ -213,9 +225,9 @@ class _Backward:
         self.d_Wf_rows = empty((H, I), dtype)
         self.d_Wi_rows = empty((H, I), dtype)
         self.d_bo_sum = empty((H,), dtype)
-        self.d_bg_sum = empty((H,), dtype)
-        self.d_bf_sum = empty((H,), dtype)
         self.d_bi_sum = empty((H,), dtype)
+        self.d_bf_sum = empty((H,), dtype)
+        self.d_bg_sum = empty((H,), dtype)
         self.d_ui_sum = empty((H,), dtype)
         self.d_uf_sum = empty((H,), dtype)
         self.d_ug_sum = empty((H,), dtype)
@@ -306,66 +318,74 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
+    Wo_half = 0.5*params.Wo
     Wi_half = 0.5*params.Wi
     Wf_half = 0.5*params.Wf
     Wg = params.Wg
-    Wo_half = 0.5*params.Wo
-    i_pre_base_factor = 0.5*params.bi
-    f_pre_base_factor = 0.5*params.bf
-    bg = params.bg
-    o_pre_base_factor = 0.5*params.bo
+    bi_half_batch = ws.bi_half_batch
+    np.multiply(params.bi, 0.5, out=bi_half_batch)
+    bf_half_batch = ws.bf_half_batch
+    np.multiply(params.bf, 0.5, out=bf_half_batch)
+    bg_batch = ws.bg_batch
+    np.copyto(bg_batch, params.bg)
+    bo_half_batch = ws.bo_half_batch
+    np.multiply(params.bo, 0.5, out=bo_half_batch)
+    ui_half_batch = ws.ui_half_batch
+    np.multiply(params.ui, 0.5, out=ui_half_batch)
+    uf_half_batch = ws.uf_half_batch
+    np.multiply(params.uf, 0.5, out=uf_half_batch)
+    ug_batch = ws.ug_batch
+    np.copyto(ug_batch, params.ug)
+    uo_half_batch = ws.uo_half_batch
+    np.multiply(params.uo, 0.5, out=uo_half_batch)
     saved.h_all[0] = state.h
     saved.c_all[0] = state.c
 
+    # o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
+    np.matmul(x_2d, Wo_half.T, out=saved.o.reshape(T*B, H))
     # i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
     np.matmul(x_2d, Wi_half.T, out=saved.i.reshape(T*B, H))
     # f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
     # g = phi(Wg @ x[t] + ug*h[t-1] + bg)
     np.matmul(x_2d, Wg.T, out=saved.g.reshape(T*B, H))
-    # o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
-    np.matmul(x_2d, Wo_half.T, out=saved.o.reshape(T*B, H))
     # i
-    np.add(i_pre_base_factor, saved.i, out=saved.i)
+    np.add(bi_half_batch, saved.i, out=saved.i)
     # f
-    np.add(f_pre_base_factor, saved.f, out=saved.f)
+    np.add(bf_half_batch, saved.f, out=saved.f)
     # g
-    np.add(bg, saved.g, out=saved.g)
+    np.add(bg_batch, saved.g, out=saved.g)
     # o
-    np.add(o_pre_base_factor, saved.o, out=saved.o)
+    np.add(bo_half_batch, saved.o, out=saved.o)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh = np.multiply, np.add, np.tanh
-    i_pre_factor_row = (0.5*params.ui)[None]
     tmp = ws.tmp
     half = np.array(0.5, dtype)
-    f_pre_factor_row = (0.5*params.uf)[None]
     tmp_2 = ws.tmp_2
-    ug_row = params.ug[None]
     tmp_3 = ws.tmp_3
-    o_pre_factor_row = (0.5*params.uo)[None]
     tmp_4 = ws.tmp_4
     tmp_5 = ws.tmp_5
     for (h_prev, i, f, g, o, c_prev, c, tanh_c, h) in steps:
         # i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
-        multiply(h_prev, i_pre_factor_row, tmp)
+        multiply(h_prev, ui_half_batch, tmp)
         add(tmp, i, i)
         tanh(i, i)
         multiply(i, half, i)
         add(i, half, i)
         # f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
-        multiply(h_prev, f_pre_factor_row, tmp_2)
+        multiply(h_prev, uf_half_batch, tmp_2)
         add(tmp_2, f, f)
         tanh(f, f)
         multiply(f, half, f)
         add(f, half, f)
         # g = phi(Wg @ x[t] + ug*h[t-1] + bg)
-        multiply(ug_row, h_prev, tmp_3)
+        multiply(ug_batch, h_prev, tmp_3)
         add(tmp_3, g, g)
         tanh(g, g)
         # o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
-        multiply(h_prev, o_pre_factor_row, tmp_4)
+        multiply(h_prev, uo_half_batch, tmp_4)
         add(tmp_4, o, o)
         tanh(o, o)
         multiply(o, half, o)
@@ -417,10 +437,18 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
+    uo_batch = ws.uo_batch
+    np.copyto(uo_batch, params.uo)
+    ug_batch = ws.ug_batch
+    np.copyto(ug_batch, params.ug)
+    uf_batch = ws.uf_batch
+    np.copyto(uf_batch, params.uf)
+    ui_batch = ws.ui_batch
+    np.copyto(ui_batch, params.ui)
     Wo = params.Wo
-    Wg = params.Wg
-    Wf = params.Wf
     Wi = params.Wi
+    Wf = params.Wf
+    Wg = params.Wg
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
@@ -453,12 +481,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_h = ws.d_h
     tmp = ws.tmp
     d_c = ws.d_c
-    uo_row = params.uo[None]
-    ug_row = params.ug[None]
     tmp_2 = ws.tmp_2
-    uf_row = params.uf[None]
     tmp_3 = ws.tmp_3
-    ui_row = params.ui[None]
     tmp_4 = ws.tmp_4
     for (d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f), dy_t in zip(steps, dy[::-1]):
         # backward of h[t] = o*phi(c[t])
@@ -475,26 +499,26 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # backward of i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
         # h
-        multiply(uo_row, d_o_pre, d_h)
-        multiply(ug_row, d_g_pre, tmp_2)
+        multiply(uo_batch, d_o_pre, d_h)
+        multiply(ug_batch, d_g_pre, tmp_2)
         add(d_h, tmp_2, d_h)
-        multiply(uf_row, d_f_pre, tmp_3)
+        multiply(uf_batch, d_f_pre, tmp_3)
         add(d_h, tmp_3, d_h)
-        multiply(ui_row, d_i_pre, tmp_4)
+        multiply(ui_batch, d_i_pre, tmp_4)
         add(d_h, tmp_4, d_h)
         # c
         multiply(f, d_c, d_c)
 
     d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
     np.matmul(d_o_pre_2d, Wo, out=ws.d_x_out.reshape(T*B, I))
-    d_g_pre_2d = ws.d_g_pre.reshape(T*B, H)
-    np.matmul(d_g_pre_2d, Wg, out=ws.tmp_out.reshape(T*B, I))
+    d_i_pre_2d = ws.d_i_pre.reshape(T*B, H)
+    np.matmul(d_i_pre_2d, Wi, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
     np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
-    d_i_pre_2d = ws.d_i_pre.reshape(T*B, H)
-    np.matmul(d_i_pre_2d, Wi, out=ws.tmp_out.reshape(T*B, I))
+    d_g_pre_2d = ws.d_g_pre.reshape(T*B, H)
+    np.matmul(d_g_pre_2d, Wg, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.multiply(saved.h_prev, ws.d_i_pre, out=ws.d_ui_each)
     np.multiply(saved.h_prev, ws.d_f_pre, out=ws.d_uf_each)
@@ -510,12 +534,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Wi = ws.d_Wi_rows
     np.matmul(d_o_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bo_sum)
     d_bo = ws.d_bo_sum
-    np.matmul(d_g_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bg_sum)
-    d_bg = ws.d_bg_sum
-    np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
-    d_bf = ws.d_bf_sum
     np.matmul(d_i_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bi_sum)
     d_bi = ws.d_bi_sum
+    np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
+    d_bf = ws.d_bf_sum
+    np.matmul(d_g_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bg_sum)
+    d_bg = ws.d_bg_sum
     np.sum(ws.d_ui_each, axis=(0, 1), out=ws.d_ui_sum)
     d_ui = ws.d_ui_sum
     np.sum(ws.d_uf_each, axis=(0, 1), out=ws.d_uf_sum)
@@ -800,13 +824,8 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.uo_ui_uf_half = np.empty((1, 3*H), dtype)
         self.bo_bi_bf_half = np.empty((1, 3*H), dtype)
         self.Wo_half_Wi_half_Wf_half_Wg = np.empty((4*H, I), dtype)
-        uo_ui_uf_half = self.uo_ui_uf_half
-        np.multiply(params.uo, 0.5, out=uo_ui_uf_half[..., 0:H])
-        np.multiply(params.ui, 0.5, out=uo_ui_uf_half[..., H:2*H])
-        np.multiply(params.uf, 0.5, out=uo_ui_uf_half[..., 2*H:3*H])
         bo_bi_bf_half = self.bo_bi_bf_half
         np.multiply(params.bo, 0.5, out=bo_bi_bf_half[..., 0:H])
         np.multiply(params.bi, 0.5, out=bo_bi_bf_half[..., H:2*H])
@@ -816,12 +835,14 @@ class Packed:
         np.multiply(params.Wi, 0.5, out=Wo_half_Wi_half_Wf_half_Wg[H:2*H])
         np.multiply(params.Wf, 0.5, out=Wo_half_Wi_half_Wf_half_Wg[2*H:3*H])
         np.copyto(Wo_half_Wi_half_Wf_half_Wg[3*H:4*H], params.Wg)
-        uo_ui_uf_half_blocks = self.uo_ui_uf_half.reshape(1, 3, H)
-        Wo_half_Wi_half_Wf_half_Wg_T = Wo_half_Wi_half_Wf_half_Wg.T
-        half = np.array(0.5, dtype)
+        Wo_half_Wi_half_Wf_half_Wg_T = _from_left(Wo_half_Wi_half_Wf_half_Wg)
+        i_pre_factor_row = (0.5*params.ui)[None]
+        f_pre_factor_row = (0.5*params.uf)[None]
         ug_row = params.ug[None]
         bg_row = params.bg[None]
-        self.constants = (bo_bi_bf_half, uo_ui_uf_half_blocks, Wo_half_Wi_half_Wf_half_Wg_T, half, ug_row, bg_row, )
+        o_pre_factor_row = (0.5*params.uo)[None]
+        half = np.array(0.5, dtype)
+        self.constants = (bo_bi_bf_half, Wo_half_Wi_half_Wf_half_Wg_T, i_pre_factor_row, f_pre_factor_row, ug_row, bg_row, o_pre_factor_row, half, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -832,15 +853,12 @@ class Packed:
         self.Wo_x_half_etc = np.empty((B, 4*H), dtype)
         self.o_i_f = np.empty((B, 3*H), dtype)
         self.g = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
-        self.o_i_f_blocks = self.o_i_f.reshape(B, 3, H)
-        self.Wo_Wi_Wf_x_half = self.Wo_x_half_etc[..., :3*H]
-        self.Wg_x = self.Wo_x_half_etc[..., 3*H:]
-        self.f = self.o_i_f[..., 2*H:]
         self.i = self.o_i_f[..., H:2*H]
+        self.f = self.o_i_f[..., 2*H:]
+        self.Wg_x = self.Wo_x_half_etc[..., 3*H:]
         self.o = self.o_i_f[..., :H]
+        self.Wo_Wi_Wf_x_half = self.Wo_x_half_etc[..., :3*H]
 
 
 def pack(params: Params) -> Packed:
@@ -880,25 +898,20 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    I, H = packed.dims
-    (bo_bi_bf_half, uo_ui_uf_half_blocks, Wo_half_Wi_half_Wf_half_Wg_T, half, ug_row, bg_row, ) = packed.constants
+    (bo_bi_bf_half, Wo_half_Wi_half_Wf_half_Wg_T, i_pre_factor_row, f_pre_factor_row, ug_row, bg_row, o_pre_factor_row, half, ) = packed.constants
     x_here = packed.x_here
     Wo_x_half_etc = packed.Wo_x_half_etc
-    o_i_f_blocks = packed.o_i_f_blocks
-    o_i_f = packed.o_i_f
-    Wo_Wi_Wf_x_half = packed.Wo_Wi_Wf_x_half
+    i = packed.i
+    f = packed.f
     g = packed.g
     Wg_x = packed.Wg_x
-    f = packed.f
-    i = packed.i
-    c = packed.c
-    tanh_c = packed.tanh_c
     o = packed.o
-    h = packed.h
+    o_i_f = packed.o_i_f
+    Wo_Wi_Wf_x_half = packed.Wo_Wi_Wf_x_half
+    tanh_c = packed.tanh_c
     dot, multiply, add, tanh = np.dot, np.multiply, np.add, np.tanh
     x = x_t
     h_prev = state.h
-    h_prev_2 = state.h.reshape(B, 1, H)
     c_prev = state.c
     np.copyto(x_here, x)
     # i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
@@ -906,24 +919,26 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # g = phi(Wg @ x[t] + ug*h[t-1] + bg)
     # o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
     dot(x_here, Wo_half_Wi_half_Wf_half_Wg_T, Wo_x_half_etc)
-    multiply(h_prev_2, uo_ui_uf_half_blocks, o_i_f_blocks)
+    multiply(h_prev, i_pre_factor_row, i)
+    multiply(h_prev, f_pre_factor_row, f)
+    multiply(ug_row, h_prev, g)
+    add(bg_row, g, g)
+    add(g, Wg_x, g)
+    tanh(g, g)
+    multiply(h_prev, o_pre_factor_row, o)
     add(o_i_f, bo_bi_bf_half, o_i_f)
     add(o_i_f, Wo_Wi_Wf_x_half, o_i_f)
     tanh(o_i_f, o_i_f)
     multiply(o_i_f, half, o_i_f)
     add(o_i_f, half, o_i_f)
-    multiply(ug_row, h_prev, g)
-    add(bg_row, g, g)
-    add(g, Wg_x, g)
-    tanh(g, g)
     # c[t] = f*c[t-1] + i*g
     multiply(c_prev, f, f)
     multiply(i, g, i)
-    add(f, i, c)
+    c = add(f, i)
     # h[t] = o*phi(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1118,6 +1133,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -167,11 +167,7 @@ class _Scratch:
         self.block_3 = np.empty(2*B*H*T, dtype)  # forward.h_prev_flat, backward.tmp, backward.tmp_2, backward.d_gy_yin_pre_flat
         self.block_4 = np.empty(2*B*H*T, dtype)  # backward.d_h_prev_base_flat, backward.d_x_base_flat, backward.d_gh_hin_pre_flat
         self.block_5 = np.empty(B*H*T, dtype)  # backward.d_x
-        self.block_6 = np.empty(B*H*T, dtype)  # backward.d_x_flat, backward.d_gy_pre_flat
-        self.block_7 = np.empty(B*H*T, dtype)  # backward.d_yin_pre_flat
-        self.block_8 = np.empty(B*H*T, dtype)  # backward.d_gh_pre_flat
-        self.block_9 = np.empty(B*H*T, dtype)  # backward.d_hin_pre_flat
-        self.block_10 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
+        self.block_6 = np.empty(B*H*T, dtype)  # backward.d_x_flat, backward.h_prev_flat
 
 
 class _Forward:
@@ -180,8 +176,8 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bgh_half_bh = empty((2*H, 1), dtype)
-        self.bgy_half_by = empty((2*H, 1), dtype)
+        self.bgh_half_bh = empty((2*H, B), dtype)
+        self.bgy_half_by = empty((2*H, B), dtype)
         self.Wgh_half_Wh = empty((2*H, H), dtype)
         self.Ugh_half_Uh = empty((2*H, H), dtype)
         self.Ugh_h_prev_half_Uh_h_prev = empty((2*H, B), dtype)
@@ -211,17 +207,14 @@ class _Backward:
         self.Ugy_Uy = empty((2*H, H), dtype)
         self.d_h = empty((H, B), dtype)
         self.Ugh_Uh = empty((2*H, H), dtype)
+        self.Ugh_Uh_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.Wgy_Wy = empty((2*H, H), dtype)
         self.Wgh_Wh = empty((2*H, H), dtype)
-        self.d_Wgy_rows = empty((H, H), dtype)
-        self.d_Wy_rows = empty((H, H), dtype)
-        self.d_Wgh_rows = empty((H, H), dtype)
-        self.d_Wh_rows = empty((H, H), dtype)
-        self.d_Ugy_rows = empty((H, H), dtype)
-        self.d_Uy_rows = empty((H, H), dtype)
-        self.d_Ugh_rows = empty((H, H), dtype)
-        self.d_Uh_rows = empty((H, H), dtype)
+        self.d_Wgy_Wy_rows = empty((2*H, H), dtype)
+        self.d_Wgh_Wh_rows = empty((2*H, H), dtype)
+        self.d_Ugy_Uy_rows = empty((2*H, H), dtype)
+        self.d_Ugh_Uh_rows = empty((2*H, H), dtype)
         self.d_bgy_by_sum = empty((2*H,), dtype)
         self.d_bgh_bh_sum = empty((2*H,), dtype)
         self.d_x_out = empty((T, B, H), dtype)
@@ -235,22 +228,16 @@ class _Backward:
         self.d_x = np.ndarray((T, H, B), dtype, scratch.block_5)
         self.d_gh_hin_pre_flat = np.ndarray((2*H, T, B), dtype, scratch.block_4)
         self.d_x_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
-        self.d_gy_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
-        self.d_yin_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_7)
-        self.d_gh_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_8)
-        self.d_hin_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_9)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_10)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
         self.d_gh_pre = self.d_gh_hin_pre[:, :H]
         self.d_gy_pre = self.d_gy_yin_pre[:, :H]
         self.d_hin_pre = self.d_gh_hin_pre[:, H:]
         self.d_yin_pre = self.d_gy_yin_pre[:, H:]
-        self.d_gy_yin_pre_blocks = self.d_gy_yin_pre.reshape(T, 2, H, B)
-        self.d_gh_hin_pre_blocks = self.d_gh_hin_pre.reshape(T, 2, H, B)
         self.d_h_prev_base = self.d_h_prev_base_flat.transpose(1, 0, 2)
         self.d_x_base = self.d_x_base_flat.transpose(1, 0, 2)
         self.d_x_2 = self.d_x_flat.transpose(1, 0, 2)
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.d_gh_hin_pre_blocks, self.d_gh_hin_pre, saved.gh, self.d_h_prev_base))[::-1]
+        self.steps = list(zip(self.d_gh_pre, self.d_hin_pre, self.d_gh_hin_pre, saved.gh, self.d_h_prev_base))[::-1]
 
 
 class Workspace:
@@ -347,7 +334,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
     # gh = sigma(Wgh @ x[t] + Ugh @ h[t-1] + bgh)
     np.matmul(Wgh_half_Wh, x_2d.T, out=ws.Wgh_x_half_Wh_x_flat.reshape(2*H, T*B))
-    np.add(bgh_half_bh, ws.Wgh_x_half_Wh_x, out=saved.gh_hin)
+    _move(ws.Wgh_x_half_Wh_x, saved.gh_hin)
+    np.add(bgh_half_bh, saved.gh_hin, out=saved.gh_hin)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -375,7 +363,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.matmul(Wgy_half_Wy, x_2d.T, out=ws.Wgy_x_half_Wy_x_flat.reshape(2*H, T*B))
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
     np.matmul(Ugy_half_Uy, h_prev_flat, out=ws.Ugy_h_prev_half_Uy_h_prev_flat.reshape(2*H, T*B))
-    np.add(bgy_half_by, ws.Wgy_x_half_Wy_x, out=saved.gy_yin)
+    _move(ws.Wgy_x_half_Wy_x, saved.gy_yin)
+    np.add(bgy_half_by, saved.gy_yin, out=saved.gy_yin)
     np.add(ws.Ugy_h_prev_half_Uy_h_prev, saved.gy_yin, out=saved.gy_yin)
     np.maximum(saved.yin, 0, out=saved.yin)
     np.tanh(saved.gy, out=saved.gy)
@@ -445,17 +434,18 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_gh_pre, saved.gh, out=ws.d_gh_pre)
     # backward of gy = sigma(Wgy @ x[t] + Ugy @ h[t-1] + bgy)
     np.subtract(x.transpose(0, 2, 1), saved.yin, out=ws.d_gy_pre)
+    np.multiply(dy.transpose(0, 2, 1), ws.d_gy_pre, out=ws.d_gy_pre)
     np.subtract(1, saved.gy, out=ws.tmp_2)
+    np.multiply(ws.d_gy_pre, ws.tmp_2, out=ws.d_gy_pre)
+    np.multiply(ws.d_gy_pre, saved.gy, out=ws.d_gy_pre)
     # backward of hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
     np.square(saved.hin, out=ws.d_hin_pre)
     np.subtract(1, ws.d_hin_pre, out=ws.d_hin_pre)
     np.multiply(ws.d_hin_pre, ws.tmp, out=ws.d_hin_pre)
     # backward of yin = psi(Wy @ x[t] + Uy @ h[t-1] + by)
     np.greater(saved.yin, 0, out=ws.d_yin_pre)
-    # gy, yin
-    np.multiply(dy.transpose(0, 2, 1)[:, None], ws.d_gy_yin_pre_blocks, out=ws.d_gy_yin_pre_blocks)
-    np.multiply(ws.d_gy_yin_pre_blocks, ws.tmp_2[:, None], out=ws.d_gy_yin_pre_blocks)
-    np.multiply(ws.d_gy_pre, saved.gy, out=ws.d_gy_pre)
+    np.multiply(dy.transpose(0, 2, 1), ws.d_yin_pre, out=ws.d_yin_pre)
+    np.multiply(ws.d_yin_pre, ws.tmp_2, out=ws.d_yin_pre)
     # backward of h[t] = gh*h[t-1] + (1 - gh)*hin
     d_gy_yin_pre_flat = _columns(ws.d_gy_yin_pre, ws.d_gy_yin_pre_flat)
     np.matmul(Ugy_Uy.T, d_gy_yin_pre_flat, out=ws.d_h_prev_base_flat.reshape(H, T*B))
@@ -466,12 +456,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     multiply, dot, add = np.multiply, np.dot, np.add
     d_h = ws.d_h
-    Ugh_Uh_T = Ugh_Uh.T
+    Ugh_Uh_T = _transposed(Ugh_Uh, T, B, ws.Ugh_Uh_T)
     d_h_prev = ws.d_h_prev
-    for (d_gh_hin_pre_blocks, d_gh_hin_pre, gh, d_h_prev_base) in steps:
+    for (d_gh_pre, d_hin_pre, d_gh_hin_pre, gh, d_h_prev_base) in steps:
         # backward of gh = sigma(Wgh @ x[t] + Ugh @ h[t-1] + bgh)
+        multiply(d_h, d_gh_pre, d_gh_pre)
         # backward of hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
-        multiply(d_h, d_gh_hin_pre_blocks, d_gh_hin_pre_blocks)
+        multiply(d_h, d_hin_pre, d_hin_pre)
         # backward of h[t] = gh*h[t-1] + (1 - gh)*hin
         dot(Ugh_Uh_T, d_gh_hin_pre, d_h_prev)
         multiply(gh, d_h, d_h)
@@ -484,27 +475,19 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_gh_hin_pre_flat = _columns(ws.d_gh_hin_pre, ws.d_gh_hin_pre_flat)
     np.matmul(Wgh_Wh.T, d_gh_hin_pre_flat, out=ws.d_x_flat.reshape(H, T*B))
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
-    d_gy_pre_flat = _columns(ws.d_gy_pre, ws.d_gy_pre_flat)
-    np.matmul(d_gy_pre_flat, x_2d, out=ws.d_Wgy_rows)
-    d_Wgy = ws.d_Wgy_rows
-    d_yin_pre_flat = _columns(ws.d_yin_pre, ws.d_yin_pre_flat)
-    np.matmul(d_yin_pre_flat, x_2d, out=ws.d_Wy_rows)
-    d_Wy = ws.d_Wy_rows
-    d_gh_pre_flat = _columns(ws.d_gh_pre, ws.d_gh_pre_flat)
-    np.matmul(d_gh_pre_flat, x_2d, out=ws.d_Wgh_rows)
-    d_Wgh = ws.d_Wgh_rows
-    d_hin_pre_flat = _columns(ws.d_hin_pre, ws.d_hin_pre_flat)
-    np.matmul(d_hin_pre_flat, x_2d, out=ws.d_Wh_rows)
-    d_Wh = ws.d_Wh_rows
+    np.matmul(d_gy_yin_pre_flat, x_2d, out=ws.d_Wgy_Wy_rows)
+    d_Wgy = ws.d_Wgy_Wy_rows[0:H]
+    d_Wy = ws.d_Wgy_Wy_rows[H:2*H]
+    np.matmul(d_gh_hin_pre_flat, x_2d, out=ws.d_Wgh_Wh_rows)
+    d_Wgh = ws.d_Wgh_Wh_rows[0:H]
+    d_Wh = ws.d_Wgh_Wh_rows[H:2*H]
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_gy_pre_flat, h_prev_flat.T, out=ws.d_Ugy_rows)
-    d_Ugy = ws.d_Ugy_rows
-    np.matmul(d_yin_pre_flat, h_prev_flat.T, out=ws.d_Uy_rows)
-    d_Uy = ws.d_Uy_rows
-    np.matmul(d_gh_pre_flat, h_prev_flat.T, out=ws.d_Ugh_rows)
-    d_Ugh = ws.d_Ugh_rows
-    np.matmul(d_hin_pre_flat, h_prev_flat.T, out=ws.d_Uh_rows)
-    d_Uh = ws.d_Uh_rows
+    np.matmul(d_gy_yin_pre_flat, h_prev_flat.T, out=ws.d_Ugy_Uy_rows)
+    d_Ugy = ws.d_Ugy_Uy_rows[0:H]
+    d_Uy = ws.d_Ugy_Uy_rows[H:2*H]
+    np.matmul(d_gh_hin_pre_flat, h_prev_flat.T, out=ws.d_Ugh_Uh_rows)
+    d_Ugh = ws.d_Ugh_Uh_rows[0:H]
+    d_Uh = ws.d_Ugh_Uh_rows[H:2*H]
     np.matmul(d_gy_yin_pre_flat, np.ones(T*B, dtype), out=ws.d_bgy_by_sum)
     d_bgy = ws.d_bgy_by_sum[0:H]
     d_by = ws.d_bgy_by_sum[H:2*H]
@@ -802,7 +785,7 @@ class Packed:
         np.copyto(Wgh_half_etc[2*H:3*H, H:2*H], params.Uh)
         np.copyto(Wgh_half_etc[3*H:4*H, 0:H], params.Wy)
         np.copyto(Wgh_half_etc[3*H:4*H, H:2*H], params.Uy)
-        Wgh_half_etc_T = Wgh_half_etc.T
+        Wgh_half_etc_T = _from_left(Wgh_half_etc)
         zero = np.array(0, dtype)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
@@ -816,9 +799,7 @@ class Packed:
         self.x_h_prev_here = np.empty((B, 2*H), dtype)
         self.gh_gy_hin_yin = np.empty((B, 4*H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.y_2 = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :H]
         self.h_prev_here = self.x_h_prev_here[..., H:]
         self.yin = self.gh_gy_hin_yin[..., 3*H:]
@@ -875,11 +856,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     gh_gy = packed.gh_gy
     gy = packed.gy
     tmp = packed.tmp
-    y_2 = packed.y_2
     gh = packed.gh
     tmp_2 = packed.tmp_2
     hin = packed.hin
-    h = packed.h
     dot, add, maximum, tanh, multiply, subtract = np.dot, np.add, np.maximum, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -899,13 +878,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(x, gy, tmp)
     subtract(one, gy, gy)
     multiply(yin, gy, yin)
-    add(tmp, yin, y_2)
+    y_2 = add(tmp, yin)
     # h[t] = gh*h[t-1] + (1 - gh)*hin
     multiply(h_prev, gh, tmp_2)
     subtract(one, gh, gh)
     multiply(hin, gh, hin)
-    add(tmp_2, hin, h)
-    return y_2.copy(), State(h=h.copy())
+    h = add(tmp_2, hin)
+    return y_2, State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1103,13 +1082,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -137,6 +137,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((H, B), dtype)
         self.U_h_prev = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
@@ -152,6 +153,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.U_T = empty((H, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
         self.d_U_rows = empty((H, H), dtype)
@@ -237,13 +239,15 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     W = params.W
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     U = params.U
     saved.h_all[0] = state.h.T
 
     # h[t] = g(W @ x[t] + U @ h[t-1] + b)
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.add(b, ws.W_x, out=saved.h)
+    _move(ws.W_x, saved.h)
+    np.add(b_batch, saved.h, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -308,7 +312,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    U_T = U.T
+    U_T = _transposed(U, T, B, ws.U_T)
     for (dy_t, d_h_pre) in steps:
         # backward of h[t] = g(W @ x[t] + U @ h[t-1] + b)
         add(dy_t, d_h, d_h)
@@ -593,7 +597,7 @@ class Packed:
         W_U = self.W_U
         np.copyto(W_U[:, 0:I], params.W)
         np.copyto(W_U[:, I:H + I], params.U)
-        W_U_T = W_U.T
+        W_U_T = _from_left(W_U)
         b_row = params.b[None]
         zero = np.array(0, dtype)
         self.constants = (W_U_T, b_row, zero, )
@@ -605,7 +609,6 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.h_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
 
@@ -643,7 +646,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
     h_pre = packed.h_pre
-    h = packed.h
     dot, add, maximum = np.dot, np.add, np.maximum
     x = x_t
     h_prev = state.h
@@ -652,8 +654,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # h[t] = g(W @ x[t] + U @ h[t-1] + b)
     dot(x_h_prev_here, W_U_T, h_pre)
     add(b_row, h_pre, h_pre)
-    maximum(h_pre, zero, out=h)
-    return h.copy(), State(h=h.copy())
+    h = maximum(h_pre, zero)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -819,7 +821,29 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, std: f
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

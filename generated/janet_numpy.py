@@ -154,7 +154,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bg_bf = empty((2*H, 1), dtype)
+        self.bg_bf = empty((2*H, B), dtype)
         self.Wg_Wf = empty((2*H, I), dtype)
         self.Ug_Uf = empty((2*H, H), dtype)
         self.Ug_Uf_c_prev = empty((2*H, B), dtype)
@@ -174,6 +174,7 @@ class _Backward:
         self.saved = saved
         self.d_c = empty((H, B), dtype)
         self.Ug_Uf = empty((2*H, H), dtype)
+        self.Ug_Uf_T = empty((H, 2*H), dtype)
         self.d_c_prev = empty((H, B), dtype)
         self.Wg_Wf = empty((2*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -187,9 +188,8 @@ class _Backward:
         self.c_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_g_pre = self.d_g_pre_s[:, :H]
         self.d_s = self.d_g_pre_s[:, H:]
-        self.d_g_pre_s_blocks = self.d_g_pre_s.reshape(T, 2, H, B)
         self.carried = (self.d_c, )
-        self.steps = list(zip(self.dy_rows, self.d_g_pre_s_blocks, self.d_g_pre_s, saved.sigmoid_s))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_g_pre, self.d_s, self.d_g_pre_s, saved.sigmoid_s))[::-1]
 
 
 class Workspace:
@@ -278,7 +278,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # s = Wf @ x[t] + Uf @ c[t-1] + bf
     # g = phi(Wg @ x[t] + Ug @ c[t-1] + bg)
     np.matmul(Wg_Wf, x_2d.T, out=ws.Wg_Wf_x_flat.reshape(2*H, T*B))
-    np.add(bg_bf, ws.Wg_Wf_x, out=saved.g_sigmoid_c_pre)
+    _move(ws.Wg_Wf_x, saved.g_sigmoid_c_pre)
+    np.add(bg_bf, saved.g_sigmoid_c_pre, out=saved.g_sigmoid_c_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -378,14 +379,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_c = ws.d_c
-    Ug_Uf_T = Ug_Uf.T
+    Ug_Uf_T = _transposed(Ug_Uf, T, B, ws.Ug_Uf_T)
     d_c_prev = ws.d_c_prev
-    for (dy_t, d_g_pre_s_blocks, d_g_pre_s, sigmoid_s) in steps:
+    for (dy_t, d_g_pre, d_s, d_g_pre_s, sigmoid_s) in steps:
         # backward of c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
         add(dy_t, d_c, d_c)
         # backward of g = phi(Wg @ x[t] + Ug @ c[t-1] + bg)
+        multiply(d_g_pre, d_c, d_g_pre)
         # backward of s = Wf @ x[t] + Uf @ c[t-1] + bf
-        multiply(d_g_pre_s_blocks, d_c, d_g_pre_s_blocks)
+        multiply(d_s, d_c, d_s)
         # c
         dot(Ug_Uf_T, d_g_pre_s, d_c_prev)
         multiply(sigmoid_s, d_c, d_c)
@@ -681,7 +683,7 @@ class Packed:
         np.copyto(Wg_Ug_Wf_Uf[0:H, I:H + I], params.Ug)
         np.copyto(Wg_Ug_Wf_Uf[H:2*H, 0:I], params.Wf)
         np.copyto(Wg_Ug_Wf_Uf[H:2*H, I:H + I], params.Uf)
-        Wg_Ug_Wf_Uf_T = Wg_Ug_Wf_Uf.T
+        Wg_Ug_Wf_Uf_T = _from_left(Wg_Ug_Wf_Uf)
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
@@ -696,7 +698,6 @@ class Packed:
         self.x_c_prev_here = np.empty((B, H + I), dtype)
         self.g_sigmoid_c_pre = np.empty((B, 2*H), dtype)
         self.sigmoid_s = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.x_here = self.x_c_prev_here[..., :I]
         self.c_prev_here = self.x_c_prev_here[..., I:]
         self.g = self.g_sigmoid_c_pre[..., :H]
@@ -742,7 +743,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     g = packed.g
     sigmoid_c_pre = packed.sigmoid_c_pre
     sigmoid_s = packed.sigmoid_s
-    c = packed.c
     dot, add, tanh, multiply, minimum, exp, reciprocal, subtract = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal, np.subtract
     x = x_t
     c_prev = state.c
@@ -768,8 +768,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(c_prev, sigmoid_s, sigmoid_s)
     subtract(one, sigmoid_c_pre, sigmoid_c_pre)
     multiply(g, sigmoid_c_pre, g)
-    add(sigmoid_s, g, c)
-    return c.copy(), State(c=c.copy())
+    c = add(sigmoid_s, g)
+    return c.copy(), State(c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -955,13 +955,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -149,7 +149,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H, O = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((H, B), dtype)
         self.U_y_prev = empty((H, B), dtype)
+        self.c_batch = empty((O, B), dtype)
         self.y_out = empty((T, B, O), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
@@ -164,7 +166,9 @@ class _Backward:
         T, B, dtype, I, H, O = saved.key
         self.saved = saved
         self.d_y = empty((O, B), dtype)
+        self.V_T = empty((H, O), dtype)
         self.VT_d_V_h = empty((H, B), dtype)
+        self.U_T = empty((O, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
         self.d_U_rows = empty((H, O), dtype)
@@ -256,15 +260,18 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H, O = saved.key
     x_2d = x.reshape(T*B, I)
     W = params.W
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     U = params.U
     V = params.V
-    c = params.c[:, None]
+    c_batch = ws.c_batch
+    np.copyto(c_batch, params.c[:, None])
     saved.y_all[0] = state.y.T
 
     # h = g(W @ x[t] + U @ y[t-1] + b)
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.add(b, ws.W_x, out=saved.h)
+    _move(ws.W_x, saved.h)
+    np.add(b_batch, saved.h, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -280,7 +287,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         tanh(h, h)
         # y[t] = gy(V @ h + c)
         dot(V, h, y_2)
-        add(c, y_2, y_2)
+        add(c_batch, y_2, y_2)
         multiply(y_2, minus_one, y_2)
         minimum(y_2, number, out=y_2)
         exp(y_2, y_2)
@@ -344,9 +351,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_y = ws.d_y
-    V_T = V.T
+    V_T = _transposed(V, T, B, ws.V_T)
     VT_d_V_h = ws.VT_d_V_h
-    U_T = U.T
+    U_T = _transposed(U, T, B, ws.U_T)
     for (dy_t, d_y_pre, d_h_pre) in steps:
         # backward of y[t] = gy(V @ h + c)
         add(dy_t, d_y, d_y)
@@ -644,9 +651,9 @@ class Packed:
         np.copyto(W_U[:, 0:I], params.W)
         np.copyto(W_U[:, I:I + O], params.U)
         V = params.V
-        W_U_T = W_U.T
+        W_U_T = _from_left(W_U)
         b_row = params.b[None]
-        V_T = V.T
+        V_T = _from_left(V)
         c_row = params.c[None]
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
@@ -661,7 +668,6 @@ class Packed:
         self.x_y_prev_here = np.empty((B, I + O), dtype)
         self.h = np.empty((B, H), dtype)
         self.y_pre = np.empty((B, O), dtype)
-        self.y_2 = np.empty((B, O), dtype)
         self.x_here = self.x_y_prev_here[..., :I]
         self.y_prev_here = self.x_y_prev_here[..., I:]
 
@@ -703,7 +709,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     x_y_prev_here = packed.x_y_prev_here
     h = packed.h
     y_pre = packed.y_pre
-    y_2 = packed.y_2
     dot, add, tanh, multiply, minimum, exp, reciprocal = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal
     x = x_t
     y_prev = state.y
@@ -720,8 +725,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     minimum(y_pre, number, out=y_pre)
     exp(y_pre, y_pre)
     add(y_pre, one, y_pre)
-    reciprocal(y_pre, y_2)
-    return y_2.copy(), State(y=y_2.copy())
+    y_2 = reciprocal(y_pre)
+    return y_2.copy(), State(y=y_2)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -890,13 +895,35 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -171,8 +171,7 @@ class _Scratch:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(4*B*H*T, dtype)  # forward.V2_x_half_V1_x_half_Vy_x_Vz_x_flat, backward.d_d2_d1_y_z_pre
         self.block_2 = np.empty(4*B*H*T, dtype)  # backward.d_y_z_prev_base, backward.tmp_tmp, backward.dy_rows, backward.d_d2_d1_y_z_pre_flat
-        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_d2_pre_flat, backward.d_d1_pre_flat, backward.d_z_pre_flat, backward.d_y_pre_flat
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.y_prev_flat, backward.z_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.y_prev_flat, backward.z_flat
 
 
 class _Forward:
@@ -181,7 +180,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.b2_half_b1_half_by_bz = empty((4*H, 1), dtype)
+        self.b2_half_b1_half_by_bz = empty((4*H, B), dtype)
         self.V2_half_V1_half_Vy_Vz = empty((4*H, I), dtype)
         self.W2_half_W1_half_Wz = empty((3*H, H), dtype)
         self.W2_y_prev_half_etc = empty((3*H, B), dtype)
@@ -205,15 +204,18 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_y = empty((H, B), dtype)
+        self.Wy_T = empty((H, H), dtype)
         self.WyT_d_Wy_z = empty((H, B), dtype)
         self.d_z = empty((H, B), dtype)
+        self.W2_W1 = empty((2*H, H), dtype)
+        self.W2_W1_T = empty((H, 2*H), dtype)
         self.d_y_prev = empty((H, B), dtype)
+        self.Wz_T = empty((H, H), dtype)
         self.tmp_3 = empty((H, B), dtype)
         self.V2_V1_Vy_Vz = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_V2_V1_Vy_Vz_rows = empty((4*H, I), dtype)
-        self.d_W2_rows = empty((H, H), dtype)
-        self.d_W1_rows = empty((H, H), dtype)
+        self.d_W2_W1_rows = empty((2*H, H), dtype)
         self.d_Wz_rows = empty((H, H), dtype)
         self.d_Wy_rows = empty((H, H), dtype)
         self.d_b2_b1_by_bz_sum = empty((4*H,), dtype)
@@ -222,12 +224,8 @@ class _Backward:
         self.tmp_tmp = np.ndarray((T, 2*H, B), dtype, scratch.block_2[2*B*H*T:])
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
         self.d_d2_d1_y_z_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
-        self.d_d2_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.y_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.d_d1_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.d_z_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.d_y_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.z_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.y_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
+        self.z_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_z_prev_base = self.d_y_z_prev_base[:, H:]
         self.d_y_prev_base = self.d_y_z_prev_base[:, :H]
         self.d_y_pre = self.d_d2_d1_y_z_pre[:, 2*H:3*H]
@@ -239,7 +237,7 @@ class _Backward:
         self.d_d2_d1_pre = self.d_d2_d1_y_z_pre[:, :2*H]
         self.tmp_2 = self.tmp_tmp[:, H:]
         self.carried = (self.d_y, self.d_z, )
-        self.steps = list(zip(self.dy_rows, self.d_y_pre, self.d_d2_pre, self.d_z_pre, self.d_d1_pre, self.d_z_prev_base, self.d_y_prev_base))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_y_pre, self.d_d2_pre, self.d_z_pre, self.d_d1_pre, self.d_z_prev_base, self.d_d2_d1_pre, self.d_y_prev_base))[::-1]
 
 
 class Workspace:
@@ -337,7 +335,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
     # y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
     np.matmul(V2_half_V1_half_Vy_Vz, x_2d.T, out=ws.V2_x_half_V1_x_half_Vy_x_Vz_x_flat.reshape(4*H, T*B))
-    np.add(b2_half_b1_half_by_bz, ws.V2_x_half_V1_x_half_Vy_x_Vz_x, out=saved.sigmoid_d2_etc_pre)
+    _move(ws.V2_x_half_V1_x_half_Vy_x_Vz_x, saved.sigmoid_d2_etc_pre)
+    np.add(b2_half_b1_half_by_bz, saved.sigmoid_d2_etc_pre, out=saved.sigmoid_d2_etc_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -417,9 +416,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     Wy = params.Wy
+    W2_W1 = ws.W2_W1
+    np.copyto(W2_W1[0:H], params.W2)
+    np.copyto(W2_W1[H:2*H], params.W1)
     Wz = params.Wz
-    W2 = params.W2
-    W1 = params.W1
     V2_V1_Vy_Vz = ws.V2_V1_Vy_Vz
     np.copyto(V2_V1_Vy_Vz[0:H], params.V2)
     np.copyto(V2_V1_Vy_Vz[H:2*H], params.V1)
@@ -460,15 +460,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_y = ws.d_y
-    Wy_T = Wy.T
+    Wy_T = _transposed(Wy, T, B, ws.Wy_T)
     WyT_d_Wy_z = ws.WyT_d_Wy_z
     d_z = ws.d_z
-    Wz_T = Wz.T
+    W2_W1_T = _transposed(W2_W1, T, B, ws.W2_W1_T)
     d_y_prev = ws.d_y_prev
-    W2_T = W2.T
+    Wz_T = _transposed(Wz, T, B, ws.Wz_T)
     tmp_3 = ws.tmp_3
-    W1_T = W1.T
-    for (dy_t, d_y_pre, d_d2_pre, d_z_pre, d_d1_pre, d_z_prev_base, d_y_prev_base) in steps:
+    for (dy_t, d_y_pre, d_d2_pre, d_z_pre, d_d1_pre, d_z_prev_base, d_d2_d1_pre, d_y_prev_base) in steps:
         # backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
         add(dy_t, d_y, d_y)
         multiply(d_y_pre, d_y, d_y_pre)
@@ -483,10 +482,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # z
         multiply(d_z_prev_base, d_z, d_z)
         # y
-        dot(Wz_T, d_z_pre, d_y_prev)
-        dot(W2_T, d_d2_pre, tmp_3)
-        add(d_y_prev, tmp_3, d_y_prev)
-        dot(W1_T, d_d1_pre, tmp_3)
+        dot(W2_W1_T, d_d2_d1_pre, d_y_prev)
+        dot(Wz_T, d_z_pre, tmp_3)
         add(d_y_prev, tmp_3, d_y_prev)
         multiply(d_y_prev_base, d_y, d_y)
         add(d_y, d_y_prev, d_y)
@@ -498,19 +495,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_V1 = ws.d_V2_V1_Vy_Vz_rows[H:2*H]
     d_Vy = ws.d_V2_V1_Vy_Vz_rows[2*H:3*H]
     d_Vz = ws.d_V2_V1_Vy_Vz_rows[3*H:4*H]
-    d_d2_pre_flat = _columns(ws.d_d2_pre, ws.d_d2_pre_flat)
     y_prev_flat = _columns(saved.y_prev, ws.y_prev_flat)
-    np.matmul(d_d2_pre_flat, y_prev_flat.T, out=ws.d_W2_rows)
-    d_W2 = ws.d_W2_rows
-    d_d1_pre_flat = _columns(ws.d_d1_pre, ws.d_d1_pre_flat)
-    np.matmul(d_d1_pre_flat, y_prev_flat.T, out=ws.d_W1_rows)
-    d_W1 = ws.d_W1_rows
-    d_z_pre_flat = _columns(ws.d_z_pre, ws.d_z_pre_flat)
-    np.matmul(d_z_pre_flat, y_prev_flat.T, out=ws.d_Wz_rows)
+    np.matmul(d_d2_d1_y_z_pre_flat[0:2*H], y_prev_flat.T, out=ws.d_W2_W1_rows)
+    d_W2 = ws.d_W2_W1_rows[0:H]
+    d_W1 = ws.d_W2_W1_rows[H:2*H]
+    np.matmul(d_d2_d1_y_z_pre_flat[3*H:4*H], y_prev_flat.T, out=ws.d_Wz_rows)
     d_Wz = ws.d_Wz_rows
-    d_y_pre_flat = _columns(ws.d_y_pre, ws.d_y_pre_flat)
     z_flat = _columns(saved.z, ws.z_flat)
-    np.matmul(d_y_pre_flat, z_flat.T, out=ws.d_Wy_rows)
+    np.matmul(d_d2_d1_y_z_pre_flat[2*H:3*H], z_flat.T, out=ws.d_Wy_rows)
     d_Wy = ws.d_Wy_rows
     np.matmul(d_d2_d1_y_z_pre_flat, np.ones(T*B, dtype), out=ws.d_b2_b1_by_bz_sum)
     d_b2 = ws.d_b2_b1_by_bz_sum[0:H]
@@ -808,12 +800,12 @@ class Packed:
         np.copyto(W2_half_etc[2*H:3*H, H:H + I], params.Vz)
         Wy = params.Wy
         Vy = params.Vy
-        W2_half_etc_T = W2_half_etc.T
+        W2_half_etc_T = _from_left(W2_half_etc)
         half = np.array(0.5, dtype)
         number = np.array(1.0, dtype)
         one = np.array(1, dtype)
-        Wy_T = Wy.T
-        Vy_T = Vy.T
+        Wy_T = _from_left(Wy)
+        Vy_T = _from_left(Vy)
         by_row = params.by[None]
         self.constants = (b2_half_b1_half_bz, W2_half_etc_T, half, number, one, Wy_T, Vy_T, by_row, )
         self.prepare(1)
@@ -825,10 +817,8 @@ class Packed:
         self.y_prev_x_here = np.empty((B, H + I), dtype)
         self.d2_d1_tanh_z_pre = np.empty((B, 3*H), dtype)
         self.tmp_tmp = np.empty((B, 2*H), dtype)
-        self.z = np.empty((B, H), dtype)
         self.tanh_y_pre = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.y_2 = np.empty((B, H), dtype)
         self.y_prev_here = self.y_prev_x_here[..., :H]
         self.x_here = self.y_prev_x_here[..., H:]
         self.d2_d1 = self.d2_d1_tanh_z_pre[..., :2*H]
@@ -886,12 +876,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp = packed.tmp
     d1 = packed.d1
     tanh_z_pre = packed.tanh_z_pre
-    z = packed.z
     tanh_y_pre = packed.tanh_y_pre
     tmp_2 = packed.tmp_2
     tmp_3 = packed.tmp_3
     d2 = packed.d2
-    y_2 = packed.y_2
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     y_prev = state.y
     x = x_t
@@ -911,7 +899,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, d2_d1, tmp_tmp)
     multiply(z_prev, tmp, tmp)
     multiply(d1, tanh_z_pre, d1)
-    add(tmp, d1, z)
+    z = add(tmp, d1)
     dot(z, Wy_T, tanh_y_pre)
     dot(x_here, Vy_T, tmp_2)
     add(tanh_y_pre, tmp_2, tanh_y_pre)
@@ -919,8 +907,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh(tanh_y_pre, tanh_y_pre)
     multiply(y_prev, tmp_3, tmp_3)
     multiply(d2, tanh_y_pre, d2)
-    add(tmp_3, d2, y_2)
-    return y_2.copy(), State(y=y_2.copy(), z=z.copy())
+    y_2 = add(tmp_3, d2)
+    return y_2.copy(), State(y=y_2, z=z)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1114,13 +1102,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

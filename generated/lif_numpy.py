@@ -135,10 +135,11 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = np.empty(2*B*H*T, dtype)  # forward.W_x_flat, backward.d_syn_mem_prev_base, backward.d_syn_next_kept_flat, backward.out_prev_flat
-        self.block_2 = np.empty(B*H*T + B*H, dtype)  # forward.syn_all, backward.d_mem_prev_factor
-        self.block_3 = np.empty(B*H*T + B*H, dtype)  # forward.mem_all, backward.d_mem_prev_factor2
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_syn_next_kept
+        self.block_1 = np.empty(B*H*T + B*H, dtype)  # forward.syn_all, backward.d_syn_prev_base, backward.d_syn_next_kept_flat
+        self.block_2 = np.empty(B*H*T + B*H, dtype)  # forward.mem_all, backward.d_mem_prev_base, backward.out_prev_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # forward.W_x_flat, backward.d_mem_prev_factor
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_mem_prev_factor2
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_syn_next_kept
 
 
 class _Forward:
@@ -153,9 +154,9 @@ class _Forward:
         self.tmp_2 = empty((H, B), dtype)
         self.V_out_prev = empty((H, B), dtype)
         self.out_out = empty((T, B, H), dtype)
-        self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
-        self.mem_all = np.ndarray((T + 1, H, B), dtype, scratch.block_3)
-        self.syn_all = np.ndarray((T + 1, H, B), dtype, scratch.block_2)
+        self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
+        self.mem_all = np.ndarray((T + 1, H, B), dtype, scratch.block_2)
+        self.syn_all = np.ndarray((T + 1, H, B), dtype, scratch.block_1)
         self.mem_prev = self.mem_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.mem = self.mem_all[1:]
         self.syn_prev = self.syn_all[:-1] if not self.apart else empty((T, H, B), dtype)
@@ -173,25 +174,22 @@ class _Backward:
         self.saved = saved
         self.d_syn = empty((H, B), dtype)
         self.d_syn_prev = empty((H, B), dtype)
-        self.tmp_d_mem = empty((2*H, B), dtype)
+        self.d_mem = empty((H, B), dtype)
+        self.tmp = empty((H, B), dtype)
         self.d_out = empty((H, B), dtype)
+        self.V_T = empty((H, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
         self.d_V_rows = empty((H, H), dtype)
-        self.d_syn_mem_prev_base = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
-        self.d_mem_prev_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.d_mem_prev_factor2 = np.ndarray((T, H, B), dtype, scratch.block_3)
-        self.d_syn_next_kept = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.d_syn_prev_base = np.ndarray((T, H, B), dtype, scratch.block_1)
+        self.d_mem_prev_base = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.d_mem_prev_factor = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.d_mem_prev_factor2 = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.d_syn_next_kept = np.ndarray((T, H, B), dtype, scratch.block_5)
         self.d_syn_next_kept_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
-        self.out_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_1[B*H*T:])
-        self.d_syn_prev_base = self.d_syn_mem_prev_base[:, :H]
-        self.d_mem_prev_base = self.d_syn_mem_prev_base[:, H:]
-        self.d_mem = self.tmp_d_mem[H:]
-        self.d_syn_mem_prev_base_blocks = self.d_syn_mem_prev_base.reshape(T, 2, H, B)
-        self.tmp_d_mem_blocks = self.tmp_d_mem.reshape(2, H, B)
-        self.tmp = self.tmp_d_mem[:H]
+        self.out_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.carried = (self.d_out, self.d_syn, self.d_mem, )
-        self.steps = list(zip(self.d_syn_next_kept, self.d_syn_mem_prev_base_blocks, self.d_mem_prev_factor, self.d_mem_prev_factor2))[::-1]
+        self.steps = list(zip(self.d_syn_next_kept, self.d_syn_prev_base, self.d_mem_prev_base, self.d_mem_prev_factor, self.d_mem_prev_factor2))[::-1]
 
 
 class Workspace:
@@ -380,18 +378,18 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     number = np.array(0.8187, dtype)
     d_syn_prev = ws.d_syn_prev
     d_mem = ws.d_mem
-    tmp_d_mem_blocks = ws.tmp_d_mem_blocks
     tmp = ws.tmp
     d_out = ws.d_out
     number_2 = np.array(0.01, dtype)
-    V_T = V.T
-    for (d_syn_next_kept, d_syn_mem_prev_base_blocks, d_mem_prev_factor, d_mem_prev_factor2) in steps:
+    V_T = _transposed(V, T, B, ws.V_T)
+    for (d_syn_next_kept, d_syn_prev_base, d_mem_prev_base, d_mem_prev_factor, d_mem_prev_factor2) in steps:
         # backward of syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
         np.copyto(d_syn_next_kept, d_syn)
         multiply(d_syn, number, d_syn_prev)
-        # syn, mem
-        multiply(d_mem, d_syn_mem_prev_base_blocks, tmp_d_mem_blocks)
+        multiply(d_mem, d_syn_prev_base, tmp)
         add(d_syn_prev, tmp, d_syn_prev)
+        # backward of mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
+        multiply(d_mem, d_mem_prev_base, d_mem)
         multiply(d_out, number_2, d_out)
         add(d_out, d_mem_prev_factor, d_out)
         multiply(d_out, d_mem_prev_factor2, d_out)
@@ -684,7 +682,7 @@ class Packed:
         number_2 = np.array(0.01, dtype)
         zero = np.array(0, dtype)
         number_3 = np.array(0.9048, dtype)
-        W_V_T = W_V.T
+        W_V_T = _from_left(W_V)
         number_4 = np.array(0.8187, dtype)
         self.constants = (one, number, number_2, zero, number_3, W_V_T, number_4, )
         self.prepare(1)
@@ -698,13 +696,10 @@ class Packed:
         self.soft = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.out_part = np.empty((B, H), dtype)
-        self.out = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H), dtype)
-        self.mem = np.empty((B, H), dtype)
         self.syn = np.empty((B, H), dtype)
         self.tmp_4 = np.empty((B, H), dtype)
-        self.syn_2 = np.empty((B, H), dtype)
         self.x_here = self.x_out_prev_here[..., :I]
         self.out_prev_here = self.x_out_prev_here[..., I:]
 
@@ -743,14 +738,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     soft = packed.soft
     tmp = packed.tmp
     out_part = packed.out_part
-    out = packed.out
     tmp_2 = packed.tmp_2
     tmp_3 = packed.tmp_3
-    mem = packed.mem
     x_out_prev_here = packed.x_out_prev_here
     syn = packed.syn
     tmp_4 = packed.tmp_4
-    syn_2 = packed.syn_2
     subtract, multiply, abs, add, divide, greater, dot = np.subtract, np.multiply, np.abs, np.add, np.divide, np.greater, np.dot
     x = x_t
     out_prev = state.out
@@ -770,17 +762,17 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     greater(gt_over_0, zero, gt_over_0)
     _where(gt_over_0, one, zero, out=out_part)
     subtract(out_part, soft, out_part)
-    add(soft, out_part, out)
+    out = add(soft, out_part)
     # mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
     multiply(mem_prev, number_3, tmp_2)
     add(syn_prev, tmp_2, tmp_2)
     subtract(one, out, tmp_3)
-    multiply(tmp_2, tmp_3, mem)
+    mem = multiply(tmp_2, tmp_3)
     # syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
     dot(x_out_prev_here, W_V_T, syn)
     multiply(syn_prev, number_4, tmp_4)
-    add(tmp_4, syn, syn_2)
-    return out.copy(), State(out=out.copy(), syn=syn_2.copy(), mem=mem.copy())
+    syn_2 = add(tmp_4, syn)
+    return out.copy(), State(out=out, syn=syn_2, mem=mem)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -971,15 +963,37 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _softsign(z: Any) -> Any:
     """z/(1 + |z|)."""
     return z/(1 + np.abs(z))
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer
 
 
 def _where(condition: np.ndarray, a: Any, b: Any, out: np.ndarray) -> None:

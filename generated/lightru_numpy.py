@@ -143,6 +143,7 @@ class _Forward:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
         self.Wf_half_Wh = empty((2*H, I), dtype)
+        self.bf_half_batch = empty((H, B), dtype)
         self.Uf_h_prev_half = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
@@ -160,6 +161,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Uf_T = empty((H, H), dtype)
         self.UfT_d_Uf_h_prev = empty((H, B), dtype)
         self.Wf_Wh = empty((2*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -255,15 +257,18 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     Wf_half_Wh = ws.Wf_half_Wh
     np.multiply(params.Wf, 0.5, out=Wf_half_Wh[0:H])
     np.copyto(Wf_half_Wh[H:2*H], params.Wh)
-    f_pre_base_factor = (0.5*params.bf)[:, None]
+    bf_half_batch = ws.bf_half_batch
+    np.multiply(params.bf[:, None], 0.5, out=bf_half_batch)
     Uf_half = 0.5*params.Uf
     saved.h_all[0] = state.h.T
 
     # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     # h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
     np.matmul(Wf_half_Wh, x_2d.T, out=ws.Wf_x_half_Wh_x_flat.reshape(2*H, T*B))
-    np.add(f_pre_base_factor, ws.Wf_x_half, out=saved.f)
-    np.tanh(ws.Wh_x, out=saved.tanh_Wh_x)
+    _move(ws.Wf_x_half, saved.f)
+    np.add(bf_half_batch, saved.f, out=saved.f)
+    _move(ws.Wh_x, saved.tanh_Wh_x)
+    np.tanh(saved.tanh_Wh_x, out=saved.tanh_Wh_x)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -343,7 +348,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uf_T = Uf.T
+    Uf_T = _transposed(Uf, T, B, ws.Uf_T)
     UfT_d_Uf_h_prev = ws.UfT_d_Uf_h_prev
     for (dy_t, d_Wh_x, d_f_pre, d_h_prev_base) in steps:
         # backward of h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
@@ -642,8 +647,8 @@ class Packed:
         np.multiply(params.Wf, 0.5, out=Wf_Uf_half[:, 0:I])
         np.multiply(params.Uf, 0.5, out=Wf_Uf_half[:, I:H + I])
         Wh = params.Wh
-        Wf_Uf_half_T = Wf_Uf_half.T
-        Wh_T = Wh.T
+        Wf_Uf_half_T = _from_left(Wf_Uf_half)
+        Wh_T = _from_left(Wh)
         f_pre_factor_row = (0.5*params.bf)[None]
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
@@ -658,7 +663,6 @@ class Packed:
         self.f = np.empty((B, H), dtype)
         self.tanh_Wh_x = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
 
@@ -699,7 +703,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f = packed.f
     tanh_Wh_x = packed.tanh_Wh_x
     tmp = packed.tmp
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -719,8 +722,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, f, tmp)
     multiply(h_prev, tmp, tmp)
     multiply(f, tanh_Wh_x, f)
-    add(tmp, f, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, f)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -895,13 +898,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

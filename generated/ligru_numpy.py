@@ -151,7 +151,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bu_half_bn = empty((2*H, 1), dtype)
+        self.bu_half_bn = empty((2*H, B), dtype)
         self.Wu_half_Wn = empty((2*H, I), dtype)
         self.Uu_half_Un = empty((2*H, H), dtype)
         self.Uu_h_prev_half_Un_h_prev = empty((2*H, B), dtype)
@@ -171,6 +171,7 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((H, B), dtype)
         self.Uu_Un = empty((2*H, H), dtype)
+        self.Uu_Un_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.Wu_Wn = empty((2*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -184,9 +185,8 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_u_pre = self.d_u_n_pre[:, :H]
         self.d_n_pre = self.d_u_n_pre[:, H:]
-        self.d_u_n_pre_blocks = self.d_u_n_pre.reshape(T, 2, H, B)
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.dy_rows, self.d_u_n_pre_blocks, self.d_u_n_pre, saved.u))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_n_pre, self.d_u_pre, self.d_u_n_pre, saved.u))[::-1]
 
 
 class Workspace:
@@ -275,7 +275,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     # n = phi(Wn @ x[t] + Un @ h[t-1] + bn)
     np.matmul(Wu_half_Wn, x_2d.T, out=ws.Wu_x_half_Wn_x_flat.reshape(2*H, T*B))
-    np.add(bu_half_bn, ws.Wu_x_half_Wn_x, out=saved.u_n)
+    _move(ws.Wu_x_half_Wn_x, saved.u_n)
+    np.add(bu_half_bn, saved.u_n, out=saved.u_n)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -362,14 +363,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uu_Un_T = Uu_Un.T
+    Uu_Un_T = _transposed(Uu_Un, T, B, ws.Uu_Un_T)
     d_h_prev = ws.d_h_prev
-    for (dy_t, d_u_n_pre_blocks, d_u_n_pre, u) in steps:
+    for (dy_t, d_n_pre, d_u_pre, d_u_n_pre, u) in steps:
         # backward of h[t] = u*h[t-1] + (1 - u)*n
         add(dy_t, d_h, d_h)
-        # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
         # backward of n = phi(Wn @ x[t] + Un @ h[t-1] + bn)
-        multiply(d_u_n_pre_blocks, d_h, d_u_n_pre_blocks)
+        multiply(d_n_pre, d_h, d_n_pre)
+        # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+        multiply(d_u_pre, d_h, d_u_pre)
         # h
         dot(Uu_Un_T, d_u_n_pre, d_h_prev)
         multiply(u, d_h, d_h)
@@ -665,7 +667,7 @@ class Packed:
         np.multiply(params.Uu, 0.5, out=Wu_half_Uu_half_Wn_Un[0:H, I:H + I])
         np.copyto(Wu_half_Uu_half_Wn_Un[H:2*H, 0:I], params.Wn)
         np.copyto(Wu_half_Uu_half_Wn_Un[H:2*H, I:H + I], params.Un)
-        Wu_half_Uu_half_Wn_Un_T = Wu_half_Uu_half_Wn_Un.T
+        Wu_half_Uu_half_Wn_Un_T = _from_left(Wu_half_Uu_half_Wn_Un)
         half = np.array(0.5, dtype)
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
@@ -679,7 +681,6 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.u_n = np.empty((B, 2*H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.u = self.u_n[..., :H]
@@ -725,7 +726,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     u = packed.u
     n = packed.n
     tmp = packed.tmp
-    h = packed.h
     dot, add, tanh, multiply, maximum, subtract = np.dot, np.add, np.tanh, np.multiply, np.maximum, np.subtract
     x = x_t
     h_prev = state.h
@@ -743,8 +743,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_prev, u, tmp)
     subtract(one, u, u)
     multiply(u, n, u)
-    add(tmp, u, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, u)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -925,13 +925,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

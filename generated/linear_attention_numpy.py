@@ -375,9 +375,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, D, M = saved.key
     x_2d = x.reshape(T*B, I)
-    Wv = params.Wv
     Wk = params.Wk
     Wq = params.Wq
+    Wv = params.Wv
     ws.d_S[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
     ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
@@ -434,13 +434,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(saved.z, ws.d_z_q, out=ws.d_z_q)
     np.add(ws.d_z_q, ws.d_q_row_flat, out=ws.d_z_q)
     np.multiply(ws.d_Wq_x, ws.d_z_q, out=ws.d_Wq_x)
-    d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
-    np.matmul(d_v_column_flat_2d, Wv, out=ws.d_x_out.reshape(T*B, I))
     d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
-    np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_Wk_x_2d, Wk, out=ws.d_x_out.reshape(T*B, I))
     d_Wq_x_2d = ws.d_Wq_x.reshape(T*B, D)
     np.matmul(d_Wq_x_2d, Wq, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
+    np.matmul(d_v_column_flat_2d, Wv, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.matmul(d_Wk_x_2d.T, x_2d, out=ws.d_Wk_rows)
     d_Wk = ws.d_Wk_rows
@@ -720,7 +720,7 @@ class Packed:
         np.copyto(Wk_Wq_Wv[0:D], params.Wk)
         np.copyto(Wk_Wq_Wv[D:2*D], params.Wq)
         np.copyto(Wk_Wq_Wv[2*D:2*D + M], params.Wv)
-        Wk_Wq_Wv_T = Wk_Wq_Wv.T
+        Wk_Wq_Wv_T = _from_left(Wk_Wq_Wv)
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
         number = np.array(1e-06, dtype)
@@ -734,17 +734,13 @@ class Packed:
         self.Wk_x_Wq_x_v_column = np.empty((B, 2*D + M), dtype)
         self.k_row_z_q = np.empty((B, 2*D), dtype)
         self.tmp = np.empty((B, D*M), dtype)
-        self.S = np.empty((B, D*M), dtype)
-        self.z = np.empty((B, D), dtype)
         self.sum_S_q_vector = np.empty((B, M), dtype)
         self.sum_z_q = np.empty((B, 1), dtype)
-        self.y_2 = np.empty((B, M), dtype)
         self.Wk_Wq_x = self.Wk_x_Wq_x_v_column[..., :2*D]
         self.v_column_axes = self.Wk_x_Wq_x_v_column[..., 2*D:].reshape(B, M, 1)
         self.k_row_axes = self.k_row_z_q[..., :D].reshape(B, 1, D)
         self.tmp_axes = self.tmp.reshape(B, M, D)
         self.k_row = self.k_row_z_q[..., :D]
-        self.S_axes = self.S.reshape(B, M, D)
         self.z_q_axes = self.k_row_z_q[..., D:].reshape(B, D)
         self.sum_S_q_vector_axes = self.sum_S_q_vector.reshape(B, M)
         self.z_q = self.k_row_z_q[..., D:]
@@ -788,16 +784,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     k_row_axes = packed.k_row_axes
     tmp_axes = packed.tmp_axes
     tmp = packed.tmp
-    S = packed.S
     k_row = packed.k_row
-    z = packed.z
-    S_axes = packed.S_axes
     z_q_axes = packed.z_q_axes
     sum_S_q_vector_axes = packed.sum_S_q_vector_axes
     z_q = packed.z_q
     sum_z_q = packed.sum_z_q
     sum_S_q_vector = packed.sum_S_q_vector
-    y_2 = packed.y_2
     dot, minimum, expm1, maximum, add, multiply, einsum, total, divide = np.dot, np.minimum, np.expm1, np.maximum, np.add, np.multiply, np.einsum, np.add.reduce, np.divide
     x = x_t
     S_prev = state.S.reshape(B, D*M)
@@ -813,16 +805,16 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(k_row_z_q, one, k_row_z_q)
     # S[t] = S[t-1] + outer(v, k)
     multiply(v_column_axes, k_row_axes, tmp_axes)
-    add(S_prev, tmp, S)
+    S = add(S_prev, tmp)
     # z[t] = z[t-1] + k
-    add(z_prev, k_row, z)
+    z = add(z_prev, k_row)
     # y = (S[t] @ q)/(dot(z[t], q) + eps)
-    einsum("bij,bj->bi", S_axes, z_q_axes, out=sum_S_q_vector_axes)
+    einsum("bij,bj->bi", S.reshape(B, M, D), z_q_axes, out=sum_S_q_vector_axes)
     multiply(z_q, z, z_q)
     total(z_q, axis=1, out=sum_z_q, keepdims=True)
     add(sum_z_q, number, sum_z_q)
-    divide(sum_S_q_vector, sum_z_q, y_2)
-    return y_2.copy(), State(S=S.copy().reshape(B, M, D), z=z.copy())
+    y_2 = divide(sum_S_q_vector, sum_z_q)
+    return y_2, State(S=S.reshape(B, M, D), z=z)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1009,3 +1001,8 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _elu(z: Any) -> Any:
     """z where it is positive, else exp(z) - 1."""
     return np.maximum(z, 0) + np.expm1(np.minimum(z, 0))
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T

@@ -161,6 +161,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.relu_a_batch = empty((B, H), dtype)
+        self.step_batch = empty((B, H), dtype)
+        self.d_batch = empty((B, I), dtype)
         self.out_out = empty((T, B, I), dtype)
         self.out = np.ndarray((T, B, I), dtype, scratch.block_1)
         self.out_factor = np.ndarray((T, B, I), dtype, scratch.block_2)
@@ -175,8 +178,12 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_y = empty((B, H), dtype)
+        self.step_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.d_z = empty((B, H), dtype)
+        self.d_y_prev_factor_batch = empty((B, H), dtype)
+        self.d_batch = empty((B, I), dtype)
+        self.relu_a_batch = empty((B, H), dtype)
         self.d_B_rows = empty((H, I), dtype)
         self.d_C_rows = empty((I, H), dtype)
         self.d_d_sum = empty((I,), dtype)
@@ -269,8 +276,13 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     step_2, relu_a = derived
     B_2 = params.B
+    relu_a_batch = ws.relu_a_batch
+    np.copyto(relu_a_batch, relu_a)
+    step_batch = ws.step_batch
+    np.copyto(step_batch, step_2)
     C = params.C
-    d = params.d
+    d_batch = ws.d_batch
+    np.copyto(d_batch, params.d)
     saved.y_all[0] = state.y
     saved.z_all[0] = state.z
 
@@ -280,22 +292,20 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, subtract, add = np.multiply, np.subtract, np.add
-    relu_a_row = relu_a[None]
-    step_row = step_2[None]
     for (y_prev, z, B_x, z_prev, y_2) in steps:
         # z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
-        multiply(relu_a_row, y_prev, z)
+        multiply(relu_a_batch, y_prev, z)
         subtract(B_x, z, z)
-        multiply(step_row, z, z)
+        multiply(step_batch, z, z)
         add(z_prev, z, z)
         # y[t] = y[t-1] + step*z[t]
-        multiply(step_row, z, y_2)
+        multiply(step_batch, z, y_2)
         add(y_prev, y_2, y_2)
 
     # out = C @ y[t] + d*x[t]
     y_2d = saved.y_2.reshape(T*B, H)
     np.matmul(y_2d, C.T, out=ws.out.reshape(T*B, I))
-    np.multiply(d, x, out=ws.out_factor)
+    np.multiply(d_batch, x, out=ws.out_factor)
     np.add(ws.out, ws.out_factor, out=ws.out)
     np.copyto(ws.out_out, ws.out)
     if cuts is not None:
@@ -338,8 +348,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     x_2d = x.reshape(T*B, I)
     step_2, relu_a = derived
     C = params.C
+    step_batch = ws.step_batch
+    np.copyto(step_batch, step_2)
+    d_y_prev_factor_batch = ws.d_y_prev_factor_batch
+    np.copyto(d_y_prev_factor_batch, (-step_2*relu_a))
     B_2 = params.B
-    d = params.d
+    d_batch = ws.d_batch
+    np.copyto(d_batch, params.d)
+    relu_a_batch = ws.relu_a_batch
+    np.copyto(relu_a_batch, relu_a)
     ws.d_y[...] = 0 if dfinal is None else dfinal.y
     ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
@@ -353,37 +370,35 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_y = ws.d_y
-    step_row = step_2[None]
     tmp = ws.tmp
     d_z = ws.d_z
-    d_y_prev_factor_row = (-step_2*relu_a)[None]
     for (d_step_each, d_relu_a_each) in steps:
         # backward of y[t] = y[t-1] + step*z[t]
         add(d_y, d_step_each, d_step_each)
         # backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
-        multiply(step_row, d_step_each, tmp)
+        multiply(step_batch, d_step_each, tmp)
         add(d_z, tmp, d_z)
         # y
-        multiply(d_y_prev_factor_row, d_z, d_y)
+        multiply(d_y_prev_factor_batch, d_z, d_y)
         add(d_step_each, d_y, d_y)
         # z
         np.copyto(d_relu_a_each, d_z)
 
     # backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
-    np.multiply(step_2, ws.d_relu_a_each, out=ws.d_B_x)
+    np.multiply(step_batch, ws.d_relu_a_each, out=ws.d_B_x)
     d_B_x_2d = ws.d_B_x.reshape(T*B, H)
     np.matmul(d_B_x_2d, B_2, out=ws.d_x.reshape(T*B, I))
-    np.multiply(d, dy, out=ws.d_x_factor)
+    np.multiply(d_batch, dy, out=ws.d_x_factor)
     np.add(ws.d_x, ws.d_x_factor, out=ws.d_x)
     np.multiply(dy, x, out=ws.d_d_each)
     # backward of step = sigmoid(s)
-    np.multiply(relu_a, saved.y_prev, out=ws.d_step_each_base)
+    np.multiply(relu_a_batch, saved.y_prev, out=ws.d_step_each_base)
     np.subtract(saved.B_x, ws.d_step_each_base, out=ws.d_step_each_base)
     np.multiply(saved.z, ws.d_step_each, out=ws.d_step_each)
     np.multiply(ws.d_relu_a_each, ws.d_step_each_base, out=ws.d_step_each_base)
     np.add(ws.d_step_each, ws.d_step_each_base, out=ws.d_step_each)
     # z
-    np.multiply(step_2, -1, out=ws.d_relu_a_each_factor)
+    np.multiply(step_batch, -1, out=ws.d_relu_a_each_factor)
     np.multiply(ws.d_relu_a_each_factor, saved.y_prev, out=ws.d_relu_a_each_factor)
     np.multiply(ws.d_relu_a_each, ws.d_relu_a_each_factor, out=ws.d_relu_a_each)
     np.matmul(d_B_x_2d.T, x_2d, out=ws.d_B_rows)
@@ -672,10 +687,10 @@ class Packed:
         step_2, relu_a = _derived(params)
         B_2 = params.B
         C = params.C
-        B_2_T = B_2.T
+        B_2_T = _from_left(B_2)
         relu_a_row = relu_a[None]
         step_row = step_2[None]
-        C_T = C.T
+        C_T = _from_left(C)
         d_row = params.d[None]
         self.constants = (B_2_T, relu_a_row, step_row, C_T, d_row, )
         self.prepare(1)
@@ -686,12 +701,9 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.B_x = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.z = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.y_2 = np.empty((B, H), dtype)
         self.C_y = np.empty((B, I), dtype)
         self.tmp_3 = np.empty((B, I), dtype)
-        self.out = np.empty((B, I), dtype)
 
 
 def pack(params: Params) -> Packed:
@@ -727,12 +739,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     (B_2_T, relu_a_row, step_row, C_T, d_row, ) = packed.constants
     B_x = packed.B_x
     tmp = packed.tmp
-    z = packed.z
     tmp_2 = packed.tmp_2
-    y_2 = packed.y_2
     C_y = packed.C_y
     tmp_3 = packed.tmp_3
-    out = packed.out
     dot, multiply, subtract, add = np.dot, np.multiply, np.subtract, np.add
     x = x_t
     y_prev = state.y
@@ -742,15 +751,15 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(relu_a_row, y_prev, tmp)
     subtract(B_x, tmp, B_x)
     multiply(step_row, B_x, B_x)
-    add(z_prev, B_x, z)
+    z = add(z_prev, B_x)
     # y[t] = y[t-1] + step*z[t]
     multiply(step_row, z, tmp_2)
-    add(y_prev, tmp_2, y_2)
+    y_2 = add(y_prev, tmp_2)
     # out = C @ y[t] + d*x[t]
     dot(y_2, C_T, C_y)
     multiply(d_row, x, tmp_3)
-    add(tmp_3, C_y, out)
-    return out.copy(), State(y=y_2.copy(), z=z.copy())
+    out = add(tmp_3, C_y)
+    return out, State(y=y_2, z=z)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -934,6 +943,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -145,7 +145,7 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(2*B*H*T, dtype)  # forward.W_x_flat, backward.d_h_pre_A_h_prev
-        self.block_2 = np.empty(2*B*H*T, dtype)  # backward.dy_rows, backward.d_h_pre_flat, backward.d_h_pre_A_h_prev_flat
+        self.block_2 = np.empty(2*B*H*T, dtype)  # backward.dy_rows, backward.d_h_pre_A_h_prev_flat
         self.block_3 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
 
 
@@ -155,6 +155,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((H, B), dtype)
         self.R_h_prev = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
@@ -172,6 +173,7 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((H, B), dtype)
         self.R_A = empty((2*H, H), dtype)
+        self.R_A_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
@@ -179,7 +181,6 @@ class _Backward:
         self.d_b_sum = empty((2*H,), dtype)
         self.d_h_pre_A_h_prev = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.d_h_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.d_h_pre_A_h_prev_flat = np.ndarray((2*H, T, B), dtype, scratch.block_2)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_h_pre = self.d_h_pre_A_h_prev[:, :H]
@@ -263,12 +264,14 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     A, R = derived
     W = params.W
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     saved.h_all[0] = state.h.T
 
     # h[t] = h[t-1] + eps*(A @ h[t-1] + phi(R @ h[t-1] + W @ x[t] + b))
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.add(b, ws.W_x, out=saved.tanh_h_pre)
+    _move(ws.W_x, saved.tanh_h_pre)
+    np.add(b_batch, saved.tanh_h_pre, out=saved.tanh_h_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -345,7 +348,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     number = np.array(0.03, dtype)
-    R_A_T = R_A.T
+    R_A_T = _transposed(R_A, T, B, ws.R_A_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_h_pre, d_A_h_prev, d_h_pre_A_h_prev) in steps:
         # backward of h[t] = h[t-1] + eps*(A @ h[t-1] + phi(R @ h[t-1] + W @ x[t] + b))
@@ -355,11 +358,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         dot(R_A_T, d_h_pre_A_h_prev, d_h_prev)
         add(d_h, d_h_prev, d_h)
 
-    d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
-    np.matmul(d_h_pre_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_h_pre_flat, x_2d, out=ws.d_W_rows)
-    d_W = ws.d_W_rows
     d_h_pre_A_h_prev_flat = _columns(ws.d_h_pre_A_h_prev, ws.d_h_pre_A_h_prev_flat)
+    np.matmul(d_h_pre_A_h_prev_flat[0:H].T, W, out=ws.d_x_out.reshape(T*B, I))
+    np.matmul(d_h_pre_A_h_prev_flat[0:H], x_2d, out=ws.d_W_rows)
+    d_W = ws.d_W_rows
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
     np.matmul(d_h_pre_A_h_prev_flat, h_prev_flat.T, out=ws.d_R_A_rows)
     d_R = ws.d_R_A_rows[0:H]
@@ -643,8 +645,8 @@ class Packed:
         R_W = self.R_W
         np.copyto(R_W[:, 0:H], R)
         np.copyto(R_W[:, H:H + I], params.W)
-        A_T = A.T
-        R_W_T = R_W.T
+        A_T = _from_left(A)
+        R_W_T = _from_left(R_W)
         b_row = params.b[None]
         number = np.array(0.03, dtype)
         self.constants = (A_T, R_W_T, b_row, number, )
@@ -657,7 +659,6 @@ class Packed:
         self.h_prev_x_here = np.empty((B, H + I), dtype)
         self.A_h_prev = np.empty((B, H), dtype)
         self.tanh_h_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.h_prev_here = self.h_prev_x_here[..., :H]
         self.x_here = self.h_prev_x_here[..., H:]
 
@@ -698,7 +699,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     A_h_prev = packed.A_h_prev
     h_prev_x_here = packed.h_prev_x_here
     tanh_h_pre = packed.tanh_h_pre
-    h = packed.h
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     h_prev = state.h
     x = x_t
@@ -712,8 +712,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(A_h_prev, number, A_h_prev)
     add(h_prev, A_h_prev, A_h_prev)
     multiply(tanh_h_pre, number, tanh_h_pre)
-    add(A_h_prev, tanh_h_pre, h)
-    return h.copy(), State(h=h.copy())
+    h = add(A_h_prev, tanh_h_pre)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -885,7 +885,29 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

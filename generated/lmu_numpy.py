@@ -154,7 +154,7 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H, Q = key
         self.block_1 = np.empty(B*H*T + B*T, dtype)  # forward.Wx_ex_x_flat, backward.d_h_pre_BT_d_B_u
-        self.block_2 = np.empty(B*H*T + B*T, dtype)  # backward.dy_rows, backward.d_h_pre_BT_d_B_u_flat, backward.BT_d_B_u_flat, backward.d_h_pre_flat
+        self.block_2 = np.empty(B*H*T + B*T, dtype)  # backward.dy_rows, backward.d_h_pre_BT_d_B_u_flat
         self.block_3 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
         self.block_4 = np.empty(B*Q*T, dtype)  # backward.m_prev_flat, backward.m_flat
 
@@ -185,10 +185,15 @@ class _Backward:
         T, B, dtype, I, H, Q = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Wm_T = empty((Q, H), dtype)
         self.WmT_d_Wm_m = empty((Q, B), dtype)
         self.d_m = empty((Q, B), dtype)
+        self.B_2_T = empty((1, Q), dtype)
         self.Wh_eh = empty((H + 1, H), dtype)
+        self.Wh_eh_T = empty((H, H + 1), dtype)
+        self.em_T = empty((Q, 1), dtype)
         self.d_m_prev = empty((Q, B), dtype)
+        self.A_T = empty((Q, Q), dtype)
         self.tmp = empty((Q, B), dtype)
         self.Wx_ex = empty((H + 1, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -200,9 +205,7 @@ class _Backward:
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.d_h_pre_BT_d_B_u_flat = np.ndarray((H + 1, T, B), dtype, scratch.block_2)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.BT_d_B_u_flat = np.ndarray((1, T, B), dtype, scratch.block_2)
         self.m_prev_flat = np.ndarray((Q, T, B), dtype, scratch.block_4)
-        self.d_h_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.m_flat = np.ndarray((Q, T, B), dtype, scratch.block_4)
         self.d_h_pre = self.d_h_pre_BT_d_B_u[:, :H]
         self.BT_d_B_u = self.d_h_pre_BT_d_B_u[:, H:]
@@ -286,8 +289,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     Wx_ex = ws.Wx_ex
     np.copyto(Wx_ex[0:H], params.Wx)
     np.copyto(Wx_ex[H:H + 1], params.ex)
-    eh = params.eh
     Wh = params.Wh
+    eh = params.eh
     em = params.em
     A = params.A
     B_2 = params.B
@@ -307,11 +310,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     B_u = ws.B_u
     Wm_m = ws.Wm_m
     for (h_prev, h, m_prev, m, ex_x, Wx_x) in steps:
-        # u = ex @ x[t] + eh @ h[t-1] + em @ m[t-1]
-        dot(eh, h_prev, u)
         # h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
         dot(Wh, h_prev, h)
-        # u
+        # u = ex @ x[t] + eh @ h[t-1] + em @ m[t-1]
+        dot(eh, h_prev, u)
         dot(em, m_prev, em_m_prev)
         # m[t] = A @ m[t-1] + B @ u
         dot(A, m_prev, m)
@@ -371,8 +373,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     Wh_eh = ws.Wh_eh
     np.copyto(Wh_eh[0:H], params.Wh)
     np.copyto(Wh_eh[H:H + 1], params.eh)
-    A = params.A
     em = params.em
+    A = params.A
     Wx_ex = ws.Wx_ex
     np.copyto(Wx_ex[0:H], params.Wx)
     np.copyto(Wx_ex[H:H + 1], params.ex)
@@ -390,14 +392,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Wm_T = Wm.T
+    Wm_T = _transposed(Wm, T, B, ws.Wm_T)
     WmT_d_Wm_m = ws.WmT_d_Wm_m
     d_m = ws.d_m
-    B_2_T = B_2.T
-    Wh_eh_T = Wh_eh.T
-    A_T = A.T
+    B_2_T = _transposed(B_2, T, B, ws.B_2_T)
+    Wh_eh_T = _transposed(Wh_eh, T, B, ws.Wh_eh_T)
+    em_T = _transposed(em, T, B, ws.em_T)
     d_m_prev = ws.d_m_prev
-    em_T = em.T
+    A_T = _transposed(A, T, B, ws.A_T)
     tmp = ws.tmp
     for (dy_t, d_h_pre, BT_d_B_u, d_h_pre_BT_d_B_u) in steps:
         # backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
@@ -411,8 +413,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # h
         dot(Wh_eh_T, d_h_pre_BT_d_B_u, d_h)
         # m
-        dot(A_T, d_m, d_m_prev)
-        dot(em_T, BT_d_B_u, tmp)
+        dot(em_T, BT_d_B_u, d_m_prev)
+        dot(A_T, d_m, tmp)
         add(d_m_prev, tmp, d_m_prev)
         np.copyto(d_m, d_m_prev)
 
@@ -425,13 +427,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.matmul(d_h_pre_BT_d_B_u_flat, h_prev_flat.T, out=ws.d_Wh_eh_rows)
     d_Wh = ws.d_Wh_eh_rows[0:H]
     d_eh = ws.d_Wh_eh_rows[H:H + 1]
-    BT_d_B_u_flat = _columns(ws.BT_d_B_u, ws.BT_d_B_u_flat)
     m_prev_flat = _columns(saved.m_prev, ws.m_prev_flat)
-    np.matmul(BT_d_B_u_flat, m_prev_flat.T, out=ws.d_em_rows)
+    np.matmul(d_h_pre_BT_d_B_u_flat[H:H + 1], m_prev_flat.T, out=ws.d_em_rows)
     d_em = ws.d_em_rows
-    d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
     m_flat = _columns(saved.m, ws.m_flat)
-    np.matmul(d_h_pre_flat, m_flat.T, out=ws.d_Wm_rows)
+    np.matmul(d_h_pre_BT_d_B_u_flat[0:H], m_flat.T, out=ws.d_Wm_rows)
     d_Wm = ws.d_Wm_rows
     return Grads(
         params=Params(
@@ -706,22 +706,23 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.ex_eh_em = np.empty((1, H + I + Q), dtype)
+        self.Wx_Wh = np.empty((H, H + I), dtype)
         ex_eh_em = self.ex_eh_em
         np.copyto(ex_eh_em[:, 0:I], params.ex)
         np.copyto(ex_eh_em[:, I:H + I], params.eh)
         np.copyto(ex_eh_em[:, H + I:H + I + Q], params.em)
-        A = params.A
         B_2 = params.B
-        Wx = params.Wx
-        Wh = params.Wh
+        A = params.A
         Wm = params.Wm
-        ex_eh_em_T = ex_eh_em.T
-        A_T = A.T
-        B_2_T = B_2.T
-        Wx_T = Wx.T
-        Wh_T = Wh.T
-        Wm_T = Wm.T
-        self.constants = (ex_eh_em_T, A_T, B_2_T, Wx_T, Wh_T, Wm_T, )
+        Wx_Wh = self.Wx_Wh
+        np.copyto(Wx_Wh[:, 0:I], params.Wx)
+        np.copyto(Wx_Wh[:, I:H + I], params.Wh)
+        ex_eh_em_T = _from_left(ex_eh_em)
+        B_2_T = _from_left(B_2)
+        A_T = _from_left(A)
+        Wm_T = _from_left(Wm)
+        Wx_Wh_T = _from_left(Wx_Wh)
+        self.constants = (ex_eh_em_T, B_2_T, A_T, Wm_T, Wx_Wh_T, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -734,10 +735,10 @@ class Packed:
         self.tmp = np.empty((B, Q), dtype)
         self.h_pre = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_m_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_m_prev_here[..., I:H + I]
         self.m_prev_here = self.x_h_prev_m_prev_here[..., H + I:]
+        self.x_h_prev_here = self.x_h_prev_m_prev_here[..., :H + I]
 
 
 def pack(params: Params) -> Packed:
@@ -774,7 +775,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (ex_eh_em_T, A_T, B_2_T, Wx_T, Wh_T, Wm_T, ) = packed.constants
+    (ex_eh_em_T, B_2_T, A_T, Wm_T, Wx_Wh_T, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     m_prev_here = packed.m_prev_here
@@ -783,8 +784,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     m = packed.m
     tmp = packed.tmp
     h_pre = packed.h_pre
+    x_h_prev_here = packed.x_h_prev_here
     tmp_2 = packed.tmp_2
-    h = packed.h
     dot, add, tanh = np.dot, np.add, np.tanh
     x = x_t
     h_prev = state.h
@@ -795,17 +796,15 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # u = ex @ x[t] + eh @ h[t-1] + em @ m[t-1]
     dot(x_h_prev_m_prev_here, ex_eh_em_T, u)
     # m[t] = A @ m[t-1] + B @ u
-    dot(m_prev_here, A_T, m)
-    dot(u, B_2_T, tmp)
+    dot(u, B_2_T, m)
+    dot(m_prev_here, A_T, tmp)
     add(m, tmp, m)
     # h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
-    dot(x_here, Wx_T, h_pre)
-    dot(h_prev_here, Wh_T, tmp_2)
+    dot(m, Wm_T, h_pre)
+    dot(x_h_prev_here, Wx_Wh_T, tmp_2)
     add(h_pre, tmp_2, h_pre)
-    dot(m, Wm_T, tmp_2)
-    add(h_pre, tmp_2, h_pre)
-    tanh(h_pre, h)
-    return h.copy(), State(h=h.copy(), m=m.copy())
+    h = tanh(h_pre)
+    return h.copy(), State(h=h, m=m.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -989,7 +988,29 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -248,16 +248,17 @@ class _Scratch:
         self.block_4 = np.empty(4*B*H*T, dtype)  # backward.d_hi_hf_hg_ho
         self.block_5 = np.empty(4*B*H*T, dtype)  # backward.d_c_mean_factor, backward.d_o_i_f_pre_rh_factor, backward.d_rx_part_4_mx_3_mx_2_mx_mx, backward.d_xi_xf_xg_factor, backward.d_shi_shf_shg_sho_each
         self.block_6 = np.empty(2*B*H*T, dtype)  # backward.d_h_pre_2_g_pre
-        self.block_7 = np.empty(2*B*H*T, dtype)  # backward.d_h_pre_2_sum_c_c_factor
-        self.block_8 = np.empty(2*B*H*T, dtype)  # backward.d_i_f_pre
-        self.block_9 = np.empty(B*H*T, dtype)  # backward.d_o_pre
-        self.block_10 = np.empty(B*H*T, dtype)  # backward.d_g_pre_rh_factor
-        self.block_11 = np.empty(B*H*T, dtype)  # backward.dy_rows
-        self.block_12 = np.empty(2*B*T, dtype)  # backward.tmp, backward.tmp_3, backward.tmp_4, backward.d_sum_c_mean_squared_factor, backward.d_rh_pre_factor, backward.d_sum_rx_part_4_xo, backward.tmp_8
-        self.block_13 = np.empty(2*B*T, dtype)  # backward.tmp_5, backward.sum_d_g_pre_rx_mx, backward.tmp_7, backward.sum_d_rx_part_4_mx
-        self.block_14 = np.empty(2*B*T, dtype)  # backward.sum_d_f_pre_rx_mx, backward.sum_d_rx_part_3_mx, backward.sum_d_rx_part_2_mx
-        self.block_15 = np.empty(2*B*T, dtype)  # backward.sum_d_i_pre_rx_mx, backward.sum_d_rx_part_mx
-        self.block_16 = np.empty(B*T, dtype)  # backward.d_rx_pre_factor
+        self.block_7 = np.empty(2*B*H*T, dtype)  # backward.d_i_f_pre
+        self.block_8 = np.empty(B*H*T, dtype)  # backward.d_h_pre_2_sum_c_factor
+        self.block_9 = np.empty(B*H*T, dtype)  # backward.d_c_factor
+        self.block_10 = np.empty(B*H*T, dtype)  # backward.d_o_pre
+        self.block_11 = np.empty(B*H*T, dtype)  # backward.d_g_pre_rh_factor
+        self.block_12 = np.empty(B*H*T, dtype)  # backward.dy_rows
+        self.block_13 = np.empty(2*B*T, dtype)  # backward.tmp, backward.tmp_3, backward.tmp_4, backward.d_sum_c_mean_squared_factor, backward.d_rh_pre_factor, backward.d_sum_rx_part_4_xo, backward.tmp_8
+        self.block_14 = np.empty(2*B*T, dtype)  # backward.tmp_5, backward.sum_d_g_pre_rx_mx, backward.tmp_7, backward.sum_d_rx_part_4_mx
+        self.block_15 = np.empty(2*B*T, dtype)  # backward.sum_d_f_pre_rx_mx, backward.sum_d_rx_part_3_mx, backward.sum_d_rx_part_2_mx
+        self.block_16 = np.empty(2*B*T, dtype)  # backward.sum_d_i_pre_rx_mx, backward.sum_d_rx_part_mx
+        self.block_17 = np.empty(B*T, dtype)  # backward.d_rx_pre_factor
 
 
 class _Forward:
@@ -266,17 +267,22 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.sxi_sxf_sxg = empty((3*H, 1), dtype)
-        self.bi_bf_bg = empty((3*H, 1), dtype)
-        self.shi_shf_shg = empty((3*H, 1), dtype)
+        self.sxi_sxf_sxg = empty((3*H, B), dtype)
+        self.bi_bf_bg = empty((3*H, B), dtype)
+        self.shi_shf_shg = empty((3*H, B), dtype)
         self.Wi_Wf_Wg_Wo = empty((4*H, I), dtype)
+        self.sxo_batch = empty((H, B), dtype)
+        self.bo_batch = empty((H, B), dtype)
         self.Ui_Uf_Ug_Uo = empty((4*H, H), dtype)
         self.sum_hf_hg_ho = empty((3, B), dtype)
         self.tmp_tmp_tmp_tmp = empty((4*H, B), dtype)
         self.rh_part_part_2_part_3_part_4 = empty((4*H, B), dtype)
         self.sum_rh_part_2_3_4 = empty((3, B), dtype)
+        self.sho_batch = empty((H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.c_mean_squared = empty((H, B), dtype)
+        self.sc_batch = empty((H, B), dtype)
+        self.bc_batch = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.rx_part_part_2_part_3_part_4 = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
         self.rx_part = self.rx_part_part_2_part_3_part_4[:, :H]
@@ -305,16 +311,18 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
-        self.sho_shi_shf_sc_shg = empty((5*H, 1), dtype)
-        self.sxo_sxi_sxf_sxg = empty((4*H, 1), dtype)
+        self.sho_shi_shf_sc_shg = empty((5*H, B), dtype)
+        self.sxo_sxi_sxf_sxg = empty((4*H, B), dtype)
+        self.d_h_pre_2_sum_c_factor_batch = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
         self.d_h_pre_2_sqrt_h_pre = empty((H, B), dtype)
         self.d_sum_c_mean_squared = empty((1, B), dtype)
-        self.d_h_pre_2_sum_c_tmp = empty((2*H, B), dtype)
+        self.d_h_pre_2_sum_c = empty((H, B), dtype)
         self.d_sum_c = empty((1, B), dtype)
         self.d_c_mean = empty((H, B), dtype)
         self.d_c_mean_mean_c = empty((H, B), dtype)
         self.sum_d_c_mean_mean_c = empty((1, B), dtype)
+        self.tmp_6 = empty((H, B), dtype)
         self.d_c = empty((H, B), dtype)
         self.d_o_pre_mh = empty((H, B), dtype)
         self.d_sum_rh_part_4_ho = empty((2, B), dtype)
@@ -333,6 +341,7 @@ class _Backward:
         self.sum_d_rh_part_2_mh = empty((1, B), dtype)
         self.sum_d_rh_part_mh = empty((1, B), dtype)
         self.Ui_Uf_Ug_Uo = empty((4*H, H), dtype)
+        self.Ui_Uf_Ug_Uo_T = empty((H, 4*H), dtype)
         self.Wi_Wf_Wg_Wo = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wi_Wf_Wg_Wo_rows = empty((4*H, I), dtype)
@@ -354,52 +363,51 @@ class _Backward:
         self.d_c_mean_factor = np.ndarray((T, H, B), dtype, scratch.block_5[3*B*H*T:])
         self.d_h_pre_2_g_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_6)
         self.d_o_pre_mh_etc_factor = np.ndarray((T, 5*H, B), dtype, scratch.block_1)
-        self.tmp = np.ndarray((T, 1, B), dtype, scratch.block_12)
+        self.tmp = np.ndarray((T, 1, B), dtype, scratch.block_13)
         self.tmp_2 = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.tmp_3 = np.ndarray((T, 1, B), dtype, scratch.block_12)
-        self.d_h_pre_2_sum_c_c_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_7)
-        self.tmp_4 = np.ndarray((T, 1, B), dtype, scratch.block_12)
-        self.d_sum_c_mean_squared_factor = np.ndarray((T, 1, B), dtype, scratch.block_12[B*T:])
-        self.d_o_pre = np.ndarray((T, H, B), dtype, scratch.block_9)
+        self.tmp_3 = np.ndarray((T, 1, B), dtype, scratch.block_13)
+        self.d_h_pre_2_sum_c_factor = np.ndarray((T, H, B), dtype, scratch.block_8)
+        self.tmp_4 = np.ndarray((T, 1, B), dtype, scratch.block_13)
+        self.d_sum_c_mean_squared_factor = np.ndarray((T, 1, B), dtype, scratch.block_13[B*T:])
+        self.d_c_factor = np.ndarray((T, H, B), dtype, scratch.block_9)
+        self.d_o_pre = np.ndarray((T, H, B), dtype, scratch.block_10)
         self.d_o_i_f_pre_rh_factor = np.ndarray((T, 3*H, B), dtype, scratch.block_5)
-        self.d_g_pre_rh_factor = np.ndarray((T, H, B), dtype, scratch.block_10)
-        self.d_i_f_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_8)
-        self.d_rh_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_12)
-        self.tmp_5 = np.ndarray((T, 1, B), dtype, scratch.block_13)
+        self.d_g_pre_rh_factor = np.ndarray((T, H, B), dtype, scratch.block_11)
+        self.d_i_f_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_7)
+        self.d_rh_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_13)
+        self.tmp_5 = np.ndarray((T, 1, B), dtype, scratch.block_14)
         self.d_hi_hf_hg_ho_base = np.ndarray((T, 4*H, B), dtype, scratch.block_2)
         self.d_rh_part_4_mh_3_mh_2_mh_mh_base = np.ndarray((T, 4*H, B), dtype, scratch.block_3)
         self.d_hi_hf_hg_ho = np.ndarray((T, 4*H, B), dtype, scratch.block_4)
-        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_11)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_12)
         self.d_o_i_f_g_pre_mx = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
-        self.d_sum_rx_part_4_xo = np.ndarray((T, 2, B), dtype, scratch.block_12)
+        self.d_sum_rx_part_4_xo = np.ndarray((T, 2, B), dtype, scratch.block_13)
         self.d_sxi_sxf_sxg_sxo_each = np.ndarray((T, 4*H, B), dtype, scratch.block_2)
         self.d_o_pre_rx = np.ndarray((T, H, B), dtype, scratch.block_1[4*B*H*T:])
-        self.sum_d_g_pre_rx_mx = np.ndarray((T, 2, B), dtype, scratch.block_13)
+        self.sum_d_g_pre_rx_mx = np.ndarray((T, 2, B), dtype, scratch.block_14)
         self.d_g_pre_rx = np.ndarray((T, H, B), dtype, scratch.block_1[4*B*H*T:])
-        self.sum_d_f_pre_rx_mx = np.ndarray((T, 2, B), dtype, scratch.block_14)
-        self.sum_d_i_pre_rx_mx = np.ndarray((T, 2, B), dtype, scratch.block_15)
+        self.sum_d_f_pre_rx_mx = np.ndarray((T, 2, B), dtype, scratch.block_15)
+        self.sum_d_i_pre_rx_mx = np.ndarray((T, 2, B), dtype, scratch.block_16)
         self.d_i_f_pre_rx = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
-        self.d_rx_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_16)
+        self.d_rx_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_17)
         self.d_xi_xf_xg_xo = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
-        self.tmp_7 = np.ndarray((T, 1, B), dtype, scratch.block_13)
+        self.tmp_7 = np.ndarray((T, 1, B), dtype, scratch.block_14)
         self.d_xo_xg_xf_xi_base = np.ndarray((T, 4*H, B), dtype, scratch.block_3)
         self.d_rx_part_4_mx_3_mx_2_mx_mx = np.ndarray((T, 4*H, B), dtype, scratch.block_5)
-        self.sum_d_rx_part_4_mx = np.ndarray((T, 1, B), dtype, scratch.block_13[B*T:])
-        self.sum_d_rx_part_3_mx = np.ndarray((T, 1, B), dtype, scratch.block_14)
-        self.sum_d_rx_part_2_mx = np.ndarray((T, 1, B), dtype, scratch.block_14[B*T:])
-        self.sum_d_rx_part_mx = np.ndarray((T, 1, B), dtype, scratch.block_15)
+        self.sum_d_rx_part_4_mx = np.ndarray((T, 1, B), dtype, scratch.block_14[B*T:])
+        self.sum_d_rx_part_3_mx = np.ndarray((T, 1, B), dtype, scratch.block_15)
+        self.sum_d_rx_part_2_mx = np.ndarray((T, 1, B), dtype, scratch.block_15[B*T:])
+        self.sum_d_rx_part_mx = np.ndarray((T, 1, B), dtype, scratch.block_16)
         self.d_xo_factor = np.ndarray((T, H, B), dtype, scratch.block_1[4*B*H*T:])
         self.d_xi_xf_xg_factor = np.ndarray((T, 3*H, B), dtype, scratch.block_5)
         self.d_xi_xf_xg_xo_flat = np.ndarray((4*H, T, B), dtype, scratch.block_3)
         self.d_shi_shf_shg_sho_each = np.ndarray((T, 4*H, B), dtype, scratch.block_5)
-        self.tmp_8 = np.ndarray((T, 1, B), dtype, scratch.block_12)
+        self.tmp_8 = np.ndarray((T, 1, B), dtype, scratch.block_13)
         self.d_sc_each = np.ndarray((T, H, B), dtype, scratch.block_1[4*B*H*T:])
         self.d_hi_hf_hg_ho_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_h_pre_2 = self.d_h_pre_2_g_pre[:, :H]
         self.d_h_pre_2_sqrt_h_pre_factor = self.d_o_pre_mh_etc_factor[:, 3*H:4*H]
-        self.d_h_pre_2_sum_c_factor_2 = self.d_h_pre_2_sum_c_c_factor[:, :H]
-        self.d_c_factor = self.d_h_pre_2_sum_c_c_factor[:, H:]
         self.d_o_i_f_pre_mh_factor = self.d_o_pre_mh_etc_factor[:, :3*H]
         self.d_o_pre_rh_factor = self.d_o_i_f_pre_rh_factor[:, :H]
         self.d_g_pre = self.d_h_pre_2_g_pre[:, H:]
@@ -419,16 +427,11 @@ class _Backward:
         self.d_ho = self.d_hi_hf_hg_ho[:, 3*H:]
         self.d_hg = self.d_hi_hf_hg_ho[:, 2*H:3*H]
         self.d_hi_hf = self.d_hi_hf_hg_ho[:, :2*H]
-        self.d_h_pre_2_sum_c_c_factor_blocks = self.d_h_pre_2_sum_c_c_factor.reshape(T, 2, H, B)
-        self.d_h_pre_2_sum_c_tmp_blocks = self.d_h_pre_2_sum_c_tmp.reshape(2, H, B)
-        self.d_h_pre_2_sum_c = self.d_h_pre_2_sum_c_tmp[:H]
-        self.tmp_6 = self.d_h_pre_2_sum_c_tmp[H:]
         self.d_o_pre_mh_factor = self.d_o_pre_mh_etc_factor[:, :H]
         self.d_sum_ho = self.d_sum_rh_part_4_ho[1:]
         self.d_sum_rh_part_4 = self.d_sum_rh_part_4_ho[:1]
         self.sum_d_g_pre_mh = self.sum_d_g_pre_rh_mh[1:]
         self.sum_d_g_pre_rh = self.sum_d_g_pre_rh_mh[:1]
-        self.d_i_f_pre_blocks = self.d_i_f_pre.reshape(T, 2, H, B)
         self.d_i_f_pre_mh_factor = self.d_o_pre_mh_etc_factor[:, H:3*H]
         self.sum_d_f_pre_mh = self.sum_d_f_pre_rh_mh[1:]
         self.d_f_pre_mh = self.d_i_f_pre_mh[H:]
@@ -488,7 +491,7 @@ class _Backward:
         self.d_sho_each = self.d_shi_shf_shg_sho_each[:, 3*H:]
         self.d_shi_shf_each = self.d_shi_shf_shg_sho_each[:, :2*H]
         self.carried = (self.d_h, self.d_c, )
-        self.steps = list(zip(self.dy_rows, self.d_h_pre_2, self.d_h_pre_2_sqrt_h_pre_factor, self.d_h_pre_2_sum_c_c_factor_blocks, self.d_sum_c_mean_squared_factor, self.d_c_mean_factor, self.d_o_pre, self.d_o_pre_mh_factor, self.d_o_pre_rh_factor, self.d_g_pre, self.d_g_pre_mh_factor, self.d_g_pre_rh_factor, self.d_i_f_pre_blocks, self.d_i_f_pre_mh_factor, self.d_i_f_pre, self.d_i_f_pre_rh_factor, self.d_rh_pre_factor, self.d_rh_part_4_mh_3_mh_2_mh_mh_base, self.d_ho, self.d_ho_base, self.d_hg, self.d_hg_base, self.d_hi_hf, self.d_hf_base, self.d_hi_base, self.d_hi_hf_hg_ho, self.d_hi_hf_hg_ho_base, saved.f))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_h_pre_2, self.d_h_pre_2_sqrt_h_pre_factor, self.d_h_pre_2_sum_c_factor, self.d_sum_c_mean_squared_factor, self.d_c_mean_factor, self.d_c_factor, self.d_o_pre, self.d_o_pre_mh_factor, self.d_o_pre_rh_factor, self.d_g_pre, self.d_g_pre_mh_factor, self.d_g_pre_rh_factor, self.d_f_pre, self.d_i_pre, self.d_i_f_pre_mh_factor, self.d_i_f_pre, self.d_i_f_pre_rh_factor, self.d_rh_pre_factor, self.d_rh_part_4_mh_3_mh_2_mh_mh_base, self.d_ho, self.d_ho_base, self.d_hg, self.d_hg_base, self.d_hi_hf, self.d_hf_base, self.d_hi_base, self.d_hi_hf_hg_ho, self.d_hi_hf_hg_ho_base, saved.f))[::-1]
 
 
 class Workspace:
@@ -580,16 +583,21 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.copyto(Wi_Wf_Wg_Wo[H:2*H], params.Wf)
     np.copyto(Wi_Wf_Wg_Wo[2*H:3*H], params.Wg)
     np.copyto(Wi_Wf_Wg_Wo[3*H:4*H], params.Wo)
-    sxo = params.sxo[:, None]
-    bo = params.bo[:, None]
+    sxo_batch = ws.sxo_batch
+    np.copyto(sxo_batch, params.sxo[:, None])
+    bo_batch = ws.bo_batch
+    np.copyto(bo_batch, params.bo[:, None])
     Ui_Uf_Ug_Uo = ws.Ui_Uf_Ug_Uo
     np.copyto(Ui_Uf_Ug_Uo[0:H], params.Ui)
     np.copyto(Ui_Uf_Ug_Uo[H:2*H], params.Uf)
     np.copyto(Ui_Uf_Ug_Uo[2*H:3*H], params.Ug)
     np.copyto(Ui_Uf_Ug_Uo[3*H:4*H], params.Uo)
-    sho = params.sho[:, None]
-    sc = params.sc[:, None]
-    bc = params.bc[:, None]
+    sho_batch = ws.sho_batch
+    np.copyto(sho_batch, params.sho[:, None])
+    sc_batch = ws.sc_batch
+    np.copyto(sc_batch, params.sc[:, None])
+    bc_batch = ws.bc_batch
+    np.copyto(bc_batch, params.bc[:, None])
     saved.h_all[0] = state.h.T
     saved.c_all[0] = state.c.T
 
@@ -609,7 +617,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.add(saved.mx, saved.sum_xg, out=saved.mx)
     np.add(saved.mx, saved.sum_xo, out=saved.mx)
     # rx = scale(xi, xf, xg, xo, mx)
-    np.subtract(saved.xi_xf_xg_xo, saved.mx, out=saved.i_f_g_o)
+    _move(saved.xi_xf_xg_xo, saved.i_f_g_o)
+    np.subtract(saved.i_f_g_o, saved.mx, out=saved.i_f_g_o)
     np.square(saved.i_f_g_o, out=ws.rx_part_part_2_part_3_part_4)
     np.sum(ws.rx_part, axis=1, keepdims=True, out=saved.sqrt_rx_pre)
     np.sum(ws.rx_part_2, axis=1, keepdims=True, out=saved.sum_rx_part_2)
@@ -630,9 +639,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(saved.i_f_g, saved.rx, out=saved.i_f_g)
     np.add(bi_bf_bg, saved.i_f_g, out=saved.i_f_g)
     # o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
-    np.multiply(sxo, saved.o, out=saved.o)
+    np.multiply(sxo_batch, saved.o, out=saved.o)
     np.multiply(saved.o, saved.rx, out=saved.o)
-    np.add(bo, saved.o, out=saved.o)
+    np.add(bo_batch, saved.o, out=saved.o)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -712,7 +721,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         reciprocal(i_f, i_f)
         tanh(g, g)
         # o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
-        multiply(sho, tmp, tmp)
+        multiply(sho_batch, tmp, tmp)
         multiply(tmp, rh, tmp)
         add(o, tmp, o)
         multiply(o, minus_one, o)
@@ -733,9 +742,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         divide(sqrt_h_pre, number_2, sqrt_h_pre)
         add(sqrt_h_pre, number_3, sqrt_h_pre)
         sqrt(sqrt_h_pre, sqrt_h_pre)
-        multiply(sc, tanh_h_pre_2, tanh_h_pre_2)
+        multiply(sc_batch, tanh_h_pre_2, tanh_h_pre_2)
         divide(tanh_h_pre_2, sqrt_h_pre, tanh_h_pre_2)
-        add(bc, tanh_h_pre_2, tanh_h_pre_2)
+        add(bc_batch, tanh_h_pre_2, tanh_h_pre_2)
         tanh(tanh_h_pre_2, tanh_h_pre_2)
         multiply(o, tanh_h_pre_2, h)
 
@@ -789,7 +798,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.copyto(sxo_sxi_sxf_sxg[H:2*H], params.sxi[:, None])
     np.copyto(sxo_sxi_sxf_sxg[2*H:3*H], params.sxf[:, None])
     np.copyto(sxo_sxi_sxf_sxg[3*H:4*H], params.sxg[:, None])
-    d_h_pre_2_sum_c_factor = (-params.sc/H)[:, None]
+    d_h_pre_2_sum_c_factor_batch = ws.d_h_pre_2_sum_c_factor_batch
+    np.copyto(d_h_pre_2_sum_c_factor_batch, (-params.sc/H)[:, None])
     sc = ws.sho_shi_shf_sc_shg[3*H:4*H]
     shg = ws.sho_shi_shf_sc_shg[4*H:]
     sho_shi_shf = ws.sho_shi_shf_sc_shg[:3*H]
@@ -823,7 +833,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_h_pre_2_sqrt_h_pre_factor, ws.tmp_2, out=ws.d_h_pre_2_sqrt_h_pre_factor)
     np.square(saved.sqrt_h_pre, out=ws.tmp_3)
     np.divide(ws.d_h_pre_2_sqrt_h_pre_factor, ws.tmp_3, out=ws.d_h_pre_2_sqrt_h_pre_factor)
-    np.divide(d_h_pre_2_sum_c_factor, saved.sqrt_h_pre, out=ws.d_h_pre_2_sum_c_factor_2)
+    np.divide(d_h_pre_2_sum_c_factor_batch, saved.sqrt_h_pre, out=ws.d_h_pre_2_sum_c_factor)
     np.divide(0.5, H, out=ws.tmp_4)
     np.divide(ws.tmp_4, saved.sqrt_h_pre, out=ws.d_sum_c_mean_squared_factor)
     np.multiply(ws.d_c_mean_factor, 2, out=ws.d_c_mean_factor)
@@ -888,16 +898,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_h = ws.d_h
     d_h_pre_2_sqrt_h_pre = ws.d_h_pre_2_sqrt_h_pre
     d_sum_c_mean_squared = ws.d_sum_c_mean_squared
-    d_h_pre_2_sum_c_tmp_blocks = ws.d_h_pre_2_sum_c_tmp_blocks
-    d_sum_c = ws.d_sum_c
     d_h_pre_2_sum_c = ws.d_h_pre_2_sum_c
+    d_sum_c = ws.d_sum_c
     d_c_mean = ws.d_c_mean
     d_c_mean_mean_c = ws.d_c_mean_mean_c
     minus_one = np.array(-1, dtype)
     sum_d_c_mean_mean_c = ws.sum_d_c_mean_mean_c
     number = np.array(H, dtype)
-    d_c = ws.d_c
     tmp_6 = ws.tmp_6
+    d_c = ws.d_c
     d_o_pre_mh = ws.d_o_pre_mh
     d_sum_ho = ws.d_sum_ho
     d_o_pre_rh = ws.d_o_pre_rh
@@ -935,11 +944,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_rh_part_2_mh = ws.d_rh_part_2_mh
     sum_d_rh_part_mh = ws.sum_d_rh_part_mh
     d_rh_part_mh = ws.d_rh_part_mh
-    Ui_Uf_Ug_Uo_T = Ui_Uf_Ug_Uo.T
+    Ui_Uf_Ug_Uo_T = _transposed(Ui_Uf_Ug_Uo, T, B, ws.Ui_Uf_Ug_Uo_T)
     for (
-            dy_t, d_h_pre_2, d_h_pre_2_sqrt_h_pre_factor, d_h_pre_2_sum_c_c_factor_blocks, d_sum_c_mean_squared_factor,
-            d_c_mean_factor, d_o_pre, d_o_pre_mh_factor, d_o_pre_rh_factor, d_g_pre, d_g_pre_mh_factor, d_g_pre_rh_factor,
-            d_i_f_pre_blocks, d_i_f_pre_mh_factor, d_i_f_pre, d_i_f_pre_rh_factor, d_rh_pre_factor,
+            dy_t, d_h_pre_2, d_h_pre_2_sqrt_h_pre_factor, d_h_pre_2_sum_c_factor, d_sum_c_mean_squared_factor,
+            d_c_mean_factor, d_c_factor, d_o_pre, d_o_pre_mh_factor, d_o_pre_rh_factor, d_g_pre, d_g_pre_mh_factor,
+            d_g_pre_rh_factor, d_f_pre, d_i_pre, d_i_f_pre_mh_factor, d_i_f_pre, d_i_f_pre_rh_factor, d_rh_pre_factor,
             d_rh_part_4_mh_3_mh_2_mh_mh_base, d_ho, d_ho_base, d_hg, d_hg_base, d_hi_hf, d_hf_base, d_hi_base,
             d_hi_hf_hg_ho, d_hi_hf_hg_ho_base, f
         ) in steps:
@@ -948,8 +957,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_h_pre_2, d_h, d_h_pre_2)
         multiply(d_h_pre_2_sqrt_h_pre_factor, d_h_pre_2, d_h_pre_2_sqrt_h_pre)
         total(d_h_pre_2_sqrt_h_pre, axis=0, out=d_sum_c_mean_squared, keepdims=True)
-        # h, c
-        multiply(d_h_pre_2_sum_c_c_factor_blocks, d_h_pre_2, d_h_pre_2_sum_c_tmp_blocks)
+        multiply(d_h_pre_2_sum_c_factor, d_h_pre_2, d_h_pre_2_sum_c)
         total(d_h_pre_2_sum_c, axis=0, out=d_sum_c, keepdims=True)
         multiply(d_sum_c_mean_squared_factor, d_sum_c_mean_squared, d_sum_c_mean_squared)
         np.copyto(d_c_mean, d_sum_c_mean_squared)
@@ -958,6 +966,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         total(d_c_mean_mean_c, axis=0, out=sum_d_c_mean_mean_c, keepdims=True)
         divide(sum_d_c_mean_mean_c, number, sum_d_c_mean_mean_c)
         add(d_sum_c, sum_d_c_mean_mean_c, d_sum_c)
+        # backward of c[t] = f*c[t-1] + i*g
+        multiply(d_c_factor, d_h_pre_2, tmp_6)
         add(d_c, tmp_6, d_c)
         add(d_c, d_c_mean, d_c)
         add(d_c, d_sum_c, d_c)
@@ -973,9 +983,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         total(d_g_pre_mh, axis=0, out=sum_d_g_pre_mh, keepdims=True)
         multiply(d_g_pre_rh_factor, d_g_pre, d_g_pre_rh)
         total(d_g_pre_rh, axis=0, out=sum_d_g_pre_rh, keepdims=True)
-        # backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
         # backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
-        multiply(d_i_f_pre_blocks, d_c, d_i_f_pre_blocks)
+        multiply(d_f_pre, d_c, d_f_pre)
+        # backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+        multiply(d_i_pre, d_c, d_i_pre)
+        # i, f
         multiply(d_i_f_pre_mh_factor, d_i_f_pre, d_i_f_pre_mh)
         total(d_f_pre_mh, axis=0, out=sum_d_f_pre_mh, keepdims=True)
         multiply(d_i_f_pre_rh_factor, d_i_f_pre, d_i_f_pre_rh)
@@ -1475,8 +1487,8 @@ class Packed:
         np.copyto(Ui_Uf_Ug_Uo[H:2*H], params.Uf)
         np.copyto(Ui_Uf_Ug_Uo[2*H:3*H], params.Ug)
         np.copyto(Ui_Uf_Ug_Uo[3*H:4*H], params.Uo)
-        Wi_Wf_Wg_Wo_T = Wi_Wf_Wg_Wo.T
-        Ui_Uf_Ug_Uo_T = Ui_Uf_Ug_Uo.T
+        Wi_Wf_Wg_Wo_T = _from_left(Wi_Wf_Wg_Wo)
+        Ui_Uf_Ug_Uo_T = _from_left(Ui_Uf_Ug_Uo)
         number = np.array(0.25, dtype)
         number_2 = np.array(H, dtype)
         number_3 = np.array(1e-05, dtype)
@@ -1503,12 +1515,10 @@ class Packed:
         self.rx_part_part_2_part_3_part_4 = np.empty((B, 4*H), dtype)
         self.rh_etc = np.empty((B, 8), dtype)
         self.rh_part_part_2_part_3_part_4 = np.empty((B, 4*H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.mean_c = np.empty((B, 1), dtype)
         self.tanh_h_pre_2 = np.empty((B, H), dtype)
         self.c_mean_squared = np.empty((B, H), dtype)
         self.sqrt_h_pre = np.empty((B, 1), dtype)
-        self.h = np.empty((B, H), dtype)
         self.mx = self.mx_etc[..., :1]
         self.i = self.i_f_g_o[..., :H]
         self.sum_xf = self.mx_etc[..., 1:2]
@@ -1637,12 +1647,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     hi_hf = packed.hi_hf
     i_f_g = packed.i_f_g
     hi_hf_hg = packed.hi_hf_hg
-    c = packed.c
     mean_c = packed.mean_c
     tanh_h_pre_2 = packed.tanh_h_pre_2
     c_mean_squared = packed.c_mean_squared
     sqrt_h_pre = packed.sqrt_h_pre
-    h = packed.h
     dot, total, multiply, divide, add, subtract, square, sqrt, minimum, exp, reciprocal, tanh = np.dot, np.add.reduce, np.multiply, np.divide, np.add, np.subtract, np.square, np.sqrt, np.minimum, np.exp, np.reciprocal, np.tanh
     x = x_t
     h_prev = state.h
@@ -1741,7 +1749,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = f*c[t-1] + i*g
     multiply(c_prev, f, f)
     multiply(i, g, i)
-    add(f, i, c)
+    c = add(f, i)
     # h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
     total(c, axis=1, out=mean_c, keepdims=True)
     divide(mean_c, number_2, mean_c)
@@ -1755,8 +1763,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     divide(tanh_h_pre_2, sqrt_h_pre, tanh_h_pre_2)
     add(bc_row, tanh_h_pre_2, tanh_h_pre_2)
     tanh(tanh_h_pre_2, tanh_h_pre_2)
-    multiply(o, tanh_h_pre_2, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = multiply(o, tanh_h_pre_2)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -2018,13 +2026,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -235,16 +235,20 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.si_sf_sg = empty((3*H, 1), dtype)
-        self.bi_f_pre_2_base_bg = empty((3*H, 1), dtype)
+        self.si_sf_sg = empty((3*H, B), dtype)
+        self.bi_f_pre_2_base_bg = empty((3*H, B), dtype)
         self.Wi_Wf_Wg_Wo = empty((4*H, I), dtype)
         self.Ui_Uf_Ug_Uo = empty((4*H, H), dtype)
         self.sum_di_df_dg_do_part = empty((4, B), dtype)
         self.i_f_g_part = empty((3*H, B), dtype)
         self.o_part = empty((H, B), dtype)
+        self.so_batch = empty((H, B), dtype)
+        self.bo_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.sum_dc_part = empty((1, B), dtype)
         self.c_part = empty((H, B), dtype)
+        self.sc_batch = empty((H, B), dtype)
+        self.bc_batch = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wi_Wf_Wg_Wo_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.Wi_Wf_Wg_Wo_x = self.Wi_Wf_Wg_Wo_x_flat.transpose(1, 0, 2)
@@ -265,7 +269,7 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
-        self.so_si_sf_sg_sc = empty((5*H, 1), dtype)
+        self.so_si_sf_sg_sc = empty((5*H, B), dtype)
         self.d_h = empty((H, B), dtype)
         self.tmp_tmp_tmp_d_c = empty((4*H, B), dtype)
         self.d_c_sqrt_c_pre = empty((H, B), dtype)
@@ -290,6 +294,7 @@ class _Backward:
         self.sum_d_df_sum_df_part = empty((1, B), dtype)
         self.sum_d_di_sum_di_part = empty((1, B), dtype)
         self.Ui_Uf_Ug_Uo = empty((4*H, H), dtype)
+        self.Ui_Uf_Ug_Uo_T = empty((H, 4*H), dtype)
         self.Wi_Wf_Wg_Wo = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wi_Wf_Wg_Wo_rows = empty((4*H, I), dtype)
@@ -471,10 +476,14 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.copyto(Ui_Uf_Ug_Uo[H:2*H], params.Uf)
     np.copyto(Ui_Uf_Ug_Uo[2*H:3*H], params.Ug)
     np.copyto(Ui_Uf_Ug_Uo[3*H:4*H], params.Uo)
-    so = params.so[:, None]
-    bo = params.bo[:, None]
-    sc = params.sc[:, None]
-    bc = params.bc[:, None]
+    so_batch = ws.so_batch
+    np.copyto(so_batch, params.so[:, None])
+    bo_batch = ws.bo_batch
+    np.copyto(bo_batch, params.bo[:, None])
+    sc_batch = ws.sc_batch
+    np.copyto(sc_batch, params.sc[:, None])
+    bc_batch = ws.bc_batch
+    np.copyto(bc_batch, params.bc[:, None])
     saved.h_all[0] = state.h.T
     saved.c_all[0] = state.c.T
 
@@ -549,9 +558,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(i_f, one, i_f)
         reciprocal(i_f, i_f)
         tanh(g, g)
-        multiply(so, do, o)
+        multiply(so_batch, do, o)
         divide(o, sqrt_o_pre, o)
-        add(bo, o, o)
+        add(bo_batch, o, o)
         multiply(o, minus_one, o)
         minimum(o, number_3, out=o)
         exp(o, o)
@@ -570,9 +579,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         divide(sqrt_c_pre, number, sqrt_c_pre)
         add(sqrt_c_pre, number_2, sqrt_c_pre)
         sqrt(sqrt_c_pre, sqrt_c_pre)
-        multiply(sc, dc, c)
+        multiply(sc_batch, dc, c)
         divide(c, sqrt_c_pre, c)
-        add(bc, c, c)
+        add(bc_batch, c, c)
         # h[t] = o*tanh(c[t])
         tanh(c, tanh_c)
         multiply(o, tanh_c, h)
@@ -750,7 +759,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_di_sum_di_part = ws.d_di_sum_di_part
     d_di_part = ws.d_di_part
     d_di_df_dg_part = ws.d_di_df_dg_part
-    Ui_Uf_Ug_Uo_T = Ui_Uf_Ug_Uo.T
+    Ui_Uf_Ug_Uo_T = _transposed(Ui_Uf_Ug_Uo, T, B, ws.Ui_Uf_Ug_Uo_T)
     for (
             dy_t, d_c, d_c_sqrt_c_pre_factor, d_sum_c_part_factor, d_dc_factor2, d_dc_factor, d_o_pre_2,
             d_o_pre_2_sqrt_o_pre_factor, d_sum_o_part_factor, i, c_prev, g, d_Uo_h_prev, d_do_factor, f, d_g_pre_2,
@@ -1177,8 +1186,8 @@ class Packed:
         np.copyto(Ui_Uf_Ug_Uo[H:2*H], params.Uf)
         np.copyto(Ui_Uf_Ug_Uo[2*H:3*H], params.Ug)
         np.copyto(Ui_Uf_Ug_Uo[3*H:4*H], params.Uo)
-        Wi_Wf_Wg_Wo_T = Wi_Wf_Wg_Wo.T
-        Ui_Uf_Ug_Uo_T = Ui_Uf_Ug_Uo.T
+        Wi_Wf_Wg_Wo_T = _from_left(Wi_Wf_Wg_Wo)
+        Ui_Uf_Ug_Uo_T = _from_left(Ui_Uf_Ug_Uo)
         number = np.array(H, dtype)
         number_2 = np.array(1e-12, dtype)
         minus_one = np.array(-1, dtype)
@@ -1206,9 +1215,7 @@ class Packed:
         self.sum_dc_part = np.empty((B, 1), dtype)
         self.c_part = np.empty((B, H), dtype)
         self.sqrt_c_pre = np.empty((B, 1), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.sum_di_part = self.sum_di_df_dg_do_part[..., :1]
         self.i = self.i_dc_g_o[..., :H]
         self.sum_df_part = self.sum_di_df_dg_do_part[..., 1:2]
@@ -1300,9 +1307,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     sum_dc_part = packed.sum_dc_part
     c_part = packed.c_part
     sqrt_c_pre = packed.sqrt_c_pre
-    c = packed.c
     tanh_c = packed.tanh_c
-    h = packed.h
     dot, add, total, divide, subtract, square, multiply, sqrt, minimum, exp, reciprocal, tanh = np.dot, np.add, np.add.reduce, np.divide, np.subtract, np.square, np.multiply, np.sqrt, np.minimum, np.exp, np.reciprocal, np.tanh
     x = x_t
     h_prev = state.h
@@ -1373,11 +1378,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     sqrt(sqrt_c_pre, sqrt_c_pre)
     multiply(sc_row, dc, dc)
     divide(dc, sqrt_c_pre, dc)
-    add(bc_row, dc, c)
+    c = add(bc_row, dc)
     # h[t] = o*tanh(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1614,13 +1619,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -186,10 +186,14 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.exp_gamma_batch = empty((B, H), dtype)
+        self.lr_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
+        self.li_batch = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
         self.tmp_4 = empty((B, H), dtype)
+        self.d_batch = empty((B, I), dtype)
         self.y_out = empty((T, B, I), dtype)
         self.y_2 = np.ndarray((T, B, I), dtype, scratch.block_1)
         self.Ci_hi = np.ndarray((T, B, I), dtype, scratch.block_2)
@@ -206,8 +210,12 @@ class _Backward:
         self.saved = saved
         self.d_hi = empty((B, H), dtype)
         self.d_hr_2 = empty((B, H), dtype)
+        self.li_batch = empty((B, H), dtype)
+        self.lr_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
+        self.exp_gamma_batch = empty((B, H), dtype)
+        self.d_batch = empty((B, I), dtype)
         self.d_Bi_rows = empty((H, I), dtype)
         self.d_Br_rows = empty((H, I), dtype)
         self.d_Cr_rows = empty((I, H), dtype)
@@ -309,9 +317,16 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta = derived
     Br = params.Br
     Bi = params.Bi
+    exp_gamma_batch = ws.exp_gamma_batch
+    np.copyto(exp_gamma_batch, exp_gamma)
+    lr_batch = ws.lr_batch
+    np.copyto(lr_batch, lr)
+    li_batch = ws.li_batch
+    np.copyto(li_batch, li)
     Cr = params.Cr
     Ci = params.Ci
-    d = params.d
+    d_batch = ws.d_batch
+    np.copyto(d_batch, params.d)
     saved.hr_all[0] = state.hr
     saved.hi_all[0] = state.hi
 
@@ -320,28 +335,26 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
     np.matmul(x_2d, Bi.T, out=saved.Bi_x.reshape(T*B, H))
     # hr
-    np.multiply(exp_gamma, saved.Br_x, out=saved.hr)
+    np.multiply(exp_gamma_batch, saved.Br_x, out=saved.hr)
     # hi
-    np.multiply(exp_gamma, saved.Bi_x, out=saved.hi)
+    np.multiply(exp_gamma_batch, saved.Bi_x, out=saved.hi)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add, subtract = np.multiply, np.add, np.subtract
-    lr_row = lr[None]
     tmp = ws.tmp
-    li_row = li[None]
     tmp_2 = ws.tmp_2
     tmp_3 = ws.tmp_3
     tmp_4 = ws.tmp_4
     for (hr_prev, hr, hi_prev, hi) in steps:
         # hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
-        multiply(lr_row, hr_prev, tmp)
+        multiply(lr_batch, hr_prev, tmp)
         add(tmp, hr, hr)
-        multiply(li_row, hi_prev, tmp_2)
+        multiply(li_batch, hi_prev, tmp_2)
         subtract(hr, tmp_2, hr)
         # hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
-        multiply(li_row, hr_prev, tmp_3)
-        multiply(lr_row, hi_prev, tmp_4)
+        multiply(li_batch, hr_prev, tmp_3)
+        multiply(lr_batch, hi_prev, tmp_4)
         add(tmp_3, tmp_4, tmp_3)
         add(tmp_3, hi, hi)
 
@@ -350,7 +363,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.matmul(hr_2d, Cr.T, out=ws.y_2.reshape(T*B, I))
     hi_2d = saved.hi.reshape(T*B, H)
     np.matmul(hi_2d, Ci.T, out=ws.Ci_hi.reshape(T*B, I))
-    np.multiply(d, x, out=ws.y_factor)
+    np.multiply(d_batch, x, out=ws.y_factor)
     np.add(ws.y_2, ws.y_factor, out=ws.y_2)
     np.subtract(ws.y_2, ws.Ci_hi, out=ws.y_2)
     np.copyto(ws.y_out, ws.y_2)
@@ -395,9 +408,16 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta = derived
     Ci = params.Ci
     Cr = params.Cr
-    d = params.d
-    Bi = params.Bi
+    li_batch = ws.li_batch
+    np.copyto(li_batch, li)
+    lr_batch = ws.lr_batch
+    np.copyto(lr_batch, lr)
+    exp_gamma_batch = ws.exp_gamma_batch
+    np.copyto(exp_gamma_batch, exp_gamma)
+    d_batch = ws.d_batch
+    np.copyto(d_batch, params.d)
     Br = params.Br
+    Bi = params.Bi
     ws.d_hr_2[...] = 0 if dfinal is None else dfinal.hr
     ws.d_hi[...] = 0 if dfinal is None else dfinal.hi
 
@@ -417,8 +437,6 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     add, multiply, subtract = np.add, np.multiply, np.subtract
     d_hi = ws.d_hi
     d_hr_2 = ws.d_hr_2
-    li_row = li[None]
-    lr_row = lr[None]
     tmp = ws.tmp
     tmp_2 = ws.tmp_2
     for (d_exp_gamma_each, d_hr) in steps:
@@ -426,23 +444,23 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_hi, d_exp_gamma_each, d_exp_gamma_each)
         # backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
         add(d_hr_2, d_hr, d_hr)
-        multiply(li_row, d_exp_gamma_each, d_hr_2)
-        multiply(lr_row, d_hr, tmp)
+        multiply(li_batch, d_exp_gamma_each, d_hr_2)
+        multiply(lr_batch, d_hr, tmp)
         add(d_hr_2, tmp, d_hr_2)
         # hi
-        multiply(lr_row, d_exp_gamma_each, d_hi)
-        multiply(li_row, d_hr, tmp_2)
+        multiply(lr_batch, d_exp_gamma_each, d_hi)
+        multiply(li_batch, d_hr, tmp_2)
         subtract(d_hi, tmp_2, d_hi)
 
     # backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
-    np.multiply(exp_gamma, ws.d_exp_gamma_each, out=ws.d_Bi_x)
+    np.multiply(exp_gamma_batch, ws.d_exp_gamma_each, out=ws.d_Bi_x)
     # backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
-    np.multiply(exp_gamma, ws.d_hr, out=ws.d_Br_x)
-    np.multiply(d, dy, out=ws.d_x)
-    d_Bi_x_2d = ws.d_Bi_x.reshape(T*B, H)
-    np.matmul(d_Bi_x_2d, Bi, out=ws.d_x_2.reshape(T*B, I))
+    np.multiply(exp_gamma_batch, ws.d_hr, out=ws.d_Br_x)
+    np.multiply(d_batch, dy, out=ws.d_x)
     d_Br_x_2d = ws.d_Br_x.reshape(T*B, H)
-    np.matmul(d_Br_x_2d, Br, out=ws.tmp_3.reshape(T*B, I))
+    np.matmul(d_Br_x_2d, Br, out=ws.d_x_2.reshape(T*B, I))
+    d_Bi_x_2d = ws.d_Bi_x.reshape(T*B, H)
+    np.matmul(d_Bi_x_2d, Bi, out=ws.tmp_3.reshape(T*B, I))
     np.add(ws.d_x_2, ws.tmp_3, out=ws.d_x_2)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
     np.multiply(dy, x, out=ws.d_d_each)
@@ -752,26 +770,21 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.lr_li = np.empty((1, 2*H), dtype)
         self.Br_Bi = np.empty((2*H, I), dtype)
         size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta = _derived(params)
-        lr_li = self.lr_li
-        np.copyto(lr_li[..., 0:H], lr)
-        np.copyto(lr_li[..., H:2*H], li)
         Br_Bi = self.Br_Bi
         np.copyto(Br_Bi[0:H], params.Br)
         np.copyto(Br_Bi[H:2*H], params.Bi)
-        lr_li_blocks = self.lr_li.reshape(1, 2, H)
-        li_2 = self.lr_li[..., H:]
-        lr_2 = self.lr_li[..., :H]
         Cr = params.Cr
         Ci = params.Ci
-        Br_Bi_T = Br_Bi.T
+        Br_Bi_T = _from_left(Br_Bi)
+        lr_row = lr[None]
         exp_gamma_row = exp_gamma[None]
-        Cr_T = Cr.T
-        Ci_T = Ci.T
+        li_row = li[None]
+        Cr_T = _from_left(Cr)
+        Ci_T = _from_left(Ci)
         d_row = params.d[None]
-        self.constants = (lr_li_blocks, li_2, lr_2, Br_Bi_T, exp_gamma_row, Cr_T, Ci_T, d_row, )
+        self.constants = (Br_Bi_T, lr_row, exp_gamma_row, li_row, Cr_T, Ci_T, d_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -779,21 +792,17 @@ class Packed:
         I, H = self.dims
         self.batch, dtype = B, self.dtype
         self.Br_Bi_x = np.empty((B, 2*H), dtype)
-        self.tmp_tmp = np.empty((B, 2*H), dtype)
+        self.tmp_hi = np.empty((B, 2*H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.hr = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H), dtype)
-        self.hi = np.empty((B, H), dtype)
+        self.tmp_4 = np.empty((B, H), dtype)
         self.Cr_hr = np.empty((B, I), dtype)
         self.Ci_hi = np.empty((B, I), dtype)
         self.tmp_5 = np.empty((B, I), dtype)
-        self.y_2 = np.empty((B, I), dtype)
-        self.tmp_tmp_blocks = self.tmp_tmp.reshape(B, 2, H)
-        self.Br_Bi_x_blocks = self.Br_Bi_x.reshape(B, 2, H)
-        self.tmp = self.tmp_tmp[..., :H]
+        self.tmp = self.tmp_hi[..., :H]
         self.Br_x = self.Br_Bi_x[..., :H]
-        self.tmp_4 = self.tmp_tmp[..., H:]
         self.Bi_x = self.Br_Bi_x[..., H:]
+        self.hi = self.tmp_hi[..., H:]
 
 
 def pack(params: Params) -> Packed:
@@ -829,15 +838,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    I, H = packed.dims
-    (lr_li_blocks, li_2, lr_2, Br_Bi_T, exp_gamma_row, Cr_T, Ci_T, d_row, ) = packed.constants
+    (Br_Bi_T, lr_row, exp_gamma_row, li_row, Cr_T, Ci_T, d_row, ) = packed.constants
     Br_Bi_x = packed.Br_Bi_x
-    tmp_tmp_blocks = packed.tmp_tmp_blocks
-    Br_Bi_x_blocks = packed.Br_Bi_x_blocks
     tmp = packed.tmp
     Br_x = packed.Br_x
     tmp_2 = packed.tmp_2
-    hr = packed.hr
     tmp_3 = packed.tmp_3
     tmp_4 = packed.tmp_4
     Bi_x = packed.Bi_x
@@ -845,30 +850,30 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     Cr_hr = packed.Cr_hr
     Ci_hi = packed.Ci_hi
     tmp_5 = packed.tmp_5
-    y_2 = packed.y_2
     dot, multiply, add, subtract = np.dot, np.multiply, np.add, np.subtract
     x = x_t
     hr_prev = state.hr
-    hr_prev_2 = state.hr.reshape(B, 1, H)
     hi_prev = state.hi
     # hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
     # hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
     dot(x, Br_Bi_T, Br_Bi_x)
-    multiply(lr_li_blocks, hr_prev_2, tmp_tmp_blocks)
-    multiply(exp_gamma_row, Br_Bi_x_blocks, Br_Bi_x_blocks)
+    multiply(lr_row, hr_prev, tmp)
+    multiply(exp_gamma_row, Br_x, Br_x)
     add(tmp, Br_x, tmp)
-    multiply(li_2, hi_prev, tmp_2)
-    subtract(tmp, tmp_2, hr)
-    multiply(lr_2, hi_prev, tmp_3)
-    add(tmp_4, tmp_3, tmp_4)
-    add(tmp_4, Bi_x, hi)
+    multiply(li_row, hi_prev, tmp_2)
+    hr = subtract(tmp, tmp_2)
+    multiply(li_row, hr_prev, tmp_3)
+    multiply(lr_row, hi_prev, tmp_4)
+    add(tmp_3, tmp_4, tmp_3)
+    multiply(exp_gamma_row, Bi_x, Bi_x)
+    add(tmp_3, Bi_x, hi)
     # y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
     dot(hr, Cr_T, Cr_hr)
     dot(hi, Ci_T, Ci_hi)
     multiply(d_row, x, tmp_5)
     add(tmp_5, Cr_hr, tmp_5)
-    subtract(tmp_5, Ci_hi, y_2)
-    return y_2.copy(), State(hr=hr.copy(), hi=hi.copy())
+    y_2 = subtract(tmp_5, Ci_hi)
+    return y_2, State(hr=hr, hi=hi.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1056,3 +1061,8 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T

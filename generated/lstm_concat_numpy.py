@@ -189,7 +189,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_bf_half_bi_half_bC = empty((4*H, 1), dtype)
+        self.bo_half_bf_half_bi_half_bC = empty((4*H, B), dtype)
         self.Wo_x_half_etc = empty((4*H, I), dtype)
         self.Wo_h_prev_half_etc = empty((4*H, H), dtype)
         self.Wo_h_prev_h_prev_half_etc = empty((4*H, B), dtype)
@@ -210,6 +210,7 @@ class _Backward:
         self.d_h = empty((H, B), dtype)
         self.d_C = empty((H, B), dtype)
         self.Wo_Wf_Wi_WC_h_prev = empty((4*H, H), dtype)
+        self.Wo_Wf_Wi_WC_h_prev_T = empty((H, 4*H), dtype)
         self.Wo_Wf_Wi_WC_x = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_Wf_Wi_WC_h_prev_rows = empty((4*H, H), dtype)
@@ -224,9 +225,8 @@ class _Backward:
         self.d_Chat_pre = self.d_o_f_i_Chat_pre[:, 3*H:]
         self.d_i_pre = self.d_o_f_i_Chat_pre[:, 2*H:3*H]
         self.d_f_pre = self.d_o_f_i_Chat_pre[:, H:2*H]
-        self.d_f_i_Chat_pre_blocks = self.d_o_f_i_Chat_pre[:, H:].reshape(T, 3, H, B)
         self.carried = (self.d_h, self.d_C, )
-        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_C_factor, self.d_f_i_Chat_pre_blocks, saved.f, self.d_o_f_i_Chat_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_C_factor, self.d_Chat_pre, self.d_i_pre, self.d_f_pre, saved.f, self.d_o_f_i_Chat_pre))[::-1]
 
 
 class Workspace:
@@ -326,7 +326,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # Chat = phi(WC @ [h[t-1], x[t]] + bC)
     # o = sigma(Wo @ [h[t-1], x[t]] + bo)
     np.matmul(Wo_x_half_etc, x_2d.T, out=ws.Wo_x_x_half_etc_flat.reshape(4*H, T*B))
-    np.add(bo_half_bf_half_bi_half_bC, ws.Wo_x_x_half_etc, out=saved.o_f_i_Chat)
+    _move(ws.Wo_x_x_half_etc, saved.o_f_i_Chat)
+    np.add(bo_half_bf_half_bi_half_bC, saved.o_f_i_Chat, out=saved.o_f_i_Chat)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -434,8 +435,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     d_C = ws.d_C
-    Wo_Wf_Wi_WC_h_prev_T = Wo_Wf_Wi_WC_h_prev.T
-    for (dy_t, d_o_pre, d_C_factor, d_f_i_Chat_pre_blocks, f, d_o_f_i_Chat_pre) in steps:
+    Wo_Wf_Wi_WC_h_prev_T = _transposed(Wo_Wf_Wi_WC_h_prev, T, B, ws.Wo_Wf_Wi_WC_h_prev_T)
+    for (dy_t, d_o_pre, d_C_factor, d_Chat_pre, d_i_pre, d_f_pre, f, d_o_f_i_Chat_pre) in steps:
         # backward of h[t] = o*phi(C[t])
         add(dy_t, d_h, d_h)
         # backward of o = sigma(Wo @ [h[t-1], x[t]] + bo)
@@ -443,10 +444,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # backward of C[t] = f*C[t-1] + i*Chat
         multiply(d_C_factor, d_h, d_h)
         add(d_C, d_h, d_C)
-        # backward of f = sigma(Wf @ [h[t-1], x[t]] + bf)
-        # backward of i = sigma(Wi @ [h[t-1], x[t]] + bi)
         # backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
-        multiply(d_f_i_Chat_pre_blocks, d_C, d_f_i_Chat_pre_blocks)
+        multiply(d_Chat_pre, d_C, d_Chat_pre)
+        # backward of i = sigma(Wi @ [h[t-1], x[t]] + bi)
+        multiply(d_i_pre, d_C, d_i_pre)
+        # backward of f = sigma(Wf @ [h[t-1], x[t]] + bf)
+        multiply(d_f_pre, d_C, d_f_pre)
         # C
         multiply(f, d_C, d_C)
         # h
@@ -763,7 +766,7 @@ class Packed:
         np.multiply(Wi_x, 0.5, out=Wo_h_prev_half_etc[2*H:3*H, H:H + I])
         np.copyto(Wo_h_prev_half_etc[3*H:4*H, 0:H], WC_h_prev)
         np.copyto(Wo_h_prev_half_etc[3*H:4*H, H:H + I], WC_x)
-        Wo_h_prev_half_etc_T = Wo_h_prev_half_etc.T
+        Wo_h_prev_half_etc_T = _from_left(Wo_h_prev_half_etc)
         half = np.array(0.5, dtype)
         self.constants = (bo_half_bf_half_bi_half_bC, Wo_h_prev_half_etc_T, half, )
         self.prepare(1)
@@ -774,9 +777,7 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.h_prev_x_here = np.empty((B, H + I), dtype)
         self.o_f_i_Chat = np.empty((B, 4*H), dtype)
-        self.C = np.empty((B, H), dtype)
         self.tanh_C = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.h_prev_here = self.h_prev_x_here[..., :H]
         self.x_here = self.h_prev_x_here[..., H:]
         self.o_f_i = self.o_f_i_Chat[..., :3*H]
@@ -829,10 +830,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f = packed.f
     i = packed.i
     Chat = packed.Chat
-    C = packed.C
     tanh_C = packed.tanh_C
     o = packed.o
-    h = packed.h
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     h_prev = state.h
     x = x_t
@@ -851,11 +850,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # C[t] = f*C[t-1] + i*Chat
     multiply(C_prev, f, f)
     multiply(i, Chat, i)
-    add(f, i, C)
+    C = add(f, i)
     # h[t] = o*phi(C[t])
     tanh(C, tanh_C)
-    multiply(o, tanh_C, h)
-    return h.copy(), State(h=h.copy(), C=C.copy())
+    h = multiply(o, tanh_C)
+    return h.copy(), State(h=h, C=C)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1048,13 +1047,35 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

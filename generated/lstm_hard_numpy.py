@@ -185,7 +185,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bg_bo_bi_bf = empty((4*H, 1), dtype)
+        self.bg_bo_bi_bf = empty((4*H, B), dtype)
         self.Wg_Wo_Wi_Wf = empty((4*H, I), dtype)
         self.Ug_Uo_Ui_Uf = empty((4*H, H), dtype)
         self.Ug_Uo_Ui_Uf_h_prev = empty((4*H, B), dtype)
@@ -207,6 +207,7 @@ class _Backward:
         self.tmp_5 = empty((H, B), dtype)
         self.d_c = empty((H, B), dtype)
         self.Ug_Uo_Ui_Uf = empty((4*H, H), dtype)
+        self.Ug_Uo_Ui_Uf_T = empty((H, 4*H), dtype)
         self.Wg_Wo_Wi_Wf = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wg_Wo_Wi_Wf_rows = empty((4*H, I), dtype)
@@ -228,9 +229,8 @@ class _Backward:
         self.d_o_i_pre = self.d_g_o_i_f_pre[:, H:3*H]
         self.tmp_4 = self.tmp_tmp_tmp[:, H:2*H]
         self.d_o_i_f_pre = self.d_g_o_i_f_pre[:, H:]
-        self.d_i_f_pre_blocks = self.d_g_o_i_f_pre[:, 2*H:].reshape(T, 2, H, B)
         self.carried = (self.d_h, self.d_c, )
-        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_i_f_pre_blocks, saved.f, self.d_g_o_i_f_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f, self.d_g_o_i_f_pre))[::-1]
 
 
 class Workspace:
@@ -328,7 +328,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.matmul(Wg_Wo_Wi_Wf, x_2d.T, out=ws.Wg_Wo_Wi_Wf_x_flat.reshape(4*H, T*B))
-    np.add(bg_bo_bi_bf, ws.Wg_Wo_Wi_Wf_x, out=saved.g_o_pre_i_pre_f_pre)
+    _move(ws.Wg_Wo_Wi_Wf_x, saved.g_o_pre_i_pre_f_pre)
+    np.add(bg_bo_bi_bf, saved.g_o_pre_i_pre_f_pre, out=saved.g_o_pre_i_pre_f_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -446,8 +447,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_h = ws.d_h
     tmp_5 = ws.tmp_5
     d_c = ws.d_c
-    Ug_Uo_Ui_Uf_T = Ug_Uo_Ui_Uf.T
-    for (dy_t, d_c_factor, d_o_pre, d_g_pre, d_i_f_pre_blocks, f, d_g_o_i_f_pre) in steps:
+    Ug_Uo_Ui_Uf_T = _transposed(Ug_Uo_Ui_Uf, T, B, ws.Ug_Uo_Ui_Uf_T)
+    for (dy_t, d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f, d_g_o_i_f_pre) in steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
         # backward of c[t] = f*c[t-1] + i*g
@@ -457,9 +458,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_o_pre, d_h, d_o_pre)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
-        multiply(d_i_f_pre_blocks, d_c, d_i_f_pre_blocks)
+        multiply(d_f_pre, d_c, d_f_pre)
+        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        multiply(d_i_pre, d_c, d_i_pre)
         # c
         multiply(f, d_c, d_c)
         # h
@@ -775,7 +777,7 @@ class Packed:
         np.copyto(Wg_Ug_Wo_Uo_Wi_Ui_Wf_Uf[2*H:3*H, I:H + I], params.Ui)
         np.copyto(Wg_Ug_Wo_Uo_Wi_Ui_Wf_Uf[3*H:4*H, 0:I], params.Wf)
         np.copyto(Wg_Ug_Wo_Uo_Wi_Ui_Wf_Uf[3*H:4*H, I:H + I], params.Uf)
-        Wg_Ug_Wo_Uo_Wi_Ui_Wf_Uf_T = Wg_Ug_Wo_Uo_Wi_Ui_Wf_Uf.T
+        Wg_Ug_Wo_Uo_Wi_Ui_Wf_Uf_T = _from_left(Wg_Ug_Wo_Uo_Wi_Ui_Wf_Uf)
         number = np.array(0.16666666666666666, dtype)
         half = np.array(0.5, dtype)
         zero = np.array(0, dtype)
@@ -789,9 +791,7 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.g_o_i_f = np.empty((B, 4*H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.o_i_f = self.g_o_i_f[..., H:]
@@ -847,10 +847,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     g = packed.g
     f = packed.f
     i = packed.i
-    c = packed.c
     tanh_c = packed.tanh_c
     o = packed.o
-    h = packed.h
     dot, add, multiply, maximum, minimum, tanh = np.dot, np.add, np.multiply, np.maximum, np.minimum, np.tanh
     x = x_t
     h_prev = state.h
@@ -871,11 +869,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = f*c[t-1] + i*g
     multiply(c_prev, f, f)
     multiply(i, g, i)
-    add(f, i, c)
+    c = add(f, i)
     # h[t] = o*phi(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1077,7 +1075,29 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -195,7 +195,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_be_half_bi_half_b = empty((4*H, 1), dtype)
+        self.bo_half_be_half_bi_half_b = empty((4*H, B), dtype)
         self.Wo_T_half_etc = empty((4*H, I), dtype)
         self.Vo_T_half_etc = empty((4*H, H), dtype)
         self.VoT_z_prev_half_etc = empty((4*H, B), dtype)
@@ -216,6 +216,7 @@ class _Backward:
         self.d_z = empty((H, B), dtype)
         self.d_s = empty((H, B), dtype)
         self.Vo_Ve_Vi_V_T = empty((4*H, H), dtype)
+        self.Vo_Ve_Vi_V_T_T = empty((H, 4*H), dtype)
         self.Wo_We_Wi_W_T = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Vo_Ve_Vi_V_T_rows = empty((4*H, H), dtype)
@@ -229,11 +230,9 @@ class _Backward:
         self.d_o_pre = self.d_o_e_i_snew_pre[:, :H]
         self.d_i_pre = self.d_o_e_i_snew_pre[:, 2*H:3*H]
         self.d_snew_pre = self.d_o_e_i_snew_pre[:, 3*H:]
-        self.d_i_snew_pre_blocks = self.d_o_e_i_snew_pre[:, 2*H:].reshape(T, 2, H, B)
         self.d_e_pre = self.d_o_e_i_snew_pre[:, H:2*H]
-        self.d_e_i_snew_pre_blocks = self.d_o_e_i_snew_pre[:, H:].reshape(T, 3, H, B)
         self.carried = (self.d_z, self.d_s, )
-        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_s_factor, self.d_e_i_snew_pre_blocks, saved.e, self.d_o_e_i_snew_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_s_factor, self.d_i_pre, self.d_snew_pre, self.d_e_pre, saved.e, self.d_o_e_i_snew_pre))[::-1]
 
 
 class Workspace:
@@ -332,7 +331,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
     # o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
     np.matmul(Wo_T_half_etc, x_2d.T, out=ws.WoT_x_half_etc_flat.reshape(4*H, T*B))
-    np.add(bo_half_be_half_bi_half_b, ws.WoT_x_half_etc, out=saved.o_e_i_snew)
+    _move(ws.WoT_x_half_etc, saved.o_e_i_snew)
+    np.add(bo_half_be_half_bi_half_b, saved.o_e_i_snew, out=saved.o_e_i_snew)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -422,11 +422,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # backward of i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(saved.snew, ws.d_i_pre, out=ws.d_i_pre)
+    np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     # backward of snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
     np.square(saved.snew, out=ws.d_snew_pre)
     np.subtract(1, ws.d_snew_pre, out=ws.d_snew_pre)
-    # i, snew
-    np.multiply(ws.d_i_snew_pre_blocks, saved.i[:, None], out=ws.d_i_snew_pre_blocks)
+    np.multiply(ws.d_snew_pre, saved.i, out=ws.d_snew_pre)
     # backward of e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
     np.subtract(1, saved.e, out=ws.d_e_pre)
     np.multiply(saved.s_prev, ws.d_e_pre, out=ws.d_e_pre)
@@ -440,8 +440,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     add, multiply, dot = np.add, np.multiply, np.dot
     d_z = ws.d_z
     d_s = ws.d_s
-    Vo_Ve_Vi_V_T_T = Vo_Ve_Vi_V_T.T
-    for (dy_t, d_o_pre, d_s_factor, d_e_i_snew_pre_blocks, e, d_o_e_i_snew_pre) in steps:
+    Vo_Ve_Vi_V_T_T = _transposed(Vo_Ve_Vi_V_T, T, B, ws.Vo_Ve_Vi_V_T_T)
+    for (dy_t, d_o_pre, d_s_factor, d_i_pre, d_snew_pre, d_e_pre, e, d_o_e_i_snew_pre) in steps:
         # backward of z[t] = o*phi(s[t])
         add(dy_t, d_z, d_z)
         # backward of o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
@@ -449,10 +449,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # backward of s[t] = e*s[t-1] + i*snew
         multiply(d_s_factor, d_z, d_z)
         add(d_s, d_z, d_s)
-        # backward of e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
         # backward of i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
+        multiply(d_i_pre, d_s, d_i_pre)
         # backward of snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
-        multiply(d_e_i_snew_pre_blocks, d_s, d_e_i_snew_pre_blocks)
+        multiply(d_snew_pre, d_s, d_snew_pre)
+        # backward of e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
+        multiply(d_e_pre, d_s, d_e_pre)
         # s
         multiply(e, d_s, d_s)
         # z
@@ -777,7 +779,7 @@ class Packed:
         np.multiply(Wi_T, 0.5, out=Vo_T_half_etc[2*H:3*H, H:H + I])
         np.copyto(Vo_T_half_etc[3*H:4*H, 0:H], V_T)
         np.copyto(Vo_T_half_etc[3*H:4*H, H:H + I], W_T)
-        Vo_T_half_etc_T = Vo_T_half_etc.T
+        Vo_T_half_etc_T = _from_left(Vo_T_half_etc)
         half = np.array(0.5, dtype)
         self.constants = (bo_half_be_half_bi_half_b, Vo_T_half_etc_T, half, )
         self.prepare(1)
@@ -788,9 +790,7 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.z_prev_x_here = np.empty((B, H + I), dtype)
         self.o_e_i_snew = np.empty((B, 4*H), dtype)
-        self.s = np.empty((B, H), dtype)
         self.tanh_s = np.empty((B, H), dtype)
-        self.z = np.empty((B, H), dtype)
         self.z_prev_here = self.z_prev_x_here[..., :H]
         self.x_here = self.z_prev_x_here[..., H:]
         self.o_e_i = self.o_e_i_snew[..., :3*H]
@@ -846,10 +846,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     e = packed.e
     snew = packed.snew
     i = packed.i
-    s = packed.s
     tanh_s = packed.tanh_s
     o = packed.o
-    z = packed.z
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     z_prev = state.z
     x = x_t
@@ -868,11 +866,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # s[t] = e*s[t-1] + i*snew
     multiply(s_prev, e, e)
     multiply(snew, i, snew)
-    add(e, snew, s)
+    s = add(e, snew)
     # z[t] = o*phi(s[t])
     tanh(s, tanh_s)
-    multiply(o, tanh_s, z)
-    return z.copy(), State(z=z.copy(), s=s.copy())
+    z = multiply(o, tanh_s)
+    return z.copy(), State(z=z, s=s)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1076,13 +1074,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -191,7 +191,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H, P = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_bi_half_bf_half_bg = empty((4*H, 1), dtype)
+        self.bo_half_bi_half_bf_half_bg = empty((4*H, B), dtype)
         self.Wo_half_Wi_half_Wf_half_Wg = empty((4*H, I), dtype)
         self.Uo_half_Ui_half_Uf_half_Ug = empty((4*H, P), dtype)
         self.Uo_h_prev_half_etc = empty((4*H, B), dtype)
@@ -211,10 +211,12 @@ class _Backward:
         T, B, dtype, I, H, P = saved.key
         self.saved = saved
         self.d_h = empty((P, B), dtype)
+        self.Wp_T = empty((H, P), dtype)
         self.WpT_d_h = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.d_c = empty((H, B), dtype)
         self.Uo_Ui_Uf_Ug = empty((4*H, P), dtype)
+        self.Uo_Ui_Uf_Ug_T = empty((P, 4*H), dtype)
         self.Wo_Wi_Wf_Wg = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_Wi_Wf_Wg_rows = empty((4*H, I), dtype)
@@ -234,9 +236,8 @@ class _Backward:
         self.d_g_pre = self.d_o_i_f_g_pre[:, 3*H:]
         self.d_f_pre = self.d_o_i_f_g_pre[:, 2*H:3*H]
         self.d_i_pre = self.d_o_i_f_g_pre[:, H:2*H]
-        self.d_i_f_g_pre_blocks = self.d_o_i_f_g_pre[:, H:].reshape(T, 3, H, B)
         self.carried = (self.d_h, self.d_c, )
-        self.steps = list(zip(self.dy_rows, self.d_h_2, self.d_c_factor, self.d_o_pre, self.d_i_f_g_pre_blocks, saved.f, self.d_o_i_f_g_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_h_2, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f, self.d_o_i_f_g_pre))[::-1]
 
 
 class Workspace:
@@ -336,7 +337,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.matmul(Wo_half_Wi_half_Wf_half_Wg, x_2d.T, out=ws.Wo_x_half_etc_flat.reshape(4*H, T*B))
-    np.add(bo_half_bi_half_bf_half_bg, ws.Wo_x_half_etc, out=saved.o_i_f_g)
+    _move(ws.Wo_x_half_etc, saved.o_i_f_g)
+    np.add(bo_half_bi_half_bf_half_bg, saved.o_i_f_g, out=saved.o_i_f_g)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -445,12 +447,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, dot, multiply = np.add, np.dot, np.multiply
     d_h = ws.d_h
-    Wp_T = Wp.T
+    Wp_T = _transposed(Wp, T, B, ws.Wp_T)
     WpT_d_h = ws.WpT_d_h
     tmp = ws.tmp
     d_c = ws.d_c
-    Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
-    for (dy_t, d_h_2, d_c_factor, d_o_pre, d_i_f_g_pre_blocks, f, d_o_i_f_g_pre) in steps:
+    Uo_Ui_Uf_Ug_T = _transposed(Uo_Ui_Uf_Ug, T, B, ws.Uo_Ui_Uf_Ug_T)
+    for (dy_t, d_h_2, d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f, d_o_i_f_g_pre) in steps:
         # backward of h[t] = Wp @ (o*phi(c[t]))
         add(dy_t, d_h, d_h_2)
         dot(Wp_T, d_h_2, WpT_d_h)
@@ -459,10 +461,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_c, tmp, d_c)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, WpT_d_h, d_o_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        multiply(d_i_f_g_pre_blocks, d_c, d_i_f_g_pre_blocks)
+        multiply(d_g_pre, d_c, d_g_pre)
+        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        multiply(d_f_pre, d_c, d_f_pre)
+        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        multiply(d_i_pre, d_c, d_i_pre)
         # c
         multiply(f, d_c, d_c)
         # h
@@ -786,9 +790,9 @@ class Packed:
         np.copyto(Wo_half_etc[3*H:4*H, 0:I], params.Wg)
         np.copyto(Wo_half_etc[3*H:4*H, I:I + P], params.Ug)
         Wp = params.Wp
-        Wo_half_etc_T = Wo_half_etc.T
+        Wo_half_etc_T = _from_left(Wo_half_etc)
         half = np.array(0.5, dtype)
-        Wp_T = Wp.T
+        Wp_T = _from_left(Wp)
         self.constants = (bo_half_bi_half_bf_half_bg, Wo_half_etc_T, half, Wp_T, )
         self.prepare(1)
 
@@ -798,7 +802,6 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.x_h_prev_here = np.empty((B, I + P), dtype)
         self.h_part_i_f_g = np.empty((B, 4*H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
         self.h = np.empty((B, P), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
@@ -858,7 +861,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f = packed.f
     i = packed.i
     g = packed.g
-    c = packed.c
     tanh_c = packed.tanh_c
     h_part = packed.h_part
     h = packed.h
@@ -880,12 +882,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = f*c[t-1] + i*g
     multiply(c_prev, f, f)
     multiply(i, g, i)
-    add(f, i, c)
+    c = add(f, i)
     # h[t] = Wp @ (o*phi(c[t]))
     tanh(c, tanh_c)
     multiply(h_part, tanh_c, h_part)
     dot(h_part, Wp_T, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    return h.copy(), State(h=h.copy(), c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1089,13 +1091,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -181,7 +181,10 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((H, B), dtype)
+        self.A_scaled_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
+        self.v_1_base_batch = empty((H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.tmp_3 = empty((H, B), dtype)
         self.tmp_4 = empty((H, B), dtype)
@@ -201,7 +204,10 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.d_f_5_pre_base_batch = empty((H, B), dtype)
+        self.A_scaled_batch = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
+        self.U_T = empty((H, H), dtype)
         self.UT_d_U_v_5 = empty((H, B), dtype)
         self.UT_d_U_v_4 = empty((H, B), dtype)
         self.UT_d_U_v_3 = empty((H, B), dtype)
@@ -251,32 +257,40 @@ class _Backward:
         self.d_f_5_pre = self.d_f_5_4_3_2_1_0_pre[:, :H]
         self.d_v_5 = self.d_v_5_etc[:, :H]
         self.tmp = self.tmp_tmp_tmp_tmp_tmp_tmp[:, :H]
+        self.tmp_2 = self.tmp_tmp_tmp_tmp_tmp_tmp_2[:, :H]
         self.d_f_4_pre = self.d_f_5_4_3_2_1_0_pre[:, H:2*H]
         self.d_v_4 = self.d_v_5_etc[:, H:2*H]
-        self.tmp_2 = self.tmp_tmp_tmp_tmp_tmp_tmp[:, H:2*H]
+        self.tmp_3 = self.tmp_tmp_tmp_tmp_tmp_tmp[:, H:2*H]
+        self.tmp_4 = self.tmp_tmp_tmp_tmp_tmp_tmp_2[:, H:2*H]
         self.d_f_3_pre = self.d_f_5_4_3_2_1_0_pre[:, 2*H:3*H]
         self.d_v_3 = self.d_v_5_etc[:, 2*H:3*H]
-        self.tmp_3 = self.tmp_tmp_tmp_tmp_tmp_tmp[:, 2*H:3*H]
+        self.tmp_5 = self.tmp_tmp_tmp_tmp_tmp_tmp[:, 2*H:3*H]
+        self.tmp_6 = self.tmp_tmp_tmp_tmp_tmp_tmp_2[:, 2*H:3*H]
         self.d_f_2_pre = self.d_f_5_4_3_2_1_0_pre[:, 3*H:4*H]
         self.d_v_2 = self.d_v_5_etc[:, 3*H:4*H]
-        self.tmp_4 = self.tmp_tmp_tmp_tmp_tmp_tmp[:, 3*H:4*H]
+        self.tmp_7 = self.tmp_tmp_tmp_tmp_tmp_tmp[:, 3*H:4*H]
+        self.tmp_8 = self.tmp_tmp_tmp_tmp_tmp_tmp_2[:, 3*H:4*H]
         self.d_f_1_pre = self.d_f_5_4_3_2_1_0_pre[:, 4*H:5*H]
         self.d_v_1 = self.d_v_5_etc[:, 4*H:5*H]
-        self.tmp_5 = self.tmp_tmp_tmp_tmp_tmp_tmp[:, 4*H:5*H]
+        self.tmp_9 = self.tmp_tmp_tmp_tmp_tmp_tmp[:, 4*H:5*H]
+        self.tmp_10 = self.tmp_tmp_tmp_tmp_tmp_tmp_2[:, 4*H:5*H]
         self.d_f_0_pre = self.d_f_5_4_3_2_1_0_pre[:, 5*H:]
         self.d_h_prev_factor = self.d_v_5_etc[:, 5*H:]
-        self.d_v_5_etc_blocks = self.d_v_5_etc.reshape(T, 6, H, B)
-        self.tmp_tmp_tmp_tmp_tmp_tmp_blocks = self.tmp_tmp_tmp_tmp_tmp_tmp_2.reshape(T, 6, H, B)
+        self.tmp_11 = self.tmp_tmp_tmp_tmp_tmp_tmp[:, 5*H:]
         self.d_v_1_h_prev_factor = self.d_v_5_etc[:, 4*H:]
-        self.tmp_6 = self.tmp_tmp_tmp_tmp_tmp_tmp[:, 5*H:]
+        self.tmp_12 = self.tmp_tmp_tmp_tmp_tmp_tmp_2[:, 5*H:]
         self.d_A_each = self.d_A_each_etc[:, :H]
+        self.tmp_13 = self.tmp_tmp_tmp_tmp_tmp_tmp_4[:, :H]
         self.d_A_each_factor2 = self.d_A_each_etc[:, H:2*H]
+        self.tmp_14 = self.tmp_tmp_tmp_tmp_tmp_tmp_4[:, H:2*H]
         self.d_A_each_factor3 = self.d_A_each_etc[:, 2*H:3*H]
+        self.tmp_15 = self.tmp_tmp_tmp_tmp_tmp_tmp_4[:, 2*H:3*H]
         self.d_A_each_factor4 = self.d_A_each_etc[:, 3*H:4*H]
+        self.tmp_16 = self.tmp_tmp_tmp_tmp_tmp_tmp_4[:, 3*H:4*H]
         self.d_A_each_factor5 = self.d_A_each_etc[:, 4*H:5*H]
+        self.tmp_17 = self.tmp_tmp_tmp_tmp_tmp_tmp_4[:, 4*H:5*H]
         self.d_A_each_factor6 = self.d_A_each_etc[:, 5*H:]
-        self.d_A_each_etc_blocks = self.d_A_each_etc.reshape(T, 6, H, B)
-        self.tmp_tmp_tmp_tmp_tmp_tmp_blocks_2 = self.tmp_tmp_tmp_tmp_tmp_tmp_4.reshape(T, 6, H, B)
+        self.tmp_18 = self.tmp_tmp_tmp_tmp_tmp_tmp_4[:, 5*H:]
         self.d_leak_each_factor = self.d_leak_each_factor_etc[:, :H]
         self.d_leak_each_factor2 = self.d_leak_each_factor_etc[:, H:2*H]
         self.d_leak_each_factor3 = self.d_leak_each_factor_etc[:, 2*H:3*H]
@@ -361,15 +375,19 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     (leak,) = derived
     W = params.W
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     U = params.U
-    v_1_factor = (0.16666666666666666*params.A)[:, None]
-    v_1_base = (0.16666666666666666*leak + 1)[:, None]
+    A_scaled_batch = ws.A_scaled_batch
+    np.multiply(params.A[:, None], 0.16666666666666666, out=A_scaled_batch)
+    v_1_base_batch = ws.v_1_base_batch
+    np.copyto(v_1_base_batch, (0.16666666666666666*leak + 1)[:, None])
     saved.h_all[0] = state.h.T
 
     # f[0] = sigma(W @ x[t] + U @ v[0] + b)
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.add(b, ws.W_x, out=saved.f_5)
+    _move(ws.W_x, saved.f_5)
+    np.add(b_batch, saved.f_5, out=saved.f_5)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -395,10 +413,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(f_0, one, f_0)
         reciprocal(f_0, f_0)
         # v[1] = (v[0] + f[0]*A/K)/(1 + (leak + f[0])/K)
-        multiply(v_1_factor, f_0, v_1)
+        multiply(A_scaled_batch, f_0, v_1)
         add(h_prev, v_1, v_1)
         multiply(f_0, number_2, tmp)
-        add(v_1_base, tmp, tmp)
+        add(v_1_base_batch, tmp, tmp)
         divide(v_1, tmp, v_1)
         # f[1] = sigma(W @ x[t] + U @ v[1] + b)
         dot(U, v_1, f_1)
@@ -409,10 +427,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(f_1, one, f_1)
         reciprocal(f_1, f_1)
         # v[2] = (v[1] + f[1]*A/K)/(1 + (leak + f[1])/K)
-        multiply(v_1_factor, f_1, v_2)
+        multiply(A_scaled_batch, f_1, v_2)
         add(v_1, v_2, v_2)
         multiply(f_1, number_2, tmp_2)
-        add(v_1_base, tmp_2, tmp_2)
+        add(v_1_base_batch, tmp_2, tmp_2)
         divide(v_2, tmp_2, v_2)
         # f[2] = sigma(W @ x[t] + U @ v[2] + b)
         dot(U, v_2, f_2)
@@ -423,10 +441,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(f_2, one, f_2)
         reciprocal(f_2, f_2)
         # v[3] = (v[2] + f[2]*A/K)/(1 + (leak + f[2])/K)
-        multiply(v_1_factor, f_2, v_3)
+        multiply(A_scaled_batch, f_2, v_3)
         add(v_2, v_3, v_3)
         multiply(f_2, number_2, tmp_3)
-        add(v_1_base, tmp_3, tmp_3)
+        add(v_1_base_batch, tmp_3, tmp_3)
         divide(v_3, tmp_3, v_3)
         # f[3] = sigma(W @ x[t] + U @ v[3] + b)
         dot(U, v_3, f_3)
@@ -437,10 +455,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(f_3, one, f_3)
         reciprocal(f_3, f_3)
         # v[4] = (v[3] + f[3]*A/K)/(1 + (leak + f[3])/K)
-        multiply(v_1_factor, f_3, v_4)
+        multiply(A_scaled_batch, f_3, v_4)
         add(v_3, v_4, v_4)
         multiply(f_3, number_2, tmp_4)
-        add(v_1_base, tmp_4, tmp_4)
+        add(v_1_base_batch, tmp_4, tmp_4)
         divide(v_4, tmp_4, v_4)
         # f[4] = sigma(W @ x[t] + U @ v[4] + b)
         dot(U, v_4, f_4)
@@ -451,10 +469,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(f_4, one, f_4)
         reciprocal(f_4, f_4)
         # v[5] = (v[4] + f[4]*A/K)/(1 + (leak + f[4])/K)
-        multiply(v_1_factor, f_4, v_5)
+        multiply(A_scaled_batch, f_4, v_5)
         add(v_4, v_5, v_5)
         multiply(f_4, number_2, tmp_5)
-        add(v_1_base, tmp_5, tmp_5)
+        add(v_1_base_batch, tmp_5, tmp_5)
         divide(v_5, tmp_5, v_5)
         # f[5] = sigma(W @ x[t] + U @ v[5] + b)
         dot(U, v_5, U_v_5)
@@ -465,10 +483,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(f_5, one, f_5)
         reciprocal(f_5, f_5)
         # h[t] = v[K]
-        multiply(v_1_factor, f_5, h)
+        multiply(A_scaled_batch, f_5, h)
         add(v_5, h, h)
         multiply(f_5, number_2, tmp_6)
-        add(v_1_base, tmp_6, tmp_6)
+        add(v_1_base_batch, tmp_6, tmp_6)
         divide(h, tmp_6, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
@@ -510,8 +528,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     (leak,) = derived
-    d_f_5_pre_factor = (0.16666666666666666*params.A)[:, None]
-    d_f_5_pre_base = (0.16666666666666666*leak + 1)[:, None]
+    d_f_5_pre_base_batch = ws.d_f_5_pre_base_batch
+    np.copyto(d_f_5_pre_base_batch, (0.16666666666666666*leak + 1)[:, None])
+    A_scaled_batch = ws.A_scaled_batch
+    np.multiply(params.A[:, None], 0.16666666666666666, out=A_scaled_batch)
     U = params.U
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
@@ -520,39 +540,48 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(1, saved.f_5, out=ws.d_f_5_pre)
     np.multiply(ws.d_f_5_pre, saved.f_5, out=ws.d_f_5_pre)
     np.multiply(saved.f_5, 0.16666666666666666, out=ws.d_v_5)
-    np.multiply(saved.f_5, d_f_5_pre_factor, out=ws.tmp)
-    np.add(saved.v_5, ws.tmp, out=ws.tmp)
+    np.add(ws.d_v_5, d_f_5_pre_base_batch, out=ws.d_v_5)
+    np.divide(A_scaled_batch, ws.d_v_5, out=ws.tmp)
+    np.multiply(saved.f_5, A_scaled_batch, out=ws.tmp_2)
+    np.add(saved.v_5, ws.tmp_2, out=ws.tmp_2)
     # backward of f[4] = sigma(W @ x[t] + U @ v[4] + b)
     np.subtract(1, saved.f_4, out=ws.d_f_4_pre)
     np.multiply(ws.d_f_4_pre, saved.f_4, out=ws.d_f_4_pre)
     np.multiply(saved.f_4, 0.16666666666666666, out=ws.d_v_4)
-    np.multiply(saved.f_4, d_f_5_pre_factor, out=ws.tmp_2)
-    np.add(saved.v_4, ws.tmp_2, out=ws.tmp_2)
+    np.add(ws.d_v_4, d_f_5_pre_base_batch, out=ws.d_v_4)
+    np.divide(A_scaled_batch, ws.d_v_4, out=ws.tmp_3)
+    np.multiply(saved.f_4, A_scaled_batch, out=ws.tmp_4)
+    np.add(saved.v_4, ws.tmp_4, out=ws.tmp_4)
     # backward of f[3] = sigma(W @ x[t] + U @ v[3] + b)
     np.subtract(1, saved.f_3, out=ws.d_f_3_pre)
     np.multiply(ws.d_f_3_pre, saved.f_3, out=ws.d_f_3_pre)
     np.multiply(saved.f_3, 0.16666666666666666, out=ws.d_v_3)
-    np.multiply(saved.f_3, d_f_5_pre_factor, out=ws.tmp_3)
-    np.add(saved.v_3, ws.tmp_3, out=ws.tmp_3)
+    np.add(ws.d_v_3, d_f_5_pre_base_batch, out=ws.d_v_3)
+    np.divide(A_scaled_batch, ws.d_v_3, out=ws.tmp_5)
+    np.multiply(saved.f_3, A_scaled_batch, out=ws.tmp_6)
+    np.add(saved.v_3, ws.tmp_6, out=ws.tmp_6)
     # backward of f[2] = sigma(W @ x[t] + U @ v[2] + b)
     np.subtract(1, saved.f_2, out=ws.d_f_2_pre)
     np.multiply(ws.d_f_2_pre, saved.f_2, out=ws.d_f_2_pre)
     np.multiply(saved.f_2, 0.16666666666666666, out=ws.d_v_2)
-    np.multiply(saved.f_2, d_f_5_pre_factor, out=ws.tmp_4)
-    np.add(saved.v_2, ws.tmp_4, out=ws.tmp_4)
+    np.add(ws.d_v_2, d_f_5_pre_base_batch, out=ws.d_v_2)
+    np.divide(A_scaled_batch, ws.d_v_2, out=ws.tmp_7)
+    np.multiply(saved.f_2, A_scaled_batch, out=ws.tmp_8)
+    np.add(saved.v_2, ws.tmp_8, out=ws.tmp_8)
     # backward of f[1] = sigma(W @ x[t] + U @ v[1] + b)
     np.subtract(1, saved.f_1, out=ws.d_f_1_pre)
     np.multiply(ws.d_f_1_pre, saved.f_1, out=ws.d_f_1_pre)
     np.multiply(saved.f_1, 0.16666666666666666, out=ws.d_v_1)
-    np.multiply(saved.f_1, d_f_5_pre_factor, out=ws.tmp_5)
-    np.add(saved.v_1, ws.tmp_5, out=ws.tmp_5)
+    np.add(ws.d_v_1, d_f_5_pre_base_batch, out=ws.d_v_1)
+    np.divide(A_scaled_batch, ws.d_v_1, out=ws.tmp_9)
+    np.multiply(saved.f_1, A_scaled_batch, out=ws.tmp_10)
+    np.add(saved.v_1, ws.tmp_10, out=ws.tmp_10)
     # backward of f[0] = sigma(W @ x[t] + U @ v[0] + b)
     np.subtract(1, saved.f_0, out=ws.d_f_0_pre)
     np.multiply(ws.d_f_0_pre, saved.f_0, out=ws.d_f_0_pre)
     np.multiply(saved.f_0, 0.16666666666666666, out=ws.d_h_prev_factor)
+    np.add(ws.d_h_prev_factor, d_f_5_pre_base_batch, out=ws.d_h_prev_factor)
     # f[5], f[4], f[3], f[2], f[1], f[0]
-    np.add(ws.d_v_5_etc_blocks, d_f_5_pre_base, out=ws.d_v_5_etc_blocks)
-    np.divide(d_f_5_pre_factor, ws.d_v_5_etc_blocks, out=ws.tmp_tmp_tmp_tmp_tmp_tmp_blocks)
     np.square(ws.d_v_5_etc, out=ws.tmp_tmp_tmp_tmp_tmp_tmp_3)
     # backward of v[5] = (v[4] + f[4]*A/K)/(1 + (leak + f[4])/K)
     np.divide(1, ws.d_v_5, out=ws.d_v_5)
@@ -562,17 +591,19 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.divide(1, ws.d_v_3, out=ws.d_v_3)
     # backward of v[2] = (v[1] + f[1]*A/K)/(1 + (leak + f[1])/K)
     np.divide(1, ws.d_v_2, out=ws.d_v_2)
+    # f[0]
+    np.divide(A_scaled_batch, ws.d_h_prev_factor, out=ws.tmp_11)
     # backward of v[1] = (v[0] + f[0]*A/K)/(1 + (leak + f[0])/K)
     # backward of h[t] = v[K]
     np.divide(1, ws.d_v_1_h_prev_factor, out=ws.d_v_1_h_prev_factor)
     # f[0]
-    np.multiply(saved.f_0, d_f_5_pre_factor, out=ws.tmp_6)
-    np.add(saved.h_prev, ws.tmp_6, out=ws.tmp_6)
+    np.multiply(saved.f_0, A_scaled_batch, out=ws.tmp_12)
+    np.add(saved.h_prev, ws.tmp_12, out=ws.tmp_12)
     # f[5], f[4], f[3], f[2], f[1], f[0]
-    np.multiply(ws.tmp_tmp_tmp_tmp_tmp_tmp, 0.16666666666666666, out=ws.tmp_tmp_tmp_tmp_tmp_tmp)
-    np.divide(ws.tmp_tmp_tmp_tmp_tmp_tmp, ws.tmp_tmp_tmp_tmp_tmp_tmp_3, out=ws.tmp_tmp_tmp_tmp_tmp_tmp)
-    np.subtract(ws.tmp_tmp_tmp_tmp_tmp_tmp_2, ws.tmp_tmp_tmp_tmp_tmp_tmp, out=ws.tmp_tmp_tmp_tmp_tmp_tmp_2)
-    np.multiply(ws.d_f_5_4_3_2_1_0_pre, ws.tmp_tmp_tmp_tmp_tmp_tmp_2, out=ws.d_f_5_4_3_2_1_0_pre)
+    np.multiply(ws.tmp_tmp_tmp_tmp_tmp_tmp_2, 0.16666666666666666, out=ws.tmp_tmp_tmp_tmp_tmp_tmp_2)
+    np.divide(ws.tmp_tmp_tmp_tmp_tmp_tmp_2, ws.tmp_tmp_tmp_tmp_tmp_tmp_3, out=ws.tmp_tmp_tmp_tmp_tmp_tmp_2)
+    np.subtract(ws.tmp_tmp_tmp_tmp_tmp_tmp, ws.tmp_tmp_tmp_tmp_tmp_tmp_2, out=ws.tmp_tmp_tmp_tmp_tmp_tmp)
+    np.multiply(ws.d_f_5_4_3_2_1_0_pre, ws.tmp_tmp_tmp_tmp_tmp_tmp, out=ws.d_f_5_4_3_2_1_0_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
@@ -581,7 +612,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    U_T = U.T
+    U_T = _transposed(U, T, B, ws.U_T)
     UT_d_U_v_5 = ws.UT_d_U_v_5
     UT_d_U_v_4 = ws.UT_d_U_v_4
     UT_d_U_v_3 = ws.UT_d_U_v_3
@@ -640,12 +671,17 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_W_x_flat = _columns(ws.d_W_x, ws.d_W_x_flat)
     np.matmul(d_W_x_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.f_5, 0.16666666666666666, out=ws.d_A_each)
+    np.add(ws.d_A_each, d_f_5_pre_base_batch, out=ws.tmp_13)
     np.multiply(saved.f_0, 0.16666666666666666, out=ws.d_A_each_factor2)
+    np.add(ws.d_A_each_factor2, d_f_5_pre_base_batch, out=ws.tmp_14)
     np.multiply(saved.f_1, 0.16666666666666666, out=ws.d_A_each_factor3)
+    np.add(ws.d_A_each_factor3, d_f_5_pre_base_batch, out=ws.tmp_15)
     np.multiply(saved.f_2, 0.16666666666666666, out=ws.d_A_each_factor4)
+    np.add(ws.d_A_each_factor4, d_f_5_pre_base_batch, out=ws.tmp_16)
     np.multiply(saved.f_3, 0.16666666666666666, out=ws.d_A_each_factor5)
+    np.add(ws.d_A_each_factor5, d_f_5_pre_base_batch, out=ws.tmp_17)
     np.multiply(saved.f_4, 0.16666666666666666, out=ws.d_A_each_factor6)
-    np.add(ws.d_A_each_etc_blocks, d_f_5_pre_base, out=ws.tmp_tmp_tmp_tmp_tmp_tmp_blocks_2)
+    np.add(ws.d_A_each_factor6, d_f_5_pre_base_batch, out=ws.tmp_18)
     np.divide(ws.d_A_each_etc, ws.tmp_tmp_tmp_tmp_tmp_tmp_4, out=ws.d_A_each_etc)
     np.multiply(ws.d_leak_each, ws.d_A_each, out=ws.d_A_each)
     np.multiply(ws.d_v_1, ws.d_A_each_factor2, out=ws.d_A_each_factor2)
@@ -659,18 +695,18 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_v_5, ws.d_A_each_factor6, out=ws.d_A_each_factor6)
     np.add(ws.d_A_each, ws.d_A_each_factor6, out=ws.d_A_each)
     # backward of leak = softplus(lam)
-    np.multiply(saved.f_5, d_f_5_pre_factor, out=ws.d_leak_each_factor)
+    np.multiply(saved.f_5, A_scaled_batch, out=ws.d_leak_each_factor)
     np.add(saved.v_5, ws.d_leak_each_factor, out=ws.d_leak_each_factor)
     np.square(ws.tmp_tmp_tmp_tmp_tmp_tmp_4, out=ws.tmp_tmp_tmp_tmp_tmp_tmp_4)
-    np.multiply(saved.f_0, d_f_5_pre_factor, out=ws.d_leak_each_factor2)
+    np.multiply(saved.f_0, A_scaled_batch, out=ws.d_leak_each_factor2)
     np.add(saved.h_prev, ws.d_leak_each_factor2, out=ws.d_leak_each_factor2)
-    np.multiply(saved.f_1, d_f_5_pre_factor, out=ws.d_leak_each_factor3)
+    np.multiply(saved.f_1, A_scaled_batch, out=ws.d_leak_each_factor3)
     np.add(saved.v_1, ws.d_leak_each_factor3, out=ws.d_leak_each_factor3)
-    np.multiply(saved.f_2, d_f_5_pre_factor, out=ws.d_leak_each_factor4)
+    np.multiply(saved.f_2, A_scaled_batch, out=ws.d_leak_each_factor4)
     np.add(saved.v_2, ws.d_leak_each_factor4, out=ws.d_leak_each_factor4)
-    np.multiply(saved.f_3, d_f_5_pre_factor, out=ws.d_leak_each_factor5)
+    np.multiply(saved.f_3, A_scaled_batch, out=ws.d_leak_each_factor5)
     np.add(saved.v_3, ws.d_leak_each_factor5, out=ws.d_leak_each_factor5)
-    np.multiply(saved.f_4, d_f_5_pre_factor, out=ws.d_leak_each_factor6)
+    np.multiply(saved.f_4, A_scaled_batch, out=ws.d_leak_each_factor6)
     np.add(saved.v_4, ws.d_leak_each_factor6, out=ws.d_leak_each_factor6)
     np.multiply(ws.d_leak_each_factor_etc, -0.16666666666666666, out=ws.d_leak_each_factor_etc)
     np.divide(ws.d_leak_each_factor_etc, ws.tmp_tmp_tmp_tmp_tmp_tmp_4, out=ws.d_leak_each_factor_etc)
@@ -998,8 +1034,8 @@ class Packed:
         (leak,) = _derived(params)
         W = params.W
         U = params.U
-        W_T = W.T
-        U_T = U.T
+        W_T = _from_left(W)
+        U_T = _from_left(U)
         b_row = params.b[None]
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
@@ -1029,7 +1065,6 @@ class Packed:
         self.tmp_4 = np.empty((B, H), dtype)
         self.U_v_5 = np.empty((B, H), dtype)
         self.tmp_5 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
 
 
 def pack(params: Params) -> Packed:
@@ -1078,7 +1113,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp_4 = packed.tmp_4
     U_v_5 = packed.U_v_5
     tmp_5 = packed.tmp_5
-    h = packed.h
     dot, add, multiply, minimum, exp, reciprocal, divide = np.dot, np.add, np.multiply, np.minimum, np.exp, np.reciprocal, np.divide
     x = x_t
     h_prev = state.h
@@ -1169,8 +1203,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(v_5, tmp_5, v_5)
     multiply(f_5, number_2, f_5)
     add(v_1_base_row, f_5, f_5)
-    divide(v_5, f_5, h)
-    return h.copy(), State(h=h.copy())
+    h = divide(v_5, f_5)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1404,13 +1438,35 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -144,8 +144,8 @@ class _Saved:
     def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, D, N, R = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
-        self.Wd_x = empty((T, B, R), dtype)
         self.Wb_x_row = empty((T, B, N), dtype)
+        self.Wd_x = empty((T, B, R), dtype)
         self.Vd_Wd_x = empty((T, B, D), dtype)
         self.step_column = empty((T, B, D), dtype)
         self.exp_h_pre = empty((T, B, D*N), dtype)
@@ -183,7 +183,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, D, N, R = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bd_batch = empty((B, D), dtype)
         self.tmp = empty((B, D*N), dtype)
+        self.d_batch = empty((B, D), dtype)
         self.y_out = empty((T, B, D), dtype)
         self.h_part_column = np.ndarray((T, B, D), dtype, scratch.block_3)
         self.y_2 = np.ndarray((T, B, D), dtype, scratch.block_3)
@@ -201,6 +203,8 @@ class _Backward:
         T, B, dtype, D, N, R = saved.key
         self.saved = saved
         self.d_h = empty((B, D*N), dtype)
+        self.bd_batch = empty((B, D), dtype)
+        self.d_batch = empty((B, D), dtype)
         self.d_Wc_rows = empty((N, D), dtype)
         self.d_Wb_rows = empty((N, D), dtype)
         self.d_Wd_rows = empty((R, D), dtype)
@@ -313,23 +317,24 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, D, N, R = saved.key
     x_2d = x.reshape(T*B, D)
     A, one_row, exp_la = derived
-    Wd = params.Wd
     Wb = params.Wb
+    Wd = params.Wd
     Vd = params.Vd
-    bd = params.bd
+    bd_batch = ws.bd_batch
+    np.copyto(bd_batch, params.bd)
     h_pre_factor = A*one_row
     Wc = params.Wc
-    d = params.d
+    d_batch = ws.d_batch
+    np.copyto(d_batch, params.d)
     saved.h_all[0] = state.h.reshape(B, D*N)
 
-    # step = softplus(Vd @ (Wd @ x[t]) + bd)
-    np.matmul(x_2d, Wd.T, out=saved.Wd_x.reshape(T*B, R))
     # h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
     np.matmul(x_2d, Wb.T, out=saved.Wb_x_row.reshape(T*B, N))
-    # step
+    # step = softplus(Vd @ (Wd @ x[t]) + bd)
+    np.matmul(x_2d, Wd.T, out=saved.Wd_x.reshape(T*B, R))
     Wd_x_2d = saved.Wd_x.reshape(T*B, R)
     np.matmul(Wd_x_2d, Vd.T, out=saved.Vd_Wd_x.reshape(T*B, D))
-    np.add(bd, saved.Vd_Wd_x, out=saved.step_column)
+    np.add(bd_batch, saved.Vd_Wd_x, out=saved.step_column)
     np.logaddexp(0, saved.step_column, out=saved.step_column)
     # h
     np.multiply(h_pre_factor, saved.step_column_axes, out=saved.exp_h_pre_axes)
@@ -349,7 +354,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # y = h[t] @ (Wc @ x[t]) + d*x[t]
     np.matmul(x_2d, Wc.T, out=saved.Wc_x_row.reshape(T*B, N))
     np.einsum("tbij,tbj->tbi", saved.h_axes, saved.Wc_x_row_axes, out=ws.y_axes)
-    np.multiply(d, x, out=ws.y_factor)
+    np.multiply(d_batch, x, out=ws.y_factor)
     np.add(ws.y_2, ws.y_factor, out=ws.y_2)
     np.copyto(ws.y_out, ws.y_2)
     if cuts is not None:
@@ -390,11 +395,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, D, N, R = saved.key
     x_2d = x.reshape(T*B, D)
     A, one_row, exp_la = derived
-    bd = params.bd
+    bd_batch = ws.bd_batch
+    np.copyto(bd_batch, params.bd)
     Wc = params.Wc
     d_h_pre_step_column_factor = A*one_row
     Vd = params.Vd
-    d = params.d
+    d_batch = ws.d_batch
+    np.copyto(d_batch, params.d)
     Wb = params.Wb
     Wd = params.Wd
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, D*N)
@@ -417,7 +424,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(exp_h_pre, d_A_each, d_h)
 
     # again step = softplus(Vd @ (Wd @ x[t]) + bd)
-    np.add(bd, saved.Vd_Wd_x, out=ws.d_step_pre_factor)
+    np.add(bd_batch, saved.Vd_Wd_x, out=ws.d_step_pre_factor)
     # again h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
     np.multiply(x, saved.step_column, out=ws.h_part_column)
     # backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
@@ -441,7 +448,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_step_pre, ws.d_step_pre_factor, out=ws.d_step_pre)
     d_step_pre_2d = ws.d_step_pre.reshape(T*B, D)
     np.matmul(d_step_pre_2d, Vd, out=ws.VdT_d_Vd_Wd_x.reshape(T*B, R))
-    np.multiply(d, dy, out=ws.d_x_base)
+    np.multiply(d_batch, dy, out=ws.d_x_base)
     np.add(ws.d_x_base, ws.WcT_d_Wc_x, out=ws.d_x_base)
     d_Wb_x_row_flat_2d = ws.d_Wb_x_row_flat.reshape(T*B, N)
     np.matmul(d_Wb_x_row_flat_2d, Wb, out=ws.d_x_2.reshape(T*B, D))
@@ -749,8 +756,8 @@ class Packed:
         np.copyto(Wb_Wd_Wc[N:N + R], params.Wd)
         np.copyto(Wb_Wd_Wc[N + R:2*N + R], params.Wc)
         Vd = params.Vd
-        Wb_Wd_Wc_T = Wb_Wd_Wc.T
-        Vd_T = Vd.T
+        Wb_Wd_Wc_T = _from_left(Wb_Wd_Wc)
+        Vd_T = _from_left(Vd)
         bd_row = params.bd[None]
         zero = np.array(0, dtype)
         h_pre_factor_row = (A*one_row)[None]
@@ -766,17 +773,14 @@ class Packed:
         self.h_part_column = np.empty((B, D), dtype)
         self.exp_h_pre = np.empty((B, D*N), dtype)
         self.tmp = np.empty((B, D*N), dtype)
-        self.h = np.empty((B, D*N), dtype)
         self.sum_h_Wc_x_vector = np.empty((B, D), dtype)
         self.tmp_2 = np.empty((B, D), dtype)
-        self.y_2 = np.empty((B, D), dtype)
         self.Wd_x = self.Wb_x_row_Wd_x_Wc_x_row[..., N:N + R]
         self.h_part_column_axes = self.h_part_column.reshape(B, D, 1)
         self.exp_h_pre_axes = self.exp_h_pre.reshape(B, D, N)
         self.Wb_x_row_axes = self.Wb_x_row_Wd_x_Wc_x_row[..., :N].reshape(B, 1, N)
         self.tmp_axes = self.tmp.reshape(B, D, N)
         self.Wc_x_row_axes = self.Wb_x_row_Wd_x_Wc_x_row[..., N + R:].reshape(B, N)
-        self.h_axes = self.h.reshape(B, D, N)
         self.sum_h_Wc_x_vector_axes = self.sum_h_Wc_x_vector.reshape(B, D)
 
 
@@ -826,13 +830,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     Wb_x_row_axes = packed.Wb_x_row_axes
     tmp_axes = packed.tmp_axes
     tmp = packed.tmp
-    h = packed.h
     Wc_x_row_axes = packed.Wc_x_row_axes
-    h_axes = packed.h_axes
     sum_h_Wc_x_vector_axes = packed.sum_h_Wc_x_vector_axes
     tmp_2 = packed.tmp_2
     sum_h_Wc_x_vector = packed.sum_h_Wc_x_vector
-    y_2 = packed.y_2
     dot, add, logaddexp, multiply, exp, einsum = np.dot, np.add, np.logaddexp, np.multiply, np.exp, np.einsum
     x = x_t
     h_prev = state.h.reshape(B, D*N)
@@ -848,11 +849,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(x, h_part_column, h_part_column)
     multiply(h_prev, exp_h_pre, exp_h_pre)
     multiply(Wb_x_row_axes, h_part_column_axes, tmp_axes)
-    add(exp_h_pre, tmp, h)
-    einsum("bj,bij->bi", Wc_x_row_axes, h_axes, out=sum_h_Wc_x_vector_axes)
+    h = add(exp_h_pre, tmp)
+    einsum("bj,bij->bi", Wc_x_row_axes, h.reshape(B, D, N), out=sum_h_Wc_x_vector_axes)
     multiply(d_row, x, tmp_2)
-    add(tmp_2, sum_h_Wc_x_vector, y_2)
-    return y_2.copy(), State(h=h.copy().reshape(B, D, N))
+    y_2 = add(tmp_2, sum_h_Wc_x_vector)
+    return y_2, State(h=h.reshape(B, D, N))
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1033,3 +1034,8 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T

@@ -134,11 +134,12 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = np.empty(2*B*H*T, dtype)  # forward.Wh_x_flat, backward.d_f_pre_h_prev_base, backward.n_part, backward.d_n_pre_flat
-        self.block_2 = np.empty(B*H*T, dtype)  # backward.d_n_pre
-        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_f_pre
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.dy_rows, backward.d_f_pre_flat
-        self.block_5 = np.empty(B*H*T, dtype)  # backward.h_prev_flat, backward.n_part_flat
+        self.block_1 = np.empty(B*H*T, dtype)  # forward.Wh_x_flat, backward.d_n_pre
+        self.block_2 = np.empty(B*H*T, dtype)  # backward.d_f_pre_base, backward.n_part
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_h_prev_base, backward.d_n_pre_flat
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_f_pre
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.dy_rows, backward.d_f_pre_flat
+        self.block_6 = np.empty(B*H*T, dtype)  # backward.h_prev_flat, backward.n_part_flat
 
 
 class _Forward:
@@ -147,6 +148,8 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bh_batch = empty((H, B), dtype)
+        self.bf_half_batch = empty((H, B), dtype)
         self.n_part = empty((H, B), dtype)
         self.Uh_n_part = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
@@ -164,7 +167,9 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.tmp_d_h = empty((2*H, B), dtype)
+        self.Uh_T = empty((H, H), dtype)
         self.tmp_UhT_d_Uh_n_part = empty((2*H, B), dtype)
+        self.Uf_T = empty((H, H), dtype)
         self.UfT_d_Uf_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wh_rows = empty((H, I), dtype)
@@ -172,25 +177,22 @@ class _Backward:
         self.d_Uh_rows = empty((H, H), dtype)
         self.d_bh_sum = empty((H,), dtype)
         self.d_bf_sum = empty((H,), dtype)
-        self.d_n_pre = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.d_f_pre_h_prev_base = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
-        self.d_f_pre = np.ndarray((T, H, B), dtype, scratch.block_3)
-        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_4)
-        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_1)
-        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_1[B*H*T:])
-        self.d_f_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.d_f_pre_base = self.d_f_pre_h_prev_base[:, :H]
-        self.d_h_prev_base = self.d_f_pre_h_prev_base[:, H:]
+        self.d_n_pre = np.ndarray((T, H, B), dtype, scratch.block_1)
+        self.d_f_pre_base = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.d_h_prev_base = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.d_f_pre = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_5)
+        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
+        self.d_f_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
+        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
         self.d_h = self.tmp_d_h[H:]
         self.UhT_d_Uh_n_part = self.tmp_UhT_d_Uh_n_part[H:]
-        self.d_f_pre_h_prev_base_blocks = self.d_f_pre_h_prev_base.reshape(T, 2, H, B)
-        self.tmp_d_h_blocks = self.tmp_d_h.reshape(2, H, B)
-        self.tmp = self.tmp_UhT_d_Uh_n_part[:H]
-        self.tmp_2 = self.tmp_d_h[:H]
+        self.tmp = self.tmp_d_h[:H]
+        self.tmp_2 = self.tmp_UhT_d_Uh_n_part[:H]
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.dy_rows, self.d_n_pre, self.d_f_pre_h_prev_base_blocks, saved.h_prev, saved.f, self.d_f_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_n_pre, self.d_f_pre_base, saved.h_prev, self.d_h_prev_base, saved.f, self.d_f_pre))[::-1]
 
 
 class Workspace:
@@ -266,15 +268,18 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     Wh = params.Wh
-    bh = params.bh[:, None]
+    bh_batch = ws.bh_batch
+    np.copyto(bh_batch, params.bh[:, None])
     Uf_half = 0.5*params.Uf
-    f_pre_factor = (0.5*params.bf)[:, None]
+    bf_half_batch = ws.bf_half_batch
+    np.multiply(params.bf[:, None], 0.5, out=bf_half_batch)
     Uh = params.Uh
     saved.h_all[0] = state.h.T
 
     # n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     np.matmul(Wh, x_2d.T, out=ws.Wh_x_flat.reshape(H, T*B))
-    np.add(bh, ws.Wh_x, out=saved.n)
+    _move(ws.Wh_x, saved.n)
+    np.add(bh_batch, saved.n, out=saved.n)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -287,7 +292,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     for (h_prev, f, n, h) in steps:
         # f = sigma(Uf @ h[t-1] + bf)
         dot(Uf_half, h_prev, f)
-        add(f_pre_factor, f, f)
+        add(bf_half_batch, f, f)
         tanh(f, f)
         multiply(f, half, f)
         add(f, half, f)
@@ -363,27 +368,29 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uh_T = Uh.T
+    Uh_T = _transposed(Uh, T, B, ws.Uh_T)
     UhT_d_Uh_n_part = ws.UhT_d_Uh_n_part
-    tmp_d_h_blocks = ws.tmp_d_h_blocks
     tmp = ws.tmp
+    tmp_2 = ws.tmp_2
     tmp_d_h = ws.tmp_d_h
     tmp_UhT_d_Uh_n_part = ws.tmp_UhT_d_Uh_n_part
-    tmp_2 = ws.tmp_2
-    Uf_T = Uf.T
+    Uf_T = _transposed(Uf, T, B, ws.Uf_T)
     UfT_d_Uf_h_prev = ws.UfT_d_Uf_h_prev
-    for (dy_t, d_n_pre, d_f_pre_h_prev_base_blocks, h_prev, f, d_f_pre) in steps:
+    for (dy_t, d_n_pre, d_f_pre_base, h_prev, d_h_prev_base, f, d_f_pre) in steps:
         # backward of h[t] = (1 - f)*h[t-1] + f*n
         add(dy_t, d_h, d_h)
         # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
         multiply(d_n_pre, d_h, d_n_pre)
         dot(Uh_T, d_n_pre, UhT_d_Uh_n_part)
-        # f, h
-        multiply(d_f_pre_h_prev_base_blocks, d_h, tmp_d_h_blocks)
-        multiply(h_prev, UhT_d_Uh_n_part, tmp)
+        # backward of f = sigma(Uf @ h[t-1] + bf)
+        multiply(d_f_pre_base, d_h, tmp)
+        multiply(h_prev, UhT_d_Uh_n_part, tmp_2)
+        # h
+        multiply(d_h_prev_base, d_h, d_h)
         multiply(f, UhT_d_Uh_n_part, UhT_d_Uh_n_part)
+        # f, h
         add(tmp_d_h, tmp_UhT_d_Uh_n_part, tmp_d_h)
-        multiply(d_f_pre, tmp_2, d_f_pre)
+        multiply(d_f_pre, tmp, d_f_pre)
         dot(Uf_T, d_f_pre, UfT_d_Uf_h_prev)
         add(d_h, UfT_d_Uf_h_prev, d_h)
 
@@ -676,10 +683,10 @@ class Packed:
         Uh_Wh = self.Uh_Wh
         np.copyto(Uh_Wh[:, 0:H], params.Uh)
         np.copyto(Uh_Wh[:, H:H + I], params.Wh)
-        Uf_half_T = Uf_half.T
+        Uf_half_T = _from_left(Uf_half)
         f_pre_factor_row = (0.5*params.bf)[None]
         half = np.array(0.5, dtype)
-        Uh_Wh_T = Uh_Wh.T
+        Uh_Wh_T = _from_left(Uh_Wh)
         bh_row = params.bh[None]
         one = np.array(1, dtype)
         self.constants = (Uf_half_T, f_pre_factor_row, half, Uh_Wh_T, bh_row, one, )
@@ -694,7 +701,6 @@ class Packed:
         self.f = np.empty((B, H), dtype)
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.n_part_x_here[..., H:]
         self.n_part = self.n_part_x_here[..., :H]
 
@@ -737,7 +743,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     n_part_x_here = packed.n_part_x_here
     n = packed.n
     tmp = packed.tmp
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     h_prev = state.h
     x = x_t
@@ -758,8 +763,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, f, tmp)
     multiply(h_prev, tmp, tmp)
     multiply(f, n, f)
-    add(tmp, f, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, f)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -939,13 +944,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

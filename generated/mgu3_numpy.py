@@ -137,12 +137,12 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = np.empty(2*B*H*T, dtype)  # forward.Wh_x_flat, backward.d_h_constant_part_each_etc
-        self.block_2 = np.empty(B*H*T, dtype)  # backward.d_n_pre
-        self.block_3 = np.empty(B*H*T, dtype)  # backward.dy_rows, backward.n_part
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_n_pre_flat
-        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_f_each
-        self.block_6 = np.empty(B*H*T, dtype)  # backward.n_part_flat
+        self.block_1 = np.empty(B*H*T, dtype)  # forward.Wh_x_flat, backward.d_n_pre
+        self.block_2 = np.empty(B*H*T, dtype)  # backward.dy_rows, backward.n_part
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.UhT_d_Uh_n_part, backward.n_part_flat
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_h_constant_part_each
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_n_pre_flat
+        self.block_6 = np.empty(B*H*T, dtype)  # backward.d_f_each
 
 
 class _Forward:
@@ -151,8 +151,11 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bh_batch = empty((H, B), dtype)
+        self.f_batch = empty((H, B), dtype)
         self.n_part = empty((H, B), dtype)
         self.Uh_n_part = empty((H, B), dtype)
+        self.h_constant_part_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wh_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
@@ -167,7 +170,10 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.f_batch = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
+        self.Uh_T = empty((H, H), dtype)
+        self.h_constant_part_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wh_rows = empty((H, I), dtype)
@@ -175,16 +181,14 @@ class _Backward:
         self.d_bh_sum = empty((H,), dtype)
         self.d_f_sum = empty((H,), dtype)
         self.d_h_constant_part_sum = empty((H,), dtype)
-        self.d_n_pre = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_3)
-        self.d_h_constant_part_each_etc = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
-        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_3)
-        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.d_f_each = np.ndarray((T, H, B), dtype, scratch.block_5)
-        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
-        self.d_h_constant_part_each = self.d_h_constant_part_each_etc[:, :H]
-        self.UhT_d_Uh_n_part = self.d_h_constant_part_each_etc[:, H:]
-        self.d_h_constant_part_each_etc_blocks = self.d_h_constant_part_each_etc.reshape(T, 2, H, B)
+        self.d_n_pre = np.ndarray((T, H, B), dtype, scratch.block_1)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.d_h_constant_part_each = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.UhT_d_Uh_n_part = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
+        self.d_f_each = np.ndarray((T, H, B), dtype, scratch.block_6)
+        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.carried = (self.d_h, )
         self.steps = list(zip(self.dy_rows, self.d_h_constant_part_each, self.d_n_pre, self.UhT_d_Uh_n_part))[::-1]
 
@@ -263,15 +267,19 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     f, h_constant_part = derived
     Wh = params.Wh
-    bh = params.bh[:, None]
-    f_2 = f[:, None]
+    bh_batch = ws.bh_batch
+    np.copyto(bh_batch, params.bh[:, None])
+    f_batch = ws.f_batch
+    np.copyto(f_batch, f[:, None])
     Uh = params.Uh
-    h_constant_part_2 = h_constant_part[:, None]
+    h_constant_part_batch = ws.h_constant_part_batch
+    np.copyto(h_constant_part_batch, h_constant_part[:, None])
     saved.h_all[0] = state.h.T
 
     # n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     np.matmul(Wh, x_2d.T, out=ws.Wh_x_flat.reshape(H, T*B))
-    np.add(bh, ws.Wh_x, out=saved.n)
+    _move(ws.Wh_x, saved.n)
+    np.add(bh_batch, saved.n, out=saved.n)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -281,13 +289,13 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     tmp = ws.tmp
     for (h_prev, n, h) in steps:
         # n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
-        multiply(f_2, h_prev, n_part)
+        multiply(f_batch, h_prev, n_part)
         dot(Uh, n_part, Uh_n_part)
         add(n, Uh_n_part, n)
         tanh(n, n)
         # h[t] = (1 - f)*h[t-1] + f*n
-        multiply(h_constant_part_2, h_prev, h)
-        multiply(f_2, n, tmp)
+        multiply(h_constant_part_batch, h_prev, h)
+        multiply(f_batch, n, tmp)
         add(h, tmp, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
@@ -329,16 +337,18 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     f, h_constant_part = derived
-    f_2 = f[:, None]
+    f_batch = ws.f_batch
+    np.copyto(f_batch, f[:, None])
     Uh = params.Uh
-    h_constant_part_2 = h_constant_part[:, None]
+    h_constant_part_batch = ws.h_constant_part_batch
+    np.copyto(h_constant_part_batch, h_constant_part[:, None])
     Wh = params.Wh
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
     # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
-    np.multiply(f_2, ws.d_n_pre, out=ws.d_n_pre)
+    np.multiply(f_batch, ws.d_n_pre, out=ws.d_n_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
@@ -347,7 +357,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uh_T = Uh.T
+    Uh_T = _transposed(Uh, T, B, ws.Uh_T)
     tmp = ws.tmp
     for (dy_t, d_h_constant_part_each, d_n_pre, UhT_d_Uh_n_part) in steps:
         # backward of h[t] = (1 - f)*h[t-1] + f*n
@@ -356,19 +366,20 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_n_pre, d_h_constant_part_each, d_n_pre)
         dot(Uh_T, d_n_pre, UhT_d_Uh_n_part)
         # h
-        multiply(h_constant_part_2, d_h_constant_part_each, d_h)
-        multiply(f_2, UhT_d_Uh_n_part, tmp)
+        multiply(h_constant_part_batch, d_h_constant_part_each, d_h)
+        multiply(f_batch, UhT_d_Uh_n_part, tmp)
         add(d_h, tmp, d_h)
 
     # again n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
-    np.multiply(f_2, saved.h_prev, out=ws.n_part)
+    np.multiply(f_batch, saved.h_prev, out=ws.n_part)
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     np.matmul(d_n_pre_flat.T, Wh, out=ws.d_x_out.reshape(T*B, I))
     # backward of f = sigma(bf)
     np.multiply(saved.n, ws.d_h_constant_part_each, out=ws.d_f_each)
-    # h, f
-    np.multiply(saved.h_prev[:, None], ws.d_h_constant_part_each_etc_blocks, out=ws.d_h_constant_part_each_etc_blocks)
+    np.multiply(saved.h_prev, ws.UhT_d_Uh_n_part, out=ws.UhT_d_Uh_n_part)
     np.add(ws.d_f_each, ws.UhT_d_Uh_n_part, out=ws.d_f_each)
+    # backward of h[t] = (1 - f)*h[t-1] + f*n
+    np.multiply(saved.h_prev, ws.d_h_constant_part_each, out=ws.d_h_constant_part_each)
     np.matmul(d_n_pre_flat, x_2d, out=ws.d_Wh_rows)
     d_Wh = ws.d_Wh_rows
     n_part_flat = _columns(ws.n_part, ws.n_part_flat)
@@ -653,7 +664,7 @@ class Packed:
         np.copyto(Uh_Wh[:, 0:H], params.Uh)
         np.copyto(Uh_Wh[:, H:H + I], params.Wh)
         f_row = f[None]
-        Uh_Wh_T = Uh_Wh.T
+        Uh_Wh_T = _from_left(Uh_Wh)
         bh_row = params.bh[None]
         h_constant_part_row = h_constant_part[None]
         self.constants = (f_row, Uh_Wh_T, bh_row, h_constant_part_row, )
@@ -666,7 +677,6 @@ class Packed:
         self.n_part_x_here = np.empty((B, H + I), dtype)
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.n_part_x_here[..., H:]
         self.n_part = self.n_part_x_here[..., :H]
 
@@ -706,7 +716,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     n_part_x_here = packed.n_part_x_here
     n = packed.n
     tmp = packed.tmp
-    h = packed.h
     multiply, dot, add, tanh = np.multiply, np.dot, np.add, np.tanh
     x = x_t
     h_prev = state.h
@@ -719,8 +728,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # h[t] = (1 - f)*h[t-1] + f*n
     multiply(h_constant_part_row, h_prev, tmp)
     multiply(f_row, n, n)
-    add(tmp, n, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, n)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -898,13 +907,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

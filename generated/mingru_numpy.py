@@ -143,6 +143,8 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bz_half_batch = empty((B, H), dtype)
+        self.bh_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.h_base = np.ndarray((T, B, H), dtype, scratch.block_1)
@@ -157,11 +159,12 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((B, H), dtype)
+        self.bh_batch = empty((B, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wz_rows = empty((H, I), dtype)
         self.d_Wh_rows = empty((H, I), dtype)
-        self.d_bh_sum = empty((H,), dtype)
         self.d_bz_sum = empty((H,), dtype)
+        self.d_bh_sum = empty((H,), dtype)
         self.d_h_prev_base = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.d_z_pre = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.d_Wh_x = np.ndarray((T, B, H), dtype, scratch.block_1)
@@ -246,8 +249,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     Wz_half = 0.5*params.Wz
     Wh = params.Wh
-    z_pre_factor = 0.5*params.bz
-    bh = params.bh
+    bz_half_batch = ws.bz_half_batch
+    np.multiply(params.bz, 0.5, out=bz_half_batch)
+    bh_batch = ws.bh_batch
+    np.copyto(bh_batch, params.bh)
     saved.h_all[0] = state.h
 
     # z = sigma(Wz @ x[t] + bz)
@@ -255,13 +260,13 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
     np.matmul(x_2d, Wh.T, out=saved.Wh_x.reshape(T*B, H))
     # z
-    np.add(z_pre_factor, saved.z, out=saved.z)
+    np.add(bz_half_batch, saved.z, out=saved.z)
     np.tanh(saved.z, out=saved.z)
     np.multiply(saved.z, 0.5, out=saved.z)
     np.add(saved.z, 0.5, out=saved.z)
     # h
     np.subtract(1, saved.z, out=ws.h_base)
-    np.add(bh, saved.Wh_x, out=saved.h)
+    np.add(bh_batch, saved.Wh_x, out=saved.h)
     np.multiply(saved.h, saved.z, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -311,9 +316,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    bh = params.bh
-    Wh = params.Wh
+    bh_batch = ws.bh_batch
+    np.copyto(bh_batch, params.bh)
     Wz = params.Wz
+    Wh = params.Wh
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
     # backward of h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
@@ -335,23 +341,23 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # backward of z = sigma(Wz @ x[t] + bz)
     np.subtract(1, saved.z, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre_factor, saved.z, out=ws.d_z_pre_factor)
-    np.add(bh, saved.Wh_x, out=ws.tmp)
+    np.add(bh_batch, saved.Wh_x, out=ws.tmp)
     np.subtract(ws.tmp, saved.h_prev, out=ws.tmp)
     np.multiply(ws.d_z_pre_factor, ws.tmp, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
-    d_Wh_x_2d = ws.d_Wh_x.reshape(T*B, H)
-    np.matmul(d_Wh_x_2d, Wh, out=ws.d_x_out.reshape(T*B, I))
     d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
-    np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
+    np.matmul(d_z_pre_2d, Wz, out=ws.d_x_out.reshape(T*B, I))
+    d_Wh_x_2d = ws.d_Wh_x.reshape(T*B, H)
+    np.matmul(d_Wh_x_2d, Wh, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_Wz_rows)
     d_Wz = ws.d_Wz_rows
     np.matmul(d_Wh_x_2d.T, x_2d, out=ws.d_Wh_rows)
     d_Wh = ws.d_Wh_rows
-    np.matmul(d_Wh_x_2d.T, np.ones(T*B, dtype), out=ws.d_bh_sum)
-    d_bh = ws.d_bh_sum
     np.matmul(d_z_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bz_sum)
     d_bz = ws.d_bz_sum
+    np.matmul(d_Wh_x_2d.T, np.ones(T*B, dtype), out=ws.d_bh_sum)
+    d_bh = ws.d_bh_sum
     return Grads(
         params=Params(
             Wz=d_Wz,
@@ -620,8 +626,8 @@ class Packed:
         params = Params(*map(np.copy, params))
         Wz_half = 0.5*params.Wz
         Wh = params.Wh
-        Wz_half_T = Wz_half.T
-        Wh_T = Wh.T
+        Wz_half_T = _from_left(Wz_half)
+        Wh_T = _from_left(Wh)
         z_pre_factor_row = (0.5*params.bz)[None]
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
@@ -637,7 +643,6 @@ class Packed:
         self.z = np.empty((B, H), dtype)
         self.Wh_x = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
 
 
 def pack(params: Params) -> Packed:
@@ -674,7 +679,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     z = packed.z
     Wh_x = packed.Wh_x
     tmp = packed.tmp
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -693,8 +697,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_prev, tmp, tmp)
     add(bh_row, Wh_x, Wh_x)
     multiply(Wh_x, z, Wh_x)
-    add(tmp, Wh_x, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, Wh_x)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -856,6 +860,11 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -149,6 +149,8 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bz_batch = empty((H, B), dtype)
+        self.bu_half_batch = empty((H, B), dtype)
         self.Uh_h_prev_half = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
@@ -168,6 +170,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Uh_T = empty((H, H), dtype)
         self.UhT_d_Uh_h_prev = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wx_rows = empty((H, I), dtype)
@@ -264,20 +267,24 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     Wx = params.Wx
-    bz = params.bz[:, None]
+    bz_batch = ws.bz_batch
+    np.copyto(bz_batch, params.bz[:, None])
     Uz_half = 0.5*params.Uz
-    u_pre_base_factor = (0.5*params.bu)[:, None]
+    bu_half_batch = ws.bu_half_batch
+    np.multiply(params.bu[:, None], 0.5, out=bu_half_batch)
     Uh_half = 0.5*params.Uh
     saved.h_all[0] = state.h.T
 
     # z = phi(Wx @ x[t] + bz)
     np.matmul(Wx, x_2d.T, out=ws.Wx_x_flat.reshape(H, T*B))
-    np.add(bz, ws.Wx_x, out=saved.z)
+    _move(ws.Wx_x, saved.z)
+    np.add(bz_batch, saved.z, out=saved.z)
     np.tanh(saved.z, out=saved.z)
     # u = sigma(Uh @ h[t-1] + Uz @ z + bu)
     z_flat = _columns(saved.z, ws.z_flat)
     np.matmul(Uz_half, z_flat, out=ws.Uz_z_half_flat.reshape(H, T*B))
-    np.add(u_pre_base_factor, ws.Uz_z_half, out=saved.u)
+    _move(ws.Uz_z_half, saved.u)
+    np.add(bu_half_batch, saved.u, out=saved.u)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -355,7 +362,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uh_T = Uh.T
+    Uh_T = _transposed(Uh, T, B, ws.Uh_T)
     UhT_d_Uh_h_prev = ws.UhT_d_Uh_h_prev
     for (dy_t, d_z_pre, d_u_pre, u) in steps:
         # backward of h[t] = u*h[t-1] + (1 - u)*z
@@ -662,9 +669,9 @@ class Packed:
         Uz_Uh_half = self.Uz_Uh_half
         np.multiply(params.Uz, 0.5, out=Uz_Uh_half[:, 0:H])
         np.multiply(params.Uh, 0.5, out=Uz_Uh_half[:, H:2*H])
-        Wx_T = Wx.T
+        Wx_T = _from_left(Wx)
         bz_row = params.bz[None]
-        Uz_Uh_half_T = Uz_Uh_half.T
+        Uz_Uh_half_T = _from_left(Uz_Uh_half)
         u_pre_factor_row = (0.5*params.bu)[None]
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
@@ -679,7 +686,6 @@ class Packed:
         self.z_h_prev_here = np.empty((B, 2*H), dtype)
         self.u = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.h_prev_here = self.z_h_prev_here[..., H:]
         self.z = self.z_h_prev_here[..., :H]
 
@@ -721,7 +727,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     z_h_prev_here = packed.z_h_prev_here
     u = packed.u
     tmp = packed.tmp
-    h = packed.h
     matmul, add, tanh, dot, multiply, subtract = np.matmul, np.add, np.tanh, np.dot, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -741,8 +746,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_prev, u, tmp)
     subtract(one, u, u)
     multiply(z, u, z)
-    add(tmp, z, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, z)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -922,13 +927,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -157,6 +157,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bf_batch = empty((B, H), dtype)
+        self.bi_batch = empty((B, H), dtype)
+        self.bh_batch = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.li = np.ndarray((T, B, H), dtype, scratch.block_1)
@@ -172,13 +175,16 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((B, H), dtype)
+        self.bf_batch = empty((B, H), dtype)
+        self.bi_batch = empty((B, H), dtype)
+        self.bh_batch = empty((B, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wf_rows = empty((H, I), dtype)
         self.d_Wi_rows = empty((H, I), dtype)
         self.d_Wh_rows = empty((H, I), dtype)
-        self.d_bh_sum = empty((H,), dtype)
-        self.d_bi_sum = empty((H,), dtype)
         self.d_bf_sum = empty((H,), dtype)
+        self.d_bi_sum = empty((H,), dtype)
+        self.d_bh_sum = empty((H,), dtype)
         self.d_lf_pre = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.d_lf_pre_factor = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.d_li_pre = np.ndarray((T, B, H), dtype, scratch.block_3)
@@ -265,9 +271,12 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     Wf = params.Wf
     Wi = params.Wi
     Wh = params.Wh
-    bf = params.bf
-    bi = params.bi
-    bh = params.bh
+    bf_batch = ws.bf_batch
+    np.copyto(bf_batch, params.bf)
+    bi_batch = ws.bi_batch
+    np.copyto(bi_batch, params.bi)
+    bh_batch = ws.bh_batch
+    np.copyto(bh_batch, params.bh)
     saved.h_all[0] = state.h
 
     # lf = logsigmoid(Wf @ x[t] + bf)
@@ -277,12 +286,12 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
     np.matmul(x_2d, Wh.T, out=saved.Wh_x.reshape(T*B, H))
     # lf
-    np.add(bf, saved.Wf_x, out=saved.f)
+    np.add(bf_batch, saved.Wf_x, out=saved.f)
     np.multiply(saved.f, -1, out=saved.f)
     np.logaddexp(0, saved.f, out=saved.f)
     np.multiply(saved.f, -1, out=saved.f)
     # li
-    np.add(bi, saved.Wi_x, out=ws.li)
+    np.add(bi_batch, saved.Wi_x, out=ws.li)
     np.multiply(ws.li, -1, out=ws.li)
     np.logaddexp(0, ws.li, out=ws.li)
     np.multiply(ws.li, -1, out=ws.li)
@@ -294,7 +303,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.add(saved.f, 1, out=saved.f)
     np.reciprocal(saved.f, out=saved.f)
     # h
-    np.add(bh, saved.Wh_x, out=saved.h)
+    np.add(bh_batch, saved.Wh_x, out=saved.h)
     np.subtract(1, saved.f, out=ws.tmp)
     np.multiply(saved.h, ws.tmp, out=saved.h)
 
@@ -345,12 +354,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    bf = params.bf
-    bi = params.bi
-    bh = params.bh
-    Wh = params.Wh
-    Wi = params.Wi
+    bf_batch = ws.bf_batch
+    np.copyto(bf_batch, params.bf)
+    bi_batch = ws.bi_batch
+    np.copyto(bi_batch, params.bi)
+    bh_batch = ws.bh_batch
+    np.copyto(bh_batch, params.bh)
     Wf = params.Wf
+    Wi = params.Wi
+    Wh = params.Wh
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
 
@@ -366,15 +378,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(f, d_lf_pre, d_h)
 
     # again lf = logsigmoid(Wf @ x[t] + bf)
-    np.add(bf, saved.Wf_x, out=ws.d_lf_pre_factor)
+    np.add(bf_batch, saved.Wf_x, out=ws.d_lf_pre_factor)
     # again li = logsigmoid(Wi @ x[t] + bi)
-    np.add(bi, saved.Wi_x, out=ws.d_li_pre)
+    np.add(bi_batch, saved.Wi_x, out=ws.d_li_pre)
     # backward of h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
     np.subtract(1, saved.f, out=ws.d_f_pre_factor)
     np.multiply(ws.d_lf_pre, ws.d_f_pre_factor, out=ws.d_Wh_x)
     # backward of f = sigmoid(lf - li)
     np.multiply(ws.d_f_pre_factor, saved.f, out=ws.d_f_pre_factor)
-    np.subtract(saved.h_prev, bh, out=ws.tmp)
+    np.subtract(saved.h_prev, bh_batch, out=ws.tmp)
     np.subtract(ws.tmp, saved.Wh_x, out=ws.tmp)
     np.multiply(ws.d_f_pre_factor, ws.tmp, out=ws.d_f_pre_factor)
     np.multiply(ws.d_lf_pre, ws.d_f_pre_factor, out=ws.d_lf_pre)
@@ -391,13 +403,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.add(ws.d_lf_pre_factor, 1, out=ws.d_lf_pre_factor)
     np.reciprocal(ws.d_lf_pre_factor, out=ws.d_lf_pre_factor)
     np.multiply(ws.d_lf_pre, ws.d_lf_pre_factor, out=ws.d_lf_pre)
-    d_Wh_x_2d = ws.d_Wh_x.reshape(T*B, H)
-    np.matmul(d_Wh_x_2d, Wh, out=ws.d_x_out.reshape(T*B, I))
+    d_lf_pre_2d = ws.d_lf_pre.reshape(T*B, H)
+    np.matmul(d_lf_pre_2d, Wf, out=ws.d_x_out.reshape(T*B, I))
     d_li_pre_2d = ws.d_li_pre.reshape(T*B, H)
     np.matmul(d_li_pre_2d, Wi, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
-    d_lf_pre_2d = ws.d_lf_pre.reshape(T*B, H)
-    np.matmul(d_lf_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    d_Wh_x_2d = ws.d_Wh_x.reshape(T*B, H)
+    np.matmul(d_Wh_x_2d, Wh, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.matmul(d_lf_pre_2d.T, x_2d, out=ws.d_Wf_rows)
     d_Wf = ws.d_Wf_rows
@@ -405,12 +417,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Wi = ws.d_Wi_rows
     np.matmul(d_Wh_x_2d.T, x_2d, out=ws.d_Wh_rows)
     d_Wh = ws.d_Wh_rows
-    np.matmul(d_Wh_x_2d.T, np.ones(T*B, dtype), out=ws.d_bh_sum)
-    d_bh = ws.d_bh_sum
-    np.matmul(d_li_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bi_sum)
-    d_bi = ws.d_bi_sum
     np.matmul(d_lf_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
     d_bf = ws.d_bf_sum
+    np.matmul(d_li_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bi_sum)
+    d_bi = ws.d_bi_sum
+    np.matmul(d_Wh_x_2d.T, np.ones(T*B, dtype), out=ws.d_bh_sum)
+    d_bh = ws.d_bh_sum
     return Grads(
         params=Params(
             Wf=d_Wf,
@@ -688,8 +700,8 @@ class Packed:
         np.copyto(Wf_Wi[0:H], params.Wf)
         np.copyto(Wf_Wi[H:2*H], params.Wi)
         Wh = params.Wh
-        Wf_Wi_T = Wf_Wi.T
-        Wh_T = Wh.T
+        Wf_Wi_T = _from_left(Wf_Wi)
+        Wh_T = _from_left(Wh)
         minus_one = np.array(-1, dtype)
         zero = np.array(0, dtype)
         number = np.array(88, dtype)
@@ -706,7 +718,6 @@ class Packed:
         self.f_li = np.empty((B, 2*H), dtype)
         self.Wh_x = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.f = self.f_li[..., :H]
         self.li = self.f_li[..., H:]
 
@@ -749,7 +760,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f = packed.f
     li = packed.li
     tmp = packed.tmp
-    h = packed.h
     dot, add, multiply, logaddexp, subtract, minimum, exp, reciprocal = np.dot, np.add, np.multiply, np.logaddexp, np.subtract, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
@@ -776,8 +786,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, f, tmp)
     multiply(Wh_x, tmp, Wh_x)
     multiply(h_prev, f, f)
-    add(Wh_x, f, h)
-    return h.copy(), State(h=h.copy())
+    h = add(Wh_x, f)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -949,6 +959,11 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

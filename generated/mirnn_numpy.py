@@ -154,6 +154,10 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.alpha_batch = empty((H, B), dtype)
+        self.beta1_batch = empty((H, B), dtype)
+        self.beta2_batch = empty((H, B), dtype)
+        self.b_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.h_pre_base = np.ndarray((T, H, B), dtype, scratch.block_1)
@@ -167,7 +171,11 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.alpha_batch = empty((H, B), dtype)
+        self.beta1_batch = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
+        self.U_T = empty((H, H), dtype)
+        self.beta2_batch = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
         self.d_U_rows = empty((H, H), dtype)
@@ -262,20 +270,26 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     W = params.W
-    alpha = params.alpha[:, None]
-    beta1 = params.beta1[:, None]
-    beta2 = params.beta2[:, None]
-    b = params.b[:, None]
+    alpha_batch = ws.alpha_batch
+    np.copyto(alpha_batch, params.alpha[:, None])
+    beta1_batch = ws.beta1_batch
+    np.copyto(beta1_batch, params.beta1[:, None])
+    beta2_batch = ws.beta2_batch
+    np.copyto(beta2_batch, params.beta2[:, None])
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     U = params.U
     saved.h_all[0] = state.h.T
 
     # p = W @ x[t]
     np.matmul(W, x_2d.T, out=saved.p_flat.reshape(H, T*B))
     # h[t] = g(alpha*p*q + beta1*q + beta2*p + b)
-    np.multiply(alpha, saved.p, out=ws.h_pre_base)
-    np.add(beta1, ws.h_pre_base, out=ws.h_pre_base)
-    np.multiply(beta2, saved.p, out=saved.h)
-    np.add(b, saved.h, out=saved.h)
+    _move(saved.p, ws.h_pre_base)
+    np.multiply(alpha_batch, ws.h_pre_base, out=ws.h_pre_base)
+    np.add(beta1_batch, ws.h_pre_base, out=ws.h_pre_base)
+    _move(saved.p, saved.h)
+    np.multiply(beta2_batch, saved.h, out=saved.h)
+    np.add(b_batch, saved.h, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -327,10 +341,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    alpha = params.alpha[:, None]
-    beta1 = params.beta1[:, None]
+    alpha_batch = ws.alpha_batch
+    np.copyto(alpha_batch, params.alpha[:, None])
+    beta1_batch = ws.beta1_batch
+    np.copyto(beta1_batch, params.beta1[:, None])
     U = params.U
-    beta2 = params.beta2[:, None]
+    beta2_batch = ws.beta2_batch
+    np.copyto(beta2_batch, params.beta2[:, None])
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
@@ -338,8 +355,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.square(saved.h, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     # backward of q = U @ h[t-1]
-    np.multiply(alpha, saved.p, out=ws.d_q)
-    np.add(beta1, ws.d_q, out=ws.d_q)
+    np.multiply(alpha_batch, saved.p, out=ws.d_q)
+    np.add(beta1_batch, ws.d_q, out=ws.d_q)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
@@ -348,7 +365,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    U_T = U.T
+    U_T = _transposed(U, T, B, ws.U_T)
     for (dy_t, d_h_pre, d_q) in steps:
         # backward of h[t] = g(alpha*p*q + beta1*q + beta2*p + b)
         add(dy_t, d_h, d_h)
@@ -359,8 +376,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         dot(U_T, d_q, d_h)
 
     # backward of p = W @ x[t]
-    np.multiply(alpha, saved.q, out=ws.d_p)
-    np.add(beta2, ws.d_p, out=ws.d_p)
+    np.multiply(alpha_batch, saved.q, out=ws.d_p)
+    np.add(beta2_batch, ws.d_p, out=ws.d_p)
     np.multiply(ws.d_h_pre, ws.d_p, out=ws.d_p)
     d_p_flat = _columns(ws.d_p, ws.d_p_flat)
     np.matmul(d_p_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
@@ -650,31 +667,29 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.beta2_alpha = np.empty((1, 2*H), dtype)
-        beta2_alpha = self.beta2_alpha
-        np.copyto(beta2_alpha[..., 0:H], params.beta2)
-        np.copyto(beta2_alpha[..., H:2*H], params.alpha)
+        self.beta2_beta1 = np.empty((1, 2*H), dtype)
+        beta2_beta1 = self.beta2_beta1
+        np.copyto(beta2_beta1[..., 0:H], params.beta2)
+        np.copyto(beta2_beta1[..., H:2*H], params.beta1)
         W = params.W
         U = params.U
-        beta2_alpha_blocks = self.beta2_alpha.reshape(1, 2, H)
-        W_T = W.T
-        U_T = U.T
+        beta2 = self.beta2_beta1[..., :H]
+        beta1 = self.beta2_beta1[..., H:]
+        W_T = _from_left(W)
+        U_T = _from_left(U)
         b_row = params.b[None]
-        beta1_row = params.beta1[None]
-        self.constants = (beta2_alpha_blocks, W_T, U_T, b_row, beta1_row, )
+        alpha_row = params.alpha[None]
+        self.constants = (beta2, beta1, W_T, U_T, b_row, alpha_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
         """Memory for steps of ``B`` samples."""
         I, H = self.dims
         self.batch, dtype = B, self.dtype
-        self.h_pre_p = np.empty((B, 2*H), dtype)
-        self.q = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
-        self.p = self.h_pre_p[..., H:]
-        self.p_axes = self.h_pre_p[..., H:].reshape(B, 1, H)
-        self.h_pre_p_blocks = self.h_pre_p.reshape(B, 2, H)
-        self.h_pre = self.h_pre_p[..., :H]
+        self.p = np.empty((B, H), dtype)
+        self.h_pre_q = np.empty((B, 2*H), dtype)
+        self.q = self.h_pre_q[..., H:]
+        self.h_pre = self.h_pre_q[..., :H]
 
 
 def pack(params: Params) -> Packed:
@@ -708,29 +723,27 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (beta2_alpha_blocks, W_T, U_T, b_row, beta1_row, ) = packed.constants
+    (beta2, beta1, W_T, U_T, b_row, alpha_row, ) = packed.constants
     p = packed.p
     q = packed.q
-    p_axes = packed.p_axes
-    h_pre_p_blocks = packed.h_pre_p_blocks
     h_pre = packed.h_pre
-    h = packed.h
-    matmul, dot, multiply, add, tanh = np.matmul, np.dot, np.multiply, np.add, np.tanh
+    dot, matmul, multiply, add, tanh = np.dot, np.matmul, np.multiply, np.add, np.tanh
     x = x_t
     h_prev = state.h
     # p = W @ x[t]
-    matmul(x, W_T, p)
+    dot(x, W_T, p)
     # q = U @ h[t-1]
-    dot(h_prev, U_T, q)
+    matmul(h_prev, U_T, q)
     # h[t] = g(alpha*p*q + beta1*q + beta2*p + b)
-    multiply(beta2_alpha_blocks, p_axes, h_pre_p_blocks)
+    multiply(beta2, p, h_pre)
     add(b_row, h_pre, h_pre)
+    multiply(alpha_row, p, p)
     multiply(p, q, p)
     add(h_pre, p, h_pre)
-    multiply(beta1_row, q, q)
+    multiply(beta1, q, q)
     add(h_pre, q, h_pre)
-    tanh(h_pre, h)
-    return h.copy(), State(h=h.copy())
+    h = tanh(h_pre)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -911,7 +924,29 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

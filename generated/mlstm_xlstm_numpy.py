@@ -160,17 +160,17 @@ class _Saved:
     def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, I, D = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
+        self.wf_x = empty((T, B, 1), dtype)
         self.k_row = empty((T, B, D), dtype)
         self.Wv_x = empty((T, B, D), dtype)
         self.wi_x = empty((T, B, 1), dtype)
-        self.wf_x = empty((T, B, 1), dtype)
         self.i = empty((T, B, 1), dtype)
         self.lf = empty((T, B, 1), dtype)
         self.C_all = empty((T + 1, B, D**2), dtype)
         self.f = empty((T, B, 1), dtype)
         self.n_all = empty((T + 1, B, D), dtype)
-        self.Wq_x = empty((T, B, D), dtype)
         self.o = empty((T, B, D), dtype)
+        self.Wq_x = empty((T, B, D), dtype)
         self.sum_C_q_vector = empty((T, B, D), dtype)
         self.sum_n_q = empty((T, B, 1), dtype)
         self.abs_sum_n_q = empty((T, B, 1), dtype)
@@ -215,8 +215,12 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, D = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bk_batch = empty((B, D), dtype)
+        self.bv_batch = empty((B, D), dtype)
         self.tmp = empty((B, D**2), dtype)
         self.tmp_2 = empty((B, D), dtype)
+        self.bq_batch = empty((B, D), dtype)
+        self.bo_half_batch = empty((B, D), dtype)
         self.h_out = empty((T, B, D), dtype)
         self.v_column = np.ndarray((T, B, D), dtype, scratch.block_4)
         self.m_all = np.ndarray((T + 1, B, 1), dtype, scratch.block_13)
@@ -236,6 +240,8 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, D = saved.key
         self.saved = saved
+        self.bq_batch = empty((B, D), dtype)
+        self.bv_batch = empty((B, D), dtype)
         self.d_n = empty((B, D), dtype)
         self.d_n_f = empty((B, D), dtype)
         self.d_m_prev = empty((B, 1), dtype)
@@ -256,9 +262,9 @@ class _Backward:
         self.d_bo_sum = empty((D,), dtype)
         self.d_bq_sum = empty((D,), dtype)
         self.d_bf_sum = empty((1,), dtype)
+        self.d_bk_sum = empty((D,), dtype)
         self.d_bi_sum = empty((1,), dtype)
         self.d_bv_sum = empty((D,), dtype)
-        self.d_bk_sum = empty((D,), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.q_row = np.ndarray((T, B, D), dtype, scratch.block_4)
         self.d_C_k_row_factor = np.ndarray((T, B, D), dtype, scratch.block_5)
@@ -384,35 +390,39 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     saved = ws.saved
     T, B, dtype, I, D = saved.key
     x_2d = x.reshape(T*B, I)
+    wf = params.wf
     Wk = params.Wk
     Wv = params.Wv
     wi = params.wi
-    wf = params.wf
-    bk = params.bk
-    bv = params.bv
+    bk_batch = ws.bk_batch
+    np.copyto(bk_batch, params.bk)
+    bv_batch = ws.bv_batch
+    np.copyto(bv_batch, params.bv)
     bi = params.bi
     bf = params.bf
-    Wq = params.Wq
     Wo_half = 0.5*params.Wo
-    bq = params.bq
-    o_pre_factor = 0.5*params.bo
+    Wq = params.Wq
+    bq_batch = ws.bq_batch
+    np.copyto(bq_batch, params.bq)
+    bo_half_batch = ws.bo_half_batch
+    np.multiply(params.bo, 0.5, out=bo_half_batch)
     saved.C_all[0] = state.C.reshape(B, D**2)
     saved.n_all[0] = state.n
     ws.m_all[0] = state.m
 
+    # lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    np.matmul(x_2d, wf.T, out=saved.wf_x.reshape(T*B, 1))
     # k = (Wk @ x[t] + bk)/sqrt(D)
     np.matmul(x_2d, Wk.T, out=saved.k_row.reshape(T*B, D))
     # v = Wv @ x[t] + bv
     np.matmul(x_2d, Wv.T, out=saved.Wv_x.reshape(T*B, D))
     # ir = wi @ x[t] + bi
     np.matmul(x_2d, wi.T, out=saved.wi_x.reshape(T*B, 1))
-    # lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-    np.matmul(x_2d, wf.T, out=saved.wf_x.reshape(T*B, 1))
     # k
-    np.add(bk, saved.k_row, out=saved.k_row)
+    np.add(bk_batch, saved.k_row, out=saved.k_row)
     np.divide(saved.k_row, float(np.sqrt(D)), out=saved.k_row)
     # v
-    np.add(bv, saved.Wv_x, out=ws.v_column)
+    np.add(bv_batch, saved.Wv_x, out=ws.v_column)
     # ir
     np.add(bi, saved.wi_x, out=saved.i)
     # lf
@@ -448,14 +458,13 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         multiply(n_prev, f, tmp_2)
         add(n, tmp_2, n)
 
-    # q = Wq @ x[t] + bq
-    np.matmul(x_2d, Wq.T, out=saved.Wq_x.reshape(T*B, D))
     # o = sigmoid(Wo @ x[t] + bo)
     np.matmul(x_2d, Wo_half.T, out=saved.o.reshape(T*B, D))
-    # q
-    np.add(bq, saved.Wq_x, out=ws.n_q)
+    # q = Wq @ x[t] + bq
+    np.matmul(x_2d, Wq.T, out=saved.Wq_x.reshape(T*B, D))
+    np.add(bq_batch, saved.Wq_x, out=ws.n_q)
     # o
-    np.add(o_pre_factor, saved.o, out=saved.o)
+    np.add(bo_half_batch, saved.o, out=saved.o)
     np.tanh(saved.o, out=saved.o)
     np.multiply(saved.o, 0.5, out=saved.o)
     np.add(saved.o, 0.5, out=saved.o)
@@ -509,24 +518,26 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, D = saved.key
     x_2d = x.reshape(T*B, I)
-    bq = params.bq
-    bv = params.bv
+    bq_batch = ws.bq_batch
+    np.copyto(bq_batch, params.bq)
+    bv_batch = ws.bv_batch
+    np.copyto(bv_batch, params.bv)
     bi = params.bi
     bf = params.bf
     Wo = params.Wo
     Wq = params.Wq
     wf = params.wf
+    Wk = params.Wk
     wi = params.wi
     Wv = params.Wv
-    Wk = params.Wk
     ws.d_C_2[...] = 0 if dfinal is None else dfinal.C.reshape(B, D**2)
     ws.d_n[...] = 0 if dfinal is None else dfinal.n
     ws.d_m_2[...] = 0 if dfinal is None else dfinal.m
 
     # again q = Wq @ x[t] + bq
-    np.add(bq, saved.Wq_x, out=ws.q_row)
+    np.add(bq_batch, saved.Wq_x, out=ws.q_row)
     # again v = Wv @ x[t] + bv
-    np.add(bv, saved.Wv_x, out=ws.d_C_k_row_factor)
+    np.add(bv_batch, saved.Wv_x, out=ws.d_C_k_row_factor)
     # again ir = wi @ x[t] + bi
     np.add(bi, saved.wi_x, out=ws.ir)
     # again C[t] = f*C[t-1] + i*outer(v, k)
@@ -666,14 +677,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.add(ws.d_x, ws.tmp_8, out=ws.d_x)
     d_lf_pre_2d = ws.d_lf_pre.reshape(T*B, 1)
     np.matmul(d_lf_pre_2d, wf, out=ws.d_x_2.reshape(T*B, I))
+    d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
+    np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_9.reshape(T*B, I))
+    np.add(ws.d_x_2, ws.tmp_9, out=ws.d_x_2)
     d_ir_2d = ws.d_ir.reshape(T*B, 1)
     np.matmul(d_ir_2d, wi, out=ws.tmp_9.reshape(T*B, I))
     np.add(ws.d_x_2, ws.tmp_9, out=ws.d_x_2)
     d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, D)
     np.matmul(d_v_column_flat_2d, Wv, out=ws.tmp_9.reshape(T*B, I))
-    np.add(ws.d_x_2, ws.tmp_9, out=ws.d_x_2)
-    d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
-    np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_9.reshape(T*B, I))
     np.add(ws.d_x_2, ws.tmp_9, out=ws.d_x_2)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
     np.matmul(d_q_2d.T, x_2d, out=ws.d_Wq_rows)
@@ -694,12 +705,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_bq = ws.d_bq_sum
     np.matmul(d_lf_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
     d_bf = ws.d_bf_sum
+    np.matmul(d_Wk_x_2d.T, np.ones(T*B, dtype), out=ws.d_bk_sum)
+    d_bk = ws.d_bk_sum
     np.matmul(d_ir_2d.T, np.ones(T*B, dtype), out=ws.d_bi_sum)
     d_bi = ws.d_bi_sum
     np.matmul(d_v_column_flat_2d.T, np.ones(T*B, dtype), out=ws.d_bv_sum)
     d_bv = ws.d_bv_sum
-    np.matmul(d_Wk_x_2d.T, np.ones(T*B, dtype), out=ws.d_bk_sum)
-    d_bk = ws.d_bk_sum
     np.copyto(ws.d_x_out, ws.d_x)
     return Grads(
         params=Params(
@@ -991,8 +1002,8 @@ class Packed:
         np.copyto(Wo_half_wf_Wq_Wv_wi[2*D + 1:3*D + 1], params.Wv)
         np.copyto(Wo_half_wf_Wq_Wv_wi[3*D + 1:3*D + 2], params.wi)
         Wk = params.Wk
-        Wo_half_wf_Wq_Wv_wi_T = Wo_half_wf_Wq_Wv_wi.T
-        Wk_T = Wk.T
+        Wo_half_wf_Wq_Wv_wi_T = _from_left(Wo_half_wf_Wq_Wv_wi)
+        Wk_T = _from_left(Wk)
         bk_row = params.bk[None]
         number = np.array(float(np.sqrt(D)), dtype)
         o_pre_factor_row = (0.5*params.bo)[None]
@@ -1011,16 +1022,12 @@ class Packed:
         self.x_here = np.empty((B, I), dtype)
         self.o_f_n_q_v_column_i = np.empty((B, 3*D + 2), dtype)
         self.k_row = np.empty((B, D), dtype)
-        self.m = np.empty((B, 1), dtype)
         self.tmp = np.empty((B, D**2), dtype)
         self.tmp_2 = np.empty((B, D**2), dtype)
-        self.C = np.empty((B, D**2), dtype)
         self.tmp_3 = np.empty((B, D), dtype)
-        self.n = np.empty((B, D), dtype)
         self.sum_C_q_vector = np.empty((B, D), dtype)
         self.max_abs_sum_n_q_exp_h_pre = np.empty((B, 1), dtype)
         self.exp_h_pre = np.empty((B, 1), dtype)
-        self.h = np.empty((B, D), dtype)
         self.n_q_v_column = self.o_f_n_q_v_column_i[..., D + 1:3*D + 1]
         self.o = self.o_f_n_q_v_column_i[..., :D]
         self.i = self.o_f_n_q_v_column_i[..., 3*D + 1:]
@@ -1029,7 +1036,6 @@ class Packed:
         self.v_column_axes = self.o_f_n_q_v_column_i[..., 2*D + 1:3*D + 1].reshape(B, D, 1)
         self.k_row_axes = self.k_row.reshape(B, 1, D)
         self.tmp_axes = self.tmp_2.reshape(B, D, D)
-        self.C_axes = self.C.reshape(B, D, D)
         self.n_q_axes = self.o_f_n_q_v_column_i[..., D + 1:2*D + 1].reshape(B, D)
         self.sum_C_q_vector_axes = self.sum_C_q_vector.reshape(B, D)
         self.n_q = self.o_f_n_q_v_column_i[..., D + 1:2*D + 1]
@@ -1081,24 +1087,19 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     o = packed.o
     i = packed.i
     f = packed.f
-    m = packed.m
     tmp = packed.tmp
     v_column = packed.v_column
     v_column_axes = packed.v_column_axes
     k_row_axes = packed.k_row_axes
     tmp_axes = packed.tmp_axes
     tmp_2 = packed.tmp_2
-    C = packed.C
     tmp_3 = packed.tmp_3
-    n = packed.n
-    C_axes = packed.C_axes
     n_q_axes = packed.n_q_axes
     sum_C_q_vector_axes = packed.sum_C_q_vector_axes
     n_q = packed.n_q
     max_abs_sum_n_q_exp_h_pre = packed.max_abs_sum_n_q_exp_h_pre
     exp_h_pre = packed.exp_h_pre
     sum_C_q_vector = packed.sum_C_q_vector
-    h = packed.h
     dot, add, divide, tanh, multiply, logaddexp, maximum, subtract, exp, einsum, total, abs = np.dot, np.add, np.divide, np.tanh, np.multiply, np.logaddexp, np.maximum, np.subtract, np.exp, np.einsum, np.add.reduce, np.abs
     x = x_t
     m_prev = state.m
@@ -1132,7 +1133,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(f, minus_one, f)
     add(m_prev, f, f)
     # m[t] = max(lf, ir)
-    maximum(f, i, out=m)
+    m = maximum(f, i)
     # i = exp(ir - m[t])
     subtract(i, m, i)
     exp(i, i)
@@ -1143,13 +1144,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(C_prev, f, tmp)
     multiply(i, v_column, v_column)
     multiply(v_column_axes, k_row_axes, tmp_axes)
-    add(tmp, tmp_2, C)
+    C = add(tmp, tmp_2)
     # n[t] = f*n[t-1] + i*k
     multiply(k_row, i, k_row)
     multiply(n_prev, f, tmp_3)
-    add(k_row, tmp_3, n)
+    n = add(k_row, tmp_3)
     # h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    einsum("bij,bj->bi", C_axes, n_q_axes, out=sum_C_q_vector_axes)
+    einsum("bij,bj->bi", C.reshape(B, D, D), n_q_axes, out=sum_C_q_vector_axes)
     multiply(n_q, n, n_q)
     total(n_q, axis=1, out=max_abs_sum_n_q_exp_h_pre, keepdims=True)
     abs(max_abs_sum_n_q_exp_h_pre, max_abs_sum_n_q_exp_h_pre)
@@ -1157,8 +1158,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     exp(exp_h_pre, exp_h_pre)
     maximum(max_abs_sum_n_q_exp_h_pre, exp_h_pre, out=max_abs_sum_n_q_exp_h_pre)
     multiply(o, sum_C_q_vector, o)
-    divide(o, max_abs_sum_n_q_exp_h_pre, h)
-    return h.copy(), State(C=C.copy().reshape(B, D, D), n=n.copy(), m=m.copy())
+    h = divide(o, max_abs_sum_n_q_exp_h_pre)
+    return h, State(C=C.reshape(B, D, D), n=n, m=m)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1386,6 +1387,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -197,17 +197,15 @@ class _Scratch:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(5*B*H*T, dtype)  # backward.d_o_pre_etc
         self.block_2 = np.empty(5*B*H*T, dtype)  # backward.d_c_factor, backward.d_hm_1_factor, backward.tmp, backward.d_h_prev_factor, backward.dy_rows, backward.d_o_pre_etc_flat
-        self.block_3 = np.empty(2*B*I*T, dtype)  # forward.xm_1_factor, backward.d_Q_1_hm_xm_1
+        self.block_3 = np.empty(2*B*I*T, dtype)  # forward.xm_1_factor, backward.tmp_2, backward.xm_2_d_x
         self.block_4 = np.empty(B*I*T, dtype)  # backward.d_Q_0_h_prev, backward.xm_1_flat, backward.d_Q_1_hm_1_flat
         self.block_5 = np.empty(B*I*T, dtype)  # backward.xm_1
         self.block_6 = np.empty(B*H*T, dtype)  # backward.d_R_0_xm_1, backward.hm_1_flat
         self.block_7 = np.empty(B*H*T, dtype)  # backward.hm_1
-        self.block_8 = np.empty(B*I*T, dtype)  # backward.tmp_2, backward.xm_2, backward.d_Q_0_h_prev_flat
-        self.block_9 = np.empty(B*H*T, dtype)  # backward.hm_2, backward.h_prev_flat, backward.d_R_0_xm_1_flat
-        self.block_10 = np.empty(B*I*T, dtype)  # backward.d_x
-        self.block_11 = np.empty(B*I*T, dtype)  # backward.xm_2_flat
-        self.block_12 = np.empty(B*H*T, dtype)  # backward.d_o_pre_flat, backward.d_i_pre_flat, backward.d_f_pre_flat, backward.d_g_pre_flat
-        self.block_13 = np.empty(B*H*T, dtype)  # backward.hm_2_flat
+        self.block_8 = np.empty(B*I*T, dtype)  # backward.d_Q_1_hm_1
+        self.block_9 = np.empty(B*I*T, dtype)  # backward.d_xm_1, backward.xm_2_flat, backward.d_Q_0_h_prev_flat
+        self.block_10 = np.empty(B*H*T, dtype)  # backward.hm_2, backward.h_prev_flat, backward.d_R_0_xm_1_flat
+        self.block_11 = np.empty(B*H*T, dtype)  # backward.hm_2_flat
 
 
 class _Forward:
@@ -216,7 +214,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_bi_half_bf_half_bg = empty((4*H, 1), dtype)
+        self.bo_half_bi_half_bf_half_bg = empty((4*H, B), dtype)
         self.hm_xm_2 = empty((H + I, B), dtype)
         self.Uo_half_etc = empty((4*H, H + I), dtype)
         self.tmp = empty((H, B), dtype)
@@ -237,16 +235,21 @@ class _Backward:
         self.d_h = empty((H, B), dtype)
         self.tmp_3 = empty((H, B), dtype)
         self.d_c = empty((H, B), dtype)
+        self.Uo_Ui_Uf = empty((3*H, H), dtype)
+        self.Uo_Ui_Uf_T = empty((H, 3*H), dtype)
+        self.Ug_T = empty((H, H), dtype)
         self.tmp_4 = empty((H, B), dtype)
         self.Wo_Wi_Wf_R_1_Wg = empty((5*H, I), dtype)
+        self.Wo_Wi_Wf_R_1_Wg_T = empty((I, 5*H), dtype)
         self.d_xm_2 = empty((I, B), dtype)
+        self.Q_1_T = empty((H, I), dtype)
         self.Q_1_T_d_Q_1_hm_1 = empty((H, B), dtype)
+        self.R_0_T = empty((I, H), dtype)
         self.R_0_T_d_R_0_xm_1 = empty((I, B), dtype)
+        self.Q_0_T = empty((H, I), dtype)
         self.Q_0_T_d_Q_0_h_prev = empty((H, B), dtype)
         self.d_Wo_Wi_Wf_R_1_Wg_rows = empty((5*H, I), dtype)
-        self.d_Uo_rows = empty((H, H), dtype)
-        self.d_Ui_rows = empty((H, H), dtype)
-        self.d_Uf_rows = empty((H, H), dtype)
+        self.d_Uo_Ui_Uf_rows = empty((3*H, H), dtype)
         self.d_Ug_rows = empty((H, H), dtype)
         self.d_Q_0_rows = empty((I, H), dtype)
         self.d_R_0_rows = empty((H, I), dtype)
@@ -259,25 +262,21 @@ class _Backward:
         self.hm_1 = np.ndarray((T, H, B), dtype, scratch.block_7)
         self.d_c_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.d_o_pre_etc = np.ndarray((T, 5*H, B), dtype, scratch.block_1)
-        self.d_Q_1_hm_xm_1 = np.ndarray((T, 2*I, B), dtype, scratch.block_3)
+        self.d_Q_1_hm_1 = np.ndarray((T, I, B), dtype, scratch.block_8)
         self.d_hm_1_factor = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
-        self.tmp_2 = np.ndarray((T, I, B), dtype, scratch.block_8)
+        self.d_xm_1 = np.ndarray((T, I, B), dtype, scratch.block_9)
+        self.tmp_2 = np.ndarray((T, I, B), dtype, scratch.block_3)
         self.d_h_prev_factor = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[3*B*H*T:])
-        self.xm_2 = np.ndarray((T, I, B), dtype, scratch.block_8)
-        self.hm_2 = np.ndarray((T, H, B), dtype, scratch.block_9)
-        self.d_x = np.ndarray((T, I, B), dtype, scratch.block_10)
+        self.xm_2_d_x = np.ndarray((T, 2*I, B), dtype, scratch.block_3)
+        self.hm_2 = np.ndarray((T, H, B), dtype, scratch.block_10)
         self.d_o_pre_etc_flat = np.ndarray((5*H, T, B), dtype, scratch.block_2)
-        self.xm_2_flat = np.ndarray((I, T, B), dtype, scratch.block_11)
-        self.d_o_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_12)
-        self.hm_2_flat = np.ndarray((H, T, B), dtype, scratch.block_13)
-        self.d_i_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_12)
-        self.d_f_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_12)
-        self.d_g_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_12)
-        self.d_Q_0_h_prev_flat = np.ndarray((I, T, B), dtype, scratch.block_8)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_9)
-        self.d_R_0_xm_1_flat = np.ndarray((H, T, B), dtype, scratch.block_9)
+        self.xm_2_flat = np.ndarray((I, T, B), dtype, scratch.block_9)
+        self.hm_2_flat = np.ndarray((H, T, B), dtype, scratch.block_11)
+        self.d_Q_0_h_prev_flat = np.ndarray((I, T, B), dtype, scratch.block_9)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_10)
+        self.d_R_0_xm_1_flat = np.ndarray((H, T, B), dtype, scratch.block_10)
         self.xm_1_flat = np.ndarray((I, T, B), dtype, scratch.block_4)
         self.d_Q_1_hm_1_flat = np.ndarray((I, T, B), dtype, scratch.block_4)
         self.hm_1_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
@@ -286,12 +285,11 @@ class _Backward:
         self.d_f_pre = self.d_o_pre_etc[:, 2*H:3*H]
         self.d_i_pre = self.d_o_pre_etc[:, H:2*H]
         self.d_R_1_xm_2 = self.d_o_pre_etc[:, 3*H:4*H]
-        self.d_Q_1_hm_1 = self.d_Q_1_hm_xm_1[:, :I]
-        self.d_xm_1 = self.d_Q_1_hm_xm_1[:, I:]
-        self.d_i_f_pre_blocks = self.d_o_pre_etc[:, H:3*H].reshape(T, 2, H, B)
-        self.d_Q_1_hm_xm_1_blocks = self.d_Q_1_hm_xm_1.reshape(T, 2, I, B)
+        self.d_o_i_f_pre = self.d_o_pre_etc[:, :3*H]
+        self.xm_2 = self.xm_2_d_x[:, :I]
+        self.d_x = self.xm_2_d_x[:, I:]
         self.carried = (self.d_h, self.d_c, )
-        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_i_f_pre_blocks, saved.f, self.d_f_pre, self.d_i_pre, self.d_R_1_xm_2, self.d_o_pre_etc, self.d_Q_1_hm_xm_1_blocks, self.d_Q_1_hm_1, self.d_hm_1_factor, self.d_R_0_xm_1, self.d_xm_1, self.d_Q_0_h_prev, self.d_h_prev_factor))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f, self.d_o_i_f_pre, self.d_R_1_xm_2, self.d_o_pre_etc, self.d_Q_1_hm_1, self.d_hm_1_factor, self.d_R_0_xm_1, self.d_xm_1, self.d_Q_0_h_prev, self.d_h_prev_factor))[::-1]
 
 
 class Workspace:
@@ -495,10 +493,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     Q_0, R_0, Q_1, R_1 = derived
-    Uo = params.Uo
+    Uo_Ui_Uf = ws.Uo_Ui_Uf
+    np.copyto(Uo_Ui_Uf[0:H], params.Uo)
+    np.copyto(Uo_Ui_Uf[H:2*H], params.Ui)
+    np.copyto(Uo_Ui_Uf[2*H:3*H], params.Uf)
     Ug = params.Ug
-    Uf = params.Uf
-    Ui = params.Ui
     Wo_Wi_Wf_R_1_Wg = ws.Wo_Wi_Wf_R_1_Wg
     np.copyto(Wo_Wi_Wf_R_1_Wg[0:H], params.Wo)
     np.copyto(Wo_Wi_Wf_R_1_Wg[H:2*H], params.Wi)
@@ -566,22 +565,20 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_h = ws.d_h
     tmp_3 = ws.tmp_3
     d_c = ws.d_c
-    Uo_T = Uo.T
-    Ug_T = Ug.T
+    Uo_Ui_Uf_T = _transposed(Uo_Ui_Uf, T, B, ws.Uo_Ui_Uf_T)
+    Ug_T = _transposed(Ug, T, B, ws.Ug_T)
     tmp_4 = ws.tmp_4
-    Uf_T = Uf.T
-    Ui_T = Ui.T
-    Wo_Wi_Wf_R_1_Wg_T = Wo_Wi_Wf_R_1_Wg.T
+    Wo_Wi_Wf_R_1_Wg_T = _transposed(Wo_Wi_Wf_R_1_Wg, T, B, ws.Wo_Wi_Wf_R_1_Wg_T)
     d_xm_2 = ws.d_xm_2
-    Q_1_T = Q_1.T
+    Q_1_T = _transposed(Q_1, T, B, ws.Q_1_T)
     Q_1_T_d_Q_1_hm_1 = ws.Q_1_T_d_Q_1_hm_1
-    R_0_T = R_0.T
+    R_0_T = _transposed(R_0, T, B, ws.R_0_T)
     R_0_T_d_R_0_xm_1 = ws.R_0_T_d_R_0_xm_1
-    Q_0_T = Q_0.T
+    Q_0_T = _transposed(Q_0, T, B, ws.Q_0_T)
     Q_0_T_d_Q_0_h_prev = ws.Q_0_T_d_Q_0_h_prev
     for (
-            dy_t, d_c_factor, d_o_pre, d_g_pre, d_i_f_pre_blocks, f, d_f_pre, d_i_pre, d_R_1_xm_2, d_o_pre_etc,
-            d_Q_1_hm_xm_1_blocks, d_Q_1_hm_1, d_hm_1_factor, d_R_0_xm_1, d_xm_1, d_Q_0_h_prev, d_h_prev_factor
+            dy_t, d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f, d_o_i_f_pre, d_R_1_xm_2, d_o_pre_etc, d_Q_1_hm_1,
+            d_hm_1_factor, d_R_0_xm_1, d_xm_1, d_Q_0_h_prev, d_h_prev_factor
         ) in steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
@@ -592,31 +589,28 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_o_pre, d_h, d_o_pre)
         # backward of g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
         # backward of f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
-        multiply(d_i_f_pre_blocks, d_c, d_i_f_pre_blocks)
+        multiply(d_f_pre, d_c, d_f_pre)
+        # backward of i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
+        multiply(d_i_pre, d_c, d_i_pre)
         # c
         multiply(f, d_c, d_c)
         # backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
-        dot(Uo_T, d_o_pre, d_h)
+        dot(Uo_Ui_Uf_T, d_o_i_f_pre, d_h)
         dot(Ug_T, d_g_pre, tmp_4)
-        add(d_h, tmp_4, d_h)
-        dot(Uf_T, d_f_pre, tmp_4)
-        add(d_h, tmp_4, d_h)
-        dot(Ui_T, d_i_pre, tmp_4)
         add(d_h, tmp_4, d_h)
         multiply(d_R_1_xm_2, d_h, d_R_1_xm_2)
         # backward of xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
         dot(Wo_Wi_Wf_R_1_Wg_T, d_o_pre_etc, d_xm_2)
-        # xm[2], xm[1]
-        multiply(d_Q_1_hm_xm_1_blocks, d_xm_2, d_Q_1_hm_xm_1_blocks)
+        multiply(d_Q_1_hm_1, d_xm_2, d_Q_1_hm_1)
         # backward of hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
         dot(Q_1_T, d_Q_1_hm_1, Q_1_T_d_Q_1_hm_1)
         multiply(d_hm_1_factor, d_h, d_h)
         add(d_h, Q_1_T_d_Q_1_hm_1, d_h)
         multiply(d_R_0_xm_1, d_h, d_R_0_xm_1)
-        # xm[1]
+        # backward of xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
         dot(R_0_T, d_R_0_xm_1, R_0_T_d_R_0_xm_1)
+        multiply(d_xm_1, d_xm_2, d_xm_1)
         add(d_xm_1, R_0_T_d_R_0_xm_1, d_xm_1)
         multiply(d_Q_0_h_prev, d_xm_1, d_Q_0_h_prev)
         # h
@@ -640,18 +634,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Wf = ws.d_Wo_Wi_Wf_R_1_Wg_rows[2*H:3*H]
     d_R_1 = ws.d_Wo_Wi_Wf_R_1_Wg_rows[3*H:4*H]
     d_Wg = ws.d_Wo_Wi_Wf_R_1_Wg_rows[4*H:5*H]
-    d_o_pre_flat = _columns(ws.d_o_pre, ws.d_o_pre_flat)
     hm_2_flat = _columns(ws.hm_2, ws.hm_2_flat)
-    np.matmul(d_o_pre_flat, hm_2_flat.T, out=ws.d_Uo_rows)
-    d_Uo = ws.d_Uo_rows
-    d_i_pre_flat = _columns(ws.d_i_pre, ws.d_i_pre_flat)
-    np.matmul(d_i_pre_flat, hm_2_flat.T, out=ws.d_Ui_rows)
-    d_Ui = ws.d_Ui_rows
-    d_f_pre_flat = _columns(ws.d_f_pre, ws.d_f_pre_flat)
-    np.matmul(d_f_pre_flat, hm_2_flat.T, out=ws.d_Uf_rows)
-    d_Uf = ws.d_Uf_rows
-    d_g_pre_flat = _columns(ws.d_g_pre, ws.d_g_pre_flat)
-    np.matmul(d_g_pre_flat, hm_2_flat.T, out=ws.d_Ug_rows)
+    np.matmul(d_o_pre_etc_flat[0:3*H], hm_2_flat.T, out=ws.d_Uo_Ui_Uf_rows)
+    d_Uo = ws.d_Uo_Ui_Uf_rows[0:H]
+    d_Ui = ws.d_Uo_Ui_Uf_rows[H:2*H]
+    d_Uf = ws.d_Uo_Ui_Uf_rows[2*H:3*H]
+    np.matmul(d_o_pre_etc_flat[4*H:5*H], hm_2_flat.T, out=ws.d_Ug_rows)
     d_Ug = ws.d_Ug_rows
     d_Q_0_h_prev_flat = _columns(ws.d_Q_0_h_prev, ws.d_Q_0_h_prev_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
@@ -968,15 +956,15 @@ class Packed:
         np.multiply(params.Wf, 0.5, out=Uo_half_etc[2*H:3*H, H:H + I])
         np.copyto(Uo_half_etc[3*H:4*H, 0:H], params.Ug)
         np.copyto(Uo_half_etc[3*H:4*H, H:H + I], params.Wg)
-        Q_0_T = Q_0.T
+        Q_0_T = _from_left(Q_0)
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
         two = np.array(2, dtype)
-        R_0_T = R_0.T
-        Q_1_T = Q_1.T
-        R_1_T = R_1.T
-        Uo_half_etc_T = Uo_half_etc.T
+        R_0_T = _from_left(R_0)
+        Q_1_T = _from_left(Q_1)
+        R_1_T = _from_left(R_1)
+        Uo_half_etc_T = _from_left(Uo_half_etc)
         half = np.array(0.5, dtype)
         self.constants = (bo_half_bi_half_bf_half_bg, Q_0_T, minus_one, number, one, two, R_0_T, Q_1_T, R_1_T, Uo_half_etc_T, half, )
         self.prepare(1)
@@ -991,9 +979,7 @@ class Packed:
         self.sigmoid_Q_1_hm_1 = np.empty((B, I), dtype)
         self.sigmoid_R_1_xm_2 = np.empty((B, H), dtype)
         self.o_i_f_g = np.empty((B, 4*H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.xm_2 = self.hm_xm_2[..., H:]
         self.hm_2 = self.hm_xm_2[..., :H]
         self.o_i_f = self.o_i_f_g[..., :3*H]
@@ -1055,10 +1041,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f = packed.f
     i = packed.i
     g = packed.g
-    c = packed.c
     tanh_c = packed.tanh_c
     o = packed.o
-    h = packed.h
     dot, multiply, minimum, exp, add, reciprocal, tanh = np.dot, np.multiply, np.minimum, np.exp, np.add, np.reciprocal, np.tanh
     h_prev = state.h
     x = x_t
@@ -1111,11 +1095,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = f*c[t-1] + i*g
     multiply(c_prev, f, f)
     multiply(i, g, i)
-    add(f, i, c)
+    c = add(f, i)
     # h[t] = o*phi(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1345,13 +1329,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

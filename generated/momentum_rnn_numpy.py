@@ -142,6 +142,7 @@ class _Forward:
         self.saved, self.apart = saved, saved.apart
         self.tmp = empty((H, B), dtype)
         self.U_h_prev = empty((H, B), dtype)
+        self.b_batch = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.v_all = np.ndarray((T + 1, H, B), dtype, scratch.block_1)
@@ -160,6 +161,7 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((H, B), dtype)
         self.d_v = empty((H, B), dtype)
+        self.U_T = empty((H, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
         self.d_U_rows = empty((H, H), dtype)
@@ -248,13 +250,15 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     W = params.W
     U = params.U
-    b = params.b[:, None]
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     saved.h_all[0] = state.h.T
     ws.v_all[0] = state.v.T
 
     # v[t] = mu*v[t-1] + eps*(W @ x[t])
     np.matmul(W, x_2d.T, out=ws.W_x_flat.reshape(H, T*B))
-    np.multiply(ws.W_x, 0.6, out=ws.v)
+    _move(ws.W_x, ws.v)
+    np.multiply(ws.v, 0.6, out=ws.v)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -268,7 +272,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(tmp, v, v)
         # h[t] = g(U @ h[t-1] + v[t] + b)
         dot(U, h_prev, U_h_prev)
-        add(b, v, h)
+        add(b_batch, v, h)
         add(h, U_h_prev, h)
         tanh(h, h)
 
@@ -329,7 +333,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_h = ws.d_h
     d_v = ws.d_v
     number = np.array(0.6, dtype)
-    U_T = U.T
+    U_T = _transposed(U, T, B, ws.U_T)
     for (dy_t, d_h_pre, d_v_prev_kept) in steps:
         # backward of h[t] = g(U @ h[t-1] + v[t] + b)
         add(dy_t, d_h, d_h)
@@ -621,8 +625,8 @@ class Packed:
         params = Params(*map(np.copy, params))
         W = params.W
         U = params.U
-        W_T = W.T
-        U_T = U.T
+        W_T = _from_left(W)
+        U_T = _from_left(U)
         number = np.array(0.6, dtype)
         b_row = params.b[None]
         self.constants = (W_T, U_T, number, b_row, )
@@ -636,8 +640,6 @@ class Packed:
         self.W_x = np.empty((B, H), dtype)
         self.h_pre = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.v = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
 
 
 def pack(params: Params) -> Packed:
@@ -673,8 +675,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     W_x = packed.W_x
     h_pre = packed.h_pre
     tmp = packed.tmp
-    v = packed.v
-    h = packed.h
     dot, multiply, add, tanh = np.dot, np.multiply, np.add, np.tanh
     h_prev = state.h
     x = x_t
@@ -687,12 +687,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # v
     multiply(v_prev, number, tmp)
     multiply(W_x, number, W_x)
-    add(tmp, W_x, v)
+    v = add(tmp, W_x)
     # h
     add(b_row, h_pre, h_pre)
     add(h_pre, v, h_pre)
-    tanh(h_pre, h)
-    return h.copy(), State(h=h.copy(), v=v.copy())
+    h = tanh(h_pre)
+    return h.copy(), State(h=h, v=v)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -869,7 +869,29 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

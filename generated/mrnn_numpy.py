@@ -161,6 +161,8 @@ class _Backward:
         T, B, dtype, I, H, F = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.V_T = empty((F, H), dtype)
+        self.Um_T = empty((H, F), dtype)
         self.W_Wm = empty((F + H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_Wm_rows = empty((F + H, I), dtype)
@@ -334,8 +336,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    V_T = V.T
-    Um_T = Um.T
+    V_T = _transposed(V, T, B, ws.V_T)
+    Um_T = _transposed(Um, T, B, ws.Um_T)
     for (dy_t, d_h_pre, d_Wm_x, Wm_x, d_Um_h_prev) in steps:
         # backward of h[t] = g(W @ x[t] + V @ m)
         add(dy_t, d_h, d_h)
@@ -635,9 +637,9 @@ class Packed:
         V_W = self.V_W
         np.copyto(V_W[:, 0:F], params.V)
         np.copyto(V_W[:, F:F + I], params.W)
-        Wm_T = Wm.T
-        Um_T = Um.T
-        V_W_T = V_W.T
+        Wm_T = _from_left(Wm)
+        Um_T = _from_left(Um)
+        V_W_T = _from_left(V_W)
         self.constants = (Wm_T, Um_T, V_W_T, )
         self.prepare(1)
 
@@ -648,7 +650,6 @@ class Packed:
         self.m_x_here = np.empty((B, F + I), dtype)
         self.Um_h_prev = np.empty((B, F), dtype)
         self.h_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.m_x_here[..., F:]
         self.m = self.m_x_here[..., :F]
 
@@ -689,7 +690,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     Um_h_prev = packed.Um_h_prev
     m_x_here = packed.m_x_here
     h_pre = packed.h_pre
-    h = packed.h
     matmul, dot, multiply, tanh = np.matmul, np.dot, np.multiply, np.tanh
     x = x_t
     h_prev = state.h
@@ -700,8 +700,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(m, Um_h_prev, m)
     # h[t] = g(W @ x[t] + V @ m)
     dot(m_x_here, V_W_T, h_pre)
-    tanh(h_pre, h)
-    return h.copy(), State(h=h.copy())
+    h = tanh(h_pre)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -869,7 +869,29 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -162,8 +162,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bz_br_half = empty((2*H, 1), dtype)
+        self.bz_br_half = empty((2*H, B), dtype)
         self.Wz_half_Wr_half_E = empty((3*H, I), dtype)
+        self.bh_batch = empty((H, B), dtype)
         self.Ur_h_prev_half = empty((H, B), dtype)
         self.h_part = empty((H, B), dtype)
         self.Uh_h_part = empty((H, B), dtype)
@@ -183,7 +184,9 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Uh_T = empty((H, H), dtype)
         self.UhT_d_Uh_h_part = empty((H, B), dtype)
+        self.Ur_T = empty((H, H), dtype)
         self.UrT_d_Ur_h_prev = empty((H, B), dtype)
         self.Wz_Wr_E = empty((3*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -290,7 +293,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(params.Wz, 0.5, out=Wz_half_Wr_half_E[0:H])
     np.multiply(params.Wr, 0.5, out=Wz_half_Wr_half_E[H:2*H])
     np.copyto(Wz_half_Wr_half_E[2*H:3*H], params.E)
-    bh = params.bh[:, None]
+    bh_batch = ws.bh_batch
+    np.copyto(bh_batch, params.bh[:, None])
     Ur_half = 0.5*params.Ur
     Uh = params.Uh
     saved.h_all[0] = state.h.T
@@ -299,12 +303,14 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     # h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
     np.matmul(Wz_half_Wr_half_E, x_2d.T, out=ws.Wz_x_half_Wr_x_half_E_x_flat.reshape(3*H, T*B))
-    np.add(bz_br_half, ws.Wz_Wr_x_half, out=saved.z_r)
+    _move(ws.Wz_Wr_x_half, saved.z_r)
+    np.add(bz_br_half, saved.z_r, out=saved.z_r)
     np.tanh(saved.z, out=saved.z)
     np.multiply(saved.z, 0.5, out=saved.z)
     np.add(saved.z, 0.5, out=saved.z)
-    np.tanh(ws.E_x, out=saved.tanh_E_x)
-    np.add(bh, saved.tanh_E_x, out=saved.tanh_h_pre)
+    _move(ws.E_x, saved.tanh_E_x)
+    np.tanh(saved.tanh_E_x, out=saved.tanh_E_x)
+    np.add(bh_batch, saved.tanh_E_x, out=saved.tanh_h_pre)
     np.subtract(1, saved.z, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -395,9 +401,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uh_T = Uh.T
+    Uh_T = _transposed(Uh, T, B, ws.Uh_T)
     UhT_d_Uh_h_part = ws.UhT_d_Uh_h_part
-    Ur_T = Ur.T
+    Ur_T = _transposed(Ur, T, B, ws.Ur_T)
     UrT_d_Ur_h_prev = ws.UrT_d_Ur_h_prev
     for (dy_t, d_z_pre, d_h_pre, d_r_pre, d_h_prev_base, r) in steps:
         # backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
@@ -726,11 +732,11 @@ class Packed:
         np.multiply(params.Ur, 0.5, out=Wr_Ur_half[:, I:H + I])
         E = params.E
         Uh = params.Uh
-        Wz_half_T = Wz_half.T
-        Wr_Ur_half_T = Wr_Ur_half.T
-        E_T = E.T
+        Wz_half_T = _from_left(Wz_half)
+        Wr_Ur_half_T = _from_left(Wr_Ur_half)
+        E_T = _from_left(E)
         half = np.array(0.5, dtype)
-        Uh_T = Uh.T
+        Uh_T = _from_left(Uh)
         one = np.array(1, dtype)
         self.constants = (bz_half_br_half_bh, Wz_half_T, Wr_Ur_half_T, E_T, half, Uh_T, one, )
         self.prepare(1)
@@ -743,7 +749,6 @@ class Packed:
         self.z_h_part_tanh_h_pre = np.empty((B, 3*H), dtype)
         self.Uh_h_part = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.z = self.z_h_part_tanh_h_pre[..., :H]
@@ -796,7 +801,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     z_h_part = packed.z_h_part
     Uh_h_part = packed.Uh_h_part
     tmp = packed.tmp
-    h = packed.h
     matmul, tanh, add, multiply, dot, subtract = np.matmul, np.tanh, np.add, np.multiply, np.dot, np.subtract
     x = x_t
     h_prev = state.h
@@ -821,8 +825,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, z, tmp)
     multiply(h_prev, tmp, tmp)
     multiply(z, tanh_h_pre, z)
-    add(tmp, z, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, z)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1005,13 +1009,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -153,9 +153,8 @@ class _Scratch:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Wz_x_half_E_x_half_Wh_x_flat, backward.d_z_r_h_pre
         self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_h_prev_base, backward.tmp, backward.dy_rows, backward.d_z_r_h_pre_flat
-        self.block_3 = np.empty(2*B*H*T, dtype)  # backward.d_z_r_pre_flat, backward.d_h_pre_flat, backward.h_part_flat
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.h_part
-        self.block_5 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.h_part
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.h_prev_flat, backward.h_part_flat
 
 
 class _Forward:
@@ -164,7 +163,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bz_half_br_half_bh = empty((3*H, 1), dtype)
+        self.bz_half_br_half_bh = empty((3*H, B), dtype)
         self.Wz_half_E_half_Wh = empty((3*H, I), dtype)
         self.Uz_Ur_half = empty((2*H, H), dtype)
         self.Uz_Ur_h_prev_half = empty((2*H, B), dtype)
@@ -185,8 +184,10 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Uh_T = empty((H, H), dtype)
         self.UhT_d_Uh_h_part = empty((H, B), dtype)
         self.Uz_Ur = empty((2*H, H), dtype)
+        self.Uz_Ur_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.Wz_E_Wh = empty((3*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -198,12 +199,10 @@ class _Backward:
         self.d_h_prev_base = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
-        self.h_part = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.h_part = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_z_r_h_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
-        self.d_z_r_pre_flat = np.ndarray((2*H, T, B), dtype, scratch.block_3)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.d_h_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.h_part_flat = np.ndarray((H, T, B), dtype, scratch.block_3[B*H*T:])
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.h_part_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
         self.d_h_pre = self.d_z_r_h_pre[:, 2*H:]
         self.d_r_pre = self.d_z_r_h_pre[:, H:2*H]
         self.d_z_pre = self.d_z_r_h_pre[:, :H]
@@ -302,7 +301,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # r = sigma(E @ x[t] + Ur @ h[t-1] + br)
     # h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
     np.matmul(Wz_half_E_half_Wh, x_2d.T, out=ws.Wz_x_half_E_x_half_Wh_x_flat.reshape(3*H, T*B))
-    np.add(bz_half_br_half_bh, ws.Wz_x_half_E_x_half_Wh_x, out=saved.z_r_tanh_h_pre)
+    _move(ws.Wz_x_half_E_x_half_Wh_x, saved.z_r_tanh_h_pre)
+    np.add(bz_half_br_half_bh, saved.z_r_tanh_h_pre, out=saved.z_r_tanh_h_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -401,9 +401,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uh_T = Uh.T
+    Uh_T = _transposed(Uh, T, B, ws.Uh_T)
     UhT_d_Uh_h_part = ws.UhT_d_Uh_h_part
-    Uz_Ur_T = Uz_Ur.T
+    Uz_Ur_T = _transposed(Uz_Ur, T, B, ws.Uz_Ur_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_h_pre, d_z_pre, d_r_pre, d_z_r_pre, d_h_prev_base, r) in steps:
         # backward of h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
@@ -430,14 +430,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Wz = ws.d_Wz_E_Wh_rows[0:H]
     d_E = ws.d_Wz_E_Wh_rows[H:2*H]
     d_Wh = ws.d_Wz_E_Wh_rows[2*H:3*H]
-    d_z_r_pre_flat = _columns(ws.d_z_r_pre, ws.d_z_r_pre_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_z_r_pre_flat, h_prev_flat.T, out=ws.d_Uz_Ur_rows)
+    np.matmul(d_z_r_h_pre_flat[0:2*H], h_prev_flat.T, out=ws.d_Uz_Ur_rows)
     d_Uz = ws.d_Uz_Ur_rows[0:H]
     d_Ur = ws.d_Uz_Ur_rows[H:2*H]
-    d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
     h_part_flat = _columns(ws.h_part, ws.h_part_flat)
-    np.matmul(d_h_pre_flat, h_part_flat.T, out=ws.d_Uh_rows)
+    np.matmul(d_z_r_h_pre_flat[2*H:3*H], h_part_flat.T, out=ws.d_Uh_rows)
     d_Uh = ws.d_Uh_rows
     np.matmul(d_z_r_h_pre_flat, np.ones(T*B, dtype), out=ws.d_bz_br_bh_sum)
     d_bz = ws.d_bz_br_bh_sum[0:H]
@@ -726,10 +724,10 @@ class Packed:
         np.multiply(params.Ur, 0.5, out=Wz_Uz_E_Ur_half[H:2*H, I:H + I])
         Uh = params.Uh
         Wh = params.Wh
-        Wz_Uz_E_Ur_half_T = Wz_Uz_E_Ur_half.T
+        Wz_Uz_E_Ur_half_T = _from_left(Wz_Uz_E_Ur_half)
         half = np.array(0.5, dtype)
-        Uh_T = Uh.T
-        Wh_T = Wh.T
+        Uh_T = _from_left(Uh)
+        Wh_T = _from_left(Wh)
         bh_row = params.bh[None]
         one = np.array(1, dtype)
         self.constants = (bz_br_half, Wz_Uz_E_Ur_half_T, half, Uh_T, Wh_T, bh_row, one, )
@@ -744,7 +742,6 @@ class Packed:
         self.tanh_h_pre = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.h_part = self.z_h_part[..., H:]
@@ -795,7 +792,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp = packed.tmp
     z = packed.z
     tmp_2 = packed.tmp_2
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -818,8 +814,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, z, tmp_2)
     multiply(h_prev, tmp_2, tmp_2)
     multiply(z, tanh_h_pre, z)
-    add(tmp_2, z, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp_2, z)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1003,13 +999,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

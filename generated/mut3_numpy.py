@@ -152,8 +152,7 @@ class _Scratch:
         self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Wz_x_half_Wr_x_half_Wh_x_flat, backward.d_z_r_h_pre
         self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_h_prev_base2, backward.tmp, backward.d_h_prev_base, backward.dy_rows, backward.d_z_r_h_pre_flat
         self.block_3 = np.empty(B*H*T, dtype)  # backward.h_part
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_z_pre_flat, backward.d_r_pre_flat, backward.d_h_pre_flat
-        self.block_5 = np.empty(B*H*T, dtype)  # backward.tanh_h_prev_flat, backward.h_prev_flat, backward.h_part_flat
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.tanh_h_prev_flat, backward.h_prev_flat, backward.h_part_flat
 
 
 class _Forward:
@@ -162,7 +161,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bz_half_br_half_bh = empty((3*H, 1), dtype)
+        self.bz_half_br_half_bh = empty((3*H, B), dtype)
         self.Wz_half_Wr_half_Wh = empty((3*H, I), dtype)
         self.Uz_tanh_h_prev_half = empty((H, B), dtype)
         self.Ur_h_prev_half = empty((H, B), dtype)
@@ -183,8 +182,11 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Uh_T = empty((H, H), dtype)
         self.UhT_d_Uh_h_part = empty((H, B), dtype)
+        self.Uz_T = empty((H, H), dtype)
         self.UzT_d_Uz_tanh_h_prev = empty((H, B), dtype)
+        self.Ur_T = empty((H, H), dtype)
         self.UrT_d_Ur_h_prev = empty((H, B), dtype)
         self.Wz_Wr_Wh = empty((3*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -200,12 +202,9 @@ class _Backward:
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
         self.h_part = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_z_r_h_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
-        self.d_z_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.tanh_h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.d_r_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.d_h_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.h_part_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
+        self.tanh_h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.h_part_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
         self.d_h_pre = self.d_z_r_h_pre[:, 2*H:]
         self.d_r_pre = self.d_z_r_h_pre[:, H:2*H]
         self.d_z_pre = self.d_z_r_h_pre[:, :H]
@@ -302,7 +301,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     # h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
     np.matmul(Wz_half_Wr_half_Wh, x_2d.T, out=ws.Wz_x_half_Wr_x_half_Wh_x_flat.reshape(3*H, T*B))
-    np.add(bz_half_br_half_bh, ws.Wz_x_half_Wr_x_half_Wh_x, out=saved.z_r_tanh_h_pre)
+    _move(ws.Wz_x_half_Wr_x_half_Wh_x, saved.z_r_tanh_h_pre)
+    np.add(bz_half_br_half_bh, saved.z_r_tanh_h_pre, out=saved.z_r_tanh_h_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -412,11 +412,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uh_T = Uh.T
+    Uh_T = _transposed(Uh, T, B, ws.Uh_T)
     UhT_d_Uh_h_part = ws.UhT_d_Uh_h_part
-    Uz_T = Uz.T
+    Uz_T = _transposed(Uz, T, B, ws.Uz_T)
     UzT_d_Uz_tanh_h_prev = ws.UzT_d_Uz_tanh_h_prev
-    Ur_T = Ur.T
+    Ur_T = _transposed(Ur, T, B, ws.Ur_T)
     UrT_d_Ur_h_prev = ws.UrT_d_Ur_h_prev
     for (dy_t, d_h_pre, d_z_pre, d_r_pre, d_h_prev_base2, r, d_h_prev_base) in steps:
         # backward of h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
@@ -447,17 +447,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Wz = ws.d_Wz_Wr_Wh_rows[0:H]
     d_Wr = ws.d_Wz_Wr_Wh_rows[H:2*H]
     d_Wh = ws.d_Wz_Wr_Wh_rows[2*H:3*H]
-    d_z_pre_flat = _columns(ws.d_z_pre, ws.d_z_pre_flat)
     tanh_h_prev_flat = _columns(saved.tanh_h_prev, ws.tanh_h_prev_flat)
-    np.matmul(d_z_pre_flat, tanh_h_prev_flat.T, out=ws.d_Uz_rows)
+    np.matmul(d_z_r_h_pre_flat[0:H], tanh_h_prev_flat.T, out=ws.d_Uz_rows)
     d_Uz = ws.d_Uz_rows
-    d_r_pre_flat = _columns(ws.d_r_pre, ws.d_r_pre_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_r_pre_flat, h_prev_flat.T, out=ws.d_Ur_rows)
+    np.matmul(d_z_r_h_pre_flat[H:2*H], h_prev_flat.T, out=ws.d_Ur_rows)
     d_Ur = ws.d_Ur_rows
-    d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
     h_part_flat = _columns(ws.h_part, ws.h_part_flat)
-    np.matmul(d_h_pre_flat, h_part_flat.T, out=ws.d_Uh_rows)
+    np.matmul(d_z_r_h_pre_flat[2*H:3*H], h_part_flat.T, out=ws.d_Uh_rows)
     d_Uh = ws.d_Uh_rows
     np.matmul(d_z_r_h_pre_flat, np.ones(T*B, dtype), out=ws.d_bz_br_bh_sum)
     d_bz = ws.d_bz_br_bh_sum[0:H]
@@ -740,19 +737,19 @@ class Packed:
         np.multiply(params.Wz, 0.5, out=Uz_Wz_half[:, H:H + I])
         Wr_half = 0.5*params.Wr
         Ur_half = 0.5*params.Ur
-        Wh = params.Wh
         Uh = params.Uh
-        Uz_Wz_half_T = Uz_Wz_half.T
-        Wr_half_T = Wr_half.T
-        Ur_half_T = Ur_half.T
+        Wh = params.Wh
+        Uz_Wz_half_T = _from_left(Uz_Wz_half)
+        Wr_half_T = _from_left(Wr_half)
+        Ur_half_T = _from_left(Ur_half)
         z_pre_factor_row = (0.5*params.bz)[None]
         half = np.array(0.5, dtype)
         r_pre_factor_row = (0.5*params.br)[None]
-        Wh_T = Wh.T
-        one = np.array(1, dtype)
-        Uh_T = Uh.T
+        Uh_T = _from_left(Uh)
+        Wh_T = _from_left(Wh)
         bh_row = params.bh[None]
-        self.constants = (Uz_Wz_half_T, Wr_half_T, Ur_half_T, z_pre_factor_row, half, r_pre_factor_row, Wh_T, one, Uh_T, bh_row, )
+        one = np.array(1, dtype)
+        self.constants = (Uz_Wz_half_T, Wr_half_T, Ur_half_T, z_pre_factor_row, half, r_pre_factor_row, Uh_T, Wh_T, bh_row, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -762,16 +759,13 @@ class Packed:
         self.tanh_h_prev_x_here = np.empty((B, H + I), dtype)
         self.h_prev_here = np.empty((B, H), dtype)
         self.z = np.empty((B, H), dtype)
-        self.h_part_tmp = np.empty((B, 2*H), dtype)
+        self.h_part = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
         self.tanh_h_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
+        self.tmp_3 = np.empty((B, H), dtype)
         self.x_here = self.tanh_h_prev_x_here[..., H:]
         self.tanh_h_prev = self.tanh_h_prev_x_here[..., :H]
-        self.h_part = self.h_part_tmp[..., :H]
-        self.tmp_3 = self.h_part_tmp[..., H:]
-        self.h_part_tmp_blocks = self.h_part_tmp.reshape(B, 2, H)
 
 
 def pack(params: Params) -> Packed:
@@ -808,8 +802,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    I, H = packed.dims
-    (Uz_Wz_half_T, Wr_half_T, Ur_half_T, z_pre_factor_row, half, r_pre_factor_row, Wh_T, one, Uh_T, bh_row, ) = packed.constants
+    (Uz_Wz_half_T, Wr_half_T, Ur_half_T, z_pre_factor_row, half, r_pre_factor_row, Uh_T, Wh_T, bh_row, one, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     tanh_h_prev = packed.tanh_h_prev
@@ -817,22 +810,19 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     z = packed.z
     h_part = packed.h_part
     tmp = packed.tmp
+    tanh_h_pre = packed.tanh_h_pre
     tmp_2 = packed.tmp_2
     tmp_3 = packed.tmp_3
-    h_part_tmp_blocks = packed.h_part_tmp_blocks
-    tanh_h_pre = packed.tanh_h_pre
-    h = packed.h
-    tanh, dot, matmul, add, multiply, subtract = np.tanh, np.dot, np.matmul, np.add, np.multiply, np.subtract
+    tanh, dot, add, multiply, subtract = np.tanh, np.dot, np.add, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
-    h_prev_2 = state.h.reshape(B, 1, H)
     np.copyto(x_here, x)
     np.copyto(h_prev_here, h_prev)
     # z = sigma(Wz @ x[t] + Uz @ phi(h[t-1]) + bz)
     tanh(h_prev, tanh_h_prev)
     dot(tanh_h_prev_x_here, Uz_Wz_half_T, z)
     # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
-    matmul(x_here, Wr_half_T, h_part)
+    dot(x_here, Wr_half_T, h_part)
     dot(h_prev_here, Ur_half_T, tmp)
     add(h_part, tmp, h_part)
     # z
@@ -846,16 +836,17 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_part, half, h_part)
     add(h_part, half, h_part)
     # h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
-    dot(x_here, Wh_T, tmp_2)
-    subtract(one, z, tmp_3)
-    multiply(h_prev_2, h_part_tmp_blocks, h_part_tmp_blocks)
+    multiply(h_prev, h_part, h_part)
     dot(h_part, Uh_T, tanh_h_pre)
+    dot(x_here, Wh_T, tmp_2)
     add(tanh_h_pre, tmp_2, tanh_h_pre)
     add(bh_row, tanh_h_pre, tanh_h_pre)
     tanh(tanh_h_pre, tanh_h_pre)
+    subtract(one, z, tmp_3)
+    multiply(h_prev, tmp_3, tmp_3)
     multiply(z, tanh_h_pre, z)
-    add(tmp_3, z, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp_3, z)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1039,13 +1030,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

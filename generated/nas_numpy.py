@@ -207,9 +207,10 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(8*B*H*T, dtype)  # backward.d_p7_pre_etc
-        self.block_2 = np.empty(8*B*H*T, dtype)  # backward.d_h_pre_2_base_etc, backward.d_q3_pre_factor, backward.d_c_prev_factor, backward.d_W3_x, backward.d_p7_pre_flat, backward.d_p6_pre_flat, backward.d_p5_pre_flat, backward.d_p4_pre_flat, backward.d_W3_x_flat, backward.d_p2_pre_flat, backward.d_p1_pre_flat, backward.d_p7_pre_etc_flat
-        self.block_3 = np.empty(B*H*T, dtype)  # backward.dy_rows, backward.d_p0_pre_flat, backward.h_prev_flat
-        self.block_4 = np.empty(B*I*T, dtype)  # backward.tmp_out
+        self.block_2 = np.empty(8*B*H*T, dtype)  # backward.d_h_pre_2_base_etc, backward.d_q3_pre_factor, backward.d_c_prev_factor, backward.dy_rows, backward.d_p7_pre_etc_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_W3_x, backward.h_prev_flat
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_W3_x_flat
+        self.block_5 = np.empty(B*I*T, dtype)  # backward.tmp_out
 
 
 class _Forward:
@@ -237,13 +238,10 @@ class _Backward:
         self.d_q1_pre = empty((H, B), dtype)
         self.d_q0_pre = empty((H, B), dtype)
         self.U7_U5_U2_U0_U6_U4_U3_U1 = empty((8*H, H), dtype)
+        self.U7_U5_U2_U0_U6_U4_U3_U1_T = empty((H, 8*H), dtype)
+        self.W7_W5_W2_W0_W6_W4 = empty((6*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
-        self.d_W7_rows = empty((H, I), dtype)
-        self.d_W5_rows = empty((H, I), dtype)
-        self.d_W2_rows = empty((H, I), dtype)
-        self.d_W0_rows = empty((H, I), dtype)
-        self.d_W6_rows = empty((H, I), dtype)
-        self.d_W4_rows = empty((H, I), dtype)
+        self.d_W7_W5_W2_W0_W6_W4_rows = empty((6*H, I), dtype)
         self.d_W1_rows = empty((H, I), dtype)
         self.d_W3_rows = empty((H, I), dtype)
         self.d_U7_U5_U2_U0_U6_U4_U3_U1_rows = empty((8*H, H), dtype)
@@ -251,18 +249,11 @@ class _Backward:
         self.d_q3_pre_factor = np.ndarray((T, H, B), dtype, scratch.block_2[5*B*H*T:])
         self.d_c_prev_factor = np.ndarray((T, H, B), dtype, scratch.block_2[6*B*H*T:])
         self.d_p7_pre_etc = np.ndarray((T, 8*H, B), dtype, scratch.block_1)
-        self.d_W3_x = np.ndarray((T, H, B), dtype, scratch.block_2[7*B*H*T:])
-        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_3)
-        self.d_p7_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
-        self.d_p6_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2[B*H*T:])
-        self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_4)
-        self.d_p5_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2[2*B*H*T:])
-        self.d_p4_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2[3*B*H*T:])
-        self.d_W3_x_flat = np.ndarray((H, T, B), dtype, scratch.block_2[4*B*H*T:])
-        self.d_p2_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2[5*B*H*T:])
-        self.d_p1_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2[6*B*H*T:])
-        self.d_p0_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
+        self.d_W3_x = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[7*B*H*T:])
         self.d_p7_pre_etc_flat = np.ndarray((8*H, T, B), dtype, scratch.block_2)
+        self.d_W3_x_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_5)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_h_pre_2_base = self.d_h_pre_2_base_etc[:, :H]
         self.d_h_pre_factor = self.d_h_pre_2_base_etc[:, H:2*H]
@@ -418,7 +409,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(p7_p5_p2_p0, half, p7_p5_p2_p0)
         add(W1_x, p1, p1)
         maximum(p1, zero, out=p1)
-        multiply(W3_x, U3_h_prev, p3)
+        _move(W3_x, p3)
+        multiply(p3, U3_h_prev, p3)
         maximum(p3, zero, out=p3)
         # q0 = tanh(tanh(p0*p1) + c[t-1])
         multiply(p0, p1, tanh_q0_pre)
@@ -493,14 +485,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.copyto(U7_U5_U2_U0_U6_U4_U3_U1[5*H:6*H], params.U4)
     np.copyto(U7_U5_U2_U0_U6_U4_U3_U1[6*H:7*H], params.U3)
     np.copyto(U7_U5_U2_U0_U6_U4_U3_U1[7*H:8*H], params.U1)
-    W7 = params.W7
-    W6 = params.W6
-    W5 = params.W5
-    W4 = params.W4
+    W7_W5_W2_W0_W6_W4 = ws.W7_W5_W2_W0_W6_W4
+    np.copyto(W7_W5_W2_W0_W6_W4[0:H], params.W7)
+    np.copyto(W7_W5_W2_W0_W6_W4[H:2*H], params.W5)
+    np.copyto(W7_W5_W2_W0_W6_W4[2*H:3*H], params.W2)
+    np.copyto(W7_W5_W2_W0_W6_W4[3*H:4*H], params.W0)
+    np.copyto(W7_W5_W2_W0_W6_W4[4*H:5*H], params.W6)
+    np.copyto(W7_W5_W2_W0_W6_W4[5*H:6*H], params.W4)
     W3 = params.W3
-    W2 = params.W2
     W1 = params.W1
-    W0 = params.W0
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
@@ -564,7 +557,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_q1_pre = ws.d_q1_pre
     d_q0_pre = ws.d_q0_pre
     d_q3_q2_pre = ws.d_q3_q2_pre
-    U7_U5_U2_U0_U6_U4_U3_U1_T = U7_U5_U2_U0_U6_U4_U3_U1.T
+    U7_U5_U2_U0_U6_U4_U3_U1_T = _transposed(U7_U5_U2_U0_U6_U4_U3_U1, T, B, ws.U7_U5_U2_U0_U6_U4_U3_U1_T)
     for (
             dy_t, d_h_pre_2_base, d_h_pre_factor, tanh_h_pre, d_q3_pre_factor, d_q2_pre_base, d_q1_pre_factor,
             d_c_prev_factor, d_q0_pre_base, d_p7_p5_pre, d_p6_p4_pre, d_W3_x, W3_x, d_U3_h_prev, d_p2_pre, d_p1_pre,
@@ -607,46 +600,24 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
 
     # backward of p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
     np.multiply(saved.U3_h_prev, ws.d_W3_x, out=ws.d_W3_x)
-    d_p7_pre_flat = _columns(ws.d_p7_pre, ws.d_p7_pre_flat)
-    np.matmul(d_p7_pre_flat.T, W7, out=ws.d_x_out.reshape(T*B, I))
-    d_p6_pre_flat = _columns(ws.d_p6_pre, ws.d_p6_pre_flat)
-    np.matmul(d_p6_pre_flat.T, W6, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x, ws.tmp, out=ws.d_x)
-    d_p5_pre_flat = _columns(ws.d_p5_pre, ws.d_p5_pre_flat)
-    np.matmul(d_p5_pre_flat.T, W5, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x, ws.tmp, out=ws.d_x)
-    d_p4_pre_flat = _columns(ws.d_p4_pre, ws.d_p4_pre_flat)
-    np.matmul(d_p4_pre_flat.T, W4, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x, ws.tmp, out=ws.d_x)
+    d_p7_pre_etc_flat = _columns(ws.d_p7_pre_etc, ws.d_p7_pre_etc_flat)
+    np.matmul(d_p7_pre_etc_flat[0:6*H].T, W7_W5_W2_W0_W6_W4, out=ws.d_x_out.reshape(T*B, I))
     d_W3_x_flat = _columns(ws.d_W3_x, ws.d_W3_x_flat)
     np.matmul(d_W3_x_flat.T, W3, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp, out=ws.d_x)
-    d_p2_pre_flat = _columns(ws.d_p2_pre, ws.d_p2_pre_flat)
-    np.matmul(d_p2_pre_flat.T, W2, out=ws.tmp_out.reshape(T*B, I))
+    np.matmul(d_p7_pre_etc_flat[7*H:8*H].T, W1, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp, out=ws.d_x)
-    d_p1_pre_flat = _columns(ws.d_p1_pre, ws.d_p1_pre_flat)
-    np.matmul(d_p1_pre_flat.T, W1, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x, ws.tmp, out=ws.d_x)
-    d_p0_pre_flat = _columns(ws.d_p0_pre, ws.d_p0_pre_flat)
-    np.matmul(d_p0_pre_flat.T, W0, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x, ws.tmp, out=ws.d_x)
-    np.matmul(d_p7_pre_flat, x_2d, out=ws.d_W7_rows)
-    d_W7 = ws.d_W7_rows
-    np.matmul(d_p5_pre_flat, x_2d, out=ws.d_W5_rows)
-    d_W5 = ws.d_W5_rows
-    np.matmul(d_p2_pre_flat, x_2d, out=ws.d_W2_rows)
-    d_W2 = ws.d_W2_rows
-    np.matmul(d_p0_pre_flat, x_2d, out=ws.d_W0_rows)
-    d_W0 = ws.d_W0_rows
-    np.matmul(d_p6_pre_flat, x_2d, out=ws.d_W6_rows)
-    d_W6 = ws.d_W6_rows
-    np.matmul(d_p4_pre_flat, x_2d, out=ws.d_W4_rows)
-    d_W4 = ws.d_W4_rows
-    np.matmul(d_p1_pre_flat, x_2d, out=ws.d_W1_rows)
+    np.matmul(d_p7_pre_etc_flat[0:6*H], x_2d, out=ws.d_W7_W5_W2_W0_W6_W4_rows)
+    d_W7 = ws.d_W7_W5_W2_W0_W6_W4_rows[0:H]
+    d_W5 = ws.d_W7_W5_W2_W0_W6_W4_rows[H:2*H]
+    d_W2 = ws.d_W7_W5_W2_W0_W6_W4_rows[2*H:3*H]
+    d_W0 = ws.d_W7_W5_W2_W0_W6_W4_rows[3*H:4*H]
+    d_W6 = ws.d_W7_W5_W2_W0_W6_W4_rows[4*H:5*H]
+    d_W4 = ws.d_W7_W5_W2_W0_W6_W4_rows[5*H:6*H]
+    np.matmul(d_p7_pre_etc_flat[7*H:8*H], x_2d, out=ws.d_W1_rows)
     d_W1 = ws.d_W1_rows
     np.matmul(d_W3_x_flat, x_2d, out=ws.d_W3_rows)
     d_W3 = ws.d_W3_rows
-    d_p7_pre_etc_flat = _columns(ws.d_p7_pre_etc, ws.d_p7_pre_etc_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
     np.matmul(d_p7_pre_etc_flat, h_prev_flat.T, out=ws.d_U7_U5_U2_U0_U6_U4_U3_U1_rows)
     d_U7 = ws.d_U7_U5_U2_U0_U6_U4_U3_U1_rows[0:H]
@@ -955,9 +926,9 @@ class Packed:
         np.copyto(W7_half_etc[6*H:7*H, I:H + I], params.U1)
         W3 = params.W3
         U3 = params.U3
-        W7_half_etc_T = W7_half_etc.T
-        W3_T = W3.T
-        U3_T = U3.T
+        W7_half_etc_T = _from_left(W7_half_etc)
+        W3_T = _from_left(W3)
+        U3_T = _from_left(U3)
         half = np.array(0.5, dtype)
         zero = np.array(0, dtype)
         minus_one = np.array(-1, dtype)
@@ -974,8 +945,6 @@ class Packed:
         self.p7_p5_q1_q0_q3_h_pre_2_p1 = np.empty((B, 7*H), dtype)
         self.p3 = np.empty((B, H), dtype)
         self.U3_h_prev = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.p7_p5_q1_q0_q3_h_pre_2 = self.p7_p5_q1_q0_q3_h_pre_2_p1[..., :6*H]
@@ -1046,8 +1015,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     p5 = packed.p5
     q3 = packed.q3
     p7 = packed.p7
-    c = packed.c
-    h = packed.h
     dot, tanh, multiply, add, maximum, minimum, exp, reciprocal = np.dot, np.tanh, np.multiply, np.add, np.maximum, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
@@ -1093,13 +1060,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(q3, one, q3)
     reciprocal(q3, q3)
     # c[t] = q0*q1
-    multiply(q0, q1, c)
+    c = multiply(q0, q1)
     # h[t] = tanh(c[t]*tanh(q2 + q3))
     add(h_pre_2, q3, h_pre_2)
     tanh(h_pre_2, h_pre_2)
     multiply(c, h_pre_2, h_pre_2)
-    tanh(h_pre_2, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = tanh(h_pre_2)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1337,13 +1304,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -143,8 +143,7 @@ class _Scratch:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Wc_x_half_Wh_x_Wa_x_flat, backward.d_c_h_a_pre
         self.block_2 = np.empty(3*B*H*T, dtype)  # backward.a, backward.tmp, backward.dy_rows, backward.d_c_h_a_pre_flat
-        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_c_pre_flat, backward.d_a_pre_flat
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
 
 
 class _Forward:
@@ -154,6 +153,8 @@ class _Forward:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
         self.Wc_half_Wh_Wa = empty((3*H, I), dtype)
+        self.ba_batch = empty((H, B), dtype)
+        self.bc_half_batch = empty((H, B), dtype)
         self.Uc_half_Ua = empty((2*H, H), dtype)
         self.Uc_h_prev_half_Ua_h_prev = empty((2*H, B), dtype)
         self.tmp = empty((H, B), dtype)
@@ -173,7 +174,9 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Uc_T = empty((H, H), dtype)
         self.d_h_prev = empty((H, B), dtype)
+        self.Ua_T = empty((H, H), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.tmp_3 = empty((H, B), dtype)
         self.Wc_Wh_Wa = empty((3*H, I), dtype)
@@ -187,16 +190,13 @@ class _Backward:
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.d_c_h_a_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
-        self.d_c_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.d_a_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_c_pre = self.d_c_h_a_pre[:, :H]
         self.d_h_pre = self.d_c_h_a_pre[:, H:2*H]
         self.d_a_pre = self.d_c_h_a_pre[:, 2*H:]
         self.d_h_a_pre = self.d_c_h_a_pre[:, H:]
-        self.d_c_h_pre_blocks = self.d_c_h_a_pre[:, :2*H].reshape(T, 2, H, B)
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.dy_rows, self.d_c_h_pre_blocks, self.d_a_pre, self.d_h_pre, self.d_c_pre, saved.c, self.a))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_c_pre, self.d_a_pre, saved.c, self.a))[::-1]
 
 
 class Workspace:
@@ -275,8 +275,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(params.Wc, 0.5, out=Wc_half_Wh_Wa[0:H])
     np.copyto(Wc_half_Wh_Wa[H:2*H], params.Wh)
     np.copyto(Wc_half_Wh_Wa[2*H:3*H], params.Wa)
-    ba = params.ba[:, None]
-    c_pre_base_factor = (0.5*params.bc)[:, None]
+    ba_batch = ws.ba_batch
+    np.copyto(ba_batch, params.ba[:, None])
+    bc_half_batch = ws.bc_half_batch
+    np.multiply(params.bc[:, None], 0.5, out=bc_half_batch)
     Uc_half_Ua = ws.Uc_half_Ua
     np.multiply(params.Uc, 0.5, out=Uc_half_Ua[0:H])
     np.copyto(Uc_half_Ua[H:2*H], params.Ua)
@@ -286,8 +288,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # c = sigmoid(Wc @ x[t] + Uc @ h[t-1] + bc)
     # h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
     np.matmul(Wc_half_Wh_Wa, x_2d.T, out=ws.Wc_x_half_Wh_x_Wa_x_flat.reshape(3*H, T*B))
-    np.add(ba, ws.Wa_x, out=saved.tanh_a_pre)
-    np.add(c_pre_base_factor, ws.Wc_x_half, out=saved.c)
+    _move(ws.Wa_x, saved.tanh_a_pre)
+    np.add(ba_batch, saved.tanh_a_pre, out=saved.tanh_a_pre)
+    _move(ws.Wc_x_half, saved.c)
+    np.add(bc_half_batch, saved.c, out=saved.c)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -385,16 +389,17 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uc_T = Uc.T
+    Uc_T = _transposed(Uc, T, B, ws.Uc_T)
     d_h_prev = ws.d_h_prev
-    Ua_T = Ua.T
+    Ua_T = _transposed(Ua, T, B, ws.Ua_T)
     tmp_2 = ws.tmp_2
     tmp_3 = ws.tmp_3
-    for (dy_t, d_c_h_pre_blocks, d_a_pre, d_h_pre, d_c_pre, c, a) in steps:
+    for (dy_t, d_h_pre, d_c_pre, d_a_pre, c, a) in steps:
         # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
         add(dy_t, d_h, d_h)
-        # c, h
-        multiply(d_c_h_pre_blocks, d_h, d_c_h_pre_blocks)
+        multiply(d_h_pre, d_h, d_h_pre)
+        # backward of c = sigmoid(Wc @ x[t] + Uc @ h[t-1] + bc)
+        multiply(d_c_pre, d_h, d_c_pre)
         # backward of a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
         multiply(d_a_pre, d_h_pre, d_a_pre)
         # h
@@ -412,12 +417,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Wc = ws.d_Wc_Wh_Wa_rows[0:H]
     d_Wh = ws.d_Wc_Wh_Wa_rows[H:2*H]
     d_Wa = ws.d_Wc_Wh_Wa_rows[2*H:3*H]
-    d_c_pre_flat = _columns(ws.d_c_pre, ws.d_c_pre_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_c_pre_flat, h_prev_flat.T, out=ws.d_Uc_rows)
+    np.matmul(d_c_h_a_pre_flat[0:H], h_prev_flat.T, out=ws.d_Uc_rows)
     d_Uc = ws.d_Uc_rows
-    d_a_pre_flat = _columns(ws.d_a_pre, ws.d_a_pre_flat)
-    np.matmul(d_a_pre_flat, h_prev_flat.T, out=ws.d_Ua_rows)
+    np.matmul(d_c_h_a_pre_flat[2*H:3*H], h_prev_flat.T, out=ws.d_Ua_rows)
     d_Ua = ws.d_Ua_rows
     np.matmul(d_c_h_a_pre_flat, np.ones(T*B, dtype), out=ws.d_bc_ba_sum)
     d_bc = ws.d_bc_ba_sum[0:H]
@@ -702,8 +705,8 @@ class Packed:
         np.copyto(Wc_half_Uc_half_Wa_Ua[H:2*H, 0:I], params.Wa)
         np.copyto(Wc_half_Uc_half_Wa_Ua[H:2*H, I:H + I], params.Ua)
         Wh = params.Wh
-        Wc_half_Uc_half_Wa_Ua_T = Wc_half_Uc_half_Wa_Ua.T
-        Wh_T = Wh.T
+        Wc_half_Uc_half_Wa_Ua_T = _from_left(Wc_half_Uc_half_Wa_Ua)
+        Wh_T = _from_left(Wh)
         one = np.array(1, dtype)
         half = np.array(0.5, dtype)
         self.constants = (bc_half_ba, Wc_half_Uc_half_Wa_Ua_T, Wh_T, one, half, )
@@ -717,7 +720,6 @@ class Packed:
         self.c_a = np.empty((B, 2*H), dtype)
         self.tanh_h_pre = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.a = self.c_a[..., H:]
@@ -765,7 +767,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     a = packed.a
     c = packed.c
     tmp = packed.tmp
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -789,8 +790,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_prev, c, tmp)
     subtract(one, c, c)
     multiply(c, tanh_h_pre, c)
-    add(tmp, c, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, c)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -972,13 +973,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

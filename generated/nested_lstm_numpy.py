@@ -242,8 +242,8 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_bf_half_bi_half_bg = empty((4*H, 1), dtype)
-        self.do_half_di_half_df_half_dg = empty((4*H, 1), dtype)
+        self.bo_half_bf_half_bi_half_bg = empty((4*H, B), dtype)
+        self.do_half_di_half_df_half_dg = empty((4*H, B), dtype)
         self.Wo_half_Wf_half_Wi_half_Wg = empty((4*H, I), dtype)
         self.Uo_half_Uf_half_Ui_half_Ug = empty((4*H, H), dtype)
         self.Uo_h_prev_half_etc = empty((4*H, B), dtype)
@@ -271,7 +271,9 @@ class _Backward:
         self.tmp_2 = empty((H, B), dtype)
         self.d_n = empty((H, B), dtype)
         self.Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg = empty((4*H, 2*H), dtype)
+        self.Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg_T = empty((2*H, 4*H), dtype)
         self.Uo_Uf_Ui_Ug = empty((4*H, H), dtype)
+        self.Uo_Uf_Ui_Ug_T = empty((H, 4*H), dtype)
         self.Wo_Wf_Wi_Wg = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_Wf_Wi_Wg_rows = empty((4*H, I), dtype)
@@ -302,11 +304,9 @@ class _Backward:
         self.d_f_pre = self.d_o_f_i_g_pre[:, H:2*H]
         self.d_i_pre = self.d_o_f_i_g_pre[:, 2*H:3*H]
         self.d_c = self.d_xin_c[H:]
-        self.d_iin_fin_gin_pre_blocks = self.d_oin_iin_fin_gin_pre[:, H:].reshape(T, 3, H, B)
-        self.d_i_g_pre_blocks = self.d_o_f_i_g_pre[:, 2*H:].reshape(T, 2, H, B)
         self.d_xin = self.d_xin_c[:H]
         self.carried = (self.d_h, self.d_c, self.d_n, )
-        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_n_factor, self.d_oin_pre, self.d_iin_fin_gin_pre_blocks, self.d_o_pre, saved.fin, self.d_oin_iin_fin_gin_pre, self.d_i_g_pre_blocks, self.d_f_pre, saved.f, self.d_o_f_i_g_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_n_factor, self.d_oin_pre, self.d_gin_pre, self.d_fin_pre, self.d_iin_pre, self.d_o_pre, saved.fin, self.d_oin_iin_fin_gin_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f, self.d_o_f_i_g_pre))[::-1]
 
 
 class Workspace:
@@ -419,7 +419,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.matmul(Wo_half_Wf_half_Wi_half_Wg, x_2d.T, out=ws.Wo_x_half_etc_flat.reshape(4*H, T*B))
-    np.add(bo_half_bf_half_bi_half_bg, ws.Wo_x_half_etc, out=saved.o_f_i_g)
+    _move(ws.Wo_x_half_etc, saved.o_f_i_g)
+    np.add(bo_half_bf_half_bi_half_bg, saved.o_f_i_g, out=saved.o_f_i_g)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -582,13 +583,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_c = ws.d_c
     tmp_2 = ws.tmp_2
     d_n = ws.d_n
-    Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg_T = Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg.T
+    Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg_T = _transposed(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg, T, B, ws.Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg_T)
     d_xin_c = ws.d_xin_c
     d_xin = ws.d_xin
-    Uo_Uf_Ui_Ug_T = Uo_Uf_Ui_Ug.T
+    Uo_Uf_Ui_Ug_T = _transposed(Uo_Uf_Ui_Ug, T, B, ws.Uo_Uf_Ui_Ug_T)
     for (
-            dy_t, d_c_factor, d_n_factor, d_oin_pre, d_iin_fin_gin_pre_blocks, d_o_pre, fin, d_oin_iin_fin_gin_pre,
-            d_i_g_pre_blocks, d_f_pre, f, d_o_f_i_g_pre
+            dy_t, d_c_factor, d_n_factor, d_oin_pre, d_gin_pre, d_fin_pre, d_iin_pre, d_o_pre, fin, d_oin_iin_fin_gin_pre,
+            d_g_pre, d_f_pre, d_i_pre, f, d_o_f_i_g_pre
         ) in steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
@@ -600,10 +601,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_n, tmp_2, d_n)
         # backward of oin = sigma(Vo @ xin + Ro @ hin + do)
         multiply(d_oin_pre, d_c, d_oin_pre)
-        # backward of iin = sigma(Vi @ xin + Ri @ hin + di)
-        # backward of fin = sigma(Vf @ xin + Rf @ hin + df)
         # backward of gin = phi(Vg @ xin + Rg @ hin + dg)
-        multiply(d_iin_fin_gin_pre_blocks, d_n, d_iin_fin_gin_pre_blocks)
+        multiply(d_gin_pre, d_n, d_gin_pre)
+        # backward of fin = sigma(Vf @ xin + Rf @ hin + df)
+        multiply(d_fin_pre, d_n, d_fin_pre)
+        # backward of iin = sigma(Vi @ xin + Ri @ hin + di)
+        multiply(d_iin_pre, d_n, d_iin_pre)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
         # n
@@ -611,11 +614,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # backward of hin = f*c[t-1]
         # backward of xin = i*g
         dot(Vo_Ro_Vi_Ri_Vf_Rf_Vg_Rg_T, d_oin_iin_fin_gin_pre, d_xin_c)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        multiply(d_i_g_pre_blocks, d_xin, d_i_g_pre_blocks)
+        multiply(d_g_pre, d_xin, d_g_pre)
         # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
+        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        multiply(d_i_pre, d_xin, d_i_pre)
         # c
         multiply(f, d_c, d_c)
         # h
@@ -981,16 +985,16 @@ class Packed:
         Rg = params.Rg
         Vo_half = 0.5*params.Vo
         Ro_half = 0.5*params.Ro
-        Wo_half_etc_T = Wo_half_etc.T
+        Wo_half_etc_T = _from_left(Wo_half_etc)
         half = np.array(0.5, dtype)
-        Vi_half_T = Vi_half.T
-        Ri_half_T = Ri_half.T
-        Vf_half_T = Vf_half.T
-        Rf_half_T = Rf_half.T
-        Vg_T = Vg.T
-        Rg_T = Rg.T
-        Vo_half_T = Vo_half.T
-        Ro_half_T = Ro_half.T
+        Vi_half_T = _from_left(Vi_half)
+        Ri_half_T = _from_left(Ri_half)
+        Vf_half_T = _from_left(Vf_half)
+        Rf_half_T = _from_left(Rf_half)
+        Vg_T = _from_left(Vg)
+        Rg_T = _from_left(Rg)
+        Vo_half_T = _from_left(Vo_half)
+        Ro_half_T = _from_left(Ro_half)
         self.constants = (bo_half_bf_half_bi_half_bg, do_half_di_half_df_half_dg, Wo_half_etc_T, half, Vi_half_T, Ri_half_T, Vf_half_T, Rf_half_T, Vg_T, Rg_T, Vo_half_T, Ro_half_T, )
         self.prepare(1)
 
@@ -1002,11 +1006,8 @@ class Packed:
         self.o_hin_xin_g = np.empty((B, 4*H), dtype)
         self.oin_iin_fin_gin = np.empty((B, 4*H), dtype)
         self.tmp_tmp_tmp_tmp = np.empty((B, 4*H), dtype)
-        self.n = np.empty((B, H), dtype)
         self.tanh_n = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.o_hin_xin = self.o_hin_xin_g[..., :3*H]
@@ -1094,12 +1095,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     oin_iin_fin_gin = packed.oin_iin_fin_gin
     tmp_tmp_tmp_tmp = packed.tmp_tmp_tmp_tmp
     oin_iin_fin = packed.oin_iin_fin
-    n = packed.n
     tanh_n = packed.tanh_n
-    c = packed.c
     tanh_c = packed.tanh_c
     o = packed.o
-    h = packed.h
     dot, add, tanh, multiply, matmul = np.dot, np.add, np.tanh, np.multiply, np.matmul
     x = x_t
     h_prev = state.h
@@ -1141,14 +1139,14 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # n[t] = fin*n[t-1] + iin*gin
     multiply(n_prev, fin, fin)
     multiply(iin, gin, iin)
-    add(fin, iin, n)
+    n = add(fin, iin)
     # c[t] = oin*phi(n[t])
     tanh(n, tanh_n)
-    multiply(oin, tanh_n, c)
+    c = multiply(oin, tanh_n)
     # h[t] = o*phi(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy(), n=n.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c, n=n)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1393,13 +1391,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

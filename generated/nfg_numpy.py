@@ -182,12 +182,14 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_bi_half_bg = empty((3*H, 1), dtype)
+        self.bo_half_bi_half_bg = empty((3*H, B), dtype)
         self.Wo_half_Wi_half_Wg = empty((3*H, I), dtype)
         self.Uo_half_Ui_half_Ug = empty((3*H, H), dtype)
         self.Uo_h_prev_half_etc = empty((3*H, B), dtype)
+        self.pi_half_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
+        self.po_half_batch = empty((H, B), dtype)
         self.tmp_3 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wo_x_half_Wi_x_half_Wg_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
@@ -207,9 +209,12 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((H, B), dtype)
         self.d_c = empty((H, B), dtype)
+        self.po_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
+        self.pi_batch = empty((H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.Uo_Ui_Ug = empty((3*H, H), dtype)
+        self.Uo_Ui_Ug_T = empty((H, 3*H), dtype)
         self.Wo_Wi_Wg = empty((3*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_Wi_Wg_rows = empty((3*H, I), dtype)
@@ -227,9 +232,8 @@ class _Backward:
         self.d_o_pre = self.d_o_i_g_pre[:, :H]
         self.d_g_pre = self.d_o_i_g_pre[:, 2*H:]
         self.d_i_pre = self.d_o_i_g_pre[:, H:2*H]
-        self.d_i_g_pre_blocks = self.d_o_i_g_pre[:, H:].reshape(T, 2, H, B)
         self.carried = (self.d_h, self.d_c, )
-        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_c_factor, self.d_i_g_pre_blocks, self.d_i_pre, self.d_o_i_g_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_c_factor, self.d_g_pre, self.d_i_pre, self.d_o_i_g_pre))[::-1]
 
 
 class Workspace:
@@ -317,8 +321,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(params.Uo, 0.5, out=Uo_half_Ui_half_Ug[0:H])
     np.multiply(params.Ui, 0.5, out=Uo_half_Ui_half_Ug[H:2*H])
     np.copyto(Uo_half_Ui_half_Ug[2*H:3*H], params.Ug)
-    i_pre_factor = (0.5*params.pi)[:, None]
-    o_pre_factor = (0.5*params.po)[:, None]
+    pi_half_batch = ws.pi_half_batch
+    np.multiply(params.pi[:, None], 0.5, out=pi_half_batch)
+    po_half_batch = ws.po_half_batch
+    np.multiply(params.po[:, None], 0.5, out=po_half_batch)
     saved.h_all[0] = state.h.T
     saved.c_all[0] = state.c.T
 
@@ -326,7 +332,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
     np.matmul(Wo_half_Wi_half_Wg, x_2d.T, out=ws.Wo_x_half_Wi_x_half_Wg_x_flat.reshape(3*H, T*B))
-    np.add(bo_half_bi_half_bg, ws.Wo_x_half_Wi_x_half_Wg_x, out=saved.o_i_g)
+    _move(ws.Wo_x_half_Wi_x_half_Wg_x, saved.o_i_g)
+    np.add(bo_half_bi_half_bg, saved.o_i_g, out=saved.o_i_g)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -344,7 +351,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
         dot(Uo_half_Ui_half_Ug, h_prev, Uo_h_prev_half_etc)
-        multiply(c_prev, i_pre_factor, tmp)
+        multiply(c_prev, pi_half_batch, tmp)
         add(tmp, i, i)
         add(i, Ui_h_prev_half, i)
         tanh(i, i)
@@ -358,7 +365,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(c, tmp_2, c)
         # o
         add(o, Uo_h_prev_half, o)
-        multiply(o_pre_factor, c, tmp_3)
+        multiply(po_half_batch, c, tmp_3)
         add(o, tmp_3, o)
         tanh(o, o)
         multiply(o, half, o)
@@ -407,8 +414,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     (f,) = derived
-    po = params.po[:, None]
-    pi = params.pi[:, None]
+    po_batch = ws.po_batch
+    np.copyto(po_batch, params.po[:, None])
+    pi_batch = ws.pi_batch
+    np.copyto(pi_batch, params.pi[:, None])
     Uo_Ui_Ug = ws.Uo_Ui_Ug
     np.copyto(Uo_Ui_Ug[0:H], params.Uo)
     np.copyto(Uo_Ui_Ug[H:2*H], params.Ui)
@@ -447,8 +456,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_c = ws.d_c
     tmp = ws.tmp
     tmp_2 = ws.tmp_2
-    Uo_Ui_Ug_T = Uo_Ui_Ug.T
-    for (dy_t, d_o_pre, d_c_factor, d_i_g_pre_blocks, d_i_pre, d_o_i_g_pre) in steps:
+    Uo_Ui_Ug_T = _transposed(Uo_Ui_Ug, T, B, ws.Uo_Ui_Ug_T)
+    for (dy_t, d_o_pre, d_c_factor, d_g_pre, d_i_pre, d_o_i_g_pre) in steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
@@ -456,14 +465,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # backward of c[t] = f*c[t-1] + i*g
         multiply(d_c_factor, d_h, d_h)
         add(d_c, d_h, d_c)
-        multiply(po, d_o_pre, tmp)
+        multiply(po_batch, d_o_pre, tmp)
         add(d_c, tmp, d_c)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        multiply(d_i_g_pre_blocks, d_c, d_i_g_pre_blocks)
+        multiply(d_g_pre, d_c, d_g_pre)
+        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
+        multiply(d_i_pre, d_c, d_i_pre)
         # c
         multiply(f, d_c, d_c)
-        multiply(pi, d_i_pre, tmp_2)
+        multiply(pi_batch, d_i_pre, tmp_2)
         add(d_c, tmp_2, d_c)
         # h
         dot(Uo_Ui_Ug_T, d_o_i_g_pre, d_h)
@@ -773,7 +783,7 @@ class Packed:
         np.multiply(params.Ui, 0.5, out=Wo_half_etc[H:2*H, I:H + I])
         np.copyto(Wo_half_etc[2*H:3*H, 0:I], params.Wg)
         np.copyto(Wo_half_etc[2*H:3*H, I:H + I], params.Ug)
-        Wo_half_etc_T = Wo_half_etc.T
+        Wo_half_etc_T = _from_left(Wo_half_etc)
         i_pre_factor_row = (0.5*params.pi)[None]
         i_pre_factor2_row = (0.5*params.bi)[None]
         half = np.array(0.5, dtype)
@@ -791,10 +801,8 @@ class Packed:
         self.o_i_pre_g = np.empty((B, 3*H), dtype)
         self.i = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.i_pre = self.o_i_pre_g[..., H:2*H]
@@ -847,11 +855,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     i_pre = packed.i_pre
     g = packed.g
     tmp = packed.tmp
-    c = packed.c
     o = packed.o
     tmp_2 = packed.tmp_2
     tanh_c = packed.tanh_c
-    h = packed.h
     dot, multiply, add, tanh = np.dot, np.multiply, np.add, np.tanh
     x = x_t
     h_prev = state.h
@@ -873,7 +879,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = f*c[t-1] + i*g
     multiply(f, c_prev, tmp)
     multiply(i, g, i)
-    add(tmp, i, c)
+    c = add(tmp, i)
     # o
     add(o_pre_factor2_row, o, o)
     multiply(o_pre_factor_row, c, tmp_2)
@@ -883,8 +889,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(o, half, o)
     # h[t] = o*phi(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1089,13 +1095,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

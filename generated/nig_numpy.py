@@ -176,7 +176,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_bf_half_bg = empty((3*H, 1), dtype)
+        self.bo_half_bf_half_bg = empty((3*H, B), dtype)
         self.Wo_half_Wf_half_Wg = empty((3*H, I), dtype)
         self.Uo_half_Uf_half_Ug = empty((3*H, H), dtype)
         self.Uo_h_prev_half_etc = empty((3*H, B), dtype)
@@ -198,6 +198,7 @@ class _Backward:
         self.tmp = empty((H, B), dtype)
         self.d_c = empty((H, B), dtype)
         self.Uo_Uf_Ug = empty((3*H, H), dtype)
+        self.Uo_Uf_Ug_T = empty((H, 3*H), dtype)
         self.Wo_Wf_Wg = empty((3*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_Wf_Wg_rows = empty((3*H, I), dtype)
@@ -211,9 +212,8 @@ class _Backward:
         self.d_o_pre = self.d_o_f_g_pre[:, :H]
         self.d_g_pre = self.d_o_f_g_pre[:, 2*H:]
         self.d_f_pre = self.d_o_f_g_pre[:, H:2*H]
-        self.d_f_g_pre_blocks = self.d_o_f_g_pre[:, H:].reshape(T, 2, H, B)
         self.carried = (self.d_h, self.d_c, )
-        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_f_g_pre_blocks, saved.f, self.d_o_f_g_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, saved.f, self.d_o_f_g_pre))[::-1]
 
 
 class Workspace:
@@ -308,7 +308,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.matmul(Wo_half_Wf_half_Wg, x_2d.T, out=ws.Wo_x_half_Wf_x_half_Wg_x_flat.reshape(3*H, T*B))
-    np.add(bo_half_bf_half_bg, ws.Wo_x_half_Wf_x_half_Wg_x, out=saved.o_f_g)
+    _move(ws.Wo_x_half_Wf_x_half_Wg_x, saved.o_f_g)
+    np.add(bo_half_bf_half_bg, saved.o_f_g, out=saved.o_f_g)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -410,8 +411,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_h = ws.d_h
     tmp = ws.tmp
     d_c = ws.d_c
-    Uo_Uf_Ug_T = Uo_Uf_Ug.T
-    for (dy_t, d_c_factor, d_o_pre, d_f_g_pre_blocks, f, d_o_f_g_pre) in steps:
+    Uo_Uf_Ug_T = _transposed(Uo_Uf_Ug, T, B, ws.Uo_Uf_Ug_T)
+    for (dy_t, d_c_factor, d_o_pre, d_g_pre, d_f_pre, f, d_o_f_g_pre) in steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
         # backward of c[t] = f*c[t-1] + i*g
@@ -419,9 +420,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_c, tmp, d_c)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        multiply(d_f_g_pre_blocks, d_c, d_f_g_pre_blocks)
+        multiply(d_g_pre, d_c, d_g_pre)
+        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        multiply(d_f_pre, d_c, d_f_pre)
         # c
         multiply(f, d_c, d_c)
         # h
@@ -729,7 +731,7 @@ class Packed:
         np.multiply(params.Uf, 0.5, out=Wo_half_etc[H:2*H, I:H + I])
         np.copyto(Wo_half_etc[2*H:3*H, 0:I], params.Wg)
         np.copyto(Wo_half_etc[2*H:3*H, I:H + I], params.Ug)
-        Wo_half_etc_T = Wo_half_etc.T
+        Wo_half_etc_T = _from_left(Wo_half_etc)
         half = np.array(0.5, dtype)
         self.constants = (i, bo_half_bf_half_bg, Wo_half_etc_T, half, )
         self.prepare(1)
@@ -740,9 +742,7 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.o_f_g = np.empty((B, 3*H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.o_f = self.o_f_g[..., :2*H]
@@ -793,10 +793,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     o_f = packed.o_f
     f = packed.f
     g = packed.g
-    c = packed.c
     tanh_c = packed.tanh_c
     o = packed.o
-    h = packed.h
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     x = x_t
     h_prev = state.h
@@ -814,11 +812,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = f*c[t-1] + i*g
     multiply(c_prev, f, f)
     multiply(i, g, g)
-    add(f, g, c)
+    c = add(f, g)
     # h[t] = o*phi(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1016,13 +1014,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

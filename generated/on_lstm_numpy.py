@@ -201,11 +201,10 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(6*B*H*T, dtype)  # forward.Wo_x_half_etc_flat, backward.tmp, backward.d_o_pre_etc
-        self.block_2 = np.empty(6*B*H*T, dtype)  # backward.mi, backward.w, backward.d_mi_part_2_sum_exp_mi_etc_part_top_factor, backward.tmp_d_c_prev_base, backward.dy_rows, backward.d_o_pre_etc_flat
-        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_c_factor, backward.h_prev_flat
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_w_base
-        self.block_5 = np.empty(B*T, dtype)  # backward.tmp_2, backward.d_mi_part_top_factor
-        self.block_6 = np.empty(B*T, dtype)  # backward.tmp_3, backward.d_mf_part_top_factor
+        self.block_2 = np.empty(6*B*H*T, dtype)  # backward.mi, backward.w, backward.d_c_factor, backward.d_w_base, backward.d_mi_part_2_sum_exp_mi_etc_part_top_factor, backward.dy_rows, backward.d_o_pre_etc_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.tmp_4, backward.d_c_prev_base, backward.h_prev_flat
+        self.block_4 = np.empty(B*T, dtype)  # backward.tmp_2, backward.d_mi_part_top_factor
+        self.block_5 = np.empty(B*T, dtype)  # backward.tmp_3, backward.d_mf_part_top_factor
 
 
 class _Forward:
@@ -214,7 +213,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_etc = empty((6*H, 1), dtype)
+        self.bo_half_etc = empty((6*H, B), dtype)
         self.Wo_half_etc = empty((6*H, I), dtype)
         self.Uo_half_etc = empty((6*H, H), dtype)
         self.Uo_h_prev_half_etc = empty((6*H, B), dtype)
@@ -249,44 +248,41 @@ class _Backward:
         self.sum_d_mi_part_2_sum_exp_mi_part_top = empty((1, B), dtype)
         self.sum_d_mf_part_2_sum_exp_mf_part_top = empty((1, B), dtype)
         self.Uo_Ui_Uf_Ug_Umi_Umf = empty((6*H, H), dtype)
+        self.Uo_Ui_Uf_Ug_Umi_Umf_T = empty((H, 6*H), dtype)
         self.Wo_Wi_Wf_Wg_Wmi_Wmf = empty((6*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_Wi_Wf_Wg_Wmi_Wmf_rows = empty((6*H, I), dtype)
         self.d_Uo_Ui_Uf_Ug_Umi_Umf_rows = empty((6*H, H), dtype)
         self.d_bo_bi_bf_bg_bmi_bmf_sum = empty((6*H,), dtype)
-        self.mi = np.ndarray((T, H, B), dtype, scratch.block_2[4*B*H*T:])
-        self.w = np.ndarray((T, H, B), dtype, scratch.block_2[5*B*H*T:])
-        self.d_c_factor = np.ndarray((T, H, B), dtype, scratch.block_3)
-        self.d_w_base = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.mi = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
+        self.w = np.ndarray((T, H, B), dtype, scratch.block_2[3*B*H*T:])
+        self.d_c_factor = np.ndarray((T, H, B), dtype, scratch.block_2[4*B*H*T:])
+        self.d_w_base = np.ndarray((T, H, B), dtype, scratch.block_2[5*B*H*T:])
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_1)
         self.d_mi_part_2_sum_exp_mi_etc_part_top_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_2)
-        self.tmp_2 = np.ndarray((T, 1, B), dtype, scratch.block_5)
-        self.d_mi_part_top_factor = np.ndarray((T, 1, B), dtype, scratch.block_5)
-        self.tmp_3 = np.ndarray((T, 1, B), dtype, scratch.block_6)
-        self.d_mf_part_top_factor = np.ndarray((T, 1, B), dtype, scratch.block_6)
+        self.tmp_2 = np.ndarray((T, 1, B), dtype, scratch.block_4)
+        self.d_mi_part_top_factor = np.ndarray((T, 1, B), dtype, scratch.block_4)
+        self.tmp_3 = np.ndarray((T, 1, B), dtype, scratch.block_5)
+        self.d_mf_part_top_factor = np.ndarray((T, 1, B), dtype, scratch.block_5)
         self.d_o_pre_etc = np.ndarray((T, 6*H, B), dtype, scratch.block_1)
-        self.tmp_d_c_prev_base = np.ndarray((T, 2*H, B), dtype, scratch.block_2[2*B*H*T:])
-        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[5*B*H*T:])
+        self.tmp_4 = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.d_c_prev_base = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[3*B*H*T:])
         self.d_o_pre_etc_flat = np.ndarray((6*H, T, B), dtype, scratch.block_2)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_mi_part_2_sum_exp_mi_part_top_factor = self.d_mi_part_2_sum_exp_mi_etc_part_top_factor[:, :H]
         self.d_mf_part_2_sum_exp_mf_part_top_factor = self.d_mi_part_2_sum_exp_mi_etc_part_top_factor[:, H:]
         self.d_o_pre = self.d_o_pre_etc[:, :H]
         self.d_g_pre = self.d_o_pre_etc[:, 3*H:4*H]
-        self.tmp_4 = self.tmp_d_c_prev_base[:, :H]
         self.d_f_pre = self.d_o_pre_etc[:, 2*H:3*H]
         self.d_i_pre = self.d_o_pre_etc[:, H:2*H]
-        self.d_i_f_pre_blocks = self.d_o_pre_etc[:, H:3*H].reshape(T, 2, H, B)
-        self.d_c_prev_base = self.tmp_d_c_prev_base[:, H:]
-        self.tmp_d_c_prev_base_blocks = self.tmp_d_c_prev_base.reshape(T, 2, H, B)
         self.d_mi_part_top = self.d_o_pre_etc[:, 4*H:5*H]
         self.d_mf_part_top = self.d_o_pre_etc[:, 5*H:]
         self.d_mi_mf_part_top = self.d_o_pre_etc[:, 4*H:]
         self.d_mi_part_2_sum_exp_mi_part_top = self.d_mi_part_2_sum_exp_mi_etc_part_top[:H]
         self.d_mf_part_2_sum_exp_mf_part_top = self.d_mi_part_2_sum_exp_mi_etc_part_top[H:]
-        self.d_i_f_g_pre_blocks = self.d_o_pre_etc[:, H:4*H].reshape(T, 3, H, B)
         self.carried = (self.d_h, self.d_c, )
-        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_w_base, saved.g, saved.mf, self.d_mi_part_top, saved.c_prev, self.mi, self.d_mf_part_top, self.d_mi_part_2_sum_exp_mi_etc_part_top_factor, self.d_mi_mf_part_top, self.d_mi_part_top_factor, saved.exp_mi_part_top, self.d_mf_part_top_factor, saved.exp_mf_part_top, self.d_o_pre, self.d_i_f_g_pre_blocks, self.d_c_prev_base, self.d_o_pre_etc))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_c_factor, self.d_w_base, saved.g, saved.mf, self.d_mi_part_top, saved.c_prev, self.mi, self.d_mf_part_top, self.d_mi_part_2_sum_exp_mi_etc_part_top_factor, self.d_mi_mf_part_top, self.d_mi_part_top_factor, saved.exp_mi_part_top, self.d_mf_part_top_factor, saved.exp_mf_part_top, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, self.d_c_prev_base, self.d_o_pre_etc))[::-1]
 
 
 class Workspace:
@@ -392,7 +388,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
     # mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
     np.matmul(Wo_half_etc, x_2d.T, out=ws.Wo_x_half_etc_flat.reshape(6*H, T*B))
-    np.add(bo_half_etc, ws.Wo_x_half_etc, out=saved.o_etc)
+    _move(ws.Wo_x_half_etc, saved.o_etc)
+    np.add(bo_half_etc, saved.o_etc, out=saved.o_etc)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -539,22 +536,22 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.w, out=ws.tmp_4)
     np.add(ws.mi, ws.tmp_4, out=ws.tmp_4)
+    np.subtract(ws.tmp_4, ws.w, out=ws.tmp_4)
+    np.multiply(ws.d_g_pre, ws.tmp_4, out=ws.d_g_pre)
     # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
+    np.multiply(ws.d_f_pre, ws.w, out=ws.d_f_pre)
     # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
-    # i, f
-    np.multiply(ws.d_i_f_pre_blocks, ws.w[:, None], out=ws.d_i_f_pre_blocks)
+    np.multiply(ws.d_i_pre, ws.w, out=ws.d_i_pre)
     # c
     np.multiply(saved.f, ws.w, out=ws.d_c_prev_base)
     np.add(saved.mf, ws.d_c_prev_base, out=ws.d_c_prev_base)
-    # g, c
-    np.subtract(ws.tmp_d_c_prev_base_blocks, ws.w[:, None], out=ws.tmp_d_c_prev_base_blocks)
-    np.multiply(ws.d_g_pre, ws.tmp_4, out=ws.d_g_pre)
+    np.subtract(ws.d_c_prev_base, ws.w, out=ws.d_c_prev_base)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
@@ -575,11 +572,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_mi_part_2_sum_exp_mi_part_top = ws.d_mi_part_2_sum_exp_mi_part_top
     sum_d_mf_part_2_sum_exp_mf_part_top = ws.sum_d_mf_part_2_sum_exp_mf_part_top
     d_mf_part_2_sum_exp_mf_part_top = ws.d_mf_part_2_sum_exp_mf_part_top
-    Uo_Ui_Uf_Ug_Umi_Umf_T = Uo_Ui_Uf_Ug_Umi_Umf.T
+    Uo_Ui_Uf_Ug_Umi_Umf_T = _transposed(Uo_Ui_Uf_Ug_Umi_Umf, T, B, ws.Uo_Ui_Uf_Ug_Umi_Umf_T)
     for (
             dy_t, d_c_factor, d_w_base, g, mf, d_mi_part_top, c_prev, mi, d_mf_part_top,
             d_mi_part_2_sum_exp_mi_etc_part_top_factor, d_mi_mf_part_top, d_mi_part_top_factor, exp_mi_part_top,
-            d_mf_part_top_factor, exp_mf_part_top, d_o_pre, d_i_f_g_pre_blocks, d_c_prev_base, d_o_pre_etc
+            d_mf_part_top_factor, exp_mf_part_top, d_o_pre, d_g_pre, d_f_pre, d_i_pre, d_c_prev_base, d_o_pre_etc
         ) in steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
@@ -611,10 +608,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(exp_mf_part_top, d_mf_part_top, d_mf_part_top)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        multiply(d_i_f_g_pre_blocks, d_c, d_i_f_g_pre_blocks)
+        multiply(d_g_pre, d_c, d_g_pre)
+        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        multiply(d_f_pre, d_c, d_f_pre)
+        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        multiply(d_i_pre, d_c, d_i_pre)
         # c
         multiply(d_c_prev_base, d_c, d_c)
         # h
@@ -948,7 +947,7 @@ class Packed:
         np.copyto(Wo_half_etc[4*H:5*H, I:H + I], params.Umi)
         np.copyto(Wo_half_etc[5*H:6*H, 0:I], params.Wmf)
         np.copyto(Wo_half_etc[5*H:6*H, I:H + I], params.Umf)
-        Wo_half_etc_T = Wo_half_etc.T
+        Wo_half_etc_T = _from_left(Wo_half_etc)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
         self.constants = (bo_half_etc, Wo_half_etc_T, half, one, )
@@ -963,12 +962,11 @@ class Packed:
         self.largest_mf_part = np.empty((B, 1), dtype)
         self.largest_mi_part = np.empty((B, 1), dtype)
         self.sum_exp_mf_part_top = np.empty((B, 1), dtype)
-        self.mf_mi = np.empty((B, 2*H), dtype)
+        self.mf = np.empty((B, H), dtype)
         self.sum_exp_mi_part_top = np.empty((B, 1), dtype)
+        self.mi = np.empty((B, H), dtype)
         self.w = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.o_i_f_g = self.o_i_f_g_mi_part_2_mf_part_2[..., :4*H]
@@ -976,12 +974,8 @@ class Packed:
         self.mf_part_2 = self.o_i_f_g_mi_part_2_mf_part_2[..., 5*H:]
         self.mi_part_2 = self.o_i_f_g_mi_part_2_mf_part_2[..., 4*H:5*H]
         self.mi_mf_part_2 = self.o_i_f_g_mi_part_2_mf_part_2[..., 4*H:]
-        self.mf = self.mf_mi[..., :H]
-        self.mi = self.mf_mi[..., H:]
         self.f = self.o_i_f_g_mi_part_2_mf_part_2[..., 2*H:3*H]
         self.i = self.o_i_f_g_mi_part_2_mf_part_2[..., H:2*H]
-        self.mf_mi_blocks = self.mf_mi.reshape(B, 2, H)
-        self.w_axes = self.w.reshape(B, 1, H)
         self.g = self.o_i_f_g_mi_part_2_mf_part_2[..., 3*H:4*H]
         self.o = self.o_i_f_g_mi_part_2_mf_part_2[..., :H]
 
@@ -1048,13 +1042,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     w = packed.w
     f = packed.f
     i = packed.i
-    mf_mi_blocks = packed.mf_mi_blocks
-    w_axes = packed.w_axes
     g = packed.g
-    c = packed.c
     tanh_c = packed.tanh_c
     o = packed.o
-    h = packed.h
     dot, add, tanh, multiply, subtract, exp, total, divide = np.dot, np.add, np.tanh, np.multiply, np.subtract, np.exp, np.add.reduce, np.divide
     x = x_t
     h_prev = state.h
@@ -1089,16 +1079,17 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
     multiply(f, w, f)
     add(mf, f, mf)
+    subtract(mf, w, mf)
+    multiply(c_prev, mf, mf)
     multiply(i, w, i)
     add(mi, i, mi)
-    subtract(mf_mi_blocks, w_axes, mf_mi_blocks)
-    multiply(c_prev, mf, mf)
+    subtract(mi, w, mi)
     multiply(g, mi, g)
-    add(mf, g, c)
+    c = add(mf, g)
     # h[t] = o*phi(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1322,10 +1313,15 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _largest(a: np.ndarray, axis: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -1335,7 +1331,24 @@ def _largest(a: np.ndarray, axis: int, out: np.ndarray | None = None) -> np.ndar
     return out
 
 
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -178,8 +178,7 @@ class _Scratch:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(4*B*H*T, dtype)  # forward.Wo_x_x_half_etc_flat, backward.d_o_f_i_Chat_pre
         self.block_2 = np.empty(4*B*H*T, dtype)  # backward.d_C_factor, backward.dy_rows, backward.d_o_f_i_Chat_pre_flat
-        self.block_3 = np.empty(2*B*H*T, dtype)  # backward.d_f_i_pre_flat, backward.h_prev_flat, backward.d_o_pre_flat, backward.C_flat
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.C_prev_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.C_prev_flat, backward.h_prev_flat, backward.C_flat
 
 
 class _Forward:
@@ -188,7 +187,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_bf_half_bi_half_bC = empty((4*H, 1), dtype)
+        self.bo_half_bf_half_bi_half_bC = empty((4*H, B), dtype)
         self.Wo_x_half_etc = empty((4*H, I), dtype)
         self.Wf_Wi_C_prev_half = empty((2*H, H), dtype)
         self.Wf_Wi_C_prev_C_prev_half = empty((2*H, B), dtype)
@@ -213,10 +212,13 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Wo_C_T = empty((H, H), dtype)
         self.Wo_CT_d_Wo_C_C = empty((H, B), dtype)
         self.d_C = empty((H, B), dtype)
         self.Wo_Wf_Wi_WC_h_prev = empty((4*H, H), dtype)
+        self.Wo_Wf_Wi_WC_h_prev_T = empty((H, 4*H), dtype)
         self.Wf_Wi_C_prev = empty((2*H, H), dtype)
+        self.Wf_Wi_C_prev_T = empty((H, 2*H), dtype)
         self.d_C_prev = empty((H, B), dtype)
         self.Wo_Wf_Wi_WC_x = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -229,19 +231,16 @@ class _Backward:
         self.d_C_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.d_o_f_i_Chat_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
-        self.d_f_i_pre_flat = np.ndarray((2*H, T, B), dtype, scratch.block_3)
-        self.C_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.C_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.d_o_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.C_flat = np.ndarray((H, T, B), dtype, scratch.block_3[B*H*T:])
+        self.C_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_o_pre = self.d_o_f_i_Chat_pre[:, :H]
         self.d_Chat_pre = self.d_o_f_i_Chat_pre[:, 3*H:]
         self.d_i_pre = self.d_o_f_i_Chat_pre[:, 2*H:3*H]
         self.d_f_pre = self.d_o_f_i_Chat_pre[:, H:2*H]
-        self.d_f_i_Chat_pre_blocks = self.d_o_f_i_Chat_pre[:, H:].reshape(T, 3, H, B)
         self.d_f_i_pre = self.d_o_f_i_Chat_pre[:, H:3*H]
         self.carried = (self.d_h, self.d_C, )
-        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_C_factor, self.d_f_i_Chat_pre_blocks, self.d_o_f_i_Chat_pre, self.d_f_i_pre, saved.f))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_C_factor, self.d_Chat_pre, self.d_i_pre, self.d_f_pre, self.d_o_f_i_Chat_pre, self.d_f_i_pre, saved.f))[::-1]
 
 
 class Workspace:
@@ -345,7 +344,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # Chat = phi(WC @ [h[t-1], x[t]] + bC)
     # o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
     np.matmul(Wo_x_half_etc, x_2d.T, out=ws.Wo_x_x_half_etc_flat.reshape(4*H, T*B))
-    np.add(bo_half_bf_half_bi_half_bC, ws.Wo_x_x_half_etc, out=saved.o_f_i_Chat)
+    _move(ws.Wo_x_x_half_etc, saved.o_f_i_Chat)
+    np.add(bo_half_bf_half_bi_half_bC, saved.o_f_i_Chat, out=saved.o_f_i_Chat)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -471,13 +471,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Wo_C_T = Wo_C.T
+    Wo_C_T = _transposed(Wo_C, T, B, ws.Wo_C_T)
     Wo_CT_d_Wo_C_C = ws.Wo_CT_d_Wo_C_C
     d_C = ws.d_C
-    Wo_Wf_Wi_WC_h_prev_T = Wo_Wf_Wi_WC_h_prev.T
-    Wf_Wi_C_prev_T = Wf_Wi_C_prev.T
+    Wo_Wf_Wi_WC_h_prev_T = _transposed(Wo_Wf_Wi_WC_h_prev, T, B, ws.Wo_Wf_Wi_WC_h_prev_T)
+    Wf_Wi_C_prev_T = _transposed(Wf_Wi_C_prev, T, B, ws.Wf_Wi_C_prev_T)
     d_C_prev = ws.d_C_prev
-    for (dy_t, d_o_pre, d_C_factor, d_f_i_Chat_pre_blocks, d_o_f_i_Chat_pre, d_f_i_pre, f) in steps:
+    for (dy_t, d_o_pre, d_C_factor, d_Chat_pre, d_i_pre, d_f_pre, d_o_f_i_Chat_pre, d_f_i_pre, f) in steps:
         # backward of h[t] = o*phi(C[t])
         add(dy_t, d_h, d_h)
         # backward of o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
@@ -487,10 +487,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_C_factor, d_h, d_h)
         add(d_C, d_h, d_C)
         add(d_C, Wo_CT_d_Wo_C_C, d_C)
-        # backward of f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
-        # backward of i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
         # backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
-        multiply(d_f_i_Chat_pre_blocks, d_C, d_f_i_Chat_pre_blocks)
+        multiply(d_Chat_pre, d_C, d_Chat_pre)
+        # backward of i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
+        multiply(d_i_pre, d_C, d_i_pre)
+        # backward of f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
+        multiply(d_f_pre, d_C, d_f_pre)
         # h
         dot(Wo_Wf_Wi_WC_h_prev_T, d_o_f_i_Chat_pre, d_h)
         # C
@@ -500,9 +502,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
 
     d_o_f_i_Chat_pre_flat = _columns(ws.d_o_f_i_Chat_pre, ws.d_o_f_i_Chat_pre_flat)
     np.matmul(d_o_f_i_Chat_pre_flat.T, Wo_Wf_Wi_WC_x, out=ws.d_x_out.reshape(T*B, I))
-    d_f_i_pre_flat = _columns(ws.d_f_i_pre, ws.d_f_i_pre_flat)
     C_prev_flat = _columns(saved.C_prev, ws.C_prev_flat)
-    np.matmul(d_f_i_pre_flat, C_prev_flat.T, out=ws.d_Wf_Wi_C_prev_rows)
+    np.matmul(d_o_f_i_Chat_pre_flat[H:3*H], C_prev_flat.T, out=ws.d_Wf_Wi_C_prev_rows)
     d_Wf_C_prev = ws.d_Wf_Wi_C_prev_rows[0:H]
     d_Wi_C_prev = ws.d_Wf_Wi_C_prev_rows[H:2*H]
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
@@ -516,9 +517,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Wf_x = ws.d_Wo_Wf_Wi_WC_x_rows[H:2*H]
     d_Wi_x = ws.d_Wo_Wf_Wi_WC_x_rows[2*H:3*H]
     d_WC_x = ws.d_Wo_Wf_Wi_WC_x_rows[3*H:4*H]
-    d_o_pre_flat = _columns(ws.d_o_pre, ws.d_o_pre_flat)
     C_flat = _columns(saved.C, ws.C_flat)
-    np.matmul(d_o_pre_flat, C_flat.T, out=ws.d_Wo_C_rows)
+    np.matmul(d_o_f_i_Chat_pre_flat[0:H], C_flat.T, out=ws.d_Wo_C_rows)
     d_Wo_C = ws.d_Wo_C_rows
     np.matmul(d_o_f_i_Chat_pre_flat, np.ones(T*B, dtype), out=ws.d_bo_bf_bi_bC_sum)
     d_bo = ws.d_bo_bf_bi_bC_sum[0:H]
@@ -804,6 +804,7 @@ class Packed:
         self.bf_bi_half = np.empty((1, 2*H), dtype)
         self.Wf_C_prev_etc_half = np.empty((2*H, 2*H + I), dtype)
         self.WC_h_prev_x = np.empty((H, H + I), dtype)
+        self.Wo_h_prev_x_half = np.empty((H, H + I), dtype)
         Wf_C_prev, Wf_h_prev, Wf_x, Wi_C_prev, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_C, Wo_h_prev, Wo_x = _derived(params, I, H)
         bf_bi_half = self.bf_bi_half
         np.multiply(params.bf, 0.5, out=bf_bi_half[..., 0:H])
@@ -819,17 +820,17 @@ class Packed:
         np.copyto(WC_h_prev_x[:, 0:H], WC_h_prev)
         np.copyto(WC_h_prev_x[:, H:H + I], WC_x)
         Wo_C_half = 0.5*Wo_C
-        Wo_h_prev_half = 0.5*Wo_h_prev
-        Wo_x_half = 0.5*Wo_x
-        Wf_C_prev_etc_half_T = Wf_C_prev_etc_half.T
-        WC_h_prev_x_T = WC_h_prev_x.T
+        Wo_h_prev_x_half = self.Wo_h_prev_x_half
+        np.multiply(Wo_h_prev, 0.5, out=Wo_h_prev_x_half[:, 0:H])
+        np.multiply(Wo_x, 0.5, out=Wo_h_prev_x_half[:, H:H + I])
+        Wf_C_prev_etc_half_T = _from_left(Wf_C_prev_etc_half)
+        WC_h_prev_x_T = _from_left(WC_h_prev_x)
         half = np.array(0.5, dtype)
         bC_row = params.bC[None]
-        Wo_C_half_T = Wo_C_half.T
-        Wo_h_prev_half_T = Wo_h_prev_half.T
-        Wo_x_half_T = Wo_x_half.T
+        Wo_C_half_T = _from_left(Wo_C_half)
+        Wo_h_prev_x_half_T = _from_left(Wo_h_prev_x_half)
         o_pre_factor_row = (0.5*params.bo)[None]
-        self.constants = (bf_bi_half, Wf_C_prev_etc_half_T, WC_h_prev_x_T, half, bC_row, Wo_C_half_T, Wo_h_prev_half_T, Wo_x_half_T, o_pre_factor_row, )
+        self.constants = (bf_bi_half, Wf_C_prev_etc_half_T, WC_h_prev_x_T, half, bC_row, Wo_C_half_T, Wo_h_prev_x_half_T, o_pre_factor_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -839,11 +840,9 @@ class Packed:
         self.C_prev_h_prev_x_here = np.empty((B, 2*H + I), dtype)
         self.f_i = np.empty((B, 2*H), dtype)
         self.Chat = np.empty((B, H), dtype)
-        self.C = np.empty((B, H), dtype)
         self.tanh_C = np.empty((B, H), dtype)
         self.o = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.C_prev_here = self.C_prev_h_prev_x_here[..., :H]
         self.h_prev_here = self.C_prev_h_prev_x_here[..., H:2*H]
         self.x_here = self.C_prev_h_prev_x_here[..., 2*H:]
@@ -886,7 +885,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bf_bi_half, Wf_C_prev_etc_half_T, WC_h_prev_x_T, half, bC_row, Wo_C_half_T, Wo_h_prev_half_T, Wo_x_half_T, o_pre_factor_row, ) = packed.constants
+    (bf_bi_half, Wf_C_prev_etc_half_T, WC_h_prev_x_T, half, bC_row, Wo_C_half_T, Wo_h_prev_x_half_T, o_pre_factor_row, ) = packed.constants
     C_prev_here = packed.C_prev_here
     h_prev_here = packed.h_prev_here
     x_here = packed.x_here
@@ -896,11 +895,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     Chat = packed.Chat
     f = packed.f
     i = packed.i
-    C = packed.C
     tanh_C = packed.tanh_C
     o = packed.o
     tmp = packed.tmp
-    h = packed.h
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     C_prev = state.C
     h_prev = state.h
@@ -924,22 +921,20 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # C[t] = f*C[t-1] + i*Chat
     multiply(C_prev, f, f)
     multiply(i, Chat, i)
-    add(f, i, C)
+    C = add(f, i)
     # h[t] = o*phi(C[t])
     tanh(C, tanh_C)
     # o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
     dot(C, Wo_C_half_T, o)
-    dot(h_prev_here, Wo_h_prev_half_T, tmp)
-    add(o, tmp, o)
-    dot(x_here, Wo_x_half_T, tmp)
+    dot(h_prev_x_here, Wo_h_prev_x_half_T, tmp)
     add(o, tmp, o)
     add(o_pre_factor_row, o, o)
     tanh(o, o)
     multiply(o, half, o)
     add(o, half, o)
     # h
-    multiply(tanh_C, o, h)
-    return h.copy(), State(h=h.copy(), C=C.copy())
+    h = multiply(tanh_C, o)
+    return h.copy(), State(h=h, C=C)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1134,13 +1129,35 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -182,9 +182,10 @@ class _Scratch:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(4*B*H*T, dtype)  # forward.Wo_x_half_etc_flat, backward.d_o_i_f_g_pre
         self.block_2 = np.empty(4*B*H*T, dtype)  # backward.d_c_factor, backward.dy_rows, backward.d_o_i_f_g_pre_flat
-        self.block_3 = np.empty(2*B*H*T, dtype)  # backward.d_pi_pf_each
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_po_each
-        self.block_5 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.d_pi_each
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.d_pf_each
+        self.block_5 = np.empty(B*H*T, dtype)  # backward.d_po_each
+        self.block_6 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
 
 
 class _Forward:
@@ -193,18 +194,21 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_bi_half_bf_half_bg = empty((4*H, 1), dtype)
-        self.pi_pf_half = empty((2*H, 1), dtype)
+        self.bo_half_bi_half_bf_half_bg = empty((4*H, B), dtype)
         self.Wo_half_Wi_half_Wf_half_Wg = empty((4*H, I), dtype)
         self.Uo_half_Ui_half_Uf_half_Ug = empty((4*H, H), dtype)
         self.Uo_h_prev_half_etc = empty((4*H, B), dtype)
+        self.pi_half_batch = empty((H, B), dtype)
         self.tmp_tmp = empty((2*H, B), dtype)
-        self.tmp = empty((H, B), dtype)
-        self.tmp_2 = empty((H, B), dtype)
+        self.pf_half_batch = empty((H, B), dtype)
+        self.tmp_3 = empty((H, B), dtype)
+        self.po_half_batch = empty((H, B), dtype)
+        self.tmp_4 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wo_x_half_etc_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.Wo_x_half_etc = self.Wo_x_half_etc_flat.transpose(1, 0, 2)
-        self.tmp_tmp_blocks = self.tmp_tmp.reshape(2, H, B)
+        self.tmp = self.tmp_tmp[:H]
+        self.tmp_2 = self.tmp_tmp[H:]
         self.Ui_Uf_h_prev_half = self.Uo_h_prev_half_etc[H:3*H]
         self.Ug_h_prev = self.Uo_h_prev_half_etc[3*H:]
         self.Uo_h_prev_half = self.Uo_h_prev_half_etc[:H]
@@ -220,10 +224,14 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((H, B), dtype)
         self.d_c = empty((H, B), dtype)
+        self.po_batch = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
+        self.pf_batch = empty((H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
+        self.pi_batch = empty((H, B), dtype)
         self.tmp_3 = empty((H, B), dtype)
         self.Uo_Ui_Uf_Ug = empty((4*H, H), dtype)
+        self.Uo_Ui_Uf_Ug_T = empty((H, 4*H), dtype)
         self.Wo_Wi_Wf_Wg = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_Wi_Wf_Wg_rows = empty((4*H, I), dtype)
@@ -236,20 +244,16 @@ class _Backward:
         self.d_c_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.d_o_i_f_g_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
-        self.d_pi_pf_each = np.ndarray((T, 2*H, B), dtype, scratch.block_3)
-        self.d_po_each = np.ndarray((T, H, B), dtype, scratch.block_4)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
+        self.d_pi_each = np.ndarray((T, H, B), dtype, scratch.block_3)
+        self.d_pf_each = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.d_po_each = np.ndarray((T, H, B), dtype, scratch.block_5)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
         self.d_o_pre = self.d_o_i_f_g_pre[:, :H]
         self.d_g_pre = self.d_o_i_f_g_pre[:, 3*H:]
         self.d_f_pre = self.d_o_i_f_g_pre[:, 2*H:3*H]
         self.d_i_pre = self.d_o_i_f_g_pre[:, H:2*H]
-        self.d_i_f_g_pre_blocks = self.d_o_i_f_g_pre[:, H:].reshape(T, 3, H, B)
-        self.d_i_f_pre_blocks = self.d_o_i_f_g_pre[:, H:3*H].reshape(T, 2, H, B)
-        self.d_pi_pf_each_blocks = self.d_pi_pf_each.reshape(T, 2, H, B)
-        self.d_pi_each = self.d_pi_pf_each[:, :H]
-        self.d_pf_each = self.d_pi_pf_each[:, H:]
         self.carried = (self.d_h, self.d_c, )
-        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_c_factor, self.d_i_f_g_pre_blocks, saved.f, self.d_f_pre, self.d_i_pre, self.d_o_i_f_g_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_o_pre, self.d_c_factor, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f, self.d_o_i_f_g_pre))[::-1]
 
 
 class Workspace:
@@ -329,9 +333,6 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(params.bi[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[H:2*H])
     np.multiply(params.bf[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[2*H:3*H])
     np.copyto(bo_half_bi_half_bf_half_bg[3*H:4*H], params.bg[:, None])
-    pi_pf_half = ws.pi_pf_half
-    np.multiply(params.pi[:, None], 0.5, out=pi_pf_half[0:H])
-    np.multiply(params.pf[:, None], 0.5, out=pi_pf_half[H:2*H])
     Wo_half_Wi_half_Wf_half_Wg = ws.Wo_half_Wi_half_Wf_half_Wg
     np.multiply(params.Wo, 0.5, out=Wo_half_Wi_half_Wf_half_Wg[0:H])
     np.multiply(params.Wi, 0.5, out=Wo_half_Wi_half_Wf_half_Wg[H:2*H])
@@ -342,8 +343,12 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(params.Ui, 0.5, out=Uo_half_Ui_half_Uf_half_Ug[H:2*H])
     np.multiply(params.Uf, 0.5, out=Uo_half_Ui_half_Uf_half_Ug[2*H:3*H])
     np.copyto(Uo_half_Ui_half_Uf_half_Ug[3*H:4*H], params.Ug)
-    pi_pf_half_blocks = ws.pi_pf_half.reshape(2, H, 1)
-    o_pre_factor = (0.5*params.po)[:, None]
+    pi_half_batch = ws.pi_half_batch
+    np.multiply(params.pi[:, None], 0.5, out=pi_half_batch)
+    pf_half_batch = ws.pf_half_batch
+    np.multiply(params.pf[:, None], 0.5, out=pf_half_batch)
+    po_half_batch = ws.po_half_batch
+    np.multiply(params.po[:, None], 0.5, out=po_half_batch)
     saved.h_all[0] = state.h.T
     saved.c_all[0] = state.c.T
 
@@ -352,27 +357,30 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
     np.matmul(Wo_half_Wi_half_Wf_half_Wg, x_2d.T, out=ws.Wo_x_half_etc_flat.reshape(4*H, T*B))
-    np.add(bo_half_bi_half_bf_half_bg, ws.Wo_x_half_etc, out=saved.o_i_f_g)
+    _move(ws.Wo_x_half_etc, saved.o_i_f_g)
+    np.add(bo_half_bi_half_bf_half_bg, saved.o_i_f_g, out=saved.o_i_f_g)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     dot, multiply, add, tanh = np.dot, np.multiply, np.add, np.tanh
     Uo_h_prev_half_etc = ws.Uo_h_prev_half_etc
-    tmp_tmp_blocks = ws.tmp_tmp_blocks
+    tmp = ws.tmp
+    tmp_2 = ws.tmp_2
     tmp_tmp = ws.tmp_tmp
     Ui_Uf_h_prev_half = ws.Ui_Uf_h_prev_half
     half = np.array(0.5, dtype)
     Ug_h_prev = ws.Ug_h_prev
-    tmp = ws.tmp
+    tmp_3 = ws.tmp_3
     Uo_h_prev_half = ws.Uo_h_prev_half
-    tmp_2 = ws.tmp_2
+    tmp_4 = ws.tmp_4
     for (h_prev, c_prev, i_f, g, f, c, i, o, tanh_c, h) in steps:
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
         dot(Uo_half_Ui_half_Uf_half_Ug, h_prev, Uo_h_prev_half_etc)
-        multiply(c_prev, pi_pf_half_blocks, tmp_tmp_blocks)
+        multiply(c_prev, pi_half_batch, tmp)
+        multiply(c_prev, pf_half_batch, tmp_2)
         add(tmp_tmp, i_f, i_f)
         add(i_f, Ui_Uf_h_prev_half, i_f)
         tanh(i_f, i_f)
@@ -382,12 +390,12 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         tanh(g, g)
         # c[t] = f*c[t-1] + i*g
         multiply(c_prev, f, c)
-        multiply(i, g, tmp)
-        add(c, tmp, c)
+        multiply(i, g, tmp_3)
+        add(c, tmp_3, c)
         # o
         add(o, Uo_h_prev_half, o)
-        multiply(o_pre_factor, c, tmp_2)
-        add(o, tmp_2, o)
+        multiply(po_half_batch, c, tmp_4)
+        add(o, tmp_4, o)
         tanh(o, o)
         multiply(o, half, o)
         add(o, half, o)
@@ -434,9 +442,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    po = params.po[:, None]
-    pf = params.pf[:, None]
-    pi = params.pi[:, None]
+    po_batch = ws.po_batch
+    np.copyto(po_batch, params.po[:, None])
+    pf_batch = ws.pf_batch
+    np.copyto(pf_batch, params.pf[:, None])
+    pi_batch = ws.pi_batch
+    np.copyto(pi_batch, params.pi[:, None])
     Uo_Ui_Uf_Ug = ws.Uo_Ui_Uf_Ug
     np.copyto(Uo_Ui_Uf_Ug[0:H], params.Uo)
     np.copyto(Uo_Ui_Uf_Ug[H:2*H], params.Ui)
@@ -482,8 +493,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     tmp = ws.tmp
     tmp_2 = ws.tmp_2
     tmp_3 = ws.tmp_3
-    Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
-    for (dy_t, d_o_pre, d_c_factor, d_i_f_g_pre_blocks, f, d_f_pre, d_i_pre, d_o_i_f_g_pre) in steps:
+    Uo_Ui_Uf_Ug_T = _transposed(Uo_Ui_Uf_Ug, T, B, ws.Uo_Ui_Uf_Ug_T)
+    for (dy_t, d_o_pre, d_c_factor, d_g_pre, d_f_pre, d_i_pre, f, d_o_i_f_g_pre) in steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
@@ -491,24 +502,27 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # backward of c[t] = f*c[t-1] + i*g
         multiply(d_c_factor, d_h, d_h)
         add(d_c, d_h, d_c)
-        multiply(po, d_o_pre, tmp)
+        multiply(po_batch, d_o_pre, tmp)
         add(d_c, tmp, d_c)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + bf)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        multiply(d_i_f_g_pre_blocks, d_c, d_i_f_g_pre_blocks)
+        multiply(d_g_pre, d_c, d_g_pre)
+        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + bf)
+        multiply(d_f_pre, d_c, d_f_pre)
+        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
+        multiply(d_i_pre, d_c, d_i_pre)
         # c
         multiply(f, d_c, d_c)
-        multiply(pf, d_f_pre, tmp_2)
+        multiply(pf_batch, d_f_pre, tmp_2)
         add(d_c, tmp_2, d_c)
-        multiply(pi, d_i_pre, tmp_3)
+        multiply(pi_batch, d_i_pre, tmp_3)
         add(d_c, tmp_3, d_c)
         # h
         dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, d_h)
 
     d_o_i_f_g_pre_flat = _columns(ws.d_o_i_f_g_pre, ws.d_o_i_f_g_pre_flat)
     np.matmul(d_o_i_f_g_pre_flat.T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))
-    np.multiply(saved.c_prev[:, None], ws.d_i_f_pre_blocks, out=ws.d_pi_pf_each_blocks)
+    np.multiply(saved.c_prev, ws.d_i_pre, out=ws.d_pi_each)
+    np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_pf_each)
     np.multiply(saved.c, ws.d_o_pre, out=ws.d_po_each)
     np.matmul(d_o_i_f_g_pre_flat, x_2d, out=ws.d_Wo_Wi_Wf_Wg_rows)
     d_Wo = ws.d_Wo_Wi_Wf_Wg_rows[0:H]
@@ -811,12 +825,8 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.pi_pf_half = np.empty((1, 2*H), dtype)
         self.bi_bf_half = np.empty((1, 2*H), dtype)
         self.Wo_half_etc = np.empty((4*H, H + I), dtype)
-        pi_pf_half = self.pi_pf_half
-        np.multiply(params.pi, 0.5, out=pi_pf_half[..., 0:H])
-        np.multiply(params.pf, 0.5, out=pi_pf_half[..., H:2*H])
         bi_bf_half = self.bi_bf_half
         np.multiply(params.bi, 0.5, out=bi_bf_half[..., 0:H])
         np.multiply(params.bf, 0.5, out=bi_bf_half[..., H:2*H])
@@ -829,13 +839,14 @@ class Packed:
         np.multiply(params.Uf, 0.5, out=Wo_half_etc[2*H:3*H, I:H + I])
         np.copyto(Wo_half_etc[3*H:4*H, 0:I], params.Wg)
         np.copyto(Wo_half_etc[3*H:4*H, I:H + I], params.Ug)
-        pi_pf_half_blocks = self.pi_pf_half.reshape(1, 2, H)
-        Wo_half_etc_T = Wo_half_etc.T
+        Wo_half_etc_T = _from_left(Wo_half_etc)
+        i_pre_factor_row = (0.5*params.pi)[None]
+        f_pre_factor_row = (0.5*params.pf)[None]
         half = np.array(0.5, dtype)
         bg_row = params.bg[None]
         o_pre_factor2_row = (0.5*params.bo)[None]
         o_pre_factor_row = (0.5*params.po)[None]
-        self.constants = (bi_bf_half, pi_pf_half_blocks, Wo_half_etc_T, half, bg_row, o_pre_factor2_row, o_pre_factor_row, )
+        self.constants = (bi_bf_half, Wo_half_etc_T, i_pre_factor_row, f_pre_factor_row, half, bg_row, o_pre_factor2_row, o_pre_factor_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -845,17 +856,14 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.o_i_pre_f_pre_g = np.empty((B, 4*H), dtype)
         self.i_f = np.empty((B, 2*H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.i_f_blocks = self.i_f.reshape(B, 2, H)
+        self.i = self.i_f[..., :H]
+        self.f = self.i_f[..., H:]
         self.i_f_pre = self.o_i_pre_f_pre_g[..., H:3*H]
         self.g = self.o_i_pre_f_pre_g[..., 3*H:]
-        self.f = self.i_f[..., H:]
-        self.i = self.i_f[..., :H]
         self.o = self.o_i_pre_f_pre_g[..., :H]
 
 
@@ -899,28 +907,23 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    I, H = packed.dims
-    (bi_bf_half, pi_pf_half_blocks, Wo_half_etc_T, half, bg_row, o_pre_factor2_row, o_pre_factor_row, ) = packed.constants
+    (bi_bf_half, Wo_half_etc_T, i_pre_factor_row, f_pre_factor_row, half, bg_row, o_pre_factor2_row, o_pre_factor_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
     o_i_pre_f_pre_g = packed.o_i_pre_f_pre_g
-    i_f_blocks = packed.i_f_blocks
+    i = packed.i
+    f = packed.f
     i_f = packed.i_f
     i_f_pre = packed.i_f_pre
     g = packed.g
-    f = packed.f
-    i = packed.i
-    c = packed.c
     o = packed.o
     tmp = packed.tmp
     tanh_c = packed.tanh_c
-    h = packed.h
     dot, multiply, add, tanh = np.dot, np.multiply, np.add, np.tanh
     x = x_t
     h_prev = state.h
     c_prev = state.c
-    c_prev_2 = state.c.reshape(B, 1, H)
     np.copyto(x_here, x)
     np.copyto(h_prev_here, h_prev)
     # i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
@@ -928,7 +931,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
     dot(x_h_prev_here, Wo_half_etc_T, o_i_pre_f_pre_g)
-    multiply(c_prev_2, pi_pf_half_blocks, i_f_blocks)
+    multiply(c_prev, i_pre_factor_row, i)
+    multiply(c_prev, f_pre_factor_row, f)
     add(i_f, bi_bf_half, i_f)
     add(i_f, i_f_pre, i_f)
     tanh(i_f, i_f)
@@ -939,7 +943,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = f*c[t-1] + i*g
     multiply(c_prev, f, f)
     multiply(i, g, i)
-    add(f, i, c)
+    c = add(f, i)
     # o
     add(o_pre_factor2_row, o, o)
     multiply(o_pre_factor_row, c, tmp)
@@ -949,8 +953,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(o, half, o)
     # h[t] = o*phi(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1160,13 +1164,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

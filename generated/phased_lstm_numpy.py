@@ -182,14 +182,12 @@ class _Saved:
         self.o_i_f_g = empty((T, 4*H, B), dtype)
         self.mod_ph_pre_tau = empty((T, H, B), dtype)
         self.ph = empty((T, H, B), dtype)
-        self.lt_ph_k_constant_part_ron = empty((T, 2*H, B), dtype)
+        self.lt_ph_k_constant_part = empty((T, H, B), dtype)
+        self.lt_ph_ron = empty((T, H, B), dtype)
         self.k = empty((T, H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
         self.c_all = empty((T + 1, H, B), dtype)
         self.tanh_ct = empty((T, H, B), dtype)
-        self.lt_ph_k_constant_part_ron_blocks = self.lt_ph_k_constant_part_ron.reshape(T, 2, H, B)
-        self.lt_ph_ron = self.lt_ph_k_constant_part_ron[:, H:]
-        self.lt_ph_k_constant_part = self.lt_ph_k_constant_part_ron[:, :H]
         self.h = self.h_all[1:]
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.o_i_f = self.o_i_f_g[:, :3*H]
@@ -206,8 +204,8 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = np.empty(4*B*H*T, dtype)  # forward.Wo_x_half_etc_flat, forward.k_pre_pre_2, forward.k_pre_3, forward.where_lt_ph_ron_k_pre_2_k_pre_3, backward.tmp, backward.d_o_i_f_g_pre
-        self.block_2 = np.empty(4*B*H*T, dtype)  # backward.d_h_prev_base_ct_factor, backward.dy_rows, backward.d_h_2, backward.d_k_base, backward.tmp_3, backward.d_k_base2, backward.tmp_4, backward.d_o_i_f_g_pre_flat
+        self.block_1 = np.empty(4*B*H*T, dtype)  # forward.Wo_x_half_etc_flat, forward.k_pre, forward.k_pre_2, forward.k_pre_3, forward.where_lt_ph_ron_k_pre_2_k_pre_3, backward.tmp, backward.d_o_i_f_g_pre
+        self.block_2 = np.empty(4*B*H*T, dtype)  # backward.d_ct_factor, backward.d_h_prev_base, backward.dy_rows, backward.d_h_2, backward.d_k_base, backward.tmp_3, backward.d_k_base2, backward.tmp_4, backward.d_o_i_f_g_pre_flat
         self.block_3 = np.empty(2*B*H*T, dtype)  # backward.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc
         self.block_4 = np.empty(2*B*H*T, dtype)  # backward.d_ph_base_ron_each_factor, backward.d_sh_each, backward.d_ron_each_factor2, backward.h_prev_flat
         self.block_5 = np.empty(B*H*T, dtype)  # backward.d_tau_each
@@ -223,10 +221,15 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_bi_half_bf_half_bg = empty((4*H, 1), dtype)
-        self.k_constant_part_ron = empty((2*H, 1), dtype)
-        self.k_pre_factor_2_factor = empty((2*H, 1), dtype)
+        self.bo_half_bi_half_bf_half_bg = empty((4*H, B), dtype)
         self.Wo_half_Wi_half_Wf_half_Wg = empty((4*H, I), dtype)
+        self.sh_batch = empty((H, B), dtype)
+        self.tau_batch = empty((H, B), dtype)
+        self.ph_factor_batch = empty((H, B), dtype)
+        self.k_constant_part_batch = empty((H, B), dtype)
+        self.k_pre_factor_batch = empty((H, B), dtype)
+        self.ron_batch = empty((H, B), dtype)
+        self.k_pre_2_factor_batch = empty((H, B), dtype)
         self.Uo_half_Ui_half_Uf_half_Ug = empty((4*H, H), dtype)
         self.Uo_h_prev_half_etc = empty((4*H, B), dtype)
         self.tmp = empty((H, B), dtype)
@@ -234,13 +237,11 @@ class _Forward:
         self.tmp_3 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wo_x_half_etc_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
-        self.k_pre_pre_2 = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
+        self.k_pre = np.ndarray((T, H, B), dtype, scratch.block_1)
+        self.k_pre_2 = np.ndarray((T, H, B), dtype, scratch.block_1[B*H*T:])
         self.k_pre_3 = np.ndarray((T, H, B), dtype, scratch.block_1[2*B*H*T:])
         self.where_lt_ph_ron_k_pre_2_k_pre_3 = np.ndarray((T, H, B), dtype, scratch.block_1[3*B*H*T:])
         self.Wo_x_half_etc = self.Wo_x_half_etc_flat.transpose(1, 0, 2)
-        self.k_pre_pre_2_blocks = self.k_pre_pre_2.reshape(T, 2, H, B)
-        self.k_pre_2 = self.k_pre_pre_2[:, H:]
-        self.k_pre = self.k_pre_pre_2[:, :H]
         self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )  # histories of states, states before steps, initial values
         self.steps = list(zip(saved.h_all[:-1], saved.o_i_f_g, saved.o_i_f, saved.c_all[:-1], saved.f, saved.tanh_ct, saved.i, saved.g, saved.h, saved.c, saved.k, saved.o))
 
@@ -252,12 +253,21 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_c = empty((H, B), dtype)
-        self.d_h_tmp = empty((2*H, B), dtype)
+        self.d_h = empty((H, B), dtype)
         self.d_ct = empty((H, B), dtype)
+        self.tmp_2 = empty((H, B), dtype)
         self.Uo_Ui_Uf_Ug = empty((4*H, H), dtype)
+        self.Uo_Ui_Uf_Ug_T = empty((H, 4*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
+        self.sh_batch = empty((H, B), dtype)
+        self.d_ph_factor_batch = empty((H, B), dtype)
+        self.d_ph_factor2_batch = empty((H, B), dtype)
         self.Wo_Wi_Wf_Wg = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
+        self.d_mod_ph_pre_tau_factor_batch = empty((H, B), dtype)
+        self.d_tau_each_2_factor_batch = empty((H, B), dtype)
+        self.d_ron_each_factor_batch = empty((H, B), dtype)
+        self.d_ron_each_2_factor_batch = empty((H, B), dtype)
         self.d_Wo_Wi_Wf_Wg_rows = empty((4*H, I), dtype)
         self.d_Uo_Ui_Uf_Ug_rows = empty((4*H, H), dtype)
         self.d_bo_bi_bf_bg_sum = empty((4*H,), dtype)
@@ -265,9 +275,10 @@ class _Backward:
         self.d_sh_sum = empty((H,), dtype)
         self.d_ron_sum = empty((H,), dtype)
         self.d_time_out = empty((T, B, 1), dtype)
-        self.d_h_prev_base_ct_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_2)
+        self.d_ct_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_1)
         self.d_o_i_f_g_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_h_prev_base = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc = np.ndarray((T, 2*H, B), dtype, scratch.block_3)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
         self.d_h_2 = np.ndarray((T, H, B), dtype, scratch.block_2[3*B*H*T:])
@@ -285,23 +296,16 @@ class _Backward:
         self.d_time = np.ndarray((T, 1, B), dtype, scratch.block_9)
         self.d_ron_each_factor2 = np.ndarray((T, H, B), dtype, scratch.block_4[B*H*T:])
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4[B*H*T:])
-        self.d_ct_factor = self.d_h_prev_base_ct_factor[:, H:]
         self.d_o_pre = self.d_o_i_f_g_pre[:, :H]
         self.d_g_pre = self.d_o_i_f_g_pre[:, 3*H:]
         self.d_f_pre = self.d_o_i_f_g_pre[:, 2*H:3*H]
         self.d_i_pre = self.d_o_i_f_g_pre[:, H:2*H]
-        self.d_h_prev_base = self.d_h_prev_base_ct_factor[:, :H]
         self.d_ron_each = self.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc[:, H:]
-        self.d_h = self.d_h_tmp[:H]
-        self.d_h_prev_base_ct_factor_blocks = self.d_h_prev_base_ct_factor.reshape(T, 2, H, B)
-        self.d_h_tmp_blocks = self.d_h_tmp.reshape(2, H, B)
-        self.tmp_2 = self.d_h_tmp[H:]
-        self.d_i_f_g_pre_blocks = self.d_o_i_f_g_pre[:, H:].reshape(T, 3, H, B)
         self.d_where_lt_ph_ron_k_pre_2_k_pre_3 = self.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc[:, :H]
         self.d_ph_base = self.d_ph_base_ron_each_factor[:, :H]
-        self.d_ron_each_factor_2 = self.d_ph_base_ron_each_factor[:, H:]
+        self.d_ron_each_factor = self.d_ph_base_ron_each_factor[:, H:]
         self.carried = (self.d_h, self.d_c, )
-        self.steps = list(zip(self.d_ron_each, self.dy_rows, self.d_h_2, saved.k, self.d_h_prev_base_ct_factor_blocks, self.d_o_pre, self.d_i_f_g_pre_blocks, self.d_h_prev_base, saved.f, self.d_o_i_f_g_pre))[::-1]
+        self.steps = list(zip(self.d_ron_each, self.dy_rows, self.d_h_2, saved.k, self.d_ct_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, self.d_h_prev_base, saved.f, self.d_o_i_f_g_pre))[::-1]
 
 
 class Workspace:
@@ -383,22 +387,25 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
     np.multiply(params.bi[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[H:2*H])
     np.multiply(params.bf[:, None], 0.5, out=bo_half_bi_half_bf_half_bg[2*H:3*H])
     np.copyto(bo_half_bi_half_bf_half_bg[3*H:4*H], params.bg[:, None])
-    k_constant_part_ron = ws.k_constant_part_ron
-    np.copyto(k_constant_part_ron[0:H], k_constant_part[:, None])
-    np.copyto(k_constant_part_ron[H:2*H], params.ron[:, None])
-    k_pre_factor_2_factor = ws.k_pre_factor_2_factor
-    np.copyto(k_pre_factor_2_factor[0:H], (2/params.ron)[:, None])
-    np.copyto(k_pre_factor_2_factor[H:2*H], (-2/params.ron)[:, None])
     Wo_half_Wi_half_Wf_half_Wg = ws.Wo_half_Wi_half_Wf_half_Wg
     np.multiply(params.Wo, 0.5, out=Wo_half_Wi_half_Wf_half_Wg[0:H])
     np.multiply(params.Wi, 0.5, out=Wo_half_Wi_half_Wf_half_Wg[H:2*H])
     np.multiply(params.Wf, 0.5, out=Wo_half_Wi_half_Wf_half_Wg[2*H:3*H])
     np.copyto(Wo_half_Wi_half_Wf_half_Wg[3*H:4*H], params.Wg)
-    sh = params.sh[:, None]
-    tau = params.tau[:, None]
-    ph_factor = (1/params.tau)[:, None]
-    k_constant_part_ron_blocks = ws.k_constant_part_ron.reshape(2, H, 1)
-    k_pre_factor_2_factor_blocks = ws.k_pre_factor_2_factor.reshape(2, H, 1)
+    sh_batch = ws.sh_batch
+    np.copyto(sh_batch, params.sh[:, None])
+    tau_batch = ws.tau_batch
+    np.copyto(tau_batch, params.tau[:, None])
+    ph_factor_batch = ws.ph_factor_batch
+    np.copyto(ph_factor_batch, (1/params.tau)[:, None])
+    k_constant_part_batch = ws.k_constant_part_batch
+    np.copyto(k_constant_part_batch, k_constant_part[:, None])
+    k_pre_factor_batch = ws.k_pre_factor_batch
+    np.copyto(k_pre_factor_batch, (2/params.ron)[:, None])
+    ron_batch = ws.ron_batch
+    np.copyto(ron_batch, params.ron[:, None])
+    k_pre_2_factor_batch = ws.k_pre_2_factor_batch
+    np.copyto(k_pre_2_factor_batch, (-2/params.ron)[:, None])
     Uo_half_Ui_half_Uf_half_Ug = ws.Uo_half_Ui_half_Uf_half_Ug
     np.multiply(params.Uo, 0.5, out=Uo_half_Ui_half_Uf_half_Ug[0:H])
     np.multiply(params.Ui, 0.5, out=Uo_half_Ui_half_Uf_half_Ug[H:2*H])
@@ -412,14 +419,17 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.matmul(Wo_half_Wi_half_Wf_half_Wg, x_2d_2.T, out=ws.Wo_x_half_etc_flat.reshape(4*H, T*B))
-    np.add(bo_half_bi_half_bf_half_bg, ws.Wo_x_half_etc, out=saved.o_i_f_g)
+    _move(ws.Wo_x_half_etc, saved.o_i_f_g)
+    np.add(bo_half_bi_half_bf_half_bg, saved.o_i_f_g, out=saved.o_i_f_g)
     # ph = mod(time[t] - sh, tau)/tau
-    np.subtract(x.time.transpose(0, 2, 1), sh, out=saved.mod_ph_pre_tau)
-    np.remainder(saved.mod_ph_pre_tau, tau, out=saved.mod_ph_pre_tau)
-    np.multiply(ph_factor, saved.mod_ph_pre_tau, out=saved.ph)
+    np.subtract(x.time.transpose(0, 2, 1), sh_batch, out=saved.mod_ph_pre_tau)
+    np.remainder(saved.mod_ph_pre_tau, tau_batch, out=saved.mod_ph_pre_tau)
+    np.multiply(ph_factor_batch, saved.mod_ph_pre_tau, out=saved.ph)
     # k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
-    np.less(saved.ph[:, None], k_constant_part_ron_blocks, out=saved.lt_ph_k_constant_part_ron_blocks)
-    np.multiply(k_pre_factor_2_factor_blocks, saved.ph[:, None], out=ws.k_pre_pre_2_blocks)
+    np.less(saved.ph, k_constant_part_batch, out=saved.lt_ph_k_constant_part)
+    np.multiply(k_pre_factor_batch, saved.ph, out=ws.k_pre)
+    np.less(saved.ph, ron_batch, out=saved.lt_ph_ron)
+    np.multiply(k_pre_2_factor_batch, saved.ph, out=ws.k_pre_2)
     np.add(ws.k_pre_2, 2, out=ws.k_pre_2)
     np.multiply(saved.ph, 0.001, out=ws.k_pre_3)
     _where(saved.lt_ph_ron, ws.k_pre_2, ws.k_pre_3, out=ws.where_lt_ph_ron_k_pre_2_k_pre_3)
@@ -506,18 +516,25 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     np.copyto(Uo_Ui_Uf_Ug[H:2*H], params.Ui)
     np.copyto(Uo_Ui_Uf_Ug[2*H:3*H], params.Uf)
     np.copyto(Uo_Ui_Uf_Ug[3*H:4*H], params.Ug)
-    sh = params.sh[:, None]
-    d_ph_factor = (-2/params.ron)[:, None]
-    d_ph_factor2 = (2/params.ron)[:, None]
+    sh_batch = ws.sh_batch
+    np.copyto(sh_batch, params.sh[:, None])
+    d_ph_factor_batch = ws.d_ph_factor_batch
+    np.copyto(d_ph_factor_batch, (-2/params.ron)[:, None])
+    d_ph_factor2_batch = ws.d_ph_factor2_batch
+    np.copyto(d_ph_factor2_batch, (2/params.ron)[:, None])
     Wo_Wi_Wf_Wg = ws.Wo_Wi_Wf_Wg
     np.copyto(Wo_Wi_Wf_Wg[0:H], params.Wo)
     np.copyto(Wo_Wi_Wf_Wg[H:2*H], params.Wi)
     np.copyto(Wo_Wi_Wf_Wg[2*H:3*H], params.Wf)
     np.copyto(Wo_Wi_Wf_Wg[3*H:4*H], params.Wg)
-    d_mod_ph_pre_tau_factor = (1/params.tau)[:, None]
-    d_tau_each_2_factor = (-1/(params.tau**2))[:, None]
-    d_ron_each_factor = (-2/(params.ron**2))[:, None]
-    d_ron_each_2_factor = (2/(params.ron**2))[:, None]
+    d_mod_ph_pre_tau_factor_batch = ws.d_mod_ph_pre_tau_factor_batch
+    np.copyto(d_mod_ph_pre_tau_factor_batch, (1/params.tau)[:, None])
+    d_tau_each_2_factor_batch = ws.d_tau_each_2_factor_batch
+    np.copyto(d_tau_each_2_factor_batch, (-1/(params.tau**2))[:, None])
+    d_ron_each_factor_batch = ws.d_ron_each_factor_batch
+    np.copyto(d_ron_each_factor_batch, (-2/(params.ron**2))[:, None])
+    d_ron_each_2_factor_batch = ws.d_ron_each_2_factor_batch
+    np.copyto(d_ron_each_2_factor_batch, (2/(params.ron**2))[:, None])
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
@@ -555,13 +572,11 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     d_c = ws.d_c
     d_h = ws.d_h
     d_ct = ws.d_ct
-    d_h_tmp_blocks = ws.d_h_tmp_blocks
     tmp_2 = ws.tmp_2
-    Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
+    Uo_Ui_Uf_Ug_T = _transposed(Uo_Ui_Uf_Ug, T, B, ws.Uo_Ui_Uf_Ug_T)
     d_h_prev = ws.d_h_prev
     for (
-            d_ron_each, dy_t, d_h_2, k, d_h_prev_base_ct_factor_blocks, d_o_pre, d_i_f_g_pre_blocks, d_h_prev_base, f,
-            d_o_i_f_g_pre
+            d_ron_each, dy_t, d_h_2, k, d_ct_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, d_h_prev_base, f, d_o_i_f_g_pre
         ) in steps:
         # backward of c[t] = k*ct + (1 - k)*c[t-1]
         np.copyto(d_ron_each, d_c)
@@ -569,25 +584,27 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
         add(dy_t, d_h, d_h_2)
         # backward of ct = f*c[t-1] + i*g
         multiply(k, d_c, d_ct)
-        # h, ct
-        multiply(d_h_prev_base_ct_factor_blocks, d_h_2, d_h_tmp_blocks)
+        multiply(d_ct_factor, d_h_2, tmp_2)
         add(d_ct, tmp_2, d_ct)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h_2, d_o_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        multiply(d_i_f_g_pre_blocks, d_ct, d_i_f_g_pre_blocks)
+        multiply(d_g_pre, d_ct, d_g_pre)
+        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        multiply(d_f_pre, d_ct, d_f_pre)
+        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        multiply(d_i_pre, d_ct, d_i_pre)
         # c
         multiply(d_c, d_h_prev_base, d_c)
         multiply(f, d_ct, d_ct)
         add(d_c, d_ct, d_c)
         # h
         dot(Uo_Ui_Uf_Ug_T, d_o_i_f_g_pre, d_h_prev)
+        multiply(d_h_prev_base, d_h_2, d_h)
         add(d_h, d_h_prev, d_h)
 
     # again ph = mod(time[t] - sh, tau)/tau
-    np.subtract(x.time.transpose(0, 2, 1), sh, out=ws.d_tau_each)
+    np.subtract(x.time.transpose(0, 2, 1), sh_batch, out=ws.d_tau_each)
     # again ct = f*c[t-1] + i*g
     np.multiply(saved.c_prev, saved.f, out=ws.d_k_base)
     np.multiply(saved.i, saved.g, out=ws.tmp_3)
@@ -606,25 +623,25 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     # backward of ph = mod(time[t] - sh, tau)/tau
     np.multiply(saved.lt_ph_ron, 0.001, out=ws.d_ph_base)
     np.subtract(0.001, ws.d_ph_base, out=ws.d_ph_base)
-    np.multiply(d_ph_factor, ws.d_k_pre_2, out=ws.d_ph)
-    np.multiply(d_ph_factor2, ws.d_ron_each, out=ws.tmp_4)
+    np.multiply(d_ph_factor_batch, ws.d_k_pre_2, out=ws.d_ph)
+    np.multiply(d_ph_factor2_batch, ws.d_ron_each, out=ws.tmp_4)
     np.add(ws.d_ph, ws.tmp_4, out=ws.d_ph)
     d_o_i_f_g_pre_flat = _columns(ws.d_o_i_f_g_pre, ws.d_o_i_f_g_pre_flat)
     np.matmul(d_o_i_f_g_pre_flat.T, Wo_Wi_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))
-    np.multiply(d_mod_ph_pre_tau_factor, ws.d_tau_each, out=ws.d_tau_each)
+    np.multiply(d_mod_ph_pre_tau_factor_batch, ws.d_tau_each, out=ws.d_tau_each)
     np.floor(ws.d_tau_each, out=ws.d_tau_each)
     np.multiply(ws.d_tau_each, -1, out=ws.d_tau_each)
-    np.multiply(saved.mod_ph_pre_tau, d_tau_each_2_factor, out=ws.d_tau_each_factor2)
-    np.multiply(saved.ph, d_ron_each_factor, out=ws.d_ron_each_factor_2)
+    np.multiply(saved.mod_ph_pre_tau, d_tau_each_2_factor_batch, out=ws.d_tau_each_factor2)
+    np.multiply(saved.ph, d_ron_each_factor_batch, out=ws.d_ron_each_factor)
     np.multiply(ws.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc, ws.d_ph_base_ron_each_factor, out=ws.d_where_lt_ph_ron_k_pre_2_k_pre_3_etc)
     np.add(ws.d_ph, ws.d_where_lt_ph_ron_k_pre_2_k_pre_3, out=ws.d_ph)
-    np.multiply(d_mod_ph_pre_tau_factor, ws.d_ph, out=ws.d_sh_each)
+    np.multiply(d_mod_ph_pre_tau_factor_batch, ws.d_ph, out=ws.d_sh_each)
     np.sum(ws.d_sh_each, axis=1, keepdims=True, out=ws.d_time)
     np.multiply(ws.d_sh_each, ws.d_tau_each, out=ws.d_tau_each)
     np.multiply(ws.d_ph, ws.d_tau_each_factor2, out=ws.d_ph)
     np.add(ws.d_tau_each, ws.d_ph, out=ws.d_tau_each)
     np.multiply(ws.d_sh_each, -1, out=ws.d_sh_each)
-    np.multiply(saved.ph, d_ron_each_2_factor, out=ws.d_ron_each_factor2)
+    np.multiply(saved.ph, d_ron_each_2_factor_batch, out=ws.d_ron_each_factor2)
     np.multiply(ws.d_k_pre_2, ws.d_ron_each_factor2, out=ws.d_k_pre_2)
     np.add(ws.d_ron_each, ws.d_k_pre_2, out=ws.d_ron_each)
     np.matmul(d_o_i_f_g_pre_flat, x_2d_2, out=ws.d_Wo_Wi_Wf_Wg_rows)
@@ -931,24 +948,14 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.k_constant_part_ron = np.empty((1, 2*H), dtype)
-        self.k_pre_factor_2_factor = np.empty((1, 2*H), dtype)
         self.bo_half_bi_half_bf_half_bg = np.empty((1, 4*H), dtype)
         self.Wo_half_etc = np.empty((4*H, H + I), dtype)
         (k_constant_part,) = _derived(params)
-        k_constant_part_ron = self.k_constant_part_ron
-        np.copyto(k_constant_part_ron[..., 0:H], k_constant_part)
-        np.copyto(k_constant_part_ron[..., H:2*H], params.ron)
-        k_pre_factor_2_factor = self.k_pre_factor_2_factor
-        np.copyto(k_pre_factor_2_factor[..., 0:H], (2/params.ron))
-        np.copyto(k_pre_factor_2_factor[..., H:2*H], (-2/params.ron))
         bo_half_bi_half_bf_half_bg = self.bo_half_bi_half_bf_half_bg
         np.multiply(params.bo, 0.5, out=bo_half_bi_half_bf_half_bg[..., 0:H])
         np.multiply(params.bi, 0.5, out=bo_half_bi_half_bf_half_bg[..., H:2*H])
         np.multiply(params.bf, 0.5, out=bo_half_bi_half_bf_half_bg[..., 2*H:3*H])
         np.copyto(bo_half_bi_half_bf_half_bg[..., 3*H:4*H], params.bg)
-        k_constant_part_ron_blocks = self.k_constant_part_ron.reshape(1, 2, H)
-        k_pre_factor_2_factor_blocks = self.k_pre_factor_2_factor.reshape(1, 2, H)
         Wo_half_etc = self.Wo_half_etc
         np.multiply(params.Wo, 0.5, out=Wo_half_etc[0:H, 0:I])
         np.multiply(params.Uo, 0.5, out=Wo_half_etc[0:H, I:H + I])
@@ -961,12 +968,16 @@ class Packed:
         sh_row = params.sh[None]
         tau_row = params.tau[None]
         ph_factor_row = (1/params.tau)[None]
+        k_constant_part_row = k_constant_part[None]
+        k_pre_factor_row = (2/params.ron)[None]
+        ron_row = params.ron[None]
+        k_pre_2_factor_row = (-2/params.ron)[None]
         two = np.array(2, dtype)
         number = np.array(0.001, dtype)
-        Wo_half_etc_T = Wo_half_etc.T
+        Wo_half_etc_T = _from_left(Wo_half_etc)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (bo_half_bi_half_bf_half_bg, k_constant_part_ron_blocks, k_pre_factor_2_factor_blocks, sh_row, tau_row, ph_factor_row, two, number, Wo_half_etc_T, half, one, )
+        self.constants = (bo_half_bi_half_bf_half_bg, sh_row, tau_row, ph_factor_row, k_constant_part_row, k_pre_factor_row, ron_row, k_pre_2_factor_row, two, number, Wo_half_etc_T, half, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -975,25 +986,18 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.k_pre_3 = np.empty((B, H), dtype)
-        self.lt_ph_k_constant_part_ron = np.empty((B, 2*H), dtype)
-        self.k_pre_pre_2 = np.empty((B, 2*H), dtype)
+        self.lt_ph_k_constant_part = np.empty((B, H), dtype)
+        self.k_pre = np.empty((B, H), dtype)
+        self.lt_ph_ron = np.empty((B, H), dtype)
+        self.k_pre_2 = np.empty((B, H), dtype)
         self.where_lt_ph_ron_k_pre_2_k_pre_3 = np.empty((B, H), dtype)
         self.k = np.empty((B, H), dtype)
         self.o_i_tanh_ct_g = np.empty((B, 4*H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.k_pre_3_axes = self.k_pre_3.reshape(B, 1, H)
-        self.lt_ph_k_constant_part_ron_blocks = self.lt_ph_k_constant_part_ron.reshape(B, 2, H)
-        self.k_pre_pre_2_blocks = self.k_pre_pre_2.reshape(B, 2, H)
-        self.k_pre_2 = self.k_pre_pre_2[..., H:]
-        self.lt_ph_ron = self.lt_ph_k_constant_part_ron[..., H:]
-        self.lt_ph_k_constant_part = self.lt_ph_k_constant_part_ron[..., :H]
-        self.k_pre = self.k_pre_pre_2[..., :H]
         self.o_i_tanh_ct = self.o_i_tanh_ct_g[..., :3*H]
         self.tanh_ct = self.o_i_tanh_ct_g[..., 2*H:3*H]
         self.i = self.o_i_tanh_ct_g[..., H:2*H]
@@ -1041,18 +1045,15 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bo_half_bi_half_bf_half_bg, k_constant_part_ron_blocks, k_pre_factor_2_factor_blocks, sh_row, tau_row, ph_factor_row, two, number, Wo_half_etc_T, half, one, ) = packed.constants
+    (bo_half_bi_half_bf_half_bg, sh_row, tau_row, ph_factor_row, k_constant_part_row, k_pre_factor_row, ron_row, k_pre_2_factor_row, two, number, Wo_half_etc_T, half, one, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     k_pre_3 = packed.k_pre_3
-    k_pre_3_axes = packed.k_pre_3_axes
-    lt_ph_k_constant_part_ron_blocks = packed.lt_ph_k_constant_part_ron_blocks
-    k_pre_pre_2_blocks = packed.k_pre_pre_2_blocks
-    k_pre_2 = packed.k_pre_2
-    lt_ph_ron = packed.lt_ph_ron
-    where_lt_ph_ron_k_pre_2_k_pre_3 = packed.where_lt_ph_ron_k_pre_2_k_pre_3
     lt_ph_k_constant_part = packed.lt_ph_k_constant_part
     k_pre = packed.k_pre
+    lt_ph_ron = packed.lt_ph_ron
+    k_pre_2 = packed.k_pre_2
+    where_lt_ph_ron_k_pre_2_k_pre_3 = packed.where_lt_ph_ron_k_pre_2_k_pre_3
     k = packed.k
     x_h_prev_here = packed.x_h_prev_here
     o_i_tanh_ct_g = packed.o_i_tanh_ct_g
@@ -1063,9 +1064,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     tmp = packed.tmp
     tmp_2 = packed.tmp_2
     tmp_3 = packed.tmp_3
-    c = packed.c
     o = packed.o
-    h = packed.h
     subtract, remainder, multiply, less, add, dot, tanh = np.subtract, np.remainder, np.multiply, np.less, np.add, np.dot, np.tanh
     x = x_t.x
     h_prev = state.h
@@ -1078,8 +1077,10 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     remainder(k_pre_3, tau_row, k_pre_3)
     multiply(ph_factor_row, k_pre_3, k_pre_3)
     # k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
-    less(k_pre_3_axes, k_constant_part_ron_blocks, lt_ph_k_constant_part_ron_blocks)
-    multiply(k_pre_factor_2_factor_blocks, k_pre_3_axes, k_pre_pre_2_blocks)
+    less(k_pre_3, k_constant_part_row, lt_ph_k_constant_part)
+    multiply(k_pre_factor_row, k_pre_3, k_pre)
+    less(k_pre_3, ron_row, lt_ph_ron)
+    multiply(k_pre_2_factor_row, k_pre_3, k_pre_2)
     add(k_pre_2, two, k_pre_2)
     multiply(k_pre_3, number, k_pre_3)
     _where(lt_ph_ron, k_pre_2, k_pre_3, out=where_lt_ph_ron_k_pre_2_k_pre_3)
@@ -1101,14 +1102,14 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     subtract(one, k, tmp)
     multiply(c_prev, tmp, tmp_2)
     multiply(k, tanh_ct, tmp_3)
-    add(tmp_2, tmp_3, c)
+    c = add(tmp_2, tmp_3)
     # h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
     tanh(tanh_ct, tanh_ct)
     multiply(h_prev, tmp, tmp)
     multiply(k, o, k)
     multiply(k, tanh_ct, k)
-    add(tmp, k, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = add(tmp, k)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1340,16 +1341,38 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer
 
 
 def _where(condition: np.ndarray, a: Any, b: Any, out: np.ndarray) -> None:

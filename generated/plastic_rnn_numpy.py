@@ -157,7 +157,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.alpha_batch = empty((B, H**2), dtype)
         self.h_part = empty((B, H**2), dtype)
+        self.U_batch = empty((B, H**2), dtype)
         self.h_prev_row = empty((B, H), dtype)
         self.sum_h_part_h_prev_vector = empty((B, H), dtype)
         self.h_column = empty((B, H), dtype)
@@ -179,6 +181,8 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.alpha_batch = empty((B, H**2), dtype)
+        self.U_batch = empty((B, H**2), dtype)
         self.d_hebb = empty((B, H**2), dtype)
         self.d_h_prev_row = empty((B, H), dtype)
         self.d_h_column_flat = empty((B, H), dtype)
@@ -292,6 +296,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     (hebb_constant_part,) = derived
     W = params.W
+    alpha_batch = ws.alpha_batch
+    np.copyto(alpha_batch, params.alpha.reshape(-1))
+    U_batch = ws.U_batch
+    np.copyto(U_batch, params.U.reshape(-1))
     saved.h_all[0] = state.h
     saved.hebb_all[0] = state.hebb.reshape(B, H**2)
 
@@ -301,9 +309,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add, einsum, tanh = np.multiply, np.add, np.einsum, np.tanh
-    alpha_row = params.alpha.reshape(-1)[None]
     h_part = ws.h_part
-    U_row = params.U.reshape(-1)[None]
     h_prev_row = ws.h_prev_row
     h_part_axes = ws.h_part_axes
     h_prev_row_axes = ws.h_prev_row_axes
@@ -318,8 +324,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     tmp = ws.tmp
     for (hebb_prev, h_prev, h, hebb) in steps:
         # h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-        multiply(alpha_row, hebb_prev, h_part)
-        add(U_row, h_part, h_part)
+        multiply(alpha_batch, hebb_prev, h_part)
+        add(U_batch, h_part, h_part)
         np.copyto(h_prev_row, h_prev)
         einsum("bij,bj->bi", h_part_axes, h_prev_row_axes, out=sum_h_part_h_prev_vector_axes)
         add(h, sum_h_part_h_prev_vector, h)
@@ -371,16 +377,18 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     (hebb_constant_part,) = derived
-    alpha = params.alpha.reshape(-1)
-    U = params.U.reshape(-1)
+    alpha_batch = ws.alpha_batch
+    np.copyto(alpha_batch, params.alpha.reshape(-1))
+    U_batch = ws.U_batch
+    np.copyto(U_batch, params.U.reshape(-1))
     eta = params.eta
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
     ws.d_hebb[...] = 0 if dfinal is None else dfinal.hebb.reshape(B, H**2)
 
     # again h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
-    np.multiply(alpha, saved.hebb_prev, out=ws.h_part)
-    np.add(U, ws.h_part, out=ws.h_part)
+    np.multiply(alpha_batch, saved.hebb_prev, out=ws.h_part)
+    np.add(U_batch, ws.h_part, out=ws.h_part)
     # again hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     np.multiply(eta, saved.h, out=ws.d_hebb_h_prev_row_factor)
@@ -404,7 +412,6 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_h_prev_row = ws.d_h_prev_row
     sum_d_h_part_h_prev_h_prev_row = ws.sum_d_h_part_h_prev_h_prev_row
     hebb_constant_part_row = hebb_constant_part[None]
-    alpha_row = params.alpha.reshape(-1)[None]
     tmp = ws.tmp
     for (
             d_hebb_hebb_constant_part, d_hebb_h_prev_row_factor_axes, d_hebb_h_column_factor_axes,
@@ -426,7 +433,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(h_prev, d_h_part_axes, d_h_part_axes)
         # hebb
         multiply(hebb_constant_part_row, d_hebb, d_hebb)
-        multiply(alpha_row, d_h_part, tmp)
+        multiply(alpha_batch, d_h_part, tmp)
         add(d_hebb, tmp, d_hebb)
 
     # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
@@ -721,7 +728,7 @@ class Packed:
         W = params.W
         alpha_row = params.alpha.reshape(-1)[None]
         U_row = params.U.reshape(-1)[None]
-        W_T = W.T
+        W_T = _from_left(W)
         hebb_constant_part_row = hebb_constant_part[None]
         eta_row = params.eta[None]
         self.constants = (alpha_row, U_row, W_T, hebb_constant_part_row, eta_row, )
@@ -739,7 +746,6 @@ class Packed:
         self.tmp = np.empty((B, H**2), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H**2), dtype)
-        self.hebb = np.empty((B, H**2), dtype)
         self.h_part_axes = self.h_part.reshape(B, H, H)
         self.h_pre_axes = self.h_pre.reshape(B, H)
         self.tmp_axes = self.tmp_2.reshape(B, 1, H)
@@ -791,7 +797,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     h_column_axes = packed.h_column_axes
     tmp_axes_2 = packed.tmp_axes_2
     tmp_3 = packed.tmp_3
-    hebb = packed.hebb
     multiply, add, einsum, dot, tanh = np.multiply, np.add, np.einsum, np.dot, np.tanh
     x = x_t
     hebb_prev = state.hebb.reshape(B, H**2)
@@ -809,8 +814,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(hebb_constant_part_row, hebb_prev, tmp)
     multiply(eta_row, h_prev_2, tmp_2)
     multiply(tmp_axes, h_column_axes, tmp_axes_2)
-    add(tmp, tmp_3, hebb)
-    return h_column.copy(), State(h=h_column.copy(), hebb=hebb.copy().reshape(B, H, H))
+    hebb = add(tmp, tmp_3)
+    return h_column.copy(), State(h=h_column.copy(), hebb=hebb.reshape(B, H, H))
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -984,3 +989,8 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, std: float) -> np.ndarray:
     """Normal with mean 0 and this standard deviation."""
     return (std*rng.standard_normal(shape)).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T

@@ -132,8 +132,8 @@ class _Saved:
     def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
-        self.z = empty((T, B, H), dtype)
         self.f = empty((T, B, H), dtype)
+        self.z = empty((T, B, H), dtype)
         self.c_all = empty((T + 1, B, H), dtype)
         self.o = empty((T, B, H), dtype)
         self.x_lag1_all = empty((T + 1, B, I), dtype)
@@ -147,8 +147,8 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(B*I*T + B*I, dtype)  # backward.tmp_out, backward.tmp_out_2, backward.d_x_lag1_all
-        self.block_2 = np.empty(B*H*T, dtype)  # forward.Vz_x_lag1_prev, forward.Vo_x_lag1_prev_half, forward.h, backward.d_z_pre
-        self.block_3 = np.empty(B*H*T, dtype)  # forward.Vf_x_lag1_prev_half, backward.d_o_pre
+        self.block_2 = np.empty(B*H*T, dtype)  # forward.Vf_x_lag1_prev_half, forward.Vo_x_lag1_prev_half, forward.h, backward.d_z_pre
+        self.block_3 = np.empty(B*H*T, dtype)  # forward.Vz_x_lag1_prev, backward.d_o_pre
         self.block_4 = np.empty(B*H*T, dtype)  # backward.d_f_pre
         self.block_5 = np.empty(B*H*T, dtype)  # backward.tmp
         self.block_6 = np.empty(B*H*T, dtype)  # backward.d_z_pre_factor
@@ -163,8 +163,8 @@ class _Forward:
         self.saved, self.apart = saved, saved.apart
         self.tmp = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.Vz_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_2)
-        self.Vf_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_3)
+        self.Vf_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_2)
+        self.Vz_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_3)
         self.Vo_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.carried = ((saved.c_all, saved.c_prev, 0.0), )  # histories of states, states before steps, initial values
@@ -270,10 +270,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    Wz = params.Wz
     Wf_half = 0.5*params.Wf
-    Vz = params.Vz
+    Wz = params.Wz
     Vf_half = 0.5*params.Vf
+    Vz = params.Vz
     Wo_half = 0.5*params.Wo
     Vo_half = 0.5*params.Vo
     saved.c_all[0] = state.c
@@ -282,15 +282,14 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     if cuts is not None:
         cuts.restart(saved.x_lag1_all, 0.0)
 
-    # z = phi(Wz @ x[t] + Vz @ x[t-1])
-    np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
     # f = sigma(Wf @ x[t] + Vf @ x[t-1])
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
-    # z
-    np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
+    # z = phi(Wz @ x[t] + Vz @ x[t-1])
+    np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
     # f
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vf_half.T, out=ws.Vf_x_lag1_prev_half.reshape(T*B, H))
     # z
+    np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
     np.add(saved.z, ws.Vz_x_lag1_prev, out=saved.z)
     np.tanh(saved.z, out=saved.z)
     # f
@@ -722,7 +721,7 @@ class Packed:
         np.multiply(params.Vf, 0.5, out=Wo_half_etc[H:2*H, I:2*I])
         np.copyto(Wo_half_etc[2*H:3*H, 0:I], params.Wz)
         np.copyto(Wo_half_etc[2*H:3*H, I:2*I], params.Vz)
-        Wo_half_etc_T = Wo_half_etc.T
+        Wo_half_etc_T = _from_left(Wo_half_etc)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
         self.constants = (Wo_half_etc_T, half, one, )
@@ -735,8 +734,6 @@ class Packed:
         self.x_here_lag1_prev_here = np.empty((B, 2*I), dtype)
         self.o_f_z = np.empty((B, 3*H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_here_lag1_prev_here[..., :I]
         self.x_lag1_prev_here = self.x_here_lag1_prev_here[..., I:]
         self.o_f = self.o_f_z[..., :2*H]
@@ -785,9 +782,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f = packed.f
     tmp = packed.tmp
     z = packed.z
-    c = packed.c
     o = packed.o
-    h = packed.h
     dot, tanh, multiply, add, subtract = np.dot, np.tanh, np.multiply, np.add, np.subtract
     x = x_t
     x_lag1_prev = state.x_lag1
@@ -805,10 +800,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(c_prev, f, tmp)
     subtract(one, f, f)
     multiply(z, f, z)
-    add(tmp, z, c)
+    c = add(tmp, z)
     # h = o*c[t]
-    multiply(o, c, h)
-    return h.copy(), State(c=c.copy(), x_lag1=x_t.copy())
+    h = multiply(o, c)
+    return h, State(c=c, x_lag1=x_t.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -991,6 +986,11 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

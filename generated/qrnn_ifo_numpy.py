@@ -138,9 +138,9 @@ class _Saved:
     def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
-        self.z = empty((T, B, H), dtype)
         self.f = empty((T, B, H), dtype)
         self.i = empty((T, B, H), dtype)
+        self.z = empty((T, B, H), dtype)
         self.c_all = empty((T + 1, B, H), dtype)
         self.o = empty((T, B, H), dtype)
         self.x_lag1_all = empty((T + 1, B, I), dtype)
@@ -154,9 +154,9 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(B*I*T + B*I, dtype)  # backward.tmp_out, backward.tmp_out_2, backward.d_x_lag1_all
-        self.block_2 = np.empty(B*H*T, dtype)  # forward.Vz_x_lag1_prev, forward.Vo_x_lag1_prev_half, forward.h, backward.d_z_pre
-        self.block_3 = np.empty(B*H*T, dtype)  # forward.Vf_x_lag1_prev_half, backward.d_i_pre
-        self.block_4 = np.empty(B*H*T, dtype)  # forward.Vi_x_lag1_prev_half, backward.d_o_pre
+        self.block_2 = np.empty(B*H*T, dtype)  # forward.Vf_x_lag1_prev_half, forward.Vo_x_lag1_prev_half, forward.h, backward.d_z_pre
+        self.block_3 = np.empty(B*H*T, dtype)  # forward.Vi_x_lag1_prev_half, backward.d_i_pre
+        self.block_4 = np.empty(B*H*T, dtype)  # forward.Vz_x_lag1_prev, backward.d_o_pre
         self.block_5 = np.empty(B*H*T, dtype)  # backward.d_f_pre
         self.block_6 = np.empty(B*H*T, dtype)  # backward.d_z_pre_factor
         self.block_7 = np.empty(B*I*T, dtype)  # backward.d_x_lag1_prev_out
@@ -170,9 +170,9 @@ class _Forward:
         self.saved, self.apart = saved, saved.apart
         self.tmp = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.Vz_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_2)
-        self.Vf_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_3)
-        self.Vi_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_4)
+        self.Vf_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_2)
+        self.Vi_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_3)
+        self.Vz_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_4)
         self.Vo_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.carried = ((saved.c_all, saved.c_prev, 0.0), )  # histories of states, states before steps, initial values
@@ -280,12 +280,12 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    Wz = params.Wz
     Wf_half = 0.5*params.Wf
     Wi_half = 0.5*params.Wi
-    Vz = params.Vz
+    Wz = params.Wz
     Vf_half = 0.5*params.Vf
     Vi_half = 0.5*params.Vi
+    Vz = params.Vz
     Wo_half = 0.5*params.Wo
     Vo_half = 0.5*params.Vo
     saved.c_all[0] = state.c
@@ -294,19 +294,18 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     if cuts is not None:
         cuts.restart(saved.x_lag1_all, 0.0)
 
-    # z = phi(Wz @ x[t] + Vz @ x[t-1])
-    np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
     # f = sigma(Wf @ x[t] + Vf @ x[t-1])
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
     # i = sigma(Wi @ x[t] + Vi @ x[t-1])
     np.matmul(x_2d, Wi_half.T, out=saved.i.reshape(T*B, H))
-    # z
-    np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
+    # z = phi(Wz @ x[t] + Vz @ x[t-1])
+    np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
     # f
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vf_half.T, out=ws.Vf_x_lag1_prev_half.reshape(T*B, H))
     # i
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vi_half.T, out=ws.Vi_x_lag1_prev_half.reshape(T*B, H))
     # z
+    np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
     np.add(saved.z, ws.Vz_x_lag1_prev, out=saved.z)
     np.tanh(saved.z, out=saved.z)
     # f
@@ -378,13 +377,13 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    Wi = params.Wi
     Wo = params.Wo
     Wf = params.Wf
+    Wi = params.Wi
     Wz = params.Wz
-    Vi = params.Vi
     Vo = params.Vo
     Vf = params.Vf
+    Vi = params.Vi
     Vz = params.Vz
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
@@ -422,22 +421,22 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(1, ws.d_z_pre_factor, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre_factor, saved.i, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
-    d_i_pre_2d = ws.d_i_pre.reshape(T*B, H)
-    np.matmul(d_i_pre_2d, Wi, out=ws.d_x_out.reshape(T*B, I))
     d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
-    np.matmul(d_o_pre_2d, Wo, out=ws.tmp_out.reshape(T*B, I))
-    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    np.matmul(d_o_pre_2d, Wo, out=ws.d_x_out.reshape(T*B, I))
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
     np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    d_i_pre_2d = ws.d_i_pre.reshape(T*B, H)
+    np.matmul(d_i_pre_2d, Wi, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
     np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     # backward of x_lag1[t] = x[t]
-    np.matmul(d_i_pre_2d, Vi, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
-    np.matmul(d_o_pre_2d, Vo, out=ws.tmp_out_2.reshape(T*B, I))
-    np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    np.matmul(d_o_pre_2d, Vo, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
     np.matmul(d_f_pre_2d, Vf, out=ws.tmp_out_2.reshape(T*B, I))
+    np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    np.matmul(d_i_pre_2d, Vi, out=ws.tmp_out_2.reshape(T*B, I))
     np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
     np.matmul(d_z_pre_2d, Vz, out=ws.tmp_out_2.reshape(T*B, I))
     np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
@@ -761,7 +760,7 @@ class Packed:
         np.multiply(params.Vi, 0.5, out=Wo_half_etc[2*H:3*H, I:2*I])
         np.copyto(Wo_half_etc[3*H:4*H, 0:I], params.Wz)
         np.copyto(Wo_half_etc[3*H:4*H, I:2*I], params.Vz)
-        Wo_half_etc_T = Wo_half_etc.T
+        Wo_half_etc_T = _from_left(Wo_half_etc)
         half = np.array(0.5, dtype)
         self.constants = (Wo_half_etc_T, half, )
         self.prepare(1)
@@ -772,8 +771,6 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.x_here_lag1_prev_here = np.empty((B, 2*I), dtype)
         self.o_f_i_z = np.empty((B, 4*H), dtype)
-        self.c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_here_lag1_prev_here[..., :I]
         self.x_lag1_prev_here = self.x_here_lag1_prev_here[..., I:]
         self.o_f_i = self.o_f_i_z[..., :3*H]
@@ -825,9 +822,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f = packed.f
     z = packed.z
     i = packed.i
-    c = packed.c
     o = packed.o
-    h = packed.h
     dot, tanh, multiply, add = np.dot, np.tanh, np.multiply, np.add
     x = x_t
     x_lag1_prev = state.x_lag1
@@ -845,10 +840,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = f*c[t-1] + i*z
     multiply(c_prev, f, f)
     multiply(z, i, z)
-    add(f, z, c)
+    c = add(f, z)
     # h = o*c[t]
-    multiply(o, c, h)
-    return h.copy(), State(c=c.copy(), x_lag1=x_t.copy())
+    h = multiply(o, c)
+    return h, State(c=c, x_lag1=x_t.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1037,6 +1032,11 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

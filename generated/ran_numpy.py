@@ -167,8 +167,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bi_bf_half = empty((2*H, 1), dtype)
+        self.bi_bf_half = empty((2*H, B), dtype)
         self.Wi_half_Wf_half_Wc = empty((3*H, I), dtype)
+        self.bc_batch = empty((H, B), dtype)
         self.Ui_Uf_half = empty((2*H, H), dtype)
         self.Ui_Uf_h_prev_half = empty((2*H, B), dtype)
         self.tmp = empty((H, B), dtype)
@@ -183,9 +184,11 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.bc_batch = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
         self.d_c_2 = empty((H, B), dtype)
         self.Ui_Uf = empty((2*H, H), dtype)
+        self.Ui_Uf_T = empty((H, 2*H), dtype)
         self.Wi_Wf_Wc = empty((3*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wi_Wf_Wc_rows = empty((3*H, I), dtype)
@@ -200,11 +203,10 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
         self.d_f_pre = self.d_i_pre_f_pre_Wc_x[:, H:2*H]
         self.d_i_pre = self.d_i_pre_f_pre_Wc_x[:, :H]
-        self.d_i_f_pre_blocks = self.d_i_pre_f_pre_Wc_x[:, :2*H].reshape(T, 2, H, B)
         self.d_i_f_pre = self.d_i_pre_f_pre_Wc_x[:, :2*H]
         self.d_Wc_x = self.d_i_pre_f_pre_Wc_x[:, 2*H:]
         self.carried = (self.d_h, self.d_c_2, )
-        self.steps = list(zip(self.dy_rows, self.d_c, self.d_i_f_pre_blocks, saved.f, self.d_i_f_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_c, self.d_f_pre, self.d_i_pre, saved.f, self.d_i_f_pre))[::-1]
 
 
 class Workspace:
@@ -286,7 +288,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(params.Wi, 0.5, out=Wi_half_Wf_half_Wc[0:H])
     np.multiply(params.Wf, 0.5, out=Wi_half_Wf_half_Wc[H:2*H])
     np.copyto(Wi_half_Wf_half_Wc[2*H:3*H], params.Wc)
-    bc = params.bc[:, None]
+    bc_batch = ws.bc_batch
+    np.copyto(bc_batch, params.bc[:, None])
     Ui_Uf_half = ws.Ui_Uf_half
     np.multiply(params.Ui, 0.5, out=Ui_Uf_half[0:H])
     np.multiply(params.Uf, 0.5, out=Ui_Uf_half[H:2*H])
@@ -297,8 +300,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
     # c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
     np.matmul(Wi_half_Wf_half_Wc, x_2d.T, out=saved.Wi_x_half_Wf_x_half_Wc_x_flat.reshape(3*H, T*B))
-    np.add(bi_bf_half, saved.Wi_Wf_x_half, out=saved.i_f)
-    np.add(bc, saved.Wc_x, out=saved.c)
+    _move(saved.Wi_Wf_x_half, saved.i_f)
+    np.add(bi_bf_half, saved.i_f, out=saved.i_f)
+    _move(saved.Wc_x, saved.c)
+    np.add(bc_batch, saved.c, out=saved.c)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -360,7 +365,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    bc = params.bc[:, None]
+    bc_batch = ws.bc_batch
+    np.copyto(bc_batch, params.bc[:, None])
     Ui_Uf = ws.Ui_Uf
     np.copyto(Ui_Uf[0:H], params.Ui)
     np.copyto(Ui_Uf[H:2*H], params.Uf)
@@ -381,7 +387,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # backward of i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
-    np.add(bc, saved.Wc_x, out=ws.tmp)
+    np.add(bc_batch, saved.Wc_x, out=ws.tmp)
     np.multiply(ws.d_i_pre, ws.tmp, out=ws.d_i_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
@@ -392,15 +398,16 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     d_c_2 = ws.d_c_2
-    Ui_Uf_T = Ui_Uf.T
-    for (dy_t, d_c, d_i_f_pre_blocks, f, d_i_f_pre) in steps:
+    Ui_Uf_T = _transposed(Ui_Uf, T, B, ws.Ui_Uf_T)
+    for (dy_t, d_c, d_f_pre, d_i_pre, f, d_i_f_pre) in steps:
         # backward of c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
         add(dy_t, d_h, d_h)
         multiply(d_h, d_c, d_c)
         add(d_c_2, d_c, d_c)
-        # backward of i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
         # backward of f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
-        multiply(d_i_f_pre_blocks, d_c, d_i_f_pre_blocks)
+        multiply(d_f_pre, d_c, d_f_pre)
+        # backward of i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
+        multiply(d_i_pre, d_c, d_i_pre)
         # c
         multiply(f, d_c, d_c_2)
         # backward of h[t] = g(c[t])
@@ -706,8 +713,8 @@ class Packed:
         np.multiply(params.Wf, 0.5, out=Wi_Ui_Wf_Uf_half[H:2*H, 0:I])
         np.multiply(params.Uf, 0.5, out=Wi_Ui_Wf_Uf_half[H:2*H, I:H + I])
         Wc = params.Wc
-        Wi_Ui_Wf_Uf_half_T = Wi_Ui_Wf_Uf_half.T
-        Wc_T = Wc.T
+        Wi_Ui_Wf_Uf_half_T = _from_left(Wi_Ui_Wf_Uf_half)
+        Wc_T = _from_left(Wc)
         half = np.array(0.5, dtype)
         bc_row = params.bc[None]
         self.constants = (bi_bf_half, Wi_Ui_Wf_Uf_half_T, Wc_T, half, bc_row, )
@@ -720,8 +727,6 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.i_f = np.empty((B, 2*H), dtype)
         self.Wc_x = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.i = self.i_f[..., :H]
@@ -769,8 +774,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     Wc_x = packed.Wc_x
     i = packed.i
     f = packed.f
-    c = packed.c
-    h = packed.h
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     x = x_t
     h_prev = state.h
@@ -791,10 +794,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(bc_row, Wc_x, Wc_x)
     multiply(Wc_x, i, Wc_x)
     multiply(c_prev, f, f)
-    add(Wc_x, f, c)
+    c = add(Wc_x, f)
     # h[t] = g(c[t])
-    tanh(c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = tanh(c)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -984,13 +987,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

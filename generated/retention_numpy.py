@@ -326,8 +326,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, D, M = saved.key
     x_2d = x.reshape(T*B, I)
-    Wv = params.Wv
     Wk = params.Wk
+    Wv = params.Wv
     Wq = params.Wq
     ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
@@ -357,10 +357,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.einsum("tbij,tbj->tbi", ws.d_S_axes, saved.k_row.reshape(T, B, D), out=ws.d_v_column_flat_axes)
     # backward of k = (Wk @ x[t])/sqrt(D)
     np.divide(ws.d_Wk_x, float(np.sqrt(D)), out=ws.d_Wk_x)
-    d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
-    np.matmul(d_v_column_flat_2d, Wv, out=ws.d_x_out.reshape(T*B, I))
     d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
-    np.matmul(d_Wk_x_2d, Wk, out=ws.tmp_out.reshape(T*B, I))
+    np.matmul(d_Wk_x_2d, Wk, out=ws.d_x_out.reshape(T*B, I))
+    d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
+    np.matmul(d_v_column_flat_2d, Wv, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_q_row_flat_2d = ws.d_q_row_flat.reshape(T*B, D)
     np.matmul(d_q_row_flat_2d, Wq, out=ws.tmp_out.reshape(T*B, I))
@@ -641,7 +641,7 @@ class Packed:
         np.copyto(Wq_Wk_Wv[0:D], params.Wq)
         np.copyto(Wq_Wk_Wv[D:2*D], params.Wk)
         np.copyto(Wq_Wk_Wv[2*D:2*D + M], params.Wv)
-        Wq_Wk_Wv_T = Wq_Wk_Wv.T
+        Wq_Wk_Wv_T = _from_left(Wq_Wk_Wv)
         number = np.array(float(np.sqrt(D)), dtype)
         number_2 = np.array(0.96875, dtype)
         self.constants = (Wq_Wk_Wv_T, number, number_2, )
@@ -654,13 +654,11 @@ class Packed:
         self.q_row_k_row_v_column = np.empty((B, 2*D + M), dtype)
         self.tmp = np.empty((B, D*M), dtype)
         self.tmp_2 = np.empty((B, D*M), dtype)
-        self.S = np.empty((B, D*M), dtype)
         self.y_2 = np.empty((B, M), dtype)
         self.k_row = self.q_row_k_row_v_column[..., D:2*D]
         self.v_column_axes = self.q_row_k_row_v_column[..., 2*D:].reshape(B, M, 1)
         self.k_row_axes = self.q_row_k_row_v_column[..., D:2*D].reshape(B, 1, D)
         self.tmp_axes = self.tmp_2.reshape(B, M, D)
-        self.S_axes = self.S.reshape(B, M, D)
         self.q_row_axes = self.q_row_k_row_v_column[..., :D].reshape(B, D)
         self.y_axes = self.y_2.reshape(B, M)
 
@@ -703,8 +701,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     k_row_axes = packed.k_row_axes
     tmp_axes = packed.tmp_axes
     tmp_2 = packed.tmp_2
-    S = packed.S
-    S_axes = packed.S_axes
     q_row_axes = packed.q_row_axes
     y_axes = packed.y_axes
     y_2 = packed.y_2
@@ -719,10 +715,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # S[t] = gam*S[t-1] + outer(v, k)
     multiply(S_prev, number_2, tmp)
     multiply(v_column_axes, k_row_axes, tmp_axes)
-    add(tmp, tmp_2, S)
+    S = add(tmp, tmp_2)
     # y = S[t] @ q
-    einsum("bij,bj->bi", S_axes, q_row_axes, out=y_axes)
-    return y_2.copy(), State(S=S.copy().reshape(B, M, D))
+    einsum("bij,bj->bi", S.reshape(B, M, D), q_row_axes, out=y_axes)
+    return y_2.copy(), State(S=S.reshape(B, M, D))
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -897,3 +893,8 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T

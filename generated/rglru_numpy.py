@@ -131,8 +131,8 @@ class _Saved:
     def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, H = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
-        self.r = empty((T, B, H), dtype)
         self.i = empty((T, B, H), dtype)
+        self.r = empty((T, B, H), dtype)
         self.exp_h_pre = empty((T, B, H), dtype)
         self.exp_la = empty((T, B, H), dtype)
         self.sqrt_h_pre_2 = empty((T, B, H), dtype)
@@ -161,6 +161,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.ba_batch = empty((B, H), dtype)
+        self.bx_half_batch = empty((B, H), dtype)
+        self.la_constant_part_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
@@ -174,6 +177,7 @@ class _Backward:
         T, B, dtype, H = saved.key
         self.saved = saved
         self.d_h = empty((B, H), dtype)
+        self.la_constant_part_batch = empty((B, H), dtype)
         self.d_Wx_rows = empty((H, H), dtype)
         self.d_Wa_rows = empty((H, H), dtype)
         self.d_bx_sum = empty((H,), dtype)
@@ -264,30 +268,33 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, H = saved.key
     x_2d = x.reshape(T*B, H)
     (la_constant_part,) = derived
-    Wa = params.Wa
     Wx_half = 0.5*params.Wx
-    ba = params.ba
-    i_pre_factor = 0.5*params.bx
+    Wa = params.Wa
+    ba_batch = ws.ba_batch
+    np.copyto(ba_batch, params.ba)
+    bx_half_batch = ws.bx_half_batch
+    np.multiply(params.bx, 0.5, out=bx_half_batch)
+    la_constant_part_batch = ws.la_constant_part_batch
+    np.copyto(la_constant_part_batch, la_constant_part)
     saved.h_all[0] = state.h
 
-    # r = sigma(Wa @ x[t] + ba)
-    np.matmul(x_2d, Wa.T, out=saved.r.reshape(T*B, H))
     # i = sigma(Wx @ x[t] + bx)
     np.matmul(x_2d, Wx_half.T, out=saved.i.reshape(T*B, H))
-    # r
-    np.add(ba, saved.r, out=saved.r)
+    # r = sigma(Wa @ x[t] + ba)
+    np.matmul(x_2d, Wa.T, out=saved.r.reshape(T*B, H))
+    np.add(ba_batch, saved.r, out=saved.r)
     np.multiply(saved.r, -1, out=saved.r)
     np.minimum(saved.r, 88, out=saved.r)
     np.exp(saved.r, out=saved.r)
     np.add(saved.r, 1, out=saved.r)
     np.reciprocal(saved.r, out=saved.r)
     # i
-    np.add(i_pre_factor, saved.i, out=saved.i)
+    np.add(bx_half_batch, saved.i, out=saved.i)
     np.tanh(saved.i, out=saved.i)
     np.multiply(saved.i, 0.5, out=saved.i)
     np.add(saved.i, 0.5, out=saved.i)
     # la = -cc*softplus(lam)*r
-    np.multiply(la_constant_part, saved.r, out=saved.exp_h_pre)
+    np.multiply(la_constant_part_batch, saved.r, out=saved.exp_h_pre)
     # h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
     np.exp(saved.exp_h_pre, out=saved.exp_la)
     np.multiply(saved.exp_h_pre, 2, out=saved.exp_h_pre)
@@ -345,6 +352,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, H = saved.key
     x_2d = x.reshape(T*B, H)
     (la_constant_part,) = derived
+    la_constant_part_batch = ws.la_constant_part_batch
+    np.copyto(la_constant_part_batch, la_constant_part)
     Wx = params.Wx
     Wa = params.Wa
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
@@ -376,7 +385,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_x, ws.d_i_pre, out=ws.d_i_pre)
     # backward of r = sigma(Wa @ x[t] + ba)
     np.subtract(1, saved.r, out=ws.d_r_pre)
-    np.multiply(la_constant_part, ws.d_r_pre, out=ws.d_r_pre)
+    np.multiply(la_constant_part_batch, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
     np.multiply(ws.d_la_constant_part_each, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(saved.i, saved.sqrt_h_pre_2, out=ws.d_x_factor)
@@ -677,7 +686,7 @@ class Packed:
         Wx_half_Wa = self.Wx_half_Wa
         np.multiply(params.Wx, 0.5, out=Wx_half_Wa[0:H])
         np.copyto(Wx_half_Wa[H:2*H], params.Wa)
-        Wx_half_Wa_T = Wx_half_Wa.T
+        Wx_half_Wa_T = _from_left(Wx_half_Wa)
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         one = np.array(1, dtype)
@@ -694,7 +703,6 @@ class Packed:
         self.x_here = np.empty((B, H), dtype)
         self.i_sqrt_h_pre_2 = np.empty((B, 2*H), dtype)
         self.exp_la = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.sqrt_h_pre_2 = self.i_sqrt_h_pre_2[..., H:]
         self.i = self.i_sqrt_h_pre_2[..., :H]
 
@@ -734,7 +742,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     sqrt_h_pre_2 = packed.sqrt_h_pre_2
     i = packed.i
     exp_la = packed.exp_la
-    h = packed.h
     dot, add, multiply, minimum, exp, reciprocal, tanh, subtract, sqrt = np.dot, np.add, np.multiply, np.minimum, np.exp, np.reciprocal, np.tanh, np.subtract, np.sqrt
     x = x_t
     h_prev = state.h
@@ -762,8 +769,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_prev, exp_la, exp_la)
     multiply(x, i, i)
     multiply(i, sqrt_h_pre_2, i)
-    add(exp_la, i, h)
-    return h.copy(), State(h=h.copy())
+    h = add(exp_la, i)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -941,6 +948,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

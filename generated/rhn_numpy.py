@@ -175,8 +175,8 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bu_0_half_bh_0 = empty((2*H, 1), dtype)
-        self.bu_1_half_bh_1 = empty((2*H, 1), dtype)
+        self.bu_0_half_bh_0 = empty((2*H, B), dtype)
+        self.bu_1_half_bh_1 = empty((2*H, B), dtype)
         self.Wu_half_Wh = empty((2*H, I), dtype)
         self.Ru_0_half_Rh_0 = empty((2*H, H), dtype)
         self.Ru_0_h_prev_half_Rh_0_h_prev = empty((2*H, B), dtype)
@@ -197,8 +197,10 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((H, B), dtype)
         self.Ru_Rh_1 = empty((2*H, H), dtype)
+        self.Ru_Rh_1_T = empty((H, 2*H), dtype)
         self.d_s_1 = empty((H, B), dtype)
         self.Ru_Rh_0 = empty((2*H, H), dtype)
+        self.Ru_Rh_0_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.Wu_Wh = empty((2*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -222,10 +224,8 @@ class _Backward:
         self.d_u_1_pre = self.d_u_a_1_pre[:, :H]
         self.d_a_1_pre = self.d_u_a_1_pre[:, H:]
         self.d_a_0_pre = self.d_u_a_0_pre[:, H:]
-        self.d_u_a_0_pre_blocks = self.d_u_a_0_pre.reshape(T, 2, H, B)
-        self.d_u_a_1_pre_blocks = self.d_u_a_1_pre.reshape(T, 2, H, B)
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.dy_rows, self.d_u_a_1_pre_blocks, self.d_u_a_1_pre, self.d_s_1_base, self.d_u_a_0_pre_blocks, self.d_u_a_0_pre, self.d_h_prev_base))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_u_1_pre, self.d_a_1_pre, self.d_u_a_1_pre, self.d_s_1_base, self.d_u_0_pre, self.d_a_0_pre, self.d_u_a_0_pre, self.d_h_prev_base))[::-1]
 
 
 class Workspace:
@@ -321,7 +321,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])
     # u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
     np.matmul(Wu_half_Wh, x_2d.T, out=ws.Wu_x_half_Wh_x_flat.reshape(2*H, T*B))
-    np.add(bu_0_half_bh_0, ws.Wu_x_half_Wh_x, out=saved.u_a_0)
+    _move(ws.Wu_x_half_Wh_x, saved.u_a_0)
+    np.add(bu_0_half_bh_0, saved.u_a_0, out=saved.u_a_0)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -421,11 +422,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(1, saved.u_0, out=ws.d_h_prev_base)
     # backward of u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
     np.multiply(ws.d_u_0_pre, ws.d_h_prev_base, out=ws.d_u_0_pre)
+    np.multiply(ws.d_u_0_pre, saved.u_0, out=ws.d_u_0_pre)
     # backward of a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])
     np.square(saved.a_0, out=ws.d_a_0_pre)
     np.subtract(1, ws.d_a_0_pre, out=ws.d_a_0_pre)
-    # u[0], a[0]
-    np.multiply(ws.d_u_a_0_pre_blocks, saved.u_0[:, None], out=ws.d_u_a_0_pre_blocks)
+    np.multiply(ws.d_a_0_pre, saved.u_0, out=ws.d_a_0_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
@@ -434,23 +435,27 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Ru_Rh_1_T = Ru_Rh_1.T
+    Ru_Rh_1_T = _transposed(Ru_Rh_1, T, B, ws.Ru_Rh_1_T)
     d_s_1 = ws.d_s_1
-    Ru_Rh_0_T = Ru_Rh_0.T
+    Ru_Rh_0_T = _transposed(Ru_Rh_0, T, B, ws.Ru_Rh_0_T)
     d_h_prev = ws.d_h_prev
-    for (dy_t, d_u_a_1_pre_blocks, d_u_a_1_pre, d_s_1_base, d_u_a_0_pre_blocks, d_u_a_0_pre, d_h_prev_base) in steps:
+    for (
+            dy_t, d_u_1_pre, d_a_1_pre, d_u_a_1_pre, d_s_1_base, d_u_0_pre, d_a_0_pre, d_u_a_0_pre, d_h_prev_base
+        ) in steps:
         # backward of h[t] = s[L]
         add(dy_t, d_h, d_h)
         # backward of u[1] = sigmoid(0 + Ru[1] @ s[1] + bu[1])
+        multiply(d_u_1_pre, d_h, d_u_1_pre)
         # backward of a[1] = tanh(0 + Rh[1] @ s[1] + bh[1])
-        multiply(d_u_a_1_pre_blocks, d_h, d_u_a_1_pre_blocks)
+        multiply(d_a_1_pre, d_h, d_a_1_pre)
         # backward of s[1] = (a[0] - s[0])*u[0] + s[0]
         dot(Ru_Rh_1_T, d_u_a_1_pre, d_s_1)
         multiply(d_s_1_base, d_h, d_h)
         add(d_h, d_s_1, d_h)
         # backward of u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
+        multiply(d_u_0_pre, d_h, d_u_0_pre)
         # backward of a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])
-        multiply(d_u_a_0_pre_blocks, d_h, d_u_a_0_pre_blocks)
+        multiply(d_a_0_pre, d_h, d_a_0_pre)
         # h
         dot(Ru_Rh_0_T, d_u_a_0_pre, d_h_prev)
         multiply(d_h_prev_base, d_h, d_h)
@@ -767,9 +772,9 @@ class Packed:
         Ru_1_half_Rh_1 = self.Ru_1_half_Rh_1
         np.multiply(Ru_1, 0.5, out=Ru_1_half_Rh_1[0:H])
         np.copyto(Ru_1_half_Rh_1[H:2*H], Rh_1)
-        Wu_half_Ru_0_half_Wh_Rh_0_T = Wu_half_Ru_0_half_Wh_Rh_0.T
+        Wu_half_Ru_0_half_Wh_Rh_0_T = _from_left(Wu_half_Ru_0_half_Wh_Rh_0)
         half = np.array(0.5, dtype)
-        Ru_1_half_Rh_1_T = Ru_1_half_Rh_1.T
+        Ru_1_half_Rh_1_T = _from_left(Ru_1_half_Rh_1)
         self.constants = (bu_0_half_bh_0, bu_1_half_bh_1, Wu_half_Ru_0_half_Wh_Rh_0_T, half, Ru_1_half_Rh_1_T, )
         self.prepare(1)
 
@@ -780,7 +785,6 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.u_0_s_1 = np.empty((B, 2*H), dtype)
         self.u_a_1 = np.empty((B, 2*H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.u_0 = self.u_0_s_1[..., :H]
@@ -830,7 +834,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     u_a_1 = packed.u_a_1
     u_1 = packed.u_1
     a_1 = packed.a_1
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -857,8 +860,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # h[t] = s[L]
     subtract(a_1, s_1, a_1)
     multiply(a_1, u_1, a_1)
-    add(s_1, a_1, h)
-    return h.copy(), State(h=h.copy())
+    h = add(s_1, a_1)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1061,13 +1064,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -211,7 +211,15 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, D = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.mixk_batch = empty((B, D), dtype)
+        self.k_constant_part_batch = empty((B, D), dtype)
+        self.mixv_batch = empty((B, D), dtype)
+        self.v_constant_part_batch = empty((B, D), dtype)
+        self.exp_w_batch = empty((B, D), dtype)
         self.tmp_3 = empty((B, D), dtype)
+        self.mixr_batch = empty((B, D), dtype)
+        self.r_constant_part_batch = empty((B, D), dtype)
+        self.u_batch = empty((B, D), dtype)
         self.y_out = empty((T, B, D), dtype)
         self.k_part = np.ndarray((T, B, D), dtype, scratch.block_1)
         self.tmp = np.ndarray((T, B, D), dtype, scratch.block_2)
@@ -234,11 +242,19 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, D = saved.key
         self.saved = saved
+        self.u_batch = empty((B, D), dtype)
+        self.exp_w_batch = empty((B, D), dtype)
         self.d_a = empty((B, D), dtype)
         self.d_b = empty((B, D), dtype)
         self.d_a_pre = empty((B, D), dtype)
         self.tmp_10 = empty((B, D), dtype)
         self.d_p = empty((B, D), dtype)
+        self.mixr_batch = empty((B, D), dtype)
+        self.r_constant_part_batch = empty((B, D), dtype)
+        self.mixk_batch = empty((B, D), dtype)
+        self.k_constant_part_batch = empty((B, D), dtype)
+        self.mixv_batch = empty((B, D), dtype)
+        self.v_constant_part_batch = empty((B, D), dtype)
         self.d_Wr_rows = empty((D, D), dtype)
         self.d_Wk_rows = empty((D, D), dtype)
         self.d_Wv_rows = empty((D, D), dtype)
@@ -377,13 +393,25 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     T, B, dtype, D = saved.key
     x_2d = x.reshape(T*B, D)
     r_constant_part, k_constant_part, v_constant_part, exp_w = derived
-    mixk = params.mixk
+    mixk_batch = ws.mixk_batch
+    np.copyto(mixk_batch, params.mixk)
+    k_constant_part_batch = ws.k_constant_part_batch
+    np.copyto(k_constant_part_batch, k_constant_part)
     Wk = params.Wk
-    mixv = params.mixv
+    mixv_batch = ws.mixv_batch
+    np.copyto(mixv_batch, params.mixv)
+    v_constant_part_batch = ws.v_constant_part_batch
+    np.copyto(v_constant_part_batch, v_constant_part)
     Wv = params.Wv
-    mixr = params.mixr
+    exp_w_batch = ws.exp_w_batch
+    np.copyto(exp_w_batch, exp_w)
+    mixr_batch = ws.mixr_batch
+    np.copyto(mixr_batch, params.mixr)
+    r_constant_part_batch = ws.r_constant_part_batch
+    np.copyto(r_constant_part_batch, r_constant_part)
     Wr = params.Wr
-    u = params.u
+    u_batch = ws.u_batch
+    np.copyto(u_batch, params.u)
     Wo = params.Wo
     saved.a_all[0] = state.a
     saved.b_all[0] = state.b
@@ -394,14 +422,14 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         cuts.restart(saved.x_lag1_all, 0.0)
 
     # k = Wk @ shift(mixk)
-    np.multiply(mixk, x, out=ws.k_part)
-    np.multiply(k_constant_part, saved.x_lag1_all[:-1], out=ws.tmp)
+    np.multiply(mixk_batch, x, out=ws.k_part)
+    np.multiply(k_constant_part_batch, saved.x_lag1_all[:-1], out=ws.tmp)
     np.add(ws.k_part, ws.tmp, out=ws.k_part)
     k_part_2d = ws.k_part.reshape(T*B, D)
     np.matmul(k_part_2d, Wk.T, out=saved.k.reshape(T*B, D))
     # v = Wv @ shift(mixv)
-    np.multiply(mixv, x, out=ws.v_part)
-    np.multiply(v_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_2)
+    np.multiply(mixv_batch, x, out=ws.v_part)
+    np.multiply(v_constant_part_batch, saved.x_lag1_all[:-1], out=ws.tmp_2)
     np.add(ws.v_part, ws.tmp_2, out=ws.v_part)
     v_part_2d = ws.v_part.reshape(T*B, D)
     np.matmul(v_part_2d, Wv.T, out=saved.v.reshape(T*B, D))
@@ -409,11 +437,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     subtract, maximum, exp, multiply, add = np.subtract, np.maximum, np.exp, np.multiply, np.add
-    exp_w_row = exp_w[None]
     tmp_3 = ws.tmp_3
     for (p_prev, exp_a_pre, k, p, exp_a_pre_2, a_prev, a, v, b_prev, b) in steps:
         # decayed = p[t-1] - exp(w)
-        subtract(p_prev, exp_w_row, exp_a_pre)
+        subtract(p_prev, exp_w_batch, exp_a_pre)
         # p[t] = max(decayed, k)
         maximum(exp_a_pre, k, out=p)
         # a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
@@ -429,8 +456,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(b, exp_a_pre_2, b)
 
     # r = sigmoid(Wr @ shift(mixr))
-    np.multiply(mixr, x, out=ws.r_part)
-    np.multiply(r_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_4)
+    np.multiply(mixr_batch, x, out=ws.r_part)
+    np.multiply(r_constant_part_batch, saved.x_lag1_all[:-1], out=ws.tmp_4)
     np.add(ws.r_part, ws.tmp_4, out=ws.r_part)
     r_part_2d = ws.r_part.reshape(T*B, D)
     np.matmul(r_part_2d, Wr.T, out=saved.r.reshape(T*B, D))
@@ -440,7 +467,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.add(saved.r, 1, out=saved.r)
     np.reciprocal(saved.r, out=saved.r)
     # top = max(p[t-1], u + k)
-    np.add(u, saved.k, out=saved.new)
+    np.add(u_batch, saved.k, out=saved.new)
     np.maximum(saved.p_prev, saved.new, out=ws.top)
     # old = exp(p[t-1] - top)
     np.subtract(saved.p_prev, ws.top, out=saved.old)
@@ -501,11 +528,23 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, D = saved.key
     x_2d = x.reshape(T*B, D)
     r_constant_part, k_constant_part, v_constant_part, exp_w = derived
-    u = params.u
+    u_batch = ws.u_batch
+    np.copyto(u_batch, params.u)
+    exp_w_batch = ws.exp_w_batch
+    np.copyto(exp_w_batch, exp_w)
     Wo = params.Wo
-    mixr = params.mixr
-    mixk = params.mixk
-    mixv = params.mixv
+    mixr_batch = ws.mixr_batch
+    np.copyto(mixr_batch, params.mixr)
+    r_constant_part_batch = ws.r_constant_part_batch
+    np.copyto(r_constant_part_batch, r_constant_part)
+    mixk_batch = ws.mixk_batch
+    np.copyto(mixk_batch, params.mixk)
+    k_constant_part_batch = ws.k_constant_part_batch
+    np.copyto(k_constant_part_batch, k_constant_part)
+    mixv_batch = ws.mixv_batch
+    np.copyto(mixv_batch, params.mixv)
+    v_constant_part_batch = ws.v_constant_part_batch
+    np.copyto(v_constant_part_batch, v_constant_part)
     Wv = params.Wv
     Wk = params.Wk
     Wr = params.Wr
@@ -514,9 +553,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     ws.d_p[...] = 0 if dfinal is None else dfinal.p
 
     # again top = max(p[t-1], u + k)
-    np.add(u, saved.k, out=ws.top_pre)
+    np.add(u_batch, saved.k, out=ws.top_pre)
     # again decayed = p[t-1] - exp(w)
-    np.subtract(saved.p_prev, exp_w, out=ws.decayed)
+    np.subtract(saved.p_prev, exp_w_batch, out=ws.decayed)
     # backward of decayed = p[t-1] - exp(w)
     np.greater_equal(ws.decayed, saved.k, out=ws.d_decayed)
     np.multiply(ws.d_decayed, 0.5, out=ws.d_decayed)
@@ -606,16 +645,16 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         add(d_p_prev_base, d_decayed, d_p)
 
     # again r = sigmoid(Wr @ shift(mixr))
-    np.multiply(mixr, x, out=ws.r_part)
-    np.multiply(r_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_11)
+    np.multiply(mixr_batch, x, out=ws.r_part)
+    np.multiply(r_constant_part_batch, saved.x_lag1_all[:-1], out=ws.tmp_11)
     np.add(ws.r_part, ws.tmp_11, out=ws.r_part)
     # again k = Wk @ shift(mixk)
-    np.multiply(mixk, x, out=ws.k_part)
-    np.multiply(k_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_12)
+    np.multiply(mixk_batch, x, out=ws.k_part)
+    np.multiply(k_constant_part_batch, saved.x_lag1_all[:-1], out=ws.tmp_12)
     np.add(ws.k_part, ws.tmp_12, out=ws.k_part)
     # again v = Wv @ shift(mixv)
-    np.multiply(mixv, x, out=ws.v_part)
-    np.multiply(v_constant_part, saved.x_lag1_all[:-1], out=ws.tmp_13)
+    np.multiply(mixv_batch, x, out=ws.v_part)
+    np.multiply(v_constant_part_batch, saved.x_lag1_all[:-1], out=ws.tmp_13)
     np.add(ws.v_part, ws.tmp_13, out=ws.v_part)
     # again y = Wo @ (r*wkv)
     np.multiply(saved.r, saved.wkv, out=ws.y_part)
@@ -654,15 +693,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_Wr_r_part, ws.WoT_d_y, out=ws.d_Wr_r_part)
     d_Wr_r_part_2d = ws.d_Wr_r_part.reshape(T*B, D)
     np.matmul(d_Wr_r_part_2d, Wr, out=ws.d_r_constant_part_each.reshape(T*B, D))
-    np.multiply(mixr, ws.d_r_constant_part_each, out=ws.d_x_factor)
-    np.multiply(mixv, ws.d_v_constant_part_each, out=ws.d_x)
-    np.multiply(mixk, ws.d_k_constant_part_each, out=ws.tmp_15)
+    np.multiply(mixr_batch, ws.d_r_constant_part_each, out=ws.d_x_factor)
+    np.multiply(mixv_batch, ws.d_v_constant_part_each, out=ws.d_x)
+    np.multiply(mixk_batch, ws.d_k_constant_part_each, out=ws.tmp_15)
     np.add(ws.d_x, ws.tmp_15, out=ws.d_x)
     np.add(ws.d_x, ws.d_x_factor, out=ws.d_x)
     # backward of x_lag1[t] = x[t]
-    np.multiply(r_constant_part, ws.d_r_constant_part_each, out=ws.d_x_lag1_prev_factor)
-    np.multiply(v_constant_part, ws.d_v_constant_part_each, out=ws.d_x_lag1_prev)
-    np.multiply(k_constant_part, ws.d_k_constant_part_each, out=ws.tmp_16)
+    np.multiply(r_constant_part_batch, ws.d_r_constant_part_each, out=ws.d_x_lag1_prev_factor)
+    np.multiply(v_constant_part_batch, ws.d_v_constant_part_each, out=ws.d_x_lag1_prev)
+    np.multiply(k_constant_part_batch, ws.d_k_constant_part_each, out=ws.tmp_16)
     np.add(ws.d_x_lag1_prev, ws.tmp_16, out=ws.d_x_lag1_prev)
     np.add(ws.d_x_lag1_prev, ws.d_x_lag1_prev_factor, out=ws.d_x_lag1_prev)
     np.multiply(x, ws.d_r_constant_part_each, out=ws.d_mixr_each)
@@ -1010,65 +1049,54 @@ class Packed:
         (D,) = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.mixr_mixk = np.empty((1, 2*D), dtype)
-        self.r_k_constant_part = np.empty((1, 2*D), dtype)
         r_constant_part, k_constant_part, v_constant_part, exp_w = _derived(params)
-        mixr_mixk = self.mixr_mixk
-        np.copyto(mixr_mixk[..., 0:D], params.mixr)
-        np.copyto(mixr_mixk[..., D:2*D], params.mixk)
-        r_k_constant_part = self.r_k_constant_part
-        np.copyto(r_k_constant_part[..., 0:D], r_constant_part)
-        np.copyto(r_k_constant_part[..., D:2*D], k_constant_part)
-        mixr_mixk_blocks = self.mixr_mixk.reshape(1, 2, D)
-        r_k_constant_part_blocks = self.r_k_constant_part.reshape(1, 2, D)
         Wr = params.Wr
         Wk = params.Wk
         Wv = params.Wv
         Wo = params.Wo
+        mixr_row = params.mixr[None]
+        r_constant_part_row = r_constant_part[None]
+        mixk_row = params.mixk[None]
+        k_constant_part_row = k_constant_part[None]
         mixv_row = params.mixv[None]
         v_constant_part_row = v_constant_part[None]
         exp_w_row = exp_w[None]
-        Wr_T = Wr.T
-        Wk_T = Wk.T
-        Wv_T = Wv.T
+        Wr_T = _from_left(Wr)
+        Wk_T = _from_left(Wk)
+        Wv_T = _from_left(Wv)
         minus_one = np.array(-1, dtype)
         number = np.array(88, dtype)
         u_row = params.u[None]
         one = np.array(1, dtype)
-        Wo_T = Wo.T
-        self.constants = (mixr_mixk_blocks, r_k_constant_part_blocks, mixv_row, v_constant_part_row, exp_w_row, Wr_T, Wk_T, Wv_T, minus_one, number, u_row, one, Wo_T, )
+        Wo_T = _from_left(Wo)
+        self.constants = (mixr_row, r_constant_part_row, mixk_row, k_constant_part_row, mixv_row, v_constant_part_row, exp_w_row, Wr_T, Wk_T, Wv_T, minus_one, number, u_row, one, Wo_T, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
         """Memory for steps of ``B`` samples."""
         (D,) = self.dims
         self.batch, dtype = B, self.dtype
-        self.r_k_part = np.empty((B, 2*D), dtype)
-        self.tmp_tmp = np.empty((B, 2*D), dtype)
-        self.v_part = np.empty((B, D), dtype)
-        self.tmp = np.empty((B, D), dtype)
+        self.r_k_v_part = np.empty((B, 3*D), dtype)
+        self.tmp_tmp_tmp = np.empty((B, 3*D), dtype)
         self.y_part_exp_a_pre_exp_a_pre_2 = np.empty((B, 3*D), dtype)
         self.v = np.empty((B, D), dtype)
         self.old_new = np.empty((B, 2*D), dtype)
         self.top = np.empty((B, D), dtype)
         self.wkv = np.empty((B, D), dtype)
-        self.tmp_2 = np.empty((B, D), dtype)
-        self.p = np.empty((B, D), dtype)
-        self.tmp_3 = np.empty((B, D), dtype)
-        self.a = np.empty((B, D), dtype)
-        self.b = np.empty((B, D), dtype)
+        self.tmp_4 = np.empty((B, D), dtype)
+        self.tmp_5 = np.empty((B, D), dtype)
         self.y_2 = np.empty((B, D), dtype)
-        self.r_k_part_blocks = self.r_k_part.reshape(B, 2, D)
-        self.tmp_tmp_blocks = self.tmp_tmp.reshape(B, 2, D)
+        self.r_part = self.r_k_v_part[..., :D]
+        self.tmp = self.tmp_tmp_tmp[..., :D]
+        self.k_part = self.r_k_v_part[..., D:2*D]
+        self.tmp_2 = self.tmp_tmp_tmp[..., D:2*D]
+        self.v_part = self.r_k_v_part[..., 2*D:]
+        self.tmp_3 = self.tmp_tmp_tmp[..., 2*D:]
         self.exp_a_pre = self.y_part_exp_a_pre_exp_a_pre_2[..., D:2*D]
-        self.r_part = self.r_k_part[..., :D]
         self.y_part = self.y_part_exp_a_pre_exp_a_pre_2[..., :D]
-        self.k_part = self.r_k_part[..., D:]
         self.exp_a_pre_2 = self.y_part_exp_a_pre_exp_a_pre_2[..., 2*D:]
         self.new = self.old_new[..., D:]
         self.old = self.old_new[..., :D]
-        self.exp_a_pre_pre_2_blocks = self.y_part_exp_a_pre_exp_a_pre_2[..., D:].reshape(B, 2, D)
-        self.p_axes = self.p.reshape(B, 1, D)
 
 
 def pack(params: Params) -> Packed:
@@ -1104,18 +1132,17 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (D,) = packed.dims
-    (mixr_mixk_blocks, r_k_constant_part_blocks, mixv_row, v_constant_part_row, exp_w_row, Wr_T, Wk_T, Wv_T, minus_one, number, u_row, one, Wo_T, ) = packed.constants
-    r_k_part_blocks = packed.r_k_part_blocks
-    tmp_tmp_blocks = packed.tmp_tmp_blocks
-    r_k_part = packed.r_k_part
-    tmp_tmp = packed.tmp_tmp
-    v_part = packed.v_part
-    tmp = packed.tmp
-    exp_a_pre = packed.exp_a_pre
+    (mixr_row, r_constant_part_row, mixk_row, k_constant_part_row, mixv_row, v_constant_part_row, exp_w_row, Wr_T, Wk_T, Wv_T, minus_one, number, u_row, one, Wo_T, ) = packed.constants
     r_part = packed.r_part
-    y_part = packed.y_part
+    tmp = packed.tmp
     k_part = packed.k_part
+    tmp_2 = packed.tmp_2
+    v_part = packed.v_part
+    tmp_3 = packed.tmp_3
+    r_k_v_part = packed.r_k_v_part
+    tmp_tmp_tmp = packed.tmp_tmp_tmp
+    exp_a_pre = packed.exp_a_pre
+    y_part = packed.y_part
     exp_a_pre_2 = packed.exp_a_pre_2
     v = packed.v
     new = packed.new
@@ -1123,32 +1150,27 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     old = packed.old
     old_new = packed.old_new
     wkv = packed.wkv
-    tmp_2 = packed.tmp_2
-    p = packed.p
-    exp_a_pre_pre_2_blocks = packed.exp_a_pre_pre_2_blocks
-    p_axes = packed.p_axes
+    tmp_4 = packed.tmp_4
     y_part_exp_a_pre_exp_a_pre_2 = packed.y_part_exp_a_pre_exp_a_pre_2
-    tmp_3 = packed.tmp_3
-    a = packed.a
-    b = packed.b
+    tmp_5 = packed.tmp_5
     y_2 = packed.y_2
     multiply, add, subtract, matmul, dot, minimum, maximum, exp, divide, reciprocal = np.multiply, np.add, np.subtract, np.matmul, np.dot, np.minimum, np.maximum, np.exp, np.divide, np.reciprocal
     x = x_t
-    x_2 = x_t.reshape(B, 1, D)
     x_lag1_prev = state.x_lag1
-    x_lag1_prev_2 = state.x_lag1.reshape(B, 1, D)
     p_prev = state.p
     a_prev = state.a
     b_prev = state.b
     # r = sigmoid(Wr @ shift(mixr))
+    multiply(mixr_row, x, r_part)
+    multiply(r_constant_part_row, x_lag1_prev, tmp)
     # k = Wk @ shift(mixk)
-    multiply(mixr_mixk_blocks, x_2, r_k_part_blocks)
-    multiply(r_k_constant_part_blocks, x_lag1_prev_2, tmp_tmp_blocks)
-    add(r_k_part, tmp_tmp, r_k_part)
+    multiply(mixk_row, x, k_part)
+    multiply(k_constant_part_row, x_lag1_prev, tmp_2)
     # v = Wv @ shift(mixv)
     multiply(mixv_row, x, v_part)
-    multiply(v_constant_part_row, x_lag1_prev, tmp)
-    add(v_part, tmp, v_part)
+    multiply(v_constant_part_row, x_lag1_prev, tmp_3)
+    # r, k, v
+    add(r_k_v_part, tmp_tmp_tmp, r_k_v_part)
     # decayed = p[t-1] - exp(w)
     subtract(p_prev, exp_w_row, exp_a_pre)
     # r
@@ -1171,15 +1193,16 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     exp(old_new, old_new)
     # wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
     multiply(a_prev, old, wkv)
-    multiply(v, new, tmp_2)
-    add(wkv, tmp_2, wkv)
+    multiply(v, new, tmp_4)
+    add(wkv, tmp_4, wkv)
     multiply(b_prev, old, old)
     add(old, new, old)
     divide(wkv, old, wkv)
     # p[t] = max(decayed, k)
-    maximum(exp_a_pre, exp_a_pre_2, out=p)
+    p = maximum(exp_a_pre, exp_a_pre_2)
     # a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
-    subtract(exp_a_pre_pre_2_blocks, p_axes, exp_a_pre_pre_2_blocks)
+    subtract(exp_a_pre, p, exp_a_pre)
+    subtract(exp_a_pre_2, p, exp_a_pre_2)
     # r, a
     exp(y_part_exp_a_pre_exp_a_pre_2, y_part_exp_a_pre_exp_a_pre_2)
     add(y_part, one, y_part)
@@ -1187,15 +1210,15 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # y = Wo @ (r*wkv)
     multiply(y_part, wkv, y_part)
     # a
-    multiply(a_prev, exp_a_pre, tmp_3)
+    multiply(a_prev, exp_a_pre, tmp_5)
     multiply(v, exp_a_pre_2, v)
-    add(tmp_3, v, a)
+    a = add(tmp_5, v)
     # b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
     multiply(b_prev, exp_a_pre, exp_a_pre)
-    add(exp_a_pre, exp_a_pre_2, b)
+    b = add(exp_a_pre, exp_a_pre_2)
     # y
     dot(y_part, Wo_T, y_2)
-    return y_2.copy(), State(a=a.copy(), b=b.copy(), p=p.copy(), x_lag1=x_t.copy())
+    return y_2.copy(), State(a=a, b=b, p=p, x_lag1=x_t.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1424,6 +1447,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -166,7 +166,10 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, N = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.decay_batch = empty((B, I*N), dtype)
         self.tmp = empty((B, I*N), dtype)
+        self.C_batch = empty((B, I*N), dtype)
+        self.d_batch = empty((B, I), dtype)
         self.y_out = empty((T, B, I), dtype)
         self.y_part = np.ndarray((T, B, I*N), dtype, scratch.block_1)
         self.y_2 = np.ndarray((T, B, I), dtype, scratch.block_5)
@@ -183,7 +186,10 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, N = saved.key
         self.saved = saved
+        self.C_batch = empty((B, I*N), dtype)
         self.d_h = empty((B, I*N), dtype)
+        self.decay_batch = empty((B, I*N), dtype)
+        self.d_batch = empty((B, I), dtype)
         self.d_C_sum = empty((I*N,), dtype)
         self.d_d_sum = empty((I,), dtype)
         self.d_decay_sum = empty((I*N,), dtype)
@@ -279,8 +285,12 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     A, decay, gain, one_row, exp_la, exp_step, exp_step_column = derived
     h_factor = one_row*gain
-    C = params.C.reshape(-1)
-    d = params.d
+    decay_batch = ws.decay_batch
+    np.copyto(decay_batch, decay.reshape(-1))
+    C_batch = ws.C_batch
+    np.copyto(C_batch, params.C.reshape(-1))
+    d_batch = ws.d_batch
+    np.copyto(d_batch, params.d)
     saved.h_all[0] = state.h.reshape(B, I*N)
 
     # h[t] = decay*h[t-1] + gain*outer(x[t], one)
@@ -289,17 +299,16 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add = np.multiply, np.add
-    decay_row = decay.reshape(-1)[None]
     tmp = ws.tmp
     for (h_prev, h) in steps:
         # h[t] = decay*h[t-1] + gain*outer(x[t], one)
-        multiply(decay_row, h_prev, tmp)
+        multiply(decay_batch, h_prev, tmp)
         add(tmp, h, h)
 
     # y = (C*h[t]) @ one + d*x[t]
-    np.multiply(C, saved.h, out=ws.y_part)
+    np.multiply(C_batch, saved.h, out=ws.y_part)
     np.einsum("j,tbij->tbi", one_row.reshape(N), ws.y_part_axes, out=ws.y_axes)
-    np.multiply(d, x, out=ws.y_factor)
+    np.multiply(d_batch, x, out=ws.y_factor)
     np.add(ws.y_2, ws.y_factor, out=ws.y_2)
     np.copyto(ws.y_out, ws.y_2)
     if cuts is not None:
@@ -340,16 +349,20 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, N = saved.key
     x_2d = x.reshape(T*B, I)
     A, decay, gain, one_row, exp_la, exp_step, exp_step_column = derived
-    C = params.C.reshape(-1)
+    C_batch = ws.C_batch
+    np.copyto(C_batch, params.C.reshape(-1))
+    decay_batch = ws.decay_batch
+    np.copyto(decay_batch, decay.reshape(-1))
     d_h_x_column_factor = one_row*gain
-    d = params.d
+    d_batch = ws.d_batch
+    np.copyto(d_batch, params.d)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, I*N)
 
     # backward of y = (C*h[t]) @ one + d*x[t]
     np.copyto(ws.d_C_each_axes, dy.reshape(T, B, I, 1))
     np.multiply(one_row, ws.d_C_each_axes, out=ws.d_C_each_axes)
     # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
-    np.multiply(C, ws.d_C_each, out=ws.d_gain_each)
+    np.multiply(C_batch, ws.d_C_each, out=ws.d_gain_each)
 
     if cuts is not None:
         finals = None if dfinal is None else (dfinal.h.reshape(B, I*N), )
@@ -357,16 +370,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
-    decay_row = decay.reshape(-1)[None]
     for (d_gain_each,) in steps:
         # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
         add(d_h, d_gain_each, d_gain_each)
-        multiply(decay_row, d_gain_each, d_h)
+        multiply(decay_batch, d_gain_each, d_h)
 
     # again h[t] = decay*h[t-1] + gain*outer(x[t], one)
     # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
     np.einsum("ij,tbij->tbi", d_h_x_column_factor, ws.d_gain_each_axes, out=ws.d_x_axes)
-    np.multiply(d, dy, out=ws.d_x_factor)
+    np.multiply(d_batch, dy, out=ws.d_x_factor)
     np.add(ws.d_x, ws.d_x_factor, out=ws.d_x)
     np.multiply(saved.h, ws.d_C_each, out=ws.d_C_each)
     np.multiply(dy, x, out=ws.d_d_each)
@@ -673,11 +685,9 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.tmp = np.empty((B, I*N), dtype)
         self.tmp_2 = np.empty((B, I*N), dtype)
-        self.h = np.empty((B, I*N), dtype)
         self.y_part = np.empty((B, I*N), dtype)
         self.sum_y_part_one_vector = np.empty((B, I), dtype)
         self.tmp_3 = np.empty((B, I), dtype)
-        self.y_2 = np.empty((B, I), dtype)
         self.tmp_axes = self.tmp_2.reshape(B, I, N)
         self.y_part_axes = self.y_part.reshape(B, I, N)
         self.sum_y_part_one_vector_axes = self.sum_y_part_one_vector.reshape(B, I)
@@ -720,13 +730,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp = packed.tmp
     tmp_axes = packed.tmp_axes
     tmp_2 = packed.tmp_2
-    h = packed.h
     y_part = packed.y_part
     y_part_axes = packed.y_part_axes
     sum_y_part_one_vector_axes = packed.sum_y_part_one_vector_axes
     tmp_3 = packed.tmp_3
     sum_y_part_one_vector = packed.sum_y_part_one_vector
-    y_2 = packed.y_2
     multiply, add, einsum = np.multiply, np.add, np.einsum
     h_prev = state.h.reshape(B, I*N)
     x = x_t.reshape(B, I, 1)
@@ -734,13 +742,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # h[t] = decay*h[t-1] + gain*outer(x[t], one)
     multiply(decay_row, h_prev, tmp)
     multiply(h_factor_row, x, tmp_axes)
-    add(tmp, tmp_2, h)
+    h = add(tmp, tmp_2)
     # y = (C*h[t]) @ one + d*x[t]
     multiply(C_row, h, y_part)
     einsum("j,bij->bi", one_row.reshape(N), y_part_axes, out=sum_y_part_one_vector_axes)
     multiply(d_row, x_2, tmp_3)
-    add(tmp_3, sum_y_part_one_vector, y_2)
-    return y_2.copy(), State(h=h.copy().reshape(B, I, N))
+    y_2 = add(tmp_3, sum_y_part_one_vector)
+    return y_2, State(h=h.reshape(B, I, N))
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:

@@ -160,7 +160,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.d_batch = empty((H, B), dtype)
         self.z_part = empty((H, B), dtype)
+        self.b_batch = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
@@ -175,6 +177,8 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Q_T = empty((H, H), dtype)
+        self.d_batch = empty((H, B), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_rows = empty((H, I), dtype)
         self.d_Q_rows = empty((H, H), dtype)
@@ -264,8 +268,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     A, Q, inv_Q_part = derived
     W = params.W
-    d = params.d[:, None]
-    b = params.b[:, None]
+    d_batch = ws.d_batch
+    np.copyto(d_batch, params.d[:, None])
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b[:, None])
     saved.h_all[0] = state.h.T
 
     # z = W @ x[t] + Q @ (d*h[t-1])
@@ -278,13 +284,13 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     zero = np.array(0, dtype)
     for (h_prev, z, W_x, sign_z, relu_h_pre, h) in steps:
         # z = W @ x[t] + Q @ (d*h[t-1])
-        multiply(d, h_prev, z_part)
+        multiply(d_batch, h_prev, z_part)
         dot(Q, z_part, z)
         add(W_x, z, z)
         # h[t] = sign(z)*relu(abs(z) + b)
         sign(z, sign_z)
         abs(z, relu_h_pre)
-        add(b, relu_h_pre, relu_h_pre)
+        add(b_batch, relu_h_pre, relu_h_pre)
         maximum(relu_h_pre, zero, out=relu_h_pre)
         multiply(sign_z, relu_h_pre, h)
 
@@ -327,7 +333,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     A, Q, inv_Q_part = derived
-    d = params.d[:, None]
+    d_batch = ws.d_batch
+    np.copyto(d_batch, params.d[:, None])
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
@@ -344,7 +351,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Q_T = Q.T
+    Q_T = _transposed(Q, T, B, ws.Q_T)
     for (dy_t, d_h_pre, d_z) in steps:
         # backward of h[t] = sign(z)*relu(abs(z) + b)
         add(dy_t, d_h, d_h)
@@ -353,10 +360,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         multiply(d_z, d_h_pre, d_z)
         dot(Q_T, d_z, d_h)
         # h
-        multiply(d, d_h, d_h)
+        multiply(d_batch, d_h, d_h)
 
     # again z = W @ x[t] + Q @ (d*h[t-1])
-    np.multiply(d, saved.h_prev, out=ws.z_part)
+    np.multiply(d_batch, saved.h_prev, out=ws.z_part)
     d_z_flat = _columns(ws.d_z, ws.d_z_flat)
     np.matmul(d_z_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
     np.matmul(d_z_flat, x_2d, out=ws.d_W_rows)
@@ -645,7 +652,7 @@ class Packed:
         np.copyto(Q_W[:, 0:H], Q)
         np.copyto(Q_W[:, H:H + I], params.W)
         d_row = params.d[None]
-        Q_W_T = Q_W.T
+        Q_W_T = _from_left(Q_W)
         b_row = params.b[None]
         zero = np.array(0, dtype)
         self.constants = (d_row, Q_W_T, b_row, zero, )
@@ -658,7 +665,6 @@ class Packed:
         self.z_part_x_here = np.empty((B, H + I), dtype)
         self.relu_h_pre = np.empty((B, H), dtype)
         self.sign_z = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.z_part_x_here[..., H:]
         self.z_part = self.z_part_x_here[..., :H]
 
@@ -699,7 +705,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     z_part_x_here = packed.z_part_x_here
     relu_h_pre = packed.relu_h_pre
     sign_z = packed.sign_z
-    h = packed.h
     multiply, dot, sign, abs, add, maximum = np.multiply, np.dot, np.sign, np.abs, np.add, np.maximum
     x = x_t
     h_prev = state.h
@@ -712,8 +717,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     abs(relu_h_pre, relu_h_pre)
     add(b_row, relu_h_pre, relu_h_pre)
     maximum(relu_h_pre, zero, out=relu_h_pre)
-    multiply(sign_z, relu_h_pre, h)
-    return h.copy(), State(h=h.copy())
+    h = multiply(sign_z, relu_h_pre)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -895,7 +900,29 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -178,6 +178,7 @@ class _Backward:
         self.saved = saved
         self.d_h_PT_d_P_s = empty((H + S, B), dtype)
         self.R_P = empty((H, H + S), dtype)
+        self.R_P_T = empty((H + S, H), dtype)
         self.d_s = empty((S, B), dtype)
         self.A_B = empty((H + S, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -284,7 +285,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
     # h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
     np.matmul(A_B, x_2d.T, out=ws.A_B_x_flat.reshape(H + S, T*B))
-    np.multiply(ws.B_x, 0.050000000000000044, out=saved.s)
+    _move(ws.B_x, saved.s)
+    np.multiply(saved.s, 0.050000000000000044, out=saved.s)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -371,7 +373,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    R_P_T = R_P.T
+    R_P_T = _transposed(R_P, T, B, ws.R_P_T)
     d_h_PT_d_P_s = ws.d_h_PT_d_P_s
     d_s = ws.d_s
     PT_d_P_s = ws.PT_d_P_s
@@ -675,10 +677,10 @@ class Packed:
         np.copyto(P_A_R[:, 0:S], params.P)
         np.copyto(P_A_R[:, S:I + S], params.A)
         np.copyto(P_A_R[:, I + S:H + I + S], params.R)
-        B_2_T = B_2.T
+        B_2_T = _from_left(B_2)
         number = np.array(0.95, dtype)
         number_2 = np.array(0.050000000000000044, dtype)
-        P_A_R_T = P_A_R.T
+        P_A_R_T = _from_left(P_A_R)
         minus_one = np.array(-1, dtype)
         number_3 = np.array(88, dtype)
         one = np.array(1, dtype)
@@ -693,7 +695,6 @@ class Packed:
         self.B_x = np.empty((B, S), dtype)
         self.tmp = np.empty((B, S), dtype)
         self.h_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.s_x_here_h_prev_here[..., S:I + S]
         self.h_prev_here = self.s_x_here_h_prev_here[..., I + S:]
         self.s = self.s_x_here_h_prev_here[..., :S]
@@ -737,7 +738,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     s = packed.s
     s_x_here_h_prev_here = packed.s_x_here_h_prev_here
     h_pre = packed.h_pre
-    h = packed.h
     dot, multiply, add, minimum, exp, reciprocal = np.dot, np.multiply, np.add, np.minimum, np.exp, np.reciprocal
     x = x_t
     h_prev = state.h
@@ -755,8 +755,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     minimum(h_pre, number_3, out=h_pre)
     exp(h_pre, h_pre)
     add(h_pre, one, h_pre)
-    reciprocal(h_pre, h)
-    return Outputs(h.copy(), s.copy()), State(h=h.copy(), s=s.copy())
+    h = reciprocal(h_pre)
+    return Outputs(h.copy(), s.copy()), State(h=h, s=s.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -937,13 +937,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -154,6 +154,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H, F = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.c1_batch = empty((B, F), dtype)
+        self.cs_half_batch = empty((B, H), dtype)
+        self.c2_batch = empty((B, H), dtype)
         self.roll_h_prev_1 = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
@@ -167,6 +170,7 @@ class _Backward:
         T, B, dtype, I, H, F = saved.key
         self.saved = saved
         self.d_h = empty((B, H), dtype)
+        self.c2_batch = empty((B, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Ws_rows = empty((H, I), dtype)
         self.d_W1_rows = empty((F, I), dtype)
@@ -259,24 +263,27 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     W1 = params.W1
     Ws_half = 0.5*params.Ws
-    c1 = params.c1
+    c1_batch = ws.c1_batch
+    np.copyto(c1_batch, params.c1)
     W2 = params.W2
-    b_pre_2_factor = 0.5*params.cs
-    c2 = params.c2
+    cs_half_batch = ws.cs_half_batch
+    np.multiply(params.cs, 0.5, out=cs_half_batch)
+    c2_batch = ws.c2_batch
+    np.copyto(c2_batch, params.c2)
     saved.h_all[0] = state.h
 
     # b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
     np.matmul(x_2d, W1.T, out=saved.relu_b_pre.reshape(T*B, F))
     np.matmul(x_2d, Ws_half.T, out=saved.sigmoid_b_pre_2.reshape(T*B, H))
-    np.add(c1, saved.relu_b_pre, out=saved.relu_b_pre)
+    np.add(c1_batch, saved.relu_b_pre, out=saved.relu_b_pre)
     np.maximum(saved.relu_b_pre, 0, out=saved.relu_b_pre)
     relu_b_pre_2d = saved.relu_b_pre.reshape(T*B, F)
     np.matmul(relu_b_pre_2d, W2.T, out=saved.W2_relu_b_pre.reshape(T*B, H))
-    np.add(b_pre_2_factor, saved.sigmoid_b_pre_2, out=saved.sigmoid_b_pre_2)
+    np.add(cs_half_batch, saved.sigmoid_b_pre_2, out=saved.sigmoid_b_pre_2)
     np.tanh(saved.sigmoid_b_pre_2, out=saved.sigmoid_b_pre_2)
     np.multiply(saved.sigmoid_b_pre_2, 0.5, out=saved.sigmoid_b_pre_2)
     np.add(saved.sigmoid_b_pre_2, 0.5, out=saved.sigmoid_b_pre_2)
-    np.add(c2, saved.W2_relu_b_pre, out=saved.h)
+    np.add(c2_batch, saved.W2_relu_b_pre, out=saved.h)
     np.multiply(saved.h, saved.sigmoid_b_pre_2, out=saved.h)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -328,7 +335,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H, F = saved.key
     x_2d = x.reshape(T*B, I)
-    c2 = params.c2
+    c2_batch = ws.c2_batch
+    np.copyto(c2_batch, params.c2)
     W2 = params.W2
     Ws = params.Ws
     W1 = params.W1
@@ -350,7 +358,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         np.copyto(d_h, np.roll(d_W2_relu_b_pre, -1, axis=-1))
 
     # backward of b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
-    np.add(c2, saved.W2_relu_b_pre, out=ws.d_b_pre_2)
+    np.add(c2_batch, saved.W2_relu_b_pre, out=ws.d_b_pre_2)
     np.subtract(1, saved.sigmoid_b_pre_2, out=ws.tmp)
     np.multiply(ws.d_b_pre_2, ws.tmp, out=ws.d_b_pre_2)
     np.multiply(ws.d_b_pre_2, saved.sigmoid_b_pre_2, out=ws.d_b_pre_2)
@@ -651,12 +659,12 @@ class Packed:
         np.copyto(W1_Ws_half[0:F], params.W1)
         np.multiply(params.Ws, 0.5, out=W1_Ws_half[F:F + H])
         W2 = params.W2
-        W1_Ws_half_T = W1_Ws_half.T
+        W1_Ws_half_T = _from_left(W1_Ws_half)
         c1_row = params.c1[None]
         zero = np.array(0, dtype)
         b_pre_2_factor_row = (0.5*params.cs)[None]
         half = np.array(0.5, dtype)
-        W2_T = W2.T
+        W2_T = _from_left(W2)
         c2_row = params.c2[None]
         self.constants = (W1_Ws_half_T, c1_row, zero, b_pre_2_factor_row, half, W2_T, c2_row, )
         self.prepare(1)
@@ -669,7 +677,6 @@ class Packed:
         self.h_pre = np.empty((B, H), dtype)
         self.relu_b_pre_b = np.empty((B, F + H), dtype)
         self.W2_relu_b_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.relu_b_pre = self.relu_b_pre_b[..., :F]
         self.b = self.relu_b_pre_b[..., F:]
 
@@ -713,7 +720,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     relu_b_pre = packed.relu_b_pre
     b = packed.b
     W2_relu_b_pre = packed.W2_relu_b_pre
-    h = packed.h
     dot, add, maximum, tanh, multiply = np.dot, np.add, np.maximum, np.tanh, np.multiply
     x = x_t
     h_prev = state.h
@@ -733,8 +739,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(b, W2_relu_b_pre, b)
     # h
     add(h_pre, b, h_pre)
-    maximum(h_pre, zero, out=h)
-    return h.copy(), State(h=h.copy())
+    h = maximum(h_pre, zero)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -899,6 +905,11 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

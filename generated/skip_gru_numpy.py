@@ -182,13 +182,12 @@ class _Scratch:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Wu_x_half_Wr_x_half_Wn_x_flat, backward.tmp, backward.d_u_r_n_pre
         self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_h_prev_base, backward.d_h_s_base, backward.tmp_3, backward.dy_h_rows, backward.d_u_r_n_pre_flat
-        self.block_3 = np.empty(2*B*H*T, dtype)  # backward.d_u_r_pre_flat, backward.d_n_pre_flat, backward.n_part_flat, backward.h_flat
-        self.block_4 = np.empty(B*H*T, dtype)  # backward.n_part
-        self.block_5 = np.empty(B*H*T, dtype)  # backward.h_prev_flat
-        self.block_6 = np.empty(4*B*T, dtype)  # forward.s, backward.d_grow_pre_base_etc, backward.d_grow_pre_flat
-        self.block_7 = np.empty(3*B*T, dtype)  # backward.s_etc
-        self.block_8 = np.empty(B*T, dtype)  # backward.d_grow_pre
-        self.block_9 = np.empty(B*T, dtype)  # backward.dy_s_rows
+        self.block_3 = np.empty(B*H*T, dtype)  # backward.n_part, backward.h_flat
+        self.block_4 = np.empty(B*H*T, dtype)  # backward.h_prev_flat, backward.n_part_flat
+        self.block_5 = np.empty(4*B*T, dtype)  # forward.s, backward.d_grow_pre_base_etc, backward.d_grow_pre_flat
+        self.block_6 = np.empty(3*B*T, dtype)  # backward.s_etc
+        self.block_7 = np.empty(B*T, dtype)  # backward.d_grow_pre
+        self.block_8 = np.empty(B*T, dtype)  # backward.dy_s_rows
 
 
 class _Forward:
@@ -197,7 +196,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bu_half_br_half_bn = empty((3*H, 1), dtype)
+        self.bu_half_br_half_bn = empty((3*H, B), dtype)
         self.Wu_half_Wr_half_Wn = empty((3*H, I), dtype)
         self.lt_p_prev_0_5 = empty((1, B), dtype)
         self.Uu_Ur_half = empty((2*H, H), dtype)
@@ -211,7 +210,7 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.s_out = empty((T, B, 1), dtype)
         self.Wu_x_half_Wr_x_half_Wn_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
-        self.s = np.ndarray((T, 1, B), dtype, scratch.block_6)
+        self.s = np.ndarray((T, 1, B), dtype, scratch.block_5)
         self.Wu_x_half_Wr_x_half_Wn_x = self.Wu_x_half_Wr_x_half_Wn_x_flat.transpose(1, 0, 2)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.p_all, saved.p_prev, 1.0), )  # histories of states, states before steps, initial values
         self.steps = list(zip(saved.p_all[:-1], saved.where_lt_p_prev_0_5_0_1, self.s, saved.min_grow_p_pre, saved.h_all[:-1], saved.u_r, saved.r, saved.n, saved.u, saved.h, saved.grow, saved.p))
@@ -225,13 +224,16 @@ class _Backward:
         self.saved = saved
         self.tmp_d_min_grow_p_pre_d_p = empty((3, B), dtype)
         self.tmp_4 = empty((1, B), dtype)
+        self.wp_T = empty((H, 1), dtype)
         self.wpT_d_wp_h = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
         self.d_h_s = empty((H, B), dtype)
         self.sum_d_h_s = empty((1, B), dtype)
         self.d_new = empty((H, B), dtype)
+        self.Un_T = empty((H, H), dtype)
         self.UnT_d_Un_n_part = empty((H, B), dtype)
         self.Uu_Ur = empty((2*H, H), dtype)
+        self.Uu_Ur_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.Wu_Wr_Wn = empty((3*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -241,23 +243,21 @@ class _Backward:
         self.d_wp_rows = empty((1, H), dtype)
         self.d_bu_br_bn_sum = empty((3*H,), dtype)
         self.d_bp_sum = empty((1,), dtype)
-        self.s_etc = np.ndarray((T, 3, B), dtype, scratch.block_7)
+        self.s_etc = np.ndarray((T, 3, B), dtype, scratch.block_6)
         self.d_h_prev_base = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.d_h_s_base = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_1)
-        self.d_grow_pre_base_etc = np.ndarray((T, 4, B), dtype, scratch.block_6)
-        self.d_grow_pre = np.ndarray((T, 1, B), dtype, scratch.block_8)
+        self.d_grow_pre_base_etc = np.ndarray((T, 4, B), dtype, scratch.block_5)
+        self.d_grow_pre = np.ndarray((T, 1, B), dtype, scratch.block_7)
         self.d_u_r_n_pre = np.ndarray((T, 3*H, B), dtype, scratch.block_1)
         self.tmp_3 = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
         self.dy_h_rows = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
-        self.dy_s_rows = np.ndarray((T, 1, B), dtype, scratch.block_9)
-        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_4)
+        self.dy_s_rows = np.ndarray((T, 1, B), dtype, scratch.block_8)
+        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_u_r_n_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
-        self.d_u_r_pre_flat = np.ndarray((2*H, T, B), dtype, scratch.block_3)
-        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_3[B*H*T:])
-        self.d_grow_pre_flat = np.ndarray((1, T, B), dtype, scratch.block_6)
+        self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
+        self.d_grow_pre_flat = np.ndarray((1, T, B), dtype, scratch.block_5)
         self.h_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.s = self.s_etc[:, :1]
         self.p_pre = self.d_grow_pre_base_etc[:, 3:]
@@ -370,7 +370,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.matmul(Wu_half_Wr_half_Wn, x_2d.T, out=ws.Wu_x_half_Wr_x_half_Wn_x_flat.reshape(3*H, T*B))
-    np.add(bu_half_br_half_bn, ws.Wu_x_half_Wr_x_half_Wn_x, out=saved.u_r_n)
+    _move(ws.Wu_x_half_Wr_x_half_Wn_x, saved.u_r_n)
+    np.add(bu_half_br_half_bn, saved.u_r_n, out=saved.u_r_n)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -538,15 +539,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_min_grow_p_pre = ws.d_min_grow_p_pre
     tmp_4 = ws.tmp_4
     tmp_5 = ws.tmp_5
-    wp_T = wp.T
+    wp_T = _transposed(wp, T, B, ws.wp_T)
     wpT_d_wp_h = ws.wpT_d_wp_h
     d_h = ws.d_h
     d_h_s = ws.d_h_s
     sum_d_h_s = ws.sum_d_h_s
     d_new = ws.d_new
-    Un_T = Un.T
+    Un_T = _transposed(Un, T, B, ws.Un_T)
     UnT_d_Un_n_part = ws.UnT_d_Un_n_part
-    Uu_Ur_T = Uu_Ur.T
+    Uu_Ur_T = _transposed(Uu_Ur, T, B, ws.Uu_Ur_T)
     d_h_prev = ws.d_h_prev
     for (
             s_etc, d_grow_pre_base, d_grow_pre, dy_h_t, d_h_s_base, s, d_n_pre, d_u_pre, dy_s_t, d_p_prev_base, d_r_pre,
@@ -596,14 +597,12 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Wu = ws.d_Wu_Wr_Wn_rows[0:H]
     d_Wr = ws.d_Wu_Wr_Wn_rows[H:2*H]
     d_Wn = ws.d_Wu_Wr_Wn_rows[2*H:3*H]
-    d_u_r_pre_flat = _columns(ws.d_u_r_pre, ws.d_u_r_pre_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_u_r_pre_flat, h_prev_flat.T, out=ws.d_Uu_Ur_rows)
+    np.matmul(d_u_r_n_pre_flat[0:2*H], h_prev_flat.T, out=ws.d_Uu_Ur_rows)
     d_Uu = ws.d_Uu_Ur_rows[0:H]
     d_Ur = ws.d_Uu_Ur_rows[H:2*H]
-    d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     n_part_flat = _columns(ws.n_part, ws.n_part_flat)
-    np.matmul(d_n_pre_flat, n_part_flat.T, out=ws.d_Un_rows)
+    np.matmul(d_u_r_n_pre_flat[2*H:3*H], n_part_flat.T, out=ws.d_Un_rows)
     d_Un = ws.d_Un_rows
     d_grow_pre_flat = _columns(ws.d_grow_pre, ws.d_grow_pre_flat)
     h_flat = _columns(saved.h, ws.h_flat)
@@ -901,19 +900,19 @@ class Packed:
         np.multiply(params.Uu, 0.5, out=Wu_Uu_Wr_Ur_half[0:H, I:H + I])
         np.multiply(params.Wr, 0.5, out=Wu_Uu_Wr_Ur_half[H:2*H, 0:I])
         np.multiply(params.Ur, 0.5, out=Wu_Uu_Wr_Ur_half[H:2*H, I:H + I])
-        Wn = params.Wn
         Un = params.Un
+        Wn = params.Wn
         wp_half = 0.5*params.wp
         half = np.array(0.5, dtype)
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
-        Wu_Uu_Wr_Ur_half_T = Wu_Uu_Wr_Ur_half.T
-        Wn_T = Wn.T
-        Un_T = Un.T
+        Wu_Uu_Wr_Ur_half_T = _from_left(Wu_Uu_Wr_Ur_half)
+        Un_T = _from_left(Un)
+        Wn_T = _from_left(Wn)
         bn_row = params.bn[None]
-        wp_half_T = wp_half.T
+        wp_half_T = _from_left(wp_half)
         grow_pre_factor_row = (0.5*params.bp)[None]
-        self.constants = (bu_br_half, half, zero, one, Wu_Uu_Wr_Ur_half_T, Wn_T, Un_T, bn_row, wp_half_T, grow_pre_factor_row, )
+        self.constants = (bu_br_half, half, zero, one, Wu_Uu_Wr_Ur_half_T, Un_T, Wn_T, bn_row, wp_half_T, grow_pre_factor_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -923,7 +922,6 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.lt_p_prev_0_5 = np.empty((B, 1), dtype)
         self.s_part = np.empty((B, 1), dtype)
-        self.s = np.empty((B, 1), dtype)
         self.min_grow_p_pre = np.empty((B, 1), dtype)
         self.u_n_part = np.empty((B, 2*H), dtype)
         self.n = np.empty((B, H), dtype)
@@ -931,9 +929,7 @@ class Packed:
         self.new = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, 1), dtype)
         self.tmp_3 = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.grow = np.empty((B, 1), dtype)
-        self.p = np.empty((B, 1), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.n_part = self.u_n_part[..., H:]
@@ -976,12 +972,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bu_br_half, half, zero, one, Wu_Uu_Wr_Ur_half_T, Wn_T, Un_T, bn_row, wp_half_T, grow_pre_factor_row, ) = packed.constants
+    (bu_br_half, half, zero, one, Wu_Uu_Wr_Ur_half_T, Un_T, Wn_T, bn_row, wp_half_T, grow_pre_factor_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     lt_p_prev_0_5 = packed.lt_p_prev_0_5
     s_part = packed.s_part
-    s = packed.s
     min_grow_p_pre = packed.min_grow_p_pre
     x_h_prev_here = packed.x_h_prev_here
     u_n_part = packed.u_n_part
@@ -992,9 +987,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     new = packed.new
     tmp_2 = packed.tmp_2
     tmp_3 = packed.tmp_3
-    h = packed.h
     grow = packed.grow
-    p = packed.p
     less, subtract, add, dot, tanh, multiply, minimum = np.less, np.subtract, np.add, np.dot, np.tanh, np.multiply, np.minimum
     x = x_t
     h_prev = state.h
@@ -1005,7 +998,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     less(p_prev, half, lt_p_prev_0_5)
     _where(lt_p_prev_0_5, zero, one, out=s_part)
     subtract(s_part, p_prev, s_part)
-    add(p_prev, s_part, s)
+    s = add(p_prev, s_part)
     # p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     subtract(one, p_prev, min_grow_p_pre)
     # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
@@ -1017,8 +1010,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     add(u_n_part, half, u_n_part)
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     multiply(h_prev, n_part, n_part)
-    dot(x_here, Wn_T, n)
-    dot(n_part, Un_T, tmp)
+    dot(n_part, Un_T, n)
+    dot(x_here, Wn_T, tmp)
     add(n, tmp, n)
     add(bn_row, n, n)
     tanh(n, n)
@@ -1031,7 +1024,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     subtract(one, s, tmp_2)
     multiply(h_prev, tmp_2, tmp_3)
     multiply(s, new, new)
-    add(tmp_3, new, h)
+    h = add(tmp_3, new)
     # grow = sigmoid(wp @ h[t] + bp)
     dot(h, wp_half_T, grow)
     add(grow_pre_factor_row, grow, grow)
@@ -1043,8 +1036,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     multiply(s, grow, grow)
     add(p_prev, min_grow_p_pre, min_grow_p_pre)
     multiply(tmp_2, min_grow_p_pre, tmp_2)
-    add(grow, tmp_2, p)
-    return Outputs(h.copy(), s.copy()), State(h=h.copy(), p=p.copy())
+    p = add(grow, tmp_2)
+    return Outputs(h.copy(), s), State(h=h, p=p)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1255,16 +1248,38 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer
 
 
 def _where(condition: np.ndarray, a: Any, b: Any, out: np.ndarray) -> None:

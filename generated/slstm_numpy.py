@@ -200,7 +200,7 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, N, D = key
         self.block_1 = np.empty(4*B*D*N*T, dtype)  # forward.Wo_Wz_Wi_Wf_rows_x_heads_flat, backward.tmp, backward.d_Wo_Wz_Wi_Wf_rows_x_heads_flat
-        self.block_2 = np.empty(4*B*D*N*T, dtype)  # backward.d_c_n_factor, backward.d_m_prev_base_tmp, backward.d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat
+        self.block_2 = np.empty(4*B*D*N*T, dtype)  # backward.d_n_factor, backward.d_c_factor, backward.d_m_prev_base_tmp, backward.d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat
         self.block_3 = np.empty(4*B*D*N*T, dtype)  # backward.tmp_3, backward.dy_rows, backward.d_o_pre_z_pre_ir_fr_flat
         self.block_4 = np.empty(B*D*N*T + B*D*N, dtype)  # forward.m_all, backward.h_prev_flat
 
@@ -211,8 +211,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, N, D = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bz_bi_bf = empty((3*D*N, 1), dtype)
+        self.bz_bi_bf = empty((3*D*N, B), dtype)
         self.Wo_Wz_Wi_Wf_rows = empty((4*D*N, I), dtype)
+        self.bo_half_batch = empty((D*N, B), dtype)
         self.Ro_half_Rz_Ri_Rf = empty((4*N, D, D), dtype)
         self.Ro_h_prev_half_etc = empty((4*D*N, B), dtype)
         self.tmp = empty((D*N, B), dtype)
@@ -240,10 +241,10 @@ class _Backward:
         self.tmp_tmp = empty((2*D*N, B), dtype)
         self.d_c_n = empty((2*D*N, B), dtype)
         self.d_m_prev = empty((D*N, B), dtype)
-        self.tmp_4 = empty((D*N, B), dtype)
+        self.tmp_6 = empty((D*N, B), dtype)
         self.d_i_pre = empty((D*N, B), dtype)
         self.d_m = empty((D*N, B), dtype)
-        self.tmp_5 = empty((D*N, B), dtype)
+        self.tmp_7 = empty((D*N, B), dtype)
         self.RzT_d_Rz_h_prev = empty((D*N, B), dtype)
         self.RfT_d_Rf_h_prev = empty((D*N, B), dtype)
         self.RiT_d_Ri_h_prev = empty((D*N, B), dtype)
@@ -252,28 +253,26 @@ class _Backward:
         self.d_Ro_Rz_Ri_Rf_rows = empty((4, N, D, D), dtype)
         self.d_Wo_Wz_Wi_Wf_rows_rows = empty((4*D*N, I), dtype)
         self.d_bo_bz_bi_bf_sum = empty((4*D*N,), dtype)
-        self.d_c_n_factor = np.ndarray((T, 2*D*N, B), dtype, scratch.block_2)
+        self.d_n_factor = np.ndarray((T, D*N, B), dtype, scratch.block_2[2*B*D*N*T:])
         self.tmp = np.ndarray((T, D*N, B), dtype, scratch.block_1)
-        self.d_m_prev_base_tmp = np.ndarray((T, 2*D*N, B), dtype, scratch.block_2[2*B*D*N*T:])
+        self.d_c_factor = np.ndarray((T, D*N, B), dtype, scratch.block_2[3*B*D*N*T:])
+        self.d_m_prev_base_tmp = np.ndarray((T, 2*D*N, B), dtype, scratch.block_2)
         self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat = np.ndarray((T, 4*D*N, B), dtype, scratch.block_1)
         self.tmp_3 = np.ndarray((T, D*N, B), dtype, scratch.block_3)
         self.dy_rows = np.ndarray((T, D*N, B), dtype, scratch.block_3)
         self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat_flat = np.ndarray((4*D*N, T, B), dtype, scratch.block_2)
         self.d_o_pre_z_pre_ir_fr_flat = np.ndarray((4*D*N, T, B), dtype, scratch.block_3)
         self.h_prev_flat = np.ndarray((D*N, T, B), dtype, scratch.block_4)
-        self.d_n_factor = self.d_c_n_factor[:, D*N:]
-        self.d_c_factor = self.d_c_n_factor[:, :D*N]
         self.d_m_prev_base = self.d_m_prev_base_tmp[:, :D*N]
         self.tmp_2 = self.d_m_prev_base_tmp[:, D*N:]
         self.d_Wo_rows_x_heads_flat = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, :D*N]
         self.d_Wz_rows_x_heads_flat = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, D*N:2*D*N]
         self.d_Wf_rows_x_heads_flat = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, 3*D*N:]
         self.d_Wi_rows_x_heads_flat = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, 2*D*N:3*D*N]
-        self.d_c_n_factor_blocks = self.d_c_n_factor.reshape(T, 2, D*N, B)
-        self.tmp_tmp_blocks = self.tmp_tmp.reshape(2, D*N, B)
+        self.tmp_4 = self.tmp_tmp[D*N:]
+        self.tmp_5 = self.tmp_tmp[:D*N]
         self.d_n = self.d_c_n[D*N:]
         self.d_c = self.d_c_n[:D*N]
-        self.d_c_n_blocks = self.d_c_n.reshape(2, D*N, B)
         self.d_Wo_rows_x_heads_flat_axes = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, :D*N].reshape(T, N, D, B)
         self.d_h_axes = self.d_h.reshape(N, D, B)
         self.d_Wz_rows_x_heads_flat_axes = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, D*N:2*D*N].reshape(T, N, D, B)
@@ -283,7 +282,7 @@ class _Backward:
         self.d_Wi_rows_x_heads_flat_axes = self.d_Wo_Wz_Wi_Wf_rows_x_heads_flat[:, 2*D*N:3*D*N].reshape(T, N, D, B)
         self.RiT_d_Ri_h_prev_axes = self.RiT_d_Ri_h_prev.reshape(N, D, B)
         self.carried = (self.d_h, self.d_c, self.d_n, self.d_m, )
-        self.steps = list(zip(self.dy_rows, self.d_c_n_factor_blocks, saved.n_prev, saved.c_prev, saved.f, saved.z, saved.i, self.d_m_prev_base, self.d_Wo_rows_x_heads_flat, self.d_Wz_rows_x_heads_flat, self.d_Wf_rows_x_heads_flat, self.d_Wi_rows_x_heads_flat, self.d_Wo_rows_x_heads_flat_axes, self.d_Wz_rows_x_heads_flat_axes, self.d_Wf_rows_x_heads_flat_axes, self.d_Wi_rows_x_heads_flat_axes))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_n_factor, self.d_c_factor, saved.n_prev, saved.c_prev, saved.f, saved.z, saved.i, self.d_m_prev_base, self.d_Wo_rows_x_heads_flat, self.d_Wz_rows_x_heads_flat, self.d_Wf_rows_x_heads_flat, self.d_Wi_rows_x_heads_flat, self.d_Wo_rows_x_heads_flat_axes, self.d_Wz_rows_x_heads_flat_axes, self.d_Wf_rows_x_heads_flat_axes, self.d_Wi_rows_x_heads_flat_axes))[::-1]
 
 
 class Workspace:
@@ -370,7 +369,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.copyto(Wo_Wz_Wi_Wf_rows[D*N:2*D*N], Wz_rows)
     np.copyto(Wo_Wz_Wi_Wf_rows[2*D*N:3*D*N], Wi_rows)
     np.copyto(Wo_Wz_Wi_Wf_rows[3*D*N:4*D*N], Wf_rows)
-    o_pre_base_factor = (0.5*params.bo).reshape(-1, 1)
+    bo_half_batch = ws.bo_half_batch
+    np.multiply(params.bo.reshape(-1, 1), 0.5, out=bo_half_batch)
     Ro_half_Rz_Ri_Rf = ws.Ro_half_Rz_Ri_Rf
     np.multiply(params.Ro, 0.5, out=Ro_half_Rz_Ri_Rf[0:N])
     np.copyto(Ro_half_Rz_Ri_Rf[N:2*N], params.Rz)
@@ -386,9 +386,11 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
     # o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
     np.matmul(Wo_Wz_Wi_Wf_rows, x_2d.T, out=ws.Wo_Wz_Wi_Wf_rows_x_heads_flat.reshape(4*D*N, T*B))
-    np.add(bz_bi_bf, ws.Wz_Wi_Wf_rows_x_heads, out=saved.z_ir_fr)
-    np.multiply(ws.Wo_rows_x_heads, 0.5, out=saved.o)
-    np.add(o_pre_base_factor, saved.o, out=saved.o)
+    _move(ws.Wz_Wi_Wf_rows_x_heads, saved.z_ir_fr)
+    np.add(bz_bi_bf, saved.z_ir_fr, out=saved.z_ir_fr)
+    _move(ws.Wo_rows_x_heads, saved.o)
+    np.multiply(saved.o, 0.5, out=saved.o)
+    np.add(bo_half_batch, saved.o, out=saved.o)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -533,17 +535,17 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, subtract, matmul = np.add, np.multiply, np.subtract, np.matmul
     d_h = ws.d_h
-    tmp_tmp_blocks = ws.tmp_tmp_blocks
+    tmp_4 = ws.tmp_4
+    tmp_5 = ws.tmp_5
     d_c_n = ws.d_c_n
     tmp_tmp = ws.tmp_tmp
     d_n = ws.d_n
     d_m_prev = ws.d_m_prev
     d_c = ws.d_c
-    tmp_4 = ws.tmp_4
+    tmp_6 = ws.tmp_6
     d_i_pre = ws.d_i_pre
     d_m = ws.d_m
-    tmp_5 = ws.tmp_5
-    d_c_n_blocks = ws.d_c_n_blocks
+    tmp_7 = ws.tmp_7
     Ro_T = Ro.swapaxes(-1, -2)
     d_h_axes = ws.d_h_axes
     Rz_T = Rz.swapaxes(-1, -2)
@@ -556,20 +558,22 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     RfT_d_Rf_h_prev = ws.RfT_d_Rf_h_prev
     RiT_d_Ri_h_prev = ws.RiT_d_Ri_h_prev
     for (
-            dy_t, d_c_n_factor_blocks, n_prev, c_prev, f, z, i, d_m_prev_base, d_Wo_rows_x_heads_flat,
+            dy_t, d_n_factor, d_c_factor, n_prev, c_prev, f, z, i, d_m_prev_base, d_Wo_rows_x_heads_flat,
             d_Wz_rows_x_heads_flat, d_Wf_rows_x_heads_flat, d_Wi_rows_x_heads_flat, d_Wo_rows_x_heads_flat_axes,
             d_Wz_rows_x_heads_flat_axes, d_Wf_rows_x_heads_flat_axes, d_Wi_rows_x_heads_flat_axes
         ) in steps:
         # backward of h[t] = o*c[t]/n[t]
         add(dy_t, d_h, d_h)
-        # backward of c[t] = f*c[t-1] + i*z
         # backward of n[t] = f*n[t-1] + i
-        multiply(d_c_n_factor_blocks, d_h, tmp_tmp_blocks)
+        multiply(d_n_factor, d_h, tmp_4)
+        # backward of c[t] = f*c[t-1] + i*z
+        multiply(d_c_factor, d_h, tmp_5)
+        # c, n
         add(d_c_n, tmp_tmp, d_c_n)
         # backward of f = exp(lf - m[t])
         multiply(n_prev, d_n, d_m_prev)
-        multiply(c_prev, d_c, tmp_4)
-        add(d_m_prev, tmp_4, d_m_prev)
+        multiply(c_prev, d_c, tmp_6)
+        add(d_m_prev, tmp_6, d_m_prev)
         multiply(f, d_m_prev, d_m_prev)
         # backward of i = exp(ir - m[t])
         multiply(z, d_c, d_i_pre)
@@ -578,8 +582,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # backward of m[t] = max(lf, ir)
         subtract(d_m, d_m_prev, d_m)
         subtract(d_m, d_i_pre, d_m)
-        multiply(d_m_prev_base, d_m, tmp_5)
-        add(d_m_prev, tmp_5, d_m_prev)
+        multiply(d_m_prev_base, d_m, tmp_7)
+        add(d_m_prev, tmp_7, d_m_prev)
         # backward of o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
         multiply(d_Wo_rows_x_heads_flat, d_h, d_Wo_rows_x_heads_flat)
         # backward of z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
@@ -589,8 +593,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # backward of ir = Wi @ x[t] + Ri @ h[t-1] + bi
         multiply(d_Wi_rows_x_heads_flat, d_m, d_Wi_rows_x_heads_flat)
         add(d_i_pre, d_Wi_rows_x_heads_flat, d_Wi_rows_x_heads_flat)
-        # c, n
-        multiply(f, d_c_n_blocks, d_c_n_blocks)
+        # c
+        multiply(f, d_c, d_c)
+        # n
+        multiply(f, d_n, d_n)
         # h
         matmul(Ro_T, d_Wo_rows_x_heads_flat_axes, d_h_axes)
         matmul(Rz_T, d_Wz_rows_x_heads_flat_axes, RzT_d_Rz_h_prev_axes)
@@ -953,7 +959,6 @@ class Packed:
         self.o = self.o_z_i_f[:D*N]
         self.f = self.o_z_i_f[3*D*N:]
         self.i = self.o_z_i_f[2*D*N:3*D*N]
-        self.i_f_blocks = self.o_z_i_f[2*D*N:].reshape(2, D*N, B)
         self.i_f = self.o_z_i_f[2*D*N:]
         self.z = self.o_z_i_f[D*N:2*D*N]
 
@@ -1010,7 +1015,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f = packed.f
     i = packed.i
     m = packed.m
-    i_f_blocks = packed.i_f_blocks
     i_f = packed.i_f
     z = packed.z
     tmp = packed.tmp
@@ -1044,8 +1048,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # m[t] = max(lf, ir)
     maximum(f, i, out=m)
     # i = exp(ir - m[t])
+    subtract(i, m, i)
     # f = exp(lf - m[t])
-    subtract(i_f_blocks, m, i_f_blocks)
+    subtract(f, m, f)
+    # i, f
     exp(i_f, i_f)
     # c[t] = f*c[t-1] + i*z
     multiply(z, i, z)
@@ -1281,10 +1287,18 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:

@@ -165,8 +165,12 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bf_half_batch = empty((B, H), dtype)
+        self.vf_half_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
+        self.br_half_batch = empty((B, H), dtype)
+        self.vr_half_batch = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.r_pre_base = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_1)
@@ -181,7 +185,9 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.vr_batch = empty((B, H), dtype)
         self.d_c = empty((B, H), dtype)
+        self.vf_batch = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
         self.d_Wz_rows = empty((H, I), dtype)
         self.d_Wr_rows = empty((H, I), dtype)
@@ -284,11 +290,16 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     Wf_half = 0.5*params.Wf
     Wz = params.Wz
-    f_pre_base_factor = 0.5*params.bf
+    bf_half_batch = ws.bf_half_batch
+    np.multiply(params.bf, 0.5, out=bf_half_batch)
+    vf_half_batch = ws.vf_half_batch
+    np.multiply(params.vf, 0.5, out=vf_half_batch)
     Wr_half = 0.5*params.Wr
     Ws = params.Ws
-    r_pre_base_factor = 0.5*params.br
-    r_pre_factor = 0.5*params.vr
+    br_half_batch = ws.br_half_batch
+    np.multiply(params.br, 0.5, out=br_half_batch)
+    vr_half_batch = ws.vr_half_batch
+    np.multiply(params.vr, 0.5, out=vr_half_batch)
     saved.c_all[0] = state.c
 
     # f = sigma(Wf @ x[t] + vf*c[t-1] + bf)
@@ -296,19 +307,18 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     np.matmul(x_2d, Wz.T, out=saved.Wz_x.reshape(T*B, H))
     # f
-    np.add(f_pre_base_factor, saved.f, out=saved.f)
+    np.add(bf_half_batch, saved.f, out=saved.f)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh, subtract = np.multiply, np.add, np.tanh, np.subtract
-    f_pre_factor_row = (0.5*params.vf)[None]
     tmp = ws.tmp
     half = np.array(0.5, dtype)
     one = np.array(1, dtype)
     tmp_2 = ws.tmp_2
     for (c_prev, f, c, Wz_x) in steps:
         # f = sigma(Wf @ x[t] + vf*c[t-1] + bf)
-        multiply(c_prev, f_pre_factor_row, tmp)
+        multiply(c_prev, vf_half_batch, tmp)
         add(tmp, f, f)
         tanh(f, f)
         multiply(f, half, f)
@@ -324,8 +334,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # h = r*c[t] + (1 - r)*(Ws @ x[t])
     np.matmul(x_2d, Ws.T, out=saved.Ws_x.reshape(T*B, H))
     # r
-    np.add(r_pre_base_factor, ws.r_pre_base, out=ws.r_pre_base)
-    np.multiply(saved.c_prev, r_pre_factor, out=saved.r)
+    np.add(br_half_batch, ws.r_pre_base, out=ws.r_pre_base)
+    np.multiply(saved.c_prev, vr_half_batch, out=saved.r)
     np.add(saved.r, ws.r_pre_base, out=saved.r)
     np.tanh(saved.r, out=saved.r)
     np.multiply(saved.r, 0.5, out=saved.r)
@@ -373,11 +383,14 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    vr = params.vr
-    Ws = params.Ws
+    vr_batch = ws.vr_batch
+    np.copyto(vr_batch, params.vr)
+    vf_batch = ws.vf_batch
+    np.copyto(vf_batch, params.vf)
     Wr = params.Wr
-    Wz = params.Wz
+    Ws = params.Ws
     Wf = params.Wf
+    Wz = params.Wz
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
     # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
@@ -394,7 +407,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(saved.c_prev, saved.Wz_x, out=ws.tmp_2)
     np.multiply(ws.d_f_pre, ws.tmp_2, out=ws.d_f_pre)
     # c
-    np.multiply(vr, ws.d_r_pre, out=ws.d_c_prev_factor)
+    np.multiply(vr_batch, ws.d_r_pre, out=ws.d_c_prev_factor)
 
     if cuts is not None:
         finals = None if dfinal is None else (dfinal.c, )
@@ -402,7 +415,6 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_c = ws.d_c
-    vf_row = params.vf[None]
     tmp_3 = ws.tmp_3
     for (d_Wz_x, d_f_pre, f, d_c_prev_factor) in steps:
         # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
@@ -412,7 +424,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # c
         multiply(f, d_Wz_x, d_c)
         add(d_c_prev_factor, d_c, d_c)
-        multiply(vf_row, d_f_pre, tmp_3)
+        multiply(vf_batch, d_f_pre, tmp_3)
         add(d_c, tmp_3, d_c)
 
     # backward of h = r*c[t] + (1 - r)*(Ws @ x[t])
@@ -421,15 +433,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     np.subtract(1, saved.f, out=ws.d_Wz_x_base)
     np.multiply(ws.d_Wz_x, ws.d_Wz_x_base, out=ws.d_Wz_x)
-    d_Ws_x_2d = ws.d_Ws_x.reshape(T*B, H)
-    np.matmul(d_Ws_x_2d, Ws, out=ws.d_x.reshape(T*B, I))
     d_r_pre_2d = ws.d_r_pre.reshape(T*B, H)
-    np.matmul(d_r_pre_2d, Wr, out=ws.tmp_4.reshape(T*B, I))
+    np.matmul(d_r_pre_2d, Wr, out=ws.d_x.reshape(T*B, I))
+    d_Ws_x_2d = ws.d_Ws_x.reshape(T*B, H)
+    np.matmul(d_Ws_x_2d, Ws, out=ws.tmp_4.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp_4, out=ws.d_x)
-    d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
-    np.matmul(d_Wz_x_2d, Wz, out=ws.d_x_2.reshape(T*B, I))
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
-    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_5.reshape(T*B, I))
+    np.matmul(d_f_pre_2d, Wf, out=ws.d_x_2.reshape(T*B, I))
+    d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
+    np.matmul(d_Wz_x_2d, Wz, out=ws.tmp_5.reshape(T*B, I))
     np.add(ws.d_x_2, ws.tmp_5, out=ws.d_x_2)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_vf_each)
@@ -721,13 +733,9 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.vr_vf_half = np.empty((1, 2*H), dtype)
         self.br_bf_half = np.empty((1, 2*H), dtype)
         self.Wr_Wf_half = np.empty((2*H, I), dtype)
         self.Wz_Ws = np.empty((2*H, I), dtype)
-        vr_vf_half = self.vr_vf_half
-        np.multiply(params.vr, 0.5, out=vr_vf_half[..., 0:H])
-        np.multiply(params.vf, 0.5, out=vr_vf_half[..., H:2*H])
         br_bf_half = self.br_bf_half
         np.multiply(params.br, 0.5, out=br_bf_half[..., 0:H])
         np.multiply(params.bf, 0.5, out=br_bf_half[..., H:2*H])
@@ -737,12 +745,13 @@ class Packed:
         Wz_Ws = self.Wz_Ws
         np.copyto(Wz_Ws[0:H], params.Wz)
         np.copyto(Wz_Ws[H:2*H], params.Ws)
-        vr_vf_half_blocks = self.vr_vf_half.reshape(1, 2, H)
-        Wr_Wf_half_T = Wr_Wf_half.T
-        Wz_Ws_T = Wz_Ws.T
+        Wr_Wf_half_T = _from_left(Wr_Wf_half)
+        Wz_Ws_T = _from_left(Wz_Ws)
+        f_pre_factor_row = (0.5*params.vf)[None]
+        r_pre_factor_row = (0.5*params.vr)[None]
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (br_bf_half, vr_vf_half_blocks, Wr_Wf_half_T, Wz_Ws_T, half, one, )
+        self.constants = (br_bf_half, Wr_Wf_half_T, Wz_Ws_T, f_pre_factor_row, r_pre_factor_row, half, one, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -754,12 +763,9 @@ class Packed:
         self.Wz_Ws_x = np.empty((B, 2*H), dtype)
         self.r_f = np.empty((B, 2*H), dtype)
         self.tmp_tmp = np.empty((B, 2*H), dtype)
-        self.c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
-        self.r_f_blocks = self.r_f.reshape(B, 2, H)
         self.f = self.r_f[..., H:]
-        self.tmp = self.tmp_tmp[..., :H]
         self.r = self.r_f[..., :H]
+        self.tmp = self.tmp_tmp[..., :H]
         self.tmp_2 = self.tmp_tmp[..., H:]
         self.Wz_x = self.Wz_Ws_x[..., :H]
         self.Ws_x = self.Wz_Ws_x[..., H:]
@@ -798,26 +804,21 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    I, H = packed.dims
-    (br_bf_half, vr_vf_half_blocks, Wr_Wf_half_T, Wz_Ws_T, half, one, ) = packed.constants
+    (br_bf_half, Wr_Wf_half_T, Wz_Ws_T, f_pre_factor_row, r_pre_factor_row, half, one, ) = packed.constants
     x_here = packed.x_here
     Wr_Wf_x_half = packed.Wr_Wf_x_half
     Wz_Ws_x = packed.Wz_Ws_x
-    r_f_blocks = packed.r_f_blocks
-    r_f = packed.r_f
     f = packed.f
-    tmp = packed.tmp
     r = packed.r
+    r_f = packed.r_f
+    tmp = packed.tmp
     tmp_2 = packed.tmp_2
     tmp_tmp = packed.tmp_tmp
     Wz_x = packed.Wz_x
-    c = packed.c
     Ws_x = packed.Ws_x
-    h = packed.h
     dot, multiply, add, tanh, subtract = np.dot, np.multiply, np.add, np.tanh, np.subtract
     x = x_t
     c_prev = state.c
-    c_prev_2 = state.c.reshape(B, 1, H)
     np.copyto(x_here, x)
     # f = sigma(Wf @ x[t] + vf*c[t-1] + bf)
     # r = sigma(Wr @ x[t] + vr*c[t-1] + br)
@@ -825,8 +826,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     # h = r*c[t] + (1 - r)*(Ws @ x[t])
     dot(x, Wz_Ws_T, Wz_Ws_x)
+    # f
+    multiply(c_prev, f_pre_factor_row, f)
+    # r
+    multiply(c_prev, r_pre_factor_row, r)
     # r, f
-    multiply(c_prev_2, vr_vf_half_blocks, r_f_blocks)
     add(r_f, br_bf_half, r_f)
     add(r_f, Wr_Wf_x_half, r_f)
     tanh(r_f, r_f)
@@ -839,10 +843,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, r, tmp_2)
     # c, h
     multiply(Wz_Ws_x, tmp_tmp, Wz_Ws_x)
-    add(Wz_x, f, c)
+    c = add(Wz_x, f)
     multiply(r, c, r)
-    add(Ws_x, r, h)
-    return h.copy(), State(c=c.copy())
+    h = add(Ws_x, r)
+    return h, State(c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1022,6 +1026,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -161,7 +161,9 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bf_half_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
+        self.br_half_batch = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.h_factor = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_2)
@@ -273,10 +275,12 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     Wf_half = 0.5*params.Wf
     Wz = params.Wz
-    f_pre_factor = 0.5*params.bf
+    bf_half_batch = ws.bf_half_batch
+    np.multiply(params.bf, 0.5, out=bf_half_batch)
     Wr_half = 0.5*params.Wr
     Ws = params.Ws
-    r_pre_factor = 0.5*params.br
+    br_half_batch = ws.br_half_batch
+    np.multiply(params.br, 0.5, out=br_half_batch)
     saved.c_all[0] = state.c
 
     # f = sigma(Wf @ x[t] + bf)
@@ -284,7 +288,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     np.matmul(x_2d, Wz.T, out=saved.Wz_x.reshape(T*B, H))
     # f
-    np.add(f_pre_factor, saved.f, out=saved.f)
+    np.add(bf_half_batch, saved.f, out=saved.f)
     np.tanh(saved.f, out=saved.f)
     np.multiply(saved.f, 0.5, out=saved.f)
     np.add(saved.f, 0.5, out=saved.f)
@@ -306,7 +310,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
     np.matmul(x_2d, Ws.T, out=saved.Ws_x.reshape(T*B, H))
     # r
-    np.add(r_pre_factor, saved.r, out=saved.r)
+    np.add(br_half_batch, saved.r, out=saved.r)
     np.tanh(saved.r, out=saved.r)
     np.multiply(saved.r, 0.5, out=saved.r)
     np.add(saved.r, 0.5, out=saved.r)
@@ -354,10 +358,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    Ws = params.Ws
     Wr = params.Wr
-    Wz = params.Wz
+    Ws = params.Ws
     Wf = params.Wf
+    Wz = params.Wz
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
     # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
@@ -392,15 +396,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(saved.c_prev, saved.Wz_x, out=ws.tmp_3)
     np.multiply(ws.d_f_pre_factor, ws.tmp_3, out=ws.d_f_pre_factor)
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_f_pre)
-    d_Ws_x_2d = ws.d_Ws_x.reshape(T*B, H)
-    np.matmul(d_Ws_x_2d, Ws, out=ws.d_x.reshape(T*B, I))
     d_r_pre_2d = ws.d_r_pre.reshape(T*B, H)
-    np.matmul(d_r_pre_2d, Wr, out=ws.tmp_4.reshape(T*B, I))
+    np.matmul(d_r_pre_2d, Wr, out=ws.d_x.reshape(T*B, I))
+    d_Ws_x_2d = ws.d_Ws_x.reshape(T*B, H)
+    np.matmul(d_Ws_x_2d, Ws, out=ws.tmp_4.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp_4, out=ws.d_x)
-    d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
-    np.matmul(d_Wz_x_2d, Wz, out=ws.d_x_2.reshape(T*B, I))
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
-    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_5.reshape(T*B, I))
+    np.matmul(d_f_pre_2d, Wf, out=ws.d_x_2.reshape(T*B, I))
+    d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
+    np.matmul(d_Wz_x_2d, Wz, out=ws.tmp_5.reshape(T*B, I))
     np.add(ws.d_x_2, ws.tmp_5, out=ws.d_x_2)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
     np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
@@ -696,8 +700,8 @@ class Packed:
         Ws_Wz = self.Ws_Wz
         np.copyto(Ws_Wz[0:H], params.Ws)
         np.copyto(Ws_Wz[H:2*H], params.Wz)
-        Wr_Wf_half_T = Wr_Wf_half.T
-        Ws_Wz_T = Ws_Wz.T
+        Wr_Wf_half_T = _from_left(Wr_Wf_half)
+        Ws_Wz_T = _from_left(Ws_Wz)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
         self.constants = (br_bf_half, Wr_Wf_half_T, Ws_Wz_T, half, one, )
@@ -711,9 +715,7 @@ class Packed:
         self.r_f = np.empty((B, 2*H), dtype)
         self.Ws_Wz_x = np.empty((B, 2*H), dtype)
         self.tmp_tmp = np.empty((B, 2*H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.f = self.r_f[..., H:]
         self.Wz_x = self.Ws_Wz_x[..., H:]
         self.r = self.r_f[..., :H]
@@ -758,11 +760,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp_tmp = packed.tmp_tmp
     f = packed.f
     Wz_x = packed.Wz_x
-    c = packed.c
     tanh_c = packed.tanh_c
     r = packed.r
     Ws_x = packed.Ws_x
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     c_prev = state.c
@@ -782,11 +782,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, r_f, tmp_tmp)
     multiply(Ws_Wz_x, tmp_tmp, Ws_Wz_x)
     multiply(c_prev, f, f)
-    add(Wz_x, f, c)
+    c = add(Wz_x, f)
     tanh(c, tanh_c)
     multiply(r, tanh_c, r)
-    add(Ws_x, r, h)
-    return h.copy(), State(c=c.copy())
+    h = add(Ws_x, r)
+    return h, State(c=c)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -958,6 +958,11 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

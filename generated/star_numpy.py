@@ -150,7 +150,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bk_half_bz = empty((2*H, 1), dtype)
+        self.bk_half_bz = empty((2*H, B), dtype)
         self.Wk_half_Wz = empty((2*H, I), dtype)
         self.Uk_h_prev_half = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
@@ -168,6 +168,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
+        self.Uk_T = empty((H, H), dtype)
         self.UkT_d_Uk_h_prev = empty((H, B), dtype)
         self.Wk_Wz = empty((2*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -271,7 +272,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # z = phi(Wz @ x[t] + bz)
     # k = sigma(Wk @ x[t] + Uk @ h[t-1] + bk)
     np.matmul(Wk_half_Wz, x_2d.T, out=ws.Wk_x_half_Wz_x_flat.reshape(2*H, T*B))
-    np.add(bk_half_bz, ws.Wk_x_half_Wz_x, out=saved.k_z)
+    _move(ws.Wk_x_half_Wz_x, saved.k_z)
+    np.add(bk_half_bz, saved.k_z, out=saved.k_z)
     np.tanh(saved.z, out=saved.z)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -357,7 +359,7 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Uk_T = Uk.T
+    Uk_T = _transposed(Uk, T, B, ws.Uk_T)
     UkT_d_Uk_h_prev = ws.UkT_d_Uk_h_prev
     for (dy_t, d_z_pre, d_k_pre, d_h_prev_base) in steps:
         # backward of h[t] = phi((1 - k)*h[t-1] + k*z)
@@ -663,8 +665,8 @@ class Packed:
         Wk_Uk_half = self.Wk_Uk_half
         np.multiply(params.Wk, 0.5, out=Wk_Uk_half[:, 0:I])
         np.multiply(params.Uk, 0.5, out=Wk_Uk_half[:, I:H + I])
-        Wz_T = Wz.T
-        Wk_Uk_half_T = Wk_Uk_half.T
+        Wz_T = _from_left(Wz)
+        Wk_Uk_half_T = _from_left(Wk_Uk_half)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
         self.constants = (bk_half_bz, Wz_T, Wk_Uk_half_T, half, one, )
@@ -677,7 +679,6 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.k_z = np.empty((B, 2*H), dtype)
         self.h_pre = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.z = self.k_z[..., H:]
@@ -722,7 +723,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     k = packed.k
     k_z = packed.k_z
     h_pre = packed.h_pre
-    h = packed.h
     matmul, add, tanh, multiply, subtract = np.matmul, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -742,8 +742,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_prev, h_pre, h_pre)
     multiply(z, k, z)
     add(h_pre, z, h_pre)
-    tanh(h_pre, h)
-    return h.copy(), State(h=h.copy())
+    h = tanh(h_pre)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -917,13 +917,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

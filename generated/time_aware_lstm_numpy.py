@@ -209,10 +209,11 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bo_half_bi_half_bf_half_bg = empty((4*H, 1), dtype)
+        self.bo_half_bi_half_bf_half_bg = empty((4*H, B), dtype)
         self.Wo_half_Wi_half_Wf_half_Wg = empty((4*H, I), dtype)
         self.Uo_half_Ui_half_Uf_half_Ug = empty((4*H, H), dtype)
         self.Uo_h_prev_half_etc = empty((4*H, B), dtype)
+        self.bd_batch = empty((H, B), dtype)
         self.adjusted = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wo_x_half_etc_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
@@ -231,7 +232,9 @@ class _Backward:
         self.d_h = empty((H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.d_c = empty((H, B), dtype)
+        self.Wd_T = empty((H, H), dtype)
         self.Uo_Ui_Uf_Ug = empty((4*H, H), dtype)
+        self.Uo_Ui_Uf_Ug_T = empty((H, 4*H), dtype)
         self.Wo_Wi_Wf_Wg = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_Wo_Wi_Wf_Wg_rows = empty((4*H, I), dtype)
@@ -260,11 +263,10 @@ class _Backward:
         self.d_g_pre = self.d_o_i_f_g_pre[:, 3*H:]
         self.d_f_pre = self.d_o_i_f_g_pre[:, 2*H:3*H]
         self.d_i_pre = self.d_o_i_f_g_pre[:, H:2*H]
-        self.d_i_f_g_pre_blocks = self.d_o_i_f_g_pre[:, H:].reshape(T, 3, H, B)
         self.d_dt_factor = self.d_dt_factor_tmp[:, :1]
         self.tmp_3 = self.d_dt_factor_tmp[:, 1:]
         self.carried = (self.d_h, self.d_c, )
-        self.steps = list(zip(self.dy_rows, self.d_c_factor, saved.f, self.d_adjusted_discount, self.d_short_pre, self.d_o_pre, self.d_i_f_g_pre_blocks, self.d_o_i_f_g_pre))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_c_factor, saved.f, self.d_adjusted_discount, self.d_short_pre, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, self.d_o_i_f_g_pre))[::-1]
 
 
 class Workspace:
@@ -356,7 +358,8 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
     np.multiply(params.Uf, 0.5, out=Uo_half_Ui_half_Uf_half_Ug[2*H:3*H])
     np.copyto(Uo_half_Ui_half_Uf_half_Ug[3*H:4*H], params.Ug)
     Wd = params.Wd
-    bd = params.bd[:, None]
+    bd_batch = ws.bd_batch
+    np.copyto(bd_batch, params.bd[:, None])
     saved.h_all[0] = state.h.T
     saved.c_all[0] = state.c.T
 
@@ -365,7 +368,8 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.matmul(Wo_half_Wi_half_Wf_half_Wg, x_2d_2.T, out=ws.Wo_x_half_etc_flat.reshape(4*H, T*B))
-    np.add(bo_half_bi_half_bf_half_bg, ws.Wo_x_half_etc, out=saved.o_i_f_g)
+    _move(ws.Wo_x_half_etc, saved.o_i_f_g)
+    np.add(bo_half_bi_half_bf_half_bg, saved.o_i_f_g, out=saved.o_i_f_g)
     # discount = 1/log(2.718281828459045 + max(dt[t], 0))
     np.maximum(x.dt.transpose(0, 2, 1), 0, out=saved.max_dt_0)
     np.add(saved.max_dt_0, 2.718281828459045, out=saved.log_discount_pre)
@@ -394,7 +398,7 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
         multiply(o_i_f, half, o_i_f)
         add(o_i_f, half, o_i_f)
         # short
-        add(bd, short, short)
+        add(bd_batch, short, short)
         tanh(short, short)
         # adjusted = c[t-1] - short + discount*short
         multiply(adjusted_base, short, adjusted)
@@ -500,9 +504,11 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     d_h = ws.d_h
     tmp_2 = ws.tmp_2
     d_c = ws.d_c
-    Wd_T = Wd.T
-    Uo_Ui_Uf_Ug_T = Uo_Ui_Uf_Ug.T
-    for (dy_t, d_c_factor, f, d_adjusted_discount, d_short_pre, d_o_pre, d_i_f_g_pre_blocks, d_o_i_f_g_pre) in steps:
+    Wd_T = _transposed(Wd, T, B, ws.Wd_T)
+    Uo_Ui_Uf_Ug_T = _transposed(Uo_Ui_Uf_Ug, T, B, ws.Uo_Ui_Uf_Ug_T)
+    for (
+            dy_t, d_c_factor, f, d_adjusted_discount, d_short_pre, d_o_pre, d_g_pre, d_f_pre, d_i_pre, d_o_i_f_g_pre
+        ) in steps:
         # backward of h[t] = o*phi(c[t])
         add(dy_t, d_h, d_h)
         # backward of c[t] = f*adjusted + i*g
@@ -514,10 +520,12 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
         multiply(d_short_pre, d_adjusted_discount, d_short_pre)
         # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
-        multiply(d_i_f_g_pre_blocks, d_c, d_i_f_g_pre_blocks)
+        multiply(d_g_pre, d_c, d_g_pre)
+        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        multiply(d_f_pre, d_c, d_f_pre)
+        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        multiply(d_i_pre, d_c, d_i_pre)
         # c
         dot(Wd_T, d_short_pre, d_c)
         # h
@@ -863,8 +871,8 @@ class Packed:
         zero = np.array(0, dtype)
         number = np.array(2.718281828459045, dtype)
         one = np.array(1, dtype)
-        Wo_half_etc_T = Wo_half_etc.T
-        Wd_T = Wd.T
+        Wo_half_etc_T = _from_left(Wo_half_etc)
+        Wd_T = _from_left(Wd)
         half = np.array(0.5, dtype)
         bd_row = params.bd[None]
         self.constants = (bo_half_bi_half_bf_half_bg, zero, number, one, Wo_half_etc_T, Wd_T, half, bd_row, )
@@ -880,9 +888,7 @@ class Packed:
         self.o_i_f_g = np.empty((B, 4*H), dtype)
         self.short = np.empty((B, H), dtype)
         self.adjusted = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.o_i_f = self.o_i_f_g[..., :3*H]
@@ -944,10 +950,8 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     i = packed.i
     g = packed.g
     f = packed.f
-    c = packed.c
     tanh_c = packed.tanh_c
     o = packed.o
-    h = packed.h
     maximum, add, log, divide, dot, tanh, multiply, subtract = np.maximum, np.add, np.log, np.divide, np.dot, np.tanh, np.multiply, np.subtract
     x = x_t.x
     h_prev = state.h
@@ -983,11 +987,11 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     # c[t] = f*adjusted + i*g
     multiply(i, g, i)
     multiply(f, adjusted, f)
-    add(i, f, c)
+    c = add(i, f)
     # h[t] = o*phi(c[t])
     tanh(c, tanh_c)
-    multiply(o, tanh_c, h)
-    return h.copy(), State(h=h.copy(), c=c.copy())
+    h = multiply(o, tanh_c)
+    return h.copy(), State(h=h, c=c)
 
 
 def trace(params: Params, x: Inputs, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1210,13 +1214,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

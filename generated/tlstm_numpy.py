@@ -142,8 +142,8 @@ class _Saved:
     def __init__(self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = self.key = key
         self.use, self.apart = 0, apart  # apart: whether the states before a step may be others than those after the last one
-        self.z = empty((T, B, H), dtype)
         self.f = empty((T, B, H), dtype)
+        self.z = empty((T, B, H), dtype)
         self.c_all = empty((T + 1, B, H), dtype)
         self.o = empty((T, B, H), dtype)
         self.x_lag1_all = empty((T + 1, B, I), dtype)
@@ -157,8 +157,8 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(B*I*T + B*I, dtype)  # backward.tmp_out, backward.tmp_out_2, backward.d_x_lag1_all
-        self.block_2 = np.empty(B*H*T, dtype)  # forward.Vz_x_lag1_prev, forward.Vo_x_lag1_prev, forward.h, backward.d_z
-        self.block_3 = np.empty(B*H*T, dtype)  # forward.Vf_x_lag1_prev_half, backward.d_o_pre
+        self.block_2 = np.empty(B*H*T, dtype)  # forward.Vf_x_lag1_prev_half, forward.Vo_x_lag1_prev, forward.h, backward.d_z
+        self.block_3 = np.empty(B*H*T, dtype)  # forward.Vz_x_lag1_prev, backward.d_o_pre
         self.block_4 = np.empty(B*H*T, dtype)  # backward.d_f_pre
         self.block_5 = np.empty(B*H*T, dtype)  # backward.d_z_base
         self.block_6 = np.empty(B*I*T, dtype)  # backward.d_x_lag1_prev_out
@@ -170,10 +170,13 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bz_batch = empty((B, H), dtype)
+        self.bf_half_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
+        self.bo_batch = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.Vz_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_2)
-        self.Vf_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_3)
+        self.Vf_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_2)
+        self.Vz_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_3)
         self.Vo_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.carried = ((saved.c_all, saved.c_prev, 0.0), )  # histories of states, states before steps, initial values
@@ -194,8 +197,8 @@ class _Backward:
         self.d_Vz_rows = empty((H, I), dtype)
         self.d_Vo_rows = empty((H, I), dtype)
         self.d_Vf_rows = empty((H, I), dtype)
-        self.d_bo_sum = empty((H,), dtype)
         self.d_bf_sum = empty((H,), dtype)
+        self.d_bo_sum = empty((H,), dtype)
         self.d_bz_sum = empty((H,), dtype)
         self.d_z = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.d_o_pre = np.ndarray((T, B, H), dtype, scratch.block_3)
@@ -281,34 +284,36 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    Wz = params.Wz
     Wf_half = 0.5*params.Wf
-    Vz = params.Vz
+    Wz = params.Wz
     Vf_half = 0.5*params.Vf
-    bz = params.bz
-    f_pre_factor = 0.5*params.bf
+    Vz = params.Vz
+    bz_batch = ws.bz_batch
+    np.copyto(bz_batch, params.bz)
+    bf_half_batch = ws.bf_half_batch
+    np.multiply(params.bf, 0.5, out=bf_half_batch)
     Wo = params.Wo
     Vo = params.Vo
-    bo = params.bo
+    bo_batch = ws.bo_batch
+    np.copyto(bo_batch, params.bo)
     saved.c_all[0] = state.c
     saved.x_lag1_all[0] = state.x_lag1
     saved.x_lag1_all[1:] = x
     if cuts is not None:
         cuts.restart(saved.x_lag1_all, 0.0)
 
-    # z = Wz @ x[t] + Vz @ x[t-1] + bz
-    np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
     # f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
-    # z
-    np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
+    # z = Wz @ x[t] + Vz @ x[t-1] + bz
+    np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
     # f
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vf_half.T, out=ws.Vf_x_lag1_prev_half.reshape(T*B, H))
     # z
-    np.add(bz, saved.z, out=saved.z)
+    np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
+    np.add(bz_batch, saved.z, out=saved.z)
     np.add(saved.z, ws.Vz_x_lag1_prev, out=saved.z)
     # f
-    np.add(f_pre_factor, saved.f, out=saved.f)
+    np.add(bf_half_batch, saved.f, out=saved.f)
     np.add(saved.f, ws.Vf_x_lag1_prev_half, out=saved.f)
     np.tanh(saved.f, out=saved.f)
     np.multiply(saved.f, 0.5, out=saved.f)
@@ -329,7 +334,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
     np.matmul(x_2d, Wo.T, out=saved.o.reshape(T*B, H))
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vo.T, out=ws.Vo_x_lag1_prev.reshape(T*B, H))
-    np.add(bo, saved.o, out=saved.o)
+    np.add(bo_batch, saved.o, out=saved.o)
     np.add(saved.o, ws.Vo_x_lag1_prev, out=saved.o)
     np.tanh(saved.o, out=saved.o)
     # h = c[t]*o
@@ -372,11 +377,11 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    Wo = params.Wo
     Wf = params.Wf
+    Wo = params.Wo
     Wz = params.Wz
-    Vo = params.Vo
     Vf = params.Vf
+    Vo = params.Vo
     Vz = params.Vz
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
@@ -409,17 +414,17 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.multiply(ws.d_z, ws.d_f_pre, out=ws.d_f_pre)
     # z
     np.multiply(ws.d_z, ws.d_z_base, out=ws.d_z)
-    d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
-    np.matmul(d_o_pre_2d, Wo, out=ws.d_x_out.reshape(T*B, I))
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
-    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.matmul(d_f_pre_2d, Wf, out=ws.d_x_out.reshape(T*B, I))
+    d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
+    np.matmul(d_o_pre_2d, Wo, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     d_z_2d = ws.d_z.reshape(T*B, H)
     np.matmul(d_z_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     # backward of x_lag1[t] = x[t]
-    np.matmul(d_o_pre_2d, Vo, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
-    np.matmul(d_f_pre_2d, Vf, out=ws.tmp_out_2.reshape(T*B, I))
+    np.matmul(d_f_pre_2d, Vf, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
+    np.matmul(d_o_pre_2d, Vo, out=ws.tmp_out_2.reshape(T*B, I))
     np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
     np.matmul(d_z_2d, Vz, out=ws.tmp_out_2.reshape(T*B, I))
     np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
@@ -435,10 +440,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_Vo = ws.d_Vo_rows
     np.matmul(d_f_pre_2d.T, saved.x_lag1_all[:-1].reshape(T*B, I), out=ws.d_Vf_rows)
     d_Vf = ws.d_Vf_rows
-    np.matmul(d_o_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bo_sum)
-    d_bo = ws.d_bo_sum
     np.matmul(d_f_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bf_sum)
     d_bf = ws.d_bf_sum
+    np.matmul(d_o_pre_2d.T, np.ones(T*B, dtype), out=ws.d_bo_sum)
+    d_bo = ws.d_bo_sum
     np.matmul(d_z_2d.T, np.ones(T*B, dtype), out=ws.d_bz_sum)
     d_bz = ws.d_bz_sum
     np.copyto(ws.d_x_lag1_all[:-1], ws.d_x_lag1_prev_out)
@@ -749,7 +754,7 @@ class Packed:
         np.copyto(Wf_half_Vf_half_Wo_Vo_Wz_Vz[H:2*H, I:2*I], params.Vo)
         np.copyto(Wf_half_Vf_half_Wo_Vo_Wz_Vz[2*H:3*H, 0:I], params.Wz)
         np.copyto(Wf_half_Vf_half_Wo_Vo_Wz_Vz[2*H:3*H, I:2*I], params.Vz)
-        Wf_half_Vf_half_Wo_Vo_Wz_Vz_T = Wf_half_Vf_half_Wo_Vo_Wz_Vz.T
+        Wf_half_Vf_half_Wo_Vo_Wz_Vz_T = _from_left(Wf_half_Vf_half_Wo_Vo_Wz_Vz)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
         self.constants = (bf_half_bo_bz, Wf_half_Vf_half_Wo_Vo_Wz_Vz_T, half, one, )
@@ -762,8 +767,6 @@ class Packed:
         self.x_here_lag1_prev_here = np.empty((B, 2*I), dtype)
         self.f_o_z = np.empty((B, 3*H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.c = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_here_lag1_prev_here[..., :I]
         self.x_lag1_prev_here = self.x_here_lag1_prev_here[..., I:]
         self.f_o = self.f_o_z[..., :2*H]
@@ -815,9 +818,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f = packed.f
     tmp = packed.tmp
     z = packed.z
-    c = packed.c
     o = packed.o
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     x_lag1_prev = state.x_lag1
@@ -836,10 +837,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(c_prev, f, tmp)
     subtract(one, f, f)
     multiply(z, f, z)
-    add(tmp, z, c)
+    c = add(tmp, z)
     # h = c[t]*o
-    multiply(o, c, h)
-    return h.copy(), State(c=c.copy(), x_lag1=x_t.copy())
+    h = multiply(o, c)
+    return h, State(c=c, x_lag1=x_t.copy())
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -1025,6 +1026,11 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

@@ -141,6 +141,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.bf_half_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
@@ -241,7 +242,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     Wf_half = 0.5*params.Wf
     Wz = params.Wz
-    f_pre_factor = 0.5*params.bf
+    bf_half_batch = ws.bf_half_batch
+    np.multiply(params.bf, 0.5, out=bf_half_batch)
     saved.h_all[0] = state.h
 
     # f = sigma(Wf @ x[t] + bf)
@@ -249,7 +251,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
     np.matmul(x_2d, Wz.T, out=saved.Wz_x.reshape(T*B, H))
     # f
-    np.add(f_pre_factor, saved.f, out=saved.f)
+    np.add(bf_half_batch, saved.f, out=saved.f)
     np.tanh(saved.f, out=saved.f)
     np.multiply(saved.f, 0.5, out=saved.f)
     np.add(saved.f, 0.5, out=saved.f)
@@ -304,8 +306,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    Wz = params.Wz
     Wf = params.Wf
+    Wz = params.Wz
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
 
@@ -328,10 +330,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.subtract(saved.h_prev, saved.Wz_x, out=ws.tmp)
     np.multiply(ws.d_f_pre_factor, ws.tmp, out=ws.d_f_pre_factor)
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_f_pre)
-    d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
-    np.matmul(d_Wz_x_2d, Wz, out=ws.d_x_out.reshape(T*B, I))
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
-    np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
+    np.matmul(d_f_pre_2d, Wf, out=ws.d_x_out.reshape(T*B, I))
+    d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
+    np.matmul(d_Wz_x_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
     d_Wf = ws.d_Wf_rows
@@ -606,8 +608,8 @@ class Packed:
         params = Params(*map(np.copy, params))
         Wf_half = 0.5*params.Wf
         Wz = params.Wz
-        Wf_half_T = Wf_half.T
-        Wz_T = Wz.T
+        Wf_half_T = _from_left(Wf_half)
+        Wz_T = _from_left(Wz)
         f_pre_factor_row = (0.5*params.bf)[None]
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
@@ -622,7 +624,6 @@ class Packed:
         self.f = np.empty((B, H), dtype)
         self.Wz_x = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
 
 
 def pack(params: Params) -> Packed:
@@ -658,7 +659,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     f = packed.f
     Wz_x = packed.Wz_x
     tmp = packed.tmp
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -676,8 +676,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     subtract(one, f, tmp)
     multiply(Wz_x, tmp, Wz_x)
     multiply(h_prev, f, f)
-    add(Wz_x, f, h)
-    return h.copy(), State(h=h.copy())
+    h = add(Wz_x, f)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -838,6 +838,11 @@ def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
     """Uniform within ±sqrt(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     limit = (6/max(1, shape[-2] + shape[-1]))**0.5
     return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

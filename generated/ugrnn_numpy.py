@@ -150,7 +150,7 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.bg_half_bc = empty((2*H, 1), dtype)
+        self.bg_half_bc = empty((2*H, B), dtype)
         self.Wg_half_Wc = empty((2*H, I), dtype)
         self.Ug_half_Uc = empty((2*H, H), dtype)
         self.Ug_h_prev_half_Uc_h_prev = empty((2*H, B), dtype)
@@ -170,6 +170,7 @@ class _Backward:
         self.saved = saved
         self.d_h = empty((H, B), dtype)
         self.Ug_Uc = empty((2*H, H), dtype)
+        self.Ug_Uc_T = empty((H, 2*H), dtype)
         self.d_h_prev = empty((H, B), dtype)
         self.Wg_Wc = empty((2*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
@@ -183,9 +184,8 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_g_pre = self.d_g_h_pre[:, :H]
         self.d_h_pre = self.d_g_h_pre[:, H:]
-        self.d_g_h_pre_blocks = self.d_g_h_pre.reshape(T, 2, H, B)
         self.carried = (self.d_h, )
-        self.steps = list(zip(self.dy_rows, self.d_g_h_pre_blocks, self.d_g_h_pre, saved.g))[::-1]
+        self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_g_pre, self.d_g_h_pre, saved.g))[::-1]
 
 
 class Workspace:
@@ -274,7 +274,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     # g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
     # h[t] = g*h[t-1] + (1 - g)*phi(Wc @ x[t] + Uc @ h[t-1] + bc)
     np.matmul(Wg_half_Wc, x_2d.T, out=ws.Wg_x_half_Wc_x_flat.reshape(2*H, T*B))
-    np.add(bg_half_bc, ws.Wg_x_half_Wc_x, out=saved.g_tanh_h_pre)
+    _move(ws.Wg_x_half_Wc_x, saved.g_tanh_h_pre)
+    np.add(bg_half_bc, saved.g_tanh_h_pre, out=saved.g_tanh_h_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -359,13 +360,15 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    Ug_Uc_T = Ug_Uc.T
+    Ug_Uc_T = _transposed(Ug_Uc, T, B, ws.Ug_Uc_T)
     d_h_prev = ws.d_h_prev
-    for (dy_t, d_g_h_pre_blocks, d_g_h_pre, g) in steps:
+    for (dy_t, d_h_pre, d_g_pre, d_g_h_pre, g) in steps:
         # backward of h[t] = g*h[t-1] + (1 - g)*phi(Wc @ x[t] + Uc @ h[t-1] + bc)
         add(dy_t, d_h, d_h)
-        # g, h
-        multiply(d_g_h_pre_blocks, d_h, d_g_h_pre_blocks)
+        multiply(d_h_pre, d_h, d_h_pre)
+        # backward of g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
+        multiply(d_g_pre, d_h, d_g_pre)
+        # h
         dot(Ug_Uc_T, d_g_h_pre, d_h_prev)
         multiply(g, d_h, d_h)
         add(d_h, d_h_prev, d_h)
@@ -660,7 +663,7 @@ class Packed:
         np.multiply(params.Ug, 0.5, out=Wg_half_Ug_half_Wc_Uc[0:H, I:H + I])
         np.copyto(Wg_half_Ug_half_Wc_Uc[H:2*H, 0:I], params.Wc)
         np.copyto(Wg_half_Ug_half_Wc_Uc[H:2*H, I:H + I], params.Uc)
-        Wg_half_Ug_half_Wc_Uc_T = Wg_half_Ug_half_Wc_Uc.T
+        Wg_half_Ug_half_Wc_Uc_T = _from_left(Wg_half_Ug_half_Wc_Uc)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
         self.constants = (bg_half_bc, Wg_half_Ug_half_Wc_Uc_T, half, one, )
@@ -673,7 +676,6 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.g_tanh_h_pre = np.empty((B, 2*H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.h = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.g = self.g_tanh_h_pre[..., :H]
@@ -719,7 +721,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     g = packed.g
     tmp = packed.tmp
     tanh_h_pre = packed.tanh_h_pre
-    h = packed.h
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -735,8 +736,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(h_prev, g, tmp)
     subtract(one, g, g)
     multiply(g, tanh_h_pre, g)
-    add(tmp, g, h)
-    return h.copy(), State(h=h.copy())
+    h = add(tmp, g)
+    return h.copy(), State(h=h)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -913,13 +914,35 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) ->
 def _columns(steps: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     """The matrix [n, T*B] of ``steps`` [T, n, B]: a view if there is one sample, otherwise copied into ``buffer`` [n, T, B]."""
     n, T, B = buffer.shape
-    if steps.shape == (T, n, 1):
+    if B == 1:
         return steps.transpose(1, 0, 2).reshape(n, T)
-    np.copyto(buffer.transpose(1, 0, 2), steps)
+    _move(steps, buffer.transpose(1, 0, 2))
     return buffer.reshape(n, T*B)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
+
+
+def _move(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy ``source`` into ``target``, both [T, n, B] in different orders in memory: the samples of a row in one piece, if they are one."""
+    if source.size and source.strides[-1] == target.strides[-1] == source.itemsize:
+        row = f"V{source.itemsize*source.shape[-1]}"
+        source, target = source.view(row), target.view(row)
+    np.copyto(target, source)
 
 
 def _sigmoid(z: Any) -> Any:
     """1/(1 + exp(-z)), without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(np.asarray(z) >= 0, 1, e)/(1 + e)
+
+
+def _transposed(weights: np.ndarray, T: int, B: int, buffer: np.ndarray) -> np.ndarray:
+    """``weights.T``, which every step multiplies with: copied into ``buffer`` if they are large, as BLAS packs rows faster than columns."""
+    if B == 1 or T < 32 or weights.size < 2**16:
+        return weights.T
+    for start in range(0, len(weights), 32):  # in pieces: rows that are powers of two apart share few lines of the cache
+        np.copyto(buffer[:, start:start + 32], weights[start:start + 32].T)
+    return buffer

@@ -158,7 +158,10 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
+        self.b_batch = empty((B, H), dtype)
+        self.w_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
+        self.step_batch = empty((B, H), dtype)
         self.y_out = empty((T, B, H), dtype)
         self.carried = ((saved.y_all, saved.y_prev, 0.0), (saved.z_all, saved.z_prev, 0.0), )  # histories of states, states before steps, initial values
         self.steps = list(zip(saved.y_all[:-1], saved.tanh_z_pre, saved.z, saved.z_all[:-1], saved.y_2))
@@ -170,9 +173,12 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
+        self.step_batch = empty((B, H), dtype)
         self.d_y = empty((B, H), dtype)
         self.tmp_2 = empty((B, H), dtype)
         self.d_z = empty((B, H), dtype)
+        self.step_scaled_batch = empty((B, H), dtype)
+        self.w_batch = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_V_rows = empty((H, I), dtype)
@@ -263,32 +269,35 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     x_2d = x.reshape(T*B, I)
     step_2, sigmoid_c = derived
     V = params.V
-    b = params.b
+    b_batch = ws.b_batch
+    np.copyto(b_batch, params.b)
+    w_batch = ws.w_batch
+    np.copyto(w_batch, params.w)
+    step_batch = ws.step_batch
+    np.copyto(step_batch, step_2)
     saved.y_all[0] = state.y
     saved.z_all[0] = state.z
 
     # z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
     np.matmul(x_2d, V.T, out=saved.tanh_z_pre.reshape(T*B, H))
-    np.add(b, saved.tanh_z_pre, out=saved.tanh_z_pre)
+    np.add(b_batch, saved.tanh_z_pre, out=saved.tanh_z_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh, subtract = np.multiply, np.add, np.tanh, np.subtract
-    w_row = params.w[None]
     tmp = ws.tmp
     number = np.array(1.0, dtype)
-    step_row = step_2[None]
     for (y_prev, tanh_z_pre, z, z_prev, y_2) in steps:
         # z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
-        multiply(w_row, y_prev, tmp)
+        multiply(w_batch, y_prev, tmp)
         add(tmp, tanh_z_pre, tanh_z_pre)
         tanh(tanh_z_pre, tanh_z_pre)
         multiply(y_prev, number, z)
         add(z, tanh_z_pre, z)
-        multiply(step_row, z, z)
+        multiply(step_batch, z, z)
         subtract(z_prev, z, z)
         # y[t] = y[t-1] + step*z[t]
-        multiply(step_row, z, y_2)
+        multiply(step_batch, z, y_2)
         add(y_prev, y_2, y_2)
 
     np.copyto(ws.y_out, saved.y_2)
@@ -331,12 +340,18 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     step_2, sigmoid_c = derived
+    step_batch = ws.step_batch
+    np.copyto(step_batch, step_2)
+    step_scaled_batch = ws.step_scaled_batch
+    np.multiply(step_2, -1.0, out=step_scaled_batch)
+    w_batch = ws.w_batch
+    np.copyto(w_batch, params.w)
     V = params.V
     ws.d_y[...] = 0 if dfinal is None else dfinal.y
     ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
     # backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
-    np.multiply(step_2, -1, out=ws.d_z_pre)
+    np.multiply(step_batch, -1, out=ws.d_z_pre)
     np.square(saved.tanh_z_pre, out=ws.tmp)
     np.subtract(1, ws.tmp, out=ws.tmp)
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
@@ -347,23 +362,20 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_y = ws.d_y
-    step_row = step_2[None]
     tmp_2 = ws.tmp_2
     d_z = ws.d_z
-    d_y_prev_factor_row = (-1.0*step_2)[None]
-    w_row = params.w[None]
     tmp_3 = ws.tmp_3
     for (d_step_each, d_z_pre, d_z_prev_kept), dy_t in zip(steps, dy[::-1]):
         # backward of y[t] = y[t-1] + step*z[t]
         add(dy_t, d_y, d_step_each)
         # backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
-        multiply(step_row, d_step_each, tmp_2)
+        multiply(step_batch, d_step_each, tmp_2)
         add(d_z, tmp_2, d_z)
         multiply(d_z_pre, d_z, d_z_pre)
         # y
-        multiply(d_y_prev_factor_row, d_z, d_y)
+        multiply(step_scaled_batch, d_z, d_y)
         add(d_step_each, d_y, d_y)
-        multiply(w_row, d_z_pre, tmp_3)
+        multiply(w_batch, d_z_pre, tmp_3)
         add(d_y, tmp_3, d_y)
         # z
         np.copyto(d_z_prev_kept, d_z)
@@ -657,7 +669,7 @@ class Packed:
         params = Params(*map(np.copy, params))
         step_2, sigmoid_c = _derived(params)
         V = params.V
-        V_T = V.T
+        V_T = _from_left(V)
         w_row = params.w[None]
         b_row = params.b[None]
         number = np.array(1.0, dtype)
@@ -673,9 +685,7 @@ class Packed:
         self.V_x = np.empty((B, H), dtype)
         self.tanh_z_pre = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.z = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.y_2 = np.empty((B, H), dtype)
 
 
 def pack(params: Params) -> Packed:
@@ -712,9 +722,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     V_x = packed.V_x
     tanh_z_pre = packed.tanh_z_pre
     tmp = packed.tmp
-    z = packed.z
     tmp_2 = packed.tmp_2
-    y_2 = packed.y_2
     dot, multiply, add, tanh, subtract = np.dot, np.multiply, np.add, np.tanh, np.subtract
     x = x_t
     y_prev = state.y
@@ -729,11 +737,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(y_prev, number, tmp)
     add(tmp, tanh_z_pre, tmp)
     multiply(step_row, tmp, tmp)
-    subtract(z_prev, tmp, z)
+    z = subtract(z_prev, tmp)
     # y[t] = y[t-1] + step*z[t]
     multiply(step_row, z, tmp_2)
-    add(y_prev, tmp_2, y_2)
-    return y_2.copy(), State(y=y_2.copy(), z=z.copy())
+    y_2 = add(y_prev, tmp_2)
+    return y_2.copy(), State(y=y_2, z=z)
 
 
 def trace(params: Params, x: np.ndarray, state: State | None = None) -> dict[str, np.ndarray]:
@@ -907,6 +915,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, low: 
     """Uniform between two bounds; without them, within ±1/sqrt(fan_in)."""
     limit = max(1, shape[-1])**-0.5
     return rng.uniform(-limit if low is None else low, limit if high is None else high, shape).astype(dtype)
+
+
+def _from_left(weights: np.ndarray) -> np.ndarray:
+    """``weights.T``, for products with samples from the left: copied unless it is large, as BLAS is then faster for few samples."""
+    return np.ascontiguousarray(weights.T) if weights.size <= 2**17 else weights.T
 
 
 def _sigmoid(z: Any) -> Any:

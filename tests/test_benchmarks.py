@@ -326,11 +326,38 @@ def test_bound(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     monkeypatch.setattr(bound, "SQUARE", 16)
     assert bound.main(["cifg", "--shape", "6,2,3,5", "--seconds", "0", "--all"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("cifg, T=6 B=2 I=3 H=5, ") and "others" not in text
+    assert "cifg, T=6 B=2 I=3 H=5\n" in text and "others" not in text
     assert "measured / sum" in text and "of two squares of 16: " in text
     assert "for h_prev," in text and "def " not in text
     assert bound.main(["gru_d"]) == 2
     assert capsys.readouterr().err == "bound: gru_d has several inputs or outputs: the benchmarks have no numbers for it\n"
+
+
+def test_bounds_of_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(bound, "SECONDS", 0.0)
+    file = tmp_path / "bound.json"
+    shapes = ["--shape", "4,2,3,5", "--shape", "12,1,2,2"]
+    assert bound.main(["lstm,indrnn", *shapes, "--seconds", "0", "--json", str(file)]) == 0
+    assert "4, 2, 3, 5" in capsys.readouterr().out
+    report = json.loads(file.read_text())
+    assert [(r["cell"], r["shape"][0]) for r in report["results"]] == [(c, T) for c in ("lstm", "indrnn") for T in (4, 12)]
+    for result in report["results"]:
+        both = result["ms"]["both"]
+        assert both["sum"] > 0 and both["measured / sum"] == pytest.approx(both["measured"] / both["sum"])
+
+
+def test_what_turns_share_is_refilled_between_pieces() -> None:
+    """A recurrence begins anew every few turns, so that it does not end in denormal numbers."""
+    text = "for (f, y) in steps:\n    multiply(f, state, state)\n    multiply(f, state, y)\n"
+    (loop,) = ast.parse(text).body
+    assert isinstance(loop, ast.For)
+    f, state = np.full(3, 1e-4, np.float32), np.ones(3, np.float32)
+    ys = np.zeros((20, 3), np.float32)
+    scope = {"steps": [(f, y) for y in ys], "state": state, "multiply": np.multiply, "f": f, "y": ys[0]}
+    same, each = loop.body
+    assert ast.unparse(bound.written(same, loop)) == "(state,)" and ast.unparse(bound.written(each, loop)) == "()"
+    assert bound.seconds_of(same, scope, {}, loop) >= 0 and state.tolist() == [1, 1, 1]
+    assert bound.seconds_of(each, scope, {}, loop) >= 0 and not ys.any()
 
 
 def test_every_statement_of_both_passes_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import sympy
 
 from cellspec import ir
-from cellspec.backends.naming import identifier, together
 from cellspec.backends.numpy.instructions import Contraction, Region, Scalar
-from cellspec.backends.numpy.storage import Block, Home, Packed, Step, is_mixed, step_writes
-from cellspec.backends.numpy.views import Split, Text, Views
+from cellspec.backends.numpy.products import Products
+from cellspec.backends.numpy.storage import Block, Home, Packed, Step, is_mixed, step_reads, step_writes
+from cellspec.backends.numpy.views import Text
 
 HELPERS = ("erf", "where")
 """Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them."""
@@ -20,7 +20,11 @@ KEYWORD_OUT = ("maximum", "minimum")
 """Ufuncs of which NumPy deprecates the call with the result's place as a positional argument."""
 
 
-class Emitter(Views):
+NEEDS_OUT = (*HELPERS, "copyto", "greater", "greater_equal", "negative")
+"""Functions that are not called for a new array: of comparisons that would be one of truths."""
+
+
+class Emitter(Products):
     """Writes one direction."""
 
     def comment(self, origins: Iterable[str], lines: list[str]) -> None:
@@ -53,7 +57,7 @@ class Emitter(Views):
     def statement(self, step: Step, lines: list[str]) -> None:
         match step:
             case Packed():
-                lines.append(self.elementwise(step))
+                self.elementwise(step, lines)
             case ir.Product() if self.region is not Region.LOOP:
                 self.whole_product(step, lines)
             case ir.Product() if self.heads(step):
@@ -61,7 +65,7 @@ class Emitter(Views):
             case ir.Product():
                 weights, outs = self.weights(step), self.ordered(step.outs)
                 if step.transposed is self.orientation.features_first:
-                    weights = self.bind(("transposed", weights), f"{weights}_T", f"{weights}.T")
+                    weights = self.transposed(weights, step)
                 factors = [weights, self.operand(self.ordered(step.operands))]
                 if self.orientation.features_first:
                     lines.append(self.call("dot", factors, self.operand(outs)))
@@ -98,11 +102,6 @@ class Emitter(Views):
                 self.text.helpers.add("largest")
                 target = self.operand([out], self.own(operand, out))
                 lines.append(f"_largest({self.operand([operand], self.own(operand))}, axis={self.last(operand)}, out={target})")
-
-    def own(self, name: str, of: str | None = None) -> Split:
-        """The axes of a value with several, of one with a single axis none; or the axes of ``of``, as many as ``name`` has."""
-        shape = self.values[name].shape
-        return self.axes(self.values[of or name].shape, len(shape)) if len(shape) > 1 else ()
 
     def last(self, name: str) -> int:
         """The position of a value's last axis in its array."""
@@ -146,30 +145,61 @@ class Emitter(Views):
         function = "np.einsum" if time else self.function("einsum", "np.einsum")
         return f'{function}("{left},{right}->{out}", {arrays[0]}, {arrays[1]}, out={arrays[2]})'
 
-    def elementwise(self, step: Packed) -> str:
-        count = len(step.outs)
+    def elementwise(self, step: Packed, lines: list[str]) -> None:
         shape = self.values[step.outs[0]].shape
         columns = [c for c in step.args if not isinstance(c, Scalar)]
-        shared = count > 1 and any(len(c) == 1 and not ir.is_one(self.values[c[0]].shape) for c in columns)
-        mixed = count == 1 and is_mixed(shape, (self.values[c[0]].shape for c in columns))
-        split: Split = (str(count), self.dim(ir.size(shape))) if shared else ()
-        args = []
-        for column in step.args:
-            if isinstance(column, Scalar):
-                args.append(self.number(column.value))
-            elif len(column) == 1 and shared:
-                args.append(self.shared(column[0]))
-            else:
-                args.append(self.operand(column, self.axes(self.values[column[0]].shape, len(shape)) if mixed else split))
-        out = self.operand(step.outs, self.axes(shape, len(shape)) if mixed else split)
+        mixed = len(step.outs) == 1 and is_mixed(shape, (self.values[c[0]].shape for c in columns))
+
+        def array(names: Sequence[str]) -> str:
+            return self.operand(names, self.axes(self.values[names[0]].shape, len(shape)) if mixed else ())
+
+        args = [self.number(c.value) if isinstance(c, Scalar) else array(c) for c in step.args]
+        if not mixed and self.makes_result(step):
+            name = self.new(step.outs[0])
+            lines.append(f"{name} = {self.function(step.ufunc, f'np.{step.ufunc}')}({', '.join(args)})")
+            return
+        out = array(step.outs)
+        flat = () if mixed else self.to_move(step)
+        if flat:
+            self.text.helpers.add("move")
+            source = array(flat)
+            lines.append(f"_move({source}, {out})")
+            args = [out if arg == source else arg for arg in args]
         if step.ufunc == "copyto":
-            return f"np.copyto({out}, {args[0]})"
-        if step.ufunc in HELPERS:
+            if not flat:
+                lines.append(f"np.copyto({out}, {args[0]})")
+        elif step.ufunc in HELPERS:
             self.text.helpers.add(step.ufunc)
-            return f"_{step.ufunc}({', '.join(args)}, out={out})"
-        if step.ufunc == "negative":  # NumPy 2.4's is wrong in place where the stride is 16 (float32) or 64 bytes (float64)
-            return self.call("multiply", [*args, self.number(sympy.Integer(-1))], out)
-        return self.call(step.ufunc, args, out)
+            lines.append(f"_{step.ufunc}({', '.join(args)}, out={out})")
+        elif step.ufunc == "negative":  # NumPy 2.4's is wrong in place where the stride is 16 (float32) or 64 bytes (float64)
+            lines.append(self.call("multiply", [*args, self.number(sympy.Integer(-1))], out))
+        else:
+            lines.append(self.call(step.ufunc, args, out))
+
+    def makes_result(self, step: Packed) -> bool:
+        """Whether the call can make the array of its result, which is then given out as it is: in one step alone."""
+        (name, *more), columns = step.outs, [c for c in step.args if not isinstance(c, Scalar)]
+        if self.around.lead or self.orientation.features_first or more or step.ufunc in NEEDS_OUT:
+            return False
+        whole = any(self.values[c[0]].shape == self.values[name].shape and not self.is_constant(c[0]) for c in columns)
+        members = self.storage.buffers[self.storage.place[name][0]].members
+        return whole and name in self.program.outputs and members == ((name,),)
+
+    def to_move(self, step: Packed) -> tuple[str, ...]:
+        """An argument from a product over all steps that is better brought to the result's place first, and worked on there."""
+        places = self.storage.place
+        homes = {name: self.storage.home(name) for name in (*step_reads(step), *step.outs) if name in places}
+        flat = {c for c in step.args if not isinstance(c, Scalar) and homes.get(c[0]) is Home.FLAT}
+        taken = {places[name] for name in step.outs} & {places[name] for name in step_reads(step) if name in places}
+        lasting = homes[step.outs[0]] in (Home.SEQUENCE, Home.STATE)
+        return flat.pop() if len(flat) == 1 and lasting and not taken and step.ufunc not in HELPERS else ()
+
+    def new(self, name: str) -> str:
+        """The local name of an array that a call makes."""
+        block = self.storage.block([name])
+        assert block is not None
+        self.made[block] = self.names.get(("step", block, ()), self.block_name(block))
+        return self.made[block]
 
     def call(self, function: str, args: Sequence[str], out: str) -> str:
         """A call of a NumPy function; in the loop under a local name and with the result's place last, which is faster."""
@@ -198,40 +228,21 @@ class Emitter(Views):
             self.text.locals.append(f"{self.bound[key]} = np.array({text}, dtype)")
         return self.bound[key]
 
-    def shared(self, name: str) -> str:
-        """An argument that all blocks of a grouped call share."""
-        text = self.operand([name])
-        constant = name in self.around.constants or (self.in_buffer(name) and self.storage.home(name) is Home.CONSTANT)
+    def transposed(self, weights: str, product: ir.Product) -> str:
+        """The weights of a product in the loop the other way round."""
+        key = ("transposed", weights)
         if not self.orientation.features_first:
-            return text if constant else self.operand([name], ("1", self.rows([self.values[name].shape])))
-        if self.alias(name) in self.around.given:
-            return text if self.region is Region.LOOP else f"{text}[:, None]"
-        sequence = self.region is not Region.LOOP and self.in_buffer(name) and not constant
-        return f"{text}[:, None]" if sequence else text
-
-    def ordered(self, names: Sequence[str]) -> list[str]:
-        """``names`` in the order in which they lie in memory."""
-        if any(n not in self.storage.place for n in names):
-            return list(names)
-        return sorted(names, key=lambda n: self.storage.place[n])
-
-    # --- products -------------------------------------------------------------------------------------------
-
-    def weights(self, step: ir.Product) -> str:
-        """The packed weights of a product, stacked in the order of its results and operands."""
-        table = dict(zip(step.outs, step.weights, strict=True))
-        rows = [table[out] for out in self.ordered(step.outs)]
-        columns = self.ordered(step.operands)
-        index = [step.operands.index(c) for c in columns]
-        matrix = [[row[k] for k in index] for row in rows]
-        if len(rows) == len(columns) == 1:
-            return self.matrix(matrix[0][0])
-        blocks = matrix if self.heads(step) or not step.transposed else list(zip(*matrix, strict=True))
-        return self.stack(tuple(tuple(row) for row in blocks))
-
-    def heads(self, product: ir.Product) -> bool:
-        """Whether a product has a matrix for each head."""
-        return len(self.values[product.weights[0][0]].shape) == 3
+            self.text.helpers.add("from_left")
+            return self.bind(key, f"{weights}_T", f"_from_left({weights})")
+        if key in self.bound or not self.around.lead:
+            return self.bind(key, f"{weights}_T", f"{weights}.T")
+        name = self.names.get(("buffer", key), f"{weights}_T")
+        self.text.helpers.add("transposed")
+        sides = (self.rows(self.values[n].shape for n in side) for side in (product.outs, product.operands))
+        self.text.buffers.append((name, f"({', '.join(sides)})"))
+        self.bound[key] = name
+        self.text.locals.append(f"{name} = _transposed({weights}, T, B, ws.{name})")
+        return name
 
     def head_product(self, step: ir.Product, lines: list[str]) -> None:
         """A product head by head, in the loop."""
@@ -241,56 +252,6 @@ class Emitter(Views):
         operand = self.operand(step.operands, self.own(step.operands[0]))
         blocks = (str(len(outs)),) * (len(outs) > 1)
         lines.append(self.call("matmul", [weights, operand], self.operand(outs, (*blocks, *self.own(outs[0])))))
-
-    def head_weights(self, step: ir.Product) -> str:
-        """The matrices of a product's heads, ``[n, m, k]``, behind one axis for several results."""
-        text = self.weights(step)
-        shape = self.values[step.weights[0][0]].shape
-        if len(step.outs) > 1:
-            text = f"{text}.reshape({', '.join([str(len(step.outs)), *map(self.dim, shape)])})"
-        return f"{text}.swapaxes(-1, -2)" if step.transposed else text
-
-    def stack(self, blocks: tuple[tuple[str, ...], ...]) -> str:
-        """Matrices side by side in one buffer, rows of blocks, filled once per call."""
-        key = ("stack", blocks)
-        if key not in self.bound:
-            heights = [self.values[row[0]].shape[0] for row in blocks]
-            widths = [self.values[name].shape[1] for name in blocks[0]]
-            whole = [sympy.expand(sum(heights)), sympy.expand(sum(widths)), *self.values[blocks[0][0]].shape[2:]]
-            name = self.names.get(key, together([identifier(n) for row in blocks for n in row]))
-            self.bound[key] = name
-            self.text.buffers.append((name, f"({', '.join(map(self.dim, whole))})"))
-            self.text.parameters.add(name)
-            self.text.prologue.append(f"{name} = ws.{name}")
-            for row, rows in zip(blocks, self.stretches(heights), strict=True):
-                for n, columns in zip(row, self.stretches(widths), strict=True):
-                    place = rows if len(row) == 1 else f":, {columns}" if len(blocks) == 1 else f"{rows}, {columns}"
-                    self.text.prologue.append(self.fill(n, f"{name}[{place}]", stacked=True))
-        return self.bound[key]
-
-    def stretches(self, lengths: Iterable[sympy.Expr]) -> list[str]:
-        """The index of each of several stretches that follow one another."""
-        found, start = [], sympy.Integer(0)
-        for length in lengths:
-            stop = sympy.expand(start + length)
-            found.append(f"{self.dim(start)}:{self.dim(stop)}")
-            start = stop
-        return found
-
-    def fill(self, constant: str, target: str, *, stacked: bool = False) -> str:
-        """A statement that puts a constant into its place: a matrix as it is if ``stacked``, otherwise as a column."""
-        axes = len(self.values[constant].shape)
-        column = "[:, None]" if axes == 1 else ".reshape(-1, 1)" if axes and not stacked else ""
-        if not self.orientation.features_first:
-            column = ".reshape(-1)" if axes > 1 and not stacked else ""
-        expression = self.around.constants.get(constant)
-        definition = next((op for op in self.storage.code.schedule.prologue if constant in ir.outs(op)), None)
-        if isinstance(definition, ir.Pointwise):
-            number, rest = definition.expr.as_coeff_Mul()
-            if rest.is_Symbol and rest.name in self.around.constants:
-                source = self.around.constants[rest.name]
-                return f"np.multiply({source}{column}, {self.plain.scalar(number)}, out={target})"
-        return f"np.copyto({target}, {expression}{column})"
 
     def pack_constants(self) -> None:
         """Fill the buffers that hold several constants side by side."""
@@ -305,138 +266,3 @@ class Emitter(Views):
                     place = self.orientation.part(f"{self.dim(start)}:{self.dim(stop)}", steps=False)
                     self.text.prologue.append(self.fill(member, f"{name}{place}"))
                     start = stop
-
-    def columns(self, names: Sequence[str], lines: list[str]) -> str:
-        """``names``, neighbours, as one matrix ``[n, T*B]``, copied into that layout once if they are not."""
-        names = list(map(self.alias, names))
-        if len(names) == 1 and names[0] in self.around.matrix:
-            return f"{self.around.matrix[names[0]]}.T"
-        key = tuple(names)
-        for known, text in self.flats.items():
-            if key == known:
-                return text
-        rows = self.rows([self.values[n].shape for n in names])
-        block = self.storage.block(names) if names[0] in self.storage.place else None
-        if not self.orientation.features_first:
-            text = self.names.get(("flat", key), together([identifier(n) for n in names]) + "_2d")
-            matrix = f"{self.operand(names)}.reshape(T*B, {rows})"
-            constant = block is None or self.storage.buffers[block.buffer].home is Home.CONSTANT
-            if constant and names[0] not in self.around.given:
-                matrix = f"np.broadcast_to({self.operand(names)}, (T*B, {rows}))"  # it is the same for all
-            lines.append(f"{text} = {matrix}")
-            text = f"{text}.T"
-        elif block is not None and self.storage.buffers[block.buffer].home is Home.FLAT:
-            attribute = self.buffer_attribute(block.buffer)
-            whole = len(self.storage.buffers[block.buffer].shapes) == len(names)
-            part = "" if whole else f"[{self.slicing(block, ()).split('[')[1].split(']')[0]}]"
-            text = f"ws.{attribute}{part}.reshape({rows}, -1)"
-        else:
-            wanted = together([identifier(n) for n in names]) + "_flat"
-            name = self.names.get(("flat", key), wanted)
-            self.text.buffers.append((name, f"({rows}, T, B)"))
-            self.text.helpers.add("columns")
-            lines.append(f"{name} = _columns({self.operand(names)}, ws.{name})")
-            text = name
-        self.flats[key] = text
-        return text
-
-    def whole_product(self, step: ir.Product, lines: list[str]) -> None:
-        """A product over all steps and samples at once."""
-        weights = self.head_weights(step) if self.heads(step) else self.weights(step)
-        columns = self.columns(self.ordered(step.operands), lines)
-        outs = self.storage.block(self.ordered(step.outs))
-        assert outs is not None
-        buffer = self.storage.buffers[outs.buffer]
-        attribute = self.buffer_attribute(outs.buffer)
-        rows = self.rows(buffer.shapes)
-        if self.heads(step):
-            blocks = [str(len(step.outs))] * (len(step.outs) > 1)
-            rows = ", ".join([*blocks, *self.own(step.outs[0])])
-            columns = f"{columns}.reshape({', '.join(self.own(step.operands[0]))}, T*B)"
-            lines.append(f"np.matmul({weights}, {columns}, out=ws.{attribute}.reshape({rows}, T*B))")
-        elif buffer.home is Home.USER or not self.orientation.features_first:
-            left = columns.removesuffix(".T") if columns.endswith(".T") else f"{columns}.T"
-            right = weights if step.transposed else f"{weights}.T"
-            target = f"ws.{attribute}" if self.orientation.features_first else self.operand(step.outs)
-            lines.append(f"np.matmul({left}, {right}, out={target}.reshape(T*B, {rows}))")
-        else:
-            left = f"{weights}.T" if step.transposed else weights
-            lines.append(f"np.matmul({left}, {columns}, out=ws.{attribute}.reshape({rows}, T*B))")
-
-    # --- gradients ------------------------------------------------------------------------------------------
-
-    def gradients(self, variable: Callable[[str], str]) -> None:
-        """The totals: matrices by one product each stack, vectors by one sum; ``variable`` names each target's array."""
-        lines = self.text.after
-        written: set[str] = set()
-
-        def finish(target: str, expression: str) -> None:
-            if target in written:
-                lines.append(f"{variable(target)} = {variable(target)} + {expression}")
-            else:
-                lines.append(f"{variable(target)} = {expression}")
-            written.add(target)
-
-        schedule = self.storage.code.schedule
-        for gradient in schedule.gradients:
-            table: dict[str, list[str]] = {}
-            for target, left in gradient.rows:
-                table.setdefault(left, []).append(target)
-            lefts = self.ordered(list(table))
-            even = len({self.values[n].shape for n in lefts}) == 1 or not self.own(lefts[0])
-            side_by_side = even and lefts[0] in self.storage.place and self.storage.block(lefts) is not None
-            stacks = [lefts] if side_by_side else [[n] for n in lefts]
-            for stack in stacks:
-                columns = self.columns(stack, lines)
-                right = self.columns([gradient.right], lines)
-                name = self.names.get(
-                    ("gradient", gradient.right, tuple(stack)), together([identifier(table[s][0]) for s in stack]) + "_rows"
-                )
-                heads, n = self.own(stack[0]), self.values[gradient.right].shape[-1]
-                if heads:
-                    columns = f"{columns}.reshape({len(stack)}, {', '.join(heads)}, T*B)"
-                    right = f"{right}.reshape({', '.join(self.own(gradient.right))}, T*B).swapaxes(-1, -2)"
-                    self.text.buffers.append((name, f"({len(stack)}, {', '.join(heads)}, {self.dim(n)})"))
-                else:
-                    right = right.removesuffix(".T") if right.endswith(".T") else f"{right}.T"
-                    self.text.buffers.append((name, f"({self.rows(self.values[n].shape for n in stack)}, {self.dim(n)})"))
-                lines.append(f"np.matmul({columns}, {right}, out=ws.{name})")
-                if heads:
-                    for k, left in enumerate(stack):
-                        for target in table[left]:
-                            finish(target, f"ws.{name}[{k}]")
-                else:
-                    self.slices(stack, table, f"ws.{name}", finish)
-        sums: dict[str, list[str]] = {}
-        for total in schedule.sums:
-            sums.setdefault(total.value, []).append(total.target)
-        for summed, wanted in self.sum_stacks(list(sums)):
-            name = self.names.get(("sum", summed), together([identifier(sums[s][0]) for s in wanted]) + "_sum")
-            self.text.buffers.append((name, f"({self.rows([self.values[n].shape for n in summed])},)"))
-            if summed in self.flats:
-                lines.append(f"np.matmul({self.flats[summed]}, np.ones(T*B, dtype), out=ws.{name})")
-            else:
-                lines.append(f"np.sum({self.operand(summed)}, axis={self.orientation.all_steps}, out=ws.{name})")
-            self.slices(summed, {n: sums[n] for n in wanted}, f"ws.{name}", finish)
-
-    def sum_stacks(self, names: list[str]) -> list[tuple[tuple[str, ...], list[str]]]:
-        """Stacks that one sum each can serve, and those of ``names`` that it serves; the largest stacks first."""
-        groups: list[tuple[tuple[str, ...], list[str]]] = []
-        for stack in sorted(self.flats, key=lambda s: -len(s)):
-            inside = [n for n in stack if n in names]
-            if inside:
-                groups.append((stack, inside))
-                names = [n for n in names if n not in inside]
-        return groups + [((n,), [n]) for n in names]
-
-    def slices(
-        self, stack: Sequence[str], table: Mapping[str, Sequence[str]], source: str, finish: Callable[[str, str], None]
-    ) -> None:
-        start = sympy.Integer(0)
-        for name in stack:
-            shape = self.values[name].shape
-            stop = sympy.expand(start + ir.size(shape))
-            part = source if len(stack) == 1 else f"{source}[{self.dim(start)}:{self.dim(stop)}]"
-            for target in table.get(name, ()):
-                finish(target, f"{part}.reshape({', '.join(map(self.dim, shape))})" if len(shape) > 1 else part)
-            start = stop

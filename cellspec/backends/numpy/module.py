@@ -36,7 +36,8 @@ LOCALS = (
     "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
     "reversed", "dict", "getattr", "scratch", "empty", "lengths", "resets", "reverse", "checkpoint", "masks", "cuts", "finals",
     "apart", "carried", "memory", "buffers", "_check", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived",
-    "_elu", "_equations", "_erf", "_gelu", "_largest", "_sigmoid", "_silu", "_softsign", "_where",
+    "_elu", "_equations", "_erf", "_from_left", "_gelu", "_largest", "_move", "_sigmoid", "_silu", "_softsign", "_transposed",
+    "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -48,6 +49,7 @@ NOTES = {
     "memory": "Residuals for memory: the tape holds the states of every step; ``backward`` computes all else from them again."
 }
 """What the head of a module says of a policy for residuals."""
+
 
 def generate(cell: Cell, residuals: str = "speed") -> str:
     """The NumPy module of ``cell``; ``residuals`` is one of :data:`cellspec.RESIDUALS`."""
@@ -242,8 +244,13 @@ class _Module:
         follows = {stream.state: stream.follows for stream in self.known}
         earlier = {f"ws.{stream.buffer}[:-1]": f"state.{stream.state.name}" for stream in self.known}
 
+        own = set(emitter.made.values())  # given out as they are, once
+
         def result(label: str, shape: Shape) -> str:
-            return self.common.shaped(f"{self.sample(emitter.operand([label]))}.copy()", shape)
+            array = emitter.operand([label])
+            copy = "" if array in own else ".copy()"
+            own.discard(array)
+            return self.common.shaped(self.sample(array) + copy, shape)
 
         states = []
         for state in cell.states:

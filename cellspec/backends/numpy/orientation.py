@@ -32,6 +32,10 @@ class Orientation:
         axes = (*rows, "B") if self.features_first else ("B", *rows)
         return ", ".join((lead, *axes) if lead else axes)
 
+    def single(self, *rows: str) -> str:
+        """The axes of an array that stands for every sample of a step: ``n, 1`` or ``1, n``."""
+        return ", ".join((*rows, "1") if self.features_first else ("1", *rows))
+
     def part(self, rows: str, *, steps: bool) -> str:
         """The index of a stretch of the features, ``a:b``, of a step or of all steps."""
         if not self.features_first:

@@ -82,30 +82,57 @@ class _Planner(Sharing):
         return len(shapes) > 1 and any(len(shape) == 3 for shape in shapes)
 
     def split(self, product: ir.Product) -> Iterator[Instruction]:
-        """``product``, or several with the same results where its results or operands cannot be neighbours."""
-        stacked = len(product.operands) == 1 or self.fits(self.ranked(product.operands))
-        if len(product.outs) > 1 and not (stacked and self.fits(self.ranked(product.outs)) and not self.uneven(product)):
-            for out, weights in zip(product.outs, product.weights, strict=True):
-                yield from self.split(replace(product, outs=(out,), weights=(weights,)))
-        elif not stacked:
-            (out,), (weights,) = product.outs, product.weights
-            whole = self.homes[out] if self.homes[out] in (Home.FLAT, Home.USER) else Home.SEQUENCE
-            apart = Home.STEP if self.sequence[self.defined[out]][0] is Region.LOOP else whole
-            total = self.add_value(f"%{out}.0", out, self.homes[out])
-            yield ir.Product((total,), (weights[:1],), product.operands[:1], product.transposed)
-            self.parent[total] = self.root(out)  # the sum grows where it will stay
-            spare = f"%{out}.1"
-            for k, (weight, operand) in enumerate(zip(weights[1:], product.operands[1:], strict=True), 1):
-                part = self.add_value(f"%{out}.{k}", out, apart)
-                self.parent[part] = spare
-                yield ir.Product((part,), ((weight,),), (operand,), product.transposed)
-                before, total = total, out
-                if k < len(weights) - 1:
-                    total = self.add_value(f"%{out}.sum{k + 1}", out, self.homes[out])
-                    self.parent[total] = self.root(out)
-                yield Elementwise("add", total, (before, part))
+        """``product``, or several with the same results where its results or operands cannot all be neighbours."""
+        outs, operands = self.neighbours(product.outs), self.neighbours(product.operands)
+        if self.uneven(product) or len(operands) > 1:
+            outs = [[out] for out in product.outs]
+        if len(outs) > 1:
+            rows = dict(zip(product.outs, product.weights, strict=True))
+            for run in outs:
+                yield from self.split(replace(product, outs=tuple(run), weights=tuple(rows[out] for out in run)))
+        elif len(operands) > 1:
+            yield from self.summed(product, operands)
         else:
+            for names in (*outs, *operands):
+                if len(names) > 1:
+                    self.make_pack(names)
             yield product
+
+    def neighbours(self, names: Sequence[str]) -> list[list[str]]:
+        """``names`` in runs, as long as can be, that are or can be made neighbours."""
+        runs: list[list[str]] = []
+        for name in self.ranked(names):
+            if runs and self.fits([*runs[-1], name]):
+                runs[-1].append(name)
+            else:
+                runs.append([name])
+        return runs
+
+    def summed(self, product: ir.Product, runs: Sequence[Sequence[str]]) -> Iterator[Instruction]:
+        """A product with one result as a sum, with a term for each of the ``runs`` of its operands."""
+        (out,), (row,) = product.outs, product.weights
+        weights: defaultdict[str, list[str]] = defaultdict(list)  # an operand may come more than once
+        for operand, weight in zip(product.operands, row, strict=True):
+            weights[operand].append(weight)
+
+        def term(result: str, run: Sequence[str]) -> ir.Product:
+            return ir.Product((result,), (tuple(weights[name].pop(0) for name in run),), tuple(run), product.transposed)
+
+        whole = self.homes[out] if self.homes[out] in (Home.FLAT, Home.USER) else Home.SEQUENCE
+        apart = Home.STEP if self.sequence[self.defined[out]][0] is Region.LOOP else whole
+        total = self.add_value(f"%{out}.0", out, self.homes[out])
+        yield from self.split(term(total, runs[0]))
+        self.parent[total] = self.root(out)  # the sum grows where it will stay
+        spare = f"%{out}.1"
+        for k, run in enumerate(runs[1:], 1):
+            part = self.add_value(f"%{out}.{k}", out, apart)
+            self.parent[part] = spare
+            yield from self.split(term(part, run))
+            before, total = total, out
+            if k < len(runs) - 1:
+                total = self.add_value(f"%{out}.sum{k + 1}", out, self.homes[out])
+                self.parent[total] = self.root(out)
+            yield Elementwise("add", total, (before, part))
 
     def add_value(self, name: str, like: str, home: Home) -> str:
         """A value that comes up between others: ``name``, of the shape of ``like`` and used up where that is defined."""
@@ -185,9 +212,7 @@ class _Planner(Sharing):
         if not stacks or any([self.values[n].shape for n in c] != outs for c in stacks):
             return False
         if any(not isinstance(c, Scalar) and len(c) == 1 and not ir.is_one(self.values[c[0]].shape) for c in columns):
-            shapes = {self.values[i.out].shape for i in run}
-            if len(shapes) > 1 or any(self.homes[n] is Home.FLAT for c in stacks for n in c):
-                return False
+            return False  # a shared argument is stretched over the blocks: that takes NumPy longer than calls of equal shapes
         return all(map(self.fits, [tuple(i.out for i in run), *stacks]))
 
     def ordered(self, instructions: Sequence[Instruction], together: Mapping[str, Packed]) -> list[Step]:

@@ -31,13 +31,13 @@ class Home(Enum):
     FLAT = "flat"  # [n, T, B]: what one product over all steps and samples writes
     STATE = "state"  # [T + 1, n, B]: a forward carry, before and after each step
     GIVEN = "given"  # the caller's [T, B, n], or another direction's memory
-    CONSTANT = "constant"  # [n, 1] or a matrix
+    CONSTANT = "constant"  # [n, B], the same for every sample, or a matrix
     USER = "user"  # [T, B, n]: written for the caller
 
 
 @dataclass(frozen=True)
 class Packed:
-    """``ufunc`` on blocks of neighbours: ``outs`` side by side, each argument shared, or side by side in the same order."""
+    """``ufunc`` on blocks of neighbours: ``outs`` side by side, each argument too, in the same order, or one number for all."""
 
     ufunc: str
     outs: tuple[str, ...]

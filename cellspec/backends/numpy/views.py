@@ -71,6 +71,7 @@ class Views:
         self.loop_names: dict[object, str] = {}
         self.bound: dict[object, str] = {}
         self.flats: dict[tuple[str, ...], str] = {}
+        self.made: dict[Block, str] = {}  # local names of arrays that calls make
         self.said: set[tuple[Region, str]] = set()
         self.last_said: tuple[str, ...] = ()
         self.plain = Plain(self.values, around.constants, around.dims, batched=False)
@@ -126,7 +127,7 @@ class Views:
                 Home.STATE: self.orientation.shape("T + 1", rows),
                 Home.FLAT: f"{rows}, T, B" if self.orientation.features_first else f"T, B, {rows}",
                 Home.USER: f"T, B, {rows}",
-                Home.CONSTANT: f"{rows}, 1" if self.orientation.features_first else f"1, {rows}",
+                Home.CONSTANT: self.orientation.shape("", rows) if self.around.lead else self.orientation.single(rows),
             }[buffer.home]
             self.attributes[key] = name
             self.text.buffers.append((name, f"({shape})"))
@@ -148,7 +149,10 @@ class Views:
         if home is Home.CONSTANT:
             return self.constant_block(block, split)
         if home is Home.STEP:
-            return self.bind(("step", block, split), self.block_name(block), f"ws.{self.view(block, names, split)}")
+            key = ("step", block, split)
+            if (made := self.made.get(block)) is not None:
+                return f"{made}.reshape({self.orientation.shape('', *split)})" if split else made
+            return self.bind(key, self.block_name(block), f"ws.{self.view(block, names, split)}")
         attribute = self.view(block, names, split)
         if self.region is Region.LOOP:
             return self.iterate(("loop", attribute), attribute, self.over(block, names, split, attribute))
@@ -229,7 +233,7 @@ class Views:
         steps = f".reshape({orientation.shape('T', *split)})" if split else ""
         match buffer.home:
             case Home.CONSTANT:
-                apart = ", ".join((*split, "1") if orientation.features_first else ("1", *split))
+                apart = orientation.shape("", *split) if self.around.lead else orientation.single(*split)
                 part = "" if whole else orientation.part(rows, steps=False)
                 return part + (f".reshape({apart})" if split else "")
             case Home.STEP:
@@ -267,9 +271,11 @@ class Views:
         return self.loop_names[key]
 
     def constant(self, name: str, split: Split = ()) -> str:
-        """A constant on its own: along the features, or with its axes apart, and stretched along the batch."""
+        """A constant on its own: for every sample, or with its axes apart and stretched along the batch."""
         expression = self.around.constants[name]
         shape = self.values[name].shape
+        if self.around.lead and not split and not ir.is_one(shape):
+            return self.spread(name)
         if not self.orientation.features_first:
             expression = expression if split or len(shape) < 2 else f"{expression}.reshape(-1)"
             if shape and self.region is Region.LOOP:  # as many axes as a sample: then equal shapes, which ufuncs take up faster
@@ -280,6 +286,30 @@ class Views:
         elif shape:
             expression = f"{expression}[:, None]" if len(shape) == 1 else f"{expression}.reshape(-1, 1)"
         return self.name_constant(("constant", name, bool(split)), name, expression)
+
+    def spread(self, name: str) -> str:
+        """A constant once for every sample: ufuncs are faster on arrays of equal shapes than where they stretch one of them."""
+        key = ("spread", name)
+        if key not in self.bound:
+            self.bound[key] = local = self.names.get(key, f"{self.constant_name(name)}_batch")
+            self.text.buffers.append((local, f"({self.orientation.shape('', self.rows([self.values[name].shape]))})"))
+            self.text.prologue += [f"{local} = ws.{local}", self.fill(name, local)]
+        return self.bound[key]
+
+    def fill(self, constant: str, target: str, *, stacked: bool = False) -> str:
+        """A statement that puts a constant into its place: a matrix as it is if ``stacked``, otherwise for every sample."""
+        axes = len(self.values[constant].shape)
+        column = "[:, None]" if axes == 1 else ".reshape(-1, 1)" if axes and not stacked else ""
+        if not self.orientation.features_first:
+            column = ".reshape(-1)" if axes > 1 and not stacked else ""
+        expression = self.around.constants.get(constant)
+        definition = next((op for op in self.storage.code.schedule.prologue if constant in ir.outs(op)), None)
+        if isinstance(definition, ir.Pointwise):
+            number, rest = definition.expr.as_coeff_Mul()
+            if rest.is_Symbol and rest.name in self.around.constants:
+                source = self.around.constants[rest.name]
+                return f"np.multiply({source}{column}, {self.plain.scalar(number)}, out={target})"
+        return f"np.copyto({target}, {expression}{column})"
 
     def matrix(self, name: str) -> str:
         """A weight matrix on its own."""
