@@ -383,6 +383,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--shape", type=shape, action="append", metavar="T,B,I,H", help="may be given again (default: 100,32,64,128)")
     add("--threads", type=int, default=available_processors(), help="(default: all processors)")
     add("--seconds", type=float, default=1.0, help="for the passes as a whole (default: 1)")
+    add("--rounds", type=int, default=3, help="of which the one with the median ratio is shown (default: 3)")
     add("--all", action="store_true", help="also the statements that take less than a five hundredth of the time")
     add("--json", type=Path, metavar="FILE", help="write the sums there")
     add("--generated", type=Path, default=GENERATED, metavar="DIR", help="where the generated modules are")
@@ -390,6 +391,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.shape = options.shape or [(100, 32, 64, 128)]
     if not 1 <= options.threads <= available_processors():
         parser.error(f"--threads: there are {available_processors()} processors")
+    if options.rounds < 1:
+        parser.error("--rounds starts at 1")
     for cell in options.cells:
         if not module_file(cell, "numpy", options.generated).exists():
             parser.error(f"there is no {cell}_numpy.py in {options.generated.name}")
@@ -406,7 +409,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     sums: dict[Case, dict[str, dict[str, float]]] = {}
     try:
         for case in cases:
-            found, whole = costs(case, options.generated), measured(case, options.seconds, options.generated)
+            found, whole = usual(
+                [
+                    (costs(case, options.generated), measured(case, options.seconds, options.generated))
+                    for _ in range(options.rounds)
+                ]
+            )
             sums[case] = totals(found, whole)
             if len(cases) == 1:
                 show(console, case, found, whole, options.all)
@@ -419,6 +427,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = [{"cell": case.cell, "shape": case.shape, "ms": rows} for case, rows in sums.items()]
         write(options.json, {"what": "milliseconds of statements alone, and measured", "machine": host, "results": results})
     return 0
+
+
+def usual(rounds: Sequence[tuple[list[Cost], dict[str, float]]]) -> tuple[list[Cost], dict[str, float]]:
+    """Of several rounds, the one whose ratio is the median: a machine's speed changes between the parts and the whole, too."""
+    return sorted(rounds, key=lambda round_: totals(*round_)["both"]["measured / sum"])[len(rounds) // 2]
 
 
 def show(console: Console, case: Case, found: Sequence[Cost], whole: Mapping[str, float], everything: bool) -> None:

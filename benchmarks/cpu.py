@@ -15,6 +15,7 @@ import argparse
 import datetime
 import importlib.util
 import json
+import os
 import re
 import shlex
 import sys
@@ -225,8 +226,9 @@ def cases_of(options: argparse.Namespace) -> list[Case]:
 
 
 def command() -> str:
-    """The command, for the file: without the folders of this machine."""
-    return shlex.join(["python", *(re.sub(r"(^|=)[/~].*/", r"\1", word) for word in sys.argv)])
+    """The command, for the file: with the kernels that were asked for, without the folders of this machine."""
+    chosen = [f"{name}={os.environ[name]}" for name in ("OPENBLAS_CORETYPE",) if name in os.environ]
+    return shlex.join([*chosen, "python", *(re.sub(r"(^|=)[/~].*/", r"\1", word) for word in sys.argv)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
