@@ -127,10 +127,10 @@ def head(loop: ast.For) -> str:
 
 
 class Probe:
-    """Counts the runs of every statement, or times each where half of them are over."""
+    """Counts the runs of every statement, or times each where half of them are over, and then calls ``between``."""
 
-    def __init__(self, probed: Probed, names: dict[str, Any]) -> None:
-        self.statements, self.loops, self.names = probed.statements, probed.loops, names
+    def __init__(self, probed: Probed, names: dict[str, Any], between: Callable[[], object]) -> None:
+        self.statements, self.loops, self.names, self.between = probed.statements, probed.loops, names, between
         self.direction = PASSES[0]
         self.seen: Counter[tuple[str, int]] = Counter()
         self.runs: Counter[tuple[str, int]] = Counter()  # empty while they are counted
@@ -145,6 +145,7 @@ class Probe:
     def cost(self, statement: ast.stmt, loop: ast.For | None, scope: dict[str, Any], runs: int) -> Cost:
         kind, flops = kind_of(statement, self.names | scope)
         seconds = seconds_of(statement, scope, self.names, loop)
+        self.between()
         return Cost(self.direction, ast.unparse(statement), kind, runs, seconds * 1e6, flops)
 
 
@@ -268,13 +269,13 @@ def compiled(lines: Sequence[str], names: dict[str, Any]) -> Callable[[Any, dict
 # --- a module ----------------------------------------------------------------------------------------------
 
 
-def costs(case: Case, folder: Path = GENERATED) -> list[Cost]:
-    """Every statement of the passes of a cell's module."""
+def costs(case: Case, folder: Path = GENERATED, between: Callable[[], object] = lambda: None) -> list[Cost]:
+    """Every statement of the passes of a cell's module; ``between`` is called after each."""
     tree = ast.parse(module_file(case.cell, "numpy", folder).read_text("utf-8"))
     probed = Probed(tree)
     probed.visit(tree)
     names: dict[str, Any] = {"__name__": f"{case.cell}_probed"}
-    probe = names[PROBE] = Probe(probed, names)
+    probe = names[PROBE] = Probe(probed, names, between)
     exec(compile(ast.fix_missing_locations(tree), "<probed>", "exec"), names)
     run = call_of(SimpleNamespace(**names), case)
     for _ in range(2):  # counts, then times
@@ -297,17 +298,36 @@ def call_of(module: Any, case: Case) -> dict[str, Callable[[], Any]]:
     return dict(zip(PASSES, (forward, lambda: module.backward(params, tape[0], given.dy, dfinal, workspace=ws)), strict=True))
 
 
-def measured(case: Case, seconds: float, folder: Path = GENERATED) -> dict[str, float]:
-    """Milliseconds of each pass as a whole, of the module as it is: medians of alternating calls, at least three."""
-    run = call_of(load_module(case.cell, "numpy", folder), case)
-    times: dict[str, list[float]] = {name: [] for name in PASSES}
-    end = time.perf_counter() + seconds
-    while len(times[PASSES[1]]) < 4 or time.perf_counter() < end:
-        for name in PASSES:
-            start = time.perf_counter()
-            run[name]()
-            times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: statistics.median(found[1:]) for name, found in times.items()}  # the first is cold
+class Whole:
+    """Both passes as they are, called between the statements, as a machine's speed changes from one second to the next."""
+
+    def __init__(self, case: Case, seconds: float, folder: Path = GENERATED) -> None:
+        self.run = call_of(load_module(case.cell, "numpy", folder), case)
+        self.times: dict[str, list[float]] = {name: [] for name in PASSES}
+        self.left = seconds
+
+    def __call__(self) -> None:
+        """Two calls while there is time left, of which the second, on warm caches, counts."""
+        if self.left < 0 and len(self.times[PASSES[0]]) >= 3:
+            return
+        start = time.perf_counter()
+        for counts in (False, True):
+            for name in PASSES:
+                begin = time.perf_counter()
+                self.run[name]()
+                if counts:
+                    self.times[name].append((time.perf_counter() - begin) * 1e3)
+        self.left -= time.perf_counter() - start
+
+    def ms(self) -> dict[str, float]:
+        """The median of each pass, in milliseconds."""
+        return {name: statistics.median(found) for name, found in self.times.items()}
+
+
+def measured(case: Case, seconds: float, folder: Path = GENERATED) -> tuple[list[Cost], dict[str, float]]:
+    """Every statement by itself, and milliseconds of each pass as a whole."""
+    whole = Whole(case, seconds, folder)
+    return costs(case, folder, whole), whole.ms()
 
 
 def square_rate() -> float:
@@ -409,12 +429,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sums: dict[Case, dict[str, dict[str, float]]] = {}
     try:
         for case in cases:
-            found, whole = usual(
-                [
-                    (costs(case, options.generated), measured(case, options.seconds, options.generated))
-                    for _ in range(options.rounds)
-                ]
-            )
+            found, whole = usual([measured(case, options.seconds, options.generated) for _ in range(options.rounds)])
             sums[case] = totals(found, whole)
             if len(cases) == 1:
                 show(console, case, found, whole, options.all)
