@@ -20,6 +20,7 @@ sys.path.append(str(BENCHMARKS))
 import bound  # noqa: E402
 import cpu as cpu_module  # noqa: E402
 import cpu_report  # noqa: E402
+import machine  # noqa: E402
 import markdown_tables  # noqa: E402
 import mask_worker  # noqa: E402
 import masks  # noqa: E402
@@ -293,6 +294,21 @@ def test_cases() -> None:
     given = cpu_module.parse(["--shape", "1,2,3,4", "--passes", "forward + backward,step"])
     (case, *_) = cpu_module.cases_of(given)
     assert cpu_module.Benchmark(given, None).passes(case) == ["step", "forward + backward"]  # type: ignore[arg-type]
+
+
+# --- the machine -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("flags", "kernels", "warned"), [
+    ("avx2 avx512f", "Haswell kernels", True), ("avx2 avx512f", "SkylakeX kernels", False), ("avx2", "Haswell kernels", False),
+    ("avx2 avx512f", "", False),
+])  # fmt: skip
+def test_kernels_without_the_processors_registers_are_told(
+    monkeypatch: pytest.MonkeyPatch, flags: str, kernels: str, warned: bool
+) -> None:
+    monkeypatch.setattr(machine, "read_fields", lambda file: {"flags": flags})
+    monkeypatch.setattr(machine, "kernels", lambda: kernels)
+    assert bool(machine.held_back()) == warned == ("OPENBLAS_CORETYPE" in machine.held_back())
 
 
 # --- what bounds a module ----------------------------------------------------------------------------------

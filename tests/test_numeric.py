@@ -206,6 +206,36 @@ def test_chunks_equal_one_run_also_backwards(path: Path) -> None:
     assert close(tuple(np.concatenate(pair) for pair in zip(leaves(g1.x), leaves(g2.x), strict=True)), tuple(leaves(grads.x)))
 
 
+def test_large_weights_in_another_order_of_memory_change_nothing() -> None:
+    """From 32 steps on, recurrent weights of 2^16 numbers are transposed in memory for the backward loop; in shorter parts not."""
+    module, T, H = module_of(SPECS[0].with_name("lstm.yaml")), 40, 150
+    rng = np.random.default_rng(5)
+    params = module.init_params(rng, I=3, H=H)
+    x, dy = rng.standard_normal((T, 2, 3)), rng.standard_normal((T, 2, H))
+    for workspace in (None, module.Workspace(T, 2, params)):
+        *_, tape = module.forward(params, x, workspace=workspace)
+        grads = module.backward(params, tape, dy, workspace=workspace)
+        assert (workspace is None) or np.array_equal(workspace.backward.Uo_Ui_Uf_Ug_T, workspace.backward.Uo_Ui_Uf_Ug.T)
+        _, _, parts = module.forward(params, x, checkpoint=20)
+        assert close(module.backward(params, parts, dy), grads)
+
+
+@pytest.mark.parametrize("H", [40, 400])
+def test_packed_steps_with_small_and_with_large_weights(H: int) -> None:
+    """Up to 2^17 numbers weights are laid out for samples from the left, beyond that they stay as they are."""
+    module = module_of(SPECS[0].with_name("lstm.yaml"))
+    rng = np.random.default_rng(6)
+    params = module.init_params(rng, I=5, H=H)
+    packed = module.pack(params)
+    state = module.State(*rng.standard_normal((2, 3, H)))
+    given = copied(state)
+    y, after = module.step(packed, x := rng.standard_normal((3, 5)), state)
+    expected, final = module.step(params, x, state)
+    assert close((y, after), (expected, final)) and same_bits(state, given)
+    y[...] = 0  # what is given out shares no memory
+    assert close(after, final)
+
+
 def test_samples_of_a_batch_do_not_meet(path: Path) -> None:
     module, drawn = module_of(path), draw(cell_of(path), batch=3)
     y, final, grads = call(module, drawn)
