@@ -207,7 +207,7 @@ def test_chunks_equal_one_run_also_backwards(path: Path) -> None:
 
 
 def test_large_weights_in_another_order_of_memory_change_nothing() -> None:
-    """From 32 steps on, recurrent weights of 2^16 numbers are transposed in memory for the backward loop; in shorter parts not."""
+    """From 32 steps on, recurrent weights of 2^16 numbers are transposed in memory for the backward loop: not in parts."""
     module, T, H = module_of(SPECS[0].with_name("lstm.yaml")), 40, 150
     rng = np.random.default_rng(5)
     params = module.init_params(rng, I=3, H=H)
