@@ -5,9 +5,14 @@
     python benchmarks/bound.py lstm,gru --shape 200,16,32,32 --shape 100,32,64,128 --json bound.json
 
 Each statement of the generated ``forward`` and ``backward`` is run alone: one of a loop over time for all its steps, on the
-arrays of each, as they come from caches or from memory; any other in a tight loop of its own. The sum is what NumPy's calls
-cost by themselves, and what a module that calls NumPy so can reach at best: the ratio at the end says how far it is from that.
-It can be below 1: in between, other statements leave a processor's clock, caches and threads in another state.
+arrays of each; any other in a tight loop of its own. To these comes what it costs to bring all arrays of a pass into a core's
+cache once, as far as a statement alone does not pay for it ("moved", see ``traffic.py``). The sum is what NumPy's calls and the
+bytes that they move cost by themselves: what a module that calls NumPy so can reach at best. The ratio at the end says how far
+it is from that. It can be below 1: in between, other statements leave a processor's clock, caches and threads in another state.
+
+On a shared machine the same loop takes twice as long while a stranger's program has the other half of a core, and that changes
+from second to second. So both sides are the *least* of many runs, over several rounds: what the processor does when it is left
+alone. That is in favour of the sum, as a statement needs a quiet moment of microseconds, and the whole one of milliseconds.
 
 To get at a statement's arrays, the module's text is parsed, and a call put before every statement.
 """
@@ -36,6 +41,7 @@ from report import number, write
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from traffic import Touches, Trace, Walk
 
 PASSES = ("forward", "backward")
 KINDS = ("product", "ufunc", "other")
@@ -56,11 +62,20 @@ class Cost(NamedTuple):
     runs: int  # in a call of the whole
     us: float  # of one run
     flops: int  # of one run, for products of matrices
+    touches: Touches
 
     @property
     def ms(self) -> float:
         """In a call of the whole."""
         return self.us * self.runs / 1e3
+
+
+class Round(NamedTuple):
+    """What is measured of a case at a time."""
+
+    costs: list[Cost]  # of every statement by itself
+    size: int  # bytes that both passes touch
+    whole: dict[str, float]  # milliseconds of each pass
 
 
 # --- statements --------------------------------------------------------------------------------------------
@@ -134,19 +149,24 @@ class Probe:
         self.direction = PASSES[0]
         self.seen: Counter[tuple[str, int]] = Counter()
         self.runs: Counter[tuple[str, int]] = Counter()  # empty while they are counted
+        self.trace = Trace()
         self.costs: dict[tuple[str, int], Cost] = {}
 
     def __call__(self, index: int, scope: dict[str, Any]) -> None:
         key = self.direction, index
         self.seen[key] += 1
-        if self.seen[key] == (self.runs[key] + 1) // 2:
-            self.costs[key] = self.cost(self.statements[index], self.loops.get(index), scope, self.runs[key])
+        if not self.runs:
+            self.trace.add(*key, [value for value in values_of(self.statements[index], scope) if isinstance(value, np.ndarray)])
+        elif self.seen[key] == (self.runs[key] + 1) // 2:
+            self.costs[key] = self.cost(index, scope)
 
-    def cost(self, statement: ast.stmt, loop: ast.For | None, scope: dict[str, Any], runs: int) -> Cost:
+    def cost(self, index: int, scope: dict[str, Any]) -> Cost:
+        statement, key = self.statements[index], (self.direction, index)
         kind, flops = kind_of(statement, self.names | scope)
-        seconds = seconds_of(statement, scope, self.names, loop)
+        seconds = seconds_of(statement, scope, self.names, self.loops.get(index))
         self.between()
-        return Cost(self.direction, ast.unparse(statement), kind, runs, seconds * 1e6, flops)
+        touches = self.trace.touches(*key)
+        return Cost(self.direction, ast.unparse(statement), kind, self.runs[key], seconds * 1e6, flops, touches)
 
 
 def kind_of(statement: ast.stmt, scope: dict[str, Any]) -> tuple[str, int]:
@@ -163,19 +183,24 @@ def kind_of(statement: ast.stmt, scope: dict[str, Any]) -> tuple[str, int]:
     return "ufunc" if isinstance(getattr(function, "__self__", function), np.ufunc) else "other", 0
 
 
-def arrays_of(statement: ast.stmt, scope: dict[str, Any]) -> Iterator[Any]:
-    """The arrays that a statement names: its operands, and what it writes; of a view, the whole array that it is of."""
+def arrays_of(statement: ast.stmt, scope: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The arrays that a statement may write to; of a view, the whole array that it is of."""
+    for value in values_of(statement, scope):
+        while isinstance(value, np.ndarray) and isinstance(value.base, np.ndarray):
+            value = value.base
+        if isinstance(value, np.ndarray) and value.flags.writeable:
+            yield value
+
+
+def values_of(statement: ast.stmt, scope: dict[str, Any]) -> Iterator[Any]:
+    """The values of the names in a statement, such as ``a`` and ``b.c``; none of those that it binds."""
     for node in ast.walk(statement):
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             root: ast.expr = node
             while isinstance(root, ast.Attribute):
                 root = root.value
             if isinstance(root, ast.Name) and root.id in scope:
-                value = functools.reduce(lambda value, name: getattr(value, name, None), attributes(node), scope[root.id])
-                while isinstance(value, np.ndarray) and isinstance(value.base, np.ndarray):
-                    value = value.base
-                if isinstance(value, np.ndarray) and value.flags.writeable:
-                    yield value
+                yield functools.reduce(lambda value, name: getattr(value, name, None), attributes(node), scope[root.id])
 
 
 def attributes(node: ast.expr) -> list[str]:
@@ -184,7 +209,7 @@ def attributes(node: ast.expr) -> list[str]:
 
 
 def seconds_of(statement: ast.stmt, scope: dict[str, Any], names: dict[str, Any], loop: ast.For | None = None) -> float:
-    """A run of a statement, the median of many, without the loop around it. The arrays are as before then.
+    """A run of a statement, the fastest of many, without the loop around it. The arrays are as before then.
 
     In a ``loop`` it is run for all turns, a few at a time; in between, what every turn writes to is as it was.
     """
@@ -209,8 +234,8 @@ def seconds_of(statement: ast.stmt, scope: dict[str, Any], names: dict[str, Any]
         refill(snapshot)
         batches.append(once(turns, given))
     refill(snapshot)
-    idle = statistics.median(empty(turns, given) for _ in range(BATCHES[0]))
-    return max(0.0, statistics.median(batches) - idle) / runs
+    idle = min(empty(turns, given) for _ in range(BATCHES[0]))
+    return max(0.0, min(batches) - idle) / runs
 
 
 def written(statement: ast.stmt, loop: ast.For) -> ast.stmt:
@@ -269,8 +294,8 @@ def compiled(lines: Sequence[str], names: dict[str, Any]) -> Callable[[Any, dict
 # --- a module ----------------------------------------------------------------------------------------------
 
 
-def costs(case: Case, folder: Path = GENERATED, between: Callable[[], object] = lambda: None) -> list[Cost]:
-    """Every statement of the passes of a cell's module; ``between`` is called after each."""
+def costs(case: Case, folder: Path = GENERATED, between: Callable[[], object] = lambda: None) -> tuple[list[Cost], int]:
+    """Every statement of the passes of a cell's module, and the bytes that they touch; ``between`` is called after each."""
     tree = ast.parse(module_file(case.cell, "numpy", folder).read_text("utf-8"))
     probed = Probed(tree)
     probed.visit(tree)
@@ -282,7 +307,7 @@ def costs(case: Case, folder: Path = GENERATED, between: Callable[[], object] = 
         for probe.direction in PASSES:
             run[probe.direction]()
         probe.runs, probe.seen = probe.seen, Counter()
-    return list(probe.costs.values())
+    return list(probe.costs.values()), probe.trace.size()
 
 
 def call_of(module: Any, case: Case) -> dict[str, Callable[[], Any]]:
@@ -320,14 +345,13 @@ class Whole:
         self.left -= time.perf_counter() - start
 
     def ms(self) -> dict[str, float]:
-        """The median of each pass, in milliseconds."""
-        return {name: statistics.median(found) for name, found in self.times.items()}
+        """The fastest of each pass, in milliseconds."""
+        return {name: min(found) for name, found in self.times.items()}
 
 
-def measured(case: Case, seconds: float, folder: Path = GENERATED) -> tuple[list[Cost], dict[str, float]]:
-    """Every statement by itself, and milliseconds of each pass as a whole."""
+def measured(case: Case, seconds: float, folder: Path = GENERATED) -> Round:
     whole = Whole(case, seconds, folder)
-    return costs(case, folder, whole), whole.ms()
+    return Round(*costs(case, folder, whole), whole.ms())
 
 
 def square_rate() -> float:
@@ -359,19 +383,19 @@ def statement_table(direction: str, found: Sequence[Cost], least: float) -> Tabl
     return table
 
 
-def totals(found: Sequence[Cost], whole: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """For each pass and both: milliseconds of each kind, their sum, the time of the whole, and the whole over the sum."""
+def totals(found: Round, walk: Walk) -> dict[str, dict[str, float]]:
+    """For each pass and both: milliseconds of each part, their sum, the time of the whole, and the whole over the sum."""
     made = {}
     for name, directions in {**{name: (name,) for name in PASSES}, "both": PASSES}.items():
-        chosen = [cost for cost in found if cost.direction in directions]
-        kinds = {kind: sum(cost.ms for cost in chosen if cost.kind == kind) for kind in KINDS}
-        bound, taken = sum(kinds.values()), sum(whole[direction] for direction in directions)
-        made[name] = kinds | {"sum": bound, "measured": taken, "measured / sum": taken / bound}
+        chosen = [cost for cost in found.costs if cost.direction in directions]
+        parts = {kind: sum(cost.ms for cost in chosen if cost.kind == kind) for kind in KINDS}
+        parts["moved"] = 1e3 * sum(walk.seconds(cost.touches, found.size) for cost in chosen)
+        bound, taken = sum(parts.values()), sum(found.whole[direction] for direction in directions)
+        made[name] = parts | {"sum": bound, "measured": taken, "measured / sum": taken / bound}
     return made
 
 
-def total_table(found: Sequence[Cost], whole: Mapping[str, float]) -> Table:
-    rows = totals(found, whole)
+def total_table(rows: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table(title="milliseconds", title_justify="left")
     for column in ("", *next(iter(rows.values()))):
         table.add_column(column, justify="right")
@@ -403,7 +427,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--shape", type=shape, action="append", metavar="T,B,I,H", help="may be given again (default: 100,32,64,128)")
     add("--threads", type=int, default=available_processors(), help="(default: all processors)")
     add("--seconds", type=float, default=1.0, help="for the passes as a whole (default: 1)")
-    add("--rounds", type=int, default=3, help="of which the one with the median ratio is shown (default: 3)")
+    add("--rounds", type=int, default=5, help="of which the fastest runs are shown (default: 5)")
     add("--all", action="store_true", help="also the statements that take less than a five hundredth of the time")
     add("--json", type=Path, metavar="FILE", help="write the sums there")
     add("--generated", type=Path, default=GENERATED, metavar="DIR", help="where the generated modules are")
@@ -426,17 +450,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     host = machine(options.threads)
     console.print(f"{host['cpu']}, {options.threads} threads, numpy {host['numpy']} ({host['blas']})")
-    sums: dict[Case, dict[str, dict[str, float]]] = {}
+    rounds: dict[Case, list[Round]] = {case: [] for case in cases}
+    walk = Walk()
     try:
-        for case in cases:
-            found, whole = usual([measured(case, options.seconds, options.generated) for _ in range(options.rounds)])
-            sums[case] = totals(found, whole)
-            if len(cases) == 1:
-                show(console, case, found, whole, options.all)
+        for _ in range(options.rounds):
+            walk.measure()
+            for case, found in rounds.items():
+                found.append(measured(case, options.seconds, options.generated))
     except ValueError as error:
         print(f"bound: {error}", file=sys.stderr)
         return 2
-    if len(cases) > 1:
+    best = {case: fastest(found) for case, found in rounds.items()}
+    sums = {case: totals(found, walk) for case, found in best.items()}
+    if len(cases) == 1:
+        show(console, cases[0], best[cases[0]].costs, sums[cases[0]], options.all)
+    else:
         console.print(case_table(sums))
     if options.json:
         results = [{"cell": case.cell, "shape": case.shape, "ms": rows} for case, rows in sums.items()]
@@ -444,18 +472,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def usual(rounds: Sequence[tuple[list[Cost], dict[str, float]]]) -> tuple[list[Cost], dict[str, float]]:
-    """Of several rounds, the one whose ratio is the median: a machine's speed changes between the parts and the whole, too."""
-    return sorted(rounds, key=lambda round_: totals(*round_)["both"]["measured / sum"])[len(rounds) // 2]
+def fastest(rounds: Sequence[Round]) -> Round:
+    """Of several rounds, the least time of each statement, and of each pass."""
+    costs = [min(same, key=lambda cost: cost.us) for same in zip(*(found.costs for found in rounds), strict=True)]
+    return Round(costs, rounds[0].size, {name: min(found.whole[name] for found in rounds) for name in PASSES})
 
 
-def show(console: Console, case: Case, found: Sequence[Cost], whole: Mapping[str, float], everything: bool) -> None:
+def show(
+    console: Console, case: Case, found: Sequence[Cost], rows: Mapping[str, Mapping[str, float]], everything: bool
+) -> None:
     """One case, statement by statement."""
     console.print(f"{case.cell}, T={case.T} B={case.B} I={case.I} H={case.H}")
     least = 0.0 if everything else sum(cost.ms for cost in found) / 500
     for direction in PASSES:
         console.print(statement_table(direction, found, least))
-    console.print(total_table(found, whole))
+    console.print(total_table(rows))
     products = [cost for cost in found if cost.flops]
     if spent := sum(cost.ms for cost in products):
         rate = sum(cost.flops * cost.runs for cost in products) / spent / 1e6

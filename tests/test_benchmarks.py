@@ -28,6 +28,7 @@ import onnx_cells  # noqa: E402
 import outcome  # noqa: E402
 import plot  # noqa: E402
 import targets  # noqa: E402
+import traffic  # noqa: E402
 import worker as worker_module  # noqa: E402
 from cells import CELLS, Case  # noqa: E402
 from cpu_cases import SHAPES, SWEPT_SHAPES  # noqa: E402
@@ -340,6 +341,7 @@ def test_a_packed_sequence_is_ours_with_lengths() -> None:
 def test_bound(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(bound, "SECONDS", 0.0)
     monkeypatch.setattr(bound, "SQUARE", 16)
+    monkeypatch.setattr(traffic, "MOST", traffic.LEAST)
     assert bound.main(["cifg", "--shape", "6,2,3,5", "--seconds", "0", "--all"]) == 0
     text = capsys.readouterr().out
     assert "cifg, T=6 B=2 I=3 H=5\n" in text and "others" not in text
@@ -351,6 +353,7 @@ def test_bound(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 def test_bounds_of_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(bound, "SECONDS", 0.0)
+    monkeypatch.setattr(traffic, "MOST", traffic.LEAST)
     file = tmp_path / "bound.json"
     shapes = ["--shape", "4,2,3,5", "--shape", "12,1,2,2"]
     assert bound.main(["lstm,indrnn", *shapes, "--seconds", "0", "--json", str(file)]) == 0
@@ -359,6 +362,7 @@ def test_bounds_of_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert [(r["cell"], r["shape"][0]) for r in report["results"]] == [(c, T) for c in ("lstm", "indrnn") for T in (4, 12)]
     for result in report["results"]:
         both = result["ms"]["both"]
+        assert both["sum"] == pytest.approx(sum(both[part] for part in (*bound.KINDS, "moved")))
         assert both["sum"] > 0 and both["measured / sum"] == pytest.approx(both["measured"] / both["sum"])
 
 
@@ -378,16 +382,69 @@ def test_what_turns_share_is_refilled_between_pieces() -> None:
 
 def test_every_statement_of_both_passes_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bound, "SECONDS", 0.0)
-    found = bound.costs(Case("lstm", 6, 2, 3, 5))
+    found, size = bound.costs(Case("lstm", 6, 2, 3, 5))
     assert {cost.direction for cost in found} == {"forward", "backward"} and {cost.kind for cost in found} == set(bound.KINDS)
     assert {cost.runs for cost in found if cost.text.startswith("dot(")} == {6} and all(cost.us >= 0 for cost in found)
     products = {
         cost.text.partition("(")[0]: cost.flops for cost in found if cost.kind == "product" and cost.direction == "forward"
     }
     assert products == {"np.matmul": 2 * 20 * 3 * 12, "dot": 2 * 20 * 5 * 2}
-    rows = bound.totals(found, {"forward": 1.0, "backward": 2.0})
+    assert sum(cost.touches.first for cost in found if cost.direction == "forward") <= size
+    rows = bound.totals(bound.Round(found, size, {"forward": 1.0, "backward": 2.0}), walk_of({traffic.LEAST: 0.0}))
     assert rows["both"]["measured"] == 3.0 and set(rows) == {"forward", "backward", "both"}
     assert rows["both"]["sum"] == pytest.approx(sum(cost.ms for cost in found))
+
+
+def walk_of(costs: dict[int, float]) -> traffic.Walk:
+    walk = traffic.Walk()
+    walk.sizes, walk.costs = list(costs), list(costs.values())
+    return walk
+
+
+def test_the_fastest_of_several_rounds_counts() -> None:
+    """Of each statement and of each pass by itself, as they need not have been quick in the same round."""
+    touches = traffic.Touches(0, 0)
+    rounds = [
+        bound.Round([bound.Cost("forward", text, "ufunc", 1, us, 0, touches) for text, us in times.items()], 1, whole)
+        for times, whole in (
+            ({"a": 1.0, "b": 4.0}, {"forward": 3.0, "backward": 5.0}),
+            ({"a": 2.0, "b": 3.0}, {"forward": 4.0, "backward": 2.0}),
+        )
+    ]
+    best = bound.fastest(rounds)
+    assert [cost.us for cost in best.costs] == [1.0, 3.0] and best.whole == {"forward": 3.0, "backward": 2.0}
+
+
+def test_first_touches_of_memory_are_counted() -> None:
+    """A place counts for the statement that comes to it first, in each pass anew; a slice with gaps is its rows."""
+    whole = np.zeros((8, 4, 1024), np.float32)  # rows of 4 KiB
+    rows, part = whole.nbytes // 4096, whole[:, 1]
+    trace = traffic.Trace()
+    for direction in ("forward", "backward"):
+        trace.add(direction, "part", [part])
+        trace.add(direction, "part", [part])
+        trace.add(direction, "whole", [whole])
+    for direction in ("forward", "backward"):
+        part_touches, whole_touches = (trace.touches(direction, name) for name in ("part", "whole"))
+        assert part_touches.own == pytest.approx(8 * 4096, rel=0.3) and part_touches.first == part_touches.own
+        assert whole_touches.own == pytest.approx(whole.nbytes, rel=0.1)
+        assert whole_touches.first == pytest.approx(whole_touches.own - 8 * 4096, rel=0.1)
+    assert trace.size() == pytest.approx(rows * 4096, rel=0.1)
+
+
+def test_a_statement_pays_for_memory_what_it_does_not_pay_alone() -> None:
+    walk = walk_of({2**20: 0.0, 2**22: 4e-11, 2**24: 2e-11, 2**26: 1e-10})
+    assert walk.seconds(traffic.Touches(own=2**19, first=1000), 2**26) == pytest.approx(1e-7)
+    assert walk.seconds(traffic.Touches(own=2**24, first=1000), 2**26) == pytest.approx(8e-8)
+    assert walk.seconds(traffic.Touches(own=2**26, first=1000), 2**26) == 0
+    assert walk.seconds(traffic.Touches(own=2**20, first=1000), 2**22) == pytest.approx(2e-8)  # not more than at 2**24
+
+
+def test_walking_through_memory_takes_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "MOST", 2 * traffic.LEAST)
+    walk = traffic.Walk()
+    walk.measure(1)
+    assert walk.sizes == [traffic.LEAST, 2 * traffic.LEAST] and all(0 <= cost < 1e-6 for cost in walk.costs)
 
 
 def test_loops_in_functions_are_followed() -> None:
