@@ -161,9 +161,9 @@ class _Saved:
         self.k_pre_base = self.k_pre_base_etc[:, :H]
         self.k = self.k_pre_base_etc[:, H:2*H]
         self.tanh_h_pre_pre_2 = self.k_pre_base_etc[:, 2*H:]
-        self.h = self.h_all[1:]
-        self.tanh_h_pre = self.k_pre_base_etc[:, 2*H:3*H]
         self.tanh_h_pre_2 = self.k_pre_base_etc[:, 3*H:]
+        self.tanh_h_pre = self.k_pre_base_etc[:, 2*H:3*H]
+        self.h = self.h_all[1:]
         self.Wa_x_x = self.Wa_x_x_Wb_x_x_half_W1_x_x_W2_x_x_flat[:H].transpose(1, 0, 2)
 
 
@@ -189,13 +189,12 @@ class _Forward:
         self.Wb_h_prev_half_etc = empty((3*H, H), dtype)
         self.Wb_h_prev_h_prev_half_etc = empty((3*H, B), dtype)
         self.tmp = empty((H, B), dtype)
-        self.tmp_2 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.k_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_4)
         self.Wb_h_prev_h_prev_half = self.Wb_h_prev_h_prev_half_etc[:H]
         self.W1_W2_h_prev_h_prev = self.Wb_h_prev_h_prev_half_etc[H:]
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
-        self.steps = list(zip(saved.h_all[:-1], saved.Wa_h_prev_h_prev, saved.k_pre_base, self.k_pre_factor, saved.k, saved.tanh_h_pre_pre_2, saved.h, saved.tanh_h_pre, saved.tanh_h_pre_2))
+        self.steps = list(zip(saved.h_all[:-1], saved.Wa_h_prev_h_prev, saved.k_pre_base, self.k_pre_factor, saved.k, saved.tanh_h_pre_pre_2, saved.tanh_h_pre_2, saved.tanh_h_pre, saved.h))
 
 
 class _Backward:
@@ -337,10 +336,8 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
     Wb_h_prev_h_prev_half = ws.Wb_h_prev_h_prev_half
     half = np.array(0.5, dtype)
     W1_W2_h_prev_h_prev = ws.W1_W2_h_prev_h_prev
-    one = np.array(1, dtype)
-    tmp_2 = ws.tmp_2
     for (
-            h_prev, Wa_h_prev_h_prev, k_pre_base, k_pre_factor, k, tanh_h_pre_pre_2, h, tanh_h_pre, tanh_h_pre_2
+            h_prev, Wa_h_prev_h_prev, k_pre_base, k_pre_factor, k, tanh_h_pre_pre_2, tanh_h_pre_2, tanh_h_pre, h
         ) in steps:
         # k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
         dot(Wa_h_prev, h_prev, Wa_h_prev_h_prev)
@@ -355,10 +352,9 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
         add(k, half, k)
         add(tanh_h_pre_pre_2, W1_W2_h_prev_h_prev, tanh_h_pre_pre_2)
         tanh(tanh_h_pre_pre_2, tanh_h_pre_pre_2)
-        subtract(one, k, h)
-        multiply(h, tanh_h_pre, h)
-        multiply(k, tanh_h_pre_2, tmp_2)
-        add(h, tmp_2, h)
+        subtract(tanh_h_pre_2, tanh_h_pre, h)
+        multiply(k, h, h)
+        add(tanh_h_pre, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -764,8 +760,7 @@ class Packed:
         half = np.array(0.5, dtype)
         ca_row = params.ca[None]
         k_pre_factor_row = (0.5*params.cb)[None]
-        one = np.array(1, dtype)
-        self.constants = (c1_c2, Wa_x_T, Wa_h_prev_T, Wb_x_half_etc_T, half, ca_row, k_pre_factor_row, one, )
+        self.constants = (c1_c2, Wa_x_T, Wa_h_prev_T, Wb_x_half_etc_T, half, ca_row, k_pre_factor_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -777,13 +772,12 @@ class Packed:
         self.Wa_h_prev_h_prev = np.empty((B, H), dtype)
         self.k_pre_tanh_h_pre_tanh_h_pre_2 = np.empty((B, 3*H), dtype)
         self.tmp = np.empty((B, 1), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.k_pre = self.k_pre_tanh_h_pre_tanh_h_pre_2[..., :H]
         self.tanh_h_pre_pre_2 = self.k_pre_tanh_h_pre_tanh_h_pre_2[..., H:]
-        self.tanh_h_pre = self.k_pre_tanh_h_pre_tanh_h_pre_2[..., H:2*H]
         self.tanh_h_pre_2 = self.k_pre_tanh_h_pre_tanh_h_pre_2[..., 2*H:]
+        self.tanh_h_pre = self.k_pre_tanh_h_pre_tanh_h_pre_2[..., H:2*H]
 
 
 def pack(params: Params) -> Packed:
@@ -820,7 +814,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (c1_c2, Wa_x_T, Wa_h_prev_T, Wb_x_half_etc_T, half, ca_row, k_pre_factor_row, one, ) = packed.constants
+    (c1_c2, Wa_x_T, Wa_h_prev_T, Wb_x_half_etc_T, half, ca_row, k_pre_factor_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     k = packed.k
@@ -830,9 +824,8 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     tmp = packed.tmp
     k_pre = packed.k_pre
     tanh_h_pre_pre_2 = packed.tanh_h_pre_pre_2
-    tmp_2 = packed.tmp_2
-    tanh_h_pre = packed.tanh_h_pre
     tanh_h_pre_2 = packed.tanh_h_pre_2
+    tanh_h_pre = packed.tanh_h_pre
     dot, multiply, add, tanh, subtract = np.dot, np.multiply, np.add, np.tanh, np.subtract
     x = x_t.x
     h_prev = state.h
@@ -855,10 +848,9 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     add(k, half, k)
     add(c1_c2, tanh_h_pre_pre_2, tanh_h_pre_pre_2)
     tanh(tanh_h_pre_pre_2, tanh_h_pre_pre_2)
-    subtract(one, k, tmp_2)
-    multiply(tmp_2, tanh_h_pre, tmp_2)
+    subtract(tanh_h_pre_2, tanh_h_pre, tanh_h_pre_2)
     multiply(k, tanh_h_pre_2, k)
-    h = add(tmp_2, k)
+    h = add(tanh_h_pre, k)
     return h.copy(), State(h=h)
 
 

@@ -706,7 +706,6 @@ class Packed:
         self.due_lt = np.empty((B, H), dtype)
         self.due = np.empty((B, H), dtype)
         self.tanh_h_pre = np.empty((B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
 
@@ -748,7 +747,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     due = packed.due
     x_h_prev_here = packed.x_h_prev_here
     tanh_h_pre = packed.tanh_h_pre
-    tmp = packed.tmp
     remainder, less, dot, add, tanh, subtract, multiply = np.remainder, np.less, np.dot, np.add, np.tanh, np.subtract, np.multiply
     x = x_t
     h_prev = state.h
@@ -763,10 +761,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     dot(x_h_prev_here, W_R_T, tanh_h_pre)
     add(b_row, tanh_h_pre, tanh_h_pre)
     tanh(tanh_h_pre, tanh_h_pre)
-    subtract(one, due, tmp)
-    multiply(h_prev, tmp, tmp)
+    subtract(tanh_h_pre, h_prev, tanh_h_pre)
     multiply(due, tanh_h_pre, due)
-    h = add(tmp, due)
+    h = add(h_prev, due)
     return h.copy(), State(h=h, t_now=state.t_now + 1)
 
 

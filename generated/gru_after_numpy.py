@@ -144,8 +144,8 @@ class _Saved:
         self.u_r = self.u_r_n[:, :2*H]
         self.r = self.u_r_n[:, H:2*H]
         self.n = self.u_r_n[:, 2*H:]
-        self.u = self.u_r_n[:, :H]
         self.h = self.h_all[1:]
+        self.u = self.u_r_n[:, :H]
 
 
 class _Scratch:
@@ -172,12 +172,11 @@ class _Forward:
         self.Uu_Ur_half = empty((2*H, H), dtype)
         self.Uu_Ur_h_prev_half = empty((2*H, B), dtype)
         self.tmp = empty((H, B), dtype)
-        self.tmp_2 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wu_x_half_Wr_x_half_Wn_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wu_x_half_Wr_x_half_Wn_x = self.Wu_x_half_Wr_x_half_Wn_x_flat.transpose(1, 0, 2)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
-        self.steps = list(zip(saved.h_all[:-1], saved.Un_h_prev, saved.u_r, saved.r, saved.n, saved.u, saved.h))
+        self.steps = list(zip(saved.h_all[:-1], saved.Un_h_prev, saved.u_r, saved.r, saved.n, saved.h, saved.u))
 
 
 class _Backward:
@@ -314,9 +313,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     Uu_Ur_h_prev_half = ws.Uu_Ur_h_prev_half
     half = np.array(0.5, dtype)
     tmp = ws.tmp
-    one = np.array(1, dtype)
-    tmp_2 = ws.tmp_2
-    for (h_prev, Un_h_prev, u_r, r, n, u, h) in steps:
+    for (h_prev, Un_h_prev, u_r, r, n, h, u) in steps:
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
         # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         dot(Uu_Ur_half, h_prev, Uu_Ur_h_prev_half)
@@ -332,10 +329,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(n, tmp, n)
         tanh(n, n)
         # h[t] = u*n + (1 - u)*h[t-1]
-        subtract(one, u, h)
-        multiply(h_prev, h, h)
-        multiply(u, n, tmp_2)
-        add(h, tmp_2, h)
+        subtract(n, h_prev, h)
+        multiply(u, h, h)
+        add(h_prev, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -732,8 +728,7 @@ class Packed:
         Un_T = _from_left(Un)
         half = np.array(0.5, dtype)
         bn_row = params.bn[None]
-        one = np.array(1, dtype)
-        self.constants = (bu_br_half, Wu_Uu_Wr_Ur_half_T, Wn_T, Un_T, half, bn_row, one, )
+        self.constants = (bu_br_half, Wu_Uu_Wr_Ur_half_T, Wn_T, Un_T, half, bn_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -744,7 +739,6 @@ class Packed:
         self.u_r = np.empty((B, 2*H), dtype)
         self.n = np.empty((B, H), dtype)
         self.Un_h_prev = np.empty((B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.r = self.u_r[..., H:]
@@ -785,7 +779,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bu_br_half, Wu_Uu_Wr_Ur_half_T, Wn_T, Un_T, half, bn_row, one, ) = packed.constants
+    (bu_br_half, Wu_Uu_Wr_Ur_half_T, Wn_T, Un_T, half, bn_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
@@ -794,7 +788,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     Un_h_prev = packed.Un_h_prev
     r = packed.r
     u = packed.u
-    tmp = packed.tmp
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -817,10 +810,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(n, Un_h_prev, n)
     tanh(n, n)
     # h[t] = u*n + (1 - u)*h[t-1]
-    subtract(one, u, tmp)
-    multiply(h_prev, tmp, tmp)
+    subtract(n, h_prev, n)
     multiply(u, n, u)
-    h = add(tmp, u)
+    h = add(h_prev, u)
     return h.copy(), State(h=h)
 
 

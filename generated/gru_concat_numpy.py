@@ -139,8 +139,8 @@ class _Saved:
         self.n = empty((T, H, B), dtype)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.r = self.z_r[:, H:]
-        self.z = self.z_r[:, :H]
         self.h = self.h_all[1:]
+        self.z = self.z_r[:, :H]
 
 
 class _Scratch:
@@ -163,13 +163,12 @@ class _Forward:
         self.Wz_x_half_Wr_x_half_W_x = empty((3*H, I), dtype)
         self.Wz_Wr_h_prev_half = empty((2*H, H), dtype)
         self.n_part = empty((H, B), dtype)
-        self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wz_x_x_half_Wr_x_x_half_W_x_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wz_Wr_x_x_half = self.Wz_x_x_half_Wr_x_x_half_W_x_x_flat[:2*H].transpose(1, 0, 2)
         self.W_x_x = self.Wz_x_x_half_Wr_x_x_half_W_x_x_flat[2*H:].transpose(1, 0, 2)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
-        self.steps = list(zip(saved.h_all[:-1], saved.z_r, self.Wz_Wr_x_x_half, saved.r, saved.n, self.W_x_x, saved.z, saved.h))
+        self.steps = list(zip(saved.h_all[:-1], saved.z_r, self.Wz_Wr_x_x_half, saved.r, saved.n, self.W_x_x, saved.h, saved.z))
 
 
 class _Backward:
@@ -298,9 +297,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     half = np.array(0.5, dtype)
     n_part = ws.n_part
-    one = np.array(1, dtype)
-    tmp = ws.tmp
-    for (h_prev, z_r, Wz_Wr_x_x_half, r, n, W_x_x, z, h) in steps:
+    for (h_prev, z_r, Wz_Wr_x_x_half, r, n, W_x_x, h, z) in steps:
         # z = sigma(Wz @ [h[t-1], x[t]])
         # r = sigma(Wr @ [h[t-1], x[t]])
         dot(Wz_Wr_h_prev_half, h_prev, z_r)
@@ -314,10 +311,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(W_x_x, n, n)
         tanh(n, n)
         # h[t] = (1 - z)*h[t-1] + z*n
-        subtract(one, z, h)
-        multiply(h_prev, h, h)
-        multiply(z, n, tmp)
-        add(h, tmp, h)
+        subtract(n, h_prev, h)
+        multiply(z, h, h)
+        add(h_prev, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -705,8 +701,7 @@ class Packed:
         half = np.array(0.5, dtype)
         W_n_part_T = _from_left(W_n_part)
         W_x_T = _from_left(W_x)
-        one = np.array(1, dtype)
-        self.constants = (Wz_h_prev_etc_half_T, half, W_n_part_T, W_x_T, one, )
+        self.constants = (Wz_h_prev_etc_half_T, half, W_n_part_T, W_x_T, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -717,7 +712,6 @@ class Packed:
         self.z_n_part = np.empty((B, 2*H), dtype)
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
         self.h_prev_here = self.h_prev_x_here[..., :H]
         self.x_here = self.h_prev_x_here[..., H:]
         self.n_part = self.z_n_part[..., H:]
@@ -753,7 +747,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (Wz_h_prev_etc_half_T, half, W_n_part_T, W_x_T, one, ) = packed.constants
+    (Wz_h_prev_etc_half_T, half, W_n_part_T, W_x_T, ) = packed.constants
     h_prev_here = packed.h_prev_here
     x_here = packed.x_here
     h_prev_x_here = packed.h_prev_x_here
@@ -762,7 +756,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     n = packed.n
     tmp = packed.tmp
     z = packed.z
-    tmp_2 = packed.tmp_2
     dot, tanh, multiply, add, subtract = np.dot, np.tanh, np.multiply, np.add, np.subtract
     h_prev = state.h
     x = x_t
@@ -781,10 +774,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(n, tmp, n)
     tanh(n, n)
     # h[t] = (1 - z)*h[t-1] + z*n
-    subtract(one, z, tmp_2)
-    multiply(h_prev, tmp_2, tmp_2)
+    subtract(n, h_prev, n)
     multiply(z, n, z)
-    h = add(tmp_2, z)
+    h = add(h_prev, z)
     return h.copy(), State(h=h)
 
 

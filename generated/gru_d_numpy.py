@@ -205,18 +205,19 @@ class _Scratch:
         self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Vu_m_half_Vr_m_half_Vn_m_flat, backward.d_u_r_n_pre
         self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_hhat, backward.dy_rows, backward.tmp_keeph_pre, backward.d_u_r_n_pre_flat
         self.block_3 = np.empty(2*B*H*T, dtype)  # backward.tmp_hhat, backward.n_part_flat
-        self.block_4 = np.empty(2*B*I*T, dtype)  # forward.xhat_factor, forward.xhat_base, backward.tmp_d_xhat, backward.d_d, backward.d_wx_each
-        self.block_5 = np.empty(2*B*I*T, dtype)  # backward.xhat_d_m
-        self.block_6 = np.empty(2*B*I*T, dtype)  # backward.d_last_prev_base, backward.d_last_prev_factor, backward.tmp_keepx_pre, backward.d_x, backward.tmp_8, backward.d_m_base, backward.xhat_flat
-        self.block_7 = np.empty(B*I*T, dtype)  # backward.d_keepx_pre
-        self.block_8 = np.empty(B*I*T, dtype)  # backward.d_m_base2
-        self.block_9 = np.empty(B*I*T, dtype)  # backward.tmp_3, backward.d_m_flat
-        self.block_10 = np.empty(B*H*T, dtype)  # backward.n_part
-        self.block_11 = np.empty(B*H*T, dtype)  # backward.d_keeph_pre
-        self.block_12 = np.empty(B*H*T, dtype)  # backward.d_keeph_pre_flat
-        self.block_13 = np.empty(B*I*T, dtype)  # backward.WdT_d_Wd_d_flat
-        self.block_14 = np.empty(B*I*T, dtype)  # backward.tmp_6
-        self.block_15 = np.empty(B*H*T, dtype)  # backward.hhat_flat
+        self.block_4 = np.empty(2*B*I*T, dtype)  # forward.xhat_factor, forward.xhat_base, backward.d_last_prev_base, backward.d_last_prev_factor, backward.tmp_keepx_pre, backward.d_x, backward.tmp_8, backward.d_m_base, backward.d_d
+        self.block_5 = np.empty(B*I*T, dtype)  # backward.d_m
+        self.block_6 = np.empty(B*I*T, dtype)  # backward.d_xhat, backward.d_wx_each
+        self.block_7 = np.empty(B*I*T, dtype)  # backward.d_m_base2, backward.xhat_flat
+        self.block_8 = np.empty(B*I*T, dtype)  # backward.tmp_3, backward.d_m_flat
+        self.block_9 = np.empty(B*I*T, dtype)  # backward.xhat
+        self.block_10 = np.empty(B*I*T, dtype)  # backward.tmp_4, backward.WdT_d_Wd_d_flat
+        self.block_11 = np.empty(B*H*T, dtype)  # backward.n_part
+        self.block_12 = np.empty(B*H*T, dtype)  # backward.d_keeph_pre
+        self.block_13 = np.empty(B*H*T, dtype)  # backward.d_keeph_pre_flat
+        self.block_14 = np.empty(B*I*T, dtype)  # backward.d_keepx_pre
+        self.block_15 = np.empty(B*I*T, dtype)  # backward.tmp_6
+        self.block_16 = np.empty(B*H*T, dtype)  # backward.hhat_flat
 
 
 class _Forward:
@@ -238,7 +239,6 @@ class _Forward:
         self.Un_Wn = empty((H, H + I), dtype)
         self.n_pre = empty((H, B), dtype)
         self.tmp_4 = empty((H, B), dtype)
-        self.tmp_5 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.xhat_factor = np.ndarray((T, I, B), dtype, scratch.block_4)
         self.xhat_base = np.ndarray((T, I, B), dtype, scratch.block_4[B*I*T:])
@@ -290,30 +290,32 @@ class _Backward:
         self.tmp_hhat = np.ndarray((T, 2*H, B), dtype, scratch.block_3)
         self.d_u_r_n_pre = np.ndarray((T, 3*H, B), dtype, scratch.block_1)
         self.d_hhat = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
-        self.d_last_prev_base = np.ndarray((T, I, B), dtype, scratch.block_6)
-        self.d_last_prev_factor = np.ndarray((T, I, B), dtype, scratch.block_6[B*I*T:])
-        self.xhat_d_m = np.ndarray((T, 2*I, B), dtype, scratch.block_5)
+        self.d_last_prev_base = np.ndarray((T, I, B), dtype, scratch.block_4)
+        self.d_last_prev_factor = np.ndarray((T, I, B), dtype, scratch.block_4[B*I*T:])
+        self.d_m = np.ndarray((T, I, B), dtype, scratch.block_5)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.tmp_d_xhat = np.ndarray((T, 2*I, B), dtype, scratch.block_4)
-        self.tmp_keepx_pre = np.ndarray((T, 2*I, B), dtype, scratch.block_6)
+        self.d_xhat = np.ndarray((T, I, B), dtype, scratch.block_6)
+        self.tmp_keepx_pre = np.ndarray((T, 2*I, B), dtype, scratch.block_4)
         self.tmp_keeph_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_2)
-        self.d_keepx_pre = np.ndarray((T, I, B), dtype, scratch.block_7)
-        self.d_m_base2 = np.ndarray((T, I, B), dtype, scratch.block_8)
-        self.tmp_3 = np.ndarray((T, I, B), dtype, scratch.block_9)
-        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_10)
-        self.d_keeph_pre = np.ndarray((T, H, B), dtype, scratch.block_11)
-        self.d_keeph_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_12)
-        self.WdT_d_Wd_d_flat = np.ndarray((I, T, B), dtype, scratch.block_13)
-        self.tmp_6 = np.ndarray((T, I, B), dtype, scratch.block_14)
-        self.d_x = np.ndarray((T, I, B), dtype, scratch.block_6)
-        self.tmp_8 = np.ndarray((T, I, B), dtype, scratch.block_6[B*I*T:])
-        self.d_m_base = np.ndarray((T, I, B), dtype, scratch.block_6[B*I*T:])
+        self.d_m_base2 = np.ndarray((T, I, B), dtype, scratch.block_7)
+        self.tmp_3 = np.ndarray((T, I, B), dtype, scratch.block_8)
+        self.xhat = np.ndarray((T, I, B), dtype, scratch.block_9)
+        self.tmp_4 = np.ndarray((T, I, B), dtype, scratch.block_10)
+        self.n_part = np.ndarray((T, H, B), dtype, scratch.block_11)
+        self.d_keeph_pre = np.ndarray((T, H, B), dtype, scratch.block_12)
+        self.d_keeph_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_13)
+        self.WdT_d_Wd_d_flat = np.ndarray((I, T, B), dtype, scratch.block_10)
+        self.d_keepx_pre = np.ndarray((T, I, B), dtype, scratch.block_14)
+        self.tmp_6 = np.ndarray((T, I, B), dtype, scratch.block_15)
+        self.d_x = np.ndarray((T, I, B), dtype, scratch.block_4)
+        self.tmp_8 = np.ndarray((T, I, B), dtype, scratch.block_4[B*I*T:])
+        self.d_m_base = np.ndarray((T, I, B), dtype, scratch.block_4[B*I*T:])
         self.d_u_r_n_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
-        self.d_m_flat = np.ndarray((I, T, B), dtype, scratch.block_9)
-        self.d_d = np.ndarray((T, I, B), dtype, scratch.block_4)
-        self.d_wx_each = np.ndarray((T, I, B), dtype, scratch.block_4[B*I*T:])
-        self.xhat_flat = np.ndarray((I, T, B), dtype, scratch.block_6[B*I*T:])
-        self.hhat_flat = np.ndarray((H, T, B), dtype, scratch.block_15)
+        self.d_m_flat = np.ndarray((I, T, B), dtype, scratch.block_8)
+        self.d_d = np.ndarray((T, I, B), dtype, scratch.block_4[B*I*T:])
+        self.d_wx_each = np.ndarray((T, I, B), dtype, scratch.block_6)
+        self.xhat_flat = np.ndarray((I, T, B), dtype, scratch.block_7)
+        self.hhat_flat = np.ndarray((H, T, B), dtype, scratch.block_16)
         self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.hhat = self.tmp_hhat[:, H:]
         self.d_n_pre = self.d_u_r_n_pre[:, 2*H:]
@@ -321,12 +323,8 @@ class _Backward:
         self.tmp = self.tmp_hhat[:, :H]
         self.d_r_pre = self.d_u_r_n_pre[:, H:2*H]
         self.d_u_r_pre = self.d_u_r_n_pre[:, :2*H]
-        self.d_m = self.xhat_d_m[:, I:]
-        self.d_xhat = self.tmp_d_xhat[:, I:]
         self.keepx_pre = self.tmp_keepx_pre[:, I:]
         self.keeph_pre = self.tmp_keeph_pre[:, H:]
-        self.xhat = self.xhat_d_m[:, :I]
-        self.tmp_4 = self.tmp_d_xhat[:, :I]
         self.tmp_5 = self.tmp_keeph_pre[:, :H]
         self.tmp_7 = self.tmp_keepx_pre[:, :I]
         self.d_m_2 = self.d_m_flat.transpose(1, 0, 2)
@@ -476,9 +474,7 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
     n_part = ws.n_part
     n_part_xhat = ws.n_part_xhat
     n_pre = ws.n_pre
-    one = np.array(1, dtype)
     tmp_4 = ws.tmp_4
-    tmp_5 = ws.tmp_5
     for (last_prev, keepx, xhat_factor, xhat_base, last, h_prev, keeph, h, u_r, r, n, u) in steps:
         # xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
         multiply(last_prev, keepx, xhat)
@@ -508,10 +504,9 @@ def _forward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...], 
         add(n, n_pre, n)
         tanh(n, n)
         # h[t] = u*n + (1 - u)*hhat
-        subtract(one, u, tmp_4)
-        multiply(h, tmp_4, h)
-        multiply(u, n, tmp_5)
-        add(h, tmp_5, h)
+        subtract(n, h, tmp_4)
+        multiply(u, tmp_4, tmp_4)
+        add(h, tmp_4, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -650,13 +645,13 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     # again keeph = exp(-max(0, Wd @ d[t] + bd))
     np.add(bd_batch, saved.Wd_d, out=ws.keeph_pre)
     # again xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
-    np.multiply(x.x.transpose(0, 2, 1), x.m.transpose(0, 2, 1), out=ws.xhat)
-    np.subtract(1, x.m.transpose(0, 2, 1), out=ws.d_keepx_pre)
     np.multiply(saved.last_prev, saved.keepx, out=ws.d_m_base2)
     np.subtract(1, saved.keepx, out=ws.tmp_3)
     np.multiply(xmean_batch, ws.tmp_3, out=ws.tmp_3)
-    np.add(ws.d_m_base2, ws.tmp_3, out=ws.tmp_4)
-    np.multiply(ws.d_keepx_pre, ws.tmp_4, out=ws.tmp_4)
+    np.add(ws.d_m_base2, ws.tmp_3, out=ws.xhat)
+    np.subtract(x.x.transpose(0, 2, 1), ws.xhat, out=ws.tmp_4)
+    np.multiply(x.m.transpose(0, 2, 1), ws.tmp_4, out=ws.tmp_4)
+    np.add(ws.xhat, ws.tmp_4, out=ws.xhat)
     # again n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     np.multiply(saved.r, ws.hhat, out=ws.n_part)
     # backward of keeph = exp(-max(0, Wd @ d[t] + bd))
@@ -671,6 +666,7 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     d_keeph_pre_flat = _columns(ws.d_keeph_pre, ws.d_keeph_pre_flat)
     np.matmul(Wd.T, d_keeph_pre_flat, out=ws.WdT_d_Wd_d_flat.reshape(I, T*B))
     # backward of keepx = exp(-max(0, wx*d[t] + bx))
+    np.subtract(1, x.m.transpose(0, 2, 1), out=ws.d_keepx_pre)
     np.multiply(ws.d_keepx_pre, -1, out=ws.d_keepx_pre)
     np.subtract(saved.last_prev, xmean_batch, out=ws.tmp_6)
     np.multiply(ws.d_keepx_pre, ws.tmp_6, out=ws.d_keepx_pre)
@@ -691,8 +687,7 @@ def _backward(params: Params, x: Inputs, state: State, derived: tuple[Any, ...],
     np.matmul(Vu_Vr_Vn.T, d_u_r_n_pre_flat, out=ws.d_m_flat.reshape(I, T*B))
     np.multiply(ws.d_m, ws.d_m_base, out=ws.d_m)
     np.multiply(ws.d_xhat, ws.d_m_base2, out=ws.d_xhat)
-    # xhat again
-    np.add(ws.xhat_d_m, ws.tmp_d_xhat, out=ws.xhat_d_m)
+    np.add(ws.d_m, ws.d_xhat, out=ws.d_m)
     np.add(ws.d_m, ws.d_m_2, out=ws.d_m)
     np.multiply(wx_batch, ws.d_keepx_pre, out=ws.d_d)
     np.add(ws.WdT_d_Wd_d, ws.d_d, out=ws.d_d)
@@ -1056,7 +1051,6 @@ class Packed:
         self.u_n_part = np.empty((B, 2*H), dtype)
         self.n = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H), dtype)
-        self.tmp_4 = np.empty((B, H), dtype)
         self.m_here = self.xhat_hhat_m_here[..., H + I:]
         self.xhat = self.xhat_hhat_m_here[..., :I]
         self.hhat = self.xhat_hhat_m_here[..., I:H + I]
@@ -1110,9 +1104,9 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     d_here = packed.d_here
     m_here = packed.m_here
     keepx = packed.keepx
+    xhat = packed.xhat
     tmp = packed.tmp
     tmp_2 = packed.tmp_2
-    xhat = packed.xhat
     hhat = packed.hhat
     xhat_hhat_m_here = packed.xhat_hhat_m_here
     u_n_part = packed.u_n_part
@@ -1120,12 +1114,11 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     n = packed.n
     tmp_3 = packed.tmp_3
     u = packed.u
-    tmp_4 = packed.tmp_4
     multiply, add, maximum, exp, subtract, matmul, dot, tanh = np.multiply, np.add, np.maximum, np.exp, np.subtract, np.matmul, np.dot, np.tanh
     d = x_t.d
     m = x_t.m
-    x = x_t.x
     last_prev = state.last
+    x = x_t.x
     h_prev = state.h
     np.copyto(d_here, d)
     np.copyto(m_here, m)
@@ -1136,17 +1129,17 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     multiply(keepx, minus_one, keepx)
     exp(keepx, keepx)
     # xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
-    multiply(x, m, tmp)
-    subtract(one, m, tmp_2)
     multiply(last_prev, keepx, xhat)
     subtract(one, keepx, keepx)
     multiply(xmean_row, keepx, keepx)
     add(xhat, keepx, xhat)
-    multiply(tmp_2, xhat, xhat)
-    add(tmp, xhat, xhat)
+    subtract(x, xhat, tmp)
+    multiply(m, tmp, tmp)
+    add(xhat, tmp, xhat)
     # last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
-    multiply(tmp_2, last_prev, tmp_2)
-    last = add(tmp, tmp_2)
+    subtract(x, last_prev, tmp_2)
+    multiply(m, tmp_2, tmp_2)
+    last = add(last_prev, tmp_2)
     # keeph = exp(-max(0, Wd @ d[t] + bd))
     matmul(d_here, Wd_T, hhat)
     add(bd_row, hhat, hhat)
@@ -1172,8 +1165,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     add(bn_row, n, n)
     tanh(n, n)
     # h[t] = u*n + (1 - u)*hhat
-    subtract(one, u, tmp_4)
-    multiply(hhat, tmp_4, hhat)
+    subtract(n, hhat, n)
     multiply(u, n, u)
     h = add(hhat, u)
     return h.copy(), State(h=h, last=last)

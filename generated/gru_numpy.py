@@ -146,8 +146,8 @@ class _Saved:
         self.u_r = self.u_r_n[:, :2*H]
         self.r = self.u_r_n[:, H:2*H]
         self.n = self.u_r_n[:, 2*H:]
-        self.u = self.u_r_n[:, :H]
         self.h = self.h_all[1:]
+        self.u = self.u_r_n[:, :H]
 
 
 class _Scratch:
@@ -173,12 +173,11 @@ class _Forward:
         self.Uu_Ur_h_prev_half = empty((2*H, B), dtype)
         self.n_part = empty((H, B), dtype)
         self.Un_n_part = empty((H, B), dtype)
-        self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wu_x_half_Wr_x_half_Wn_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wu_x_half_Wr_x_half_Wn_x = self.Wu_x_half_Wr_x_half_Wn_x_flat.transpose(1, 0, 2)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
-        self.steps = list(zip(saved.h_all[:-1], saved.u_r, saved.r, saved.n, saved.u, saved.h))
+        self.steps = list(zip(saved.h_all[:-1], saved.u_r, saved.r, saved.n, saved.h, saved.u))
 
 
 class _Backward:
@@ -315,9 +314,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     half = np.array(0.5, dtype)
     n_part = ws.n_part
     Un_n_part = ws.Un_n_part
-    one = np.array(1, dtype)
-    tmp = ws.tmp
-    for (h_prev, u_r, r, n, u, h) in steps:
+    for (h_prev, u_r, r, n, h, u) in steps:
         # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
         dot(Uu_Ur_half, h_prev, Uu_Ur_h_prev_half)
@@ -331,10 +328,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(n, Un_n_part, n)
         tanh(n, n)
         # h[t] = u*n + (1 - u)*h[t-1]
-        subtract(one, u, h)
-        multiply(h_prev, h, h)
-        multiply(u, n, tmp)
-        add(h, tmp, h)
+        subtract(n, h_prev, h)
+        multiply(u, h, h)
+        add(h_prev, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -735,8 +731,7 @@ class Packed:
         Un_T = _from_left(Un)
         Wn_T = _from_left(Wn)
         bn_row = params.bn[None]
-        one = np.array(1, dtype)
-        self.constants = (bu_br_half, Wu_Uu_Wr_Ur_half_T, half, Un_T, Wn_T, bn_row, one, )
+        self.constants = (bu_br_half, Wu_Uu_Wr_Ur_half_T, half, Un_T, Wn_T, bn_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -747,7 +742,6 @@ class Packed:
         self.u_n_part = np.empty((B, 2*H), dtype)
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.n_part = self.u_n_part[..., H:]
@@ -788,7 +782,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bu_br_half, Wu_Uu_Wr_Ur_half_T, half, Un_T, Wn_T, bn_row, one, ) = packed.constants
+    (bu_br_half, Wu_Uu_Wr_Ur_half_T, half, Un_T, Wn_T, bn_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
@@ -797,7 +791,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     n = packed.n
     tmp = packed.tmp
     u = packed.u
-    tmp_2 = packed.tmp_2
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -818,10 +811,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(bn_row, n, n)
     tanh(n, n)
     # h[t] = u*n + (1 - u)*h[t-1]
-    subtract(one, u, tmp_2)
-    multiply(h_prev, tmp_2, tmp_2)
+    subtract(n, h_prev, n)
     multiply(u, n, u)
-    h = add(tmp_2, u)
+    h = add(h_prev, u)
     return h.copy(), State(h=h)
 
 

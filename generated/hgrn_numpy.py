@@ -874,13 +874,13 @@ class Packed:
         self.x_here = np.empty((B, I), dtype)
         self.f_silu_hi_pre_silu_hr_pre = np.empty((B, 3*H), dtype)
         self.tmp_tmp = np.empty((B, 2*H), dtype)
-        self.tmp = np.empty((B, H), dtype)
+        self.tmp_tmp_2 = np.empty((B, 2*H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.tmp_3 = np.empty((B, H), dtype)
         self.tmp_4 = np.empty((B, H), dtype)
-        self.tmp_5 = np.empty((B, H), dtype)
         self.f = self.f_silu_hi_pre_silu_hr_pre[..., :H]
         self.silu_hi_hr_pre = self.f_silu_hi_pre_silu_hr_pre[..., H:]
+        self.tmp = self.tmp_tmp_2[..., H:]
+        self.tmp_3 = self.tmp_tmp_2[..., :H]
         self.silu_hr_pre = self.f_silu_hi_pre_silu_hr_pre[..., 2*H:]
         self.silu_hi_pre = self.f_silu_hi_pre_silu_hr_pre[..., H:2*H]
 
@@ -926,9 +926,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     tmp = packed.tmp
     tmp_2 = packed.tmp_2
     tmp_3 = packed.tmp_3
-    silu_hr_pre = packed.silu_hr_pre
     tmp_4 = packed.tmp_4
-    tmp_5 = packed.tmp_5
+    tmp_tmp_2 = packed.tmp_tmp_2
+    silu_hr_pre = packed.silu_hr_pre
     silu_hi_pre = packed.silu_hi_pre
     dot, add, tanh, multiply, minimum, exp, reciprocal, subtract = np.dot, np.add, np.tanh, np.multiply, np.minimum, np.exp, np.reciprocal, np.subtract
     x = x_t
@@ -953,16 +953,14 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     multiply(cos_theta_row, hr_prev, tmp)
     multiply(sin_theta_row, hi_prev, tmp_2)
     subtract(tmp, tmp_2, tmp)
-    multiply(tmp, f, tmp)
-    subtract(one, f, tmp_3)
-    multiply(tmp_3, silu_hr_pre, silu_hr_pre)
-    hr = add(tmp, silu_hr_pre)
-    multiply(sin_theta_row, hr_prev, tmp_4)
-    multiply(cos_theta_row, hi_prev, tmp_5)
-    add(tmp_4, tmp_5, tmp_4)
-    multiply(tmp_4, f, tmp_4)
-    multiply(tmp_3, silu_hi_pre, tmp_3)
-    hi = add(tmp_4, tmp_3)
+    multiply(sin_theta_row, hr_prev, tmp_3)
+    multiply(cos_theta_row, hi_prev, tmp_4)
+    add(tmp_3, tmp_4, tmp_3)
+    subtract(tmp_tmp_2, silu_hi_hr_pre, tmp_tmp_2)
+    multiply(f, tmp, tmp)
+    hr = add(silu_hr_pre, tmp)
+    multiply(f, tmp_3, f)
+    hi = add(silu_hi_pre, f)
     return Outputs(hr.copy(), hi.copy()), State(hr=hr, hi=hi)
 
 

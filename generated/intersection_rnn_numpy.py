@@ -162,7 +162,7 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, H = key
-        self.block_1 = np.empty(2*B*H*T, dtype)  # forward.Wgh_x_half_Wh_x_flat, forward.Wgy_x_half_Wy_x_flat, forward.y_2, forward.tmp_2, backward.d_gh_hin_pre
+        self.block_1 = np.empty(2*B*H*T, dtype)  # forward.Wgh_x_half_Wh_x_flat, forward.Wgy_x_half_Wy_x_flat, forward.y_2, backward.d_gh_hin_pre
         self.block_2 = np.empty(2*B*H*T, dtype)  # forward.Ugy_h_prev_half_Uy_h_prev_flat, backward.d_gy_yin_pre
         self.block_3 = np.empty(2*B*H*T, dtype)  # forward.h_prev_flat, backward.tmp, backward.tmp_2, backward.d_gy_yin_pre_flat
         self.block_4 = np.empty(2*B*H*T, dtype)  # backward.d_h_prev_base_flat, backward.d_x_base_flat, backward.d_gh_hin_pre_flat
@@ -190,7 +190,6 @@ class _Forward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.Ugy_h_prev_half_Uy_h_prev_flat = np.ndarray((2*H, T, B), dtype, scratch.block_2)
         self.y_2 = np.ndarray((T, H, B), dtype, scratch.block_1)
-        self.tmp_2 = np.ndarray((T, H, B), dtype, scratch.block_1[B*H*T:])
         self.Wgh_x_half_Wh_x = self.Wgh_x_half_Wh_x_flat.transpose(1, 0, 2)
         self.Wgy_x_half_Wy_x = self.Wgy_x_half_Wy_x_flat.transpose(1, 0, 2)
         self.Ugy_h_prev_half_Uy_h_prev = self.Ugy_h_prev_half_Uy_h_prev_flat.transpose(1, 0, 2)
@@ -371,10 +370,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(saved.gy, 0.5, out=saved.gy)
     np.add(saved.gy, 0.5, out=saved.gy)
     # y = gy*x[t] + (1 - gy)*yin
-    np.multiply(x.transpose(0, 2, 1), saved.gy, out=ws.y_2)
-    np.subtract(1, saved.gy, out=ws.tmp_2)
-    np.multiply(saved.yin, ws.tmp_2, out=ws.tmp_2)
-    np.add(ws.y_2, ws.tmp_2, out=ws.y_2)
+    np.subtract(x.transpose(0, 2, 1), saved.yin, out=ws.y_2)
+    np.multiply(saved.gy, ws.y_2, out=ws.y_2)
+    np.add(saved.yin, ws.y_2, out=ws.y_2)
     np.copyto(ws.y_out.transpose(0, 2, 1), ws.y_2)
     if cuts is not None:
         cuts.hold(saved.h_all)
@@ -854,8 +852,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     yin = packed.yin
     gh_gy_hin = packed.gh_gy_hin
     gh_gy = packed.gh_gy
-    gy = packed.gy
     tmp = packed.tmp
+    gy = packed.gy
     gh = packed.gh
     tmp_2 = packed.tmp_2
     hin = packed.hin
@@ -875,10 +873,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(gh_gy, half, gh_gy)
     add(gh_gy, half, gh_gy)
     # y = gy*x[t] + (1 - gy)*yin
-    multiply(x, gy, tmp)
-    subtract(one, gy, gy)
-    multiply(yin, gy, yin)
-    y_2 = add(tmp, yin)
+    subtract(x, yin, tmp)
+    multiply(gy, tmp, gy)
+    y_2 = add(yin, gy)
     # h[t] = gh*h[t-1] + (1 - gh)*hin
     multiply(h_prev, gh, tmp_2)
     subtract(one, gh, gh)

@@ -155,13 +155,13 @@ class _Saved:
         self.z_all = empty((T + 1, H, B), dtype)
         self.y_prev = self.y_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.sigmoid_d2_d1_pre = self.sigmoid_d2_etc_pre[:, :2*H]
-        self.tanh_z_pre = self.sigmoid_d2_etc_pre[:, 3*H:]
+        self.sigmoid_d1_pre = self.sigmoid_d2_etc_pre[:, H:2*H]
         self.z = self.z_all[1:]
+        self.sigmoid_d2_pre = self.sigmoid_d2_etc_pre[:, :H]
+        self.y_2 = self.y_all[1:]
+        self.tanh_z_pre = self.sigmoid_d2_etc_pre[:, 3*H:]
         self.z_prev = self.z_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.tanh_y_pre = self.sigmoid_d2_etc_pre[:, 2*H:3*H]
-        self.y_2 = self.y_all[1:]
-        self.sigmoid_d1_pre = self.sigmoid_d2_etc_pre[:, H:2*H]
-        self.sigmoid_d2_pre = self.sigmoid_d2_etc_pre[:, :H]
 
 
 class _Scratch:
@@ -184,17 +184,16 @@ class _Forward:
         self.V2_half_V1_half_Vy_Vz = empty((4*H, I), dtype)
         self.W2_half_W1_half_Wz = empty((3*H, H), dtype)
         self.W2_y_prev_half_etc = empty((3*H, B), dtype)
-        self.d2_d1 = empty((2*H, B), dtype)
+        self.tmp = empty((H, B), dtype)
         self.Wy_z = empty((H, B), dtype)
+        self.tmp_2 = empty((H, B), dtype)
         self.y_out = empty((T, B, H), dtype)
         self.V2_x_half_V1_x_half_Vy_x_Vz_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.V2_x_half_V1_x_half_Vy_x_Vz_x = self.V2_x_half_V1_x_half_Vy_x_Vz_x_flat.transpose(1, 0, 2)
         self.W2_W1_y_prev_half = self.W2_y_prev_half_etc[:2*H]
         self.Wz_y_prev = self.W2_y_prev_half_etc[2*H:]
-        self.d1 = self.d2_d1[H:]
-        self.d2 = self.d2_d1[:H]
         self.carried = ((saved.y_all, saved.y_prev, 0.0), (saved.z_all, saved.z_prev, 0.0), )  # histories of states, states before steps, initial values
-        self.steps = list(zip(saved.y_all[:-1], saved.sigmoid_d2_d1_pre, saved.tanh_z_pre, saved.z, saved.z_all[:-1], saved.tanh_y_pre, saved.y_2))
+        self.steps = list(zip(saved.y_all[:-1], saved.sigmoid_d2_d1_pre, saved.sigmoid_d1_pre, saved.z, saved.sigmoid_d2_pre, saved.y_2, saved.tanh_z_pre, saved.z_all[:-1], saved.tanh_y_pre))
 
 
 class _Backward:
@@ -345,13 +344,11 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     W2_W1_y_prev_half = ws.W2_W1_y_prev_half
     half = np.array(0.5, dtype)
     number = np.array(1.0, dtype)
-    d2_d1 = ws.d2_d1
     Wz_y_prev = ws.Wz_y_prev
-    one = np.array(1, dtype)
-    d1 = ws.d1
+    tmp = ws.tmp
     Wy_z = ws.Wy_z
-    d2 = ws.d2
-    for (y_prev, sigmoid_d2_d1_pre, tanh_z_pre, z, z_prev, tanh_y_pre, y_2) in steps:
+    tmp_2 = ws.tmp_2
+    for (y_prev, sigmoid_d2_d1_pre, sigmoid_d1_pre, z, sigmoid_d2_pre, y_2, tanh_z_pre, z_prev, tanh_y_pre) in steps:
         # d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
         # d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
         # z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
@@ -360,21 +357,20 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         tanh(sigmoid_d2_d1_pre, sigmoid_d2_d1_pre)
         multiply(sigmoid_d2_d1_pre, half, sigmoid_d2_d1_pre)
         add(sigmoid_d2_d1_pre, half, sigmoid_d2_d1_pre)
-        multiply(sigmoid_d2_d1_pre, number, d2_d1)
+        multiply(sigmoid_d1_pre, number, z)
+        multiply(sigmoid_d2_pre, number, y_2)
         add(tanh_z_pre, Wz_y_prev, tanh_z_pre)
         tanh(tanh_z_pre, tanh_z_pre)
-        subtract(one, d1, z)
-        multiply(z_prev, z, z)
-        multiply(d1, tanh_z_pre, d1)
-        add(z, d1, z)
+        subtract(tanh_z_pre, z_prev, tmp)
+        multiply(z, tmp, z)
+        add(z_prev, z, z)
         # y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
         dot(Wy, z, Wy_z)
         add(tanh_y_pre, Wy_z, tanh_y_pre)
         tanh(tanh_y_pre, tanh_y_pre)
-        subtract(one, d2, y_2)
-        multiply(y_prev, y_2, y_2)
-        multiply(d2, tanh_y_pre, d2)
-        add(y_2, d2, y_2)
+        subtract(tanh_y_pre, y_prev, tmp_2)
+        multiply(y_2, tmp_2, y_2)
+        add(y_prev, y_2, y_2)
 
     np.copyto(ws.y_out.transpose(0, 2, 1), saved.y_2)
     if cuts is not None:
@@ -803,11 +799,10 @@ class Packed:
         W2_half_etc_T = _from_left(W2_half_etc)
         half = np.array(0.5, dtype)
         number = np.array(1.0, dtype)
-        one = np.array(1, dtype)
         Wy_T = _from_left(Wy)
         Vy_T = _from_left(Vy)
         by_row = params.by[None]
-        self.constants = (b2_half_b1_half_bz, W2_half_etc_T, half, number, one, Wy_T, Vy_T, by_row, )
+        self.constants = (b2_half_b1_half_bz, W2_half_etc_T, half, number, Wy_T, Vy_T, by_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -816,16 +811,13 @@ class Packed:
         self.batch, dtype = B, self.dtype
         self.y_prev_x_here = np.empty((B, H + I), dtype)
         self.d2_d1_tanh_z_pre = np.empty((B, 3*H), dtype)
-        self.tmp_tmp = np.empty((B, 2*H), dtype)
         self.tanh_y_pre = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
+        self.tmp = np.empty((B, H), dtype)
         self.y_prev_here = self.y_prev_x_here[..., :H]
         self.x_here = self.y_prev_x_here[..., H:]
         self.d2_d1 = self.d2_d1_tanh_z_pre[..., :2*H]
-        self.tmp = self.tmp_tmp[..., H:]
-        self.d1 = self.d2_d1_tanh_z_pre[..., H:2*H]
         self.tanh_z_pre = self.d2_d1_tanh_z_pre[..., 2*H:]
-        self.tmp_3 = self.tmp_tmp[..., :H]
+        self.d1 = self.d2_d1_tanh_z_pre[..., H:2*H]
         self.d2 = self.d2_d1_tanh_z_pre[..., :H]
 
 
@@ -866,19 +858,16 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (b2_half_b1_half_bz, W2_half_etc_T, half, number, one, Wy_T, Vy_T, by_row, ) = packed.constants
+    (b2_half_b1_half_bz, W2_half_etc_T, half, number, Wy_T, Vy_T, by_row, ) = packed.constants
     y_prev_here = packed.y_prev_here
     x_here = packed.x_here
     y_prev_x_here = packed.y_prev_x_here
     d2_d1_tanh_z_pre = packed.d2_d1_tanh_z_pre
     d2_d1 = packed.d2_d1
-    tmp_tmp = packed.tmp_tmp
-    tmp = packed.tmp
-    d1 = packed.d1
     tanh_z_pre = packed.tanh_z_pre
+    d1 = packed.d1
     tanh_y_pre = packed.tanh_y_pre
-    tmp_2 = packed.tmp_2
-    tmp_3 = packed.tmp_3
+    tmp = packed.tmp
     d2 = packed.d2
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     y_prev = state.y
@@ -895,19 +884,18 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(d2_d1, half, d2_d1)
     add(d2_d1, half, d2_d1)
     multiply(d2_d1, number, d2_d1)
-    # y, z
-    subtract(one, d2_d1, tmp_tmp)
-    multiply(z_prev, tmp, tmp)
+    subtract(tanh_z_pre, z_prev, tanh_z_pre)
     multiply(d1, tanh_z_pre, d1)
-    z = add(tmp, d1)
+    z = add(z_prev, d1)
+    # y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
     dot(z, Wy_T, tanh_y_pre)
-    dot(x_here, Vy_T, tmp_2)
-    add(tanh_y_pre, tmp_2, tanh_y_pre)
+    dot(x_here, Vy_T, tmp)
+    add(tanh_y_pre, tmp, tanh_y_pre)
     add(by_row, tanh_y_pre, tanh_y_pre)
     tanh(tanh_y_pre, tanh_y_pre)
-    multiply(y_prev, tmp_3, tmp_3)
+    subtract(tanh_y_pre, y_prev, tanh_y_pre)
     multiply(d2, tanh_y_pre, d2)
-    y_2 = add(tmp_3, d2)
+    y_2 = add(y_prev, d2)
     return y_2.copy(), State(y=y_2, z=z)
 
 

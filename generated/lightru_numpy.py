@@ -145,7 +145,6 @@ class _Forward:
         self.Wf_half_Wh = empty((2*H, I), dtype)
         self.bf_half_batch = empty((H, B), dtype)
         self.Uf_h_prev_half = empty((H, B), dtype)
-        self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wf_x_half_Wh_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wf_x_half = self.Wf_x_half_Wh_x_flat[:H].transpose(1, 0, 2)
@@ -275,8 +274,6 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     Uf_h_prev_half = ws.Uf_h_prev_half
     half = np.array(0.5, dtype)
-    one = np.array(1, dtype)
-    tmp = ws.tmp
     for (h_prev, f, tanh_Wh_x, h) in steps:
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         dot(Uf_half, h_prev, Uf_h_prev_half)
@@ -285,10 +282,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         multiply(f, half, f)
         add(f, half, f)
         # h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
-        multiply(tanh_Wh_x, f, h)
-        subtract(one, f, tmp)
-        multiply(h_prev, tmp, tmp)
-        add(h, tmp, h)
+        subtract(tanh_Wh_x, h_prev, h)
+        multiply(f, h, h)
+        add(h_prev, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -651,8 +647,7 @@ class Packed:
         Wh_T = _from_left(Wh)
         f_pre_factor_row = (0.5*params.bf)[None]
         half = np.array(0.5, dtype)
-        one = np.array(1, dtype)
-        self.constants = (Wf_Uf_half_T, Wh_T, f_pre_factor_row, half, one, )
+        self.constants = (Wf_Uf_half_T, Wh_T, f_pre_factor_row, half, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -662,7 +657,6 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.f = np.empty((B, H), dtype)
         self.tanh_Wh_x = np.empty((B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
 
@@ -696,13 +690,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (Wf_Uf_half_T, Wh_T, f_pre_factor_row, half, one, ) = packed.constants
+    (Wf_Uf_half_T, Wh_T, f_pre_factor_row, half, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
     f = packed.f
     tanh_Wh_x = packed.tanh_Wh_x
-    tmp = packed.tmp
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -719,10 +712,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(f, half, f)
     # h
     tanh(tanh_Wh_x, tanh_Wh_x)
-    subtract(one, f, tmp)
-    multiply(h_prev, tmp, tmp)
+    subtract(tanh_Wh_x, h_prev, tanh_Wh_x)
     multiply(f, tanh_Wh_x, f)
-    h = add(tmp, f)
+    h = add(h_prev, f)
     return h.copy(), State(h=h)
 
 

@@ -152,7 +152,6 @@ class _Forward:
         self.bf_half_batch = empty((H, B), dtype)
         self.n_part = empty((H, B), dtype)
         self.Uh_n_part = empty((H, B), dtype)
-        self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wh_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.Wh_x = self.Wh_x_flat.transpose(1, 0, 2)
@@ -287,8 +286,6 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     half = np.array(0.5, dtype)
     n_part = ws.n_part
     Uh_n_part = ws.Uh_n_part
-    one = np.array(1, dtype)
-    tmp = ws.tmp
     for (h_prev, f, n, h) in steps:
         # f = sigma(Uf @ h[t-1] + bf)
         dot(Uf_half, h_prev, f)
@@ -302,10 +299,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(n, Uh_n_part, n)
         tanh(n, n)
         # h[t] = (1 - f)*h[t-1] + f*n
-        subtract(one, f, h)
-        multiply(h_prev, h, h)
-        multiply(f, n, tmp)
-        add(h, tmp, h)
+        subtract(n, h_prev, h)
+        multiply(f, h, h)
+        add(h_prev, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -688,8 +684,7 @@ class Packed:
         half = np.array(0.5, dtype)
         Uh_Wh_T = _from_left(Uh_Wh)
         bh_row = params.bh[None]
-        one = np.array(1, dtype)
-        self.constants = (Uf_half_T, f_pre_factor_row, half, Uh_Wh_T, bh_row, one, )
+        self.constants = (Uf_half_T, f_pre_factor_row, half, Uh_Wh_T, bh_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -700,7 +695,6 @@ class Packed:
         self.n_part_x_here = np.empty((B, H + I), dtype)
         self.f = np.empty((B, H), dtype)
         self.n = np.empty((B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
         self.x_here = self.n_part_x_here[..., H:]
         self.n_part = self.n_part_x_here[..., :H]
 
@@ -735,14 +729,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (Uf_half_T, f_pre_factor_row, half, Uh_Wh_T, bh_row, one, ) = packed.constants
+    (Uf_half_T, f_pre_factor_row, half, Uh_Wh_T, bh_row, ) = packed.constants
     h_prev_here = packed.h_prev_here
     x_here = packed.x_here
     f = packed.f
     n_part = packed.n_part
     n_part_x_here = packed.n_part_x_here
     n = packed.n
-    tmp = packed.tmp
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     h_prev = state.h
     x = x_t
@@ -760,10 +753,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(bh_row, n, n)
     tanh(n, n)
     # h[t] = (1 - f)*h[t-1] + f*n
-    subtract(one, f, tmp)
-    multiply(h_prev, tmp, tmp)
+    subtract(n, h_prev, n)
     multiply(f, n, f)
-    h = add(tmp, f)
+    h = add(h_prev, f)
     return h.copy(), State(h=h)
 
 

@@ -148,7 +148,6 @@ class _Forward:
         self.bh_batch = empty((H, B), dtype)
         self.n_part = empty((H, B), dtype)
         self.Uh_n_part = empty((H, B), dtype)
-        self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wh_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.Wh_x = self.Wh_x_flat.transpose(1, 0, 2)
@@ -282,7 +281,6 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     one = np.array(1, dtype)
     n_part = ws.n_part
     Uh_n_part = ws.Uh_n_part
-    tmp = ws.tmp
     for (h_prev, f, n, h) in steps:
         # f = sigma(Uf @ h[t-1])
         dot(Uf, h_prev, f)
@@ -297,10 +295,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(n, Uh_n_part, n)
         tanh(n, n)
         # h[t] = (1 - f)*h[t-1] + f*n
-        subtract(one, f, h)
-        multiply(h_prev, h, h)
-        multiply(f, n, tmp)
-        add(h, tmp, h)
+        subtract(n, h_prev, h)
+        multiply(f, h, h)
+        add(h_prev, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -691,7 +688,6 @@ class Packed:
         self.n_part_x_here = np.empty((B, H + I), dtype)
         self.f = np.empty((B, H), dtype)
         self.n = np.empty((B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
         self.x_here = self.n_part_x_here[..., H:]
         self.n_part = self.n_part_x_here[..., :H]
 
@@ -731,7 +727,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     n_part = packed.n_part
     n_part_x_here = packed.n_part_x_here
     n = packed.n
-    tmp = packed.tmp
     dot, multiply, minimum, exp, add, reciprocal, tanh, subtract = np.dot, np.multiply, np.minimum, np.exp, np.add, np.reciprocal, np.tanh, np.subtract
     x = x_t
     h_prev = state.h
@@ -749,10 +744,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(bh_row, n, n)
     tanh(n, n)
     # h[t] = (1 - f)*h[t-1] + f*n
-    subtract(one, f, tmp)
-    multiply(h_prev, tmp, tmp)
+    subtract(n, h_prev, n)
     multiply(f, n, f)
-    h = add(tmp, f)
+    h = add(h_prev, f)
     return h.copy(), State(h=h)
 
 

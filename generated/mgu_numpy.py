@@ -155,7 +155,6 @@ class _Forward:
         self.Uf_h_prev_half = empty((H, B), dtype)
         self.n_part = empty((H, B), dtype)
         self.Uh_n_part = empty((H, B), dtype)
-        self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wf_x_half_Wh_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wf_x_half_Wh_x = self.Wf_x_half_Wh_x_flat.transpose(1, 0, 2)
@@ -293,8 +292,6 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     half = np.array(0.5, dtype)
     n_part = ws.n_part
     Uh_n_part = ws.Uh_n_part
-    one = np.array(1, dtype)
-    tmp = ws.tmp
     for (h_prev, f, n, h) in steps:
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         dot(Uf_half, h_prev, Uf_h_prev_half)
@@ -308,10 +305,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(n, Uh_n_part, n)
         tanh(n, n)
         # h[t] = (1 - f)*h[t-1] + f*n
-        subtract(one, f, h)
-        multiply(h_prev, h, h)
-        multiply(f, n, tmp)
-        add(h, tmp, h)
+        subtract(n, h_prev, h)
+        multiply(f, h, h)
+        add(h_prev, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -698,8 +694,7 @@ class Packed:
         Uh_T = _from_left(Uh)
         Wh_T = _from_left(Wh)
         bh_row = params.bh[None]
-        one = np.array(1, dtype)
-        self.constants = (Wf_Uf_half_T, f_pre_factor_row, half, Uh_T, Wh_T, bh_row, one, )
+        self.constants = (Wf_Uf_half_T, f_pre_factor_row, half, Uh_T, Wh_T, bh_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -711,7 +706,6 @@ class Packed:
         self.n_part = np.empty((B, H), dtype)
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
 
@@ -747,7 +741,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (Wf_Uf_half_T, f_pre_factor_row, half, Uh_T, Wh_T, bh_row, one, ) = packed.constants
+    (Wf_Uf_half_T, f_pre_factor_row, half, Uh_T, Wh_T, bh_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
@@ -755,7 +749,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     n_part = packed.n_part
     n = packed.n
     tmp = packed.tmp
-    tmp_2 = packed.tmp_2
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -775,10 +768,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(bh_row, n, n)
     tanh(n, n)
     # h[t] = (1 - f)*h[t-1] + f*n
-    subtract(one, f, tmp_2)
-    multiply(h_prev, tmp_2, tmp_2)
+    subtract(n, h_prev, n)
     multiply(f, n, f)
-    h = add(tmp_2, f)
+    h = add(h_prev, f)
     return h.copy(), State(h=h)
 
 

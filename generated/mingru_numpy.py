@@ -630,9 +630,8 @@ class Packed:
         Wh_T = _from_left(Wh)
         z_pre_factor_row = (0.5*params.bz)[None]
         half = np.array(0.5, dtype)
-        one = np.array(1, dtype)
         bh_row = params.bh[None]
-        self.constants = (Wz_half_T, Wh_T, z_pre_factor_row, half, one, bh_row, )
+        self.constants = (Wz_half_T, Wh_T, z_pre_factor_row, half, bh_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -642,7 +641,6 @@ class Packed:
         self.x_here = np.empty((B, I), dtype)
         self.z = np.empty((B, H), dtype)
         self.Wh_x = np.empty((B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
 
 
 def pack(params: Params) -> Packed:
@@ -674,11 +672,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (Wz_half_T, Wh_T, z_pre_factor_row, half, one, bh_row, ) = packed.constants
+    (Wz_half_T, Wh_T, z_pre_factor_row, half, bh_row, ) = packed.constants
     x_here = packed.x_here
     z = packed.z
     Wh_x = packed.Wh_x
-    tmp = packed.tmp
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -693,11 +690,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     multiply(z, half, z)
     add(z, half, z)
     # h
-    subtract(one, z, tmp)
-    multiply(h_prev, tmp, tmp)
     add(bh_row, Wh_x, Wh_x)
-    multiply(Wh_x, z, Wh_x)
-    h = add(tmp, Wh_x)
+    subtract(Wh_x, h_prev, Wh_x)
+    multiply(z, Wh_x, z)
+    h = add(h_prev, z)
     return h.copy(), State(h=h)
 
 

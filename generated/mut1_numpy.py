@@ -737,8 +737,7 @@ class Packed:
         E_T = _from_left(E)
         half = np.array(0.5, dtype)
         Uh_T = _from_left(Uh)
-        one = np.array(1, dtype)
-        self.constants = (bz_half_br_half_bh, Wz_half_T, Wr_Ur_half_T, E_T, half, Uh_T, one, )
+        self.constants = (bz_half_br_half_bh, Wz_half_T, Wr_Ur_half_T, E_T, half, Uh_T, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -748,7 +747,6 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.z_h_part_tanh_h_pre = np.empty((B, 3*H), dtype)
         self.Uh_h_part = np.empty((B, H), dtype)
-        self.tmp = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.z = self.z_h_part_tanh_h_pre[..., :H]
@@ -790,7 +788,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bz_half_br_half_bh, Wz_half_T, Wr_Ur_half_T, E_T, half, Uh_T, one, ) = packed.constants
+    (bz_half_br_half_bh, Wz_half_T, Wr_Ur_half_T, E_T, half, Uh_T, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     z = packed.z
@@ -800,7 +798,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     z_h_part_tanh_h_pre = packed.z_h_part_tanh_h_pre
     z_h_part = packed.z_h_part
     Uh_h_part = packed.Uh_h_part
-    tmp = packed.tmp
     matmul, tanh, add, multiply, dot, subtract = np.matmul, np.tanh, np.add, np.multiply, np.dot, np.subtract
     x = x_t
     h_prev = state.h
@@ -822,10 +819,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     dot(h_part, Uh_T, Uh_h_part)
     add(tanh_h_pre, Uh_h_part, tanh_h_pre)
     tanh(tanh_h_pre, tanh_h_pre)
-    subtract(one, z, tmp)
-    multiply(h_prev, tmp, tmp)
+    subtract(tanh_h_pre, h_prev, tanh_h_pre)
     multiply(z, tanh_h_pre, z)
-    h = add(tmp, z)
+    h = add(h_prev, z)
     return h.copy(), State(h=h)
 
 

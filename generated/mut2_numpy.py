@@ -142,8 +142,8 @@ class _Saved:
         self.z_r = self.z_r_tanh_h_pre[:, :2*H]
         self.r = self.z_r_tanh_h_pre[:, H:2*H]
         self.tanh_h_pre = self.z_r_tanh_h_pre[:, 2*H:]
-        self.z = self.z_r_tanh_h_pre[:, :H]
         self.h = self.h_all[1:]
+        self.z = self.z_r_tanh_h_pre[:, :H]
 
 
 class _Scratch:
@@ -169,12 +169,11 @@ class _Forward:
         self.Uz_Ur_h_prev_half = empty((2*H, B), dtype)
         self.h_part = empty((H, B), dtype)
         self.Uh_h_part = empty((H, B), dtype)
-        self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wz_x_half_E_x_half_Wh_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wz_x_half_E_x_half_Wh_x = self.Wz_x_half_E_x_half_Wh_x_flat.transpose(1, 0, 2)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
-        self.steps = list(zip(saved.h_all[:-1], saved.z_r, saved.r, saved.tanh_h_pre, saved.z, saved.h))
+        self.steps = list(zip(saved.h_all[:-1], saved.z_r, saved.r, saved.tanh_h_pre, saved.h, saved.z))
 
 
 class _Backward:
@@ -311,9 +310,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     half = np.array(0.5, dtype)
     h_part = ws.h_part
     Uh_h_part = ws.Uh_h_part
-    one = np.array(1, dtype)
-    tmp = ws.tmp
-    for (h_prev, z_r, r, tanh_h_pre, z, h) in steps:
+    for (h_prev, z_r, r, tanh_h_pre, h, z) in steps:
         # z = sigma(Wz @ x[t] + Uz @ h[t-1] + bz)
         # r = sigma(E @ x[t] + Ur @ h[t-1] + br)
         dot(Uz_Ur_half, h_prev, Uz_Ur_h_prev_half)
@@ -326,10 +323,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         dot(Uh, h_part, Uh_h_part)
         add(tanh_h_pre, Uh_h_part, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
-        subtract(one, z, h)
-        multiply(h_prev, h, h)
-        multiply(z, tanh_h_pre, tmp)
-        add(h, tmp, h)
+        subtract(tanh_h_pre, h_prev, h)
+        multiply(z, h, h)
+        add(h_prev, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -729,8 +725,7 @@ class Packed:
         Uh_T = _from_left(Uh)
         Wh_T = _from_left(Wh)
         bh_row = params.bh[None]
-        one = np.array(1, dtype)
-        self.constants = (bz_br_half, Wz_Uz_E_Ur_half_T, half, Uh_T, Wh_T, bh_row, one, )
+        self.constants = (bz_br_half, Wz_Uz_E_Ur_half_T, half, Uh_T, Wh_T, bh_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -741,7 +736,6 @@ class Packed:
         self.z_h_part = np.empty((B, 2*H), dtype)
         self.tanh_h_pre = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.h_part = self.z_h_part[..., H:]
@@ -782,7 +776,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bz_br_half, Wz_Uz_E_Ur_half_T, half, Uh_T, Wh_T, bh_row, one, ) = packed.constants
+    (bz_br_half, Wz_Uz_E_Ur_half_T, half, Uh_T, Wh_T, bh_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     x_h_prev_here = packed.x_h_prev_here
@@ -791,7 +785,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh_h_pre = packed.tanh_h_pre
     tmp = packed.tmp
     z = packed.z
-    tmp_2 = packed.tmp_2
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -811,10 +804,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(tanh_h_pre, tmp, tanh_h_pre)
     add(bh_row, tanh_h_pre, tanh_h_pre)
     tanh(tanh_h_pre, tanh_h_pre)
-    subtract(one, z, tmp_2)
-    multiply(h_prev, tmp_2, tmp_2)
+    subtract(tanh_h_pre, h_prev, tanh_h_pre)
     multiply(z, tanh_h_pre, z)
-    h = add(tmp_2, z)
+    h = add(h_prev, z)
     return h.copy(), State(h=h)
 
 

@@ -167,7 +167,6 @@ class _Forward:
         self.Ur_h_prev_half = empty((H, B), dtype)
         self.h_part = empty((H, B), dtype)
         self.Uh_h_part = empty((H, B), dtype)
-        self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wz_x_half_Wr_x_half_Wh_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wz_x_half_Wr_x_half_Wh_x = self.Wz_x_half_Wr_x_half_Wh_x_flat.transpose(1, 0, 2)
@@ -312,8 +311,6 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     half = np.array(0.5, dtype)
     h_part = ws.h_part
     Uh_h_part = ws.Uh_h_part
-    one = np.array(1, dtype)
-    tmp = ws.tmp
     for (h_prev, tanh_h_prev, z, r, tanh_h_pre, h) in steps:
         # z = sigma(Wz @ x[t] + Uz @ phi(h[t-1]) + bz)
         tanh(h_prev, tanh_h_prev)
@@ -335,10 +332,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         dot(Uh, h_part, Uh_h_part)
         add(tanh_h_pre, Uh_h_part, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
-        subtract(one, z, h)
-        multiply(h_prev, h, h)
-        multiply(z, tanh_h_pre, tmp)
-        add(h, tmp, h)
+        subtract(tanh_h_pre, h_prev, h)
+        multiply(z, h, h)
+        add(h_prev, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     if cuts is not None:
@@ -748,8 +744,7 @@ class Packed:
         Uh_T = _from_left(Uh)
         Wh_T = _from_left(Wh)
         bh_row = params.bh[None]
-        one = np.array(1, dtype)
-        self.constants = (Uz_Wz_half_T, Wr_half_T, Ur_half_T, z_pre_factor_row, half, r_pre_factor_row, Uh_T, Wh_T, bh_row, one, )
+        self.constants = (Uz_Wz_half_T, Wr_half_T, Ur_half_T, z_pre_factor_row, half, r_pre_factor_row, Uh_T, Wh_T, bh_row, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -763,7 +758,6 @@ class Packed:
         self.tmp = np.empty((B, H), dtype)
         self.tanh_h_pre = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
-        self.tmp_3 = np.empty((B, H), dtype)
         self.x_here = self.tanh_h_prev_x_here[..., H:]
         self.tanh_h_prev = self.tanh_h_prev_x_here[..., :H]
 
@@ -802,7 +796,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (Uz_Wz_half_T, Wr_half_T, Ur_half_T, z_pre_factor_row, half, r_pre_factor_row, Uh_T, Wh_T, bh_row, one, ) = packed.constants
+    (Uz_Wz_half_T, Wr_half_T, Ur_half_T, z_pre_factor_row, half, r_pre_factor_row, Uh_T, Wh_T, bh_row, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     tanh_h_prev = packed.tanh_h_prev
@@ -812,7 +806,6 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tmp = packed.tmp
     tanh_h_pre = packed.tanh_h_pre
     tmp_2 = packed.tmp_2
-    tmp_3 = packed.tmp_3
     tanh, dot, add, multiply, subtract = np.tanh, np.dot, np.add, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -842,10 +835,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(tanh_h_pre, tmp_2, tanh_h_pre)
     add(bh_row, tanh_h_pre, tanh_h_pre)
     tanh(tanh_h_pre, tanh_h_pre)
-    subtract(one, z, tmp_3)
-    multiply(h_prev, tmp_3, tmp_3)
+    subtract(tanh_h_pre, h_prev, tanh_h_pre)
     multiply(z, tanh_h_pre, z)
-    h = add(tmp_3, z)
+    h = add(h_prev, z)
     return h.copy(), State(h=h)
 
 

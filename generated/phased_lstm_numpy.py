@@ -976,8 +976,7 @@ class Packed:
         number = np.array(0.001, dtype)
         Wo_half_etc_T = _from_left(Wo_half_etc)
         half = np.array(0.5, dtype)
-        one = np.array(1, dtype)
-        self.constants = (bo_half_bi_half_bf_half_bg, sh_row, tau_row, ph_factor_row, k_constant_part_row, k_pre_factor_row, ron_row, k_pre_2_factor_row, two, number, Wo_half_etc_T, half, one, )
+        self.constants = (bo_half_bi_half_bf_half_bg, sh_row, tau_row, ph_factor_row, k_constant_part_row, k_pre_factor_row, ron_row, k_pre_2_factor_row, two, number, Wo_half_etc_T, half, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -994,8 +993,6 @@ class Packed:
         self.k = np.empty((B, H), dtype)
         self.o_i_tanh_ct_g = np.empty((B, 4*H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, H), dtype)
-        self.tmp_3 = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.o_i_tanh_ct = self.o_i_tanh_ct_g[..., :3*H]
@@ -1045,7 +1042,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bo_half_bi_half_bf_half_bg, sh_row, tau_row, ph_factor_row, k_constant_part_row, k_pre_factor_row, ron_row, k_pre_2_factor_row, two, number, Wo_half_etc_T, half, one, ) = packed.constants
+    (bo_half_bi_half_bf_half_bg, sh_row, tau_row, ph_factor_row, k_constant_part_row, k_pre_factor_row, ron_row, k_pre_2_factor_row, two, number, Wo_half_etc_T, half, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     k_pre_3 = packed.k_pre_3
@@ -1062,8 +1059,6 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     i = packed.i
     g = packed.g
     tmp = packed.tmp
-    tmp_2 = packed.tmp_2
-    tmp_3 = packed.tmp_3
     o = packed.o
     subtract, remainder, multiply, less, add, dot, tanh = np.subtract, np.remainder, np.multiply, np.less, np.add, np.dot, np.tanh
     x = x_t.x
@@ -1099,16 +1094,15 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     multiply(i, g, i)
     add(tanh_ct, i, tanh_ct)
     # c[t] = k*ct + (1 - k)*c[t-1]
-    subtract(one, k, tmp)
-    multiply(c_prev, tmp, tmp_2)
-    multiply(k, tanh_ct, tmp_3)
-    c = add(tmp_2, tmp_3)
+    subtract(tanh_ct, c_prev, tmp)
+    multiply(k, tmp, tmp)
+    c = add(c_prev, tmp)
     # h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
     tanh(tanh_ct, tanh_ct)
-    multiply(h_prev, tmp, tmp)
+    multiply(o, tanh_ct, o)
+    subtract(o, h_prev, o)
     multiply(k, o, k)
-    multiply(k, tanh_ct, k)
-    h = add(tmp, k)
+    h = add(h_prev, k)
     return h.copy(), State(h=h, c=c)
 
 

@@ -170,8 +170,8 @@ class _Saved:
         self.u_r = self.u_r_n[:, :2*H]
         self.r = self.u_r_n[:, H:2*H]
         self.n = self.u_r_n[:, 2*H:]
-        self.u = self.u_r_n[:, :H]
         self.h = self.h_all[1:]
+        self.u = self.u_r_n[:, :H]
         self.p = self.p_all[1:]
 
 
@@ -180,8 +180,8 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Wu_x_half_Wr_x_half_Wn_x_flat, backward.tmp, backward.d_u_r_n_pre
-        self.block_2 = np.empty(3*B*H*T, dtype)  # backward.d_h_prev_base, backward.d_h_s_base, backward.tmp_3, backward.dy_h_rows, backward.d_u_r_n_pre_flat
+        self.block_1 = np.empty(3*B*H*T, dtype)  # forward.Wu_x_half_Wr_x_half_Wn_x_flat, backward.d_u_r_n_pre
+        self.block_2 = np.empty(3*B*H*T, dtype)  # backward.tmp, backward.d_h_s_base, backward.d_h_prev_base, backward.dy_h_rows, backward.d_u_r_n_pre_flat
         self.block_3 = np.empty(B*H*T, dtype)  # backward.n_part, backward.h_flat
         self.block_4 = np.empty(B*H*T, dtype)  # backward.h_prev_flat, backward.n_part_flat
         self.block_5 = np.empty(4*B*T, dtype)  # forward.s, backward.d_grow_pre_base_etc, backward.d_grow_pre_flat
@@ -203,17 +203,14 @@ class _Forward:
         self.Uu_Ur_h_prev_half = empty((2*H, B), dtype)
         self.n_part = empty((H, B), dtype)
         self.Un_n_part = empty((H, B), dtype)
-        self.new = empty((H, B), dtype)
-        self.tmp = empty((H, B), dtype)
-        self.tmp_2 = empty((1, B), dtype)
-        self.tmp_3 = empty((1, B), dtype)
+        self.tmp = empty((1, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.s_out = empty((T, B, 1), dtype)
         self.Wu_x_half_Wr_x_half_Wn_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.s = np.ndarray((T, 1, B), dtype, scratch.block_5)
         self.Wu_x_half_Wr_x_half_Wn_x = self.Wu_x_half_Wr_x_half_Wn_x_flat.transpose(1, 0, 2)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.p_all, saved.p_prev, 1.0), )  # histories of states, states before steps, initial values
-        self.steps = list(zip(saved.p_all[:-1], saved.where_lt_p_prev_0_5_0_1, self.s, saved.min_grow_p_pre, saved.h_all[:-1], saved.u_r, saved.r, saved.n, saved.u, saved.h, saved.grow, saved.p))
+        self.steps = list(zip(saved.p_all[:-1], saved.where_lt_p_prev_0_5_0_1, self.s, saved.min_grow_p_pre, saved.h_all[:-1], saved.u_r, saved.r, saved.n, saved.h, saved.u, saved.grow, saved.p))
 
 
 class _Backward:
@@ -223,7 +220,7 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.tmp_d_min_grow_p_pre_d_p = empty((3, B), dtype)
-        self.tmp_4 = empty((1, B), dtype)
+        self.tmp_3 = empty((1, B), dtype)
         self.wp_T = empty((H, 1), dtype)
         self.wpT_d_wp_h = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
@@ -244,14 +241,13 @@ class _Backward:
         self.d_bu_br_bn_sum = empty((3*H,), dtype)
         self.d_bp_sum = empty((1,), dtype)
         self.s_etc = np.ndarray((T, 3, B), dtype, scratch.block_6)
-        self.d_h_prev_base = np.ndarray((T, H, B), dtype, scratch.block_2)
+        self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.d_h_s_base = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
-        self.tmp = np.ndarray((T, H, B), dtype, scratch.block_1)
         self.d_grow_pre_base_etc = np.ndarray((T, 4, B), dtype, scratch.block_5)
         self.d_grow_pre = np.ndarray((T, 1, B), dtype, scratch.block_7)
         self.d_u_r_n_pre = np.ndarray((T, 3*H, B), dtype, scratch.block_1)
-        self.tmp_3 = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
-        self.dy_h_rows = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
+        self.d_h_prev_base = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
+        self.dy_h_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.dy_s_rows = np.ndarray((T, 1, B), dtype, scratch.block_8)
         self.n_part = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_u_r_n_pre_flat = np.ndarray((3*H, T, B), dtype, scratch.block_2)
@@ -271,7 +267,7 @@ class _Backward:
         self.d_p_prev_base2 = self.s_etc[:, 2:]
         self.d_p = self.tmp_d_min_grow_p_pre_d_p[2:]
         self.d_min_grow_p_pre = self.tmp_d_min_grow_p_pre_d_p[1:2]
-        self.tmp_5 = self.tmp_d_min_grow_p_pre_d_p[:1]
+        self.tmp_4 = self.tmp_d_min_grow_p_pre_d_p[:1]
         self.d_u_r_pre = self.d_u_r_n_pre[:, :2*H]
         self.carried = (self.d_h, self.d_p, )
         self.steps = list(zip(self.s_etc, self.d_grow_pre_base, self.d_grow_pre, self.dy_h_rows, self.d_h_s_base, self.s, self.d_n_pre, self.d_u_pre, self.dy_s_rows, self.d_p_prev_base, self.d_r_pre, self.d_u_r_pre, self.d_min_grow_p_pre_base, self.d_h_prev_base, saved.r))[::-1]
@@ -383,11 +379,8 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     Uu_Ur_h_prev_half = ws.Uu_Ur_h_prev_half
     n_part = ws.n_part
     Un_n_part = ws.Un_n_part
-    new = ws.new
     tmp = ws.tmp
-    tmp_2 = ws.tmp_2
-    tmp_3 = ws.tmp_3
-    for (p_prev, where_lt_p_prev_0_5_0_1, s, min_grow_p_pre, h_prev, u_r, r, n, u, h, grow, p) in steps:
+    for (p_prev, where_lt_p_prev_0_5_0_1, s, min_grow_p_pre, h_prev, u_r, r, n, h, u, grow, p) in steps:
         # s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
         less(p_prev, half, lt_p_prev_0_5)
         _where(lt_p_prev_0_5, zero, one, out=where_lt_p_prev_0_5_0_1)
@@ -408,15 +401,13 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(n, Un_n_part, n)
         tanh(n, n)
         # new = u*n + (1 - u)*h[t-1]
-        subtract(one, u, new)
-        multiply(h_prev, new, new)
-        multiply(u, n, tmp)
-        add(new, tmp, new)
+        subtract(n, h_prev, h)
+        multiply(u, h, h)
+        add(h_prev, h, h)
         # h[t] = s*new + (1 - s)*h[t-1]
-        subtract(one, s, tmp_2)
-        multiply(h_prev, tmp_2, h)
-        multiply(s, new, new)
-        add(h, new, h)
+        subtract(h, h_prev, h)
+        multiply(s, h, h)
+        add(h_prev, h, h)
         # grow = sigmoid(wp @ h[t] + bp)
         dot(wp_half, h, grow)
         add(grow_pre_factor, grow, grow)
@@ -425,10 +416,10 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         add(grow, half, grow)
         # p
         minimum(grow, min_grow_p_pre, out=min_grow_p_pre)
-        multiply(s, grow, p)
-        add(p_prev, min_grow_p_pre, tmp_3)
-        multiply(tmp_2, tmp_3, tmp_2)
-        add(p, tmp_2, p)
+        add(p_prev, min_grow_p_pre, p)
+        subtract(grow, p, tmp)
+        multiply(s, tmp, tmp)
+        add(p, tmp, p)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
     np.copyto(ws.s_out.transpose(0, 2, 1), ws.s)
@@ -485,12 +476,10 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     # again s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
     np.subtract(saved.where_lt_p_prev_0_5_0_1, saved.p_prev, out=ws.s)
     np.add(saved.p_prev, ws.s, out=ws.s)
-    # backward of h[t] = s*new + (1 - s)*h[t-1]
-    np.subtract(1, saved.u, out=ws.d_h_prev_base)
     # again new = u*n + (1 - u)*h[t-1]
-    np.multiply(saved.h_prev, ws.d_h_prev_base, out=ws.d_h_s_base)
-    np.multiply(saved.u, saved.n, out=ws.tmp)
-    np.add(ws.d_h_s_base, ws.tmp, out=ws.d_h_s_base)
+    np.subtract(saved.n, saved.h_prev, out=ws.tmp)
+    np.multiply(saved.u, ws.tmp, out=ws.d_h_s_base)
+    np.add(saved.h_prev, ws.d_h_s_base, out=ws.d_h_s_base)
     # again p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     np.subtract(1, saved.p_prev, out=ws.p_pre)
     # backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
@@ -500,16 +489,17 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     np.less(saved.grow, ws.p_pre, out=ws.tmp_2)
     np.subtract(1, saved.grow, out=ws.d_grow_pre)
     np.multiply(ws.d_grow_pre, saved.grow, out=ws.d_grow_pre)
-    # h
+    # backward of h[t] = s*new + (1 - s)*h[t-1]
     np.subtract(ws.d_h_s_base, saved.h_prev, out=ws.d_h_s_base)
     # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
     np.multiply(saved.u, ws.d_n_pre, out=ws.d_n_pre)
+    # h
+    np.subtract(1, saved.u, out=ws.d_h_prev_base)
     # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     np.multiply(ws.d_h_prev_base, saved.u, out=ws.d_u_pre)
-    np.subtract(saved.n, saved.h_prev, out=ws.tmp_3)
-    np.multiply(ws.d_u_pre, ws.tmp_3, out=ws.d_u_pre)
+    np.multiply(ws.d_u_pre, ws.tmp, out=ws.d_u_pre)
     # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(saved.h_prev, ws.d_r_pre, out=ws.d_r_pre)
@@ -537,8 +527,8 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
     d_p = ws.d_p
     tmp_d_min_grow_p_pre_d_p = ws.tmp_d_min_grow_p_pre_d_p
     d_min_grow_p_pre = ws.d_min_grow_p_pre
+    tmp_3 = ws.tmp_3
     tmp_4 = ws.tmp_4
-    tmp_5 = ws.tmp_5
     wp_T = _transposed(wp, T, B, ws.wp_T)
     wpT_d_wp_h = ws.wpT_d_wp_h
     d_h = ws.d_h
@@ -556,9 +546,9 @@ def _backward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, .
         # backward of grow = sigmoid(wp @ h[t] + bp)
         # backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
         multiply(d_p, s_etc, tmp_d_min_grow_p_pre_d_p)
-        multiply(d_grow_pre_base, d_min_grow_p_pre, tmp_4)
-        add(tmp_5, tmp_4, tmp_5)
-        multiply(d_grow_pre, tmp_5, d_grow_pre)
+        multiply(d_grow_pre_base, d_min_grow_p_pre, tmp_3)
+        add(tmp_4, tmp_3, tmp_4)
+        multiply(d_grow_pre, tmp_4, d_grow_pre)
         # backward of h[t] = s*new + (1 - s)*h[t-1]
         dot(wp_T, d_grow_pre, wpT_d_wp_h)
         add(dy_h_t, d_h, d_h)
@@ -923,17 +913,14 @@ class Packed:
         self.lt_p_prev_0_5 = np.empty((B, 1), dtype)
         self.s_part = np.empty((B, 1), dtype)
         self.min_grow_p_pre = np.empty((B, 1), dtype)
-        self.u_n_part = np.empty((B, 2*H), dtype)
+        self.new_n_part = np.empty((B, 2*H), dtype)
         self.n = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
-        self.new = np.empty((B, H), dtype)
-        self.tmp_2 = np.empty((B, 1), dtype)
-        self.tmp_3 = np.empty((B, H), dtype)
         self.grow = np.empty((B, 1), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.n_part = self.u_n_part[..., H:]
-        self.u = self.u_n_part[..., :H]
+        self.n_part = self.new_n_part[..., H:]
+        self.new = self.new_n_part[..., :H]
 
 
 def pack(params: Params) -> Packed:
@@ -979,14 +966,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     s_part = packed.s_part
     min_grow_p_pre = packed.min_grow_p_pre
     x_h_prev_here = packed.x_h_prev_here
-    u_n_part = packed.u_n_part
+    new_n_part = packed.new_n_part
     n_part = packed.n_part
     n = packed.n
     tmp = packed.tmp
-    u = packed.u
     new = packed.new
-    tmp_2 = packed.tmp_2
-    tmp_3 = packed.tmp_3
     grow = packed.grow
     less, subtract, add, dot, tanh, multiply, minimum = np.less, np.subtract, np.add, np.dot, np.tanh, np.multiply, np.minimum
     x = x_t
@@ -1003,11 +987,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     subtract(one, p_prev, min_grow_p_pre)
     # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
-    dot(x_h_prev_here, Wu_Uu_Wr_Ur_half_T, u_n_part)
-    add(bu_br_half, u_n_part, u_n_part)
-    tanh(u_n_part, u_n_part)
-    multiply(u_n_part, half, u_n_part)
-    add(u_n_part, half, u_n_part)
+    dot(x_h_prev_here, Wu_Uu_Wr_Ur_half_T, new_n_part)
+    add(bu_br_half, new_n_part, new_n_part)
+    tanh(new_n_part, new_n_part)
+    multiply(new_n_part, half, new_n_part)
+    add(new_n_part, half, new_n_part)
     # n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     multiply(h_prev, n_part, n_part)
     dot(n_part, Un_T, n)
@@ -1016,15 +1000,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     add(bn_row, n, n)
     tanh(n, n)
     # new = u*n + (1 - u)*h[t-1]
-    subtract(one, u, new)
-    multiply(h_prev, new, new)
-    multiply(u, n, u)
-    add(new, u, new)
+    subtract(n, h_prev, n)
+    multiply(new, n, new)
+    add(h_prev, new, new)
     # h[t] = s*new + (1 - s)*h[t-1]
-    subtract(one, s, tmp_2)
-    multiply(h_prev, tmp_2, tmp_3)
+    subtract(new, h_prev, new)
     multiply(s, new, new)
-    h = add(tmp_3, new)
+    h = add(h_prev, new)
     # grow = sigmoid(wp @ h[t] + bp)
     dot(h, wp_half_T, grow)
     add(grow_pre_factor_row, grow, grow)
@@ -1033,10 +1015,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     add(grow, half, grow)
     # p
     minimum(grow, min_grow_p_pre, out=min_grow_p_pre)
-    multiply(s, grow, grow)
     add(p_prev, min_grow_p_pre, min_grow_p_pre)
-    multiply(tmp_2, min_grow_p_pre, tmp_2)
-    p = add(grow, tmp_2)
+    subtract(grow, min_grow_p_pre, grow)
+    multiply(s, grow, grow)
+    p = add(min_grow_p_pre, grow)
     return Outputs(h.copy(), s), State(h=h, p=p)
 
 

@@ -149,7 +149,7 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...]) -> None:
         T, B, dtype, I, H = key
         self.block_1 = np.empty(B*H*T, dtype)  # forward.r_pre_base, forward.h, backward.d_Wz_x
-        self.block_2 = np.empty(B*H*T, dtype)  # forward.tmp_3, backward.d_r_pre
+        self.block_2 = np.empty(B*H*T, dtype)  # backward.d_r_pre
         self.block_3 = np.empty(B*H*T, dtype)  # backward.tmp, backward.d_f_pre
         self.block_4 = np.empty(B*H*T, dtype)  # backward.tmp_2, backward.d_c_prev_factor, backward.d_Ws_x
         self.block_5 = np.empty(B*H*T, dtype)  # backward.d_Wz_x_base, backward.d_vf_each
@@ -174,7 +174,6 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.r_pre_base = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_1)
-        self.tmp_3 = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.carried = ((saved.c_all, saved.c_prev, 0.0), )  # histories of states, states before steps, initial values
         self.steps = list(zip(saved.c_all[:-1], saved.f, saved.c, saved.Wz_x))
 
@@ -341,10 +340,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     np.multiply(saved.r, 0.5, out=saved.r)
     np.add(saved.r, 0.5, out=saved.r)
     # h
-    np.subtract(1, saved.r, out=ws.h)
-    np.multiply(saved.Ws_x, ws.h, out=ws.h)
-    np.multiply(saved.c, saved.r, out=ws.tmp_3)
-    np.add(ws.h, ws.tmp_3, out=ws.h)
+    np.subtract(saved.c, saved.Ws_x, out=ws.h)
+    np.multiply(saved.r, ws.h, out=ws.h)
+    np.add(saved.Ws_x, ws.h, out=ws.h)
     np.copyto(ws.h_out, ws.h)
     if cuts is not None:
         cuts.hold(saved.c_all)
@@ -762,11 +760,10 @@ class Packed:
         self.Wr_Wf_x_half = np.empty((B, 2*H), dtype)
         self.Wz_Ws_x = np.empty((B, 2*H), dtype)
         self.r_f = np.empty((B, 2*H), dtype)
-        self.tmp_tmp = np.empty((B, 2*H), dtype)
+        self.tmp = np.empty((B, H), dtype)
+        self.tmp_2 = np.empty((B, H), dtype)
         self.f = self.r_f[..., H:]
         self.r = self.r_f[..., :H]
-        self.tmp = self.tmp_tmp[..., :H]
-        self.tmp_2 = self.tmp_tmp[..., H:]
         self.Wz_x = self.Wz_Ws_x[..., :H]
         self.Ws_x = self.Wz_Ws_x[..., H:]
 
@@ -812,10 +809,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     r = packed.r
     r_f = packed.r_f
     tmp = packed.tmp
-    tmp_2 = packed.tmp_2
-    tmp_tmp = packed.tmp_tmp
     Wz_x = packed.Wz_x
     Ws_x = packed.Ws_x
+    tmp_2 = packed.tmp_2
     dot, multiply, add, tanh, subtract = np.dot, np.multiply, np.add, np.tanh, np.subtract
     x = x_t
     c_prev = state.c
@@ -838,13 +834,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     add(r_f, half, r_f)
     # c
     subtract(one, f, tmp)
+    multiply(Wz_x, tmp, Wz_x)
     multiply(c_prev, f, f)
-    # h
-    subtract(one, r, tmp_2)
-    # c, h
-    multiply(Wz_Ws_x, tmp_tmp, Wz_Ws_x)
     c = add(Wz_x, f)
-    multiply(r, c, r)
+    # h
+    subtract(c, Ws_x, tmp_2)
+    multiply(r, tmp_2, r)
     h = add(Ws_x, r)
     return h, State(c=c)
 

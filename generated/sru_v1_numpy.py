@@ -714,12 +714,12 @@ class Packed:
         self.x_here = np.empty((B, I), dtype)
         self.r_f = np.empty((B, 2*H), dtype)
         self.Ws_Wz_x = np.empty((B, 2*H), dtype)
-        self.tmp_tmp = np.empty((B, 2*H), dtype)
+        self.tmp = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
         self.f = self.r_f[..., H:]
         self.Wz_x = self.Ws_Wz_x[..., H:]
-        self.r = self.r_f[..., :H]
         self.Ws_x = self.Ws_Wz_x[..., :H]
+        self.r = self.r_f[..., :H]
 
 
 def pack(params: Params) -> Packed:
@@ -757,12 +757,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     x_here = packed.x_here
     r_f = packed.r_f
     Ws_Wz_x = packed.Ws_Wz_x
-    tmp_tmp = packed.tmp_tmp
     f = packed.f
+    tmp = packed.tmp
     Wz_x = packed.Wz_x
     tanh_c = packed.tanh_c
-    r = packed.r
     Ws_x = packed.Ws_x
+    r = packed.r
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     c_prev = state.c
@@ -778,12 +778,14 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     tanh(r_f, r_f)
     multiply(r_f, half, r_f)
     add(r_f, half, r_f)
-    # h, c
-    subtract(one, r_f, tmp_tmp)
-    multiply(Ws_Wz_x, tmp_tmp, Ws_Wz_x)
+    # c
+    subtract(one, f, tmp)
+    multiply(Wz_x, tmp, Wz_x)
     multiply(c_prev, f, f)
     c = add(Wz_x, f)
+    # h
     tanh(c, tanh_c)
+    subtract(tanh_c, Ws_x, tanh_c)
     multiply(r, tanh_c, r)
     h = add(Ws_x, r)
     return h, State(c=c)

@@ -153,12 +153,11 @@ class _Forward:
         self.bk_half_bz = empty((2*H, B), dtype)
         self.Wk_half_Wz = empty((2*H, I), dtype)
         self.Uk_h_prev_half = empty((H, B), dtype)
-        self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.Wk_x_half_Wz_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wk_x_half_Wz_x = self.Wk_x_half_Wz_x_flat.transpose(1, 0, 2)
         self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
-        self.steps = list(zip(saved.h_all[:-1], saved.k, saved.h, saved.z))
+        self.steps = list(zip(saved.h_all[:-1], saved.k, saved.z, saved.h))
 
 
 class _Backward:
@@ -281,9 +280,7 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     Uk_h_prev_half = ws.Uk_h_prev_half
     half = np.array(0.5, dtype)
-    one = np.array(1, dtype)
-    tmp = ws.tmp
-    for (h_prev, k, h, z) in steps:
+    for (h_prev, k, z, h) in steps:
         # k = sigma(Wk @ x[t] + Uk @ h[t-1] + bk)
         dot(Uk_half, h_prev, Uk_h_prev_half)
         add(k, Uk_h_prev_half, k)
@@ -291,10 +288,9 @@ def _forward(params: Params, x: np.ndarray, state: State, derived: tuple[Any, ..
         multiply(k, half, k)
         add(k, half, k)
         # h[t] = phi((1 - k)*h[t-1] + k*z)
-        subtract(one, k, h)
-        multiply(h_prev, h, h)
-        multiply(z, k, tmp)
-        add(h, tmp, h)
+        subtract(z, h_prev, h)
+        multiply(k, h, h)
+        add(h_prev, h, h)
         tanh(h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
@@ -668,8 +664,7 @@ class Packed:
         Wz_T = _from_left(Wz)
         Wk_Uk_half_T = _from_left(Wk_Uk_half)
         half = np.array(0.5, dtype)
-        one = np.array(1, dtype)
-        self.constants = (bk_half_bz, Wz_T, Wk_Uk_half_T, half, one, )
+        self.constants = (bk_half_bz, Wz_T, Wk_Uk_half_T, half, )
         self.prepare(1)
 
     def prepare(self, B: int) -> None:
@@ -677,12 +672,11 @@ class Packed:
         I, H = self.dims
         self.batch, dtype = B, self.dtype
         self.x_h_prev_here = np.empty((B, H + I), dtype)
-        self.k_z = np.empty((B, 2*H), dtype)
-        self.h_pre = np.empty((B, H), dtype)
+        self.h_pre_z = np.empty((B, 2*H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.z = self.k_z[..., H:]
-        self.k = self.k_z[..., :H]
+        self.z = self.h_pre_z[..., H:]
+        self.h_pre = self.h_pre_z[..., :H]
 
 
 def pack(params: Params) -> Packed:
@@ -715,14 +709,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     packed, x_t, state, B = _check_packed(params, x_t, state)
     if packed.batch != B:
         packed.prepare(B)
-    (bk_half_bz, Wz_T, Wk_Uk_half_T, half, one, ) = packed.constants
+    (bk_half_bz, Wz_T, Wk_Uk_half_T, half, ) = packed.constants
     x_here = packed.x_here
     h_prev_here = packed.h_prev_here
     z = packed.z
     x_h_prev_here = packed.x_h_prev_here
-    k = packed.k
-    k_z = packed.k_z
     h_pre = packed.h_pre
+    h_pre_z = packed.h_pre_z
     matmul, add, tanh, multiply, subtract = np.matmul, np.add, np.tanh, np.multiply, np.subtract
     x = x_t
     h_prev = state.h
@@ -731,17 +724,16 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     # z = phi(Wz @ x[t] + bz)
     matmul(x_here, Wz_T, z)
     # k = sigma(Wk @ x[t] + Uk @ h[t-1] + bk)
-    matmul(x_h_prev_here, Wk_Uk_half_T, k)
+    matmul(x_h_prev_here, Wk_Uk_half_T, h_pre)
     # k, z
-    add(bk_half_bz, k_z, k_z)
-    tanh(k_z, k_z)
-    multiply(k, half, k)
-    add(k, half, k)
+    add(bk_half_bz, h_pre_z, h_pre_z)
+    tanh(h_pre_z, h_pre_z)
+    multiply(h_pre, half, h_pre)
+    add(h_pre, half, h_pre)
     # h[t] = phi((1 - k)*h[t-1] + k*z)
-    subtract(one, k, h_pre)
-    multiply(h_prev, h_pre, h_pre)
-    multiply(z, k, z)
-    add(h_pre, z, h_pre)
+    subtract(z, h_prev, z)
+    multiply(h_pre, z, h_pre)
+    add(h_prev, h_pre, h_pre)
     h = tanh(h_pre)
     return h.copy(), State(h=h)
 

@@ -417,19 +417,22 @@ def test_the_fastest_of_several_rounds_counts() -> None:
 
 def test_first_touches_of_memory_are_counted() -> None:
     """A place counts for the statement that comes to it first, in each pass anew; a slice with gaps is its rows."""
-    whole = np.zeros((8, 4, 1024), np.float32)  # rows of 4 KiB
-    rows, part = whole.nbytes // 4096, whole[:, 1]
+    memory = np.zeros(8 * 4 * 1024 + 256, np.float32)
+    start = -memory.ctypes.data % traffic.BLOCK // 4
+    whole = memory[start : start + 8 * 4 * 1024].reshape(8, 4, 1024)  # rows of four blocks
+    part = whole[:, 1]
     trace = traffic.Trace()
     for direction in ("forward", "backward"):
         trace.add(direction, "part", [part])
         trace.add(direction, "part", [part])
         trace.add(direction, "whole", [whole])
+    objects = 2 * traffic.BLOCK  # at most, an array object and its shape
     for direction in ("forward", "backward"):
         part_touches, whole_touches = (trace.touches(direction, name) for name in ("part", "whole"))
-        assert part_touches.own == pytest.approx(8 * 4096, rel=0.3) and part_touches.first == part_touches.own
-        assert whole_touches.own == pytest.approx(whole.nbytes, rel=0.1)
-        assert whole_touches.first == pytest.approx(whole_touches.own - 8 * 4096, rel=0.1)
-    assert trace.size() == pytest.approx(rows * 4096, rel=0.1)
+        assert 0 < part_touches.own - part.nbytes <= objects and part_touches.first == part_touches.own
+        assert 0 < whole_touches.own - whole.nbytes <= objects
+        assert 0 <= whole_touches.first - (whole.nbytes - part.nbytes) <= objects
+    assert 0 < trace.size() - whole.nbytes <= 2 * objects
 
 
 def test_a_statement_pays_for_memory_what_it_does_not_pay_alone() -> None:

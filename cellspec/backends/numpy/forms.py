@@ -1,14 +1,18 @@
-"""Rewriting a forward step into the forms that NumPy evaluates fastest.
+"""The forms that NumPy evaluates fastest.
 
 ``sigmoid(z) = 1/2 + tanh(z/2)/2``, with the half folded into the weights, lets one ``tanh`` serve gates of both kinds. The form
 is exact to rounding in absolute terms, but not relative to a tiny result; so it is used only where nothing divides by the
 result or takes its logarithm or root, and where the result itself is neither a state nor an output.
+
+``p*x + (1 - p)*y = y + p*(x - y)`` takes three calls and not four, and is y to the bit where p is 0. Where p is 1 it is x to
+rounding beside the larger of both; so x must not be a state, which a gate that is closed keeps as it is.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
+from itertools import permutations
 
 import sympy
 
@@ -73,6 +77,20 @@ def tanh_form(program: Program, stash: Collection[str]) -> Program:
         (out,) = ir.outs(op)
         ops.extend(rewritten.get(out, (halved.get(out, op),)))
     return ir.typecheck(program.with_ops(ops, values))
+
+
+def mixture(expr: sympy.Add) -> tuple[sympy.Symbol, sympy.Expr, sympy.Expr] | None:
+    """``p``, ``x`` and ``y`` if ``expr`` is p*x + (1 - p)*y, neither of them a number, and x not a state before the step."""
+    if len(expr.args) != 2 or any(term.could_extract_minus_sign() for term in expr.args):
+        return None
+    for this, other in permutations(expr.args):
+        for factor in sympy.Mul.make_args(other):
+            weight = 1 - factor
+            if weight.is_Symbol and weight in sympy.Mul.make_args(this):
+                x, y = this / weight, other / factor
+                kept = x.is_Symbol and x.name.endswith("[t-1]")
+                return None if kept or x.is_number or y.is_number else (weight, x, y)
+    return None
 
 
 def _delicate(program: Program) -> set[str]:

@@ -13,6 +13,7 @@ from enum import IntEnum
 import sympy
 
 from cellspec import ir
+from cellspec.backends.numpy.forms import mixture
 from cellspec.cell import Shape
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Value
@@ -244,6 +245,10 @@ class _Flattener:
         return max((self.order.get(s.name, -1) for s in expr.free_symbols), default=-1), str(expr)
 
     def sum(self, expr: sympy.Add) -> Arg:
+        if mixed := mixture(expr):
+            weight, this, other = mixed
+            start = self.visit(other)
+            return self.call("add", start, self.call("multiply", weight.name, self.call("subtract", self.visit(this), start)))
         plus = [t for t in expr.args if not t.could_extract_minus_sign()]
         minus = [-t for t in expr.args if t.could_extract_minus_sign()]
         plus.sort(key=lambda t: (t.is_number, self.rank(t)))

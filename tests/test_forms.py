@@ -1,0 +1,44 @@
+"""Forms of expressions that take fewer calls of NumPy."""
+
+from __future__ import annotations
+
+import pytest
+import sympy
+
+from cellspec.backends.numpy.forms import mixture
+
+p, q, x, y = sympy.symbols("p q x y")
+before = sympy.Symbol("h[t-1]")
+
+
+@pytest.mark.parametrize(
+    ("expr", "expected"),
+    [
+        (p * x + (1 - p) * y, (p, x, y)),
+        ((1 - p) * x + y * p, (p, y, x)),
+        (2 * p * q * x + (1 - p) * y / 3, (p, 2 * q * x, y / 3)),
+        (p * x + (1 - p) * before, (p, x, before)),
+        (p * before * q + (1 - p) * y, (p, before * q, y)),
+    ],
+)
+def test_a_mixture_is_found(expr: sympy.Add, expected: tuple[sympy.Expr, ...]) -> None:
+    found = mixture(expr)
+    assert found == expected
+    weight, this, other = found
+    assert sympy.expand(other + weight * (this - other) - expr) == 0
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        p * before + (1 - p) * y,  # where p is 1 the state must stay as it is, to the bit
+        p * x + (1 - q) * y,
+        p * x + (1 - p) * y + q,
+        p * x - (1 - p) * y,
+        p + (1 - p) * y,
+        p * x + y,
+        x + y,
+    ],
+)
+def test_what_is_no_mixture_stays_as_it_is(expr: sympy.Add) -> None:
+    assert mixture(expr) is None
