@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import sympy
+from support import cell_from
 
+import cellspec
 from cellspec.backends.numpy.forms import mixture
 
 p, q, x, y = sympy.symbols("p q x y")
@@ -42,3 +44,31 @@ def test_a_mixture_is_found(expr: sympy.Add, expected: tuple[sympy.Expr, ...]) -
 )
 def test_what_is_no_mixture_stays_as_it_is(expr: sympy.Add) -> None:
     assert mixture(expr) is None
+
+
+MEAN = """
+name: mean
+inputs: {{x: H}}
+states: {{h: H, m: H}}
+params:
+  U{{a,b}}: [H, H]
+equations: |
+  p = sigmoid(Ua @ h[t-1])
+  n = exp(Ub @ h[t-1])
+  m[t] = p*n + (1 - p)*{other}
+  h[t] = {result}
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "result", "mixed"),
+    [
+        ("m[t-1]", "tanh(m[t] + x[t])", True),
+        ("m[t-1]", "tanh(x[t])/m[t]", False),  # a small m beside a large one before it would be lost
+        ("x[t]**2", "tanh(x[t] + sqrt(m[t-1]))", False),
+    ],
+)
+def test_nothing_divides_by_a_mixture(other: str, result: str, mixed: bool) -> None:
+    text = cellspec.generate(cell_from(MEAN.format(other=other, result=result)), backend="numpy")
+    loop = text[text.index("def _forward(") : text.index("def backward(")]
+    assert ("subtract(one, p, " in loop) != mixed

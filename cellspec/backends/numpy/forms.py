@@ -5,7 +5,8 @@ is exact to rounding in absolute terms, but not relative to a tiny result; so it
 result or takes its logarithm or root, and where the result itself is neither a state nor an output.
 
 ``p*x + (1 - p)*y = y + p*(x - y)`` takes three calls and not four, and is y to the bit where p is 0. Where p is 1 it is x to
-rounding beside the larger of both; so x must not be a state, which a gate that is closed keeps as it is.
+rounding beside the larger of both. So x must not be a state, which a gate that is closed keeps as it is, and again nothing may
+divide by the result or take its logarithm or root.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def tanh_form(program: Program, stash: Collection[str]) -> Program:
             readers[name] += 1
     for name in program.roots():
         readers[name] += 1
-    delicate = _delicate(program)
+    delicate = delicate_values(program) | set(program.roots())
 
     halved: dict[str, Op] = {}  # the pre-activation's operation, by its value
     rewritten: dict[str, tuple[Op, ...]] = {}
@@ -93,16 +94,21 @@ def mixture(expr: sympy.Add) -> tuple[sympy.Symbol, sympy.Expr, sympy.Expr] | No
     return None
 
 
-def _delicate(program: Program) -> set[str]:
-    """Values whose relative accuracy matters: those that reach a division, logarithm or root, and what is given out."""
+def delicate_values(program: Program) -> set[str]:
+    """Values whose relative accuracy matters: those that reach a division, logarithm or root."""
     found: set[str] = set()
     for _ in range(2):  # once more for what the carries bring round
         found |= {carry.after for carry in program.carries if carry.before in found}
         for op in reversed(program.ops):
             if isinstance(op, ir.Pointwise):
-                powers = {p for p in op.expr.atoms(sympy.Pow) if not (p.exp.is_Integer and p.exp > 0)}
-                functions = {f for f in op.expr.atoms(sympy.Function) if type(f).__name__ in ("log", "sqrt")}
-                found |= {s.name for part in powers | functions for s in part.free_symbols}
+                found |= delicate_arguments(op.expr)
                 if op.out in found:
                     found |= set(program.args(op))
-    return found | set(program.roots())
+    return found
+
+
+def delicate_arguments(expr: sympy.Expr) -> set[str]:
+    """The values that an expression divides by, or takes a logarithm or root of."""
+    powers = {p for p in expr.atoms(sympy.Pow) if not (p.exp.is_Integer and p.exp > 0)}
+    functions = {f for f in expr.atoms(sympy.Function) if type(f).__name__ in ("log", "sqrt")}
+    return {s.name for part in powers | functions for s in part.free_symbols}

@@ -13,7 +13,7 @@ from enum import IntEnum
 import sympy
 
 from cellspec import ir
-from cellspec.backends.numpy.forms import mixture
+from cellspec.backends.numpy.forms import delicate_arguments, delicate_values, mixture
 from cellspec.cell import Shape
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Value
@@ -165,9 +165,12 @@ class _Flattener:
     known: dict[tuple[str, tuple[Arg, ...]], str] = field(default_factory=dict)
     out: list[Instruction] = field(default_factory=list)
     origin: str = ""
+    delicate: set[str] = field(default_factory=set)
+    careful: bool = False  # whether the relative accuracy of what is made now matters
 
     def __post_init__(self) -> None:
         program = self.schedule.program
+        self.delicate = delicate_values(program)
         names = [*program.constants, *program.sequences, *(c.before for c in program.carries)]
         ordered = (*self.schedule.prologue, *self.schedule.before, *self.schedule.loop, *self.schedule.after)
         names += [name for op in ordered for name in ir.outs(op)]
@@ -183,6 +186,7 @@ class _Flattener:
             match op:
                 case ir.Pointwise(out=out, expr=expr):
                     self.origin = self.schedule.program.values[out].origin
+                    self.careful = out in self.delicate or bool(delicate_arguments(expr))
                     self.assign(out, expr)
                 case _:
                     self.out.append(op)
@@ -245,10 +249,11 @@ class _Flattener:
         return max((self.order.get(s.name, -1) for s in expr.free_symbols), default=-1), str(expr)
 
     def sum(self, expr: sympy.Add) -> Arg:
-        if mixed := mixture(expr):
+        if not self.careful and (mixed := mixture(expr)):
             weight, this, other = mixed
             start = self.visit(other)
-            return self.call("add", start, self.call("multiply", weight.name, self.call("subtract", self.visit(this), start)))
+            difference = self.call("subtract", self.visit(this), start)
+            return self.call("add", start, self.call("multiply", self.visit(weight), difference))
         plus = [t for t in expr.args if not t.could_extract_minus_sign()]
         minus = [-t for t in expr.args if t.could_extract_minus_sign()]
         plus.sort(key=lambda t: (t.is_number, self.rank(t)))
