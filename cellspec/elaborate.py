@@ -101,6 +101,9 @@ def _outputs(spec: Spec, scope: Scope) -> tuple[Ref, ...]:
     mentions = [(mention.name, mention.at) for mention in spec.outputs] or [(state.name, state.at) for state in spec.states[:1]]
     for name, at in mentions:
         entry = scope.entries.get(name)
+        if name.startswith("_") and len(mentions) > 1:
+            what = "becomes a field of a NamedTuple, which must not begin with '_'"
+            scope.reporter.error(at, f"{name!r} cannot name one of several outputs: it {what}")
         if entry is None:
             if not scope.gaps.may_hold(name, "states", "equations"):
                 hint = scope.suggest(name, (known.name for known in scope.of_role(Role.STATE, Role.VALUE)))
@@ -164,7 +167,7 @@ def _equation(equation: Assignment, typer: Typer) -> Equation | None:
             return None
         target = Ref(entry.name, Kind.STATE, entry.shape)
     else:
-        entry.shape, entry.varies = typed.shape, typed.varies
+        entry.shape, entry.varies, entry.number = typed.shape, typed.varies, typed.number
         target = Ref(entry.name, Kind.VALUE if typed.varies else Kind.DERIVED, typed.shape)
     return Equation(target, typed.node, " ".join(equation.text.split()), equation.at)
 

@@ -76,8 +76,8 @@ class _Hoister:
         whole = self.of(expr)
         if whole is Reach.CONSTANT:
             return expr
-        if isinstance(expr, sympy.Add):
-            expr = self.collect(expr, whole)
+        if isinstance(expr, sympy.Add) and (collected := self.collect(expr, whole)) != expr:
+            return self.split(out, collected)  # terms may have cancelled: it is whatever SymPy has made of it
         if not isinstance(expr, sympy.Add | sympy.Mul):
             return expr.func(*(self.part(out, arg, whole) for arg in expr.args))
         low = [arg for arg in expr.args if self.of(arg) < whole]

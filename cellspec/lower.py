@@ -15,6 +15,7 @@ import sympy
 from cellspec import cell as c
 from cellspec import ir
 from cellspec.along import along
+from cellspec.folding import folded, is_finite, number
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Program, Value, symbol
 
@@ -83,29 +84,38 @@ class _Builder:
     stem: str = ""
 
     def equation(self, equation: c.Equation) -> None:
-        """Add ``equation``; its value is named by its target's label."""
+        """Add ``equation``: whatever SymPy makes of its right side, one operation defines its label, in its own shape.
+
+        That is the right side's last operation where this has the shape already; else a pointwise one, which stretches it, or
+        copies an equal value made before.
+        """
         self.origin = self.stem = equation.target.name
         label, shape = equation.target.label, equation.target.shape
-        expr = self.expr(equation.value, label)
+        expr = self.expr(equation.value, label if equation.value.shape == shape else None)
         if expr == symbol(label):  # the last operation was given the equation's name
             return
-        if expr.is_Symbol and equation.value.shape == shape:
+        known = self.made.get((ir.Pointwise("", expr), shape))
+        if known is not None:
+            expr = symbol(known)
+        if expr.is_Symbol and self.is_value(expr.name, shape):
             self.copies[label] = expr
-        self.emit(ir.Pointwise(label, expr), shape)
+        self.add(ir.Pointwise(label, expr), shape)
 
     def emit(self, op: Op, shape: c.Shape) -> str:
         """Add ``op``, or find the value of an equal operation made before; the name of its value."""
-        (out,) = ir.outs(op)
         key = (ir.with_out(op, ""), shape)
-        if key in self.made and not _is_copy(op):
-            return self.made[key]
+        return self.made[key] if key in self.made and not _is_copy(op) else self.add(op, shape)
+
+    def add(self, op: Op, shape: c.Shape) -> str:
+        """Add ``op``; the name of its value, which is that of ``op`` unless it is taken."""
+        (out,) = ir.outs(op)
         unique, number = out, 2
         while unique in self.values:
             unique, number = f"{out}#{number}", number + 1
         self.values[unique] = Value(unique, shape, self.origin)
         self.by_out[unique] = ir.with_out(op, unique)
         self.ops.append(self.by_out[unique])
-        self.made[key] = unique
+        self.made[ir.with_out(op, ""), shape] = unique
         return unique
 
     def lookup(self, name: str) -> Value:
@@ -122,22 +132,13 @@ class _Builder:
             return symbol(self.outer.atom(node))
         match node:
             case c.Const(value=value):
-                return sympy.Integer(value) if isinstance(value, int) else sympy.Float(value, 17)
+                return number(value)
             case c.DimValue(value=value):
                 return value
             case c.Ref():
                 return self.copies.get(node.label, symbol(node.label))
             case c.Apply(function=function, args=args):
-                row = PRIMITIVES[function]
-                if not row.derivatives:  # arithmetic: SymPy's own
-                    return row.definition(*map(self.expr, args))
-                if not any(c.refs(node)):  # a number
-                    return row.symbol(*map(self.expr, args))
-                atoms = [self.argument(arg) for arg in args]
-                if all(atom.is_number for atom in atoms):  # SymPy has found the arguments to be constant
-                    return row.definition(*atoms)
-                name = label or self.described(f"{function}({', '.join(map(_short, atoms))})", function)
-                return symbol(self.emit(ir.Pointwise(name, row.symbol(*atoms)), node.shape))
+                return self.applied(function, args, node.shape, label)
             case c.MatMul(left=left, right=right) if _is_constant(left):
                 return self.weighted(self.atom(left), self.atom(right), node.shape, label)
             case c.MatMul(left=left, right=right):  # a matrix of the sample's own: no weights, a sum of pointwise products
@@ -173,13 +174,37 @@ class _Builder:
                 a = self.atom(operand)
                 return symbol(self.emit(ir.Stop(label or f"stop_gradient({a})", a), node.shape))
 
+    def applied(self, function: str, args: tuple[c.Node, ...], shape: c.Shape, label: str | None) -> sympy.Expr:
+        """A pointwise function: of constants their constant, else an expression that holds no number which is none.
+
+        Where arithmetic would hold one, as in ``1/(a - a)``, its operands are values, of which it is computed like any other.
+        """
+        row = PRIMITIVES[function]
+        pure = not any(ref for arg in args for ref in c.refs(arg))  # made of numbers and dims
+        exprs = [self.expr(arg) if pure or not row.derivatives else self.argument(arg) for arg in args]
+        if pure or all(expr.is_number for expr in exprs) or (function == "where" and exprs[0].is_number):
+            whole = folded(function, exprs)
+        else:
+            whole = None if row.derivatives else row.definition(*exprs)
+        if whole is not None and is_finite(whole):
+            return whole
+        if not row.derivatives or all(expr.is_number for expr in exprs):
+            exprs = [e if isinstance(arg, c.Const) else symbol(self.value(arg, e)) for arg, e in zip(args, exprs, strict=True)]
+        if not row.derivatives:
+            return row.definition(*exprs)
+        name = label or self.described(f"{function}({', '.join(map(_short, exprs))})", function)
+        return symbol(self.emit(ir.Pointwise(name, row.symbol(*exprs)), shape))
+
     def described(self, name: str, kind: str) -> str:
         """What an unnamed value is called: ``name``, or where that is long, the equation and the ``kind`` of the value."""
         return name if len(name) <= _LONGEST_NAME else f"{self.stem}.{kind}"
 
     def atom(self, node: c.Node) -> str:
         """The name of a value that holds ``node``."""
-        expr = self.expr(node)
+        return self.value(node, self.expr(node))
+
+    def value(self, node: c.Node, expr: sympy.Expr) -> str:
+        """The name of a value that holds ``node``, which is ``expr``."""
         if expr.is_Symbol and self.is_value(expr.name, node.shape):
             return str(expr.name)
         return self.emit(ir.Pointwise(f"{self.stem}.part", expr), node.shape)
@@ -187,7 +212,7 @@ class _Builder:
     def argument(self, node: c.Node) -> sympy.Expr:
         """An argument of a nonlinear function: a number, or the symbol of a value."""
         expr = self.expr(node)
-        if expr.is_Number or (expr.is_Symbol and self.is_value(expr.name, node.shape)):
+        if expr.is_number or (expr.is_Symbol and self.is_value(expr.name, node.shape)):
             return expr
         return symbol(self.emit(ir.Pointwise(f"{self.stem}.pre", expr), node.shape))
 

@@ -9,6 +9,7 @@ import sympy
 
 from cellspec import ir
 from cellspec.cell import Shape
+from cellspec.folding import is_finite
 from cellspec.ir import Op, Program, symbol
 
 
@@ -109,7 +110,11 @@ def fuse(program: Program) -> Program:
                 for s in (s for s in symbols if s not in inlined):
                     if s in pending:
                         ops.append(ir.Pointwise(s.name, pending.pop(s)))
-                expr = expr.xreplace(inlined)
+                whole = expr.xreplace(inlined)
+                if inlined and not is_finite(whole):  # SymPy divides by what it sees to be 0
+                    ops += (ir.Pointwise(s.name, pending.pop(s)) for s in inlined)
+                else:
+                    expr = whole
                 if uses[out] == 1 and not expr.is_Symbol:
                     pending[symbol(out)] = expr
                 else:
