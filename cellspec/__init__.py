@@ -14,14 +14,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from cellspec.errors import CellspecError, Diagnostic, Location, Reporter, SpecError
+from cellspec.errors import CellspecError, CompilerError, Diagnostic, Location, Reporter, SpecError, blamed
 
 if TYPE_CHECKING:
     from cellspec.cell import Cell
 
 __version__ = "0.1.0"
 
-__all__ = ["RESIDUALS", "CellspecError", "Diagnostic", "Location", "SpecError", "build", "generate", "load", "regularise"]
+__all__ = [
+    "RESIDUALS",
+    "CellspecError",
+    "CompilerError",
+    "Diagnostic",
+    "Location",
+    "SpecError",
+    "build",
+    "generate",
+    "load",
+    "regularise",
+]
 
 RESIDUALS = ("speed", "memory")
 """What is kept between the passes: what saves work, or the states alone, from which the rest is computed again."""
@@ -31,13 +42,15 @@ def load(source: str | Path, settings: Mapping[str, str] | None = None) -> Cell:
     """The cell that a spec describes.
 
     ``source`` is a path or the name of a shipped cell; ``settings`` replaces hyperparameters and activations by name
-    (``{"phi": "relu"}``). Raises :class:`SpecError` with every mistake of the file.
+    (``{"phi": "relu"}``). Raises :class:`SpecError` with every mistake of the file, :class:`CompilerError` for a bug.
     """
     from cellspec.elaborate import elaborate
     from cellspec.loader import load_spec
 
     report = Reporter()
-    return elaborate(load_spec(source, settings, report), report)
+    spec = load_spec(source, settings, report)
+    with blamed(f"cell {spec.name!r}"):
+        return elaborate(spec, report)
 
 
 def regularise(cell: Cell, *, zoneout: Collection[str] = (), state_dropout: Collection[str] = ()) -> Cell:
@@ -50,7 +63,8 @@ def regularise(cell: Cell, *, zoneout: Collection[str] = (), state_dropout: Coll
 def generate(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> str:
     """The text of a module that runs ``cell``; ``residuals`` is one of :data:`RESIDUALS`.
 
-    Raises ValueError for an unknown ``backend``, and for ``residuals`` that are unknown or not for the backend.
+    Raises ValueError for an unknown ``backend``, and for ``residuals`` that are unknown or not for the backend;
+    :class:`CompilerError` for a bug of the compiler.
     """
     from cellspec.backends import generator
 
@@ -71,5 +85,6 @@ def build(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> Modul
     module = ModuleType(name)
     file = f"<cellspec {name} {cell.sha256[:12]}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    exec(compile(text, file, "exec"), vars(module))  # the text is the compiler's own, made of checked names
+    with blamed(f"cell {cell.name!r}"):
+        exec(compile(text, file, "exec"), vars(module))  # the text is the compiler's own, made of checked names
     return module

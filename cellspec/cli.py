@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cellspec import RESIDUALS, __version__
-from cellspec.errors import CellspecError, Diagnostic, SpecError
+from cellspec.errors import CellspecError, Diagnostic, SpecError, blamed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,7 @@ PIPED_WIDTH = 250  # columns of a table that goes into a file or a pipe: wide en
 
 
 class _Group(click.Group):
-    """Turns the errors that cellspec raises on purpose into sentences on stderr and an exit status."""
+    """Turns the errors that cellspec raises on purpose, and its bugs, into sentences on stderr and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         from cellspec.arguments import UsageMistake, about_settings
@@ -38,7 +38,8 @@ class _Group(click.Group):
         with contextlib.suppress(AttributeError, ValueError):
             sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
         try:
-            return super().invoke(ctx)
+            with blamed("this command", click.ClickException, click.exceptions.Exit, click.Abort):
+                return super().invoke(ctx)
         except CellspecError as error:
             mistake = about_settings(error) if isinstance(error, SpecError) else error
             click.echo(str(error) if mistake is None else f"cellspec: {mistake}", err=True)

@@ -15,6 +15,7 @@ from cellspec.scope import Entry, Role, Scope, declare_all
 from cellspec.shapes import broadcast, show
 from cellspec.spec import Assignment, Call, Initialiser, Spec, Variable
 from cellspec.targets import declare_targets, single_assignments
+from cellspec.told import untold
 from cellspec.typing_rules import Typer
 from cellspec.unparse import label, source
 from cellspec.unroll import unroll
@@ -61,7 +62,7 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
     inputs = tuple(Input(variable.name, scope.shape_of(variable.name)) for variable in spec.inputs)
     states = tuple(State(variable.name, scope.shape_of(variable.name), _initial(variable)) for variable in spec.states)
     lags = tuple(typer.lags.made(inputs, states))
-    return Cell(
+    cell = Cell(
         name=spec.name,
         title=spec.title,
         doc=spec.doc,
@@ -84,6 +85,11 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
         at=spec.at,
         path=spec.path,
     )
+    for dim in untold(cell):
+        what = "no array has an axis that tells it, once the other dims are known"
+        reporter.error(scope.entries[dim].at, f"nothing tells how large dim {dim!r} is: {what}")
+    reporter.raise_if_any()
+    return cell
 
 
 # --- names -------------------------------------------------------------------------------------------------------------

@@ -34,8 +34,9 @@ def folded(function: str, args: Sequence[sympy.Expr]) -> sympy.Expr | None:
     if not all(arg.is_number for arg in args):
         return row.symbol(*args)
     result = tame(sympy.sympify(row.definition(*map(_exact, args))))
-    inexact = result is not None and result.is_Rational and any(arg.is_Float for arg in args)
-    return sympy.Float(float(result), 17) if inexact else result
+    if result is not None and result.is_Rational and any(arg.is_Float for arg in args):
+        return sympy.Float(float(result), 17)
+    return result
 
 
 def tame(value: sympy.Expr) -> sympy.Expr | None:
@@ -60,7 +61,7 @@ def number(value: int | float) -> sympy.Expr:
 
 def is_finite(expr: sympy.Expr) -> bool:
     """Whether every number in ``expr`` is a float64, not infinite, complex or none at all, as SymPy makes of ``1/0``."""
-    return not any(atom.is_finite is not True or atom.is_real is not True or abs(atom) > LARGEST for atom in expr.atoms(*_NUMBERS))
+    return all(atom.is_finite and atom.is_real and abs(atom) <= LARGEST for atom in expr.atoms(*_NUMBERS))
 
 
 def _exact(value: sympy.Expr) -> sympy.Expr:

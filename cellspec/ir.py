@@ -317,14 +317,18 @@ class TypecheckError(Exception):
 
 
 def typecheck(program: Program) -> Program:
-    """Return ``program`` after checking single assignment, definition before use, and the shape of every operation."""
+    """Return ``program`` after checking single assignment, definition before use, and the shape of every operation.
+
+    SymPy may drop what an expression reads, never add to it: whatever is read is a value, or a dim that stands for a number.
+    """
     defined = {*program.constants, *program.sequences, *(c.before for c in program.carries)}
     missing = [name for name in (*defined, *program.roots()) if name not in program.values]
     if missing:
         raise TypecheckError(f"values without a type: {sorted(missing)}")
     for op in program.ops:
-        for name in program.args(op):
-            if name not in defined:
+        for name in operands(op):
+            is_dim = isinstance(op, Pointwise) and name not in program.values and name.isidentifier()
+            if not is_dim and name not in defined:
                 raise TypecheckError(f"{name!r} is read before it is defined, in {op}")
         for name in outs(op):
             if name in defined:

@@ -150,7 +150,8 @@ def _feeding(program: Program, names: Iterable[str]) -> set[str]:
 def stack_operands(program: Program, heads: bool = False) -> Program:
     """Where a sum has several products of values that the step itself computes, make them one product of stacked operands.
 
-    ``Ui.T@d_i + Uf.T@d_f`` becomes ``[Ui; Uf].T @ [d_i; d_f]``.
+    ``Ui.T@d_i + Uf.T@d_f`` becomes ``[Ui; Uf].T @ [d_i; d_f]``. A product that becomes a part of another is read by that sum
+    alone, and as one term of it alone: not in ``a*b + a + b``.
     """
     made = {op.out: op for op in program.ops if isinstance(op, ir.MatMul)}
     reach = reaches(program)
@@ -158,7 +159,7 @@ def stack_operands(program: Program, heads: bool = False) -> Program:
     readers: defaultdict[str, int] = defaultdict(int)
     for op in program.ops:
         for name in program.args(op):
-            readers[name] += 1
+            readers[name] += op.expr.count(symbol(name)) if isinstance(op, ir.Pointwise) else 1
     for name in program.roots():
         readers[name] += 1
     replaced: set[str] = set()

@@ -238,4 +238,3 @@ def _shape(variable: Variable, scope: Scope, implied: bool) -> Shape | None:
         return None
     known = tuple(axis for axis in axes if axis is not None)
     return known if len(known) == len(axes) else None
-

@@ -11,7 +11,7 @@ import sympy
 
 from cellspec import RESIDUALS, generate, ir, memory
 from cellspec.cell import Cell
-from cellspec.errors import CellspecError
+from cellspec.errors import CellspecError, blamed
 from cellspec.ir_text import program_text
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.present import latex, pretty
@@ -27,6 +27,11 @@ INDENT = "  "
 
 def text_of(cell: Cell, stage: str, residuals: str = "speed") -> str:
     """What ``cellspec show`` prints: ``stage`` is equations, latex, ir, adjoint, schedule or code."""
+    with blamed(f"cell {cell.name!r}"):
+        return _text_of(cell, stage, residuals)
+
+
+def _text_of(cell: Cell, stage: str, residuals: str) -> str:
     match stage:
         case "equations":
             return overview(cell, residuals)

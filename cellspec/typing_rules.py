@@ -155,7 +155,9 @@ class Typer:
         match entry.role:
             case Role.HYPER:  # one whose value could not be read has a shape all the same
                 value = self.scope.constants.get(name.id)
-                return Typed(name, Const(math.nan if value is None else value), False, None if value is None else constant(value))
+                if value is None:
+                    return Typed(name, Const(math.nan), False)
+                return Typed(name, Const(value), False, constant(value))
             case Role.DIM:
                 return Typed(name, DimValue(sympy.Symbol(name.id)), False, sympy.Symbol(name.id))
             case Role.PARAM | Role.VALUE if entry.shape is not None and not entry.is_family:

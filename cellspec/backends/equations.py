@@ -44,17 +44,20 @@ def plain_step(
             uses[name] += 1 if not isinstance(op, ir.Pointwise) else op.expr.count(ir.symbol(name))
     lines: list[str] = []
     batched = _batched(program, constants)
-    given_out = {o.label for o in cell.outputs} | {f"{s.name}[t]" for s in cell.states}
+    # What is given out, or moved along axes, has its batch axis, even where nothing is left in it that depends on the sample.
+    whole = {o.label for o in cell.outputs} | {f"{s.name}[t]" for s in cell.states}
+    whole |= {name for op in program.ops if not isinstance(op, ir.Pointwise | ir.MatMul) for name in program.args(op)}
+    whole |= {op.right for op in program.ops if isinstance(op, ir.MatMul) and len(program.shape(op.left)) == 3}
     for op in program.ops:
         (out,) = ir.outs(op)
         shape = program.shape(out)
         axes = _batched_axes(shape, dims)
         text = plain.whole(op, shape, axes, dtype)
+        if out in whole and not batched[out] and not text.startswith("np.full"):
+            text = f"np.full({axes}, {text}, {dtype})"
         if out in labels:
             plain.texts[out] = names.get(out, identifier(out))
             lines.append(f"# {labels[out].text}")
-            if out in given_out and not batched[out] and not text.startswith("np.full"):
-                text = f"np.full({axes}, {text}, {dtype})"
             lines.append(f"{plain.texts[out]} = {text}")
         elif uses[out] == 1:
             plain.texts[out] = text if _closed(op, text) else f"({text})"

@@ -21,6 +21,7 @@ from cellspec.backends.equations import plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text
 from cellspec.cell import Cell, Input
+from cellspec.errors import blamed
 from cellspec.pipeline import Compiled, compile_cell
 
 LOCALS = (
@@ -44,7 +45,8 @@ def generate(cell: Cell, residuals: str = "speed") -> str:
     """The CuPy module of ``cell``; raises ValueError for ``residuals`` other than ``speed``."""
     if residuals != "speed":
         raise ValueError(f"residuals={residuals!r} is for the NumPy backend; the CuPy backend has 'speed' alone")
-    return _Module(compile_cell(cell)).text()
+    with blamed(f"cell {cell.name!r}"):
+        return _Module(compile_cell(cell)).text()
 
 
 def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]:

@@ -26,6 +26,7 @@ from cellspec.backends.numpy.views import Around
 from cellspec.backends.plain import Plain, bare, float_text
 from cellspec.backends.streams import Stream, streams
 from cellspec.cell import Cell, Input, Shape
+from cellspec.errors import blamed
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import Schedule, schedule
 
@@ -53,7 +54,8 @@ NOTES = {
 
 def generate(cell: Cell, residuals: str = "speed") -> str:
     """The NumPy module of ``cell``; ``residuals`` is one of :data:`cellspec.RESIDUALS`."""
-    return _Module(compile_cell(cell, residuals)).text()
+    with blamed(f"cell {cell.name!r}"):
+        return _Module(compile_cell(cell, residuals)).text()
 
 
 def layout_of(compiled: Compiled) -> tuple[Layout, Common]:
