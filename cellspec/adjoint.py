@@ -20,6 +20,7 @@ import sympy
 from cellspec import ir
 from cellspec.cell import Shape
 from cellspec.ir import Op, Program, Value, symbol
+from cellspec.primitive import divides
 from cellspec.simplify import simplify
 
 
@@ -36,6 +37,20 @@ def later(name: str) -> str:
 def given(name: str) -> str:
     """The name of the cotangent that the caller gives for the output ``name``."""
     return f"d:{name} given"
+
+
+def derivative(expr: sympy.Expr, by: sympy.Symbol, out: sympy.Symbol) -> sympy.Expr:
+    """The derivative of ``out = expr``, in terms of ``out`` where a function's row is, and where ``expr`` is a quotient.
+
+    ``q = a/b`` has the derivative ``-q/b`` by b: no square of b, which leaves the range where the derivative does not.
+    """
+    below = [factor for factor in sympy.Mul.make_args(expr) if divides(factor) and factor.has(by)]
+    above = expr / sympy.Mul(*below)
+    slopes = (factor.exp * sympy.diff(factor.base, by) / factor.base for factor in below)
+    return sympy.Add(
+        (sympy.diff(above, by) * sympy.Mul(*below)).xreplace({expr: out}),
+        *(out * slope for slope in slopes),
+    )
 
 
 @dataclass(frozen=True)
@@ -202,7 +217,7 @@ class _Builder:
 
     def pointwise(self, name: str, out: str, expr: sympy.Expr, d_out: str) -> None:
         """``d:name += d:out * ∂expr/∂name``, summed over the axes along which ``name`` was stretched."""
-        partial = sympy.diff(expr, symbol(name)).xreplace({expr: symbol(out)})
+        partial = derivative(expr, symbol(name), symbol(out))
         term = symbol(d_out) * partial
         small, large = self.forward.shape(name), self.forward.shape(out)
         if small != large and term != 0 and name in self.active:

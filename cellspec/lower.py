@@ -18,6 +18,7 @@ from cellspec.along import along
 from cellspec.folding import folded, is_finite, number
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Program, Value, symbol
+from cellspec.primitive import divides
 
 _LONGEST_NAME = 40
 ONE = sympy.Integer(1)
@@ -187,13 +188,26 @@ class _Builder:
         else:
             whole = None if row.derivatives else row.definition(*exprs)
         if whole is not None and is_finite(whole):
-            return whole
+            return self.quotient(whole, shape, label) if function in ("div", "pow") else whole
         if not row.derivatives or all(expr.is_number for expr in exprs):
             exprs = [e if isinstance(arg, c.Const) else symbol(self.value(arg, e)) for arg, e in zip(args, exprs, strict=True)]
         if not row.derivatives:
-            return row.definition(*exprs)
+            whole = row.definition(*exprs)
+            return self.quotient(whole, shape, label) if function in ("div", "pow") else whole
         name = label or self.described(f"{function}({', '.join(map(_short, exprs))})", function)
         return symbol(self.emit(ir.Pointwise(name, row.symbol(*exprs)), shape))
+
+    def quotient(self, expr: sympy.Expr, shape: c.Shape, label: str | None) -> sympy.Expr:
+        """``expr``, as a value of its own if it divides by one.
+
+        For the derivative of ``q = a/b`` by ``b`` is ``-q/b``, while ``a/b**2`` leaves the range where the derivative does not.
+        """
+        if not any(factor.free_symbols and divides(factor) for factor in sympy.Mul.make_args(expr)):
+            return expr
+        if not any(self.known(s.name) for s in expr.free_symbols):  # a number made of dims
+            return expr
+        name = label or self.described(_quotient_name(expr, self.stem), "quotient")
+        return symbol(self.emit(ir.Pointwise(name, expr), shape))
 
     def described(self, name: str, kind: str) -> str:
         """What an unnamed value is called: ``name``, or where that is long, the equation and the ``kind`` of the value."""
@@ -218,8 +232,11 @@ class _Builder:
 
     def is_value(self, name: str, shape: c.Shape) -> bool:
         """Whether ``name`` is a value of this shape (and not a dim, or a value yet to be stretched)."""
-        known = name in self.values or (self.outer is not None and name in self.outer.values)
-        return known and self.lookup(name).shape == shape
+        return self.known(name) and self.lookup(name).shape == shape
+
+    def known(self, name: str) -> bool:
+        """Whether ``name`` is a value, and not a dim."""
+        return name in self.values or (self.outer is not None and name in self.outer.values)
 
     def reshape(self, name: str, shape: c.Shape, kind: str, label: str | None = None) -> str:
         """The elements of a value in another shape, of which ``kind`` is the name: ``k.row``."""
@@ -261,6 +278,12 @@ class _Builder:
 
 def _short(atom: sympy.Expr) -> str:
     return repr(float(atom)) if atom.is_Float else str(atom)
+
+
+def _quotient_name(expr: sympy.Expr, stem: str) -> str:
+    """``a/b`` for two values, otherwise by what it belongs to."""
+    above, below = expr.as_numer_denom()
+    return f"{above}/{below}" if above.is_Symbol and below.is_Symbol else f"{stem}.quotient"
 
 
 def _is_copy(op: Op) -> bool:

@@ -171,7 +171,7 @@ def strings(lines: object) -> list[str]:
 
 def with_callees(helpers: Iterable[str]) -> list[str]:
     """Helper functions, those that they call included."""
-    calls = {"silu": "sigmoid", "gelu": "erf", "columns": "move"}
+    calls = {"silu": "sigmoid", "gelu": "erfc", "columns": "move"}
     names = set(helpers)
     return sorted(names | {calls[name] for name in names if name in calls})
 

@@ -32,8 +32,15 @@ Array = npt.NDArray[np.float64]
 BITS = 1200
 """Working precision of the second evaluation."""
 
-_erf = np.frompyfunc(math.erf, 1, 1)
-_NUMPY = [{"_Floor": np.floor, "erf": lambda x: np.asarray(_erf(x), dtype=np.float64)}, "numpy"]
+_erf, _erfc = np.frompyfunc(math.erf, 1, 1), np.frompyfunc(math.erfc, 1, 1)
+_NUMPY = [
+    {
+        "_Floor": np.floor,
+        "erf": lambda x: np.asarray(_erf(x), dtype=np.float64),
+        "erfc": lambda x: np.asarray(_erfc(x), dtype=np.float64),
+    },
+    "numpy",
+]
 _MPMATH = [{"_Floor": mpmath.floor}, "mpmath"]
 
 

@@ -31,7 +31,7 @@ LOCALS = (
     "tuple", "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type",
     "name", "now", "t", "reversed", "dict", "getattr", "vectors", "dot", "THREADS", "ALONG_THREADS", "rows", "stored",
     "max", "min", "map", "captured", "wide", "_Backward", "_Forward", "_array", "_axis", "_backward_loop", "_blocks",
-    "_check", "_check_graph", "_derived", "_dot", "_elu", "_equations", "_erf", "_expect", "_fields", "_forward_loop",
+    "_check", "_check_graph", "_derived", "_dot", "_elu", "_equations", "_erf", "_erfc", "_expect", "_fields", "_forward_loop",
     "_gelu", "_kernel", "_largest", "_loop", "_parts", "_real", "_run", "_sigmoid", "_silu", "_size", "_softsign", "_sum_parts",
     "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments",
     "_heads_blocks", "_run_blocks",

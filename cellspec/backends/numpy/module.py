@@ -37,8 +37,8 @@ LOCALS = (
     "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
     "reversed", "dict", "getattr", "scratch", "empty", "lengths", "resets", "reverse", "checkpoint", "masks", "cuts", "finals",
     "apart", "carried", "memory", "buffers", "_check", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived",
-    "_elu", "_equations", "_erf", "_from_left", "_gelu", "_largest", "_move", "_sigmoid", "_silu", "_softsign", "_transposed",
-    "_where",
+    "_elu", "_equations", "_erf", "_erfc", "_from_left", "_gelu", "_largest", "_move", "_sigmoid", "_silu", "_softsign",
+    "_transposed", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -138,13 +138,14 @@ class _Module:
         befores = {c.before for c in compiled.forward.carries}
         kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
         given_out = replace(compiled.forward, outputs=tuple(o.label for o in self.cell.outputs))
-        program = tanh_form(given_out, compiled.stash)
+        program = tanh_form(given_out, compiled.stash, compiled.delicate)
         program = replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept))))
         return kept, schedule(program, blocks=True)
 
     def forward(self, kept: tuple[str, ...], scheduled: Schedule) -> tuple[dict[str, object], Emitter]:
         """The forward direction, and the emitter that knows where it left its values."""
-        compiled, code = self.compiled, instructions(scheduled)
+        compiled = self.compiled
+        code = instructions(scheduled, compiled.facts, compiled.delicate)
         demands = Demands(frozenset(kept), frozenset(), True, self.orientation.features_first, self.ranks_of(code.values))
         given, matrix = self.sequences("ws")
         emitter = self.emitter(plan(code, demands), given, frozenset(), matrix, "")
@@ -189,7 +190,8 @@ class _Module:
 
     def backward(self, forward: Emitter, scheduled: Schedule) -> dict[str, object]:
         """The backward direction."""
-        compiled, code = self.compiled, instructions(scheduled)
+        compiled = self.compiled
+        code = instructions(scheduled, compiled.facts, backwards=True)
         side_by_side = self.orientation.features_first
         demands = Demands(frozenset(), frozenset(compiled.stash), False, side_by_side, self.ranks_of(code.values))
         given, matrix = self.sequences("saved")
@@ -232,8 +234,10 @@ class _Module:
     def alone(self) -> dict[str, object]:
         """One step alone: what packed parameters hold, and the statements of a step."""
         cell, labels = self.cell, tuple(o.label for o in self.cell.outputs)
-        scheduled = schedule(one_step(tanh_form(replace(self.compiled.forward, outputs=labels), ())), blocks=True, alone=True)
-        code = instructions(scheduled)
+        compiled = self.compiled
+        program = tanh_form(replace(compiled.forward, outputs=labels), (), compiled.delicate)
+        scheduled = schedule(one_step(program), blocks=True, alone=True)
+        code = instructions(scheduled, compiled.facts, compiled.delicate)
         self.orientation = FEATURE_MAJOR if has_heads(scheduled) else BATCH_MAJOR
         demands = Demands(frozenset(), frozenset(), False, True, self.ranks_of(code.values), alone=True)
         given = {f"{i.name}[t]": (str(text["step"]), i.shape) for i, text in zip(cell.inputs, self.common.inputs, strict=True)}

@@ -165,7 +165,7 @@ class _Planner(Sharing):
     def groups(self, instruction: Elementwise) -> bool:
         """Whether one call can do the work of several such instructions."""
         shapes = (self.values[name].shape for name in reads(instruction))
-        return instruction.ufunc not in ("where", "erf") and not is_mixed(self.values[instruction.out].shape, shapes)
+        return instruction.ufunc not in ("where", "erf", "erfc") and not is_mixed(self.values[instruction.out].shape, shapes)
 
     def runs(self, members: list[Elementwise]) -> list[Packed]:
         """Maximal runs of ``members`` whose results and arguments can be neighbours; whoever cannot join ends a run."""

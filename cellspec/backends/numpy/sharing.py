@@ -118,7 +118,7 @@ class Sharing:
                 continue
             out = instruction.out
             dying = [a for a in dict.fromkeys(reads(instruction)) if self.can_overwrite(a, out, k)]
-            if instruction.ufunc in ("where", "erf"):
+            if instruction.ufunc in ("where", "erf", "erfc"):
                 dying = []
             rank = {Home.SEQUENCE: 0, Home.STATE: 1, Home.STEP: 2}
             dying.sort(key=lambda a: rank[self.home_of_class(a)])
