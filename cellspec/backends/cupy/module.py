@@ -36,6 +36,7 @@ LOCALS = (
     "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments",
     "_heads_blocks", "_run_blocks",
     "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES", "lengths", "resets", "reverse", "masks", "order", "d_state",
+    "owner", "get_ident", "_check_params",
     "_Masks", "_Rows", "_arranged", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last", "_masks", "_on_host", "_rows",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
@@ -258,7 +259,7 @@ class _Module:
             .render(
                 **context,
                 header=common.command(" --backend cupy"),
-                standard=[],
+                standard=["from threading import get_ident"],
                 on_host='_on_host("{0}", {0})'.format,
                 cuts=bool(self.compiled.forward.carries),
                 lags=any(stream.follows is not None for stream in self.earlier.known),
