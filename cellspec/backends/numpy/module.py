@@ -38,7 +38,7 @@ LOCALS = (
     "reversed", "dict", "getattr", "scratch", "empty", "lengths", "resets", "reverse", "checkpoint", "masks", "cuts", "finals",
     "apart", "carried", "memory", "buffers", "owner", "alone", "kept", "copy", "get_ident", "_check", "_check_params", "_cuts",
     "_forwards", "_backwards", "_idle", "_columns", "_derived", "_elu", "_equations", "_erf", "_erfc", "_from_left", "_gelu",
-    "_largest", "_last", "_move", "_sigmoid", "_silu", "_softsign", "_transposed", "_where",
+    "_largest", "_last", "_move", "_readings", "_sigmoid", "_silu", "_softsign", "_transposed", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
