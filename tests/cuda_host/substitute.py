@@ -22,17 +22,24 @@ def substitute(
     capture_products: bool = False,
     multiprocessors: int = 132,
     seconds: float = 60.0,
+    devices: int = 1,
 ) -> Iterator[Any]:
     """`import cupy` means the substitute inside the `with`, which gives the module; ``cp.machine`` watches what it does.
 
     ``schedule`` is the order in which threads run: "forward", "reverse", "random", or "starve" (one block, or in each block
     one thread, runs only when nothing else can); ``seed`` sets the last two. ``capture_products=True`` lets a stream that
-    captures record matrix products, which CuPy 14 refuses. ``seconds`` is what a launch may take of the process's time.
+    captures record matrix products, which CuPy 14 refuses. ``seconds`` is what a launch may take of the process's time,
+    ``devices`` how many devices there are.
     """
     modules = build()
     cupy = modules["cupy"]
     machine = Machine(
-        schedule, seed, capture_products=capture_products, multiprocessors=multiprocessors, seconds=seconds
+        schedule,
+        seed,
+        capture_products=capture_products,
+        multiprocessors=multiprocessors,
+        seconds=seconds,
+        devices=devices,
     )
     cupy.machine = machine  # type: ignore[attr-defined]
     mine = re.compile(r"cupy(x|_backends)?(\..*)?")

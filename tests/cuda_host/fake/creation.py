@@ -141,6 +141,7 @@ def from_interface(obj: Any) -> ndarray:
     if strides is not None and extent:
         extent = found.itemsize + sum((n - 1) * step for n, step in zip(what["shape"], strides, strict=True))
     memory = Memory(extent, obj, what["data"][0])
+    memory.device = active().device_of(what["data"][0])
     return ndarray._of(memory, view_of(memory, what["shape"], found, 0, strides))
 
 
@@ -191,9 +192,7 @@ def concatenate(
     return gather("concatenate", tup, axis, out, dtype, casting)
 
 
-def stack(
-    tup: Sequence[ndarray], axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind"
-) -> ndarray:
+def stack(tup: Sequence[ndarray], axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> ndarray:
     """Arrays along a new axis."""
     return gather("stack", tup, axis, out, dtype, casting)
 
