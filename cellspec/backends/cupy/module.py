@@ -304,7 +304,7 @@ def arranged(rows: str) -> str:
 
 def _import_of_cupy(cell: Cell) -> list[str]:
     """The lines that import CuPy, or say what to install."""
-    sentence = f"{cell.name}_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)"
+    sentence = f"{cell.name}_cupy needs CuPy: pip install 'cellspec[cuda13x]' or 'cupy-cuda13x[ctk]' (cuda12x for CUDA 12)"
     return [
         "try:",
         "    import cupy as cp",
