@@ -62,9 +62,12 @@ def generate(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> st
 def build(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> ModuleType:
     """A module that runs ``cell``, made in memory; the arguments and errors are those of :func:`generate`.
 
-    Tracebacks show its source.
+    Tracebacks show its source. What it makes can be pickled, and read where the same cell has been built; elsewhere reading it
+    is a LookupError.
     """
     import linecache
+
+    from cellspec import built
 
     text = generate(cell, backend, residuals)
     name = f"{cell.name}_{backend}" + (f"_{residuals}" if residuals != "speed" else "")
@@ -72,4 +75,4 @@ def build(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> Modul
     file = f"<cellspec {name} {cell.sha256[:12]}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     exec(compile(text, file, "exec"), vars(module))  # the text is the compiler's own, made of checked names
-    return module
+    return built.register(module, text)

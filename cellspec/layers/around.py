@@ -13,8 +13,13 @@ class Around(AnyLayer):
     """A layer with the sizes and parameters of the one inside."""
 
     def __init__(self, layer: AnyLayer) -> None:
-        self.layer, self.xp, self.causal = layer, layer.xp, layer.causal
+        self.layer, self.causal = layer, layer.causal
         self.input_size, self.output_size = layer.input_size, layer.output_size
+
+    @property
+    def xp(self) -> Any:
+        """That of the layer inside."""
+        return self.layer.xp
 
     @property
     def template(self) -> Tree:

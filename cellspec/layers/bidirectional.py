@@ -40,9 +40,14 @@ class Bidirectional(AnyLayer):
             raise ValueError(
                 f"outputs that are summed must agree: one layer gives {sizes[0][1]} numbers, the other {sizes[1][1]}"
             )
-        self.layers, self.merge, self.xp = Both(forward_layer, backward_layer), merge, forward_layer.xp
+        self.layers, self.merge = Both(forward_layer, backward_layer), merge
         self.input_size, (first, second) = sizes[0][0], (sizes[0][1], sizes[1][1])
         self.output_size = first + second if merge == "concat" else first
+
+    @property
+    def xp(self) -> Any:
+        """That of the layers."""
+        return self.layers.forward.xp
 
     @property
     def template(self) -> Tree:
@@ -75,7 +80,7 @@ class Bidirectional(AnyLayer):
         return Both(*(layer.workspace(own, T, B) for layer, own in self._with("params", params)))
 
     def _with(self, name: str, value: Any) -> zip[tuple[AnyLayer, Any]]:
-        return zip(self.layers, parts(name, value, 2), strict=True)
+        return zip(self.layers, parts(name, value, 2, Both), strict=True)
 
     def forward(
         self,
@@ -90,7 +95,8 @@ class Bidirectional(AnyLayer):
         workspace: Any = None,
     ) -> tuple[Any, Tree, Any]:
         """``(y, final states, tape)``; see :meth:`AnyLayer.forward`. The backward layer's final state is that after x[0]."""
-        own, starts, spaces = parts("params", params, 2), parts("state", state, 2), parts("workspace", workspace, 2)
+        given = (("params", params), ("state", state), ("workspace", workspace))
+        own, starts, spaces = (parts(name, value, 2, Both) for name, value in given)
         there, back = self.layers
         y, final, tape = there.forward(
             own[0], x, starts[0], lengths=lengths, resets=resets, reverse=reverse, rng=rng, workspace=spaces[0]
@@ -109,7 +115,7 @@ class Bidirectional(AnyLayer):
         expect_shape("dy", dy, (*getattr(dy, "shape", ())[:2], self.output_size), "[T, B, output_size]")
         width = self.layers.forward.output_size
         dys = (dy[..., :width], dy[..., width:]) if self.merge == "concat" else (dy, dy)
-        own, ends = parts("params", params, 2), parts("dstate", dstate, 2)
+        own, ends = parts("params", params, 2, Both), parts("dstate", dstate, 2, Both)
         first = self.layers.forward.backward(own[0], tape.forward, dys[0], ends[0])
         second = self.layers.backward.backward(own[1], tape.backward, dys[1], ends[1])
         return Gradients(Both(first.params, second.params), first.x + second.x, Both(first.state, second.state))

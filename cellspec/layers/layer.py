@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cellspec.layers.modules import array_library, check_dims, check_module, shapes_of, untold_dims
+from cellspec.layers.modules import Held, array_library, check_dims, check_module, shapes_of, untold_dims
 from cellspec.layers.noise import Rates, check_rate, check_rng, dropout, streams
 from cellspec.layers.protocol import AnyLayer, Gradients, Tree, expect_shape, parts
 from cellspec.layers.trees import tree_map
@@ -69,7 +69,7 @@ class Layer(AnyLayer):
         **dims: int,
     ) -> None:
         check_module(module)
-        self.module, self.xp, self.dtype, self.learn_state = module, array_library(module), np.dtype(dtype), learn_state
+        self._held, self.dtype, self.learn_state = Held(module), np.dtype(dtype), learn_state
         self.dims = check_dims(module, dims)
         (_, self._x_shape), *others = shapes_of(module, "INPUT", self.dims).items()
         outputs = shapes_of(module, "OUTPUT", self.dims)
@@ -81,6 +81,16 @@ class Layer(AnyLayer):
         self._streams = streams(dict(others), zoneout, state_dropout, module.CELL)
         self._input_dropout = check_rate("input_dropout", input_dropout)
         self._param_rates = _param_rates(self._shapes, drop_connect or {}, module.CELL)
+
+    @property
+    def module(self) -> Any:
+        """The generated module."""
+        return self._held.module
+
+    @property
+    def xp(self) -> Any:
+        """The array library that the module runs on."""
+        return array_library(self._held.module)
 
     @property
     def template(self) -> Tree:
@@ -114,7 +124,7 @@ class Layer(AnyLayer):
         """The module's State for ``batch`` samples: the spec's own, or the learnt one."""
         if not self.learn_state:
             return self._own_state(params, batch)
-        _, learnt = parts("params", params, 2)
+        _, learnt = parts("params", params, 2, Learnt)
         return tree_map(lambda value: self.xp.broadcast_to(value, (batch, *value.shape)).copy(), learnt)
 
     def _own_state(self, cell: Any, batch: int) -> Any:
@@ -125,13 +135,13 @@ class Layer(AnyLayer):
 
     def _cell(self, params: Tree) -> Any:
         """The module's parameters."""
-        return parts("params", params, 2)[0] if self.learn_state else params
+        return parts("params", params, 2, Learnt)[0] if self.learn_state else params
 
     def pack(self, params: Tree) -> Tree:
         """Parameters for many calls of ``step``."""
         cell = self._cell(params)
         packed = self.module.pack(cell, **untold_dims(self.module.pack, self.dims))
-        return params._replace(cell=packed) if self.learn_state else packed
+        return Learnt(packed, parts("params", params, 2, Learnt)[1]) if self.learn_state else packed
 
     def workspace(self, params: Tree, T: int, B: int) -> Any:
         """A Workspace of the module."""

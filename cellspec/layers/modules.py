@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from cellspec.built import module_of
+
 CONSTANTS = ("CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES")
 
 
@@ -20,6 +22,29 @@ def check_module(module: Any) -> None:
         raise ValueError(
             f"{module.__name__} is of an older version and has no {', '.join(missing)}: cellspec generate {module.CELL}"
         )
+
+
+class Held:
+    """A generated module that a layer holds: copies of the layer hold the same, and a pickle names one of its classes."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+
+    def __copy__(self) -> Held:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Held:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _held, (self.module.Params,)
+
+
+def _held(params: type) -> Held:
+    """What holds the module whose ``Params`` this is."""
+    module = module_of(params)
+    assert module is not None, "a class that a pickle names can be found"
+    return Held(module)
 
 
 def array_library(module: ModuleType) -> Any:

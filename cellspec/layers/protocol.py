@@ -27,10 +27,14 @@ class AnyLayer(Protocol):
     A layer is ``causal`` if y[t] depends on nothing after x[t].
     """
 
-    xp: Any
     input_size: int
     output_size: int
     causal: bool
+
+    @property
+    def xp(self) -> Any:
+        """The array library."""
+        ...
 
     @property
     def template(self) -> Tree:
@@ -97,20 +101,29 @@ class AnyLayer(Protocol):
         ...
 
 
-def parts(name: str, value: Any, count: int) -> tuple[Any, ...]:
-    """``value`` as the ``count`` parts of nested layers; None is None for each."""
+def parts(name: str, value: Any, count: int, kind: Any = None) -> tuple[Any, ...]:
+    """``value`` as the ``count`` parts of nested layers; None is None for each.
+
+    With a named tuple ``kind``, another named tuple is taken by the names of its fields, and must have the same.
+    """
     if value is None:
         return (None,) * count
     if not isinstance(value, tuple) or len(value) != count:
         got = f"{len(value)} parts" if isinstance(value, tuple) else type(value).__name__
         raise TypeError(f"{name} must be a tuple of {count} parts, one for each layer, got {got}")
-    return value
+    fields = getattr(value, "_fields", None)
+    if kind is None or fields is None or fields == kind._fields:
+        return value
+    if set(fields) != set(kind._fields):
+        expected = f"{kind.__name__}({', '.join(kind._fields)})"
+        raise TypeError(f"{name} must be {expected}, got {type(value).__name__}({', '.join(fields)})")
+    return tuple(getattr(value, field) for field in kind._fields)
 
 
 def expect_shape(name: str, value: Any, shape: tuple[int, ...], axes: str) -> None:
     """``value`` must be an array of this shape; ``axes`` says what the axes are."""
     found = getattr(value, "shape", None)
-    if found is None:
+    if found is None or (isinstance(value, np.ndarray) and type(value) not in (np.ndarray, np.memmap)):
         raise TypeError(f"{name} must be an array {axes}, got {type(value).__name__}")
     if found != shape:
         raise ValueError(f"{name} has shape {found}, expected {axes} = {shape}")

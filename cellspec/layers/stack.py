@@ -31,10 +31,15 @@ class Stack(AnyLayer):
         for k, (below, above) in enumerate(pairwise(layers)):
             if below.output_size != above.input_size:
                 raise ValueError(f"layer {k + 1} reads {above.input_size} numbers, but layer {k} gives {below.output_size}")
-        self.layers, self.xp = layers, layers[0].xp
+        self.layers = layers
         self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
         self.causal = all(layer.causal for layer in layers)
         self._dropout = check_rate("dropout", dropout)
+
+    @property
+    def xp(self) -> Any:
+        """That of the layers."""
+        return self.layers[0].xp
 
     @property
     def template(self) -> Tree:

@@ -15,7 +15,7 @@ def made_like(node: tuple[Any, ...], parts: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def tree_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """The tree of ``function(leaf, …)`` over the leaves of trees of the same structure."""
+    """The tree of ``function(leaf, …)`` over the leaves of trees of the same structure, named tuples by their fields."""
     if not isinstance(tree, tuple):
         return function(tree, *others)
     for other in others:
@@ -23,7 +23,18 @@ def tree_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
             raise ValueError(
                 f"the trees differ in structure: one has {type(tree).__name__} of {len(tree)} where another has not"
             )
+    others = tuple(_in_order(tree, other) for other in others)
     return made_like(tree, [tree_map(function, *each) for each in zip(tree, *others, strict=True)])
+
+
+def _in_order(tree: Any, other: Any) -> Any:
+    """The parts of ``other`` in the order of ``tree``'s fields, where both have some."""
+    fields, own = getattr(tree, "_fields", None), getattr(other, "_fields", None)
+    if fields == own or fields is None or own is None:
+        return other
+    if set(fields) != set(own):
+        raise ValueError(f"the trees differ in structure: one has the fields {', '.join(fields)}, another {', '.join(own)}")
+    return tuple(getattr(other, field) for field in fields)
 
 
 def leaves(tree: Any) -> list[Any]:

@@ -35,10 +35,11 @@ LOCALS = (
     "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments",
     "_heads_blocks", "_run_blocks",
     "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES", "lengths", "resets", "reverse", "masks", "order", "d_state",
+    "owner", "get_ident", "_check_params",
     "_Masks", "_Rows", "_arranged", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last", "_masks", "_on_host", "_rows",
-    "contextlib", "ctypes", "functools", "os", "here", "fits", "stream", "Packed", "_by_columns", "_captured",
+    "contextlib", "ctypes", "functools", "os", "here", "stream", "Packed", "_by_columns", "_captured",
     "_captured_products", "_cublas", "_device_of", "_in_turn", "_numbers", "_on_its_device", "_pack", "_product",
-    "_run_backward", "_run_forward", "_CUBLAS_TYPES", "_FACTORS", "_KERNELS", "_NUMBERS",
+    "_forward_checked", "_backward_checked", "_CUBLAS_TYPES", "_FACTORS", "_KERNELS", "_NUMBERS",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -261,7 +262,10 @@ class _Module:
             .render(
                 **context,
                 header=common.command(" --backend cupy"),
-                standard=[f"import {name}" for name in ("contextlib", *["ctypes"] * multiplies, "functools", *["os"] * dots)],
+                standard=[
+                    *(f"import {name}" for name in ("contextlib", *["ctypes"] * multiplies, "functools", *["os"] * dots)),
+                    "from threading import get_ident",
+                ],
                 place="@_on_its_device",
                 on_host='_on_host("{0}", {0})'.format,
                 cuts=bool(self.compiled.forward.carries),

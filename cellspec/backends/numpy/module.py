@@ -35,9 +35,9 @@ LOCALS = (
     "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "chain", "Iterator", "len", "tuple",
     "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
     "reversed", "dict", "getattr", "scratch", "empty", "lengths", "resets", "reverse", "checkpoint", "masks", "cuts", "finals",
-    "apart", "carried", "memory", "buffers", "_check", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived",
-    "_elu", "_equations", "_erf", "_from_left", "_gelu", "_largest", "_move", "_sigmoid", "_silu", "_softsign", "_transposed",
-    "_where",
+    "apart", "carried", "memory", "buffers", "owner", "alone", "kept", "copy", "get_ident", "_check", "_check_params", "_cuts",
+    "_forwards", "_backwards", "_idle", "_columns", "_derived", "_elu", "_equations", "_erf", "_from_left", "_gelu", "_largest",
+    "_move", "_sigmoid", "_silu", "_softsign", "_transposed", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -88,14 +88,19 @@ class _Module:
             .get_template("module.py.jinja")
             .render(
                 **context,
-                on_host="np.asarray({})".format,
+                on_host='_on_host("{0}", {0})'.format,
                 carried=len(self.known) < len(self.cell.states),
                 streams=self.known,
                 counts=any(stream.follows is None for stream in self.known),
                 header=common.command(f" --residuals {policy}" if policy in NOTES else ""),
                 notes=textwrap.wrap(NOTES.get(policy, ""), 116),
                 place="",
-                standard=["from collections.abc import Iterator", "from itertools import chain"],
+                standard=[
+                    "from collections.abc import Iterator",
+                    "from copy import copy",
+                    "from itertools import chain",
+                    "from threading import get_ident",
+                ],
                 imports=[*(["import numpy"] if "np" in self.cell.dims else []), "import numpy as np"],
                 array="np.ndarray",
                 tape_type="_Saved | _Segments",
@@ -114,7 +119,7 @@ class _Module:
                 plain=plain,
                 orientation=self.orientation,
                 alone=self.alone(),
-                step_value=gather([f'values["{o.name}"]' for o in self.cell.outputs]),
+                step_value=gather([f'np.array(values["{o.name}"])' for o in self.cell.outputs]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),
             )
         )

@@ -13,7 +13,7 @@ def segments(cell: Cell, common: Common) -> dict[str, object]:
     inputs, outputs = [item.name for item in cell.inputs], [item.name for item in cell.outputs]
 
     def memory(shapes: Iterable[Shape]) -> list[str]:
-        return [f"np.empty({common.batched(shape, 'T, B')}, dtype)" for shape in shapes]
+        return [f"empty({common.batched(shape, 'T, B')}, dtype)" for shape in shapes]
 
     return {
         "starts": [(s.name, common.batched(s.shape, "len(self.bounds), B")) for s in cell.states],

@@ -201,6 +201,19 @@ class ndarray:
     def __dlpack_device__(self) -> tuple[int, int]:
         return (2, self._memory.device)
 
+    # --- to other processes, and copies -------------------------------------------------------------------------
+
+    def __reduce__(self) -> Any:
+        from .creation import array
+
+        return array, (self.get(),)
+
+    def __copy__(self) -> ndarray:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> ndarray:
+        return self.copy()
+
     # --- views ----------------------------------------------------------------------------------------------------
 
     def _view(self, array: np.ndarray) -> ndarray:
