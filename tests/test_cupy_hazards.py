@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_host import import_text
+from cuda_host import Foreign, import_text
 from cuda_host.fake.array import ndarray
 from cuda_host.fake.cublas import Handle
 from cupy_support import BY_ID, OnDevice, cells, cupy_on, needs_substitute, on_device, text_of
@@ -457,6 +457,25 @@ def test_work_of_several_streams_with_the_same_memory_is_done_in_turn(cell: Cell
         assert text.count(mutant[0]) == 1
         with cupy_on("substitute") as cupy:
             assert races(OnDevice(import_text(text.replace(*mutant)), cupy), drawn) != [], mutant
+
+
+@cells("lstm", "mingru")
+def test_an_array_that_another_librarys_stream_still_makes_is_waited_for_by_the_stream_alone(cell: Cell) -> None:
+    """By DLPack. That the other library then leaves the memory alone until the work is done is the caller's part."""
+    drawn = draw(cell)
+    with on_device(cell) as module:
+        cp, (params, x, state, _, _) = module.cupy, there(module, drawn)
+        for array in arrays_of(module, (params, state)):
+            array._memory.constant = True
+        theirs, ours = (cp.cuda.Stream(non_blocking=True) for _ in range(2))
+        cp.cuda.runtime.deviceSynchronize()
+        for given, races in ((lambda: Foreign(x, stream=theirs), False), (lambda: x, True)):
+            with cp.machine.watch() as seen:
+                with theirs:
+                    x += 1
+                with ours:
+                    module.module.forward(params, given(), state)
+            assert bool(seen.races) == races and seen.synchronisations == []
 
 
 @cells("lstm", "mingru")

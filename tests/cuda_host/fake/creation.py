@@ -149,7 +149,7 @@ def from_dlpack(array: Any, *, device: Any = None, copy: bool | None = None) -> 
     """Another library's array on the device, by DLPack: a view."""
     if array.__dlpack_device__()[0] != 2:
         raise TypeError("CPU arrays cannot be directly imported to CuPy. Use `cupy.array(numpy.from_dlpack(input))` instead.")
-    capsule = array.__dlpack__()
+    capsule = array.__dlpack__(stream=active().current() or 1)  # as CuPy asks: 1 is the default stream
     if not isinstance(capsule, Capsule) or capsule.array is None:
         raise NotImplementedError("the substitute for CuPy takes the DLPack capsules of its own arrays, each once")
     source, capsule.array = capsule.array, None
