@@ -19,7 +19,10 @@ from cellspec.cell import STEP_INDEX
 from cellspec.pipeline import Compiled
 from cellspec.schedule import schedule
 
-ATTRIBUTES = ("use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut")
+ATTRIBUTES = (
+    "use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut", "stream", "latest", "device", "scratch",
+    "owner", "key",
+)  # fmt: skip
 """Attributes that the memory of either direction has."""
 
 _SLOTS = Buffer("cuts", Home.HISTORY, ir.size(()), real=True)

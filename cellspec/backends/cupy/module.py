@@ -38,7 +38,9 @@ LOCALS = (
     "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES", "lengths", "resets", "reverse", "masks", "order", "d_state",
     "owner", "get_ident", "_check_params",
     "_Masks", "_Rows", "_arranged", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last", "_masks", "_on_host",
-    "_readings", "_rows", "_started", "given",
+    "_readings", "_rows", "_started", "given", "contextlib", "ctypes", "functools", "os", "here", "stream", "Packed",
+    "_by_columns", "_captured", "_captured_products", "_cublas", "_device_of", "_in_turn", "_numbers", "_on_its_device", "_pack",
+    "_product", "_forward_checked", "_backward_checked", "_CUBLAS_TYPES", "_FACTORS", "_KERNELS", "_NUMBERS",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -88,7 +90,8 @@ class _Module:
             lines.append(f"{constants[out]} = {cupy_text(plain.whole(op, shape, self.common.axes(shape), 'dtype'))}")
         self.helpers |= plain.helpers
         made = Host(direction, memory, choice, texts, self.common.dims, constants, self.layout.names, self.matrices())
-        made.text.prologue += lines
+        made.text.packing += lines
+        made.text.prologue += lines if memory.flow.forwards else []  # there packing is a function of its own
         for name, place in memory.reads.items():
             buffer = place.buffer
             if buffer.home is Home.FINAL:
@@ -255,6 +258,7 @@ class _Module:
         kernels = [*_of(forward).kernels, *_of(backward).kernels]
         along = _of(forward).along | _of(backward).along
         chained = _of(forward).chained | _of(backward).chained
+        dots, multiplies = (any(getattr(_of(d), name) for d in (forward, backward)) for name in ("dots", "multiplies"))
         axes = chained | {entry.removesuffix("_real") for entry in along}
         text = (
             environment("cupy")
@@ -262,7 +266,11 @@ class _Module:
             .render(
                 **context,
                 header=common.command(" --backend cupy"),
-                standard=["from threading import get_ident"],
+                standard=[
+                    *(f"import {name}" for name in ("contextlib", *["ctypes"] * multiplies, "functools", *["os"] * dots)),
+                    "from threading import get_ident",
+                ],
+                place="@_on_its_device",
                 on_host='_on_host("{0}", {0})'.format,
                 cuts=bool(self.compiled.forward.carries),
                 lags=any(stream.follows is not None for stream in self.earlier.known),
@@ -282,7 +290,8 @@ class _Module:
                 backward=backward,
                 plain=plain,
                 kernels=kernels,
-                multiplies=any(_of(d).multiplies for d in (forward, backward)),
+                dots=dots,
+                multiplies=multiplies,
                 by_heads=any(_of(d).by_heads for d in (forward, backward)),
                 along=along,
                 axes=axes,
@@ -303,7 +312,7 @@ def arranged(rows: str) -> str:
 
 def _import_of_cupy(cell: Cell) -> list[str]:
     """The lines that import CuPy, or say what to install."""
-    sentence = f"{cell.name}_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)"
+    sentence = f"{cell.name}_cupy needs CuPy: pip install 'cellspec[cuda13x]' or 'cupy-cuda13x[ctk]' (cuda12x for CUDA 12)"
     return [
         "try:",
         "    import cupy as cp",

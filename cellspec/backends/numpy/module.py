@@ -96,6 +96,7 @@ class _Module:
                 counts=any(stream.follows is None for stream in self.known),
                 header=common.command(f" --residuals {policy}" if policy in NOTES else ""),
                 notes=textwrap.wrap(NOTES.get(policy, ""), 116),
+                place="",
                 standard=[
                     "from collections.abc import Iterator",
                     "from copy import copy",
