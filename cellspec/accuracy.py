@@ -91,11 +91,13 @@ def _marked(program: Program, known: Known, seeds: Collection[str], backwards: b
             return walk
 
 
-def without_cancellation(program: Program, known: Known | None = None, seeds: Collection[str] = ()) -> Program:
+def without_cancellation(
+    program: Program, labels: Collection[str], known: Known | None = None, seeds: Collection[str] = ()
+) -> Program:
     """``program`` with ``1 - f(z)`` written as the function that the table has for it, where the difference must be accurate.
 
     ``sqrt(1 - exp(z))`` becomes the root of ``-expm1(z)``. A difference that is a term of a larger sum stays as it is.
-    ``seeds``: results of which others ask accuracy.
+    ``labels``: values that stay, read or not. ``seeds``: results of which others ask accuracy.
     """
     known = known or facts(program)
     sums = _marked(program, known, seeds, False).sums
@@ -132,7 +134,12 @@ def without_cancellation(program: Program, known: Known | None = None, seeds: Co
             assert isinstance(op, ir.Pointwise)
             op = ir.Pointwise(out, op.expr.xreplace(differences))
         ops.append(op)
-    return ir.typecheck(live(program.with_ops(ops, table), keep_stops=True)) if made else program
+    if not made:
+        return program
+    every = program.with_ops(ops, table)
+    kept = dict.fromkeys((*every.outputs, *(name for name in every.values if name in labels)))
+    pruned = live(replace(every, outputs=tuple(kept)), keep_stops=True)
+    return ir.typecheck(replace(pruned, outputs=every.outputs))
 
 
 def facts(program: Program, given: Mapping[str, Fact] | None = None) -> Known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from cellspec import ir
@@ -40,7 +40,7 @@ class Compiled:
 
 def compile_cell(cell: Cell, policy: str = "speed") -> Compiled:
     """Lower, differentiate, and choose the residuals by ``policy``, one of :data:`cellspec.RESIDUALS`."""
-    lowered = _accurate(lower(cell))
+    lowered = _accurate(lower(cell), {equation.target.label for equation in cell.assignments})
     trainable = [param.name for param in cell.params if param.trainable]
     wanted = _dependent(lowered.prologue, trainable)
     known = tuple(f"{state.name}[t-1]" for state in cell.streams)
@@ -71,11 +71,11 @@ def compile_cell(cell: Cell, policy: str = "speed") -> Compiled:
     )
 
 
-def _accurate(lowered: Lowered) -> Lowered:
+def _accurate(lowered: Lowered, labels: Collection[str]) -> Lowered:
     """``lowered`` without differences that cancel; the step says which derived parameters are delicate."""
     known = facts(lowered.step, facts(lowered.prologue).table)
-    prologue = without_cancellation(lowered.prologue, seeds=delicate(lowered.step, known))
-    return Lowered(prologue, without_cancellation(lowered.step, known))
+    prologue = without_cancellation(lowered.prologue, labels, seeds=delicate(lowered.step, known))
+    return Lowered(prologue, without_cancellation(lowered.step, labels, known))
 
 
 def _with_streams(step: Program, known: tuple[str, ...]) -> Program:

@@ -87,5 +87,5 @@ def divisors(power: Expr) -> list[Expr]:
     over = 1 / power
     if isinstance(over, sympy.Pow) and over.exp.is_Integer and over.exp > 1:
         half = over.exp // 2
-        return [over.base] * int(over.exp) if over.exp < 4 else [over.base**half, over.base ** (over.exp - half)]
+        return [over.base] * int(over.exp) if over.exp <= 8 else [over.base**half, over.base ** (over.exp - half)]
     return [over]
