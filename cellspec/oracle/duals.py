@@ -41,7 +41,6 @@ from cellspec.oracle.values import (
     multiply,
     outer,
     previous,
-    rule_of,
     sizes,
     streams,
 )
@@ -59,12 +58,18 @@ class Tangents:
     state: Mapping[str, Array] = field(default_factory=dict)
 
 
-class _Duals(Evaluator):
+class Duals(Evaluator):
     """An evaluator that can also differentiate a node, given tangents by label."""
 
     def __init__(self, cell: Cell, dims: Mapping[str, int]) -> None:
         super().__init__(cell, dims)
         self.tangents: dict[str, Array | None] = {}
+        self._known: dict[int, Array] = {}  # of the equation at work, by the node's identity: tangents ask for values again
+
+    def __call__(self, node: Node) -> Array:
+        if id(node) not in self._known:
+            self._known[id(node)] = super().__call__(node)
+        return self._known[id(node)]
 
     def tangent(self, node: Node) -> Array | None:
         """The tangents of ``node``, ``[K, B, *shape]``, any of these axes 1 where it does not matter; None for zero."""
@@ -115,7 +120,7 @@ class _Duals(Evaluator):
     def _apply(self, node: Apply) -> Array | None:
         """The chain rule for a primitive: the sum over its arguments of partial derivative times tangent."""
         rank = len(node.shape)
-        function = rule_of(node, self.dims)
+        function = self.rule_of(node)
         args = [lift(self(arg), 1, rank) for arg in node.args]
         total: Array | None = None
         for partial, arg in zip(function.partials, node.args, strict=True):
@@ -127,6 +132,7 @@ class _Duals(Evaluator):
 
     def assign(self, equation: Equation, batch: int) -> None:
         """Evaluate ``equation`` and its tangents, and enter both for its target."""
+        self._known.clear()
         inner = self.tangent(equation.value)
         if inner is not None:
             shape = self.sizes(equation.target.shape)
@@ -158,8 +164,19 @@ def jvp(
     Arguments as for :func:`cellspec.oracle.forward`. Parameters move in the directions given also where a spec calls them
     not trainable: that is a convention about gradients, not a fact about derivatives.
     """
-    evaluator = _Duals(cell, dims or infer_dims(cell, params, x, state))
-    env, dims = evaluator.env, evaluator.dims
+    return carry(Duals(cell, dims or infer_dims(cell, params, x, state)), params, x, state, tangents, masks)
+
+
+def carry(
+    evaluator: Duals,
+    params: Mapping[str, Numbers],
+    x: Inputs,
+    state: Mapping[str, Numbers] | None,
+    tangents: Tangents,
+    masks: Masks | None = None,
+) -> Moved:
+    """The whole sequence with ``evaluator``: see :func:`jvp`."""
+    cell, dims, env = evaluator.cell, evaluator.dims, evaluator.env
     count = next(len(v) for part in (tangents.params, tangents.x, tangents.state) for v in part.values())
     inputs = streams(cell, x)
     steps, batch = next(iter(inputs.values())).shape[:2]

@@ -63,7 +63,7 @@ class _Tape:
 
         def one(scalar: Scalar) -> int:
             reads = [env[label][element] for label, element in scalar.reads]
-            value, *slopes = scalar.evaluate([self.values[position] for position in reads])
+            value, *slopes = scalar.formula.evaluate([self.values[position] for position in reads])
             return self.push(mpmath.mpf(value), list(zip(reads, slopes, strict=True)))
 
         for label, scalars in block:

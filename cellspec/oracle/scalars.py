@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import mpmath
@@ -52,13 +52,15 @@ class Frozen(sympy.Function):  # type: ignore[misc]
         return sympy.Integer(0)
 
 
-@dataclass(frozen=True)
-class Scalar:
-    """One element of an equation: the elements it reads and, in ``symbols`` for these, its expression and the derivatives."""
+class Formula:
+    """An expression of the symbols :func:`nth` 0, 1, …, with its derivatives by each, ready to be evaluated.
 
-    reads: tuple[tuple[str, tuple[int, ...]], ...]
-    symbols: tuple[sympy.Symbol, ...]
-    row: tuple[sympy.Expr, ...]
+    Most elements of an equation are one formula at different places: it is differentiated and compiled once.
+    """
+
+    def __init__(self, expression: sympy.Expr, count: int) -> None:
+        self.symbols = tuple(nth(k) for k in range(count))
+        self.row = (expression, *(sympy.diff(expression, symbol) for symbol in self.symbols))
 
     def evaluate(self, values: Sequence[Any]) -> Sequence[Any]:
         """Value and derivatives at ``values``.
@@ -85,6 +87,25 @@ class Scalar:
         return compiled
 
 
+@lru_cache(maxsize=4096)
+def formula(expression: sympy.Expr, count: int) -> Formula:
+    """The formula of an expression in the first ``count`` places."""
+    return Formula(expression, count)
+
+
+def nth(number: int) -> sympy.Symbol:
+    """The symbol of a number. SymPy sorts terms by names: names sort as their numbers do."""
+    return sympy.Symbol(f"v{number:08}")
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One element of an equation: the elements it reads, and the formula that takes their values in this order."""
+
+    reads: tuple[tuple[str, tuple[int, ...]], ...]
+    formula: Formula
+
+
 Block = list[tuple[str, Elements]]
 """An equation: labels and their scalars, in the order of evaluation; the equation's target comes last."""
 
@@ -107,9 +128,9 @@ class Writer:
 
         def scalar(expression: Any) -> Scalar:
             expression = sympy.sympify(expression)
-            reads = sorted(expression.free_symbols, key=lambda symbol: int(symbol.name[1:]))
-            row = (expression, *(sympy.diff(expression, symbol) for symbol in reads))
-            return Scalar(tuple(keys[symbol] for symbol in reads), tuple(reads), row)
+            reads = sorted(expression.free_symbols, key=lambda symbol: str(symbol.name))
+            in_places = expression.xreplace({symbol: nth(k) for k, symbol in enumerate(reads)})
+            return Scalar(tuple(keys[symbol] for symbol in reads), formula(in_places, len(reads)))
 
         return [(label, each(scalar, elements)) for label, elements in written]
 
@@ -155,7 +176,7 @@ class Writer:
                 return each(Frozen, self(operand))
 
     def _symbol(self, label: str, place: tuple[int, ...]) -> sympy.Symbol:
-        return self.symbols.setdefault((label, place), sympy.Symbol(f"v{len(self.symbols)}"))
+        return self.symbols.setdefault((label, place), nth(len(self.symbols)))
 
     def _named(self, elements: Elements) -> Elements:
         """``elements`` with a symbol in place of each that is neither a symbol nor a number; a part of the equation."""
