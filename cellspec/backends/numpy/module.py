@@ -36,8 +36,8 @@ LOCALS = (
     "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
     "reversed", "dict", "getattr", "scratch", "empty", "lengths", "resets", "reverse", "checkpoint", "masks", "cuts", "finals",
     "apart", "carried", "memory", "buffers", "_check", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived",
-    "_elu", "_equations", "_erf", "_from_left", "_gelu", "_largest", "_move", "_sigmoid", "_silu", "_softsign", "_transposed",
-    "_where",
+    "_elu", "_equations", "_erf", "_from_left", "_gelu", "_largest", "_last", "_move", "_sigmoid", "_silu", "_softsign",
+    "_transposed", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -170,13 +170,12 @@ class _Module:
             block = emitter.storage.block([f"{state.name}[t]"])
             assert block is not None
             buffer = emitter.buffer_attribute(block.buffer)
-            last, before = self.sample(f"ws.{buffer}[T]"), emitter.view(block, [f"{state.name}[t-1]"], ())
+            before = emitter.view(block, [f"{state.name}[t-1]"], ())
             states.append(
                 {
-                    "history": f"ws.{buffer}",
                     "carried": f"(self.{buffer}, self.{before}, {float_text(float(state.init))})",
                     "start": [f"ws.{buffer}[0] = {self.sample(self.common.flat(f'state.{state.name}', state.shape))}"],
-                    "final": f"{state.name}={self.common.shaped(f'{last}.copy()', state.shape)}",
+                    "final": f"{state.name}={self.common.shaped(f'_last(ws.{buffer}, cuts)', state.shape)}",
                 }
             )
         for stream in self.known:
@@ -277,7 +276,7 @@ class _Module:
             start = [f"{whole}[0] = {self.common.flat(f'state.{name}', shape)}", f"{whole}[1:] = {follows}"]
         start += ["if cuts is not None:", f"    cuts.{cut}({whole}, {float_text(float(stream.state.init))})"]
         final = f"{name}={self.common.shaped(f'{whole}[T].copy()', shape)}"
-        return {"history": "", "carried": "", "start": start, "final": final}
+        return {"carried": "", "start": start, "final": final}
 
     def stream_backward(self, emitter: Emitter, stream: Stream) -> dict[str, object]:
         """The gradient of a stream's initial state; its other steps' are handed on to what it follows."""
