@@ -98,7 +98,7 @@ def delicate_values(program: Program) -> set[str]:
     """Values whose relative accuracy matters: those that reach a division, logarithm or root."""
     found: set[str] = set()
     for _ in range(2):  # once more for what the carries bring round
-        found |= {carry.after for carry in program.carries if carry.before in found}
+        found |= {link.after for link in program.links if link.before in found}
         for op in reversed(program.ops):
             if isinstance(op, ir.Pointwise):
                 found |= delicate_arguments(op.expr)

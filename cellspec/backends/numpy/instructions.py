@@ -39,6 +39,7 @@ Arg = str | Scalar
 
 _Call = tuple[str, tuple[Arg, ...]]
 
+
 @dataclass(frozen=True)
 class Elementwise:
     """``out = ufunc(*args)``."""
@@ -174,7 +175,7 @@ class _Flattener:
     def __post_init__(self) -> None:
         program = self.schedule.program
         self.delicate = delicate_values(program)
-        names = [*program.constants, *program.sequences, *(c.before for c in program.carries)]
+        names = [*program.constants, *program.sequences, *program.befores]
         ordered = (*self.schedule.prologue, *self.schedule.before, *self.schedule.loop, *self.schedule.after)
         names += [name for op in ordered for name in ir.outs(op)]
         self.order = {name: k for k, name in enumerate(names)}

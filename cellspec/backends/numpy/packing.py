@@ -306,7 +306,8 @@ class _Planner(Sharing):
         groups = self.members()
         buffers: list[Buffer] = []
         place: dict[str, tuple[int, int]] = {}
-        befores = {c.before for c in self.program.carries} if self.demands.states else set()
+        links = self.program.links if self.demands.states else self.program.delays  # with both ends in one history
+        befores = {link.before for link in links}
         alone = [[r] for r in groups if r not in self.in_pack and self.homes[r] is not Home.GIVEN and r not in befores]
         for pack in (*self.packs, *alone):
             home = self.home_of_class(pack[0])
@@ -316,8 +317,7 @@ class _Planner(Sharing):
             for k, names in enumerate(members):
                 place |= dict.fromkeys(names, (len(buffers), k))
             buffers.append(Buffer(home, tuple(self.values[root].shape for root in pack), members))
-        if self.demands.states:
-            place |= {c.before: place[c.after] for c in self.program.carries}
+        place |= {link.before: place[link.after] for link in links}
         copied = tuple(c for c in self.program.carries if not self.demands.states and place[c.before] != place[c.after])
         return Storage(self.code, steps, tuple(buffers), place, self.values, copied, self.aliases)
 

@@ -41,7 +41,7 @@ class Sharing:
     def lifetimes(self) -> None:
         """When each value is defined and last read, as positions in the direction's instructions."""
         end = len(self.sequence)
-        for name in (*self.constants, *self.program.sequences, *(c.before for c in self.program.carries)):
+        for name in (*self.constants, *self.program.sequences, *self.program.befores):
             self.defined[name] = -1
         for k, (_, instruction) in enumerate(self.sequence):
             for name in writes(instruction):
@@ -56,8 +56,8 @@ class Sharing:
             self.last[total.value] = end
         for name in (*self.demands.keep, *self.program.outputs):
             self.last[name] = end
-        for carry in self.program.carries:
-            self.last[carry.after] = end
+        for name in self.program.afters:
+            self.last[name] = end
 
     def find_homes(self) -> None:
         """The kind of memory that each value asks for, before sharing."""
@@ -87,10 +87,12 @@ class Sharing:
         for carry in self.program.carries:
             home = Home.STATE if self.demands.states else Home.STEP
             self.homes[carry.before] = self.homes[carry.after] = home
+        for delay in self.program.delays:
+            self.homes[delay.before] = self.homes[delay.after] = Home.STATE
 
     def find_aliases(self) -> None:
         """Let a value in another shape lie where it lies; the ends of carries move on, so they are copied instead."""
-        ends = {end for carry in self.program.carries for end in (carry.before, carry.after)}
+        ends = {*self.program.befores, *self.program.afters}
         for _, instruction in self.sequence:
             if isinstance(instruction, ir.Reshape) and not ends.intersection((instruction.out, instruction.operand)):
                 out, operand = instruction.out, instruction.operand
@@ -186,7 +188,7 @@ class Sharing:
         together = self.together(operand)
         if any(self.last.get(n, -1) > position for n in together):
             return False
-        carried = {c.before for c in self.program.carries} | {c.after for c in self.program.carries}
+        carried = {*self.program.befores, *self.program.afters}
         if self.demands.states and carried.intersection(together):
             return False
         # The end of one carry must not lie where another begins: the copies between steps would get in one another's way.
