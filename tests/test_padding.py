@@ -1,4 +1,4 @@
-"""Behind a sample's end nothing is made up: every cell, many steps, each sample against itself run alone, and nothing raised."""
+"""Behind a sample's end nothing is made up: every cell, many steps, each sample as itself run alone, and nothing raised."""
 
 from __future__ import annotations
 

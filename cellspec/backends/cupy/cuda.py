@@ -142,7 +142,8 @@ BUILT_IN = ("exp", "log", "sqrt", "sin", "cos", "tanh", "erf", "erfc", "floor", 
 """CUDA's own functions that kernels call."""
 
 CHOICES = {
-    "put_back": "{0} == 1 ? {1} : {2}",
+    "put_back": "{0} == 0 ? {2} : {0} == 1 ? {1} : {3}",
+    "ended": "{1}",
     "handed_back": "{0} == 0 ? {1} : {0} == 2 ? {2} : 0",
 }
 """The functions of :mod:`cellspec.backends.cupy.cuts`: what is not chosen is not read."""

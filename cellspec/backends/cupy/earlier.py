@@ -47,7 +47,7 @@ class Earlier:
         else:
             follows = stream.follows if stream.follows.startswith("ws.") else self.common.flat(stream.follows, shape, "T, B")
             text.prologue += [f"{whole}[0] = {initial}", f"{whole}[1:] = {follows}", *self.put_back(whole, "ws.rows.lags")]
-        return self.common.shaped(f"_last(ws, {whole}).astype(dtype)", shape)
+        return self.common.shaped(f"{whole}[T].astype(dtype)", shape)
 
     @staticmethod
     def put_back(whole: str, order: str) -> list[str]:

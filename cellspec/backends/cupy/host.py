@@ -26,6 +26,7 @@ SHAPES = {
     Home.HISTORY: "(T + 1, B, {n})",
     Home.ROLLING: "(2, B, {n})",
     Home.LATEST: "(B, {n})",
+    Home.FINAL: "(B, {n})",
 }
 
 

@@ -11,6 +11,7 @@ import sympy
 from cellspec import ir
 from cellspec.backends.cupy.around import Around, Texts
 from cellspec.backends.cupy.cuda import Printer, plain_name, reserved
+from cellspec.backends.cupy.cuts import CUT_AFTER
 from cellspec.backends.cupy.flow import Phase, origin
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
@@ -64,7 +65,7 @@ class Writer:
         for value in (*self.loads, *(k.carry.before for k in self.carries), *(op.out for op in self.ops)):
             if value not in self.variables:
                 self.variables[value] = self.variable(value)
-        for value in self.finals():
+        for value in self.apart():
             self.variables[value] = self.element(value, self.around.unit(self.shape(value)))
         order = {n: i for i, n in enumerate(self.flow.program.values)}
         self.printer = Printer(self.variables, texts.dims, order, self.flow.constants)
@@ -75,9 +76,10 @@ class Writer:
             stem += "_next"
         return self.locals.get(value, f"{stem}_j" if value in self.flow.constants else stem)
 
-    def finals(self) -> list[str]:
-        """What is read where a sample ends, and has no variable."""
-        return [n for n in self.loads if n in self.memory.reads and self.memory.reads[n].buffer.home is Home.FINAL]
+    def apart(self) -> list[str]:
+        """What is read where a sample ends or begins once more, and has no variable."""
+        places = self.memory.reads
+        return [n for n in self.loads if n in places and (places[n].first or places[n].buffer.home is Home.FINAL)]
 
     def owns(self, before: str, after: str) -> bool:
         return before in self.region.loads or after in {op.out for op in self.region.ops}
@@ -147,7 +149,7 @@ class Writer:
 
     def varying(self) -> list[str]:
         """The loads of everything else but the carries that are in registers, and what is read where a sample ends."""
-        apart = {k.carry.before for k in self.carries} | set(self.finals())
+        apart = {k.carry.before for k in self.carries} | set(self.apart())
         return [self.load(n) for n in self.loads if n not in self.flow.constants and n not in apart]
 
     def sequence(self) -> list[str]:
@@ -237,7 +239,10 @@ class Writer:
             for place in self.memory.stores.get(name, ()):
                 if self.single and place.buffer.home is Home.LATEST:
                     continue
-                if place.buffer in operands:
+                if place.buffer.home is Home.FINAL:
+                    line = self.store(place, name, self.variables[name])
+                    lines.append(f"if ({self.variables[CUT_AFTER]} == 2) {line}")
+                elif place.buffer in operands:
                     target, index = self.target(place, name)
                     lines.append(f"{self.around.guard(self.shape(name))}keep({target}, {index}, {self.variables[name]});")
                 else:

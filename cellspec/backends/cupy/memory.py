@@ -14,6 +14,7 @@ import sympy
 from cellspec import ir
 from cellspec.backends.cupy.axes import Along
 from cellspec.backends.cupy.cuda import plain_name
+from cellspec.backends.cupy.cuts import first_state, last_state
 from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, vectors
 from cellspec.backends.cupy.regions import Plan, Region
 from cellspec.backends.naming import Names, identifier, together
@@ -28,7 +29,7 @@ class Home(Enum):
     HISTORY = "[T + 1, B, n], a carry before and after each step"
     ROLLING = "[2, B, n], a carry before and after this step"
     LATEST = "[B, n], a carry before and after the sequence"
-    FINAL = "[B, n], read where a sample ends and nowhere else"
+    FINAL = "[B, n], read or stored where a sample ends and nowhere else"
     CONSTANT = "[n]"
 
 
@@ -45,7 +46,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Place:
-    """Columns of a buffer from ``offset``; ``late`` for what a carry is after the step.
+    """Columns of a buffer from ``offset``; ``late`` for what a carry is after the step, ``first`` for before all steps.
 
     Values of several axes that lie side by side do so along the last: with ``pitch``, rows of the first length stand in rows
     of the second.
@@ -54,6 +55,7 @@ class Place:
     buffer: Buffer
     offset: sympy.Expr = sympy.S.Zero
     late: bool = False
+    first: bool = False
     pitch: tuple[sympy.Expr, sympy.Expr] | None = None
 
 
@@ -239,6 +241,11 @@ class _Draft:
             self.carries.append(Kept(carry, state, operand))
             self.reads[carry.before] = Place(state)
             self.reads.setdefault(carry.after, Place(state, late=True))
+            if self.flow.forwards:
+                self.reads[first_state(carry.before)] = Place(state, first=True)
+            if (name := last_state(carry)) in self.made:
+                self.outputs[name] = self.buffer([name], Home.FINAL, real=True, called=f"{stem}_final")
+                self.stores[name].append(Place(self.outputs[name]))
             if not product:
                 self.stores[carry.after].append(Place(state, late=True))
                 if operand is not None:

@@ -10,7 +10,7 @@ from cellspec.backends.common import Common, environment, gather, strings, tidy,
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.classes import Choice, Kind
 from cellspec.backends.cupy.cuda import definitions
-from cellspec.backends.cupy.cuts import final, with_cuts
+from cellspec.backends.cupy.cuts import final, last_state, with_cuts
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
 from cellspec.backends.cupy.layout import Layout
@@ -35,7 +35,8 @@ LOCALS = (
     "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments",
     "_heads_blocks", "_run_blocks",
     "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES", "lengths", "resets", "reverse", "masks", "order", "d_state",
-    "_Masks", "_Rows", "_arranged", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last", "_masks", "_on_host", "_rows",
+    "_Masks", "_Rows", "_arranged", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last", "_masks", "_on_host",
+    "_readings", "_rows", "_started", "given",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -132,10 +133,12 @@ class _Module:
             assert kept is not None
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
                 text.prologue.append(f"ws.{buffer.name}[0] = {self.common.flat(f'state.{state.name}', state.shape)}")
-            last = self.common.shaped(f"_last(ws, ws.{kept.state.name}).astype(dtype)", state.shape)
-            states.append({**self.common.state(state), "last": last})
+            ended = memory.outputs.get(last_state(kept.carry))  # stored apart where the history is put back
+            text_of_last = f"_last(ws, ws.{kept.state.name}{f', ws.{ended.name}' if ended else ''}).astype(dtype)"
+            states.append({**self.common.state(state), "last": self.common.shaped(text_of_last, state.shape)})
         value = gather([str(o["source"]) for o in outputs])
-        return {"text": text, "outputs": outputs, "states": states, "value": value, **self.loop(text, choice, True)}, memory
+        values = {"value": value, "nothing": gather([f"cp.zeros({o['shape']}, dtype)" for o in outputs])}
+        return {"text": text, "outputs": outputs, "states": states, **values, **self.loop(text, choice, True)}, memory
 
     def backward(self, forward: Memory) -> dict[str, object]:
         memory, choice = self.layout.backward_memory(forward)
