@@ -84,7 +84,7 @@ def _marked(program: Program, known: Known, seeds: Collection[str], backwards: b
     walk = _Walk(known, set(seeds), backwards)
     while True:
         before = len(walk.found)
-        walk.found |= {carry.after for carry in program.carries if carry.before in walk.found}
+        walk.found |= {link.after for link in program.links if link.before in walk.found}
         for op in reversed(program.ops):
             walk.operation(op)
         if len(walk.found) == before:
@@ -143,7 +143,7 @@ def without_cancellation(
 
 
 def facts(program: Program, given: Mapping[str, Fact] | None = None) -> Known:
-    """What is known of every value, ``given`` that of some; a carry is huge if what a step makes of it may be."""
+    """What is known of every value, ``given`` that of some; a carry, or what a later step reads, is huge if what a step makes of it may be."""
     defining = {out: op for op in program.ops for out in ir.outs(op)}
     start = {name: _UNKNOWN for name in program.values} | dict(given or {})
     huge: set[str] = set()
@@ -152,7 +152,7 @@ def facts(program: Program, given: Mapping[str, Fact] | None = None) -> Known:
         for op in program.ops:
             for out in ir.outs(op):
                 known.table[out] = known.operation(op)
-        more = {carry.before for carry in program.carries if known.table[carry.after].huge} - huge
+        more = {link.before for link in program.links if known.table[link.after].huge} - huge
         if not more:
             return known
         huge |= more

@@ -6,6 +6,8 @@ equations, type them in that order. A pass reports and goes on; the cell is buil
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cellspec.cell import Cell, Equation, Input, Kind, Param, Ref, State
 from cellspec.errors import Reporter
 from cellspec.lookup import look_up_equation, look_up_loops
@@ -54,14 +56,16 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
     typed = [item for equation in ordered if (item := _equation(equation, typer)) is not None]
     for other in others:
         typer.type(other.value)
+    typer.lags.check()
     outputs = _outputs(spec, scope)
     _unused(spec, scope, *(role for role in _UNUSED if role is not Role.DIM))
     reporter.raise_if_any()
     assert len(typed) == len(unrolled.singles), "an equation was left out in silence"
+    typed = [replace(equation, value=typer.lags.settled(equation.value)) for equation in typed]
     derived = [equation for equation in typed if equation.target.kind is Kind.DERIVED]
     inputs = tuple(Input(variable.name, scope.shape_of(variable.name)) for variable in spec.inputs)
     states = tuple(State(variable.name, scope.shape_of(variable.name), _initial(variable)) for variable in spec.states)
-    lags = tuple(typer.lags.made(inputs, states))
+    lags, kept = typer.lags.made(inputs, states)
     cell = Cell(
         name=spec.name,
         title=spec.title,
@@ -73,13 +77,13 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
         activations=tuple(scope.activations.items()),
         settings=spec.settings,
         inputs=inputs,
-        states=(*states, *(state for state, _ in lags)),
+        states=(*states, *lags),
         outputs=outputs,
         params=tuple(_param(variable, scope.entries[variable.name]) for variable in spec.params),
         assignments=(
             *derived,
             *(equation for equation in typed if equation.target.kind is not Kind.DERIVED),
-            *(equation for _, equation in lags),
+            *kept,
         ),
         expect=spec.expect,
         at=spec.at,

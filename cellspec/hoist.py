@@ -28,7 +28,7 @@ def reaches(program: Program, alone: bool = False) -> dict[str, Reach]:
     """The reach of every value; of a step ``alone``, what is given for it is known no earlier than the states."""
     reach = dict.fromkeys(program.constants, Reach.CONSTANT)
     reach |= dict.fromkeys(program.sequences, Reach.CARRIED if alone else Reach.SEQUENCE)
-    reach |= dict.fromkeys((c.before for c in program.carries), Reach.CARRIED)
+    reach |= dict.fromkeys(program.befores, Reach.CARRIED)
     for op in program.ops:
         level = max((reach[name] for name in program.args(op)), default=Reach.CONSTANT)
         reach |= dict.fromkeys(ir.outs(op), level)

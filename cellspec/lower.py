@@ -40,7 +40,11 @@ def lower(cell: c.Cell) -> Lowered:
     for item in cell.inputs:
         names[f"{item.name}[t]"] = Value(f"{item.name}[t]", item.shape, item.name)
     for state in cell.states:
+        if state.rows:
+            continue
         names[f"{state.name}[t-1]"] = Value(f"{state.name}[t-1]", state.shape, state.name)
+    for ref in cell.distant:
+        names[ref.label] = Value(ref.label, ref.shape, ref.name)
     step = _Builder(names, outer=prologue)
     for equation in cell.assignments:
         builder = prologue if equation.target.kind is c.Kind.DERIVED else step
@@ -52,10 +56,11 @@ def lower(cell: c.Cell) -> Lowered:
     step_program = Program(
         values=MappingProxyType({**prologue.values, **step.values}),
         constants=tuple(name for name in (*params, *derived) if name in read),
-        sequences=tuple(f"{item.name}[t]" for item in cell.inputs),
-        carries=tuple(ir.Carry(f"{state.name}[t-1]", f"{state.name}[t]") for state in cell.states),
+        sequences=(*(f"{item.name}[t]" for item in cell.inputs), *(r.label for r in cell.distant if r.kind is c.Kind.INPUT)),
+        carries=tuple(ir.Carry(f"{state.name}[t-1]", f"{state.name}[t]") for state in cell.states if not state.rows),
         ops=(),
         outputs=tuple(ref.label for ref in cell.outputs),
+        delays=tuple(ir.Delay(r.label, f"{r.name}[t]", r.steps) for r in cell.distant if r.kind is c.Kind.PREVIOUS),
     ).with_ops(step.ops, step.values)
     prologue_program = Program(
         values=MappingProxyType(prologue.values),

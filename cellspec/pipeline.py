@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from cellspec import ir
 from cellspec.accuracy import Fact, delicate, facts, without_cancellation
 from cellspec.adjoint import Adjoint, adjoint_prologue, adjoint_step
-from cellspec.cell import STEP_INDEX, Cell
+from cellspec.cell import STEP_INDEX, Cell, Kind
 from cellspec.ir import Program
 from cellspec.lower import Lowered, lower
 from cellspec.residuals import select
@@ -43,8 +43,9 @@ def compile_cell(cell: Cell, policy: str = "speed") -> Compiled:
     lowered = _accurate(lower(cell), {equation.target.label for equation in cell.assignments})
     trainable = [param.name for param in cell.params if param.trainable]
     wanted = _dependent(lowered.prologue, trainable)
-    known = tuple(f"{state.name}[t-1]" for state in cell.streams)
-    earlier = tuple(name for name in known if name != f"{STEP_INDEX}[t-1]")
+    known = tuple(f"{state.name}[t-1]" for state in cell.streams if not state.rows)
+    earlier = [name for name in known if name != f"{STEP_INDEX}[t-1]"]
+    earlier += [ref.label for ref in cell.distant if ref.kind is Kind.INPUT]
     step = ir.typecheck(live(_with_streams(lowered.step, known), keep_stops=True))
     adjoint = adjoint_step(step, [*(f"{item.name}[t]" for item in cell.inputs), *earlier], wanted)
     residuals = select(step, adjoint, policy)

@@ -60,7 +60,7 @@ def schedule(step: Program, *, heads: bool = False, blocks: bool = False, alone:
     program = hoist(_detach_results(live(step)), alone)
     program = stack_operands(_beside(program) if alone else program, heads)
     reach = reaches(program, alone)
-    carried = {c.after for c in program.carries}
+    carried = set(program.afters)
     in_loop = (_feeding(program, carried) & _at(program, reach, Reach.CARRIED)) | carried
     if alone:
         in_loop = _at(program, reach, Reach.CARRIED) | set(program.outputs)
@@ -108,7 +108,7 @@ def _detach_results(program: Program) -> Program:
     Likewise an output that is the same at every step is a copy of a constant.
     """
     reach = reaches(program)
-    free = {c.after: f"{c.after}~" for c in program.carries if reach[c.after] is not Reach.CARRIED}
+    free = {name: f"{name}~" for name in program.afters if reach[name] is not Reach.CARRIED}
     free |= {name: f"{name}~" for name in program.outputs if reach[name] is Reach.CONSTANT}
     ops: list[Op] = []
     values = {}

@@ -195,6 +195,9 @@ def _schedule(plan: Schedule) -> str:
     carries = "\n".join(f"{carry.before} <- {carry.after}" for carry in plan.program.carries)
     if carries:
         loop.append(_section("handed to the next turn", _indented(carries)))
+    delays = "\n".join(f"{delay.before} <- {delay.after}, {delay.steps} turns on" for delay in plan.program.delays)
+    if delays:
+        loop.append(_section("handed to later turns", _indented(delays)))
     parts.append(_section("the loop", _indented("\n".join(loop), INDENT)))
     if plan.after:
         parts.append(_section("after the loop, for all steps together", _operations(plan.program, plan.after)))
@@ -215,7 +218,8 @@ def _gradient(gradient: Gradient) -> str:
 
 def _operations(program: ir.Program, ops: Sequence[ir.Op]) -> str:
     """Operations alone, as :func:`cellspec.ir_text.program_text` writes them."""
-    return program_text(replace(program, ops=tuple(ops), constants=(), sequences=(), carries=(), outputs=(), totals=()))
+    alone = replace(program, ops=tuple(ops), constants=(), sequences=(), carries=(), outputs=(), totals=(), delays=())
+    return program_text(alone)
 
 
 # --- verification ------------------------------------------------------------------------------------------

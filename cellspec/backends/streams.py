@@ -28,10 +28,12 @@ class Stream:
 
 
 def streams(cell: Cell, buffers: Mapping[str, str]) -> tuple[Stream, ...]:
-    """The streams of ``cell``, nearest lag first; ``buffers`` name theirs, by state."""
+    """The streams of ``cell`` that hold one value, nearest lag first; ``buffers`` name theirs, by state."""
     inputs = dict(zip((item.name for item in cell.inputs), input_texts(cell), strict=True))
     found: dict[tuple[str, int], Stream] = {}
     for state in cell.streams:
+        if state.rows:
+            continue
         assert state.lag_of is not None
         source, lag = state.lag_of
         earlier = found.get((source, lag - 1))

@@ -34,10 +34,12 @@ from cellspec.oracle.values import (
     Evaluator,
     Inputs,
     Numbers,
+    earlier,
     infer_dims,
     initial_state,
     join,
     lift,
+    moved_on,
     multiply,
     outer,
     previous,
@@ -141,6 +143,12 @@ class Duals(Evaluator):
         super().assign(equation, batch)
 
 
+def _in_front(value: Array | None, rows: Array) -> Array:
+    """Tangents of rows, [K, B, R, *shape], with those of ``value`` in front and without the last."""
+    new = np.zeros_like(rows[:, :, :1]) if value is None else value[:, :, None]
+    return np.concatenate((new, rows[:, :, :-1]), axis=2)
+
+
 @dataclass(frozen=True)
 class Moved:
     """Tangents of the results: ``outputs`` by name ``[K, T, B, *shape]``, ``final`` by state ``[K, B, *shape]``."""
@@ -188,6 +196,9 @@ def carry(
             evaluator.assign(equation, 1)
     states = initial_state(cell, dims, batch, state)
     d_states = {one.name: tangents.state.get(one.name) for one in cell.states}
+    for one in cell.states:
+        if one.rows and d_states[one.name] is None:
+            d_states[one.name] = np.zeros((count, *states[one.name].shape))
     outputs = {output.name: np.zeros((count, steps, batch, *sizes(output.shape, dims))) for output in cell.outputs}
     first = initial_state(cell, dims, batch, None)
     for turn in (masks or Masks()).turns(steps, batch):
@@ -199,21 +210,26 @@ def carry(
             moved = d_states[name]
             env[previous(name)] = turn.before(value, first[name])
             evaluator.tangents[previous(name)] = None if moved is None else turn.before(moved, np.zeros(()), 1)
+        for ref, name, row in earlier(cell):
+            moved = evaluator.tangents[previous(name)]
+            env[ref.label] = env[previous(name)][:, row]
+            evaluator.tangents[ref.label] = None if moved is None else moved[:, :, row]
         for equation in cell.assignments:
             if equation.target.kind is not Kind.DERIVED:
                 evaluator.assign(equation, batch)
+        after = moved_on(cell, env, lambda value, rows: np.concatenate((value[:, None], rows[:, :-1]), axis=1))
+        d_after = moved_on(cell, evaluator.tangents, _in_front)
         for output in cell.outputs:
             moved = evaluator.tangents[output.label]
             if moved is not None:
                 turn.write(outputs[output.name], moved, 1)
         for one in cell.states:
-            label = Ref(one.name, Kind.STATE, ()).label
-            moved, held = evaluator.tangents[label], d_states[one.name]
+            moved, held = d_after[one.name], d_states[one.name]
             if moved is not None or held is not None:
                 zero = np.zeros((count, *states[one.name].shape))
                 moved, held = zero if moved is None else moved + zero, zero if held is None else held
                 d_states[one.name] = turn.after(moved, held, 1)
-            states[one.name] = turn.after(env[label], states[one.name])
+            states[one.name] = turn.after(after[one.name], states[one.name])
     final = {}
     for name, value in states.items():
         moved = d_states[name]

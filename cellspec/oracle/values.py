@@ -6,9 +6,10 @@ The inverse of a singular matrix is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -243,6 +244,24 @@ def previous(name: str) -> str:
     return Ref(name, Kind.PREVIOUS, ()).label
 
 
+def earlier(cell: Cell) -> list[tuple[Ref, str, int]]:
+    """What the equations read of states that hold several earlier values, with the state's name and the row of it."""
+    kept = {state.lag_of[0]: state for state in cell.states if state.lag_of is not None and state.rows}
+    return [(ref, kept[ref.name].name, ref.back - 1) for ref in cell.distant]
+
+
+def moved_on(cell: Cell, now: Mapping[str, Any], join: Callable[[Any, Any], Any]) -> dict[str, Any]:
+    """The states after the step, of values by label; ``join(value, rows)`` puts a value in front of rows and drops the last."""
+    after = {}
+    for one in cell.states:
+        if one.lag_of is None or not one.rows:
+            after[one.name] = now[Ref(one.name, Kind.STATE, ()).label]
+            continue
+        kind = Kind.INPUT if any(one.lag_of[0] == stream.name for stream in cell.inputs) else Kind.PREVIOUS
+        after[one.name] = join(now[Ref(one.lag_of[0], kind, ()).label], now[previous(one.name)])
+    return after
+
+
 def run(
     evaluator: Evaluator,
     params: Mapping[str, Numbers],
@@ -268,10 +287,12 @@ def run(
             env[Ref(name, Kind.INPUT, ()).label] = turn.read(stream)
         for name, value in states.items():
             env[previous(name)] = turn.before(value, first[name])
+        for ref, name, row in earlier(cell):
+            env[ref.label] = env[previous(name)][:, row]
         for equation in by_step:
             evaluator.assign(equation, batch)
             turn.write(values[equation.target.name], env[equation.target.label])
-        after = {one.name: env[Ref(one.name, Kind.STATE, ()).label] for one in cell.states}
+        after = moved_on(cell, env, lambda value, rows: np.concatenate((value[:, None], rows[:, :-1]), axis=1))
         states = {name: turn.after(value, states[name]) for name, value in after.items()}
     return Forward(
         values=values,

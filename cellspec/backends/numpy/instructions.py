@@ -5,7 +5,7 @@ Values made here are called ``%1``, ``%2``, …; they have a shape like any othe
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -38,6 +38,8 @@ class Scalar:
 
 
 Arg = str | Scalar
+
+_Call = tuple[str, tuple[Arg, ...]]
 
 
 @dataclass(frozen=True)
@@ -173,14 +175,16 @@ class _Flattener:
     values: dict[str, Value] = field(default_factory=dict)
     order: dict[str, int] = field(default_factory=dict)
     numbers: dict[str, Scalar] = field(default_factory=dict)
-    known: dict[tuple[str, tuple[Arg, ...]], str] = field(default_factory=dict)
+    known: dict[_Call, str] = field(default_factory=dict)
+    naming: defaultdict[str, set[_Call]] = field(default_factory=lambda: defaultdict(set))  # value -> its calls
+    first: dict[str, int] = field(default_factory=dict)  # where in ``out`` a value made here is defined
     out: list[Instruction] = field(default_factory=list)
     origin: str = ""
     careful: bool = False  # whether what is made now must be accurate beside itself
 
     def __post_init__(self) -> None:
         program = self.schedule.program
-        names = [*program.constants, *program.sequences, *(c.before for c in program.carries)]
+        names = [*program.constants, *program.sequences, *program.befores]
         ordered = (*self.schedule.prologue, *self.schedule.before, *self.schedule.loop, *self.schedule.after)
         names += [name for op in ordered for name in ir.outs(op)]
         self.order = {name: k for k, name in enumerate(names)}
@@ -191,6 +195,7 @@ class _Flattener:
     def region(self, ops: Iterable[Op]) -> list[Instruction]:
         self.out = []
         self.known = {}
+        self.naming.clear()
         for op in ops:
             match op:
                 case ir.Pointwise(out=out, expr=expr):
@@ -212,13 +217,25 @@ class _Flattener:
     def rename(self, made: str, out: str) -> None:
         """Call the value ``made`` by its proper name."""
         del self.values[made]
-        for k, instruction in enumerate(self.out):
+        for k, instruction in enumerate(self.out[self.first[made] :], self.first[made]):
             if isinstance(instruction, Elementwise):
                 args = tuple(out if a == made else a for a in instruction.args)
                 self.out[k] = Elementwise(instruction.ufunc, out if instruction.out == made else instruction.out, args)
-        self.known = {
-            (u, tuple(out if a == made else a for a in args)): out if v == made else v for (u, args), v in self.known.items()
-        }
+        for key in self.naming.pop(made):
+            ufunc, args = key
+            value = self.known.pop(key)
+            for arg in args:
+                if isinstance(arg, str) and arg != made:
+                    self.naming[arg].discard(key)
+            self.remember(ufunc, tuple(out if a == made else a for a in args), out if value == made else value)
+
+    def remember(self, ufunc: str, args: tuple[Arg, ...], value: str) -> None:
+        """Note what ``value`` is, so that it is computed once."""
+        key = (ufunc, args)
+        self.known[key] = value
+        for name in (*args, value):
+            if isinstance(name, str):
+                self.naming[name].add(key)
 
     def shape(self, name: str) -> Shape:
         return self.values[name].shape if name in self.values else self.schedule.program.shape(name)
@@ -231,8 +248,9 @@ class _Flattener:
             name = f"%{len(self.order)}"
             self.order[name] = len(self.order)
             self.values[name] = Value(name, shape, self.origin)
+            self.first[name] = len(self.out)
             self.out.append(Elementwise(ufunc, name, args))
-            self.known[key] = name
+            self.remember(ufunc, args, name)
         return self.known[key]
 
     def visit(self, expr: sympy.Expr) -> Arg:
