@@ -52,6 +52,21 @@ class Frozen(sympy.Function):  # type: ignore[misc]
         return sympy.Integer(0)
 
 
+class Power(sympy.Function):  # type: ignore[misc]
+    """``base**exponent`` with a constant exponent, about which SymPy asks no questions.
+
+    1/3 is the float nearest to it, a fraction of two numbers of 16 digits: as an exponent of SymPy's own power it makes
+    polynomials of that degree.
+    """
+
+    nargs = 2
+
+    def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """The derivative by the base."""
+        base, exponent = self.args
+        return exponent * Power(base, exponent - 1)
+
+
 class Formula:
     """An expression of the symbols :func:`nth` 0, 1, …, with its derivatives by each, ready to be evaluated.
 
@@ -82,7 +97,7 @@ class Formula:
         return self._compiled(cse=False)
 
     def _compiled(self, *, cse: bool) -> Callable[..., Sequence[Any]]:
-        modules = [{"_Floor": mpmath.floor, "Frozen": lambda value: value}, "mpmath"]
+        modules = [{"_Floor": mpmath.floor, "Frozen": lambda value: value, "Power": mpmath.power}, "mpmath"]
         compiled: Callable[..., Sequence[Any]] = sympy.lambdify(self.symbols, self.row, modules=modules, cse=cse)
         return compiled
 
@@ -148,6 +163,8 @@ class Writer:
                 return filled(sizes(node.shape, self.dims), lambda place: self._symbol(family.label, (index, *place)))
             case Apply(function=function, args=args):
                 folded = constant(args[1], self.dims) if function == "pow" else None
+                if folded is not None and not (2 * folded).is_integer:
+                    return each(lambda base: Power(base, folded), self._settled(self(args[0])))
                 operands = [self(arg) for arg in args] if folded is None else [self(args[0]), filled((), lambda _: folded)]
                 return each(PRIMITIVES[function].definition, *(self._settled(operand) for operand in operands))
             case Along(function=function, args=args):
