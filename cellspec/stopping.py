@@ -9,14 +9,15 @@ Nothing here concerns those who import cellspec as a library: without :func:`ins
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import Any
+else:
+    import _signal as signal  # the part that is built in: nothing has to be read, so that there is no time to be interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -43,12 +44,16 @@ def _arrived(number: int, frame: Any) -> None:
 def _end(number: int) -> None:
     """Remove what is temporary, say a word, and go, with the status that shells expect."""
     for path in tuple(_temporary):
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 - contextlib would have to be imported
             os.unlink(path)
+        except OSError:
+            pass
     show_cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
-    with contextlib.suppress(Exception):  # a closed pipe, or a flush that was interrupted: there is nothing left to say
+    try:
         sys.stdout.flush()
         os.write(2, show_cursor + b"Aborted!\n")
+    except Exception:  # a closed pipe, or a flush that was interrupted: there is nothing left to say
+        pass
     os._exit(128 + number)
 
 

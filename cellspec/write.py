@@ -136,19 +136,20 @@ def write(folder: Path, modules: Mapping[str, str]) -> tuple[str, ...]:
             raise UsageMistake(f"{where!r} is in the way, as cellspec has not written it; move it or use another --out")
         if text != wanted[name].encode():
             changed.append(name)
-    with _allowed("write to", folder):
-        _make(folder)
+    with _allowed("write to", folder), _made(folder):
         _sweep(folder)
         for name in changed:
             replace_text(folder / name, wanted[name])
     return tuple(changed)
 
 
-def _make(folder: Path) -> None:
-    """Make ``folder`` and those above it; all of them or none."""
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """With ``folder`` and those above it; what had to be made, and is still empty, goes again if the system refuses something."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError:
         for one in missing:
             with contextlib.suppress(OSError):
@@ -209,7 +210,7 @@ def _allowed(doing: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:  # the latter where links lead in a circle
-        raise UsageMistake(f"cannot {doing} {shorten(str(path), 200)}: {reason(error)}") from None
+        raise UsageMistake(f"cannot {doing} {shorten(str(path), 100)}: {reason(error)}") from None
 
 
 def _known(cells: Iterable[str], backends: Collection[str]) -> set[str]:
