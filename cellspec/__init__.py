@@ -4,20 +4,20 @@
 >>> cell = cellspec.load("lstm")
 >>> module = cellspec.build(cell)
 
-Importing the package loads neither SymPy nor NumPy; its functions do.
+Importing the package loads nothing else; its functions and errors do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
-
-from cellspec.errors import CellspecError, CompilerError, Diagnostic, Location, Reporter, SpecError, blamed
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+    from types import ModuleType
+    from typing import Any
+
     from cellspec.cell import Cell
+    from cellspec.errors import CellspecError, CompilerError, Diagnostic, Location, SpecError
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,15 @@ RESIDUALS = ("speed", "memory")
 """What is kept between the passes: what saves work, or the states alone, from which the rest is computed again."""
 
 
+def __getattr__(name: str) -> Any:
+    """The errors, when they are first asked for."""
+    if name in ("CellspecError", "CompilerError", "Diagnostic", "Location", "SpecError"):
+        from cellspec import errors
+
+        return getattr(errors, name)
+    raise AttributeError(f"module 'cellspec' has no attribute {name!r}")
+
+
 def load(source: str | Path, settings: Mapping[str, str] | None = None) -> Cell:
     """The cell that a spec describes.
 
@@ -45,6 +54,7 @@ def load(source: str | Path, settings: Mapping[str, str] | None = None) -> Cell:
     (``{"phi": "relu"}``). Raises :class:`SpecError` with every mistake of the file, :class:`CompilerError` for a bug.
     """
     from cellspec.elaborate import elaborate
+    from cellspec.errors import Reporter, blamed
     from cellspec.loader import load_spec
 
     report = Reporter()
@@ -80,8 +90,10 @@ def build(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> Modul
     is a LookupError.
     """
     import linecache
+    from types import ModuleType
 
     from cellspec import built
+    from cellspec.errors import blamed
 
     text = generate(cell, backend, residuals)
     name = f"{cell.name}_{backend}" + (f"_{residuals}" if residuals != "speed" else "")

@@ -6,6 +6,7 @@ Everything beyond click is imported when a command needs it, so that ``cellspec 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,6 +45,12 @@ class _Group(click.Group):
             mistake = about_settings(error) if isinstance(error, SpecError) else error
             click.echo(str(error) if mistake is None else f"cellspec: {mistake}", err=True)
             ctx.exit(2 if isinstance(mistake, UsageMistake) else 1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly where nobody reads on
+            where = "" if error.filename is None else f": {str(error.filename)[:200]!r}"
+            click.echo(f"cellspec: {(error.strerror or str(error)).lower()}{where}", err=True)
+            ctx.exit(1)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,7 +60,7 @@ def main() -> None:
 
     A SPEC is the path of a YAML file or the name of a shipped cell: see 'cellspec list'.
 
-    Exit status: 0 done, 1 something was found wrong, 2 usage.
+    Exit status: 0 done, 1 something was found wrong, 2 usage, 130 Ctrl-C.
     """
 
 
@@ -340,7 +347,3 @@ def _progress(items: Iterable[_Item], doing: str, count: int, label: Callable[[_
             bar.update(task, description=f"{doing} {label(item)}")
             yield item
             bar.advance(task)
-
-
-if __name__ == "__main__":
-    main(prog_name="cellspec")

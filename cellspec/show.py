@@ -244,14 +244,14 @@ def error_table(report: Report) -> tuple[tuple[str, ...], list[list[tuple[str, b
 
 
 def verdict(report: Report) -> dict[str, Any]:
-    """A report as JSON takes it; an error that is no number is null."""
+    """A report as JSON takes it; what is no finite number is null."""
     rows = [
         {
             "quantity": row.quantity,
             "setting": row.setting,
             "dtype": row.dtype,
             "error": row.error if math.isfinite(row.error) else None,
-            "tolerance": row.tolerance,
+            "tolerance": row.tolerance if math.isfinite(row.tolerance) else None,
             "ok": bool(row.ok),
         }
         for row in report.worst()

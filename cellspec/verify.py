@@ -13,7 +13,8 @@ products in a step. Inputs are drawn as float32 numbers, so both sides start fro
 *Scale.* The largest magnitude of the array, or for ``⟨Jᵀ ȳ, v⟩`` the sum of its terms' magnitudes. A small array among larger
 ones is compared relative to a part of the largest: 1/1000 in float64, 1/10 in float32. It is made of the larger ones, with
 their rounding errors: a gate's slope ``y*(1 - y)`` is off by ``eps`` however small it is. The largest is taken over the values
-of the step and 1, for gradients over the gradients and the upstream cotangents.
+of the step and 1, for gradients over the gradients and the upstream cotangents. Where gates saturate, slopes vanish: there
+all gradients are compared relative to the largest.
 
 *Spread.* ``4 * max |Q(r) - Q|`` over four evaluations ``Q(r)`` of the same array of quantities by the oracle, in which every
 argument, result of an operation and tangent is multiplied by ``1 + 16*eps*u`` with random ``u`` between -1 and 1
@@ -128,7 +129,7 @@ def verify_sample(cell: Cell, module: ModuleType, drawn: Sample, setting: str = 
 def _check_dtype(cell: Cell, module: Any, rng: np.random.Generator, dtype: np.dtype[Any], exact: bool, log: Log) -> None:
     """Every setting of :func:`verify`."""
     usual = fitting(cell, USUAL)
-    for setting, dims, steps, batch, options in (
+    settings: tuple[tuple[str, dict[str, int], int, int, dict[str, Any]], ...] = (
         ("T=3 B=2", usual, 3, 2, {}),
         ("T=9 B=4", fitting(cell, LARGE), 9, 4, {}),
         ("T=1", fitting(cell, MIDDLE), 1, 3, {}),
@@ -136,12 +137,13 @@ def _check_dtype(cell: Cell, module: Any, rng: np.random.Generator, dtype: np.dt
         ("dims 1", dict.fromkeys(cell.dims, 1), 3, 2, {}),
         ("T=0", usual, 0, 2, {}),
         ("default state", usual, 3, 2, {"default_state": True}),
-    ):
+    )
+    for setting, dims, steps, batch, options in settings:
         with _setting(log, setting):
             _check(cell, module, sample(cell, dims, steps, batch, rng, dtype, **options), setting, log)
     for range_ in RANGES:
         with _setting(log, f"{range_} range"), suppress(NoFiniteSample):  # a cell need not be finite there
-            _check(cell, module, sample(cell, usual, 3, 2, rng, dtype, gains=range_), f"{range_} range", log)
+            _check(cell, module, sample(cell, usual, 3, 2, rng, dtype, gains=range_), f"{range_} range", log, 1.0)
     every = (("lengths, resets", True, False), ("lengths, resets, reverse", True, True), ("resets", False, False))
     for setting, lengths, reverse in every if dtype == np.float64 else every[1:2]:
         with _setting(log, setting):
@@ -184,11 +186,11 @@ def tolerance(cell: Cell, drawn: Sample) -> float:
     return 16 * 2.0**-23 * (drawn.steps + 1) * math.sqrt(longest + drawn.steps * drawn.batch)
 
 
-def _check(cell: Cell, module: Any, drawn: Sample, setting: str, log: Log) -> None:
+def _check(cell: Cell, module: Any, drawn: Sample, setting: str, log: Log, floor: float | None = None) -> None:
     """Everything about one call: results, and each gradient against J·v along random directions."""
     _check_results(cell, module, drawn, setting, log)
     expectation = expected(cell, drawn)
-    _check_directions(expectation, _gradients(expectation, module, setting, log), setting, log)
+    _check_directions(expectation, _gradients(expectation, module, setting, log), setting, log, floor)
 
 
 def _check_results(cell: Cell, module: Any, drawn: Sample, setting: str, log: Log) -> None:
@@ -293,10 +295,12 @@ def _gradients(
     return {name: np.asarray(found[name]) for name in wanted if name in found}
 
 
-def _check_directions(expectation: Expected, grads: Mapping[str, Array], setting: str, log: Log) -> None:
+def _check_directions(
+    expectation: Expected, grads: Mapping[str, Array], setting: str, log: Log, floor: float | None = None
+) -> None:
     """⟨ȳ, J v⟩ = ⟨Jᵀ ȳ, v⟩ for random directions v in one parameter, input or initial state at a time.
 
-    The error is relative to the sum of the magnitudes in ⟨Jᵀ ȳ, v⟩.
+    The error is relative to the sum of the magnitudes in ⟨Jᵀ ȳ, v⟩, or to the part ``floor`` of the largest of these sums.
     """
     drawn, shapes = expectation.drawn, expectation.shapes
     allowed = tolerance(expectation.cell, drawn)
@@ -314,11 +318,11 @@ def _check_directions(expectation: Expected, grads: Mapping[str, Array], setting
         terms[name] = (directions * grads[name].astype(np.float64)).reshape(len(directions), -1)
     scales = {name: np.nan_to_num(np.abs(terms[name]).sum(axis=1), posinf=0.0) for name in moving}
     most = max((float(np.max(scale, initial=0.0)) for scale in scales.values()), default=0.0)
-    floor = FLOORS[drawn.dtype.name] * max(most, upstream(drawn))
+    least = max(1e-300, (floor or FLOORS[drawn.dtype.name]) * max(most, upstream(drawn)))
     for name in moving:
         own = expectation.own(name)
         difference = np.abs(terms[name].sum(axis=1) - expectation.pairings[own])
-        scale = np.maximum(scales[name], max(floor, 1e-300))
+        scale = np.maximum(scales[name], least)
         spread = partial(expectation.pairing_spread, name)
         log.judge(name, setting, drawn.dtype, difference, scale, allowed, spread)
 
