@@ -13,7 +13,7 @@ from cellspec.backends.equations import moved_on, plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
-from cellspec.backends.numpy.histories import Histories, far
+from cellspec.backends.numpy.histories import Histories
 from cellspec.backends.numpy.instructions import Region, instructions, keep_carries
 from cellspec.backends.numpy.layout import Layout, lay_out
 from cellspec.backends.numpy.one_step import names_in, one_step, packed
@@ -25,7 +25,7 @@ from cellspec.backends.numpy.statements import Pass
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
 from cellspec.backends.plain import Plain, bare, float_text
-from cellspec.backends.streams import Stream, streams
+from cellspec.backends.streams import Stream, far, streams
 from cellspec.cell import Cell, Input, Kind, Shape
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import Schedule, schedule
@@ -36,7 +36,6 @@ LOCALS = (
     "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "chain", "Iterator", "len", "tuple",
     "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
     "reversed", "dict", "getattr", "scratch", "empty", "lengths", "resets", "reverse", "checkpoint", "masks", "cuts", "finals",
-    "apart", "carried", "memory", "buffers", "_check", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived",
     "apart", "carried", "memory", "buffers", "_check", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived",
     "_earlier", "_elu", "_equations", "_erf", "_from_left", "_gelu", "_kept", "_largest", "_last", "_move", "_readings",
     "_sigmoid", "_silu", "_softsign", "_transposed", "_where",
