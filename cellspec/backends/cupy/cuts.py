@@ -85,7 +85,7 @@ def _forward(program: Program, cell: Cell, kept_whole: set[str]) -> Program:
     behind: list[_Cut] = []
     carries: list[Carry] = []
     for carry in program.carries:
-        start = _initial(carry.before, cell)
+        start = initial(carry.before, cell)
         if carry.before in kept_whole:
             ahead.append(_put_back(_here(carry.before), carry.before, CUT_BEFORE, start, carry.before))
             carries.append(carry)
@@ -93,12 +93,14 @@ def _forward(program: Program, cell: Cell, kept_whole: set[str]) -> Program:
             behind.append(_put_back(f"{carry.after} next", carry.after, CUT_AFTER, start, carry.before))
             behind.append(_Cut(last_state(carry), carry.after, ended(symbol(CUT_AFTER), symbol(carry.after)), (CUT_AFTER,)))
             carries.append(replace(carry, after=f"{carry.after} next"))
-    return _joined(replace(program, carries=tuple(carries)), ahead, behind)
+    names = {old.after: new.after for old, new in zip(program.carries, carries, strict=True)}
+    delays = tuple(replace(delay, after=names[delay.after]) for delay in program.delays)
+    return _joined(replace(program, carries=tuple(carries), delays=delays), ahead, behind)
 
 
 def _backward(program: Program, cell: Cell, kept_whole: set[str]) -> Program:
     again = (name for name in program.sequences if name in kept_whole)
-    ahead = [_put_back(_here(name), name, CUT_BEFORE, _initial(name, cell), name) for name in again]
+    ahead = [_put_back(_here(name), name, CUT_BEFORE, initial(name, cell), name) for name in again]
     for carry in program.carries:
         later, end = carry.before, final(carry)
         expr = handed_back(symbol(CUT_AFTER), symbol(later), symbol(end))
@@ -116,7 +118,7 @@ def _put_back(out: str, source: str, cut: str, start: sympy.Expr, before: str) -
     return _Cut(out, source, put_back(symbol(cut), start, symbol(source), symbol(own)), (cut, own))
 
 
-def _initial(before: str, cell: Cell) -> sympy.Expr:
+def initial(before: str, cell: Cell) -> sympy.Expr:
     """The number that a state starts from."""
     (number,) = {state.init for state in cell.states if f"{state.name}[t-1]" == before}
     return sympy.Integer(int(number)) if float(number).is_integer() else sympy.sympify(number)

@@ -207,8 +207,17 @@ class Writer:
                 terms = widened(unit, self.shape(name)[-1], self.shape(operand)[-1], begin, factor)
                 return self.element(operand, " + ".join(terms))
         assert place is not None
+        if place.rows is not None:
+            return self.delayed(place, unit, ahead)
         place = replace(place, offset=sympy.expand(place.offset + ahead))
         return f"{self.use(place.buffer)}[{self.around.index(place, unit)}]"
+
+    def delayed(self, place: Place, unit: str, ahead: sympy.Expr) -> str:
+        """The element at ``unit`` in that row of ``place`` which this step reads."""
+        row, buffer = f"{self.use(place.rows)}[row]" if place.rows else "", place.buffer
+        width = "" if buffer.units == 1 else f"*{self.around.size(buffer.units)}"
+        terms = [f"{row}{width}", *([] if ahead == 0 else [self.around.size(ahead)]), *([] if unit == "0" else [unit])]
+        return f"({row} < 0 ? {self.printer.text(place.otherwise)} : real({self.use(buffer)}[{' + '.join(terms)}]))"
 
     def initial(self, state: Buffer, before: str) -> str:
         """The line that reads a carry before the first step."""
@@ -288,7 +297,7 @@ def product(op: ir.Product) -> str:
 
 def pointer(buffer: Buffer) -> str:
     """A parameter that points to a buffer."""
-    return f"{'real' if buffer.real else 'stored'}* {buffer.name}"
+    return f"{'long long' if buffer.of_rows else 'real' if buffer.real else 'stored'}* {buffer.name}"
 
 
 def wrapped(parameters: Sequence[str]) -> tuple[str, ...]:

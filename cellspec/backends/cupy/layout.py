@@ -67,6 +67,8 @@ class Layout:
         self.names = Names(self.attributes)
         self.earlier = Earlier(self.cell, common, self.names)
         self.attributes += [name for stream in self.earlier.known for name in (stream.buffer, f"d_{stream.buffer}")]
+        self.histories = self.earlier.histories
+        self.attributes += [name for lag in self.histories.attributes for name in (lag, f"{lag}_of_steps")]
 
     def given(self, flow_: Flow, made: Plan, more: Mapping[str, Place]) -> dict[str, Place]:
         """Where the values are that come from outside: constants that kernels read, and ``more``."""
@@ -98,6 +100,7 @@ class Layout:
         whole = self.as_given(made.flow)
         sequences = {name: self.sequence(made.flow, made, name) for name in whole}
         given = self.given(made.flow, made, {**sequences, **self.earlier.places, **cuts_in(made.flow)})
+        given |= self.histories.forward(made.flow)
         whole |= self.earlier.matrices
         memory = remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
         return memory, choice
@@ -116,7 +119,7 @@ class Layout:
         saved |= {n: as_saved(forward.reads[n]) for n in self.compiled.stash if n in forward.reads}
         befores = (carry.before for carry in self.compiled.forward.carries)
         saved |= {n: as_saved(forward.reads[n]) for n in map(first_state, befores) if n in made.flow.program.values}
-        saved |= self.finals(made)
+        saved |= self.finals(made) | self.histories.backward(made.flow)
         whole = {n: as_saved(p) for n, p in matrices(forward).items()}
         given = self.as_given(made.flow)
         saved |= {name: self.sequence(made.flow, made, name) for name in given}

@@ -37,10 +37,11 @@ LOCALS = (
     "_heads_blocks", "_run_blocks",
     "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES", "lengths", "resets", "reverse", "masks", "order", "d_state",
     "owner", "get_ident", "_check_params",
-    "_Masks", "_Rows", "_arranged", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last", "_masks", "_on_host",
-    "_readings", "_rows", "_started", "given", "contextlib", "ctypes", "functools", "os", "here", "stream", "Packed",
-    "_by_columns", "_captured", "_captured_products", "_cublas", "_device_of", "_in_turn", "_numbers", "_on_its_device", "_pack",
-    "_product", "_forward_checked", "_backward_checked", "_CUBLAS_TYPES", "_FACTORS", "_KERNELS", "_NUMBERS",
+    "_Masks", "_Rows", "_arranged", "_back", "_begun", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last",
+    "_last_rows", "_masks", "_on_host", "_readings", "_rows", "_rows_back", "_rows_read", "_set", "_started", "given",
+    "contextlib", "ctypes", "functools", "os", "here", "stream", "Packed", "_by_columns", "_captured", "_captured_products",
+    "_cublas", "_device_of", "_in_turn", "_numbers", "_on_its_device", "_pack", "_product", "_forward_checked",
+    "_backward_checked", "_CUBLAS_TYPES", "_FACTORS", "_KERNELS", "_NUMBERS",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -70,7 +71,7 @@ class _Module:
         self.common = Common(compiled, LOCALS)
         self.layout = Layout(with_cuts(compiled), self.common)
         self.compiled, self.cell = self.layout.compiled, compiled.cell
-        self.inputs, self.earlier = self.layout.inputs, self.layout.earlier
+        self.inputs, self.earlier, self.histories = self.layout.inputs, self.layout.earlier, self.layout.histories
         self.python = Names([*self.common.reserved, *self.common.derived.values()])
 
     # --- the two directions ---------------------------------------------------------------------------------
@@ -96,7 +97,8 @@ class _Module:
             buffer = place.buffer
             if buffer.home is Home.FINAL:
                 made.text.buffers.append((buffer.name, f"cp.empty((B, {dim_text(buffer.units, self.common.dims)}), real)"))
-            if name in program.sequences and not buffer.saved and buffer.home is Home.SEQUENCE:
+            given = name in program.sequences and name not in self.earlier.places
+            if given and not buffer.saved and buffer.home is Home.SEQUENCE:
                 made.text.buffers.append((buffer.name, f"cp.empty((T, B, {dim_text(buffer.units, self.common.dims)}), dtype)"))
                 source = self.common.flat(self.source(name), program.shape(name), "T, B")
                 made.text.prologue.append(f"cp.copyto(ws.{buffer.name}, {source})")
@@ -135,6 +137,8 @@ class _Module:
                 last = self.earlier.forward(text, self.earlier.by_state[state.name])
                 states.append({**self.common.state(state), "last": last})
                 continue
+            if state.rows:
+                continue
             kept = memory.kept(f"{state.name}[t-1]")
             assert kept is not None
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
@@ -142,6 +146,11 @@ class _Module:
             ended = memory.outputs.get(last_state(kept.carry))  # stored apart where the history is put back
             text_of_last = f"_last(ws, ws.{kept.state.name}{f', ws.{ended.name}' if ended else ''}).astype(dtype)"
             states.append({**self.common.state(state), "last": self.common.shaped(text_of_last, state.shape)})
+        for far in self.histories.of_states.values():
+            states.append({**self.common.state(far.state), "last": self.histories.state_forward(text, memory, far)})
+        for name, far in self.histories.of_inputs.items():
+            x = self.common.flat(self.inputs[f"{name}[t]"]["value"], far.state.shape[1:], "T, B")
+            states.append({**self.common.state(far.state), "last": self.histories.input_forward(text, far, x)})
         value = gather([str(o["source"]) for o in outputs])
         values = {"value": value, "nothing": gather([f"cp.zeros({o['shape']}, dtype)" for o in outputs])}
         return {"text": text, "outputs": outputs, "states": states, **values, **self.loop(text, choice, True)}, memory
@@ -160,6 +169,8 @@ class _Module:
             if state.name in earlier:
                 states.append({**self.common.state(state), "last": earlier[state.name]})
                 continue
+            if state.rows:
+                continue
             kept = memory.kept(f"d:{state.name}[t]<-")
             assert kept is not None
             first = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: "[...]"}[kept.state.home]
@@ -169,8 +180,14 @@ class _Module:
                 text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else {given}")
             if (place := memory.reads.get(final(kept.carry))) is not None:
                 text.masked.append(f"ws.{place.buffer.name}[...] = 0 if dfinal is None else {given}")
+            if (far := self.histories.of_states.get(state.name)) is not None:
+                ring = self.histories.state_backward(text, far, f"ws.{kept.state.name}{last}")
+                states.append({**self.common.state(far.state), "last": ring})
             source = f"ws.{kept.state.name}{last}.astype(dtype)"
             states.append({**self.common.state(state), "last": self.common.shaped(source, state.shape)})
+        for far in self.histories.of_inputs.values():
+            ring = self.histories.input_backward(text, far, memory.outputs)
+            states.append({**self.common.state(far.state), "last": ring})
         dx = gather([arranged(self.d_input(text, memory, item)) for item in self.cell.inputs], "Inputs")
         return {"text": text, "grads": grads, "dx": dx, "states": states, **self.loop(text, choice, False)}
 
@@ -251,6 +268,8 @@ class _Module:
         reserved_names = [*common.reserved, *common.derived.values()]
         plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved_names)
         plain["lines"] = [cupy_text(line) for line in strings(plain["lines"])]
+        assert isinstance(plain["states"], list)
+        plain["states"] = [{**state, "text": cupy_text(state["text"])} for state in plain["states"]]
         context = common.context("CuPy")
         params = context["params"]
         assert isinstance(params, list)
@@ -273,6 +292,7 @@ class _Module:
                 place="@_on_its_device",
                 on_host='_on_host("{0}", {0})'.format,
                 cuts=bool(self.compiled.forward.carries),
+                far=bool(self.histories.of_states or self.histories.of_inputs),
                 lags=any(stream.follows is not None for stream in self.earlier.known),
                 counts=any(stream.follows is None for stream in self.earlier.known),
                 imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],

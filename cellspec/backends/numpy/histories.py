@@ -11,40 +11,12 @@ With resets or short samples what a step reads may be others' rows than those: s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cellspec.backends.common import Common
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.orientation import Orientation
-from cellspec.backends.plain import float_text
-from cellspec.cell import Cell, Ref, State
-
-
-@dataclass(frozen=True)
-class Far:
-    """A state that holds several earlier values of ``source``, and which of them the equations read, the nearest first."""
-
-    state: State
-    source: str
-    reach: int
-    refs: tuple[Ref, ...]
-    of_input: bool
-
-    @property
-    def init(self) -> str:
-        return float_text(float(self.state.init))
-
-
-def far(cell: Cell) -> tuple[Far, ...]:
-    """All of them, those of states first."""
-    inputs = {item.name for item in cell.inputs}
-    found = []
-    for state in cell.states:
-        if state.rows and state.lag_of is not None:
-            source, reach = state.lag_of
-            refs = tuple(ref for ref in cell.distant if ref.name == source)
-            found.append(Far(state, source, reach, refs, source in inputs))
-    return tuple(found)
+from cellspec.backends.streams import Far, far
+from cellspec.cell import Cell, State
 
 
 class Histories:

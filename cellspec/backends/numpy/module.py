@@ -13,7 +13,7 @@ from cellspec.backends.equations import moved_on, plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
-from cellspec.backends.numpy.histories import Histories, far
+from cellspec.backends.numpy.histories import Histories
 from cellspec.backends.numpy.instructions import Region, instructions, keep_carries
 from cellspec.backends.numpy.layout import Layout, lay_out
 from cellspec.backends.numpy.one_step import names_in, one_step, packed
@@ -25,7 +25,7 @@ from cellspec.backends.numpy.statements import Pass
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
 from cellspec.backends.plain import Plain, bare, float_text
-from cellspec.backends.streams import Stream, streams
+from cellspec.backends.streams import Stream, far, streams
 from cellspec.cell import Cell, Input, Kind, Shape
 from cellspec.errors import blamed
 from cellspec.pipeline import Compiled, compile_cell
