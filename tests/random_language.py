@@ -175,7 +175,8 @@ class RandomLanguage:
     def varying(self, shape: Shape) -> str:
         """An expression that reads the input or a state."""
         text = self.expression(shape, 2)
-        return text if any(value in text for value in self.values) else f"{text} + {self.product(shape)}"
+        kept = re.sub(r"where\(.* < 1, .*", "", text)  # it may be the other branch that reads it
+        return text if any(value in kept for value in self.values) else f"{text} + {self.product(shape)}"
 
     def bounded(self, shape: Shape) -> str:
         """An expression that cannot grow without bound over the steps."""
