@@ -17,7 +17,7 @@ from cellspec.scope import Entry, Role, Scope, declare_all
 from cellspec.shapes import broadcast, show
 from cellspec.spec import Assignment, Call, Initialiser, Spec, Variable
 from cellspec.targets import declare_targets, single_assignments
-from cellspec.told import untold
+from cellspec.told import FIXED_ARGUMENTS, untold, untold_by_params
 from cellspec.typing_rules import Typer
 from cellspec.unparse import label, source
 from cellspec.unroll import unroll
@@ -89,6 +89,9 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
         at=spec.at,
         path=spec.path,
     )
+    for dim in set(FIXED_ARGUMENTS).intersection(untold_by_params(cell)):
+        what = "it is an argument of init_state, pack and Workspace, as no param's shape tells it"
+        reporter.error(scope.entries[dim].at, f"a dim cannot be called {dim!r} here: {what}")
     for dim in untold(cell):
         what = "no array has an axis that tells it, once the other dims are known"
         reporter.error(scope.entries[dim].at, f"nothing tells how large dim {dim!r} is: {what}")

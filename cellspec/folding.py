@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 
 import sympy
 
@@ -33,7 +34,13 @@ def folded(function: str, args: Sequence[sympy.Expr]) -> sympy.Expr | None:
         return args[1] if args[0] != 0 else args[2]
     if not all(arg.is_number for arg in args):
         return row.symbol(*args)
-    result = tame(sympy.sympify(row.definition(*map(_exact, args))))
+    return _evaluated(function, *args)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _evaluated(function: str, *args: sympy.Expr) -> sympy.Expr | None:
+    """A function of numbers: what stands in loops and local functions is asked for often."""
+    result = tame(sympy.sympify(PRIMITIVES[function].definition(*map(_exact, args))))
     if result is not None and result.is_Rational and any(arg.is_Float for arg in args):
         return sympy.Float(float(result), 17)
     return result

@@ -52,6 +52,8 @@ def _resolve_copies(program: Program, keep_stops: bool) -> Program:
     ops = []
     for op in program.ops:
         new = ir.rename(op, {name: source[name] for name in ir.operands(op) if name in source})
+        if isinstance(new, ir.Pointwise) and not is_finite(new.expr):
+            new = op  # a value and its copy: SymPy sees that their difference, which this divides by, is 0
         match new:
             case ir.Pointwise(out=out, expr=sympy.Symbol(name=name)) | ir.Stop(out=out, operand=name):
                 if isinstance(new, ir.Stop) and keep_stops:

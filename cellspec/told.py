@@ -16,6 +16,9 @@ from cellspec.cell import Apply, Cell, Const, DimValue, Node, Ref, Shape, childr
 from cellspec.folding import number
 from cellspec.functions import PRIMITIVES
 
+FIXED_ARGUMENTS = ("params", "batch", "checkpoint", "self", "np", "cp", "Params", "State", "Workspace")
+"""Names that a dim cannot have where it is an argument of what is given parameters alone."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -65,6 +68,14 @@ def untold(cell: Cell) -> list[str]:
     ones = [one for group in groups for one in group.ones]
     known = {*ones, *(each.dim for each in told([without(shape, groups) for shape in shapes(cell)], ones))}
     return [dim for dim in cell.dims if dim not in known]
+
+
+def untold_by_params(cell: Cell) -> list[str]:
+    """The dims that no parameter's shape tells."""
+    groups = merged(cell)
+    ones = {one: group.dim for group in groups for one in group.ones}
+    known = {each.dim for each in told([without(param.shape, groups) for param in cell.params], ones)}
+    return [dim for dim in cell.dims if ones.get(dim, dim) not in known]
 
 
 def merged(cell: Cell) -> tuple[Merged, ...]:

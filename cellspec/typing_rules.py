@@ -78,7 +78,8 @@ class Typer:
             case Binary(op="**"):
                 return self._power(expr)
             case Binary(op=op, left=left, right=right):
-                if op == "/" and fold(right, self.scope.constants) == 0:
+                if op == "/" and (divisor := self.type(right)) is not None and divisor.number == 0:
+                    self._each((left,))
                     self._fail(right, "division by zero")
                 return self._pointwise(OPERATORS[op], expr, (left, right), _VERBS[op])
             case Compare(left=left, right=right):
@@ -250,7 +251,7 @@ class Typer:
             self._fail(expr.right, f"the exponent {source(expr.right)!r} is beyond {LARGEST_EXPONENT}")
         if base is None:
             raise _Untyped
-        if exponent < 0 and fold(expr.left, self.scope.constants) == 0:
+        if exponent < 0 and base.number == 0:
             self._fail(expr, "division by zero")
         whole = int(exponent) if exponent == int(exponent) else exponent
         power = Typed(expr.right, Const(whole), False, constant(whole))

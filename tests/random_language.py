@@ -159,10 +159,11 @@ class RandomLanguage:
             return self.rng.choice(known)
         name = f"p{len(self.params)}"
         self.params[name] = (shape, members)
-        if self.rng.random() < 0.2 and not members:
+        square = len(shape) == 2 and shape[0] == shape[1]
+        if self.rng.random() < (0.4 if square else 0.2) and not members:
             made = f"q{len(self.derived)}"
             forms = [f"tanh({name})", f"{name}*sigmoid({name})", f"cumsum({name})", f"softmax({name})"]
-            if len(shape) == 2 and shape[0] == shape[1]:
+            if square:
                 forms = [f"{name} - {name}.T", f"inv(eye({shape[0]}) + 0.1*{name} - 0.1*{name}.T)", f"{name} @ {name}"]
                 forms += [f"0.3*eye({shape[0]})", f"{name}.T", f"{name} + {name}.T - {name}.T", f"inv(2*eye({shape[0]}))"]
             if len(shape) == 1:
@@ -174,12 +175,13 @@ class RandomLanguage:
     def varying(self, shape: Shape) -> str:
         """An expression that reads the input or a state."""
         text = self.expression(shape, 2)
-        return text if any(value in text for value in self.values) else f"{text} + {self.product(shape)}"
+        kept = re.sub(r"where\(.* < 1, .*", "", text)  # it may be the other branch that reads it
+        return text if any(value in kept for value in self.values) else f"{text} + {self.product(shape)}"
 
     def bounded(self, shape: Shape) -> str:
         """An expression that cannot grow without bound over the steps."""
         inner = self.expression(shape, 2)
-        forms = [f"tanh(0.2*({inner}))", f"sigmoid(0.2*({inner})) - 0.5", f"0.5*sin(0.2*({inner}))"]
+        forms = [f"tanh(0.2*({inner}))", f"sigmoid(0.2*({inner})) - 0.5", f"0.5*sin(tanh(0.2*({inner})))"]
         return self.rng.choice([*forms, f"softmax(0.2*({inner}))"]) if shape[-1] != "1" else self.rng.choice(forms)
 
     def fitted(self, value: str, shape: Shape) -> str:
@@ -259,7 +261,7 @@ class RandomLanguage:
         rng, number = self.rng, self.number()
         positive = f"1.5 + sin({a})"
         return [
-            lambda: f"{rng.choice(OTHERS)}({a})",
+            *[lambda: f"{rng.choice(OTHERS)}({a})"] * 4,
             lambda: f"{rng.choice(POSITIVE)}({positive})",
             lambda: f"{rng.choice(['max', 'min'])}({a}, {rng.choice([b, number])})",
             lambda: f"clip({a}, {rng.choice(['-0.5', 'k0 - 1'])}, {rng.choice(['0.8', '0.5*k1'])})",

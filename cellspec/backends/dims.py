@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell, Shape
 from cellspec.ir import size
-from cellspec.told import Told, linear, merged, square, told, without
+from cellspec.told import Told, linear, merged, square, told, untold_by_params, without
 
 
 def bracket(shape: Shape, offset: int = 0) -> str:
@@ -38,10 +38,7 @@ def input_texts(cell: Cell) -> list[str]:
 
 def other_dims(cell: Cell) -> list[str]:
     """The dims that no parameter's shape tells, which are arguments of what is given parameters alone."""
-    groups = merged(cell)
-    ones = {one: group.dim for group in groups for one in group.ones}
-    known = {each.dim for each in told([without(p.shape, groups) for p in cell.params], ones)}
-    return [d for d in cell.dims if ones.get(d, d) not in known]
+    return untold_by_params(cell)
 
 
 def dim_lines(cell: Cell, dims: Mapping[str, str], with_arguments: bool) -> list[dict[str, str]]:

@@ -263,6 +263,8 @@ class Plain:
     def whole(self, op: Op, shape: Shape, axes: str, dtype: str) -> str:
         """The right side of ``op`` as an array of its whole shape ``axes``, also where its arguments are smaller."""
         text = bare(self.op(op, shape))
+        if not shape and isinstance(op, ir.Pointwise) and op.expr.has(sympy.Function):
+            return text if text.startswith("float(") and bare(text[5:]) != text[5:] else f"float({text})"
         if shape and isinstance(op, ir.Pointwise) and not self.spans(op, shape):
             return f"np.full({axes}, {text}, {dtype})"
         return text

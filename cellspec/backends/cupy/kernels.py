@@ -18,6 +18,7 @@ from cellspec.backends.cupy.regions import Region
 from cellspec.backends.cupy.units import rolled, widened
 from cellspec.backends.naming import Names, identifier
 from cellspec.cell import Shape
+from cellspec.folding import is_finite
 from cellspec.ir import symbol
 
 
@@ -278,7 +279,11 @@ def _inlined(region: Region, stored: set[str]) -> tuple[ir.Pointwise, ...]:
     pending: dict[sympy.Symbol, sympy.Expr] = {}
     kept: list[ir.Pointwise] = []
     for op in region.ops:
-        expr = op.expr.xreplace({s: pending[s] for s in op.expr.free_symbols if s in pending})
+        inlined = {s: pending[s] for s in op.expr.free_symbols if s in pending}
+        expr = op.expr.xreplace(inlined)
+        if not is_finite(expr):  # SymPy divides by what it sees to be 0
+            kept += (ir.Pointwise(s.name, pending.pop(s)) for s in sorted(inlined, key=str))
+            expr = op.expr
         if uses[op.out] == 1 and op.out not in stored and not isinstance(expr, sympy.Function):
             pending[symbol(op.out)] = expr
         elif uses[op.out] or op.out in stored:
