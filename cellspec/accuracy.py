@@ -143,7 +143,7 @@ def without_cancellation(
 
 
 def facts(program: Program, given: Mapping[str, Fact] | None = None) -> Known:
-    """What is known of every value, ``given`` that of some; what a step reads of another is huge if what is made there may be."""
+    """What is known of every value, ``given`` that of some; what one step reads of another is huge if what that makes is."""
     defining = {out: op for op in program.ops for out in ir.outs(op)}
     start = {name: _UNKNOWN for name in program.values} | dict(given or {})
     huge: set[str] = set()
