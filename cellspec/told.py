@@ -91,7 +91,9 @@ def merged(cell: Cell) -> tuple[Merged, ...]:
     for extent in extents:
         unknown = sorted((s.name for s in extent.free_symbols if s.name not in known), key=cell.dims.index)
         for dim in unknown:
-            if len(unknown) > 1 and (parts := linear(extent, dim)) and _is_all(extent, parts, dim, unknown, matter):
+            if len(unknown) < 2 or not (parts := linear(extent, dim)):
+                continue
+            if _always_fits(extent, parts[0], unknown) and _is_all(extent, parts, dim, unknown, matter):
                 groups.append(Merged(dim, extent, tuple(name for name in unknown if name != dim)))
                 known.update(unknown)
                 known.update(each.dim for each in told(arrays, known))
@@ -136,6 +138,12 @@ def _is_all(
     asking = (expr for expr in matter if others & expr.free_symbols)
     made = (expr.subs(sympy.Symbol(dim), (whole - rest) / factor) for expr in asking)
     return all(not others & expr.free_symbols or not others & sympy.cancel(expr).free_symbols for expr in made)
+
+
+def _always_fits(extent: sympy.Expr, factor: sympy.Expr, unknown: Sequence[str]) -> bool:
+    """Whether a dim that is multiplied by ``factor`` makes ``extent`` every size that it can have, the other dims being 1."""
+    varying = extent - extent.subs(dict.fromkeys(unknown, 0))
+    return bool(factor.subs(dict.fromkeys(unknown, 1)) == varying.as_content_primitive()[0])
 
 
 def _extents(node: Node) -> Iterator[sympy.Expr]:

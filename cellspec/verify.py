@@ -91,7 +91,7 @@ def _setting(log: Log, setting: str) -> Iterator[None]:
     try:
         with np.errstate(all="ignore"):
             yield
-    except (_Raised, NoFiniteSample) as error:
+    except (_Raised, NoFiniteSample, oracle.NoValue) as error:
         if not any(fault.startswith(str(error)) for fault in log.faults):
             log.faults.append(f"{error} ({setting})")
 

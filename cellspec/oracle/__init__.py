@@ -15,12 +15,14 @@ from cellspec.oracle.duals import Tangents, jvp
 from cellspec.oracle.exact import Exact, exact_gradients
 from cellspec.oracle.masks import Masks
 from cellspec.oracle.rounding import Rounding, rounded_forward, rounded_jvp
+from cellspec.oracle.scalars import NoValue
 from cellspec.oracle.values import Forward, Probe, forward, infer_dims, probe
 
 __all__ = [
     "Exact",
     "Forward",
     "Masks",
+    "NoValue",
     "Probe",
     "Rounding",
     "Tangents",

@@ -67,6 +67,10 @@ class Power(sympy.Function):  # type: ignore[misc]
         return exponent * Power(base, exponent - 1)
 
 
+class NoValue(ValueError):
+    """An equation has no value whatever it reads: one sentence."""
+
+
 class Formula:
     """An expression of the symbols :func:`nth` 0, 1, …, with its derivatives by each, ready to be evaluated.
 
@@ -135,7 +139,7 @@ class Writer:
         self.numbers = itertools.count()
 
     def block(self, equation: Equation) -> Block:
-        """The equation's elements, differentiated by all that they read."""
+        """The equation's elements, differentiated by all that they read. Raises :class:`NoValue` for ``1/(a - a)``."""
         self.parts = []
         right = np.broadcast_to(self(equation.value), sizes(equation.target.shape, self.dims))
         written = [*self.parts, (equation.target.label, right)]
@@ -143,6 +147,8 @@ class Writer:
 
         def scalar(expression: Any) -> Scalar:
             expression = sympy.sympify(expression)
+            if expression.has(sympy.zoo, sympy.nan):
+                raise NoValue(f"{equation.target.label} divides by what is always 0")
             reads = sorted(expression.free_symbols, key=lambda symbol: str(symbol.name))
             in_places = expression.xreplace({symbol: nth(k) for k, symbol in enumerate(reads)})
             return Scalar(tuple(keys[symbol] for symbol in reads), formula(in_places, len(reads)))
