@@ -33,7 +33,7 @@ CONDITION = 20.0
 SENSITIVITY = 1e2
 """How many times larger a relative change of the arguments may come out: in a chaotic recurrence rounding errors grow too."""
 
-ATTEMPTS = 40
+ATTEMPTS = 24
 
 WIDE_ATTEMPTS = 16
 

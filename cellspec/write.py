@@ -145,7 +145,7 @@ def write(folder: Path, modules: Mapping[str, str]) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """With ``folder`` and those above it; what was made, and is still empty, goes again if the system refuses something."""
+    """With ``folder`` and those above it; what had to be made, and is still empty, goes again if something is refused."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -66,8 +66,9 @@ def test_a_signal_while_a_library_is_imported(tmp_path: Path, number: int) -> No
 
 def test_what_is_imported_before_signals_are_prepared_for() -> None:
     """Until then a signal would show a traceback: nothing is read from disk but the package and the preparation itself."""
-    loaded = "sorted(set(sys.modules) - before - {'__future__'})"
-    code = f"import sys; before = set(sys.modules); import cellspec.stopping; print({loaded})"
+    code = (
+        "import sys, __future__; before = set(sys.modules); import cellspec.stopping; print(sorted(set(sys.modules) - before))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.stdout.strip() == "['cellspec', 'cellspec.stopping']", done.stderr
 
