@@ -19,7 +19,7 @@ from cellspec.cell import STEP_INDEX
 from cellspec.pipeline import Compiled
 from cellspec.schedule import schedule
 
-ATTRIBUTES = ("use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut")
+ATTRIBUTES = ("use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut", "numbered")
 """Attributes that the memory of either direction has."""
 
 _SLOTS = Buffer("cuts", Home.HISTORY, ir.size(()), real=True)
