@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +35,9 @@ from cellspec.sampling import Sample, pack, sample
 Array = npt.NDArray[Any]
 
 PRIMES = (5, 7, 11, 13, 17, 19, 23, 29)
+PADDED = 50
+"""Steps of a call whose samples have a few."""
+
 FLOAT64_TOLERANCE = 1e-11
 FLOORS = {"float64": 1e-3, "float32": 1e-1}
 
@@ -135,8 +138,9 @@ def verify(
     """Compare ``module``, generated from ``cell``, with the equations of ``cell``.
 
     Settings: all dims distinct (T=3, B=2, dims 5, 7, 11, …) and larger (T=9, B=4, dims 17, 19, …); T=1; B=1; all dims 1; T=0;
-    the spec's own initial state; lengths and resets, forwards and in reverse. Every step and the final state have upstream
-    gradients. ``exact`` adds the exact gradients at dims 2, 3, …. What the module raises is passed on. Nothing is printed.
+    the spec's own initial state; lengths and resets, forwards and in reverse; lengths alone, with many steps of NaN behind the
+    ends. Every step and the final state have upstream gradients. ``exact`` adds the exact gradients at dims 2, 3, …. What the
+    module raises is passed on. Nothing is printed.
     """
     log = _Log()
     _check_fields(cell, module, log)
@@ -159,6 +163,7 @@ def verify(
         for reverse in (False, True) if dtype == np.float64 else (True,):
             drawn = sample(cell, dict(zip(cell.dims, PRIMES, strict=False)), 4, 4, rng, dtype)
             _check_masked(cell, module, drawn, reverse, log)
+        _check_padded(cell, module, drawn, log)
         if exact:
             drawn = sample(cell, dict(zip(cell.dims, (2, 3, 4, 5, 6, 7, 8, 9), strict=False)), 3, 1, rng, dtype)
             _check_exact(cell, module, drawn, log)
@@ -235,6 +240,25 @@ def _check_masked(cell: Cell, module: Any, drawn: Sample, reverse: bool, log: _L
     setting = "lengths, resets, reverse" if reverse else "lengths, resets"
     expected = oracle.forward(cell, drawn.params, drawn.x, drawn.state, dims=drawn.dims, masks=masks)
     grads = _check_forward(cell, module, drawn, expected.outputs, expected.final, setting, log, masks)
+    _check_directions(cell, drawn, grads, setting, log, masks)
+
+
+def _check_padded(cell: Cell, module: Any, drawn: Sample, log: _Log) -> None:
+    """The same for lengths alone: the steps of ``drawn``, and behind them many of NaN, which must not matter."""
+    masks, setting = oracle.Masks(np.array([0, drawn.steps, *range(1, drawn.batch - 1)])), f"lengths, T={PADDED}"
+
+    def longer(arrays: Mapping[str, Array], fill: float) -> dict[str, Array]:
+        behind = (PADDED - drawn.steps, drawn.batch)
+        return {name: np.concatenate([a, np.full((*behind, *a.shape[2:]), fill, a.dtype)]) for name, a in arrays.items()}
+
+    expected = oracle.forward(cell, drawn.params, drawn.x, drawn.state, dims=drawn.dims, masks=masks)
+    long = replace(drawn, steps=PADDED, x=longer(drawn.x, np.nan), dy=longer(drawn.dy, np.nan))
+    grads = _check_forward(cell, module, long, longer(expected.outputs, 0), expected.final, setting, log, masks)
+    for name in (f"d {stream.name}" for stream in cell.inputs):
+        if name in grads:
+            if grads[name][drawn.steps :].any():
+                log.faults.append(f"{name} ({setting}) is not 0 behind the samples' ends")
+            grads[name] = grads[name][: drawn.steps]
     _check_directions(cell, drawn, grads, setting, log, masks)
 
 

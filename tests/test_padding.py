@@ -26,7 +26,7 @@ ROUNDING = {np.float32: 2e-3, np.float64: 1e-9}
 def long(cell: Cell, dtype: Any, seed: int = 1) -> Sample:
     """A call with parameters and states as usual, and with inputs for many steps."""
     rng, batch = generator(seed), len(LENGTHS)
-    short = sample(cell, dict(zip(cell.dims, (2, 3, 4, 5), strict=False)), 2, batch, rng, dtype)
+    short = sample(cell, dict(zip(cell.dims, (2, 3, 4, 5, 2, 3, 4, 5), strict=False)), 2, batch, rng, dtype)
 
     def more(arrays: dict[str, Any]) -> dict[str, Any]:
         return {name: (0.5 * rng.normal(size=(STEPS, *a.shape[1:]))).astype(dtype) for name, a in arrays.items()}

@@ -1,8 +1,8 @@
 """Cuts: after a step of a sample its state may be put back to the initial value, or its sequence may have ended.
 
 ``cuts`` [T + 1, B] says so, slot t for what is between step t - 1 and step t: 0 the sample goes on, 1 its state is put back to
-the spec's own, 2 step t - 1 was its last, 3 it begins once more behind its end. At 2 and 3 the state is put back to the sample's
-first one: padding is the sample once more, with the inputs that the host arranges, so that nothing is computed there that is not
+the spec's own, 2 step t - 1 was its last, 3 it begins once more behind its end. At 2 and 3 its state is put back to its first
+one: padding is the sample once more, with the inputs that the host arranges, so that nothing is computed there that is not
 computed of the data; no cotangent comes from there.
 
 The host fills ``cuts``; here the programs of both directions learn to read it, by pointwise operations that join the kernels.
