@@ -111,6 +111,7 @@ class Common:
             "axes": self.batched(state.shape),
             "spec": bracket(state.shape, 1),
             "init": float_text(float(state.init)),
+            "holds": _holds(state),
         }
 
     def batched(self, shape: Shape, lead: str = "B") -> str:
@@ -156,6 +157,14 @@ class Common:
             "dtype": any("dtype" in line for line in lines),
         }
         return context, plain.helpers
+
+
+def _holds(state: State) -> str:
+    """What the rows of a state of several are."""
+    if not state.rows or state.lag_of is None:
+        return ""
+    name, farthest = state.lag_of
+    return f": {name}[t-{farthest - state.rows + 1}], ... {name}[t-{farthest}]"
 
 
 def gather(arrays: Sequence[str], kind: str = "Outputs") -> str:

@@ -122,22 +122,38 @@ class Histories:
             (whole, f"cp.empty((T + {each.reach}, B, {self.size(each)}), {real})"),
             (own, f"self.{whole}[{each.reach - 1}:]"),
         ]
-        text.buffers[where + 2 : where + 2] = [(self.rows(r), "cp.empty((T, B), np.int64)") for r in each.refs]
+        text.buffers[where + 2 : where + 2] = self.rows_read(each)
         text.prologue.append(f"ws.{whole}[:{each.state.rows}] = {self.by_rows(f'state.{name}', each)}")
-        text.prologue += [f"_set(ws.{self.rows(r)}, _rows_read(masks, T, B, {each.reach}, {r.steps}))" for r in each.refs]
         return self.final(each)
 
     def input_forward(self, text: Text, each: Far, x: str) -> str:
         """Add the lines that prepare an input's lags; what is left of it as the final state."""
         name, whole, n = each.state.name, self.history(each), self.size(each)
         text.buffers.append((whole, f"cp.empty((T + {each.reach}, B, {n}), dtype)"))
-        text.buffers += [(self.lag(ref), f"cp.empty((T, B, {n}), dtype)") for ref in each.refs]
+        text.buffers += [(self.lag(ref), f"cp.empty((T, B, {n}), dtype)") for ref in each.refs] + self.rows_read(each)
         before = self.by_rows(f"state.{name}", each)
         text.prologue += [f"ws.{whole}[:{each.reach}] = {before}", f"ws.{whole}[{each.reach}:] = {x}"]
         for r in each.refs:
-            rows = f"cp.asarray(_rows_read(masks, T, B, {each.reach}, {r.steps}))"
-            text.prologue.append(f"ws.{self.lag(r)}[...] = _arranged({rows}, ws.{whole}, dtype)")
+            text.prologue.append(f"ws.{self.lag(r)}[...] = _arranged(ws.{self.rows(r)}, ws.{whole}, dtype)")
         return self.final(each)
+
+    def rows_read(self, each: Far) -> list[tuple[str, str]]:
+        """The arrays for the rows that steps read."""
+        return [(self.rows(ref), "cp.empty((T, B), np.int64)") for ref in each.refs]
+
+    def number(self, text: Text, forwards: bool) -> None:
+        """Add the lines that number rows: for a call with masks, and once for all without."""
+        lines = []
+        for each in (*self.of_states.values(), *self.of_inputs.values()):
+            for ref in each.refs:
+                size = f"T, B, {each.reach}, {ref.steps}"
+                rows = each.state.rows if ref.steps == each.reach else 0
+                made = f"_rows_read(masks, {size})" if forwards else f"_rows_back(masks, {size}, {rows})"
+                lines.append(f"ws.{self.rows(ref) if forwards else self.back_rows(ref)}[...] = cp.asarray({made})")
+        if lines:
+            text.buffers.append(("numbered", "False"))
+            inner = [f"    {line}" for line in [*lines, "ws.numbered = masks is None"]]
+            text.prologue[:0] = ["if masks is not None or not ws.numbered:", *inner]
 
     def final(self, each: Far) -> str:
         """The rows that are left at the samples' ends."""
@@ -150,7 +166,7 @@ class Histories:
         state itself before the first step.
         """
         text.buffers += self.buffers(each, "real")
-        text.prologue += self.filled(each)
+        text.prologue.append(self.ended(each))
         for ref in each.refs:
             last = f"_back(ws.{self.back(ref)}, ws.{self.back_rows(ref)}[{each.state.rows}:{each.reach}], dtype)[0]"
             text.after.append(f"{d} += {last}.astype({d}.dtype, copy=False)")
@@ -162,7 +178,7 @@ class Histories:
         for ref in each.refs:
             source = made.get(f"d:{ref.label}")
             text.after.append(f"ws.{self.back(ref)}[:T] = {0 if source is None else f'ws.{source.name}'}")
-        text.after += self.filled(each)
+        text.after.append(self.ended(each))
         return self.for_caller(self.before(each), each)
 
     def of_input(self, name: str) -> str | None:
@@ -187,12 +203,8 @@ class Histories:
                 found.append((f"{self.back_rows(ref)}_of_steps", f"self.{self.back_rows(ref)}[{each.reach}:]"))
         return found
 
-    def filled(self, each: Far) -> list[str]:
-        """The lines that put the final state's cotangent behind what steps leave, and fill in the rows."""
-        given = self.by_rows(f"dfinal.{each.state.name}", each)
+    def ended(self, each: Far) -> str:
+        """The line that puts the final state's cotangent behind what steps leave."""
         farthest = next(ref for ref in each.refs if ref.steps == each.reach)
-        lines = [f"ws.{self.back(farthest)}[T:] = 0 if dfinal is None else {given}"]
-        for ref in each.refs:
-            rows = each.state.rows if ref is farthest else 0
-            lines.append(f"_set(ws.{self.back_rows(ref)}, _rows_back(masks, T, B, {each.reach}, {ref.steps}, {rows}))")
-        return lines
+        given = self.by_rows(f"dfinal.{each.state.name}", each)
+        return f"ws.{self.back(farthest)}[T:] = 0 if dfinal is None else {given}"

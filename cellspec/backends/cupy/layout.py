@@ -21,7 +21,7 @@ from cellspec.schedule import schedule
 
 ATTRIBUTES = (
     "use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut", "stream", "latest", "device", "scratch",
-    "owner", "key",
+    "owner", "key", "numbered",
 )  # fmt: skip
 """Attributes that the memory of either direction has."""
 

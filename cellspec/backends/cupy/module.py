@@ -38,7 +38,7 @@ LOCALS = (
     "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES", "lengths", "resets", "reverse", "masks", "order", "d_state",
     "owner", "get_ident", "_check_params",
     "_Masks", "_Rows", "_arranged", "_back", "_begun", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last",
-    "_last_rows", "_masks", "_on_host", "_readings", "_rows", "_rows_back", "_rows_read", "_set", "_started", "given",
+    "_last_rows", "_masks", "_on_host", "_readings", "_rows", "_rows_back", "_rows_read", "_started", "given",
     "contextlib", "ctypes", "functools", "os", "here", "stream", "Packed", "_by_columns", "_captured", "_captured_products",
     "_cublas", "_device_of", "_in_turn", "_numbers", "_on_its_device", "_pack", "_product", "_forward_checked",
     "_backward_checked", "_CUBLAS_TYPES", "_FACTORS", "_KERNELS", "_NUMBERS",
@@ -151,6 +151,7 @@ class _Module:
         for name, far in self.histories.of_inputs.items():
             x = self.common.flat(self.inputs[f"{name}[t]"]["value"], far.state.shape[1:], "T, B")
             states.append({**self.common.state(far.state), "last": self.histories.input_forward(text, far, x)})
+        self.histories.number(text, True)
         value = gather([str(o["source"]) for o in outputs])
         values = {"value": value, "nothing": gather([f"cp.zeros({o['shape']}, dtype)" for o in outputs])}
         return {"text": text, "outputs": outputs, "states": states, **values, **self.loop(text, choice, True)}, memory
@@ -188,6 +189,7 @@ class _Module:
         for far in self.histories.of_inputs.values():
             ring = self.histories.input_backward(text, far, memory.outputs)
             states.append({**self.common.state(far.state), "last": ring})
+        self.histories.number(text, False)
         dx = gather([arranged(self.d_input(text, memory, item)) for item in self.cell.inputs], "Inputs")
         return {"text": text, "grads": grads, "dx": dx, "states": states, **self.loop(text, choice, False)}
 

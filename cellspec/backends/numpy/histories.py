@@ -108,8 +108,10 @@ class Histories:
 
     # --- inputs -----------------------------------------------------------------------------------------------
 
-    def input_forward(self, emitter: Emitter, each: Far, views: Mapping[str, str], x: str) -> dict[str, object]:
-        """An input ``x`` behind what lies before its first step, and views of it for each lag, ``views`` by label."""
+    def input_forward(self, emitter: Emitter, each: Far, views: Mapping[str, str]) -> dict[str, object]:
+        """An input behind what lies before its first step, and views of it for each lag, ``views`` by label."""
+        (x,) = (str(item["value"]) for item in self.common.inputs if item["name"] == each.source)
+        x = self.common.flat(x, each.state.shape[1:], "T, B")
         size, rows = self.common.size(each.state.shape[1:]), each.state.rows
         buffer = emitter.names.get(("history", each.source), f"{each.source}_history")
         emitter.text.buffers.append((buffer, f"(T + {each.reach}, B, {size})"))

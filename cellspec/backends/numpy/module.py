@@ -202,8 +202,8 @@ class _Module:
         for stream in self.known:
             emitter.text.buffers.append((stream.buffer, f"(T + 1, B, {self.common.size(stream.state.shape)})"))
             states.append(self.stream_forward(stream))
-        for name, each in self.histories.of_inputs.items():
-            states.append(self.histories.input_forward(emitter, each, self.earlier, self.flat_input(name)))
+        for each in self.histories.of_inputs.values():
+            states.append(self.histories.input_forward(emitter, each, self.earlier))
         value = gather([str(o["source"]) for o in outputs])
         return self.context(emitter, outputs=outputs, states=states, value=value), emitter
 
@@ -379,12 +379,6 @@ class _Module:
         if later is not None:
             emitter.text.after.append(f"ws.{buffer} += {later}")
         return self.common.shaped(f"ws.{buffer}", item.shape, "T, B")
-
-    def flat_input(self, name: str) -> str:
-        """An input as a sequence of vectors."""
-        (text,) = (str(t["value"]) for i, t in zip(self.cell.inputs, self.common.inputs, strict=True) if i.name == name)
-        (shape,) = (item.shape for item in self.cell.inputs if item.name == name)
-        return self.common.flat(text, shape, "T, B")
 
     def sequence(self, expression: str) -> str:
         """A caller's sequence as the layout has it."""
