@@ -1,7 +1,7 @@
 """The modules that :func:`cellspec.build` has made in this process: where copies and pickles find their classes.
 
-A class of such a module is ``cellspec.built.<module>.<class>``; the module's name ends with a digest of its text. So a pickle of
-parameters is read wherever the same cell has been built, in this process or another. Modules live as long as they are used.
+A class of such a module is ``cellspec.built.<module>.<class>``; the module's name ends with a digest of its text. So a pickle
+of parameters is read wherever the same cell has been built, in this process or another. Modules live as long as they are used.
 """
 
 from __future__ import annotations

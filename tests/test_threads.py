@@ -138,8 +138,12 @@ def test_a_call_meets_another_in_its_midst(checkpoint: int | None) -> None:
         assert all(same_bits(one, expected) for one in together(lambda number: module.backward(params, tape, dy), 1))
         found = together(lambda number: module.step(packed, x[0], state), 1)
         assert all(told(one, "packed parameters are") for one in found)
-    assert same_bits(module.backward(params, tape, dy, workspace=workspace), expected)
-    module.step(packed, x[0], state)
+
+    def afterwards(number: int) -> Any:
+        return number or (module.step(packed, x[0], state), module.backward(params, tape, dy, workspace=workspace))[1]
+
+    (grads,) = [one for one in together(afterwards, 1) if not isinstance(one, int)]
+    assert same_bits(grads, expected)
 
 
 def test_a_backward_pass_that_reads_what_is_overwritten_is_refused() -> None:
@@ -161,6 +165,22 @@ def test_a_backward_pass_that_reads_what_is_overwritten_is_refused() -> None:
             module.backward(params, tape, np.ones_like(y))
     finally:
         module._backward = sound
+
+
+def test_a_shared_tape_is_not_written_to() -> None:
+    """A second thread runs the segments of a checkpointed tape again in memory of its own."""
+    module = module_named("gru")
+    rng = np.random.default_rng(0)
+    params, x = module.init_params(rng, I=3, H=4), rng.normal(size=(5, 2, 3))
+    y, _, tape = module.forward(params, x, checkpoint=2)
+    expected = copied(module.backward(params, tape, y))
+    with tape.buffers.owner:
+        tape.buffers.present = -2  # nothing may be relied on
+        kept = [copied(memory.saved.h_all) for memory in tape.buffers.forward.values()]
+        for memory in tape.buffers.forward.values():
+            memory.saved.h_all[...] = np.nan
+        assert all(same_bits(found, expected) for found in together(lambda number: module.backward(params, tape, y), 1))
+        assert all(np.isnan(memory.saved.h_all).all() for memory in tape.buffers.forward.values()) and kept
 
 
 def test_layers_may_be_shared() -> None:

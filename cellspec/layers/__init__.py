@@ -5,7 +5,8 @@
 >>> deep = layers.Stack(layers.Layer(lstm_numpy, I=64, H=128), layers.Layer(lstm_numpy, I=128, H=128), dropout=0.2)
 
 Every layer has the functions of :class:`AnyLayer`. They hold no parameters and no state of a run: what is learnt is a tree of
-arrays (nested named tuples) that goes in and out, as with the modules themselves. Needs NumPy, and CuPy for CuPy's modules.
+arrays (nested named tuples) that goes in and out, as with the modules themselves. So threads may share them, and they can be
+copied and pickled. Needs NumPy, and CuPy for CuPy's modules.
 """
 
 from cellspec.layers.bidirectional import Bidirectional

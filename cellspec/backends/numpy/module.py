@@ -35,9 +35,9 @@ LOCALS = (
     "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "chain", "Iterator", "len", "tuple",
     "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
     "reversed", "dict", "getattr", "scratch", "empty", "lengths", "resets", "reverse", "checkpoint", "masks", "cuts", "finals",
-    "apart", "carried", "memory", "buffers", "owner", "alone", "kept", "copy", "get_ident", "_check", "_check_params", "_cuts",
-    "_forwards", "_backwards", "_idle", "_columns", "_derived", "_elu", "_equations", "_erf", "_from_left", "_gelu", "_largest",
-    "_move", "_sigmoid", "_silu", "_softsign", "_transposed", "_where",
+    "apart", "carried", "memory", "buffers", "owner", "alone", "kept", "thread", "me", "copy", "get_ident", "_check",
+    "_check_params", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived", "_elu", "_equations", "_erf",
+    "_from_left", "_gelu", "_largest", "_move", "_sigmoid", "_silu", "_softsign", "_transposed", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
