@@ -172,6 +172,7 @@ def generate(
     if choices and not specs:
         raise UsageMistake("--set needs a SPEC, as cells differ in what can be set")
     folder, paths = Path(out), spec_paths(specs) or shipped_paths()
+    write.reach(folder)
     made = work.made(paths, settings(choices), chosen, jobs, residuals)
     modules = write.gathered(_progress(made, "generating", len(paths), lambda one: one.cell))
     if not only_check:

@@ -64,13 +64,16 @@ class _Raised(Exception):
 
 
 class _Watched:
-    """A module whose functions raise :class:`_Raised` in place of whatever they raise."""
+    """A module whose functions raise :class:`_Raised` in place of whatever they raise, as do those that it lacks."""
 
     def __init__(self, module: Any) -> None:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._module, name)
+        try:
+            found = getattr(self._module, name)
+        except AttributeError:
+            raise _Raised(f"the module has no {name}") from None
         if not callable(found) or (isinstance(found, type) and issubclass(found, tuple)):
             return found
 

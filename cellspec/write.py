@@ -93,6 +93,12 @@ def gathered(made: Iterable[Made]) -> dict[str, str]:
     return found
 
 
+def reach(folder: Path) -> None:
+    """Refuse a folder that cannot be, before anything is made for it."""
+    with _allowed("reach", folder):
+        planned(folder, {})
+
+
 def planned(folder: Path, modules: Mapping[str, str]) -> dict[str, str]:
     """What ``folder`` should hold, text by file: the modules, and what makes it a package unless it is the working folder."""
     package = {} if folder.resolve() == Path.cwd().resolve() or (folder / PACKAGE).exists() else {PACKAGE: PACKAGE_TEXT}

@@ -216,6 +216,30 @@ def test_two_specs_of_one_name(folder: Path) -> None:
     assert run("generate", "mine.yaml", str(folder / "mine.yaml")).exit_code == 0  # one file, named twice
 
 
+def test_an_output_folder_that_cannot_be_is_told_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cellspec.jobs.made", None)
+    result = run("generate", "lstm", "--out", "n" * 300)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith("cellspec: cannot reach '") and result.stderr.endswith("…': file name too long\n")
+    assert result.stderr.count("\n") == 1
+
+
+def test_two_specs_whose_names_differ_by_case_alone(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "Mine.yaml").write_text(GOOD.format(name="Mine"))
+    other = str(Path("sub", "Mine.yaml"))
+    told = f"'mine.yaml' and {other!r} both describe a cell named 'Mine', or 'mine' in other letters"
+    fails(2, told, "generate", "mine.yaml", other)
+    assert not (folder / "generated").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other limits")
+def test_what_the_system_refuses_is_a_sentence(folder: Path) -> None:
+    result = run("new", "fresh", "--extends", "n" * 300)
+    assert result.exit_code == 1 and result.stderr.startswith("cellspec: file name too long: 'nnn")
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_output_folder_without_permission(folder: Path) -> None:
     (folder / "locked").mkdir(mode=0o500)

@@ -162,6 +162,12 @@ def test_a_module_that_raises_is_told_in_a_sentence(function: str) -> None:
         )
 
 
+def test_a_module_that_lacks_a_function() -> None:
+    lacking = module()
+    del lacking.trace
+    assert verify_sample(equations(), lacking, draw(equations())).faults == ("the module has no trace (given)",)
+
+
 def test_an_interrupt_goes_on_its_way() -> None:
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt

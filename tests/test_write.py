@@ -130,6 +130,8 @@ def test_folders_that_cannot_be(tmp_path: Path, name: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "dangling").symlink_to("nowhere/deep")
     before = sorted(tmp_path.iterdir())
+    with contextlib.suppress(UsageMistake):  # it is told at once where the name alone tells
+        write.reach(tmp_path / name)
     with pytest.raises(UsageMistake, match=rf"^cannot (read|write to) '.*: {REFUSED[name]}[^\n]*$"):
         write.write(tmp_path / name, LSTM)
     with contextlib.suppress(UsageMistake):
