@@ -50,11 +50,11 @@ class RandomLanguage:
         for name, shape in inputs.items():
             self.values |= {f"{name}[t]": shape}
             if rng.random() < 0.25:
-                self.values |= {f"{name}[t-{rng.randint(1, 2)}]": shape}
+                self.values |= {f"{name}[t-{(1, 6)[rng.randint(0, 1)]}]": shape}
         for name, shape in states.items():
             self.values |= {f"{name}[t-1]": shape}
             if rng.random() < 0.25:
-                self.values |= {f"{name}[t-{rng.randint(2, 3)}]": shape}
+                self.values |= {f"{name}[t-{(2, 7)[rng.randint(0, 1)]}]": shape}
         self.macro = rng.random() < 0.3
         for k in range(rng.randint(1, 4)):
             shape = rng.choice([*SHAPES, *states.values()])

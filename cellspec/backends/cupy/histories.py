@@ -18,7 +18,7 @@ from cellspec.backends.cupy.cuts import initial
 from cellspec.backends.cupy.flow import Flow
 from cellspec.backends.cupy.host import Text
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
-from cellspec.backends.naming import Names
+from cellspec.backends.naming import Names, identifier
 from cellspec.backends.streams import Far, far
 from cellspec.cell import Cell, Ref
 
@@ -43,23 +43,23 @@ class Histories:
         return [name for key, name in self.names.by_key.items() if isinstance(key, tuple) and key[0] == "lags"]
 
     def history(self, each: Far) -> str:
-        return self.names.get(("lags", "history", each.source), f"{plain_name(each.source)}_history")
+        return self.names.get(("lags", "history", each.source), f"{plain_name(identifier(each.source))}_history")
 
     def lag(self, ref: Ref) -> str:
         """An earlier input at every step."""
-        return self.names.get(("lags", "lag", ref.label), f"{plain_name(ref.name)}_lag{ref.steps}_all")
+        return self.names.get(("lags", "lag", ref.label), f"{plain_name(identifier(ref.label))}_all")
 
     def rows(self, ref: Ref) -> str:
         """The rows of a history that steps read."""
-        return self.names.get(("lags", "rows", ref.label), f"{plain_name(ref.name)}_lag{ref.steps}_rows")
+        return self.names.get(("lags", "rows", ref.label), f"{plain_name(identifier(ref.label))}_rows")
 
     def back(self, ref: Ref) -> str:
         """What steps leave for what they have read."""
-        return self.names.get(("lags", "back", ref.label), f"d_{plain_name(ref.name)}_lag{ref.steps}_history")
+        return self.names.get(("lags", "back", ref.label), f"d_{plain_name(identifier(ref.label))}_history")
 
     def back_rows(self, ref: Ref) -> str:
         """The rows of that which belong to each step, from ``reach`` before the first on."""
-        return self.names.get(("lags", "back rows", ref.label), f"d_{plain_name(ref.name)}_lag{ref.steps}_rows")
+        return self.names.get(("lags", "back rows", ref.label), f"d_{plain_name(identifier(ref.label))}_rows")
 
     # --- places -----------------------------------------------------------------------------------------------
 

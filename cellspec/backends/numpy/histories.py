@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cellspec.backends.common import Common
+from cellspec.backends.naming import identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.streams import Far, far
@@ -113,7 +114,7 @@ class Histories:
         (x,) = (str(item["value"]) for item in self.common.inputs if item["name"] == each.source)
         x = self.common.flat(x, each.state.shape[1:], "T, B")
         size, rows = self.common.size(each.state.shape[1:]), each.state.rows
-        buffer = emitter.names.get(("history", each.source), f"{each.source}_history")
+        buffer = emitter.names.get(("history", each.source), f"{identifier(each.source)}_history")
         emitter.text.buffers.append((buffer, f"(T + {each.reach}, B, {size})"))
         for ref in each.refs:
             there = f"self.{buffer}[{each.reach - ref.steps or ''}:-{ref.steps}]"
@@ -127,8 +128,7 @@ class Histories:
 
     def buffers(self, emitter: Emitter, each: Far) -> dict[int, str]:
         """The arrays that hold what comes back from an input's lags."""
-        name = each.source
-        return {r.steps: emitter.names.get(("back", r.label), f"d_{name}_lag{r.steps}_history") for r in each.refs}
+        return {r.steps: emitter.names.get(("back", r.label), f"d_{identifier(r.label)}_history") for r in each.refs}
 
     def of_input(self, emitter: Emitter, name: str) -> str:
         """What comes back to the input itself, as a sequence."""

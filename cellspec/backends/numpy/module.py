@@ -76,8 +76,8 @@ class _Module:
         self.rank = ranks(compiled.equations)
         buffers = {state.name: self.names.get(("stream", state.name), f"{state.name}_all") for state in self.cell.streams}
         self.known = streams(self.cell, buffers)
-        self.earlier = {ref.label: f"{ref.name}_lag{ref.steps}" for ref in self.cell.distant if ref.kind is Kind.INPUT}
-        self.earlier = {label: self.names.get(("stream", label), name) for label, name in self.earlier.items()}
+        labels = [ref.label for ref in self.cell.distant if ref.kind is Kind.INPUT]
+        self.earlier = {label: self.names.get(("stream", label), identifier(label)) for label in labels}
 
     def text(self) -> str:
         common = self.common
