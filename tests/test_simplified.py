@@ -32,7 +32,10 @@ FINITE = {
     "nothing left of a list": ("h[t] = tanh(a)*dot([0*a, b], [b, a - a]) + b",),
     "of a derived parameter": ("A = U - U", "B = U.T", "C = 2*B", "D = 2*B", "h[t] = tanh(A @ a + (C - D + B.T) @ a)"),
     "of equal names": ("A = U.T", "B = A - A.T", "C = U @ U", "D = C @ U.T + 0*C", "h[t] = tanh(A @ a + B @ a + D @ a)"),
-    "of parameters after all": ("z = 0*a + b", "h[t] = U @ z + sum(z)*roll(z, 1) + outer(z, z) @ a + softmax(z) + dot([z, a], [z, b])"),
+    "of parameters after all": (
+        "z = 0*a + b",
+        "h[t] = U @ z + sum(z)*roll(z, 1) + outer(z, z) @ a + softmax(z) + dot([z, a], [z, b])",
+    ),
     "of constants alone": ("c = sqrt(H)/I", "d = max(c, 1)", "h[t] = d*tanh(a)*c**2/d"),
     "of large constants": ("h[t] = tanh(a)*1e-200*1e-200 + tanh(a*12345678901234567890123)",),
     "mixture of itself": ("h[t] = where(a < a, a, tanh(b)) + max(a, a)*stop_gradient(0*a) + stop_gradient(2)",),
