@@ -154,8 +154,10 @@ class _Builder:
     slices: defaultdict[str, list[tuple[ir.Slice, str]]] = field(default_factory=lambda: defaultdict(list))
     members: defaultdict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
     active: set[str] = field(default_factory=set)
+    cotangents: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.cotangents = set(map(cotangent, self.forward.values))
         self.active = set(self.wanted)
         for op in self.forward.ops:
             if not isinstance(op, ir.Stop) and any(name in self.active for name in self.forward.args(op)):
@@ -167,7 +169,19 @@ class _Builder:
             self.terms[name].append(term)
 
     def emit(self, op: Op, shape: Shape, origin: str) -> sympy.Symbol:
-        """Add an operation of the backward program; the symbol of its value."""
+        """Add an operation of the backward program; the symbol of its value.
+
+        That has the name of the operation's result unless it is taken, or that of a cotangent: ``d:A`` transposed is not the
+        cotangent of ``A.T``, though both may be called ``d:A.T``.
+        """
+        (name,) = ir.outs(op)
+        out, number = name, 2
+        while out in self.values or out in self.cotangents:
+            out, number = f"{name}#{number}", number + 1
+        return self.define(ir.with_out(op, out), shape, origin)
+
+    def define(self, op: Op, shape: Shape, origin: str) -> sympy.Symbol:
+        """Add the operation that defines a value of this very name, which no other has."""
         (out,) = ir.outs(op)
         self.values[out] = Value(out, shape, origin)
         self.ops.append(op)
@@ -177,7 +191,7 @@ class _Builder:
         """Define ``d:name`` as the sum of its terms (zero, if it has none)."""
         value = self.forward.values[name]
         self.gather(name)
-        self.emit(ir.Pointwise(cotangent(name), sympy.Add(*self.terms[name])), value.shape, value.origin)
+        self.define(ir.Pointwise(cotangent(name), sympy.Add(*self.terms[name])), value.shape, value.origin)
         return cotangent(name)
 
     def run(self) -> None:
@@ -293,9 +307,8 @@ class _Builder:
         for op, d_out in [*row, (None, "")]:
             stop = columns if op is None else op.start
             if stop != start:
-                zeros = f"{cotangent(name)} zeros{number}.{len(parts)}"
-                self.emit(ir.Pointwise(zeros, sympy.Integer(0)), (*rows, sympy.expand(stop - start)), origin)
-                parts.append(zeros)
+                zeros = ir.Pointwise(f"{cotangent(name)} zeros{number}.{len(parts)}", sympy.Integer(0))
+                parts.append(str(self.emit(zeros, (*rows, sympy.expand(stop - start)), origin).name))
             if op is not None:
                 parts.append(d_out)
                 start = op.stop
@@ -340,7 +353,7 @@ class _Builder:
             totals=totals,
             delays=delays,
         )
-        program = ir.typecheck(simplify(program))
+        program = ir.typecheck(simplify(ir.typecheck(program)))
         used = {name for op in program.ops for name in program.args(op)} | {total.value for total in program.totals}
         kept = tuple(name for name in program.sequences if name in used or name in sequences)
         return Adjoint(

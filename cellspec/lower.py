@@ -77,7 +77,7 @@ def lower(cell: c.Cell) -> Lowered:
 class _Builder:
     """Collects the operations of one program; equal operations are made once.
 
-    ``origin`` is the equation being lowered and ``stem`` what its unnamed parts are called after.
+    ``origin`` is the equation being lowered, ``label`` its target and ``stem`` what its unnamed parts are called after.
     """
 
     values: dict[str, Value]
@@ -88,6 +88,7 @@ class _Builder:
     copies: dict[str, sympy.Symbol] = field(default_factory=dict)
     origin: str = ""
     stem: str = ""
+    label: str = ""
 
     def equation(self, equation: c.Equation) -> None:
         """Add ``equation``: whatever SymPy makes of its right side, one operation defines its label, in its own shape.
@@ -97,6 +98,7 @@ class _Builder:
         """
         self.origin = self.stem = equation.target.name
         label, shape = equation.target.label, equation.target.shape
+        self.label = label
         expr = self.expr(equation.value, label if equation.value.shape == shape else None)
         if expr == symbol(label):  # the last operation was given the equation's name
             return
@@ -108,7 +110,15 @@ class _Builder:
         self.add(ir.Pointwise(label, expr), shape)
 
     def emit(self, op: Op, shape: c.Shape) -> str:
-        """Add ``op``, or find the value of an equal operation made before; the name of its value."""
+        """Add ``op``, or find the value of an equal operation made before; the name of its value.
+
+        What has come to read parameters alone, whatever the spec has written, goes to the prologue under a name of its own.
+        """
+        outer = self.outer
+        reads = [name for name in ir.operands(op) if name in self.values or (outer is not None and name in outer.values)]
+        if outer is not None and reads and outer.values.keys() >= set(reads):
+            outer.origin, outer.stem = self.origin, f"{self.stem}.constant"
+            return outer.emit(ir.with_out(op, outer.stem) if ir.outs(op) == (self.label,) else op, shape)
         key = (ir.with_out(op, ""), shape)
         return self.made[key] if key in self.made and not _is_copy(op) else self.add(op, shape)
 
@@ -245,9 +255,6 @@ class _Builder:
 
     def reshape(self, name: str, shape: c.Shape, kind: str, label: str | None = None) -> str:
         """The elements of a value in another shape, of which ``kind`` is the name: ``k.row``."""
-        if self.outer is not None and name in self.outer.values:
-            self.outer.origin = self.outer.values[name].origin
-            return self.outer.reshape(name, shape, kind, label)
         return self.emit(ir.Reshape(label or f"{name}.{kind}", name), shape)
 
     def weighted(self, left: str, right: str, shape: c.Shape, label: str | None = None) -> sympy.Expr:

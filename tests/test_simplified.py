@@ -31,6 +31,11 @@ FINITE = {
     "nothing left": ("h[t] = (a - a) + h[t-1]**0 + U @ (0*a) + roll(0*a, 1) + softmax(0*a) + cumsum(a - a)",),
     "nothing left of a list": ("h[t] = tanh(a)*dot([0*a, b], [b, a - a]) + b",),
     "of a derived parameter": ("A = U - U", "B = U.T", "C = 2*B", "D = 2*B", "h[t] = tanh(A @ a + (C - D + B.T) @ a)"),
+    "of equal names": ("A = U.T", "B = A - A.T", "C = U @ U", "D = C @ U.T + 0*C", "h[t] = tanh(A @ a + B @ a + D @ a)"),
+    "of parameters after all": (
+        "z = 0*a + b",
+        "h[t] = U @ z + sum(z)*roll(z, 1) + outer(z, z) @ a + softmax(z) + dot([z, a], [z, b])",
+    ),
     "of constants alone": ("c = sqrt(H)/I", "d = max(c, 1)", "h[t] = d*tanh(a)*c**2/d"),
     "of large constants": ("h[t] = tanh(a)*1e-200*1e-200 + tanh(a*12345678901234567890123)",),
     "mixture of itself": ("h[t] = where(a < a, a, tanh(b)) + max(a, a)*stop_gradient(0*a) + stop_gradient(2)",),
@@ -124,6 +129,13 @@ def test_dims_that_nothing_tells_apart_are_one(case: tuple[str, ...]) -> None:
     x = np.ones((2, 3, *(eval(axis, {}, sizes) for axis in module.INPUT_SHAPES["x"])))
     y = module.forward(params, x, module.init_state(params, batch=3, **others), workspace=workspace)[0]
     assert y.shape[2:] == tuple(eval(axis, {}, sizes) for axis in module.OUTPUT_SHAPES["h"])
+
+
+def test_a_matrix_state_may_be_a_stretched_parameter() -> None:
+    text = "name: odd\ninputs: {x: H}\nstates: {h: H, k: [N, H]}\noutputs: [h, k]\nparams: {w: H, v: [N, 1]}\nequations: |\n"
+    cell = cell_from(text + "  k[t] = v\n  h[t] = w*x[t] + 0.1*h[t-1]\n")
+    report = verify(cell, built(cell), seed=1, dtypes=(np.float64,), exact=False)
+    assert report.ok, str(report)
 
 
 def test_dims_called_like_variables_of_a_module_may_be_told_by_the_state_alone() -> None:

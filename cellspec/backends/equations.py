@@ -137,6 +137,8 @@ def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:
                 found[out] = bool(args) and ir.stretched(program.shape(n) for n in args if found[n]) == program.shape(out)
             case ir.MatMul(right=right):
                 found[out] = found.get(right, False)
-            case _:
+            case ir.Concat():
                 found[out] = True
+            case _:
+                found[out] = bool(args)
     return found

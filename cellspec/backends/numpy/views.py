@@ -318,7 +318,8 @@ class Views:
         definition = next((op for op in self.storage.code.schedule.prologue if constant in ir.outs(op)), None)
         if isinstance(definition, ir.Pointwise):
             number, rest = definition.expr.as_coeff_Mul()
-            if rest.is_Symbol and rest.name in self.around.constants:
+            known = rest.is_Symbol and rest.name in self.around.constants
+            if known and self.values[rest.name].shape == self.values[constant].shape:
                 source = self.around.constants[rest.name]
                 return f"np.multiply({source}{column}, {self.plain.scalar(number)}, out={target})"
         return f"np.copyto({target}, {expression}{column})"
