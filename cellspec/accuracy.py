@@ -12,6 +12,7 @@ inputs and states count as moderate, unless a state can grow by a factor that ma
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -81,14 +82,18 @@ def delicate(program: Program, known: Known | None = None, *, backwards: bool = 
 
 
 def _marked(program: Program, known: Known, seeds: Collection[str], backwards: bool) -> _Walk:
-    walk = _Walk(known, set(seeds), backwards)
-    while True:
-        before = len(walk.found)
-        walk.found |= {link.after for link in program.links if link.before in walk.found}
-        for op in reversed(program.ops):
-            walk.operation(op)
-        if len(walk.found) == before:
-            return walk
+    walk = _Walk(known, backwards)
+    after = {link.before: link.after for link in program.links}
+    walk.mark(*seeds)
+    for op in program.ops:
+        walk.operation(op)
+    while walk.fresh:
+        name = walk.fresh.pop()
+        if name in after:
+            walk.mark(after[name])
+        if name in known.defining:
+            walk.operation(known.defining[name])
+    return walk
 
 
 def without_cancellation(
@@ -144,18 +149,28 @@ def without_cancellation(
 
 def facts(program: Program, given: Mapping[str, Fact] | None = None) -> Known:
     """What is known of every value, ``given`` that of some; what one step reads of another is huge if what that makes is."""
-    defining = {out: op for op in program.ops for out in ir.outs(op)}
-    start = {name: _UNKNOWN for name in program.values} | dict(given or {})
-    huge: set[str] = set()
-    while True:
-        known = Known(program, defining, {**start, **dict.fromkeys(huge, Fact(huge=True))})
-        for op in program.ops:
-            for out in ir.outs(op):
-                known.table[out] = known.operation(op)
-        more = {link.before for link in program.links if known.table[link.after].huge} - huge
-        if not more:
-            return known
-        huge |= more
+    known = Known(program, {}, {name: _UNKNOWN for name in program.values} | dict(given or {}))
+    befores: defaultdict[str, list[str]] = defaultdict(list)
+    for link in program.links:
+        befores[link.after].append(link.before)
+    readers: defaultdict[str, list[Op]] = defaultdict(list)
+    for op in program.ops:
+        known.defining.update(dict.fromkeys(ir.outs(op), op))
+        known.table.update(dict.fromkeys(ir.outs(op), known.operation(op)))
+        for name in program.args(op):
+            readers[name].append(op)
+    grown = [after for after in befores if known.table[after].huge]
+    while grown:
+        name = grown.pop()
+        for before in befores.get(name, ()):
+            if known.table[name].huge and not known.table[before].huge:
+                known.table[before] = Fact(huge=True)
+                grown.append(before)
+        for op in readers[name]:
+            fact = known.operation(op)
+            grown += [out for out in ir.outs(op) if known.table[out] != fact]
+            known.table.update(dict.fromkeys(ir.outs(op), fact))
+    return known
 
 
 @dataclass
@@ -163,7 +178,7 @@ class Known:
     """What is known of a program's values, by name; facts of an expression follow from those of the values in it."""
 
     program: Program
-    defining: Mapping[str, Op]
+    defining: dict[str, Op]
     table: dict[str, Fact]
 
     def operation(self, op: Op) -> Fact:
@@ -274,10 +289,18 @@ class _Walk:
     """Marks the operands of operations whose results are marked, and those of which an operation itself asks it."""
 
     known: Known
-    found: set[str]
     backwards: bool
+    found: set[str] = field(default_factory=set)
+    fresh: list[str] = field(default_factory=list)  # found, and what defines them is still to be asked
     sums: dict[str, set[sympy.Add]] = field(default_factory=dict)  # of each operation, those that are delicate
     out: str = ""
+
+    def mark(self, *names: str) -> None:
+        """Add values to what must be accurate beside itself."""
+        for name in names:
+            if name not in self.found:
+                self.found.add(name)
+                self.fresh.append(name)
 
     def operation(self, op: Op) -> None:
         wanted = not self.found.isdisjoint(ir.outs(op))
@@ -288,19 +311,19 @@ class _Walk:
                 self.out = op.out
                 self.expression(op.expr, wanted)
             case Flow.SAME:
-                self.found.update(names if wanted else ())
+                self.mark(*(names if wanted else ()))
             case Flow.RATIO:
-                self.found.update(names)
+                self.mark(*names)
             case Flow.PRODUCT:
                 huge = [name for name in names if self.known.table[name].huge]
-                self.found.update(n for n in names if wanted or any(h != n for h in huge))
+                self.mark(*(name for name in names if wanted or any(other != name for other in huge)))
 
     def expression(self, expr: sympy.Expr, wanted: bool, within: bool = False) -> None:
         """Mark the values in ``expr``, which must be accurate beside itself if ``wanted``; ``within`` a sum it has company."""
         match expr:
             case sympy.Symbol(name=name):
                 if wanted and name in self.known.table:
-                    self.found.add(name)
+                    self.mark(name)
             case sympy.Add():
                 if wanted and not within:
                     self.sums.setdefault(self.out, set()).add(expr)

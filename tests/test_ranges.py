@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import sympy
 from cupy_support import SUBSTITUTE, needs_substitute, on_device
-from support import Array, cell_from
+from support import Array, cell_from, leaves
 
 import cellspec
 from cellspec.cell import Cell
@@ -70,7 +70,7 @@ def points(name: str, dtype: Any) -> Array:
     info = np.finfo(dtype)
     positive = name in ("log", "sqrt", "sesqui")
     found = []
-    sizes = (size for size in (*SIZES, float(info.max) / 4) if info.smallest_subnormal <= size <= info.max)
+    sizes = (size for size in (*SIZES, float(info.max) / 4) if float(info.smallest_subnormal) <= size <= float(info.max))
     for size in sizes:
         for x in map(float, np.array([size] if positive else [-size, size]).astype(dtype)):
             value, slope = exact(name, x)
@@ -208,3 +208,26 @@ def test_intermediates_stay_in_range(
         with np.errstate(over="ignore"):
             right = np.full(4, slope).astype(dtype)
         np.testing.assert_allclose(found[name].ravel(), right, **near, err_msg=f"derivative by {name}")
+
+
+@needs_substitute
+@pytest.mark.parametrize("expression", ["p*q*a[t]/b[t]", "p*q*a[t]/norm(a[t])*(b[t]/norm(b[t]))"])
+def test_intermediates_stay_in_range_in_cuda(expression: str) -> None:
+    """Also where few bits are stored: squares of 1e4 are no float16."""
+    with on_device(cell_from(SEVERAL.format(expression=expression)), machine=SUBSTITUTE) as module:
+        for dtype, size in [
+            (np.float64, 1e-200),
+            (np.float32, 1e-25),
+            (np.float32, 1e25),
+            (np.float16, 1e-4),
+            (np.float16, 1e4),
+        ]:
+            ones, given = np.ones(4, dtype), np.full((1, 1, 4), size, dtype)
+            params = module.Params(ones, ones)
+            y, _, tape = module.forward(params, module.Inputs(given, given))
+            grads = module.backward(params, tape, np.ones_like(y))
+            near = {"rtol": 8 * float(np.finfo(dtype).eps), "err_msg": f"{dtype.__name__} {size}"}
+            np.testing.assert_allclose(y.astype(float).ravel(), 0.25 if "norm" in expression else 1, **near)
+            if "norm" not in expression:
+                np.testing.assert_allclose(grads.x.b.astype(float).ravel(), -1 / float(given[0, 0, 0]), **near)
+            assert all(np.isfinite(array.astype(float)).all() for array in leaves(grads))
