@@ -3,7 +3,8 @@
 # make test-all  the same with the slow tests
 # make bench     set up .venv with the peers, measure speed on this machine beside them: about an hour and a half on two cores
 #                (what is compared, and shorter runs: benchmarks/README.md)
-# make gpu-check on a machine with an NVIDIA GPU: the tests that need one, compute-sanitizer if it is there, then speed
+# make gpu-check on a machine with an NVIDIA GPU, its driver and nothing else: six cells in four dtypes, three shapes beside cuDNN
+#                (PEER_PYTHON=/path/to/a/python/with/torch), both within eight minutes; then the tests, compute-sanitizer, speed
 # make clean     remove .venv and everything else that is made here, but not generated/
 #
 # Any Python from 3.11 on does; one that is not found by itself is named: make test PYTHON=/path/to/python3
@@ -16,6 +17,10 @@ DEMO ?= --hidden 128 --seconds 30
 # Where make bench writes (RESULTS.json, RESULTS-sweep.json, RESULTS-sweep.svg), and how it measures: BENCH=--quick
 RESULTS ?= benchmarks/results/latest
 BENCH ?=
+# Where make gpu-check writes a result file after each stage, which Python has PyTorch, and which stages: GPU_STAGES=cells,cudnn
+GPU_RESULTS ?= benchmarks/results/gpu
+PEER_PYTHON ?=
+GPU_STAGES ?=
 # Where PyTorch for the CPU alone is to be had; elsewhere than on Linux that is the usual one.
 TORCH_INDEX ?= $(if $(filter Linux,$(shell uname -s)),https://download.pytorch.org/whl/cpu)
 
@@ -41,14 +46,9 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/cpu.py $(BENCH) --json $(RESULTS).json
 	$(BIN)/python benchmarks/cpu.py $(BENCH) --sweep --json $(RESULTS)-sweep.json --plot $(RESULTS)-sweep.svg
 
-gpu-check: $(VENV)/.test
-	$(BIN)/cellspec generate
-	$(BIN)/python -m pytest -m gpu -rs
-	for tool in memcheck racecheck; do \
-	    if ! command -v compute-sanitizer > /dev/null; then echo "no compute-sanitizer here: $$tool is left out"; continue; fi; \
-	    compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/python -m pytest -q -m gpu -k lstm tests/test_cupy_modules.py || exit 1; \
-	done
-	$(BIN)/python benchmarks/gpu.py --quick
+gpu-check: $(VENV)/.gpu
+	$(BIN)/python benchmarks/gpu_check.py --results $(GPU_RESULTS) \
+	    $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) $(if $(GPU_STAGES),--stages $(GPU_STAGES))
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo
@@ -62,6 +62,10 @@ $(VENV)/.demo: $(BIN)/python $(SOURCES)
 $(VENV)/.test: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.gpu: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable '.[test,cuda13x]'
+	@touch $@ $(VENV)/.test $(VENV)/.demo
 
 $(VENV)/.bench: $(BIN)/python $(SOURCES)
 	@if [ -n "$(TORCH_INDEX)" ]; then \

@@ -4,40 +4,63 @@
 >>> cell = cellspec.load("lstm")
 >>> module = cellspec.build(cell)
 
-Importing the package loads neither SymPy nor NumPy; its functions do.
+Importing the package loads nothing else; its functions and errors do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
-
-from cellspec.errors import CellspecError, Diagnostic, Location, Reporter, SpecError
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+    from types import ModuleType
+    from typing import Any
+
     from cellspec.cell import Cell
+    from cellspec.errors import CellspecError, CompilerError, Diagnostic, Location, SpecError
 
 __version__ = "0.1.0"
 
-__all__ = ["RESIDUALS", "CellspecError", "Diagnostic", "Location", "SpecError", "build", "generate", "load", "regularise"]
+__all__ = [
+    "RESIDUALS",
+    "CellspecError",
+    "CompilerError",
+    "Diagnostic",
+    "Location",
+    "SpecError",
+    "build",
+    "generate",
+    "load",
+    "regularise",
+]
 
 RESIDUALS = ("speed", "memory")
 """What is kept between the passes: what saves work, or the states alone, from which the rest is computed again."""
+
+
+def __getattr__(name: str) -> Any:
+    """The errors, when they are first asked for."""
+    if name in ("CellspecError", "CompilerError", "Diagnostic", "Location", "SpecError"):
+        from cellspec import errors
+
+        return getattr(errors, name)
+    raise AttributeError(f"module 'cellspec' has no attribute {name!r}")
 
 
 def load(source: str | Path, settings: Mapping[str, str] | None = None) -> Cell:
     """The cell that a spec describes.
 
     ``source`` is a path or the name of a shipped cell; ``settings`` replaces hyperparameters and activations by name
-    (``{"phi": "relu"}``). Raises :class:`SpecError` with every mistake of the file.
+    (``{"phi": "relu"}``). Raises :class:`SpecError` with every mistake of the file, :class:`CompilerError` for a bug.
     """
     from cellspec.elaborate import elaborate
+    from cellspec.errors import Reporter, blamed
     from cellspec.loader import load_spec
 
     report = Reporter()
-    return elaborate(load_spec(source, settings, report), report)
+    spec = load_spec(source, settings, report)
+    with blamed(f"cell {spec.name!r}"):
+        return elaborate(spec, report)
 
 
 def regularise(cell: Cell, *, zoneout: Collection[str] = (), state_dropout: Collection[str] = ()) -> Cell:
@@ -50,7 +73,8 @@ def regularise(cell: Cell, *, zoneout: Collection[str] = (), state_dropout: Coll
 def generate(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> str:
     """The text of a module that runs ``cell``; ``residuals`` is one of :data:`RESIDUALS`.
 
-    Raises ValueError for an unknown ``backend``, and for ``residuals`` that are unknown or not for the backend.
+    Raises ValueError for an unknown ``backend``, and for ``residuals`` that are unknown or not for the backend;
+    :class:`CompilerError` for a bug of the compiler.
     """
     from cellspec.backends import generator
 
@@ -66,13 +90,16 @@ def build(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> Modul
     is a LookupError.
     """
     import linecache
+    from types import ModuleType
 
     from cellspec import built
+    from cellspec.errors import blamed
 
     text = generate(cell, backend, residuals)
     name = f"{cell.name}_{backend}" + (f"_{residuals}" if residuals != "speed" else "")
     module = ModuleType(name)
     file = f"<cellspec {name} {cell.sha256[:12]}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    exec(compile(text, file, "exec"), vars(module))  # the text is the compiler's own, made of checked names
+    with blamed(f"cell {cell.name!r}"):
+        exec(compile(text, file, "exec"), vars(module))  # the text is the compiler's own, made of checked names
     return built.register(module, text)

@@ -1,6 +1,6 @@
 """``python -m cellspec``: the same program as ``cellspec``."""
 
-from cellspec.cli import main
+from cellspec.stopping import run
 
 if __name__ == "__main__":
-    main(prog_name="cellspec")
+    run()

@@ -5,7 +5,7 @@ For ``out = op(a, b, …)`` each operation has a transpose rule that turns the c
 their results (``i*(1 - i)``), which is why lowering gives every function application a value of its own.
 
 The backward step of a recurrence runs from the last step to the first. Its carries are the cotangents of the states: it reads
-``d:h[t] <-`` (what later steps contribute) and defines ``d:h[t-1]``.
+``d:h[t] <-`` (what later steps contribute) and defines ``d:h[t-1]``. Likewise its delays, ``d:h[t] <-3`` and ``d:h[t-3]``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sympy
 from cellspec import ir
 from cellspec.cell import Shape
 from cellspec.ir import Op, Program, Value, symbol
+from cellspec.primitive import divides
 from cellspec.simplify import simplify
 
 
@@ -28,14 +29,47 @@ def cotangent(name: str) -> str:
     return f"d:{name}"
 
 
-def later(name: str) -> str:
-    """The name of what later steps contribute to the cotangent of the state value ``name``."""
-    return f"d:{name}<-"
+def later(name: str, steps: int = 1) -> str:
+    """The name of what later steps, or the step ``steps`` later, contribute to the cotangent of the state value ``name``."""
+    return f"d:{name}<-{'' if steps == 1 else steps}"
 
 
 def given(name: str) -> str:
     """The name of the cotangent that the caller gives for the output ``name``."""
     return f"d:{name} given"
+
+
+def derivative(expr: sympy.Expr, by: sympy.Symbol, out: sympy.Symbol) -> sympy.Expr:
+    """The derivative of ``out = expr``, in terms of ``out`` where a function's row is, and where ``expr`` is a quotient.
+
+    ``q = a/b`` has the derivative ``-q/b`` by b: no square of b, which leaves the range where the derivative does not.
+    """
+    below = [factor for factor in sympy.Mul.make_args(expr) if divides(factor) and factor.has(by)]
+    above = expr / sympy.Mul(*below)
+    slopes = (factor.exp * differential(factor.base, by) / factor.base for factor in below)
+    return sympy.Add(
+        (differential(above, by) * sympy.Mul(*below)).xreplace({expr: out}),
+        *(out * slope for slope in slopes),
+    )
+
+
+def differential(expr: sympy.Expr, by: sympy.Symbol) -> sympy.Expr:
+    """``∂expr/∂by``, as :func:`sympy.diff` has it; that asks of every part whether it is zero, ten times as long."""
+    if by not in expr.free_symbols:
+        return sympy.Integer(0)
+    match expr:
+        case sympy.Symbol():
+            return sympy.Integer(1)
+        case sympy.Add(args=args):
+            return sympy.Add(*(differential(arg, by) for arg in args))
+        case sympy.Mul(args=args):
+            return sympy.Add(*(sympy.Mul(*args[:k], differential(arg, by), *args[k + 1 :]) for k, arg in enumerate(args)))
+        case sympy.Pow(base=base, exp=exponent) if by not in exponent.free_symbols:
+            return expr * (differential(base, by) * exponent / base)
+        case sympy.Function(args=args):
+            return sympy.Add(*(expr.fdiff(k) * differential(a, by) for k, a in enumerate(args, 1) if by in a.free_symbols))
+        case _:
+            return sympy.diff(expr, by)
 
 
 @dataclass(frozen=True)
@@ -52,19 +86,21 @@ def adjoint_step(step: Program, inputs: Collection[str], params: Collection[str]
     ``inputs`` are the sequences and ``params`` the constants whose gradients are wanted; the gradient of an input is an output
     of the program, that of a constant a total over steps and samples.
     """
-    builder = _Builder(step, wanted={*inputs, *params, *(c.before for c in step.carries)})
+    builder = _Builder(step, wanted={*inputs, *params, *step.befores})
     seeds: dict[str, Value] = {}
     for name in dict.fromkeys(step.outputs):
         seeds[given(name)] = Value(given(name), step.shape(name), step.values[name].origin)
         builder.add(name, symbol(given(name)))
-    for carry in step.carries:
-        seeds[later(carry.after)] = Value(later(carry.after), step.shape(carry.after), step.values[carry.after].origin)
-        builder.add(carry.after, symbol(later(carry.after)))
+    links = [(c.before, c.after, 1) for c in step.carries] + [(d.before, d.after, d.steps) for d in step.delays]
+    for _, after, steps in links:
+        seed = later(after, steps)
+        seeds[seed] = Value(seed, step.shape(after), step.values[after].origin)
+        builder.add(after, symbol(seed))
     builder.values.update(seeds)
     builder.run()
 
-    for carry in step.carries:
-        builder.finish(carry.before)
+    for before, _, _ in links:
+        builder.finish(before)
     for name in step.sequences:
         if name in inputs:
             builder.finish(name)
@@ -75,6 +111,7 @@ def adjoint_step(step: Program, inputs: Collection[str], params: Collection[str]
         carries=tuple(ir.Carry(later(c.after), cotangent(c.before)) for c in step.carries),
         outputs=tuple(cotangent(name) for name in step.sequences if name in inputs),
         totals=tuple(totals),
+        delays=tuple(ir.Delay(later(d.after, d.steps), cotangent(d.before), d.steps) for d in step.delays),
     )
 
 
@@ -202,7 +239,7 @@ class _Builder:
 
     def pointwise(self, name: str, out: str, expr: sympy.Expr, d_out: str) -> None:
         """``d:name += d:out * ∂expr/∂name``, summed over the axes along which ``name`` was stretched."""
-        partial = sympy.diff(expr, symbol(name)).xreplace({expr: symbol(out)})
+        partial = derivative(expr, symbol(name), symbol(out))
         term = symbol(d_out) * partial
         small, large = self.forward.shape(name), self.forward.shape(out)
         if small != large and term != 0 and name in self.active:
@@ -284,9 +321,11 @@ class _Builder:
         carries: tuple[ir.Carry, ...],
         outputs: tuple[str, ...],
         totals: tuple[ir.Total, ...],
+        delays: tuple[ir.Delay, ...] = (),
     ) -> Adjoint:
         """The finished program: dead operations dropped, copies resolved, cotangents of a single use fused into it."""
-        defined = {name for op in self.ops for name in ir.outs(op)} | set(sequences) | {c.before for c in carries}
+        defined = {name for op in self.ops for name in ir.outs(op)} | set(sequences)
+        defined |= {carry.before for carry in carries} | {delay.before for delay in delays}
         read = {name for op in self.ops for name in ir.operands(op)} & set(self.forward.values)
         residuals = tuple(sorted(read - defined - set(constants)))
         program = Program(
@@ -299,6 +338,7 @@ class _Builder:
             ops=tuple(self.ops),
             outputs=outputs,
             totals=totals,
+            delays=delays,
         )
         program = ir.typecheck(simplify(program))
         used = {name for op in program.ops for name in program.args(op)} | {total.value for total in program.totals}

@@ -37,6 +37,14 @@ def along(build: Builder, function: str, args: tuple[str, ...], wide: Shape, sha
         below = build.emit(ir.Pointwise(f"{a}-top", symbol(a) - symbol(top)), wide)
         return symbol(top), symbol(build.emit(ir.Pointwise(f"exp({below})", PRIMITIVES["exp"].symbol(symbol(below))), wide))
 
+    def scaled() -> tuple[str, str, str]:
+        """The largest magnitude, 1 if that is 0, and ``a`` over it, whose squares stay in range; a name for its norm."""
+        sizes = build.emit(ir.Pointwise(f"|{a}|", PRIMITIVES["abs"].symbol(symbol(a))), wide)
+        top = symbol(build.emit(ir.Stop(f"top(|{a}|)", build.emit(ir.Largest(f"largest(|{a}|)", sizes), narrow)), narrow))
+        size = build.emit(ir.Pointwise(f"scale({a})", top + PRIMITIVES["eq"].symbol(top, 0)), narrow)
+        part = build.emit(ir.Pointwise(f"{a}/scale", symbol(a) / symbol(size)), wide)
+        return size, part, f"norm({part})"
+
     match function:
         case "sum":
             return total(symbol(a), a, label)
@@ -46,8 +54,10 @@ def along(build: Builder, function: str, args: tuple[str, ...], wide: Shape, sha
             away = centred()
             return total(symbol(away) ** 2, f"({away})²") / wide[-1]
         case "norm":
-            squares = total(symbol(a) ** 2, f"({a})²")
-            return symbol(build.emit(ir.Pointwise(label or f"norm({a})", PRIMITIVES["length"].symbol(squares)), narrow))
+            size, part, root = scaled()
+            squares = total(symbol(part) ** 2, f"({part})²")
+            length = build.emit(ir.Pointwise(root, PRIMITIVES["length"].symbol(squares)), narrow)
+            return symbol(build.emit(ir.Pointwise(label or f"norm({a})", symbol(size) * symbol(length)), narrow))
         case "dot":
             return total(symbol(a) * symbol(args[1]), f"{a}*{args[1]}", label)
         case "softmax":

@@ -54,22 +54,29 @@ class DimValue:
 
 @dataclass(frozen=True)
 class Ref:
-    """A named value: ``Wi``, ``x[t]``, ``h[t-1]``, ``h[t]``, ``i``; ``name`` is the bare name."""
+    """A named value: ``Wi``, ``x[t]``, ``h[t-1]``, ``h[t]``, ``i``; ``name`` is the bare name.
+
+    An input or a previous state that lies further back does so by ``back`` steps more: ``x[t-3]`` by 3, ``h[t-3]`` by 2.
+    """
 
     name: str
     kind: Kind
     shape: Shape
+    back: int = 0
 
     @property
     def label(self) -> str:
         """The name as an equation writes it: ``h[t-1]``. Unique within a cell."""
         match self.kind:
-            case Kind.INPUT | Kind.STATE:
-                return f"{self.name}[t]"
-            case Kind.PREVIOUS:
-                return f"{self.name}[t-1]"
+            case Kind.INPUT | Kind.STATE | Kind.PREVIOUS:
+                return f"{self.name}[t-{self.steps}]" if self.steps else f"{self.name}[t]"
             case _:
                 return self.name
+
+    @property
+    def steps(self) -> int:
+        """How many steps before the one that reads it the value belongs to."""
+        return self.back + (self.kind is Kind.PREVIOUS)
 
 
 @dataclass(frozen=True)
@@ -247,12 +254,15 @@ class State:
     ``lag_of`` is set for a state that the language makes of a lag: ``h_lag2``, read as ``h[t-2]``, is a ``State`` whose
     equation is ``h_lag2[t] = h[t-1]``; ``x_lag1`` holds ``x[t-1]``; and for the step's index, whose equation is
     ``t_now[t] = t_now[t-1] + 1`` (``("t_now", 0)``). They come after the spec's own states.
+    One with ``rows`` has no equation: it holds so many earlier values along its first axis, the newest first, and ``lag_of``
+    says how far back the last of them lies.
     """
 
     name: str
     shape: Shape
     init: float
     lag_of: tuple[str, int] | None = None
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -315,6 +325,17 @@ class Cell:
         """The states that are known for all steps at once: earlier inputs, and the index of the step."""
         known = {STEP_INDEX, *(item.name for item in self.inputs)}
         return tuple(state for state in self.states if state.lag_of is not None and state.lag_of[0] in known)
+
+    @property
+    def distant(self) -> tuple[Ref, ...]:
+        """What the equations read of states and inputs that have no state for each step back: each once, the nearest first."""
+        found = {ref for equation in self.assignments for ref in refs(equation.value) if ref.back}
+        order = [*(state.name for state in self.states), *(item.name for item in self.inputs)]
+        return tuple(sorted(found, key=lambda ref: (order.index(ref.name), ref.back)))
+
+    def keeper(self, ref: Ref) -> State:
+        """The state that holds what ``ref``, one of :attr:`distant`, reads: in row ``ref.back - 1``."""
+        return next(state for state in self.states if state.rows and state.lag_of is not None and state.lag_of[0] == ref.name)
 
     @property
     def stages(self) -> int:

@@ -6,6 +6,7 @@ Everything beyond click is imported when a command needs it, so that ``cellspec 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cellspec import RESIDUALS, __version__
-from cellspec.errors import CellspecError, Diagnostic, SpecError
+from cellspec.errors import CellspecError, Diagnostic, SpecError, blamed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +31,7 @@ PIPED_WIDTH = 250  # columns of a table that goes into a file or a pipe: wide en
 
 
 class _Group(click.Group):
-    """Turns the errors that cellspec raises on purpose into sentences on stderr and an exit status."""
+    """Turns the errors that cellspec raises on purpose, and its bugs, into sentences on stderr and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         from cellspec.arguments import UsageMistake, about_settings
@@ -38,11 +39,18 @@ class _Group(click.Group):
         with contextlib.suppress(AttributeError, ValueError):
             sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
         try:
-            return super().invoke(ctx)
+            with blamed("this command", click.ClickException, click.exceptions.Exit, click.Abort):
+                return super().invoke(ctx)
         except CellspecError as error:
             mistake = about_settings(error) if isinstance(error, SpecError) else error
             click.echo(str(error) if mistake is None else f"cellspec: {mistake}", err=True)
             ctx.exit(2 if isinstance(mistake, UsageMistake) else 1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly where nobody reads on
+            where = "" if error.filename is None else f": {str(error.filename)[:200]!r}"
+            click.echo(f"cellspec: {(error.strerror or str(error)).lower()}{where}", err=True)
+            ctx.exit(1)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,7 +60,7 @@ def main() -> None:
 
     A SPEC is the path of a YAML file or the name of a shipped cell: see 'cellspec list'.
 
-    Exit status: 0 done, 1 something was found wrong, 2 usage.
+    Exit status: 0 done, 1 something was found wrong, 2 usage, 130 Ctrl-C.
     """
 
 
@@ -339,7 +347,3 @@ def _progress(items: Iterable[_Item], doing: str, count: int, label: Callable[[_
             bar.update(task, description=f"{doing} {label(item)}")
             yield item
             bar.advance(task)
-
-
-if __name__ == "__main__":
-    main(prog_name="cellspec")

@@ -6,6 +6,8 @@ equations, type them in that order. A pass reports and goes on; the cell is buil
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cellspec.cell import Cell, Equation, Input, Kind, Param, Ref, State
 from cellspec.errors import Reporter
 from cellspec.lookup import look_up_equation, look_up_loops
@@ -15,6 +17,7 @@ from cellspec.scope import Entry, Role, Scope, declare_all
 from cellspec.shapes import broadcast, show
 from cellspec.spec import Assignment, Call, Initialiser, Spec, Variable
 from cellspec.targets import declare_targets, single_assignments
+from cellspec.told import FIXED_ARGUMENTS, untold, untold_by_params
 from cellspec.typing_rules import Typer
 from cellspec.unparse import label, source
 from cellspec.unroll import unroll
@@ -53,15 +56,17 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
     typed = [item for equation in ordered if (item := _equation(equation, typer)) is not None]
     for other in others:
         typer.type(other.value)
+    typer.lags.check()
     outputs = _outputs(spec, scope)
     _unused(spec, scope, *(role for role in _UNUSED if role is not Role.DIM))
     reporter.raise_if_any()
     assert len(typed) == len(unrolled.singles), "an equation was left out in silence"
+    typed = [replace(equation, value=typer.lags.settled(equation.value)) for equation in typed]
     derived = [equation for equation in typed if equation.target.kind is Kind.DERIVED]
     inputs = tuple(Input(variable.name, scope.shape_of(variable.name)) for variable in spec.inputs)
     states = tuple(State(variable.name, scope.shape_of(variable.name), _initial(variable)) for variable in spec.states)
-    lags = tuple(typer.lags.made(inputs, states))
-    return Cell(
+    lags, kept = typer.lags.made(inputs, states)
+    cell = Cell(
         name=spec.name,
         title=spec.title,
         doc=spec.doc,
@@ -72,18 +77,26 @@ def elaborate(spec: Spec, report: Reporter | None = None) -> Cell:
         activations=tuple(scope.activations.items()),
         settings=spec.settings,
         inputs=inputs,
-        states=(*states, *(state for state, _ in lags)),
+        states=(*states, *lags),
         outputs=outputs,
         params=tuple(_param(variable, scope.entries[variable.name]) for variable in spec.params),
         assignments=(
             *derived,
             *(equation for equation in typed if equation.target.kind is not Kind.DERIVED),
-            *(equation for _, equation in lags),
+            *kept,
         ),
         expect=spec.expect,
         at=spec.at,
         path=spec.path,
     )
+    for dim in set(FIXED_ARGUMENTS).intersection(untold_by_params(cell)):
+        what = "it is an argument of init_state, pack and Workspace, as no param's shape tells it"
+        reporter.error(scope.entries[dim].at, f"a dim cannot be called {dim!r} here: {what}")
+    for dim in untold(cell):
+        what = "no array has an axis that tells it, once the other dims are known"
+        reporter.error(scope.entries[dim].at, f"nothing tells how large dim {dim!r} is: {what}")
+    reporter.raise_if_any()
+    return cell
 
 
 # --- names -------------------------------------------------------------------------------------------------------------
@@ -101,6 +114,9 @@ def _outputs(spec: Spec, scope: Scope) -> tuple[Ref, ...]:
     mentions = [(mention.name, mention.at) for mention in spec.outputs] or [(state.name, state.at) for state in spec.states[:1]]
     for name, at in mentions:
         entry = scope.entries.get(name)
+        if name.startswith("_") and len(mentions) > 1:
+            what = "becomes a field of a NamedTuple, which must not begin with '_'"
+            scope.reporter.error(at, f"{name!r} cannot name one of several outputs: it {what}")
         if entry is None:
             if not scope.gaps.may_hold(name, "states", "equations"):
                 hint = scope.suggest(name, (known.name for known in scope.of_role(Role.STATE, Role.VALUE)))
@@ -164,7 +180,7 @@ def _equation(equation: Assignment, typer: Typer) -> Equation | None:
             return None
         target = Ref(entry.name, Kind.STATE, entry.shape)
     else:
-        entry.shape, entry.varies = typed.shape, typed.varies
+        entry.shape, entry.varies, entry.number = typed.shape, typed.varies, typed.number
         target = Ref(entry.name, Kind.VALUE if typed.varies else Kind.DERIVED, typed.shape)
     return Equation(target, typed.node, " ".join(equation.text.split()), equation.at)
 

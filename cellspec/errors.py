@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -41,6 +42,27 @@ class Diagnostic:
 
 class CellspecError(Exception):
     """Base of all the errors that cellspec raises on purpose."""
+
+
+class CompilerError(CellspecError):
+    """cellspec has failed where the spec is right: a bug. What was raised is its ``__cause__``."""
+
+
+@contextlib.contextmanager
+def blamed(what: str, *passing: type[Exception]) -> Iterator[None]:
+    """Whatever fails here unexpectedly is a bug of cellspec, and says so in one sentence that names ``what``.
+
+    Mistakes in specs pass, what the machine denies (files, memory), and the errors ``passing``.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (CellspecError, OSError, MemoryError, *passing)):
+            raise
+        kind = type(error).__name__
+        said = " ".join(str(error).split())[:200]
+        because = f"{kind}: {said}" if said else kind
+        raise CompilerError(f"{what} has met a bug of cellspec ({because}): please report it together with the spec") from error
 
 
 class SpecError(CellspecError):

@@ -5,48 +5,21 @@ reads the derivatives, a backend its spelling, the oracle the *definition* alone
 
 Derivatives are written in terms of the arguments *and the result* ``y`` (``y*(1 - y)`` for the logistic function), so that the
 backward pass reads what the forward pass has computed. Where there is no derivative the convention is PyTorch's: see each row.
+
+**Range**: a spelling is right to rounding wherever the result is a number of the dtype, float64 as float32, and neither it
+nor a derivative has an intermediate that leaves the range when the result does not. So no constant in a row may depend on the
+width of a dtype. (Derivatives in terms of ``y`` are right to rounding beside their own largest value: ``1 - y**2`` is 0 where
+y is 1.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import sympy
 from sympy import Piecewise, Rational
 
-Expr = Any  # a SymPy expression; SymPy's operators are untyped
-
-
-@dataclass(frozen=True)
-class Primitive:
-    """A pointwise function of the spec language.
-
-    ``definition(*args)`` is an ordinary SymPy expression, exact but not always stable: the oracle's reading of the function.
-    ``derivatives[k](*args, y)`` is the partial derivative by argument ``k``, with ``y`` the result.
-    ``numpy(*args)`` spells it with NumPy ufuncs, stable for any finite argument.
-    ``cuda`` is CUDA's function of that meaning (``fabs``), or a stable definition in C++ (``relu(a) = a < 0 ? 0 : a``).
-    ``domain`` is where tests sample the arguments; ``kinks`` are points at which a derivative jumps.
-    ``listed`` tells whether a spec may call it by name (``add`` is written ``+``).
-    """
-
-    name: str
-    arity: int
-    definition: Callable[..., Expr]
-    derivatives: tuple[Callable[..., Expr], ...]
-    numpy: Callable[..., Expr]
-    symbol: Any
-    domain: tuple[float, float] = (-3.0, 3.0)
-    kinks: tuple[float, ...] = ()
-    listed: bool = True
-    cuda: str = ""
-
-
-def ufunc(name: str) -> Callable[..., Expr]:
-    """An inert SymPy function that stands for the NumPy ufunc ``name``."""
-    made: Callable[..., Expr] = sympy.Function(name)
-    return made
+from cellspec.primitive import Expr, Primitive, Sign, Size, Want, ufunc
 
 
 class _Floor(sympy.Function):  # type: ignore[misc]
@@ -84,8 +57,15 @@ def _row(
     kinks: tuple[float, ...] = (),
     listed: bool = True,
     cuda: str = "",
+    wants: Want | tuple[Want, ...],
+    size: Size,
+    sign: Sign = Sign.ANY,
+    complement: Callable[..., Expr] | None = None,
 ) -> None:
-    """Add a pointwise function; ``numpy`` defaults to the ufunc of the same name, ``cuda`` to CUDA's function of it."""
+    """Add a pointwise function; ``numpy`` defaults to the ufunc of the same name, ``cuda`` to CUDA's function of it.
+
+    One ``wants`` serves all arguments.
+    """
     arity = len(derivatives)
     PRIMITIVES[name] = Primitive(
         name,
@@ -98,6 +78,10 @@ def _row(
         kinks,
         listed,
         cuda or name,
+        wants if isinstance(wants, tuple) else (wants,) * arity,
+        size,
+        sign,
+        complement,
     )
 
 
@@ -115,6 +99,11 @@ def _call(name: str, *args: Expr) -> Expr:
     return PRIMITIVES[name].symbol(*args)
 
 
+def _logistic(x: Expr, e: Expr) -> Expr:
+    """The logistic function of x, ``e/(1 + e)`` where x < 0 and ``1/(1 + e)`` elsewhere, with ``e = exp(-|x|)``, at most 1."""
+    return _maximum(e, _sign(x)) / (1 + e)
+
+
 def _zero(*_: Expr) -> Expr:
     return sympy.Integer(0)
 
@@ -124,7 +113,9 @@ def _one(*_: Expr) -> Expr:
 
 
 _exp, _log, _sqrt, _erf, _pi = sympy.exp, sympy.log, sympy.sqrt, sympy.erf, sympy.pi
-_maximum, _minimum, _abs, _expm1, _logaddexp = (ufunc(n) for n in ("maximum", "minimum", "abs", "expm1", "logaddexp"))
+_maximum, _minimum, _abs, _sign, _expm1, _logaddexp = (
+    ufunc(n) for n in ("maximum", "minimum", "abs", "sign", "expm1", "logaddexp")
+)
 
 _arithmetic("add", 2, lambda a, b: a + b)
 _arithmetic("sub", 2, lambda a, b: a - b)
@@ -136,56 +127,38 @@ _arithmetic("identity", 1, lambda a: a)
 PRIMITIVES["identity"] = Primitive(**{**vars(PRIMITIVES["identity"]), "listed": True})
 
 # Comparisons give 1 or 0 and have derivative zero.
-_row("lt", lambda a, b: _cases((1, a < b), (0, True)), _zero, _zero, numpy=ufunc("less"), listed=False, cuda="lt(a, b) = a < b")
-_row(
-    "le",
-    lambda a, b: _cases((1, a <= b), (0, True)),
-    _zero,
-    _zero,
-    numpy=ufunc("less_equal"),
-    listed=False,
-    cuda="le(a, b) = a <= b",
-)
-_row(
-    "gt",
-    lambda a, b: _cases((1, a > b), (0, True)),
-    _zero,
-    _zero,
-    numpy=ufunc("greater"),
-    listed=False,
-    cuda="gt(a, b) = a > b",
-)
-_row(
-    "ge",
-    lambda a, b: _cases((1, a >= b), (0, True)),
-    _zero,
-    _zero,
-    numpy=ufunc("greater_equal"),
-    listed=False,
-    cuda="ge(a, b) = a >= b",
-)
-_row(
-    "eq",
-    lambda a, b: _cases((1, sympy.Eq(a, b)), (0, True)),
-    _zero,
-    _zero,
-    numpy=ufunc("equal"),
-    listed=False,
-    cuda="eq(a, b) = a == b",
-)
-_row(
-    "ne",
-    lambda a, b: _cases((0, sympy.Eq(a, b)), (1, True)),
-    _zero,
-    _zero,
-    numpy=ufunc("not_equal"),
-    listed=False,
-    cuda="ne(a, b) = a != b",
-)
+for _name, _ufunc, _operator, _holds in (
+    ("lt", "less", "<", sympy.Lt),
+    ("le", "less_equal", "<=", sympy.Le),
+    ("gt", "greater", ">", sympy.Gt),
+    ("ge", "greater_equal", ">=", sympy.Ge),
+    ("eq", "equal", "==", sympy.Eq),
+    ("ne", "not_equal", "!=", sympy.Ne),
+):
+    _row(
+        _name,
+        lambda a, b, holds=_holds: _cases((1, holds(a, b)), (0, True)),
+        _zero,
+        _zero,
+        numpy=ufunc(_ufunc),
+        listed=False,
+        cuda=f"{_name}(a, b) = a {_operator} b",
+        wants=Want.SIDE,
+        size=Size.BOUNDED,
+        sign=Sign.NOT_NEGATIVE,
+    )
 
-_row("exp", _exp, lambda x, y: y)
-_row("log", _log, lambda x, y: 1 / x, domain=(0.1, 3.0))
-_row("sqrt", _sqrt, lambda x, y: 1 / (2 * y), domain=(0.1, 3.0))
+_row(
+    "exp",
+    _exp,
+    lambda x, y: y,
+    wants=Want.LITTLE,
+    size=Size.GROWS,
+    sign=Sign.NOT_NEGATIVE,
+    complement=lambda x: -_call("expm1", x),
+)
+_row("log", _log, lambda x, y: 1 / x, domain=(0.1, 3.0), wants=Want.RATIO, size=Size.BOUNDED)
+_row("sqrt", _sqrt, lambda x, y: 1 / (2 * y), domain=(0.1, 3.0), wants=Want.RATIO, size=Size.KEEPS, sign=Sign.NOT_NEGATIVE)
 _row(  # the root of a sum of squares: a norm, whose derivative at 0 is 0
     "length",
     _sqrt,
@@ -194,21 +167,61 @@ _row(  # the root of a sum of squares: a norm, whose derivative at 0 is 0
     domain=(0.1, 3.0),
     listed=False,
     cuda="sqrt",
+    wants=Want.RATIO,
+    size=Size.KEEPS,
+    sign=Sign.NOT_NEGATIVE,
 )
-_row("sin", sympy.sin, lambda x, y: _call("cos", x))
-_row("cos", sympy.cos, lambda x, y: -_call("sin", x))
-_row("tanh", sympy.tanh, lambda x, y: 1 - y**2)
+_row("sin", sympy.sin, lambda x, y: _call("cos", x), wants=Want.SAME, size=Size.BOUNDED)
+_row("cos", sympy.cos, lambda x, y: -_call("sin", x), wants=Want.LITTLE, size=Size.BOUNDED)
+_row("tanh", sympy.tanh, lambda x, y: 1 - y**2, wants=Want.SAME, size=Size.BOUNDED, sign=Sign.SAME)
 _row(
     "sigmoid",
     lambda x: 1 / (1 + _exp(-x)),
     lambda x, y: y * (1 - y),
-    numpy=lambda x: ufunc("reciprocal")(1 + ufunc("exp")(_minimum(-x, 88))),  # exp(88) is finite in float32 too
-    cuda="sigmoid(a) = 1/(1 + exp(-a))",
+    numpy=lambda x: _logistic(x, ufunc("exp")(-_abs(x))),
+    cuda="sigmoid(a) = logistic(a, exp(-fabs(a)))",
+    wants=Want.LITTLE,
+    size=Size.BOUNDED,
+    sign=Sign.NOT_NEGATIVE,
+    complement=lambda x: _call("sigmoid", -x),
 )
 _row(
     "erf",
     _erf,
-    lambda x, y: 2 / _sqrt(_pi) * _call("exp", -(x**2)),
+    lambda x, y: 2 / _sqrt(_pi) * _call("gauss", x),
+    wants=Want.SAME,
+    size=Size.BOUNDED,
+    sign=Sign.SAME,
+    complement=lambda x: _call("erfc", x),
+)
+_row(
+    "erfc",  # 1 - erf(x)
+    lambda x: sympy.erfc(x),
+    lambda x, y: -2 / _sqrt(_pi) * _call("gauss", x),
+    listed=False,
+    wants=Want.LITTLE,
+    size=Size.BOUNDED,
+    sign=Sign.NOT_NEGATIVE,
+)
+_row(
+    "gauss",
+    lambda x: _exp(-(x**2)),
+    lambda x, y: -2 * x * y,
+    numpy=lambda x: ufunc("exp")(-(_minimum(_abs(x), 40) ** 2)),  # exp(-40**2) is 0 in every dtype; squares may be infinite
+    listed=False,
+    cuda="gauss(a) = exp(-square(a))",
+    wants=Want.LITTLE,
+    size=Size.BOUNDED,
+    sign=Sign.NOT_NEGATIVE,
+)
+_row(
+    "expm1",
+    lambda x: _exp(x) - 1,
+    lambda x, y: y + 1,
+    listed=False,
+    wants=Want.SAME,
+    size=Size.GROWS,
+    sign=Sign.SAME,
 )
 _row(
     "softplus",
@@ -216,6 +229,9 @@ _row(
     lambda x, y: _call("sigmoid", x),
     numpy=lambda x: _logaddexp(0, x),
     cuda="softplus(a) = maximum(a, 0) + log1p(exp(-fabs(a)))",
+    wants=Want.LITTLE,
+    size=Size.KEEPS,
+    sign=Sign.NOT_NEGATIVE,
 )
 _row(
     "logsigmoid",
@@ -223,6 +239,8 @@ _row(
     lambda x, y: _call("sigmoid", -x),
     numpy=lambda x: -_logaddexp(0, -x),
     cuda="logsigmoid(a) = minimum(a, 0) - log1p(exp(-fabs(a)))",
+    wants=Want.LITTLE,
+    size=Size.KEEPS,
 )
 _row(
     "relu",  # derivative 0 at 0
@@ -231,6 +249,9 @@ _row(
     numpy=lambda x: _maximum(x, 0),
     kinks=(0.0,),
     cuda="relu(a) = a < 0 ? 0 : a",
+    wants=Want.SAME,
+    size=Size.KEEPS,
+    sign=Sign.NOT_NEGATIVE,
 )
 _row(
     "leaky_relu",  # slope 0.01 for x <= 0
@@ -239,6 +260,9 @@ _row(
     numpy=lambda x: _maximum(x, x / 100),
     kinks=(0.0,),
     cuda="leaky_relu(a) = a > 0 ? a : a/100",
+    wants=Want.SAME,
+    size=Size.KEEPS,
+    sign=Sign.SAME,
 )
 _row(
     "elu",  # x for x > 0, else exp(x) - 1
@@ -246,27 +270,39 @@ _row(
     lambda x, y: 1 + _call("min", y, 0),
     numpy=lambda x: _maximum(x, 0) + _expm1(_minimum(x, 0)),
     cuda="elu(a) = a > 0 ? a : expm1(a)",
+    wants=Want.SAME,
+    size=Size.KEEPS,
+    sign=Sign.SAME,
 )
 _row(
     "gelu",  # the exact form, x Phi(x)
     lambda x: x * (1 + _erf(x / _sqrt(2))) / 2,
-    lambda x, y: (1 + _call("erf", x / _sqrt(2))) / 2 + x * _call("exp", -(x**2) / 2) / _sqrt(2 * _pi),
-    numpy=lambda x: x * (1 + ufunc("erf")(x / _sqrt(2))) / 2,
-    cuda="gelu(a) = a*erfc(-a*real(0.7071067811865476))/2",
+    lambda x, y: _call("erfc", -x / _sqrt(2)) / 2 + x * _call("gauss", x / _sqrt(2)) / _sqrt(2 * _pi),
+    numpy=lambda x: x / 2 * ufunc("erfc")(-x / _sqrt(2)),
+    cuda="gelu(a) = a/2*erfc(-a*real(0.7071067811865476))",
+    wants=Want.SAME,
+    size=Size.KEEPS,
+    sign=Sign.SAME,
 )
 _row(
     "silu",
     lambda x: x / (1 + _exp(-x)),
     lambda x, y: _call("sigmoid", x) + y * (1 - _call("sigmoid", x)),
     numpy=lambda x: x * PRIMITIVES["sigmoid"].numpy(x),
-    cuda="silu(a) = a/(1 + exp(-a))",
+    cuda="silu(a) = a*sigmoid(a)",
+    wants=Want.SAME,
+    size=Size.KEEPS,
+    sign=Sign.SAME,
 )
 _row(
     "softsign",
     lambda x: x / (1 + _cases((x, x > 0), (-x, True))),
-    lambda x, y: (1 - _call("abs", y)) ** 2,
+    lambda x, y: (1 + _call("abs", x)) ** -2,
     numpy=lambda x: x / (1 + _abs(x)),
     cuda="softsign(a) = a/(1 + fabs(a))",
+    wants=Want.SAME,
+    size=Size.BOUNDED,
+    sign=Sign.SAME,
 )
 _row(
     "hard_sigmoid",  # clip(x/6 + 1/2, 0, 1); derivative 0 at -3 and 3
@@ -276,6 +312,9 @@ _row(
     domain=(-5.0, 5.0),
     kinks=(-3.0, 3.0),
     cuda="hard_sigmoid(a) = minimum(maximum(a/6 + real(0.5), 0), 1)",
+    wants=Want.SAME,
+    size=Size.BOUNDED,
+    sign=Sign.NOT_NEGATIVE,
 )
 _row(
     "hard_tanh",  # clip(x, -1, 1); derivative 0 at -1 and 1
@@ -284,6 +323,9 @@ _row(
     numpy=lambda x: _minimum(_maximum(x, -1), 1),
     kinks=(-1.0, 1.0),
     cuda="hard_tanh(a) = minimum(maximum(a, -1), 1)",
+    wants=Want.SAME,
+    size=Size.BOUNDED,
+    sign=Sign.SAME,
 )
 _row(
     "abs",  # derivative 0 at 0
@@ -291,9 +333,21 @@ _row(
     lambda x, y: _call("sign", x),
     kinks=(0.0,),
     cuda="fabs",
+    wants=Want.SAME,
+    size=Size.KEEPS,
+    sign=Sign.NOT_NEGATIVE,
 )
-_row("sign", lambda x: _cases((1, x > 0), (-1, x < 0), (0, True)), _zero, kinks=(0.0,), cuda="sign(a) = (a > 0) - (a < 0)")
-_row("floor", lambda x: _Floor(x), _zero, kinks=(0.0, 1.0))
+_row(
+    "sign",
+    lambda x: _cases((1, x > 0), (-1, x < 0), (0, True)),
+    _zero,
+    kinks=(0.0,),
+    cuda="sign(a) = (a > 0) - (a < 0)",
+    wants=Want.SIDE,
+    size=Size.BOUNDED,
+    sign=Sign.SAME,
+)
+_row("floor", lambda x: _Floor(x), _zero, kinks=(0.0, 1.0), wants=Want.SIDE, size=Size.KEEPS)
 _row(
     "max",  # a tie gives half to each side
     lambda a, b: _cases((a, a > b), (b, a < b), ((a + b) / 2, True)),
@@ -301,6 +355,8 @@ _row(
     lambda a, b, y: (_call("gt", b, a) + _call("ge", b, a)) / 2,
     numpy=_maximum,
     cuda="maximum(a, b) = a < b || b != b ? b : a",
+    wants=Want.SAME,
+    size=Size.KEEPS,
 )
 _row(
     "min",
@@ -309,6 +365,8 @@ _row(
     lambda a, b, y: (_call("lt", b, a) + _call("le", b, a)) / 2,
     numpy=_minimum,
     cuda="minimum(a, b) = b < a || b != b ? b : a",
+    wants=Want.SAME,
+    size=Size.KEEPS,
 )
 _row(
     "clip",  # derivative 1 at either end; where lo > hi the result is hi
@@ -318,6 +376,8 @@ _row(
     lambda v, lo, hi, y: _call("max", _call("gt", v, hi), _call("gt", lo, hi)),
     numpy=lambda v, lo, hi: _minimum(_maximum(v, lo), hi),
     cuda="clip(a, low, high) = minimum(maximum(a, low), high)",
+    wants=Want.SAME,
+    size=Size.KEEPS,
 )
 _row(
     "mod",  # a - b*floor(a/b): the sign of b, as in Python; the quotient has derivative zero
@@ -326,7 +386,9 @@ _row(
     lambda a, b, y: -_call("floor", a / b),
     numpy=ufunc("remainder"),
     domain=(0.5, 3.0),
-    cuda="mod(a, b) = a - b*floor(a/b)",
+    cuda="mod(a, b) = signed_as(b, fmod(a, b))",
+    wants=Want.RATIO,
+    size=Size.KEEPS,
 )
 _row(
     "where",
@@ -335,6 +397,8 @@ _row(
     lambda c, a, b, y: c,
     lambda c, a, b, y: 1 - c,
     cuda="where(c, a, b) = c != 0 ? a : b",
+    wants=(Want.SIDE, Want.SAME, Want.SAME),
+    size=Size.KEEPS,
 )
 
 COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}

@@ -28,7 +28,7 @@ def reaches(program: Program, alone: bool = False) -> dict[str, Reach]:
     """The reach of every value; of a step ``alone``, what is given for it is known no earlier than the states."""
     reach = dict.fromkeys(program.constants, Reach.CONSTANT)
     reach |= dict.fromkeys(program.sequences, Reach.CARRIED if alone else Reach.SEQUENCE)
-    reach |= dict.fromkeys((c.before for c in program.carries), Reach.CARRIED)
+    reach |= dict.fromkeys(program.befores, Reach.CARRIED)
     for op in program.ops:
         level = max((reach[name] for name in program.args(op)), default=Reach.CONSTANT)
         reach |= dict.fromkeys(ir.outs(op), level)
@@ -76,8 +76,8 @@ class _Hoister:
         whole = self.of(expr)
         if whole is Reach.CONSTANT:
             return expr
-        if isinstance(expr, sympy.Add):
-            expr = self.collect(expr, whole)
+        if isinstance(expr, sympy.Add) and (collected := self.collect(expr, whole)) != expr:
+            return self.split(out, collected)  # terms may have cancelled: it is whatever SymPy has made of it
         if not isinstance(expr, sympy.Add | sympy.Mul):
             return expr.func(*(self.part(out, arg, whole) for arg in expr.args))
         low = [arg for arg in expr.args if self.of(arg) < whole]

@@ -2,8 +2,9 @@
 
 Every operation defines one named value, once. A program knows nothing of batches, devices or the loop over time; it only says
 which values are the same at every step (``constants``), which are given for each step (``sequences``), and which come from
-the neighbouring step (``carries``). Value names read like the spec: ``i``, ``h[t-1]``, ``Wi@x[t]``, ``i.pre``, ``d:i.pre``.
-None of them but a spec's own names is a Python identifier, so they never clash; backends turn them into identifiers.
+the neighbouring step (``carries``) or one further away (``delays``). Value names read like the spec: ``i``, ``h[t-1]``,
+``Wi@x[t]``, ``i.pre``, ``d:i.pre``. None of them but a spec's own names is a Python identifier, so they never clash; backends
+turn them into identifiers.
 """
 
 from __future__ import annotations
@@ -212,6 +213,19 @@ class Carry:
 
 
 @dataclass(frozen=True)
+class Delay:
+    """A carry over ``steps`` > 1: what a step reads (``before``) is what the step so many turns before has defined (``after``).
+
+    ``h[t-3]`` is ``h[t]`` three steps on. Its adjoint is one too, as a carry's is: what a step defines for the cotangent of
+    ``h[t-3]`` is read three turns of the reversed loop later, by the step that defines ``h[t]``.
+    """
+
+    before: str
+    after: str
+    steps: int
+
+
+@dataclass(frozen=True)
 class Total:
     """``target`` is the sum of ``value`` over all steps and samples: a parameter's gradient."""
 
@@ -230,6 +244,22 @@ class Program:
     ops: tuple[Op, ...]
     outputs: tuple[str, ...]
     totals: tuple[Total, ...] = ()
+    delays: tuple[Delay, ...] = ()
+
+    @property
+    def links(self) -> tuple[Carry | Delay, ...]:
+        """What joins a step to others."""
+        return (*self.carries, *self.delays)
+
+    @property
+    def befores(self) -> tuple[str, ...]:
+        """What a step reads of others."""
+        return tuple(link.before for link in self.links)
+
+    @property
+    def afters(self) -> tuple[str, ...]:
+        """What a step defines for others."""
+        return tuple(dict.fromkeys(link.after for link in self.links))
 
     def shape(self, name: str) -> Shape:
         """The shape of a value."""
@@ -241,13 +271,13 @@ class Program:
 
     def roots(self) -> tuple[str, ...]:
         """What must be computed: outputs, carries and totals."""
-        return (*self.outputs, *(c.after for c in self.carries), *(t.value for t in self.totals))
+        return (*self.outputs, *self.afters, *(t.value for t in self.totals))
 
     def with_ops(self, ops: Iterable[Op], values: Mapping[str, Value] | None = None) -> Program:
         """The same program with other operations; ``values`` are added, and values that nothing names any more are dropped."""
         new = tuple(ops)
         table = {**self.values, **(values or {})}
-        kept = {*self.constants, *self.sequences, *(c.before for c in self.carries), *self.roots()}
+        kept = {*self.constants, *self.sequences, *self.befores, *self.roots()}
         for op in new:
             kept.update(outs(op))
         return replace(self, ops=new, values=MappingProxyType({name: v for name, v in table.items() if name in kept}))
@@ -317,14 +347,18 @@ class TypecheckError(Exception):
 
 
 def typecheck(program: Program) -> Program:
-    """Return ``program`` after checking single assignment, definition before use, and the shape of every operation."""
-    defined = {*program.constants, *program.sequences, *(c.before for c in program.carries)}
+    """Return ``program`` after checking single assignment, definition before use, and the shape of every operation.
+
+    SymPy may drop what an expression reads, never add to it: whatever is read is a value, or a dim that stands for a number.
+    """
+    defined = {*program.constants, *program.sequences, *program.befores}
     missing = [name for name in (*defined, *program.roots()) if name not in program.values]
     if missing:
         raise TypecheckError(f"values without a type: {sorted(missing)}")
     for op in program.ops:
-        for name in program.args(op):
-            if name not in defined:
+        for name in operands(op):
+            is_dim = isinstance(op, Pointwise) and name not in program.values and name.isidentifier()
+            if not is_dim and name not in defined:
                 raise TypecheckError(f"{name!r} is read before it is defined, in {op}")
         for name in outs(op):
             if name in defined:
@@ -334,9 +368,9 @@ def typecheck(program: Program) -> Program:
     for name in program.roots():
         if name not in defined:
             raise TypecheckError(f"the result {name!r} is never defined")
-    for carry in program.carries:
-        if program.shape(carry.before) != program.shape(carry.after):
-            raise TypecheckError(f"carry {carry} changes its shape")
+    for link in program.links:
+        if program.shape(link.before) != program.shape(link.after):
+            raise TypecheckError(f"{link} changes its shape")
     return program
 
 

@@ -37,6 +37,7 @@ def program_text(program: Program) -> str:
     for op in program.ops:
         lines.append(f"  {', '.join(map(typed, outs(op))):{width}} = {_right_side(op)}")
     lines += [f"carry     {c.before} <- {c.after}" for c in program.carries]
+    lines += [f"delay     {d.before} <- {d.after}, {d.steps} steps" for d in program.delays]
     lines += [f"total     {t.target} = sum of {t.value}" for t in program.totals]
     if program.outputs:
         lines.append(f"give out  {', '.join(program.outputs)}")
@@ -44,7 +45,7 @@ def program_text(program: Program) -> str:
 
 
 def _heads(program: Program) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    before = tuple(c.before for c in program.carries)
+    before = program.befores
     return (("constant", program.constants), ("sequence", program.sequences), ("carried", before))
 
 

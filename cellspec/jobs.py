@@ -11,16 +11,21 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cellspec import stopping
 from cellspec.errors import CellspecError, Diagnostic, SpecError
 
 ENOUGH = 8
 """Specs for which it is worth starting a process, unless the user says how many there are to be."""
+
+
+PATIENCE = 0.1
+"""Seconds between two looks at whether the program is to end."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +58,34 @@ def made(
     if count <= 1:
         yield from map(each, paths)
         return
-    # Processes start afresh: a copy of this one would have its threads' locks, but not its threads.
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
-    try:
-        with _interrupts_ignored():
-            results = pool.map(each, paths)
-        yield from results
-    except BrokenProcessPool:
-        raise CellspecError("a process that generated modules has been killed; --jobs 1 takes less memory") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with stopping.deferred():
+        # Processes start afresh: a copy of this one would have its threads' locks, but not its threads.
+        pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _end_with_parent)
+        try:
+            with _interrupts_ignored():
+                results = [pool.submit(each, path) for path in paths]
+            for result in results:
+                while not result.done():
+                    stopping.check()
+                    wait([result], PATIENCE)
+                yield result.result()
+        except BrokenProcessPool:
+            raise CellspecError("a process that generated modules has been killed; --jobs 1 takes less memory") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A process that works ends when the one that has started it does, even if that was killed and could not say so."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def cores() -> int:

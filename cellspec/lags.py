@@ -1,6 +1,9 @@
-"""Lags: ``h[t-2]`` and ``x[t-1]`` are read from states that the language adds, one for each step on the way.
+"""Lags: what ``h[t-2]`` and ``x[t-1]`` read is kept in states that the language adds.
 
-``h_lag2`` holds h[t-2] before the step, and ``h_lag2[t] = h[t-1]``; ``h_lag3[t] = h_lag2[t-1]``; ``x_lag1[t] = x[t]``.
+Up to :data:`NEAR` steps back each step is a state of its own, with an equation: ``h_lag2`` holds h[t-2] before the step, and
+``h_lag2[t] = h[t-1]``; ``h_lag3[t] = h_lag2[t-1]``; ``x_lag1[t] = x[t]``. A name that is read further back has one state for
+all steps up to the farthest, however many: ``h_lags``, ``[k - 1, *shape]``, holds h[t-2], h[t-3], … h[t-k], and ``x_lags``,
+``[k, *shape]``, x[t-1], … x[t-k]. It has no equation; the equations read ``h[t-k]`` itself.
 The index of the step, ``t_now``, is such a state too, which counts: a sequence that is run in parts goes on where it stopped.
 """
 
@@ -8,14 +11,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cellspec.cell import STEP_INDEX, Apply, Const, Equation, Input, Kind, Node, Ref, Shape, State, StopGradient
+import sympy
+
+from cellspec.cell import (
+    STEP_INDEX,
+    Apply,
+    Const,
+    Equation,
+    Input,
+    Kind,
+    Node,
+    Ref,
+    Shape,
+    State,
+    StopGradient,
+    children,
+    with_children,
+)
 from cellspec.errors import Location
 from cellspec.operands import Clash
 from cellspec.scope import Role, Scope
 from cellspec.shapes import ONE
 
 MOST_LAGS = 1000
-"""The states that the lags of one cell may add."""
+"""The steps that the lags of one cell may keep."""
+
+NEAR = 4
+"""The steps back up to which each has a state of its own."""
 
 
 class Lags:
@@ -23,7 +45,9 @@ class Lags:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        self._places: dict[str, dict[int, Location]] = {}  # name -> steps back -> the first place that reaches as far
+        # name -> steps back -> how the first expression that reaches as far is written, and where it stands
+        self._places: dict[str, dict[int, tuple[str, Location]]] = {}
+        self._nearest: dict[str, int] = {}
         self._count = 0
         self._counted: Location | None = None
 
@@ -34,36 +58,64 @@ class Lags:
 
     def read(self, name: str, role: Role, shape: Shape, steps: int, at: Location) -> Ref:
         """The value of the state or input ``name`` as it was ``steps`` > 0 steps ago."""
-        nearest = 1 if role is Role.INPUT else 2
+        nearest = self._nearest[name] = 1 if role is Role.INPUT else 2
         places = self._places.setdefault(name, {})
         known = nearest + len(places) - 1
         if self._count + steps - known > MOST_LAGS:
             most = f"all lags of a cell together are {MOST_LAGS} steps at most"
             raise Clash(f"'{name}[t-{steps:g}]' reaches too far back: {most}")
         for lag in range(known + 1, steps + 1):
-            if (entry := self.scope.entries.get(_name(name, lag))) is not None:
-                taken = f"{entry.name!r} is {entry.role.value} already"
-                raise Clash(f"'{name}[t-{steps}]' is kept in a state {entry.name!r}, but {taken}: choose another name")
-            places[lag] = at
+            places[lag] = (f"{name}[t-{steps}]", at)
             self._count += 1
-        return Ref(name if steps < nearest else _name(name, steps), Kind.PREVIOUS, shape)
+        kind = Kind.INPUT if role is Role.INPUT else Kind.PREVIOUS
+        return Ref(name, kind, shape, back=steps - (nearest - 1))
 
-    def made(self, inputs: tuple[Input, ...], states: tuple[State, ...]) -> Iterator[tuple[State, Equation]]:
+    def check(self) -> None:
+        """Report the states to be added whose names are taken."""
+        for name, places in self._places.items():
+            kept = {_name(name, lag): place for lag, place in places.items()}
+            if max(places, default=0) > NEAR:
+                kept = {_all(name): places[max(places)]}
+            for own, (text, at) in kept.items():
+                if (entry := self.scope.entries.get(own)) is not None:
+                    taken = f"{entry.name!r} is {entry.role.value} already"
+                    what = f"{text!r} is kept in a state {entry.name!r}, but {taken}: choose another name"
+                    self.scope.reporter.error(at, what)
+
+    def settled(self, node: Node) -> Node:
+        """``node`` reading the states that hold near lags."""
+        if isinstance(node, Ref) and node.back and max(self._places[node.name]) <= NEAR:
+            return Ref(_name(node.name, node.back + self._nearest[node.name] - 1), Kind.PREVIOUS, node.shape)
+        parts = children(node)
+        new = [self.settled(part) for part in parts]
+        return node if all(a is b for a, b in zip(parts, new, strict=True)) else with_children(node, new)
+
+    def made(self, inputs: tuple[Input, ...], states: tuple[State, ...]) -> tuple[tuple[State, ...], tuple[Equation, ...]]:
         """The states that the lags add, in the order of those that they are lags of, states first; and their equations."""
-        for state in states:
-            yield from self._chain(Ref(state.name, Kind.PREVIOUS, state.shape), state.init)
-        for stream in inputs:
-            yield from self._chain(Ref(stream.name, Kind.INPUT, stream.shape), 0.0)
+        sources = [(Ref(state.name, Kind.PREVIOUS, state.shape), state.init) for state in states]
+        sources += [(Ref(stream.name, Kind.INPUT, stream.shape), 0.0) for stream in inputs]
+        added: list[State] = []
+        equations: list[Equation] = []
+        for source, init in sources:
+            places = self._places.get(source.name, {})
+            if (farthest := max(places, default=0)) > NEAR:
+                shape = (sympy.Integer(len(places)), *source.shape)
+                added.append(State(_all(source.name), shape, init, (source.name, farthest), rows=len(places)))
+                continue
+            for state, equation in self._chain(source, init):
+                added.append(state)
+                equations.append(equation)
         if self._counted is not None:
             now, at = self.step_index(self._counted), self._counted
             target = Ref(STEP_INDEX, Kind.STATE, (ONE,))
             text = f"{STEP_INDEX}[t] = {STEP_INDEX}[t-1] + 1"
-            count = Equation(target, Apply("add", (now, Const(1)), (ONE,)), text, at)
-            yield State(STEP_INDEX, (ONE,), 0.0, (STEP_INDEX, 0)), count
+            equations.append(Equation(target, Apply("add", (now, Const(1)), (ONE,)), text, at))
+            added.append(State(STEP_INDEX, (ONE,), 0.0, (STEP_INDEX, 0)))
+        return tuple(added), tuple(equations)
 
     def _chain(self, source: Ref, init: float) -> Iterator[tuple[State, Equation]]:
         name, shape = source.name, source.shape
-        for lag, at in self._places.get(name, {}).items():
+        for lag, (_, at) in self._places.get(name, {}).items():
             target = Ref(_name(name, lag), Kind.STATE, shape)
             yield State(target.name, shape, init, (name, lag)), Equation(target, source, f"{target.label} = {source.label}", at)
             source = Ref(target.name, Kind.PREVIOUS, shape)
@@ -72,3 +124,8 @@ class Lags:
 def _name(name: str, lag: int) -> str:
     """The state that holds ``name`` as it was ``lag`` steps ago."""
     return f"{name}_lag{lag}"
+
+
+def _all(name: str) -> str:
+    """The state that holds ``name`` as it was at every step up to the farthest."""
+    return f"{name}_lags"

@@ -54,7 +54,7 @@ class _Latex(Writer):
 
     def ref(self, ref: Ref) -> str:
         name, time = ref.name, "t"
-        if ref.kind is Kind.PREVIOUS:
+        if ref.steps:
             name, back = self.moment(ref)
             time = f"t-{back}"
         fixed = ref.kind in (Kind.PARAM, Kind.DERIVED)

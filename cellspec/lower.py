@@ -15,8 +15,10 @@ import sympy
 from cellspec import cell as c
 from cellspec import ir
 from cellspec.along import along
+from cellspec.folding import folded, is_finite, number
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Program, Value, symbol
+from cellspec.primitive import divides
 
 _LONGEST_NAME = 40
 ONE = sympy.Integer(1)
@@ -38,7 +40,11 @@ def lower(cell: c.Cell) -> Lowered:
     for item in cell.inputs:
         names[f"{item.name}[t]"] = Value(f"{item.name}[t]", item.shape, item.name)
     for state in cell.states:
+        if state.rows:
+            continue
         names[f"{state.name}[t-1]"] = Value(f"{state.name}[t-1]", state.shape, state.name)
+    for ref in cell.distant:
+        names[ref.label] = Value(ref.label, ref.shape, ref.name)
     step = _Builder(names, outer=prologue)
     for equation in cell.assignments:
         builder = prologue if equation.target.kind is c.Kind.DERIVED else step
@@ -50,10 +56,11 @@ def lower(cell: c.Cell) -> Lowered:
     step_program = Program(
         values=MappingProxyType({**prologue.values, **step.values}),
         constants=tuple(name for name in (*params, *derived) if name in read),
-        sequences=tuple(f"{item.name}[t]" for item in cell.inputs),
-        carries=tuple(ir.Carry(f"{state.name}[t-1]", f"{state.name}[t]") for state in cell.states),
+        sequences=(*(f"{item.name}[t]" for item in cell.inputs), *(r.label for r in cell.distant if r.kind is c.Kind.INPUT)),
+        carries=tuple(ir.Carry(f"{state.name}[t-1]", f"{state.name}[t]") for state in cell.states if not state.rows),
         ops=(),
         outputs=tuple(ref.label for ref in cell.outputs),
+        delays=tuple(ir.Delay(r.label, f"{r.name}[t]", r.steps) for r in cell.distant if r.kind is c.Kind.PREVIOUS),
     ).with_ops(step.ops, step.values)
     prologue_program = Program(
         values=MappingProxyType(prologue.values),
@@ -83,29 +90,38 @@ class _Builder:
     stem: str = ""
 
     def equation(self, equation: c.Equation) -> None:
-        """Add ``equation``; its value is named by its target's label."""
+        """Add ``equation``: whatever SymPy makes of its right side, one operation defines its label, in its own shape.
+
+        That is the right side's last operation where this has the shape already; else a pointwise one, which stretches it, or
+        copies an equal value made before.
+        """
         self.origin = self.stem = equation.target.name
         label, shape = equation.target.label, equation.target.shape
-        expr = self.expr(equation.value, label)
+        expr = self.expr(equation.value, label if equation.value.shape == shape else None)
         if expr == symbol(label):  # the last operation was given the equation's name
             return
-        if expr.is_Symbol and equation.value.shape == shape:
+        known = self.made.get((ir.Pointwise("", expr), shape))
+        if known is not None:
+            expr = symbol(known)
+        if expr.is_Symbol and self.is_value(expr.name, shape):
             self.copies[label] = expr
-        self.emit(ir.Pointwise(label, expr), shape)
+        self.add(ir.Pointwise(label, expr), shape)
 
     def emit(self, op: Op, shape: c.Shape) -> str:
         """Add ``op``, or find the value of an equal operation made before; the name of its value."""
-        (out,) = ir.outs(op)
         key = (ir.with_out(op, ""), shape)
-        if key in self.made and not _is_copy(op):
-            return self.made[key]
+        return self.made[key] if key in self.made and not _is_copy(op) else self.add(op, shape)
+
+    def add(self, op: Op, shape: c.Shape) -> str:
+        """Add ``op``; the name of its value, which is that of ``op`` unless it is taken."""
+        (out,) = ir.outs(op)
         unique, number = out, 2
         while unique in self.values:
             unique, number = f"{out}#{number}", number + 1
         self.values[unique] = Value(unique, shape, self.origin)
         self.by_out[unique] = ir.with_out(op, unique)
         self.ops.append(self.by_out[unique])
-        self.made[key] = unique
+        self.made[ir.with_out(op, ""), shape] = unique
         return unique
 
     def lookup(self, name: str) -> Value:
@@ -122,22 +138,13 @@ class _Builder:
             return symbol(self.outer.atom(node))
         match node:
             case c.Const(value=value):
-                return sympy.Integer(value) if isinstance(value, int) else sympy.Float(value, 17)
+                return number(value)
             case c.DimValue(value=value):
                 return value
             case c.Ref():
                 return self.copies.get(node.label, symbol(node.label))
             case c.Apply(function=function, args=args):
-                row = PRIMITIVES[function]
-                if not row.derivatives:  # arithmetic: SymPy's own
-                    return row.definition(*map(self.expr, args))
-                if not any(c.refs(node)):  # a number
-                    return row.symbol(*map(self.expr, args))
-                atoms = [self.argument(arg) for arg in args]
-                if all(atom.is_number for atom in atoms):  # SymPy has found the arguments to be constant
-                    return row.definition(*atoms)
-                name = label or self.described(f"{function}({', '.join(map(_short, atoms))})", function)
-                return symbol(self.emit(ir.Pointwise(name, row.symbol(*atoms)), node.shape))
+                return self.applied(function, args, node.shape, label)
             case c.MatMul(left=left, right=right) if _is_constant(left):
                 return self.weighted(self.atom(left), self.atom(right), node.shape, label)
             case c.MatMul(left=left, right=right):  # a matrix of the sample's own: no weights, a sum of pointwise products
@@ -173,13 +180,50 @@ class _Builder:
                 a = self.atom(operand)
                 return symbol(self.emit(ir.Stop(label or f"stop_gradient({a})", a), node.shape))
 
+    def applied(self, function: str, args: tuple[c.Node, ...], shape: c.Shape, label: str | None) -> sympy.Expr:
+        """A pointwise function: of constants their constant, else an expression that holds no number which is none.
+
+        Where arithmetic would hold one, as in ``1/(a - a)``, its operands are values, of which it is computed like any other.
+        """
+        row = PRIMITIVES[function]
+        pure = not any(ref for arg in args for ref in c.refs(arg))  # made of numbers and dims
+        exprs = [self.expr(arg) if pure or not row.derivatives else self.argument(arg) for arg in args]
+        if pure or all(expr.is_number for expr in exprs) or (function == "where" and exprs[0].is_number):
+            whole = folded(function, exprs)
+        else:
+            whole = None if row.derivatives else row.definition(*exprs)
+        if whole is not None and is_finite(whole):
+            return self.quotient(whole, shape, label) if function in ("div", "pow") else whole
+        if not row.derivatives or all(expr.is_number for expr in exprs):
+            exprs = [e if isinstance(arg, c.Const) else symbol(self.value(arg, e)) for arg, e in zip(args, exprs, strict=True)]
+        if not row.derivatives:
+            whole = row.definition(*exprs)
+            return self.quotient(whole, shape, label) if function in ("div", "pow") else whole
+        name = label or self.described(f"{function}({', '.join(map(_short, exprs))})", function)
+        return symbol(self.emit(ir.Pointwise(name, row.symbol(*exprs)), shape))
+
+    def quotient(self, expr: sympy.Expr, shape: c.Shape, label: str | None) -> sympy.Expr:
+        """``expr``, as a value of its own if it divides by one.
+
+        For the derivative of ``q = a/b`` by ``b`` is ``-q/b``, while ``a/b**2`` leaves the range where the derivative does not.
+        """
+        if not any(factor.free_symbols and divides(factor) for factor in sympy.Mul.make_args(expr)):
+            return expr
+        if not any(self.known(s.name) for s in expr.free_symbols):  # a number made of dims
+            return expr
+        name = label or self.described(_quotient_name(expr, self.stem), "quotient")
+        return symbol(self.emit(ir.Pointwise(name, expr), shape))
+
     def described(self, name: str, kind: str) -> str:
         """What an unnamed value is called: ``name``, or where that is long, the equation and the ``kind`` of the value."""
         return name if len(name) <= _LONGEST_NAME else f"{self.stem}.{kind}"
 
     def atom(self, node: c.Node) -> str:
         """The name of a value that holds ``node``."""
-        expr = self.expr(node)
+        return self.value(node, self.expr(node))
+
+    def value(self, node: c.Node, expr: sympy.Expr) -> str:
+        """The name of a value that holds ``node``, which is ``expr``."""
         if expr.is_Symbol and self.is_value(expr.name, node.shape):
             return str(expr.name)
         return self.emit(ir.Pointwise(f"{self.stem}.part", expr), node.shape)
@@ -187,14 +231,17 @@ class _Builder:
     def argument(self, node: c.Node) -> sympy.Expr:
         """An argument of a nonlinear function: a number, or the symbol of a value."""
         expr = self.expr(node)
-        if expr.is_Number or (expr.is_Symbol and self.is_value(expr.name, node.shape)):
+        if expr.is_number or (expr.is_Symbol and self.is_value(expr.name, node.shape)):
             return expr
         return symbol(self.emit(ir.Pointwise(f"{self.stem}.pre", expr), node.shape))
 
     def is_value(self, name: str, shape: c.Shape) -> bool:
         """Whether ``name`` is a value of this shape (and not a dim, or a value yet to be stretched)."""
-        known = name in self.values or (self.outer is not None and name in self.outer.values)
-        return known and self.lookup(name).shape == shape
+        return self.known(name) and self.lookup(name).shape == shape
+
+    def known(self, name: str) -> bool:
+        """Whether ``name`` is a value, and not a dim."""
+        return name in self.values or (self.outer is not None and name in self.outer.values)
 
     def reshape(self, name: str, shape: c.Shape, kind: str, label: str | None = None) -> str:
         """The elements of a value in another shape, of which ``kind`` is the name: ``k.row``."""
@@ -236,6 +283,12 @@ class _Builder:
 
 def _short(atom: sympy.Expr) -> str:
     return repr(float(atom)) if atom.is_Float else str(atom)
+
+
+def _quotient_name(expr: sympy.Expr, stem: str) -> str:
+    """``a/b`` for two values, otherwise by what it belongs to."""
+    above, below = expr.as_numer_denom()
+    return f"{above}/{below}" if above.is_Symbol and below.is_Symbol else f"{stem}.quotient"
 
 
 def _is_copy(op: Op) -> bool:

@@ -26,6 +26,7 @@ def kept(compiled: Compiled) -> dict[str, Shape]:
     arrays, which are only referred to.
     """
     histories = {name: carry.before for carry in compiled.forward.carries for name in (carry.before, carry.after)}
+    histories |= {delay.before: histories[delay.after] for delay in compiled.forward.delays}
     inputs = {f"{item.name}[t]" for item in compiled.cell.inputs}
     names = dict.fromkeys(histories.get(name, name) for name in compiled.stash if name not in inputs)
     return {name.removesuffix("[t-1]"): compiled.forward.shape(name) for name in names}

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import sympy
 
-from cellspec.cell import STEP_INDEX, Cell, Eye, Inverse, Kind, MatMul, Node, OuterProduct, Ref, StopGradient
+from cellspec.cell import STEP_INDEX, Cell, Eye, Inverse, MatMul, Node, OuterProduct, Ref, StopGradient
 from cellspec.typeset import ATOM, FACTOR, PRODUCT, TERM, Writer, Written, digits
 
 
@@ -49,7 +49,7 @@ class _Source(Writer):
         return Written(f"where({condition}, {a}, {b})", ATOM)
 
     def ref(self, ref: Ref) -> str:
-        name, back = self.moment(ref) if ref.kind is Kind.PREVIOUS else (ref.name, 0)
+        name, back = self.moment(ref) if ref.steps else (ref.name, 0)
         return f"{name}[t-{back}]" if back else ref.label
 
     def number(self, value: int | float) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import sympy
+
 from cellspec.cell import Node, Shape
 from cellspec.shapes import show
 from cellspec.spec import Expr
@@ -14,12 +16,13 @@ from cellspec.unparse import source
 class Typed:
     """A node, the expression that it stands for, and whether it changes from step to step.
 
-    What does not change is made of params and constants alone.
+    What does not change is made of params and constants alone. ``number`` is what it is if it is made of numbers and dims.
     """
 
     expr: Expr
     node: Node
     varies: bool
+    number: sympy.Expr | None = None
 
     @property
     def shape(self) -> Shape:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from cellspec import ir
+from cellspec.accuracy import Fact, delicate, facts, without_cancellation
 from cellspec.adjoint import Adjoint, adjoint_prologue, adjoint_step
-from cellspec.cell import STEP_INDEX, Cell
+from cellspec.cell import STEP_INDEX, Cell, Kind
 from cellspec.ir import Program
-from cellspec.lower import lower
+from cellspec.lower import Lowered, lower
 from cellspec.residuals import select
 from cellspec.simplify import live
 
@@ -19,7 +21,8 @@ class Compiled:
 
     ``prologue`` computes derived parameters; ``equations`` is the step with every equation; ``forward`` and ``backward`` are
     the two directions' steps, ``stash`` what the first leaves for the second under the policy ``residuals``, ``again`` what
-    the second repeats of the first; ``epilogue`` is the adjoint of the prologue.
+    the second repeats of the first; ``epilogue`` is the adjoint of the prologue. ``delicate`` are the values of the forward
+    step that either direction needs accurate beside themselves; ``facts`` is what is known of the magnitudes of its values.
     """
 
     cell: Cell
@@ -31,15 +34,18 @@ class Compiled:
     stash: tuple[str, ...]
     again: tuple[str, ...]
     epilogue: Adjoint
+    delicate: frozenset[str]
+    facts: Mapping[str, Fact]
 
 
 def compile_cell(cell: Cell, policy: str = "speed") -> Compiled:
     """Lower, differentiate, and choose the residuals by ``policy``, one of :data:`cellspec.RESIDUALS`."""
-    lowered = lower(cell)
+    lowered = _accurate(lower(cell), {equation.target.label for equation in cell.assignments})
     trainable = [param.name for param in cell.params if param.trainable]
     wanted = _dependent(lowered.prologue, trainable)
-    known = tuple(f"{state.name}[t-1]" for state in cell.streams)
-    earlier = tuple(name for name in known if name != f"{STEP_INDEX}[t-1]")
+    known = tuple(f"{state.name}[t-1]" for state in cell.streams if not state.rows)
+    earlier = [name for name in known if name != f"{STEP_INDEX}[t-1]"]
+    earlier += [ref.label for ref in cell.distant if ref.kind is Kind.INPUT]
     step = ir.typecheck(live(_with_streams(lowered.step, known), keep_stops=True))
     adjoint = adjoint_step(step, [*(f"{item.name}[t]" for item in cell.inputs), *earlier], wanted)
     residuals = select(step, adjoint, policy)
@@ -48,17 +54,29 @@ def compile_cell(cell: Cell, policy: str = "speed") -> Compiled:
     feeding = {name for op in lowered.prologue.ops for name in lowered.prologue.args(op)} | set(lowered.prologue.outputs)
     totals = dict.fromkeys(total.target.removeprefix("d:") for total in residuals.backward.totals)
     epilogue = adjoint_prologue(lowered.prologue, trainable, [name for name in totals if name in feeding])
+    backward = residuals.backward
+    told = facts(forward, facts(lowered.prologue).table)
+    careful = delicate(forward, told) | delicate(backward, facts(backward, told.table), backwards=True)
     return Compiled(
         cell=cell,
         prologue=lowered.prologue,
         equations=lowered.step,
         forward=forward,
-        backward=residuals.backward,
+        backward=backward,
         residuals=policy,
         stash=residuals.stash,
         again=residuals.again,
         epilogue=epilogue,
+        delicate=frozenset(careful.intersection(forward.values)),
+        facts=told.table,
     )
+
+
+def _accurate(lowered: Lowered, labels: Collection[str]) -> Lowered:
+    """``lowered`` without differences that cancel; the step says which derived parameters are delicate."""
+    known = facts(lowered.step, facts(lowered.prologue).table)
+    prologue = without_cancellation(lowered.prologue, labels, seeds=delicate(lowered.step, known))
+    return Lowered(prologue, without_cancellation(lowered.step, labels, known))
 
 
 def _with_streams(step: Program, known: tuple[str, ...]) -> Program:

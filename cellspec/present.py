@@ -129,7 +129,7 @@ class _Converter:
 
     def ref(self, ref: Ref) -> Any:
         """A symbol, or an element of an ``IndexedBase`` where there is an index or a time."""
-        name, back = self.lags.get(ref.name, (ref.name, 1)) if ref.kind is Kind.PREVIOUS else (ref.name, 0)
+        name, back = self.lags.get(ref.name, (ref.name, ref.steps)) if ref.steps else (ref.name, 0)
         family, index = of_family(name) or (name, None)
         subscripts = [] if index is None else [sympy.Integer(index)]
         if ref.kind not in (Kind.PARAM, Kind.DERIVED):

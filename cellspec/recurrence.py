@@ -19,7 +19,6 @@ from cellspec.cell import (
     Ref,
     Roll,
     Shape,
-    State,
     StopGradient,
     children,
 )
@@ -44,32 +43,33 @@ def stages(cell: Cell) -> int:
 
     A product is recurrent if it depends on a previous state and its result reaches a new one. LSTM 1; ``U @ (r*h[t-1])`` 2.
     """
-    depths = {_before(state): 0 for state in _recurrent(cell)}
+    depths = dict.fromkeys(_before(cell), 0)
     for equation in cell.assignments:
         depths[equation.target.label] = _depth(equation.value, depths)
-    return max((0, *(depths[f"{state.name}[t]"] for state in cell.states)))
+    return max((0, *(depths[label] for label in _after(cell))))
 
 
 def recurrence(cell: Cell) -> str:
     """``"dense"``: on the path from state to state a matrix product, or a function along an axis, couples the units;
     ``"linear"``: every new state is affine and elementwise in the previous ones (a scan); ``"elementwise"``: the rest.
     """
-    degrees = {_before(state): _LINEAR for state in _recurrent(cell)}
+    degrees = dict.fromkeys(_before(cell), _LINEAR)
     for equation in cell.assignments:
         target, value = equation.target, equation.value
         degrees[target.label] = _in_place(_degree(value, degrees), value.shape, target.shape)
-    worst = max((degrees[f"{state.name}[t]"] for state in cell.states), default=0)
+    worst = max((degrees[label] for label in _after(cell)), default=0)
     return "dense" if worst >= _COUPLED else "elementwise" if worst >= _NONLINEAR else "linear"
 
 
-def _recurrent(cell: Cell) -> list[State]:
-    """The states but for those that only hold earlier inputs or count the steps."""
-    return [state for state in cell.states if state not in cell.streams]
+def _before(cell: Cell) -> list[str]:
+    """The labels of what comes from earlier steps, but for what only holds earlier inputs or counts the steps."""
+    states = [Ref(state.name, Kind.PREVIOUS, state.shape) for state in cell.states if state not in cell.streams]
+    return [ref.label for ref in (*states, *cell.distant) if ref.kind is Kind.PREVIOUS]
 
 
-def _before(state: State) -> str:
-    """The label of a state before the step."""
-    return Ref(state.name, Kind.PREVIOUS, state.shape).label
+def _after(cell: Cell) -> list[str]:
+    """The labels of the states that equations define."""
+    return [Ref(state.name, Kind.STATE, state.shape).label for state in cell.states if not state.rows]
 
 
 def _depth(node: Node, depths: Mapping[str, int]) -> int:

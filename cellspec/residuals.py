@@ -43,8 +43,8 @@ class Residuals:
 def select(step: Program, adjoint: Adjoint, policy: str = "speed") -> Residuals:
     """Choose what to stash between ``step`` and its ``adjoint``; ``policy`` is one of :data:`cellspec.RESIDUALS`."""
     frugal = policy == "memory"
-    free = {*step.sequences, *(carry.before for carry in step.carries)}
-    kept = {carry.after for carry in step.carries}  # a state's history is kept whole: its value after a step costs nothing more
+    free = {*step.sequences, *step.befores}
+    kept = set(step.afters)  # a state's history is kept whole: its value after a step costs nothing more
     defining = {out: op for op in step.ops for out in ir.outs(op)}
     graph = _Flow()
     for op in step.ops:

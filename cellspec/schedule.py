@@ -60,7 +60,7 @@ def schedule(step: Program, *, heads: bool = False, blocks: bool = False, alone:
     program = hoist(_detach_results(live(step)), alone)
     program = stack_operands(_beside(program) if alone else program, heads)
     reach = reaches(program, alone)
-    carried = {c.after for c in program.carries}
+    carried = set(program.afters)
     in_loop = (_feeding(program, carried) & _at(program, reach, Reach.CARRIED)) | carried
     if alone:
         in_loop = _at(program, reach, Reach.CARRIED) | set(program.outputs)
@@ -108,7 +108,7 @@ def _detach_results(program: Program) -> Program:
     Likewise an output that is the same at every step is a copy of a constant.
     """
     reach = reaches(program)
-    free = {c.after: f"{c.after}~" for c in program.carries if reach[c.after] is not Reach.CARRIED}
+    free = {name: f"{name}~" for name in program.afters if reach[name] is not Reach.CARRIED}
     free |= {name: f"{name}~" for name in program.outputs if reach[name] is Reach.CONSTANT}
     ops: list[Op] = []
     values = {}
@@ -150,7 +150,8 @@ def _feeding(program: Program, names: Iterable[str]) -> set[str]:
 def stack_operands(program: Program, heads: bool = False) -> Program:
     """Where a sum has several products of values that the step itself computes, make them one product of stacked operands.
 
-    ``Ui.T@d_i + Uf.T@d_f`` becomes ``[Ui; Uf].T @ [d_i; d_f]``.
+    ``Ui.T@d_i + Uf.T@d_f`` becomes ``[Ui; Uf].T @ [d_i; d_f]``. A product that becomes a part of another is read by that sum
+    alone, and as one term of it alone: not in ``a*b + a + b``.
     """
     made = {op.out: op for op in program.ops if isinstance(op, ir.MatMul)}
     reach = reaches(program)
@@ -158,7 +159,7 @@ def stack_operands(program: Program, heads: bool = False) -> Program:
     readers: defaultdict[str, int] = defaultdict(int)
     for op in program.ops:
         for name in program.args(op):
-            readers[name] += 1
+            readers[name] += op.expr.count(symbol(name)) if isinstance(op, ir.Pointwise) else 1
     for name in program.roots():
         readers[name] += 1
     replaced: set[str] = set()

@@ -48,7 +48,7 @@ class Entry:
     """A declared name. ``shape`` is None while unknown, or for good after an error.
 
     ``varies`` tells a value of each step from one that is the same throughout the sequence. A family of params has ``members``,
-    the number of which is None while unknown; its shape has that number in front.
+    the number of which is None while unknown; its shape has that number in front. ``number`` is that of a derived constant.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Entry:
     used: bool = False
     members: int | None = None
     is_family: bool = False
+    number: sympy.Expr | None = None
 
     @property
     def kind(self) -> str:
@@ -237,4 +238,3 @@ def _shape(variable: Variable, scope: Scope, implied: bool) -> Shape | None:
         return None
     known = tuple(axis for axis in axes if axis is not None)
     return known if len(known) == len(axes) else None
-

@@ -13,7 +13,9 @@ import sympy
 
 from cellspec.cell import Shape
 from cellspec.errors import Reporter
-from cellspec.spec import Binary, Compare, Expr, Inlined, Name, Number, Unary, Unread, bare
+from cellspec.folding import LARGEST_INTEGER, folded, number
+from cellspec.functions import CALLABLE, PRIMITIVES
+from cellspec.spec import Binary, Call, Compare, Expr, Inlined, Name, Number, Unary, Unread, bare
 from cellspec.unparse import source
 
 Constant = int | float
@@ -22,7 +24,6 @@ Constants = Mapping[str, Constant]
 MOST_TERMS = 32
 """A dim expression with more terms than this is refused: nobody means it, and expanding it may take for ever."""
 
-LARGEST_INTEGER = 2**53
 ONE = sympy.Integer(1)
 
 _COMPARE: Mapping[str, Callable[[Constant, Constant], bool]] = {
@@ -36,7 +37,7 @@ _COMPARE: Mapping[str, Callable[[Constant, Constant], bool]] = {
 
 
 def fold(expr: Expr, constants: Constants) -> Constant | None:
-    """The number that ``expr`` is, made of numbers, ``constants`` and arithmetic alone; None for anything else.
+    """The number that ``expr`` is, made of numbers, ``constants`` and pointwise functions alone; None for anything else.
 
     Integers stay exact up to 2**53 and become floats beyond, so that no spec can ask for astronomically long ones.
     """
@@ -53,6 +54,14 @@ def fold(expr: Expr, constants: Constants) -> Constant | None:
         case Binary(op=op, left=left, right=right) if op != "@":
             a, b = fold(left, constants), fold(right, constants)
             return None if a is None or b is None else _arithmetic(op, a, b)
+        case Call(function="where", args=(condition, yes, no)):
+            decided = decide(condition, constants)
+            return None if decided is None else fold(yes if decided else no, constants)
+        case Call(function=function, args=args) if function in CALLABLE and len(args) == PRIMITIVES[function].arity:
+            values = [fold(arg, constants) for arg in args]
+            known = [number(value) for value in values if value is not None]
+            result = folded(function, known) if len(known) == len(values) else None
+            return None if result is None else int(result) if result.is_Integer else float(result)
         case _:
             return None
 

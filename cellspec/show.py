@@ -11,7 +11,7 @@ import sympy
 
 from cellspec import RESIDUALS, generate, ir, memory
 from cellspec.cell import Cell
-from cellspec.errors import CellspecError
+from cellspec.errors import CellspecError, blamed
 from cellspec.ir_text import program_text
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.present import latex, pretty
@@ -27,6 +27,11 @@ INDENT = "  "
 
 def text_of(cell: Cell, stage: str, residuals: str = "speed") -> str:
     """What ``cellspec show`` prints: ``stage`` is equations, latex, ir, adjoint, schedule or code."""
+    with blamed(f"cell {cell.name!r}"):
+        return _text_of(cell, stage, residuals)
+
+
+def _text_of(cell: Cell, stage: str, residuals: str) -> str:
     match stage:
         case "equations":
             return overview(cell, residuals)
@@ -190,6 +195,9 @@ def _schedule(plan: Schedule) -> str:
     carries = "\n".join(f"{carry.before} <- {carry.after}" for carry in plan.program.carries)
     if carries:
         loop.append(_section("handed to the next turn", _indented(carries)))
+    delays = "\n".join(f"{delay.before} <- {delay.after}, {delay.steps} turns on" for delay in plan.program.delays)
+    if delays:
+        loop.append(_section("handed to later turns", _indented(delays)))
     parts.append(_section("the loop", _indented("\n".join(loop), INDENT)))
     if plan.after:
         parts.append(_section("after the loop, for all steps together", _operations(plan.program, plan.after)))
@@ -210,7 +218,8 @@ def _gradient(gradient: Gradient) -> str:
 
 def _operations(program: ir.Program, ops: Sequence[ir.Op]) -> str:
     """Operations alone, as :func:`cellspec.ir_text.program_text` writes them."""
-    return program_text(replace(program, ops=tuple(ops), constants=(), sequences=(), carries=(), outputs=(), totals=()))
+    alone = replace(program, ops=tuple(ops), constants=(), sequences=(), carries=(), outputs=(), totals=(), delays=())
+    return program_text(alone)
 
 
 # --- verification ------------------------------------------------------------------------------------------
@@ -235,14 +244,14 @@ def error_table(report: Report) -> tuple[tuple[str, ...], list[list[tuple[str, b
 
 
 def verdict(report: Report) -> dict[str, Any]:
-    """A report as JSON takes it; an error that is no number is null."""
+    """A report as JSON takes it; what is no finite number is null."""
     rows = [
         {
             "quantity": row.quantity,
             "setting": row.setting,
             "dtype": row.dtype,
             "error": row.error if math.isfinite(row.error) else None,
-            "tolerance": row.tolerance,
+            "tolerance": row.tolerance if math.isfinite(row.tolerance) else None,
             "ok": bool(row.ok),
         }
         for row in report.worst()

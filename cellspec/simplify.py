@@ -9,6 +9,7 @@ import sympy
 
 from cellspec import ir
 from cellspec.cell import Shape
+from cellspec.folding import is_finite
 from cellspec.ir import Op, Program, symbol
 
 
@@ -51,6 +52,8 @@ def _resolve_copies(program: Program, keep_stops: bool) -> Program:
     ops = []
     for op in program.ops:
         new = ir.rename(op, {name: source[name] for name in ir.operands(op) if name in source})
+        if isinstance(new, ir.Pointwise) and not is_finite(new.expr):
+            new = op  # a value and its copy: SymPy sees that their difference, which this divides by, is 0
         match new:
             case ir.Pointwise(out=out, expr=sympy.Symbol(name=name)) | ir.Stop(out=out, operand=name):
                 if isinstance(new, ir.Stop) and keep_stops:
@@ -109,7 +112,11 @@ def fuse(program: Program) -> Program:
                 for s in (s for s in symbols if s not in inlined):
                     if s in pending:
                         ops.append(ir.Pointwise(s.name, pending.pop(s)))
-                expr = expr.xreplace(inlined)
+                whole = expr.xreplace(inlined)
+                if inlined and not is_finite(whole):  # SymPy divides by what it sees to be 0
+                    ops += (ir.Pointwise(s.name, pending.pop(s)) for s in inlined)
+                else:
+                    expr = whole
                 if uses[out] == 1 and not expr.is_Symbol:
                     pending[symbol(out)] = expr
                 else:

@@ -67,7 +67,7 @@ class Writer:
 
     def moment(self, ref: Ref) -> tuple[str, int]:
         """The name of a value before the step, and how many steps back it lies: ``h`` and 2 for ``h_lag2[t-1]``."""
-        return self.lags.get(ref.name, (ref.name, 1))
+        return self.lags.get(ref.name, (ref.name, ref.steps))
 
     def text(self, node: Node, level: int = NONE) -> str:
         """``node``, in parentheses unless it binds at least as tightly as ``level``."""
@@ -203,7 +203,7 @@ class _Plain(Writer):
 
     def ref(self, ref: Ref) -> str:
         match ref.kind:
-            case Kind.PREVIOUS:
+            case Kind.PREVIOUS | Kind.INPUT if ref.steps:
                 name, back = self.moment(ref)
                 return f"{name}ₜ₋{str(back).translate(self.lowered)}"
             case Kind.PARAM | Kind.DERIVED:

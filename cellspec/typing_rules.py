@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 import sympy
 
 from cellspec import products
 from cellspec.cell import STEP_INDEX, Apply, Const, DimValue, Eye, Kind, Member, Node, Ref, Shape, StopGradient
+from cellspec.folding import folded
+from cellspec.folding import number as constant
 from cellspec.functions import COMPARISONS, OPERATORS, PRIMITIVES
 from cellspec.lags import Lags
 from cellspec.names import member, of_family
@@ -61,13 +64,13 @@ class Typer:
     def _type(self, expr: Expr) -> Typed:
         match expr:
             case Number(value=value):
-                return Typed(expr, Const(value), False)
+                return Typed(expr, Const(value), False, constant(value))
             case Name():
                 return self._name(expr)
             case Subscript():
                 return self._subscript(expr)
             case Unary(operand=Number(value=value)):
-                return Typed(expr, Const(-value), False)
+                return Typed(expr, Const(-value), False, constant(-value))
             case Unary(operand=operand):
                 return self._pointwise("neg", expr, (operand,))
             case Binary(op="@", left=left, right=right):
@@ -75,7 +78,8 @@ class Typer:
             case Binary(op="**"):
                 return self._power(expr)
             case Binary(op=op, left=left, right=right):
-                if op == "/" and fold(right, self.scope.constants) == 0:
+                if op == "/" and (divisor := self.type(right)) is not None and divisor.number == 0:
+                    self._each((left,))
                     self._fail(right, "division by zero")
                 return self._pointwise(OPERATORS[op], expr, (left, right), _VERBS[op])
             case Compare(left=left, right=right):
@@ -97,7 +101,7 @@ class Typer:
                     inner = self._one(body)
                 finally:
                     self._calls.pop()
-                return Typed(expr, inner.node, inner.varies)
+                return replace(inner, expr=expr)
 
     def _fail(self, expr: Expr, message: str) -> NoReturn:
         if self._calls and self._calls[-1].at == expr.at:  # what depends on the arguments has the place of the call
@@ -151,12 +155,15 @@ class Typer:
             raise _Untyped
         match entry.role:
             case Role.HYPER:  # one whose value could not be read has a shape all the same
-                return Typed(name, Const(self.scope.constants.get(name.id, math.nan)), False)
+                value = self.scope.constants.get(name.id)
+                if value is None:
+                    return Typed(name, Const(math.nan), False)
+                return Typed(name, Const(value), False, constant(value))
             case Role.DIM:
-                return Typed(name, DimValue(sympy.Symbol(name.id)), False)
+                return Typed(name, DimValue(sympy.Symbol(name.id)), False, sympy.Symbol(name.id))
             case Role.PARAM | Role.VALUE if entry.shape is not None and not entry.is_family:
                 kind = Kind.PARAM if entry.role is Role.PARAM else Kind.VALUE if entry.varies else Kind.DERIVED
-                return Typed(name, Ref(name.id, kind, entry.shape), entry.varies)
+                return Typed(name, Ref(name.id, kind, entry.shape), entry.varies, entry.number)
             case _:
                 raise _Untyped
 
@@ -222,7 +229,7 @@ class Typer:
     def _pointwise(self, function: str, expr: Expr, args: tuple[Expr, ...], clash: str = "") -> Typed:
         typed = self._all(args)
         shape = self._aligned(expr, typed, clash or f"{function} cannot combine {{0}} and {{1}}")
-        return _applied(expr, function, typed, shape)
+        return self._applied(expr, function, typed, shape)
 
     def _aligned(self, expr: Expr, typed: tuple[Typed, ...], clash: str) -> Shape:
         """The common shape of operands; reports the first two that do not align."""
@@ -244,10 +251,11 @@ class Typer:
             self._fail(expr.right, f"the exponent {source(expr.right)!r} is beyond {LARGEST_EXPONENT}")
         if base is None:
             raise _Untyped
-        if exponent < 0 and fold(expr.left, self.scope.constants) == 0:
+        if exponent < 0 and base.number == 0:
             self._fail(expr, "division by zero")
         whole = int(exponent) if exponent == int(exponent) else exponent
-        return Typed(expr, Apply("pow", (base.node, Const(whole)), base.shape), base.varies)
+        power = Typed(expr.right, Const(whole), False, constant(whole))
+        return self._applied(expr, "pow", (base, power), base.shape)
 
     def _where(self, expr: Call) -> Typed:
         condition, yes, no = bare(expr.args[0]), *expr.args[1:]
@@ -261,9 +269,18 @@ class Typer:
             self._fail(condition, f"the condition of where is a comparison such as 'a < b', not {source(condition)!r}")
         left, right, *branches = self._all((condition.left, condition.right, yes, no))
         sides = self._aligned(condition, (left, right), "cannot compare {0} and {1}")
-        parts = (_applied(condition, COMPARISONS[condition.op], (left, right), sides), *branches)
+        parts = (self._applied(condition, COMPARISONS[condition.op], (left, right), sides), *branches)
         shape = self._aligned(expr, parts, "where cannot combine {0} and {1}")
-        return _applied(expr, "where", parts, shape)
+        return self._applied(expr, "where", parts, shape)
+
+    def _applied(self, expr: Expr, function: str, typed: tuple[Typed, ...], shape: Shape) -> Typed:
+        """A pointwise function of operands that align to ``shape``; of constants a finite real number."""
+        numbers = [item.number for item in typed if item.number is not None]
+        value = folded(function, numbers) if len(numbers) == len(typed) else None
+        if value is None and len(numbers) == len(typed):
+            self._fail(expr, f"{source(expr)!r} is a constant, but no finite real number")
+        node = Apply(function, tuple(item.node for item in typed), shape)
+        return Typed(expr, node, any(item.varies for item in typed), value)
 
     # --- calls ---------------------------------------------------------------------------------------------
 
@@ -315,11 +332,6 @@ class Typer:
         if operand is None:
             raise _Untyped
         return self._ruled(expr, (operand,), lambda args: products.rolled(args[0], int(shift)))
-
-
-def _applied(expr: Expr, function: str, typed: tuple[Typed, ...], shape: Shape) -> Typed:
-    """A pointwise function of operands that align to ``shape``."""
-    return Typed(expr, Apply(function, tuple(item.node for item in typed), shape), any(item.varies for item in typed))
 
 
 def _correct(entry: Entry) -> str:

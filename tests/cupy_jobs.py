@@ -24,7 +24,7 @@ class Call:
     state: Arrays
     dy: Arrays
     dfinal: Arrays
-    graph: bool  # whether the loop is captured, so that products are the module's own kernel
+    graph: bool  # whether the loop is captured
     masks: dict[str, Any]  # lengths, resets and reverse
     expected: Arrays
     tolerance: float  # relative to the largest of an array and 1

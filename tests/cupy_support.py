@@ -38,6 +38,10 @@ def device_unavailable() -> str:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"no CUDA device: {error}"
+    try:
+        import cupy_backends.cuda.libs.cublas  # noqa: F401
+    except ImportError as error:
+        return f"no cuBLAS, which 'cellspec[cuda13x]' brings: {error}"
     return "" if count else "no CUDA device"
 
 

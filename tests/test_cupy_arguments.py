@@ -210,7 +210,7 @@ def test_without_cupy_one_sentence_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ModuleNotFoundError) as caught:
         import_text(text)
-    expected = "lstm_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)"
+    expected = "lstm_cupy needs CuPy: pip install 'cellspec[cuda13x]' or 'cupy-cuda13x[ctk]' (cuda12x for CUDA 12)"
     assert (str(caught.value), caught.value.name) == (expected, "cupy")
 
 

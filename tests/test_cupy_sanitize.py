@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -80,7 +80,7 @@ def calls(path: Path, shapes: tuple[Shape, ...], dtype: str) -> list[Call]:
     kind = bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
     for steps, batch, width, how in shapes:
         given = drawn(path, steps, batch, width, np.float32 if dtype == "float32" else np.float64)
-        masks = random_masks(generator(3), steps, batch) if how == "masks" else Masks()
+        masks = first_whole(random_masks(generator(3), steps, batch)) if how == "masks" else Masks()
         wanted = asdict(masked(module_of(path), given, masks))
         expected = tuple(array for arrays in wanted.values() for array in arrays.values())
         given = spoilt(given, masks)
@@ -89,6 +89,12 @@ def calls(path: Path, shapes: tuple[Shape, ...], dtype: str) -> list[Call]:
         what = f"T={steps} B={batch} H={width} {how}"
         found.append(Call(what, *arrays, how == "graph", masks.options(), expected, TOLERANCES[dtype]))
     return found
+
+
+def first_whole(masks: Masks) -> Masks:
+    """The same with the samples' lengths turned round: the first is whole, so that the first row of all is read."""
+    assert masks.lengths is not None
+    return replace(masks, lengths=masks.lengths[::-1].copy())
 
 
 @cache
@@ -212,7 +218,7 @@ def check_indices(path: Path, mutants: list[Mutant]) -> None:
 
 def test_wrong_indices_are_caught() -> None:
     mutants = wrong_indices(WITH_PRODUCTS)
-    assert len(mutants) > 20
+    assert len(mutants) > 15
     check_indices(WITH_PRODUCTS, mutants)
 
 
@@ -253,7 +259,7 @@ def barriers(path: Path, others: Iterable[Path]) -> list[Mutant]:
 
 @pytest.mark.parametrize(
     ("path", "others", "count"),
-    [(WITH_PRODUCTS, (), 2), (WITH_UNITS, (WITH_PRODUCTS,), 1), (WITH_HEADS, (WITH_PRODUCTS, WITH_CHAINS), 1)],
+    [(WITH_PRODUCTS, (), 1), (WITH_UNITS, (WITH_PRODUCTS,), 1), (WITH_HEADS, (WITH_PRODUCTS, WITH_CHAINS), 1)],
     ids=["products", "units", "heads"],
 )
 def test_missing_barriers_are_races(path: Path, others: tuple[Path, ...], count: int) -> None:

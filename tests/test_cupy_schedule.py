@@ -84,7 +84,7 @@ on a GPU
     1 carries h[t-1]: [H], for Ui@h[t-1], Uf@h[t-1], Ug@h[t-1], Uo@h[t-1]
   before the loop: product: Wi@x[t], Wf@x[t], Wg@x[t], Wo@x[t]
   in the loop: product: Ui@h[t-1], Uf@h[t-1], Ug@h[t-1], Uo@h[t-1]
-  in the loop: kernel over H units, 16 of 96 values a thread: i, f, g, o, c[t], tanh(c[t]), h[t], h[t] next"""
+  in the loop: kernel over H units, 18 of 96 values a thread: i, f, g, o, c[t], tanh(c[t]), h[t], h[t] next, h[t] last"""
     assert forward == expected
     assert "    1 carries d:o.pre: [H], d:g.pre: [H], d:f.pre: [H], d:i.pre: [H], for d:h[t-1]\n" in backward
 

@@ -154,7 +154,7 @@ def test_a_call_returns_while_the_device_is_busy(cell: Cell, graph: bool) -> Non
 @some_cells
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_graph_gives_the_same_numbers_and_repeats_them_bit_by_bit(cell: Cell, dtype: Any, machine: str) -> None:
-    """Products are a kernel of the module's own in a graph: the same numbers up to rounding, and the same bits without any."""
+    """cuBLAS may choose other algorithms in a graph: the same numbers up to rounding, and the same bits without any product."""
     drawn, other = draw(cell, dtype=dtype), draw(cell, seed=5, dtype=dtype)
     with on_device(cell, "random", machine=machine, seed=4) as module:
         expected = [copied(call(module, one)) for one in (drawn, other)]
@@ -162,7 +162,7 @@ def test_a_graph_gives_the_same_numbers_and_repeats_them_bit_by_bit(cell: Cell, 
         first = [copied(call(module, one, workspace=ws, graph=True)) for one in (drawn, other)]
         for got, wanted in zip(first, expected, strict=True):
             assert close(got, wanted, 64 * float(np.finfo(dtype).eps))
-            assert same_bits(got, wanted) or "multiply(" in module.module._CUDA
+            assert same_bits(got, wanted) or hasattr(module.module, "_captured_products")
         poison(module, ws)
         for one, wanted in zip((drawn, other), first, strict=True):
             assert same_bits(call(module, one, workspace=ws, graph=True), wanted)

@@ -54,21 +54,24 @@ params:
   U{{a,b}}: [H, H]
 equations: |
   p = sigmoid(Ua @ h[t-1])
-  n = exp(Ub @ h[t-1])
+  n = {candidate}(Ub @ h[t-1])
   m[t] = p*n + (1 - p)*{other}
   h[t] = {result}
 """
 
 
 @pytest.mark.parametrize(
-    ("other", "result", "mixed"),
+    ("candidate", "other", "result", "mixed"),
     [
-        ("m[t-1]", "tanh(m[t] + x[t])", True),
-        ("m[t-1]", "tanh(x[t])/m[t]", False),  # a small m beside a large one before it would be lost
-        ("x[t]**2", "tanh(x[t] + sqrt(m[t-1]))", False),
+        ("softplus", "m[t-1]", "tanh(m[t] + x[t])", True),
+        ("exp", "m[t-1]", "tanh(m[t] + x[t])", False),  # what is left of a huge one would be lost
+        ("softplus", "m[t-1]", "tanh(x[t])/m[t]", False),  # a small m beside a large one before it would be lost
+        ("softplus", "m[t-1]", "tanh(x[t])/sum(m[t])", False),
+        ("softplus", "m[t-1]", "tanh(x[t])/norm(cumsum(m[t]))", False),
+        ("softplus", "x[t]**2", "tanh(x[t] + sqrt(m[t-1]))", False),
     ],
 )
-def test_nothing_divides_by_a_mixture(other: str, result: str, mixed: bool) -> None:
-    text = cellspec.generate(cell_from(MEAN.format(other=other, result=result)), backend="numpy")
+def test_nothing_divides_by_a_mixture(candidate: str, other: str, result: str, mixed: bool) -> None:
+    text = cellspec.generate(cell_from(MEAN.format(candidate=candidate, other=other, result=result)), backend="numpy")
     loop = text[text.index("def _forward(") : text.index("def backward(")]
     assert ("subtract(one, p, " in loop) != mixed

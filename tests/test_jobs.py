@@ -86,7 +86,7 @@ def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pyt
         raise BrokenProcessPool
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ProcessPoolExecutor, "map", killed)
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", killed)
     result = run("generate", *CELLS, "--jobs", "2")
     told = "cellspec: a process that generated modules has been killed; --jobs 1 takes less memory\n"
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", told)
@@ -122,5 +122,5 @@ def test_an_interrupt_ends_it_quietly(tmp_path: Path) -> None:
         wait_for_children(process)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err.strip()) == (1, "", "Aborted!")
+    assert (process.returncode, out, err.strip()) == (130, "", "Aborted!")
     assert list(tmp_path.iterdir()) == []

@@ -339,7 +339,6 @@ def test_mistakes_of_calls() -> None:
     _, _, tape = deep.forward(params, x, state)
     _, _, tape_both = both.forward(params_both, x, state_both)
     for call, kind, message in (
-        (lambda: deep.forward(params, x[:0]), ValueError, "x has no steps, T = 0"),
         (
             lambda: deep.forward(params, x[:, :, :2]),
             ValueError,

@@ -103,12 +103,41 @@ def test_resets_behind_the_ends_mean_nothing() -> None:
     assert same_bits((y, final), (expected, last))
 
 
+@pytest.mark.parametrize("options", [
+    {}, {"lengths": [0] * BATCH}, {"resets": np.zeros((0, BATCH), bool)}, {"reverse": True},
+    {"lengths": [0] * BATCH, "resets": np.zeros((0, BATCH), bool), "reverse": True},
+])  # fmt: skip
+def test_without_a_step_results_are_empty(options: dict[str, Any]) -> None:
+    for tested in (nested(), noisy(), layers.Stack(nested(), noisy())):
+        params, x, state = arguments(tested, steps=0, batch=BATCH)
+        for workspace in (None, tested.workspace(params, 0, BATCH)):
+            y, final, tape = tested.forward(params, x, state, rng=np.random.default_rng(1), workspace=workspace, **options)
+            assert y.shape == (0, BATCH, tested.output_size) and same_bits(final, state)
+            grads = tested.backward(params, tape, y, final)
+            assert grads.x.shape == x.shape and same_bits(grads.state, final)
+            assert not any(array.any() for array in leaves(tuple(grads.params)))
+    with pytest.raises(ValueError, match=r"lengths\[0\] is 1, expected 0 to T = 0"):
+        nested().forward(*arguments(nested(), steps=0, batch=1)[:2], lengths=[1])
+
+
+def test_layouts_without_a_step() -> None:
+    outer = layers.Layout(nested(), batch_first=True)
+    params, x, _ = arguments(nested(), steps=0, batch=BATCH)
+    assert outer.forward(params, x.transpose(1, 0, 2), lengths=[0] * BATCH)[0].shape == (BATCH, 0, outer.output_size)
+    assert outer.forward(params, x[:, 0], lengths=0, reverse=True)[0].shape == (0, outer.output_size)
+
+
+def noisy() -> AnyLayer:
+    """Dropout and zoneout at every place, but for the parameters' own."""
+    around = layers.Residual(layers.Bidirectional(layer("gru", 4, 2), layer("gru", 4, 2)))
+    kinds = {"zoneout": 0.3, "state_dropout": 0.3, "input_dropout": 0.3}
+    inner = layers.Layer(regularised("gru", ("h",), ("h",)), I=3, H=4, dtype=np.float64, **kinds)
+    return layers.Stack(inner, around, dropout=0.3)
+
+
 def test_noise_with_lengths() -> None:
     """Masks are drawn for the whole batch, and what is random changes nothing behind the ends."""
-    noisy = layers.Layer(
-        regularised("gru", ("h",), ("h",)), I=3, H=4, dtype=np.float64, zoneout=0.3, state_dropout=0.3, input_dropout=0.3
-    )
-    tested = layers.Stack(noisy, layers.Residual(layers.Bidirectional(layer("gru", 4, 2), layer("gru", 4, 2))), dropout=0.3)
+    tested = noisy()
     params, x, state = arguments(tested, steps=STEPS, batch=BATCH)
 
     def run(x: Array) -> Any:

@@ -208,11 +208,55 @@ def test_a_wrong_mask_is_one_sentence(options: dict[str, Any], kind: type[Except
     assert str(caught.value) == message
 
 
-def test_masks_need_a_step() -> None:
+NO_ENDS, NO_RESETS = np.zeros(2, np.int64), np.zeros((0, 2), bool)
+NOTHING = (
+    (0, 2, Masks(NO_ENDS)),
+    (0, 2, Masks(resets=NO_RESETS)),
+    (0, 2, Masks(reverse=True)),
+    (0, 2, Masks(NO_ENDS, NO_RESETS, True)),
+    (3, 2, Masks(NO_ENDS, np.ones((3, 2), bool), True)),
+    (3, 0, Masks(NO_ENDS[:0], np.ones((3, 0), bool), True)),
+)
+"""Steps, samples and masks that leave nothing to be run."""
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint": 2}])
+def test_where_there_is_no_step_nothing_is_computed(options: dict[str, int]) -> None:
+    """Results are empty or zero, and the final state the given one: of parameters that would raise whatever was computed."""
+    for name in ("lstm", "qrnn_fo", "clockwork", "slstm"):
+        module, cell = module_of(ROOT / "specs" / f"{name}.yaml"), cell_of(ROOT / "specs" / f"{name}.yaml")
+        for steps, batch, masks in NOTHING:
+            drawn = draw(cell, steps=steps, batch=batch)
+            for array in drawn.params.values():
+                array[...] = np.inf
+            with np.errstate(all="raise"):
+                found = masked(module, spoilt(drawn, masks), masks, **options)
+            assert all(array.shape == drawn.dy[name].shape and not array.any() for name, array in found.y.items())
+            assert all(array.shape == drawn.x[name].shape and not array.any() for name, array in found.x.items())
+            assert all(array.shape == drawn.params[name].shape and not array.any() for name, array in found.params.items())
+            assert same_bits(tuple(found.final.values()), tuple((drawn.state or {}).values()))
+            assert same_bits(tuple(found.state.values()), tuple(drawn.dfinal.values()))
+
+
+def test_what_is_given_back_where_there_is_no_step_is_a_copy() -> None:
+    module, drawn = module_of(LSTM), draw(cell_of(LSTM), steps=3, batch=2)
+    params, state, (dy, dfinal) = drawn.module_params(module), drawn.module_state(module), drawn.upstream(module)
+    workspace = module.Workspace(3, 2, params)
+    _, final, tape = module.forward(params, drawn.module_x(module), state, lengths=[0, 0], workspace=workspace)
+    grads = module.backward(params, tape, dy, dfinal, workspace=workspace)
+    assert not any(np.shares_memory(a, b) for a, b in zip((*final, *grads.state), (*state, *dfinal), strict=True))
+    assert not any(array.any() for array in module.backward(params, tape, dy).state)
+
+
+def test_masks_of_no_steps_are_looked_at() -> None:
     module, drawn = module_of(LSTM), draw(cell_of(LSTM), steps=0, batch=2)
-    for options in ({"lengths": [0, 0]}, {"resets": np.zeros((0, 2), bool)}, {"reverse": True}):
-        with pytest.raises(ValueError, match=r"x has no steps \(T = 0\)"):
+    for options, message in (
+        ({"lengths": [0, 1]}, "lengths[1] is 1, expected 0 to T = 0"),
+        ({"resets": np.zeros((1, 2), bool)}, "resets has shape (1, 2), expected [T, B] = (0, 2)"),
+    ):
+        with pytest.raises(ValueError) as caught:
             module.forward(drawn.module_params(module), drawn.module_x(module), **options)
+        assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("steps", [1, 33])

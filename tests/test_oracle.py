@@ -17,8 +17,9 @@ from support import cell_from, generator
 from cellspec import oracle
 from cellspec.cell import Apply, Cell, Equation, Input, Kind, Param, Ref, State
 from cellspec.errors import Location
-from cellspec.functions import PRIMITIVES, Primitive
+from cellspec.functions import PRIMITIVES
 from cellspec.oracle.primitives import rule
+from cellspec.primitive import Primitive
 from cellspec.spec import Expect, Initialiser
 
 TANH_RNN = """
@@ -315,6 +316,9 @@ FORMULAE: dict[str, Callable[..., float]] = {
     "tanh": math.tanh,
     "sigmoid": lambda x: 0.5 + 0.5 * math.tanh(x / 2),
     "erf": math.erf,
+    "erfc": math.erfc,
+    "gauss": lambda x: math.exp(-x * x),
+    "expm1": math.expm1,
     "softplus": lambda x: math.log1p(math.exp(-abs(x))) + max(x, 0),
     "logsigmoid": lambda x: min(x, 0) - math.log1p(math.exp(-abs(x))),
     "relu": lambda x: max(x, 0.0),
@@ -367,11 +371,11 @@ def test_definitions_are_the_well_known_functions(name: str) -> None:
         assert found == pytest.approx(expected, rel=1e-12, abs=1e-15), args
 
 
-def helper_erf(x: Any) -> Any:
-    return np.vectorize(math.erf, otypes=[np.float64])(x)
-
-
-UFUNCS = [{"erf": helper_erf}, {n: getattr(np, n) for n in ("minimum", "maximum", "abs", "expm1", "logaddexp")}, "numpy"]
+UFUNCS = [
+    {name: np.vectorize(getattr(math, name), otypes=[np.float64]) for name in ("erf", "erfc")},
+    {n: getattr(np, n) for n in ("minimum", "maximum", "abs", "expm1", "logaddexp")},
+    "numpy",
+]
 
 
 @cache

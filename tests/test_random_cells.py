@@ -12,9 +12,10 @@ from cellspec.loader import parse_spec
 from cellspec.verify import verify
 
 FEW = range(25)
-MANY = [seed for seed in range(25, 400) if seed not in (79, 116, 307)]
-"""Left out: 79 and 116 are chaotic (a relative change of 1e-9 in x changes the outputs by their whole size), and 307 feeds
-large products to ``sin`` at every step; its worst error, after nine steps, is 2.3e-11."""
+ILL = (79, 116, 307)
+"""Ill conditioned: 79 and 116 are chaotic (a relative change of 1e-9 in x changes the outputs by their whole size), and 307
+feeds large products to ``sin`` at every step. ``verify`` must know by itself what can be asked of them."""
+MANY = [seed for seed in range(25, 400) if seed not in ILL]
 
 
 def check(seed: int) -> None:
@@ -26,7 +27,7 @@ def check(seed: int) -> None:
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("seed", FEW)
+@pytest.mark.parametrize("seed", (*FEW, *ILL))
 def test_random_cells_are_right(seed: int) -> None:
     check(seed)
 

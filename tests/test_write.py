@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from cellspec import load, write
 from cellspec.arguments import UsageMistake
+from cellspec.jobs import Made
 from cellspec.write import Comparison
 
 LSTM = write.modules([load("lstm")], ["numpy"])
@@ -91,3 +93,60 @@ def test_old_text_stays_if_writing_fails(tmp_path: Path, monkeypatch: pytest.Mon
         write.write(tmp_path, {NAME: LSTM[NAME] + "# new\n"})
     assert (tmp_path / NAME).read_text("utf-8") == LSTM[NAME]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["__init__.py", NAME]
+
+
+@pytest.mark.parametrize("other", ["LSTM", "Lstm"])
+def test_names_that_differ_by_case_alone(tmp_path: Path, other: str) -> None:
+    """On some file systems their modules would be one file."""
+    made = [Made("a.yaml", "lstm", {"numpy": ""}), Made("b.yaml", other, {"numpy": ""})]
+    with pytest.raises(UsageMistake, match=f"^'a.yaml' and 'b.yaml' both describe a cell named '{other}', or 'lstm' in other"):
+        write.gathered(made)
+    folder = tmp_path / "g"
+    write.write(folder, {f"{other}_numpy.py": LSTM[NAME]})
+    with pytest.raises(UsageMistake, match=f"{other}_numpy.py' differs from '{NAME}' by case alone; move it or use another"):
+        write.write(folder, LSTM)
+    assert sorted(path.name for path in folder.iterdir()) == [f"{other}_numpy.py", "__init__.py"]
+
+
+REFUSED = {
+    "n" * 300: "file name too long",
+    "new/deep/" + "n" * 300: "file name too long",
+    "new/deep/" + "/".join(["n" * 200] * 30): "file name too long",
+    "loop": "(symlink loop|too many levels of symbolic links)",
+    "loop/deep": "(symlink loop|too many levels of symbolic links|file exists)",
+    "dangling": "file exists",
+    "file": "not a directory",
+    "file/deep": "not a directory",
+    "a\0b": "embedded null (byte|character)",
+    "a\ud800b": "the name has characters that no file's name can have",
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links, and names, of another kind")
+@pytest.mark.parametrize("name", REFUSED, ids=lambda name: ascii(name[:20]))
+def test_folders_that_cannot_be(tmp_path: Path, name: str) -> None:
+    """Told in one sentence, by writing and by comparing; what was made on the way is gone again."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere/deep")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UsageMistake, match=rf"^cannot (read|write to) '.*: {REFUSED[name]}[^\n]*$"):
+        write.write(tmp_path / name, LSTM)
+    with contextlib.suppress(UsageMistake):
+        assert not write.compare(tmp_path / name, LSTM, ["lstm"], ["numpy"]).fresh
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_folders_made_for_nothing_go_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object, *_: object) -> None:
+        if str(path).endswith(("deepest", ".tmp")):
+            raise PermissionError(13, "Permission denied")
+        make(path)  # type: ignore[arg-type]
+
+    make = os.mkdir
+    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    for folder in (tmp_path / "deep" / "deepest", tmp_path / "deep" / "deeper"):
+        with pytest.raises(UsageMistake, match=r"permission denied$"):
+            write.write(folder, LSTM)
+        assert list(tmp_path.iterdir()) == []

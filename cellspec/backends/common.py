@@ -111,6 +111,7 @@ class Common:
             "axes": self.batched(state.shape),
             "spec": bracket(state.shape, 1),
             "init": float_text(float(state.init)),
+            "holds": _holds(state),
         }
 
     def batched(self, shape: Shape, lead: str = "B") -> str:
@@ -158,6 +159,14 @@ class Common:
         return context, plain.helpers
 
 
+def _holds(state: State) -> str:
+    """What the rows of a state of several are."""
+    if not state.rows or state.lag_of is None:
+        return ""
+    name, farthest = state.lag_of
+    return f": {name}[t-{farthest - state.rows + 1}], ... {name}[t-{farthest}]"
+
+
 def gather(arrays: Sequence[str], kind: str = "Outputs") -> str:
     """One array as it is; several as the module's named tuple ``kind``."""
     return arrays[0] if len(arrays) == 1 else f"{kind}({', '.join(arrays)})"
@@ -171,7 +180,7 @@ def strings(lines: object) -> list[str]:
 
 def with_callees(helpers: Iterable[str]) -> list[str]:
     """Helper functions, those that they call included."""
-    calls = {"silu": "sigmoid", "gelu": "erf", "columns": "move"}
+    calls = {"silu": "sigmoid", "gelu": "erfc", "columns": "move"}
     names = set(helpers)
     return sorted(names | {calls[name] for name in names if name in calls})
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-
-import sympy
+from collections.abc import Mapping
 
 from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell, Shape
 from cellspec.ir import size
+from cellspec.told import Told, linear, merged, square, told, untold_by_params, without
 
 
 def bracket(shape: Shape, offset: int = 0) -> str:
@@ -38,42 +37,43 @@ def input_texts(cell: Cell) -> list[str]:
 
 
 def other_dims(cell: Cell) -> list[str]:
-    """The dims that no parameter's shape tells."""
-    known = {line["dim"] for line in dim_lines(cell, {}, with_arguments=False)}
-    return [d for d in cell.dims if d not in known]
+    """The dims that no parameter's shape tells, which are arguments of what is given parameters alone."""
+    return untold_by_params(cell)
 
 
 def dim_lines(cell: Cell, dims: Mapping[str, str], with_arguments: bool) -> list[dict[str, str]]:
     """How each dim is read off an array's shape, one unknown at a time; ``with_arguments``, also off x and the state.
 
-    Off the state, which need not be given, only if nothing else tells.
+    Off the state, which need not be given, only if nothing else tells. Without, there are arguments called as
+    :func:`other_dims` says. Of dims that nothing tells apart one stands for all, also where they are given.
     """
     arrays = [(f"params.{p.name}", f"params.{p.name}", p.shape, 0) for p in cell.params]
     states: list[tuple[str, str, Shape, int]] = []
+    others: list[str] = []
     if with_arguments:
         arrays += [(name, name, item.shape, 2) for item, name in zip(cell.inputs, input_texts(cell), strict=True)]
         states += [(f"state.{s.name}", f'getattr(state, "{s.name}", None)', s.shape, 1) for s in cell.states]
-    lines: dict[str, str] = {}
-    for group in (arrays, [*arrays, *states]):
-        while found := next(_readings(group, lines, dims), None):
-            lines |= dict([found])
+    else:
+        others = other_dims(cell)
+    groups = merged(cell)
+    lines = {group.dim: dim_text(group.size, {}) for group in groups if group.dim in others}
+    lines |= {one: "1" for group in groups for one in group.ones}
+    lines |= {dim: dim for dim in others if dim not in lines and dims.get(dim, dim) != dim}
+    for given in (arrays, [*arrays, *states]):
+        for each in told([without(shape, groups) for _, _, shape, _ in given], {*lines, *others}):
+            lines[each.dim] = _reading(each, *given[each.array], dims)
     return [{"dim": dim, "local": dims.get(dim, dim), "read": read} for dim, read in lines.items()]
 
 
-def _readings(
-    arrays: Sequence[tuple[str, str, Shape, int]], known: Collection[str], dims: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
-    """The dims that some axis tells where the ``known`` ones are, and how they are read there."""
-    for name, array, shape, offset in arrays:
-        for axis, extent in enumerate(shape):
-            unknown = [s for s in extent.free_symbols if s.name not in known]
-            if len(unknown) != 1 or sympy.degree(extent, unknown[0]) != 1:
-                continue
-            (d,) = unknown
-            read = f'_axis("{name}", {array}, {len(shape) + offset}, {axis + offset}, "{bracket(shape, offset)}")'
-            factor, rest = extent.coeff(d), sympy.expand(extent - extent.coeff(d) * d)
-            if rest != 0:
-                read = f"{read} - ({dim_text(rest, dims)})"
-            if factor != 1:
-                read = f"({read})//({dim_text(factor, dims)})"
-            yield d.name, read
+def _reading(each: Told, name: str, array: str, shape: Shape, offset: int, dims: Mapping[str, str]) -> str:
+    """How a dim is read off the axis that tells it, of an array called ``name`` in messages with ``offset`` axes in front."""
+    read = f'_axis("{name}", {array}, {len(shape) + offset}, {each.axis + offset}, "{bracket(shape, offset)}")'
+    straight = linear(each.extent, each.dim)
+    parts = straight or square(each.extent, each.dim)
+    assert parts is not None
+    factor, rest = parts
+    if rest != 0:
+        read = f"{read} - ({dim_text(rest, dims)})"
+    if factor != 1:
+        read = f"({read})//({dim_text(factor, dims)})"
+    return read if straight else f"round(abs({read})**0.5)"

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 import sympy
 
 from cellspec import ir
+from cellspec.backends.dims import input_texts
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text
-from cellspec.cell import Kind, Shape
+from cellspec.cell import Cell, Kind, Shape, State
 from cellspec.ir import Program
 from cellspec.pipeline import Compiled
 
@@ -34,6 +35,8 @@ def plain_step(
     streams = [f"{item.name}[t]" for item in cell.inputs]
     texts |= {name: names.get(name, f"{identifier(name)}_t") if several else "x_t" for name in streams}
     dtype = f"{texts[streams[0]]}.dtype"
+    for ref in cell.distant:
+        texts[ref.label] = f"state.{cell.keeper(ref).name}[:, {ref.back - 1}]"
     for state in cell.states:
         texts[f"{state.name}[t-1]"] = names.get(f"{state.name}[t-1]", identifier(f"{state.name}[t-1]"))
     plain = Plain(program.values, texts, dims, True, constants, dtype)
@@ -44,23 +47,34 @@ def plain_step(
             uses[name] += 1 if not isinstance(op, ir.Pointwise) else op.expr.count(ir.symbol(name))
     lines: list[str] = []
     batched = _batched(program, constants)
-    given_out = {o.label for o in cell.outputs} | {f"{s.name}[t]" for s in cell.states}
+    # What is given out, or moved along axes, has its batch axis, even where nothing is left in it that depends on the sample.
+    whole = {o.label for o in cell.outputs} | {f"{s.name}[t]" for s in cell.states}
+    whole |= {name for op in program.ops if not isinstance(op, ir.Pointwise | ir.MatMul) for name in program.args(op)}
+    whole |= {op.right for op in program.ops if isinstance(op, ir.MatMul) and len(program.shape(op.left)) == 3}
     for op in program.ops:
         (out,) = ir.outs(op)
         shape = program.shape(out)
         axes = _batched_axes(shape, dims)
         text = plain.whole(op, shape, axes, dtype)
+        if out in whole and not batched[out] and not text.startswith("np.full"):
+            text = f"np.full({axes}, {text}, {dtype})"
         if out in labels:
             plain.texts[out] = names.get(out, identifier(out))
             lines.append(f"# {labels[out].text}")
-            if out in given_out and not batched[out] and not text.startswith("np.full"):
-                text = f"np.full({axes}, {text}, {dtype})"
             lines.append(f"{plain.texts[out]} = {text}")
         elif uses[out] == 1:
             plain.texts[out] = text if _closed(op, text) else f"({text})"
         else:
             plain.texts[out] = names.get(out, identifier(out))
             lines.append(f"{plain.texts[out]} = {text}")
+
+    def after(state: State) -> str:
+        if not state.rows or state.lag_of is None:
+            return plain.texts[f"{state.name}[t]"]
+        of_input = any(state.lag_of[0] == item.name for item in cell.inputs)
+        newest = plain.texts[f"{state.lag_of[0]}[t]" if of_input else f"{state.lag_of[0]}[t-1]"]
+        return shifted(newest, plain.texts[f"{state.name}[t-1]"])
+
     used = "\n".join(lines)
     context: dict[str, object] = {
         "lines": lines,
@@ -74,11 +88,23 @@ def plain_step(
         "derived": [
             {"key": e.target.name, "text": derived[e.target.name]} for e in cell.assignments if e.target.name in derived
         ],
-        "states": [{"name": s.name, "text": plain.texts[f"{s.name}[t]"]} for s in cell.states],
+        "states": [{"name": s.name, "text": after(s)} for s in cell.states],
         "shapes": {e.target.name: _batched_axes(e.target.shape, dims, "T, B") for e in cell.assignments},
         "dims": [d for d in dims.values() if d in used],
     }
     return context, plain.helpers
+
+
+def shifted(newest: str, rows: str) -> str:
+    """Rows with ``newest`` in front and without the last."""
+    return f"np.concatenate(({newest}[:, None], {rows}[:, :-1]), axis=1)"
+
+
+def moved_on(cell: Cell, state: State) -> str:
+    """What a state of several rows is after a step from ``state`` with ``x_t``."""
+    source = state.lag_of[0] if state.lag_of else ""
+    texts = {item.name: text.replace("x", "x_t", 1) for item, text in zip(cell.inputs, input_texts(cell), strict=True)}
+    return shifted(texts.get(source, f"state.{source}"), f"state.{state.name}")
 
 
 def _batched_axes(shape: Shape, dims: Mapping[str, str], lead: str = "B") -> str:
@@ -102,7 +128,7 @@ def _closed(op: ir.Op, text: str) -> bool:
 def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:
     """Whether plain code gives a value its batch axis and its full width."""
     known = set(constants)
-    found = {n: True for n in (*program.sequences, *(c.before for c in program.carries))}
+    found = {n: True for n in (*program.sequences, *program.befores)}
     for op in program.ops:
         (out,) = ir.outs(op)
         args = [n for n in program.args(op) if n not in known]

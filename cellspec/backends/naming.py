@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 
 _SPELLING = (
-    ("[t-1]", "_prev"),
     ("[t]", ""),
     (" given", "_given"),
     (" total", "_total"),
@@ -34,6 +33,8 @@ def identifier(name: str) -> str:
     if name.startswith("%"):
         return "tmp"
     name = re.sub(r"\*(\d*)$", r"_factor\1", name)
+    name = name.replace("[t-1]", "_prev")
+    name = re.sub(r"\[t-(\d+)\]", r"_lag\1", name)
     for written, spelled in _SPELLING:
         name = name.replace(written, spelled)
     name = re.sub(r"\W+", "_", name).strip("_")

@@ -14,8 +14,9 @@ from cellspec import ir
 from cellspec.cell import Shape
 from cellspec.functions import COMPARISONS, PRIMITIVES
 from cellspec.ir import Op, Value
+from cellspec.primitive import divides, divisors
 
-HELPED = ("sigmoid", "gelu", "silu", "softsign", "erf", "elu")
+HELPED = ("sigmoid", "gelu", "silu", "softsign", "erf", "erfc", "elu")
 """Primitives that the module spells as functions of its own."""
 
 _DIRECT = {
@@ -93,6 +94,8 @@ class _Printer(StrPrinter):  # type: ignore[misc]
             return number_text(expr)
         if not self.owner.holds_values(expr):
             return f"float({self._print(expr.base)})**{number_text(expr.exp)}"
+        if divides(expr):
+            return "1" + "".join(f"/{self.parenthesize(b, 60)}" for b in divisors(expr))
         return str(super()._print_Pow(expr, rational=True))
 
     def _print_Add(self, expr: sympy.Add, order: str | None = None) -> str:
@@ -115,11 +118,11 @@ class _Printer(StrPrinter):  # type: ignore[misc]
     def _print_Mul(self, expr: sympy.Mul) -> str:
         number, rest = expr.as_coeff_Mul()
         factors = sorted(sympy.Mul.make_args(rest), key=self.owner.rank)
-        over = [f for f in factors if isinstance(f, sympy.Pow) and f.exp.could_extract_minus_sign()]
+        over = [f for f in factors if divides(f)]
         parts = [self.parenthesize(f, 50) for f in factors if f not in over]
         if number not in (1, -1) or not parts:
             parts.insert(0, number_text(abs(number)))
-        text = "*".join(parts) + "".join(f"/{self.parenthesize(1 / f, 60)}" for f in over)
+        text = "*".join(parts) + "".join(f"/{self.parenthesize(b, 60)}" for f in over for b in divisors(f))
         return f"-{text}" if number < 0 else text
 
     def _print_Function(self, expr: sympy.Function) -> str:
@@ -260,6 +263,8 @@ class Plain:
     def whole(self, op: Op, shape: Shape, axes: str, dtype: str) -> str:
         """The right side of ``op`` as an array of its whole shape ``axes``, also where its arguments are smaller."""
         text = bare(self.op(op, shape))
+        if not shape and isinstance(op, ir.Pointwise) and op.expr.has(sympy.Function):
+            return text if text.startswith("float(") and bare(text[5:]) != text[5:] else f"float({text})"
         if shape and isinstance(op, ir.Pointwise) and not self.spans(op, shape):
             return f"np.full({axes}, {text}, {dtype})"
         return text

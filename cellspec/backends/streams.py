@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cellspec.backends.dims import input_texts
-from cellspec.cell import STEP_INDEX, Cell, State
+from cellspec.backends.plain import float_text
+from cellspec.cell import STEP_INDEX, Cell, Ref, State
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,42 @@ class Stream:
 
 
 def streams(cell: Cell, buffers: Mapping[str, str]) -> tuple[Stream, ...]:
-    """The streams of ``cell``, nearest lag first; ``buffers`` name theirs, by state."""
+    """The streams of ``cell`` that hold one value, nearest lag first; ``buffers`` name theirs, by state."""
     inputs = dict(zip((item.name for item in cell.inputs), input_texts(cell), strict=True))
     found: dict[tuple[str, int], Stream] = {}
     for state in cell.streams:
+        if state.rows:
+            continue
         assert state.lag_of is not None
         source, lag = state.lag_of
         earlier = found.get((source, lag - 1))
         follows = None if source == STEP_INDEX else f"ws.{earlier.buffer}[:-1]" if earlier else inputs[source]
         found[source, lag] = Stream(state, buffers[state.name], follows)
     return tuple(found.values())
+
+
+@dataclass(frozen=True)
+class Far:
+    """A state that holds several earlier values of ``source``, and which of them the equations read, the nearest first."""
+
+    state: State
+    source: str
+    reach: int
+    refs: tuple[Ref, ...]
+    of_input: bool
+
+    @property
+    def init(self) -> str:
+        return float_text(float(self.state.init))
+
+
+def far(cell: Cell) -> tuple[Far, ...]:
+    """All of them, those of states first."""
+    inputs = {item.name for item in cell.inputs}
+    found = []
+    for state in cell.states:
+        if state.rows and state.lag_of is not None:
+            source, reach = state.lag_of
+            refs = tuple(ref for ref in cell.distant if ref.name == source)
+            found.append(Far(state, source, reach, refs, source in inputs))
+    return tuple(found)

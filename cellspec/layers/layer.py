@@ -205,8 +205,6 @@ class Layer(AnyLayer):
             raise TypeError(f"x must be an array [T, B, {self.input_size}], got {getattr(x, 'shape', type(x).__name__)}")
         T, B, _ = x.shape
         expect_shape("x", x, (T, B, self.input_size), "[T, B, input_size]")
-        if T == 0:
-            raise ValueError("x has no steps, T = 0")
         if self.learn_state and resets is not None:
             raise ValueError("resets restore the spec's initial state, not the learnt one: learn_state takes none")
         check_rng(rng)

@@ -34,14 +34,15 @@ from cellspec.oracle.values import (
     Evaluator,
     Inputs,
     Numbers,
+    earlier,
     infer_dims,
     initial_state,
     join,
     lift,
+    moved_on,
     multiply,
     outer,
     previous,
-    rule_of,
     sizes,
     streams,
 )
@@ -59,12 +60,18 @@ class Tangents:
     state: Mapping[str, Array] = field(default_factory=dict)
 
 
-class _Duals(Evaluator):
+class Duals(Evaluator):
     """An evaluator that can also differentiate a node, given tangents by label."""
 
     def __init__(self, cell: Cell, dims: Mapping[str, int]) -> None:
         super().__init__(cell, dims)
         self.tangents: dict[str, Array | None] = {}
+        self._known: dict[int, Array] = {}  # of the equation at work, by the node's identity: tangents ask for values again
+
+    def __call__(self, node: Node) -> Array:
+        if id(node) not in self._known:
+            self._known[id(node)] = super().__call__(node)
+        return self._known[id(node)]
 
     def tangent(self, node: Node) -> Array | None:
         """The tangents of ``node``, ``[K, B, *shape]``, any of these axes 1 where it does not matter; None for zero."""
@@ -115,7 +122,7 @@ class _Duals(Evaluator):
     def _apply(self, node: Apply) -> Array | None:
         """The chain rule for a primitive: the sum over its arguments of partial derivative times tangent."""
         rank = len(node.shape)
-        function = rule_of(node, self.dims)
+        function = self.rule_of(node)
         args = [lift(self(arg), 1, rank) for arg in node.args]
         total: Array | None = None
         for partial, arg in zip(function.partials, node.args, strict=True):
@@ -127,12 +134,19 @@ class _Duals(Evaluator):
 
     def assign(self, equation: Equation, batch: int) -> None:
         """Evaluate ``equation`` and its tangents, and enter both for its target."""
+        self._known.clear()
         inner = self.tangent(equation.value)
         if inner is not None:
             shape = self.sizes(equation.target.shape)
             inner = np.broadcast_to(lift(inner, 2, len(shape)), (inner.shape[0], batch, *shape))
         self.tangents[equation.target.label] = inner
         super().assign(equation, batch)
+
+
+def _in_front(value: Array | None, rows: Array) -> Array:
+    """Tangents of rows, [K, B, R, *shape], with those of ``value`` in front and without the last."""
+    new = np.zeros_like(rows[:, :, :1]) if value is None else value[:, :, None]
+    return np.concatenate((new, rows[:, :, :-1]), axis=2)
 
 
 @dataclass(frozen=True)
@@ -158,8 +172,19 @@ def jvp(
     Arguments as for :func:`cellspec.oracle.forward`. Parameters move in the directions given also where a spec calls them
     not trainable: that is a convention about gradients, not a fact about derivatives.
     """
-    evaluator = _Duals(cell, dims or infer_dims(cell, params, x, state))
-    env, dims = evaluator.env, evaluator.dims
+    return carry(Duals(cell, dims or infer_dims(cell, params, x, state)), params, x, state, tangents, masks)
+
+
+def carry(
+    evaluator: Duals,
+    params: Mapping[str, Numbers],
+    x: Inputs,
+    state: Mapping[str, Numbers] | None,
+    tangents: Tangents,
+    masks: Masks | None = None,
+) -> Moved:
+    """The whole sequence with ``evaluator``: see :func:`jvp`."""
+    cell, dims, env = evaluator.cell, evaluator.dims, evaluator.env
     count = next(len(v) for part in (tangents.params, tangents.x, tangents.state) for v in part.values())
     inputs = streams(cell, x)
     steps, batch = next(iter(inputs.values())).shape[:2]
@@ -171,6 +196,9 @@ def jvp(
             evaluator.assign(equation, 1)
     states = initial_state(cell, dims, batch, state)
     d_states = {one.name: tangents.state.get(one.name) for one in cell.states}
+    for one in cell.states:
+        if one.rows and d_states[one.name] is None:
+            d_states[one.name] = np.zeros((count, *states[one.name].shape))
     outputs = {output.name: np.zeros((count, steps, batch, *sizes(output.shape, dims))) for output in cell.outputs}
     first = initial_state(cell, dims, batch, None)
     for turn in (masks or Masks()).turns(steps, batch):
@@ -182,21 +210,26 @@ def jvp(
             moved = d_states[name]
             env[previous(name)] = turn.before(value, first[name])
             evaluator.tangents[previous(name)] = None if moved is None else turn.before(moved, np.zeros(()), 1)
+        for ref, name, row in earlier(cell):
+            moved = evaluator.tangents[previous(name)]
+            env[ref.label] = env[previous(name)][:, row]
+            evaluator.tangents[ref.label] = None if moved is None else moved[:, :, row]
         for equation in cell.assignments:
             if equation.target.kind is not Kind.DERIVED:
                 evaluator.assign(equation, batch)
+        after = moved_on(cell, env, lambda value, rows: np.concatenate((value[:, None], rows[:, :-1]), axis=1))
+        d_after = moved_on(cell, evaluator.tangents, _in_front)
         for output in cell.outputs:
             moved = evaluator.tangents[output.label]
             if moved is not None:
                 turn.write(outputs[output.name], moved, 1)
         for one in cell.states:
-            label = Ref(one.name, Kind.STATE, ()).label
-            moved, held = evaluator.tangents[label], d_states[one.name]
+            moved, held = d_after[one.name], d_states[one.name]
             if moved is not None or held is not None:
                 zero = np.zeros((count, *states[one.name].shape))
                 moved, held = zero if moved is None else moved + zero, zero if held is None else held
                 d_states[one.name] = turn.after(moved, held, 1)
-            states[one.name] = turn.after(env[label], states[one.name])
+            states[one.name] = turn.after(after[one.name], states[one.name])
     final = {}
     for name, value in states.items():
         moved = d_states[name]

@@ -18,7 +18,7 @@ import numpy as np
 from cellspec.cell import Cell, Kind, Ref
 from cellspec.oracle.primitives import Array
 from cellspec.oracle.scalars import Block, Elements, Scalar, Writer, each, filled
-from cellspec.oracle.values import Inputs, Numbers, infer_dims, initial_state, previous, sizes, streams
+from cellspec.oracle.values import Inputs, Numbers, earlier, infer_dims, initial_state, moved_on, previous, sizes, streams
 
 DIGITS = 50
 
@@ -63,7 +63,7 @@ class _Tape:
 
         def one(scalar: Scalar) -> int:
             reads = [env[label][element] for label, element in scalar.reads]
-            value, *slopes = scalar.evaluate([self.values[position] for position in reads])
+            value, *slopes = scalar.formula.evaluate([self.values[position] for position in reads])
             return self.push(mpmath.mpf(value), list(zip(reads, slopes, strict=True)))
 
         for label, scalars in block:
@@ -122,11 +122,12 @@ def exact_gradients(
             for t in range(steps):
                 env = shared | {Ref(name, Kind.INPUT, ()).label: part(at_x[name], t, b) for name in inputs}
                 env |= {previous(name): positions for name, positions in now.items()}
+                env |= {ref.label: part(now[name], row) for ref, name, row in earlier(cell)}
                 for block in by_step:
                     tape.compute(block, env)
                 for output in cell.outputs:
                     at_outputs[output.name][t, b] = env[output.label][()]
-                now = {one.name: env[Ref(one.name, Kind.STATE, ()).label] for one in cell.states}
+                now = moved_on(cell, env, lambda value, rows: np.concatenate((value[None], rows[:-1])))
             for name, positions in now.items():
                 at_final[name][b] = positions[()]
         seeds = [(at, np.asarray(dy[name], dtype=np.float64)) for name, at in at_outputs.items()]

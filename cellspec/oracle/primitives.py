@@ -32,8 +32,15 @@ Array = npt.NDArray[np.float64]
 BITS = 1200
 """Working precision of the second evaluation."""
 
-_erf = np.frompyfunc(math.erf, 1, 1)
-_NUMPY = [{"_Floor": np.floor, "erf": lambda x: np.asarray(_erf(x), dtype=np.float64)}, "numpy"]
+_erf, _erfc = np.frompyfunc(math.erf, 1, 1), np.frompyfunc(math.erfc, 1, 1)
+_NUMPY = [
+    {
+        "_Floor": np.floor,
+        "erf": lambda x: np.asarray(_erf(x), dtype=np.float64),
+        "erfc": lambda x: np.asarray(_erfc(x), dtype=np.float64),
+    },
+    "numpy",
+]
 _MPMATH = [{"_Floor": mpmath.floor}, "mpmath"]
 
 
@@ -45,17 +52,19 @@ class Compiled:
     symbols: tuple[sympy.Symbol, ...]
     numpy: Callable[..., Any]
     mpmath: Callable[..., Any]
+    branches: bool
+    """Whether there are conditions, which SymPy joins in a way that takes arrays of one shape alone."""
 
     def __call__(self, args: Sequence[Array]) -> Array:
         """The expression at ``args``, elementwise; the arguments broadcast against each other."""
         shape = args[0].shape if len(args) == 1 else np.broadcast_shapes(*(arg.shape for arg in args))
-        arrays = [arg if arg.shape == shape else np.broadcast_to(arg, shape) for arg in args]
+        even = np.broadcast_arrays(*args) if self.branches and len(args) > 1 else args
         with np.errstate(all="ignore"):
-            result = np.asarray(self.numpy(*arrays), dtype=np.float64)
-        if result.shape != shape:  # a constant derivative
-            result = np.full(shape, result)
+            result = np.asarray(self.numpy(*even), dtype=np.float64)
+        if result.shape != shape:  # a derivative that does not depend on every argument
+            result = np.array(np.broadcast_to(result, shape))
         if not np.isfinite(result).all():
-            result = np.array(result)
+            result, arrays = np.array(result), np.broadcast_arrays(*args)
             infinite = np.sum([np.isinf(array) for array in arrays], axis=0)
             defined = ~np.any([np.isnan(array) for array in arrays], axis=0)
             again = np.where(infinite == 0, ~np.isfinite(result), (infinite == 1) & np.isnan(result))
@@ -92,6 +101,7 @@ def compile_scalar(expression: sympy.Expr, symbols: tuple[sympy.Symbol, ...]) ->
         symbols,
         sympy.lambdify(symbols, stable, modules=_NUMPY),
         sympy.lambdify(symbols, expression, modules=_MPMATH),
+        expression.has(sympy.Piecewise),
     )
 
 

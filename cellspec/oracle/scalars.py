@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import mpmath
@@ -52,13 +52,34 @@ class Frozen(sympy.Function):  # type: ignore[misc]
         return sympy.Integer(0)
 
 
-@dataclass(frozen=True)
-class Scalar:
-    """One element of an equation: the elements it reads and, in ``symbols`` for these, its expression and the derivatives."""
+class Power(sympy.Function):  # type: ignore[misc]
+    """``base**exponent`` with a constant exponent, about which SymPy asks no questions.
 
-    reads: tuple[tuple[str, tuple[int, ...]], ...]
-    symbols: tuple[sympy.Symbol, ...]
-    row: tuple[sympy.Expr, ...]
+    1/3 is the float nearest to it, a fraction of two numbers of 16 digits: as an exponent of SymPy's own power it makes
+    polynomials of that degree.
+    """
+
+    nargs = 2
+
+    def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """The derivative by the base."""
+        base, exponent = self.args
+        return exponent * Power(base, exponent - 1)
+
+
+class NoValue(ValueError):
+    """An equation has no value whatever it reads: one sentence."""
+
+
+class Formula:
+    """An expression of the symbols :func:`nth` 0, 1, …, with its derivatives by each, ready to be evaluated.
+
+    Most elements of an equation are one formula at different places: it is differentiated and compiled once.
+    """
+
+    def __init__(self, expression: sympy.Expr, count: int) -> None:
+        self.symbols = tuple(nth(k) for k in range(count))
+        self.row = (expression, *(sympy.diff(expression, symbol) for symbol in self.symbols))
 
     def evaluate(self, values: Sequence[Any]) -> Sequence[Any]:
         """Value and derivatives at ``values``.
@@ -80,9 +101,28 @@ class Scalar:
         return self._compiled(cse=False)
 
     def _compiled(self, *, cse: bool) -> Callable[..., Sequence[Any]]:
-        modules = [{"_Floor": mpmath.floor, "Frozen": lambda value: value}, "mpmath"]
+        modules = [{"_Floor": mpmath.floor, "Frozen": lambda value: value, "Power": mpmath.power}, "mpmath"]
         compiled: Callable[..., Sequence[Any]] = sympy.lambdify(self.symbols, self.row, modules=modules, cse=cse)
         return compiled
+
+
+@lru_cache(maxsize=4096)
+def formula(expression: sympy.Expr, count: int) -> Formula:
+    """The formula of an expression in the first ``count`` places."""
+    return Formula(expression, count)
+
+
+def nth(number: int) -> sympy.Symbol:
+    """The symbol of a number. SymPy sorts terms by names: names sort as their numbers do."""
+    return sympy.Symbol(f"v{number:08}")
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One element of an equation: the elements it reads, and the formula that takes their values in this order."""
+
+    reads: tuple[tuple[str, tuple[int, ...]], ...]
+    formula: Formula
 
 
 Block = list[tuple[str, Elements]]
@@ -99,7 +139,7 @@ class Writer:
         self.numbers = itertools.count()
 
     def block(self, equation: Equation) -> Block:
-        """The equation's elements, differentiated by all that they read."""
+        """The equation's elements, differentiated by all that they read. Raises :class:`NoValue` for ``1/(a - a)``."""
         self.parts = []
         right = np.broadcast_to(self(equation.value), sizes(equation.target.shape, self.dims))
         written = [*self.parts, (equation.target.label, right)]
@@ -107,9 +147,11 @@ class Writer:
 
         def scalar(expression: Any) -> Scalar:
             expression = sympy.sympify(expression)
-            reads = sorted(expression.free_symbols, key=lambda symbol: int(symbol.name[1:]))
-            row = (expression, *(sympy.diff(expression, symbol) for symbol in reads))
-            return Scalar(tuple(keys[symbol] for symbol in reads), tuple(reads), row)
+            if expression.has(sympy.zoo, sympy.nan):
+                raise NoValue(f"{equation.target.label} divides by what is always 0")
+            reads = sorted(expression.free_symbols, key=lambda symbol: str(symbol.name))
+            in_places = expression.xreplace({symbol: nth(k) for k, symbol in enumerate(reads)})
+            return Scalar(tuple(keys[symbol] for symbol in reads), formula(in_places, len(reads)))
 
         return [(label, each(scalar, elements)) for label, elements in written]
 
@@ -127,6 +169,8 @@ class Writer:
                 return filled(sizes(node.shape, self.dims), lambda place: self._symbol(family.label, (index, *place)))
             case Apply(function=function, args=args):
                 folded = constant(args[1], self.dims) if function == "pow" else None
+                if folded is not None and not (2 * folded).is_integer:
+                    return each(lambda base: Power(base, folded), self._settled(self(args[0])))
                 operands = [self(arg) for arg in args] if folded is None else [self(args[0]), filled((), lambda _: folded)]
                 return each(PRIMITIVES[function].definition, *(self._settled(operand) for operand in operands))
             case Along(function=function, args=args):
@@ -155,7 +199,7 @@ class Writer:
                 return each(Frozen, self(operand))
 
     def _symbol(self, label: str, place: tuple[int, ...]) -> sympy.Symbol:
-        return self.symbols.setdefault((label, place), sympy.Symbol(f"v{len(self.symbols)}"))
+        return self.symbols.setdefault((label, place), nth(len(self.symbols)))
 
     def _named(self, elements: Elements) -> Elements:
         """``elements`` with a symbol in place of each that is neither a symbol nor a number; a part of the equation."""

@@ -6,8 +6,10 @@ The inverse of a singular matrix is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +65,13 @@ class Forward:
 
 def size(extent: sympy.Expr, dims: Mapping[str, int]) -> int:
     """A dim expression as a number."""
-    extent = sympy.sympify(extent)
-    return int(extent.subs({symbol: dims[symbol.name] for symbol in extent.free_symbols}))
+    return _size(sympy.sympify(extent), tuple(dims.items()))
+
+
+@lru_cache(maxsize=4096)  # SymPy takes long to substitute, and every step of every setting asks for the same few
+def _size(extent: sympy.Expr, dims: tuple[tuple[str, int], ...]) -> int:
+    numbers = dict(dims)
+    return int(extent.subs({symbol: numbers[symbol.name] for symbol in extent.free_symbols}))
 
 
 def sizes(shape: Shape, dims: Mapping[str, int]) -> tuple[int, ...]:
@@ -118,11 +125,6 @@ def constant(node: Node, dims: Mapping[str, int]) -> sympy.Expr | None:
             return None
 
 
-def rule_of(node: Apply, dims: Mapping[str, int]) -> Rule:
-    """The rule of the function that ``node`` applies."""
-    return rule(node.function, constant(node.args[1], dims) if node.function == "pow" else None)
-
-
 class Evaluator:
     """Evaluates nodes on the values of ``env``, a mapping from labels (``h[t-1]``, ``Wi``) to arrays ``[B, *shape]``."""
 
@@ -131,6 +133,7 @@ class Evaluator:
         self.dims = dims
         self.env: dict[str, Array] = {}
         self._sizes: dict[Shape, tuple[int, ...]] = {}
+        self._rules: dict[int, Rule] = {}  # by the node's identity: the cell holds the nodes
 
     def __call__(self, node: Node) -> Array:
         """The value of ``node``, ``[B, *shape]``, with 1 for B where the node depends on no sample."""
@@ -172,7 +175,7 @@ class Evaluator:
 
     def apply(self, node: Apply, args: Sequence[Array]) -> Array:
         """A primitive's value."""
-        return rule_of(node, self.dims).value(args)
+        return self.rule_of(node).value(args)
 
     def along(self, function: str, args: Sequence[Array]) -> Array:
         """The value of a function along the last axis."""
@@ -184,6 +187,13 @@ class Evaluator:
             return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
         except np.linalg.LinAlgError:
             return np.full_like(matrix, np.nan)
+
+    def rule_of(self, node: Apply) -> Rule:
+        """The rule of the function that ``node`` applies."""
+        if id(node) not in self._rules:
+            exponent = constant(node.args[1], self.dims) if node.function == "pow" else None
+            self._rules[id(node)] = rule(node.function, exponent)
+        return self._rules[id(node)]
 
     def sizes(self, shape: Shape) -> tuple[int, ...]:
         """A shape as numbers; remembered, as every step asks again."""
@@ -234,6 +244,24 @@ def previous(name: str) -> str:
     return Ref(name, Kind.PREVIOUS, ()).label
 
 
+def earlier(cell: Cell) -> list[tuple[Ref, str, int]]:
+    """What the equations read of states that hold several earlier values, with the state's name and the row of it."""
+    kept = {state.lag_of[0]: state for state in cell.states if state.lag_of is not None and state.rows}
+    return [(ref, kept[ref.name].name, ref.back - 1) for ref in cell.distant]
+
+
+def moved_on(cell: Cell, now: Mapping[str, Any], join: Callable[[Any, Any], Any]) -> dict[str, Any]:
+    """The states after the step, of values by label; ``join(value, rows)`` puts a value in front of rows and drops the last."""
+    after = {}
+    for one in cell.states:
+        if one.lag_of is None or not one.rows:
+            after[one.name] = now[Ref(one.name, Kind.STATE, ()).label]
+            continue
+        kind = Kind.INPUT if any(one.lag_of[0] == stream.name for stream in cell.inputs) else Kind.PREVIOUS
+        after[one.name] = join(now[Ref(one.lag_of[0], kind, ()).label], now[previous(one.name)])
+    return after
+
+
 def run(
     evaluator: Evaluator,
     params: Mapping[str, Numbers],
@@ -259,10 +287,12 @@ def run(
             env[Ref(name, Kind.INPUT, ()).label] = turn.read(stream)
         for name, value in states.items():
             env[previous(name)] = turn.before(value, first[name])
+        for ref, name, row in earlier(cell):
+            env[ref.label] = env[previous(name)][:, row]
         for equation in by_step:
             evaluator.assign(equation, batch)
             turn.write(values[equation.target.name], env[equation.target.label])
-        after = {one.name: env[Ref(one.name, Kind.STATE, ()).label] for one in cell.states}
+        after = moved_on(cell, env, lambda value, rows: np.concatenate((value[:, None], rows[:, :-1]), axis=1))
         states = {name: turn.after(value, states[name]) for name, value in after.items()}
     return Forward(
         values=values,
@@ -321,7 +351,7 @@ class _Watch(Evaluator):
         return any(ref.label not in self.still for ref in refs(node))
 
     def apply(self, node: Apply, args: Sequence[Array]) -> Array:
-        distance = rule_of(node, self.dims).distance_to_kink(args)
+        distance = self.rule_of(node).distance_to_kink(args)
         if distance < self.nearest and self.moves(node):
             self.nearest = distance
         return super().apply(node, args)

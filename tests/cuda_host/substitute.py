@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from .fake.array import ndarray
-from .fake.machine import Machine, use
+from .fake.machine import Machine, active, use
 from .fake.module import build
 
 
@@ -22,17 +22,24 @@ def substitute(
     capture_products: bool = False,
     multiprocessors: int = 132,
     seconds: float = 60.0,
+    devices: int = 1,
 ) -> Iterator[Any]:
     """`import cupy` means the substitute inside the `with`, which gives the module; ``cp.machine`` watches what it does.
 
     ``schedule`` is the order in which threads run: "forward", "reverse", "random", or "starve" (one block, or in each block
     one thread, runs only when nothing else can); ``seed`` sets the last two. ``capture_products=True`` lets a stream that
-    captures record matrix products, which CuPy 14 refuses. ``seconds`` is what a launch may take of the process's time.
+    captures record matrix products, which CuPy 14 refuses. ``seconds`` is what a launch may take of the process's time,
+    ``devices`` how many devices there are.
     """
     modules = build()
     cupy = modules["cupy"]
     machine = Machine(
-        schedule, seed, capture_products=capture_products, multiprocessors=multiprocessors, seconds=seconds
+        schedule,
+        seed,
+        capture_products=capture_products,
+        multiprocessors=multiprocessors,
+        seconds=seconds,
+        devices=devices,
     )
     cupy.machine = machine  # type: ignore[attr-defined]
     mine = re.compile(r"cupy(x|_backends)?(\..*)?")
@@ -57,17 +64,25 @@ def import_text(text: str, name: str = "generated_module") -> ModuleType:
 
 
 class Foreign:
-    """Another library's array on the device: DLPack, `__cuda_array_interface__`, or both, and nothing else."""
+    """Another library's array on the device: DLPack, `__cuda_array_interface__`, or both, and nothing else.
 
-    def __init__(self, array: ndarray, *, dlpack: bool = True, interface: bool = True) -> None:
-        if dlpack:
-            self.__dict__["__dlpack__"] = array.__dlpack__
+    ``stream`` is the one that its library works on.
+    """
+
+    def __init__(self, array: ndarray, *, dlpack: bool = True, interface: bool = True, stream: Any = None) -> None:
         self._array = array
+        self._stream = stream  # its library's current one
         self._dlpack, self._interface = dlpack, interface
 
     def __getattr__(self, name: str) -> Any:
         if name in ("__dlpack__", "__dlpack_device__") and self._dlpack:
-            return getattr(self._array, name)
+            return self._exported if name == "__dlpack__" else self._array.__dlpack_device__
         if name == "__cuda_array_interface__" and self._interface:
             return self._array.__cuda_array_interface__
         raise AttributeError(name)
+
+    def _exported(self, *, stream: int | None = None, **options: Any) -> Any:
+        """As the protocol asks: the consumer's stream waits for what the producer's has been given."""
+        if self._stream is not None and stream is not None:
+            active().order(0 if stream == 1 else stream, self._stream.record().clock)
+        return self._array.__dlpack__(**options)

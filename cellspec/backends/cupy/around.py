@@ -67,9 +67,9 @@ class Around:
         match buffer.home:
             case Home.SEQUENCE:
                 row, at = "row", "at"
-            case Home.HISTORY if late:
+            case Home.HISTORY if late and not place.first:
                 row, at = "(row + B)", f"at + {samples}"
-            case Home.HISTORY:
+            case Home.HISTORY if not place.first:
                 row, at = "row", "at"
             case Home.ROLLING:
                 turn = "(t + 1)%2" if late else "t%2"

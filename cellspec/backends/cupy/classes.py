@@ -77,6 +77,10 @@ def _couples(plan: Plan) -> str | None:
         for carry in plan.flow.program.carries:
             if carry.before in region.loads and carry.after not in own:
                 return f"units of different widths share {carry.before}"
+        for delay in plan.flow.program.delays:
+            whole = plan.flow.width(delay.before) == region.units
+            if delay.before in region.loads and not (whole and delay.after in own):
+                return f"units of different widths share {delay.before}"
         if live(region) > BUDGET:
             return f"a thread would hold {live(region)} values at once, and there is room for {BUDGET}"
     return None

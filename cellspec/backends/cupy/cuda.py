@@ -10,6 +10,7 @@ from sympy.printing.str import StrPrinter
 
 from cellspec.backends.plain import bare, dim_text
 from cellspec.functions import PRIMITIVES
+from cellspec.primitive import divides, divisors
 
 KEYWORDS = [
     "alignas",
@@ -138,16 +139,22 @@ KEYWORDS = [
 ]
 """Names that mean something in the text of a kernel."""
 
-BUILT_IN = ("exp", "log", "sqrt", "sin", "cos", "tanh", "erf", "erfc", "floor", "fabs", "expm1", "log1p", "pow")
+BUILT_IN = ("exp", "log", "sqrt", "sin", "cos", "tanh", "erf", "erfc", "floor", "fabs", "expm1", "log1p", "pow", "fmod")
 """CUDA's own functions that kernels call."""
 
 CHOICES = {
-    "put_back": "{0} == 1 ? {1} : {2}",
+    "put_back": "{0} == 0 ? {2} : {0} == 1 ? {1} : {3}",
+    "ended": "{1}",
     "handed_back": "{0} == 0 ? {1} : {0} == 2 ? {2} : 0",
 }
 """The functions of :mod:`cellspec.backends.cupy.cuts`: what is not chosen is not read."""
 
-_CALLS = {"square": "__device__ inline real square(real a) { return a*a; }"}
+_CALLS = {
+    "square": "__device__ inline real square(real a) { return a*a; }",
+    "logistic": "__device__ inline real logistic(real a, real e) { return (a < 0 ? e : real(1))/(1 + e); }",
+    "signed_as": "__device__ inline real signed_as(real b, real r) { return r != 0 && (r < 0) != (b < 0) ? r + b : r; }",
+}
+"""Functions that are no primitives: ``e`` of the logistic function is exp(-|a|), which never leaves the range."""
 
 
 def spelling(name: str) -> tuple[str, str]:
@@ -241,7 +248,7 @@ class Printer(StrPrinter):  # type: ignore[misc]
         if expr.is_number:
             return number(expr)
         if exponent.could_extract_minus_sign():
-            return f"1/{self.parenthesize(1 / expr, 60)}"
+            return "1" + "".join(f"/{self.parenthesize(b, 60)}" for b in divisors(expr))
         if exponent == 1:
             return str(self._print(base))
         if exponent == sympy.Rational(1, 2):
@@ -268,9 +275,9 @@ class Printer(StrPrinter):  # type: ignore[misc]
     def _print_Mul(self, expr: sympy.Mul) -> str:
         number_, rest = expr.as_coeff_Mul()
         factors = sorted(sympy.Mul.make_args(rest), key=self.rank)
-        over = [f for f in factors if isinstance(f, sympy.Pow) and f.exp.could_extract_minus_sign()]
+        over = [f for f in factors if divides(f)]
         parts = [self.parenthesize(f, 50) for f in factors if f not in over]
-        below = [self.parenthesize(1 / f, 60) for f in over]
+        below = [self.parenthesize(b, 60) for f in over for b in divisors(f)]
         if number_.is_Rational and not number_.is_Integer and abs(number_.p) == 1 and number_.q < 2**24 and parts:
             below.append(str(number_.q))
         elif number_ not in (1, -1) or not parts:

@@ -1,13 +1,14 @@
 """Cuts: after a step of a sample its state may be put back to the initial value, or its sequence may have ended.
 
-``cuts`` [T + 1, B] says so, slot t for what is between step t - 1 and step t: 0 the sample goes on, 1 its state is put back, 2
-step t - 1 was its last. Behind its end a sample goes on with states that nobody reads, put back at every step so that they stay
-finite; no cotangent comes from there.
+``cuts`` [T + 1, B] says so, slot t for what is between step t - 1 and step t: 0 the sample goes on, 1 its state is put back to
+the spec's own, 2 step t - 1 was its last, 3 it begins once more behind its end. At 2 and 3 its state is put back to its first
+one: padding is the sample once more, with the inputs that the host arranges, so that nothing is computed there that is not
+computed of the data; no cotangent comes from there.
 
 The host fills ``cuts``; here the programs of both directions learn to read it, by pointwise operations that join the kernels.
 A state that pointwise operations alone read is put back where they read it: its history stays as the steps have made it. What
-others read too, products first of all, is put back before it is stored, where the next step's products find it; the other
-direction may then want what the step has made besides.
+others read too, products first of all, is put back before it is stored, where the next step's products find it; a sample's last
+one is then stored apart, and the other direction may want what the step has made besides.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ CUT_BEFORE, CUT_AFTER = "cut before", "cut after"
 
 
 put_back = sympy.Function("put_back")
-"""``put_back(cut, initial, value)``: what the next step reads for ``value``."""
+"""``put_back(cut, initial, value, first)``: what the next step reads for ``value``; ``first`` is what the first step read."""
+
+ended = sympy.Function("ended")
+"""``ended(cut, value)``: ``value``, which is stored where a sample ends and nowhere else."""
 
 handed_back = sympy.Function("handed_back")
 """``handed_back(cut, later, final)``: the cotangent of what a step hands on, from later steps or of the final state."""
@@ -36,6 +40,16 @@ handed_back = sympy.Function("handed_back")
 def final(carry: Carry) -> str:
     """The final state's cotangent, of a carry of the backward program."""
     return carry.before.removesuffix("<-") + " final"
+
+
+def first_state(before: str) -> str:
+    """The state that the first step has read, of a state before a step."""
+    return f"{before} first"
+
+
+def last_state(carry: Carry) -> str:
+    """The state after a sample's last step, of a carry of the forward program whose history is put back."""
+    return carry.after.removesuffix(" next") + " last"
 
 
 def with_cuts(compiled: Compiled) -> Compiled:
@@ -67,28 +81,31 @@ class _Cut:
 
 
 def _forward(program: Program, cell: Cell, kept_whole: set[str]) -> Program:
-    first: list[_Cut] = []
-    last: list[_Cut] = []
+    ahead: list[_Cut] = []
+    behind: list[_Cut] = []
     carries: list[Carry] = []
     for carry in program.carries:
-        start = _initial(carry.before, cell)
+        start = initial(carry.before, cell)
         if carry.before in kept_whole:
-            first.append(_put_back(_here(carry.before), carry.before, CUT_BEFORE, start))
+            ahead.append(_put_back(_here(carry.before), carry.before, CUT_BEFORE, start, carry.before))
             carries.append(carry)
         else:
-            last.append(_put_back(f"{carry.after} next", carry.after, CUT_AFTER, start))
+            behind.append(_put_back(f"{carry.after} next", carry.after, CUT_AFTER, start, carry.before))
+            behind.append(_Cut(last_state(carry), carry.after, ended(symbol(CUT_AFTER), symbol(carry.after)), (CUT_AFTER,)))
             carries.append(replace(carry, after=f"{carry.after} next"))
-    return _joined(replace(program, carries=tuple(carries)), first, last)
+    names = {old.after: new.after for old, new in zip(program.carries, carries, strict=True)}
+    delays = tuple(replace(delay, after=names[delay.after]) for delay in program.delays)
+    return _joined(replace(program, carries=tuple(carries), delays=delays), ahead, behind)
 
 
 def _backward(program: Program, cell: Cell, kept_whole: set[str]) -> Program:
     again = (name for name in program.sequences if name in kept_whole)
-    first = [_put_back(_here(name), name, CUT_BEFORE, _initial(name, cell)) for name in again]
+    ahead = [_put_back(_here(name), name, CUT_BEFORE, initial(name, cell), name) for name in again]
     for carry in program.carries:
         later, end = carry.before, final(carry)
         expr = handed_back(symbol(CUT_AFTER), symbol(later), symbol(end))
-        first.append(_Cut(_here(later), later, expr, (CUT_AFTER, end)))
-    return _joined(program, first, [])
+        ahead.append(_Cut(_here(later), later, expr, (CUT_AFTER, end)))
+    return _joined(program, ahead, [])
 
 
 def _here(name: str) -> str:
@@ -96,28 +113,30 @@ def _here(name: str) -> str:
     return f"{name} here"
 
 
-def _put_back(out: str, source: str, cut: str, start: sympy.Expr) -> _Cut:
-    return _Cut(out, source, put_back(symbol(cut), start, symbol(source)), (cut,))
+def _put_back(out: str, source: str, cut: str, start: sympy.Expr, before: str) -> _Cut:
+    own = first_state(before)
+    return _Cut(out, source, put_back(symbol(cut), start, symbol(source), symbol(own)), (cut, own))
 
 
-def _initial(before: str, cell: Cell) -> sympy.Expr:
+def initial(before: str, cell: Cell) -> sympy.Expr:
     """The number that a state starts from."""
     (number,) = {state.init for state in cell.states if f"{state.name}[t-1]" == before}
     return sympy.Integer(int(number)) if float(number).is_integer() else sympy.sympify(number)
 
 
-def _joined(program: Program, first: Sequence[_Cut], last: Sequence[_Cut]) -> Program:
+def _joined(program: Program, ahead: Sequence[_Cut], behind: Sequence[_Cut]) -> Program:
     """``program`` behind cuts whose results it reads for their sources, and before others."""
-    cuts = {cut.source: cut for cut in (*first, *last)}
-    sequences = dict.fromkeys(name for cut in cuts.values() for name in cut.given)
+    cuts = [*ahead, *behind]
+    sequences = dict.fromkeys(name for cut in cuts for name in cut.given)
     values = {name: Value(name, (), "") for name in sequences}
     for name, value in program.values.items():
         values[name] = value
-        if name in cuts:
-            new = (cuts[name].out, *(g for g in cuts[name].given if g not in (CUT_BEFORE, CUT_AFTER)))
-            values |= {n: replace(value, name=n) for n in new}
-    names = {cut.source: cut.out for cut in first}
-    before, behind = ([ir.Pointwise(cut.out, cut.expr) for cut in part] for part in (first, last))
+        for cut in cuts:
+            if cut.source == name:
+                new = (cut.out, *(g for g in cut.given if g not in (CUT_BEFORE, CUT_AFTER)))
+                values |= {n: replace(value, name=n) for n in new}
+    names = {cut.source: cut.out for cut in ahead}
+    before, after = ([ir.Pointwise(cut.out, cut.expr) for cut in part] for part in (ahead, behind))
     totals = tuple(replace(total, value=names.get(total.value, total.value)) for total in program.totals)
     whole = replace(program, values=values, sequences=(*program.sequences, *sequences), totals=totals)
-    return ir.typecheck(whole.with_ops([*before, *(ir.rename(op, names) for op in program.ops), *behind]))
+    return ir.typecheck(whole.with_ops([*before, *(ir.rename(op, names) for op in program.ops), *after]))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from cellspec import ir
 from cellspec.backends.common import Common
 from cellspec.backends.cupy.cuda import plain_name
+from cellspec.backends.cupy.histories import Histories
 from cellspec.backends.cupy.host import Text
 from cellspec.backends.cupy.memory import Buffer, Home, Place
 from cellspec.backends.naming import Names
@@ -19,10 +20,12 @@ class Earlier:
 
     def __init__(self, cell: Cell, common: Common, names: Names) -> None:
         self.common = common
-        buffers = {s.name: names.get(("stream", s.name), f"{plain_name(s.name)}_all") for s in cell.streams}
+        buffers = {s.name: names.get(("stream", s.name), f"{plain_name(s.name)}_all") for s in cell.streams if not s.rows}
         self.known = streams(cell, buffers)
         self.by_state = {stream.state.name: stream for stream in self.known}
         self.places = {stream.value: Place(self.buffer(stream)) for stream in self.known}
+        self.histories = Histories(cell, common, names)
+        self.places |= self.histories.inputs()
         self.matrices = {name: place for name, place in self.places.items() if not place.buffer.real}
 
     @staticmethod
@@ -47,7 +50,7 @@ class Earlier:
         else:
             follows = stream.follows if stream.follows.startswith("ws.") else self.common.flat(stream.follows, shape, "T, B")
             text.prologue += [f"{whole}[0] = {initial}", f"{whole}[1:] = {follows}", *self.put_back(whole, "ws.rows.lags")]
-        return self.common.shaped(f"_last(ws, {whole}).astype(dtype)", shape)
+        return self.common.shaped(f"{whole}[T].astype(dtype)", shape)
 
     @staticmethod
     def put_back(whole: str, order: str) -> list[str]:
@@ -78,5 +81,7 @@ class Earlier:
 
     def of_input(self, name: str) -> str | None:
         """What the stream that follows an input adds to the input's gradient, ``[T, B, n]``."""
+        if (far := self.histories.of_input(name)) is not None:
+            return far
         follower = next((s for s in self.known if s.state.lag_of == (name, 1)), None)
         return None if follower is None else f"ws.d_{follower.buffer}[1:]"

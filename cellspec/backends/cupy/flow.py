@@ -216,6 +216,9 @@ class _Draft:
     def results(self) -> None:
         """Detach what a kernel must store: carries, outputs, and what the other direction reads."""
         carries = tuple(c.after for c in self.program.carries)
+        for name in dict.fromkeys(delay.after for delay in self.program.delays if not self.forwards):
+            if not isinstance(self.maker(name), ir.Pointwise):
+                self.detach(name)
         for name in dict.fromkeys((*carries, *self.outputs, *self.kept)):
             match self.maker(name):
                 case None | ir.Pointwise():
@@ -278,8 +281,8 @@ class _Draft:
             case ir.Product() as op:
                 return len(op.outs) == 1 or not has_heads(self.program, op)
             case None:
-                constant = name in self.program.constants or name in self.free
-                return not constant and (self.contiguous(name) or len(self.values[name].shape) < 2)
+                apart = name in self.program.constants or name in self.free or name in {d.before for d in self.program.delays}
+                return not apart and (self.contiguous(name) or len(self.values[name].shape) < 2)
             case _:
                 return True
 
@@ -352,7 +355,7 @@ class _Draft:
 
     def reads_carries(self) -> bool:
         """Whether any step needs another: otherwise there is no loop."""
-        befores = {c.before for c in self.program.carries}
+        befores = set(self.program.befores)
         befores |= {name for name, op in self.free.items() if befores.intersection(ir.operands(op))}
         return any(befores.intersection(ir.operands(op)) for op in self.phases[Phase.LOOP])
 
@@ -362,7 +365,7 @@ class _Draft:
         if not loop:
             return
         known = {name for op in (*self.phases[Phase.BEFORE], *loop) for name in ir.outs(op)}
-        known |= {*self.program.constants, *self.program.sequences, *self.free, *(c.before for c in self.program.carries)}
+        known |= {*self.program.constants, *self.program.sequences, *self.free, *self.program.befores}
         known |= {name for op in self.fixed for name in ir.outs(op)}
         stage = stages(loop, self.typed())
         kernels: defaultdict[int, set[Shape]] = defaultdict(set)

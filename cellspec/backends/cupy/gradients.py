@@ -59,7 +59,8 @@ class _Gradients:
             self.text.by_heads = True
             self.text.after.append(f"_gradient_of_heads({left_rows}, {right_rows}, ws.{name})")
         else:
-            self.text.after.append(f"cp.dot({left_rows}.T, {right_rows}, out=ws.{name})")
+            self.text.dots = True
+            self.text.after.append(f"_dot({left_rows}.T, {right_rows}, ws.{name})")
         self.collect(name, gradient.rows, order)
 
     def collect(self, name: str, rows: Sequence[tuple[str, str]], order: Sequence[str]) -> None:

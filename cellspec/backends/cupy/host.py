@@ -26,6 +26,7 @@ SHAPES = {
     Home.HISTORY: "(T + 1, B, {n})",
     Home.ROLLING: "(2, B, {n})",
     Home.LATEST: "(B, {n})",
+    Home.FINAL: "(B, {n})",
 }
 
 
@@ -57,13 +58,15 @@ class _Along:
 class Text:
     """The lines of one direction: of the constructor of its memory, of its function, and of its loop's.
 
-    ``masked`` are those of the prologue that a call with lengths, resets or reverse has besides.
+    ``packing`` are the lines of the prologue that depend on parameters alone; ``masked`` are those that a call with lengths,
+    resets or reverse has besides.
     """
 
     buffers: list[tuple[str, str]] = field(default_factory=list)
     arguments: list[tuple[str, str]] = field(default_factory=list)
     buffers_after: list[tuple[str, str]] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
+    packing: list[str] = field(default_factory=list)
     prologue: list[str] = field(default_factory=list)
     masked: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
@@ -72,6 +75,7 @@ class Text:
     loop: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
+    dots: bool = False
     multiplies: bool = False
     by_heads: bool = False
     along: set[str] = field(default_factory=set)
@@ -131,9 +135,16 @@ class Host:
             case Home.HISTORY:
                 return f"{array}[t + 1]" if self.slot(place) else f"{array}[t]"
             case Home.ROLLING:
-                return f"{array}[(t + 1) % 2]" if self.slot(place) else f"{array}[t % 2]"
+                return f"{self.halves(place.buffer, own)}[{'(t + 1)' if self.slot(place) else 't'} % 2]"
             case _:
                 return array
+
+    def halves(self, buffer: Buffer, own: str) -> str:
+        """The two halves of a buffer that steps take turns with: views, made once and not at every step."""
+        name = self.names.get(("halves", buffer), f"{buffer.name}_halves")
+        if name not in dict(self.text.buffers_after):
+            self.text.buffers_after.append((name, f"(self.{buffer.name}[0], self.{buffer.name}[1])"))
+        return f"{own}.{name}"
 
     def comments(self, outs: Sequence[str]) -> list[str]:
         """The equations that values belong to, as comments."""
@@ -177,11 +188,11 @@ class Host:
                 self.text.buffers.append((place.buffer.name, f"self.{whole}[{self.span(start, stop)}]"))
                 start = stop
             arrays = ", ".join(self.vector(n) for n in read)
-            self.text.prologue.append(f"cp.concatenate(({arrays}), out=ws.{whole})")
+            self.text.packing.append(f"cp.concatenate(({arrays}), out=ws.{whole})")
         else:
             ((name, place),) = read.items()
             self.text.buffers.append((place.buffer.name, f"cp.empty(({self.size(units[0])},), dtype)"))
-            self.text.prologue.append(f"cp.copyto(ws.{place.buffer.name}, {self.vector(name)})")
+            self.text.packing.append(f"cp.copyto(ws.{place.buffer.name}, {self.vector(name)})")
 
     def vector(self, name: str) -> str:
         """A constant as an array of one axis."""
@@ -209,10 +220,9 @@ class Host:
                     lines.append(f"_multiply_heads({self.flat(place)}, {weights}, {self.flat(self.result(step))})")
                 case ir.Product(outs=outs, operands=operands):
                     place, order = self.memory.stacks[frozenset(operands)]
+                    self.text.dots = True
                     lines += self.comments(outs)
-                    lines.append(
-                        f"cp.dot({self.flat(place)}, {self.matrix(step, order, False)}, out={self.flat(self.result(step))})"
-                    )
+                    lines.append(f"_dot({self.flat(place)}, {self.matrix(step, order, False)}, {self.flat(self.result(step))})")
                 case ir.SumTo() | ir.Largest() | ir.CumSum():
                     along = self.along(step)
                     self.text.along.add(along.entry)
@@ -277,9 +287,9 @@ class Host:
             arrays = [self.constants[r] + ("" if transposed else turn) for r in rows]
             self.text.buffers.append((name, f"cp.empty(({', '.join(whole)}), dtype)"))
             if len(rows) == 1:
-                self.text.prologue.append(f"cp.copyto(ws.{name}, {arrays[0]})")
+                self.text.packing.append(f"cp.copyto(ws.{name}, {arrays[0]})")
             else:
-                self.text.prologue.append(f"cp.concatenate(({', '.join(arrays)}), axis={axis}, out=ws.{name})")
+                self.text.packing.append(f"cp.concatenate(({', '.join(arrays)}), axis={axis}, out=ws.{name})")
         return self.made[key]
 
     # --- the loop ---------------------------------------------------------------------------------------------
@@ -301,7 +311,7 @@ class Host:
                         argument = f"ws.{made.name}"
                     else:
                         argument = names.get(made.name, f"{made.name}_arguments")
-                        self.step(argument, f"(cp.int64(t), *self.{made.name})")
+                        self.step(argument, f"(now[t], *self.{made.name})")
                     threads = "ALONG_THREADS" if made.by_sample else "THREADS"
                     self.text.loop.append(f"{made.name}({grid}, {threads}, {argument})")
                 case ir.Product() if has_heads(self.flow.program, step):
@@ -313,7 +323,7 @@ class Host:
                     weights = names.get(matrix, matrix.removeprefix("ws.").replace(".", "_"))
                     self.local(weights, matrix)
                     out = self.argument(names, self.result(step), together([identifier(n) for n in outs]))
-                    self.text.multiplies = True
+                    self.text.dots = self.text.multiplies = True
                     self.text.loop += [*self.comments(outs), f"dot({left}, {weights}, {out})"]
                 case ir.SumTo() | ir.Largest() | ir.CumSum():
                     self.loop_along(names, step)

@@ -11,12 +11,14 @@ import sympy
 from cellspec import ir
 from cellspec.backends.cupy.around import Around, Texts
 from cellspec.backends.cupy.cuda import Printer, plain_name, reserved
+from cellspec.backends.cupy.cuts import CUT_AFTER
 from cellspec.backends.cupy.flow import Phase, origin
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
 from cellspec.backends.cupy.units import rolled, widened
 from cellspec.backends.naming import Names, identifier
 from cellspec.cell import Shape
+from cellspec.folding import is_finite
 from cellspec.ir import symbol
 
 
@@ -64,7 +66,7 @@ class Writer:
         for value in (*self.loads, *(k.carry.before for k in self.carries), *(op.out for op in self.ops)):
             if value not in self.variables:
                 self.variables[value] = self.variable(value)
-        for value in self.finals():
+        for value in self.apart():
             self.variables[value] = self.element(value, self.around.unit(self.shape(value)))
         order = {n: i for i, n in enumerate(self.flow.program.values)}
         self.printer = Printer(self.variables, texts.dims, order, self.flow.constants)
@@ -75,9 +77,10 @@ class Writer:
             stem += "_next"
         return self.locals.get(value, f"{stem}_j" if value in self.flow.constants else stem)
 
-    def finals(self) -> list[str]:
-        """What is read where a sample ends, and has no variable."""
-        return [n for n in self.loads if n in self.memory.reads and self.memory.reads[n].buffer.home is Home.FINAL]
+    def apart(self) -> list[str]:
+        """What is read where a sample ends or begins once more, and has no variable."""
+        places = self.memory.reads
+        return [n for n in self.loads if n in places and (places[n].first or places[n].buffer.home is Home.FINAL)]
 
     def owns(self, before: str, after: str) -> bool:
         return before in self.region.loads or after in {op.out for op in self.region.ops}
@@ -147,7 +150,7 @@ class Writer:
 
     def varying(self) -> list[str]:
         """The loads of everything else but the carries that are in registers, and what is read where a sample ends."""
-        apart = {k.carry.before for k in self.carries} | set(self.finals())
+        apart = {k.carry.before for k in self.carries} | set(self.apart())
         return [self.load(n) for n in self.loads if n not in self.flow.constants and n not in apart]
 
     def sequence(self) -> list[str]:
@@ -205,8 +208,17 @@ class Writer:
                 terms = widened(unit, self.shape(name)[-1], self.shape(operand)[-1], begin, factor)
                 return self.element(operand, " + ".join(terms))
         assert place is not None
+        if place.rows is not None:
+            return self.delayed(place, unit, ahead)
         place = replace(place, offset=sympy.expand(place.offset + ahead))
         return f"{self.use(place.buffer)}[{self.around.index(place, unit)}]"
+
+    def delayed(self, place: Place, unit: str, ahead: sympy.Expr) -> str:
+        """The element at ``unit`` in that row of ``place`` which this step reads."""
+        row, buffer = f"{self.use(place.rows)}[row]" if place.rows else "", place.buffer
+        width = "" if buffer.units == 1 else f"*{self.around.size(buffer.units)}"
+        terms = [f"{row}{width}", *([] if ahead == 0 else [self.around.size(ahead)]), *([] if unit == "0" else [unit])]
+        return f"({row} < 0 ? {self.printer.text(place.otherwise)} : real({self.use(buffer)}[{' + '.join(terms)}]))"
 
     def initial(self, state: Buffer, before: str) -> str:
         """The line that reads a carry before the first step."""
@@ -237,7 +249,10 @@ class Writer:
             for place in self.memory.stores.get(name, ()):
                 if self.single and place.buffer.home is Home.LATEST:
                     continue
-                if place.buffer in operands:
+                if place.buffer.home is Home.FINAL:
+                    line = self.store(place, name, self.variables[name])
+                    lines.append(f"if ({self.variables[CUT_AFTER]} == 2) {line}")
+                elif place.buffer in operands:
                     target, index = self.target(place, name)
                     lines.append(f"{self.around.guard(self.shape(name))}keep({target}, {index}, {self.variables[name]});")
                 else:
@@ -264,7 +279,11 @@ def _inlined(region: Region, stored: set[str]) -> tuple[ir.Pointwise, ...]:
     pending: dict[sympy.Symbol, sympy.Expr] = {}
     kept: list[ir.Pointwise] = []
     for op in region.ops:
-        expr = op.expr.xreplace({s: pending[s] for s in op.expr.free_symbols if s in pending})
+        inlined = {s: pending[s] for s in op.expr.free_symbols if s in pending}
+        expr = op.expr.xreplace(inlined)
+        if not is_finite(expr):  # SymPy divides by what it sees to be 0
+            kept += (ir.Pointwise(s.name, pending.pop(s)) for s in sorted(inlined, key=str))
+            expr = op.expr
         if uses[op.out] == 1 and op.out not in stored and not isinstance(expr, sympy.Function):
             pending[symbol(op.out)] = expr
         elif uses[op.out] or op.out in stored:
@@ -283,7 +302,7 @@ def product(op: ir.Product) -> str:
 
 def pointer(buffer: Buffer) -> str:
     """A parameter that points to a buffer."""
-    return f"{'real' if buffer.real else 'stored'}* {buffer.name}"
+    return f"{'long long' if buffer.of_rows else 'real' if buffer.real else 'stored'}* {buffer.name}"
 
 
 def wrapped(parameters: Sequence[str]) -> tuple[str, ...]:

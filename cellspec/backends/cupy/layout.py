@@ -9,7 +9,7 @@ from cellspec import ir
 from cellspec.backends.common import Common
 from cellspec.backends.cupy.classes import Choice, Kind, choose
 from cellspec.backends.cupy.cuda import plain_name, reserved
-from cellspec.backends.cupy.cuts import CUT_AFTER, CUT_BEFORE, final
+from cellspec.backends.cupy.cuts import CUT_AFTER, CUT_BEFORE, final, first_state, last_state
 from cellspec.backends.cupy.earlier import Earlier
 from cellspec.backends.cupy.flow import Flow, flow, origin
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place, as_saved, matrices, remember
@@ -19,7 +19,10 @@ from cellspec.cell import STEP_INDEX
 from cellspec.pipeline import Compiled
 from cellspec.schedule import schedule
 
-ATTRIBUTES = ("use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut")
+ATTRIBUTES = (
+    "use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut", "stream", "latest", "device", "scratch",
+    "owner", "key", "numbered",
+)  # fmt: skip
 """Attributes that the memory of either direction has."""
 
 _SLOTS = Buffer("cuts", Home.HISTORY, ir.size(()), real=True)
@@ -31,11 +34,13 @@ def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
     cell = compiled.cell
     befores = {c.before for c in compiled.forward.carries}
     kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
-    labels = tuple(dict.fromkeys(o.label for o in cell.outputs))
-    program = replace(compiled.forward, outputs=tuple(dict.fromkeys((*labels, *kept))))
+    lasts = (last_state(carry) for carry in compiled.forward.carries)
+    outputs = tuple(dict.fromkeys((*(o.label for o in cell.outputs), *(n for n in lasts if n in compiled.forward.values))))
+    program = replace(compiled.forward, outputs=tuple(dict.fromkeys((*outputs, *kept))))
     late = tuple(n for n in compiled.stash if n not in compiled.forward.sequences)
-    whole = tuple(n for n in compiled.forward.sequences if n not in (f"{STEP_INDEX}[t-1]", CUT_BEFORE, CUT_AFTER))
-    made = plan(flow(schedule(program, heads=True), labels, late, whole, True))
+    apart = {f"{STEP_INDEX}[t-1]", CUT_BEFORE, CUT_AFTER, *map(first_state, befores)}
+    whole = tuple(n for n in compiled.forward.sequences if n not in apart)
+    made = plan(flow(schedule(program, heads=True), outputs, late, whole, True))
     return made, choose(made)
 
 
@@ -62,6 +67,8 @@ class Layout:
         self.names = Names(self.attributes)
         self.earlier = Earlier(self.cell, common, self.names)
         self.attributes += [name for stream in self.earlier.known for name in (stream.buffer, f"d_{stream.buffer}")]
+        self.histories = self.earlier.histories
+        self.attributes += [name for lag in self.histories.attributes for name in (lag, f"{lag}_of_steps")]
 
     def given(self, flow_: Flow, made: Plan, more: Mapping[str, Place]) -> dict[str, Place]:
         """Where the values are that come from outside: constants that kernels read, and ``more``."""
@@ -93,6 +100,7 @@ class Layout:
         whole = self.as_given(made.flow)
         sequences = {name: self.sequence(made.flow, made, name) for name in whole}
         given = self.given(made.flow, made, {**sequences, **self.earlier.places, **cuts_in(made.flow)})
+        given |= self.histories.forward(made.flow)
         whole |= self.earlier.matrices
         memory = remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
         return memory, choice
@@ -109,7 +117,9 @@ class Layout:
         self.names = Names([*self.attributes, *(b.name for b in forward.buffers if b.home in (Home.SEQUENCE, Home.HISTORY))])
         saved = {n: as_saved(p) for n, p in cuts_in(made.flow).items()}
         saved |= {n: as_saved(forward.reads[n]) for n in self.compiled.stash if n in forward.reads}
-        saved |= self.finals(made)
+        befores = (carry.before for carry in self.compiled.forward.carries)
+        saved |= {n: as_saved(forward.reads[n]) for n in map(first_state, befores) if n in made.flow.program.values}
+        saved |= self.finals(made) | self.histories.backward(made.flow)
         whole = {n: as_saved(p) for n, p in matrices(forward).items()}
         given = self.as_given(made.flow)
         saved |= {name: self.sequence(made.flow, made, name) for name in given}

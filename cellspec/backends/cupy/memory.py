@@ -14,6 +14,7 @@ import sympy
 from cellspec import ir
 from cellspec.backends.cupy.axes import Along
 from cellspec.backends.cupy.cuda import plain_name
+from cellspec.backends.cupy.cuts import first_state, last_state
 from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, vectors
 from cellspec.backends.cupy.regions import Plan, Region
 from cellspec.backends.naming import Names, identifier, together
@@ -28,33 +29,39 @@ class Home(Enum):
     HISTORY = "[T + 1, B, n], a carry before and after each step"
     ROLLING = "[2, B, n], a carry before and after this step"
     LATEST = "[B, n], a carry before and after the sequence"
-    FINAL = "[B, n], read where a sample ends and nowhere else"
+    FINAL = "[B, n], read or stored where a sample ends and nowhere else"
     CONSTANT = "[n]"
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """An array. ``real`` ones hold gate arithmetic's type, the others what is stored and multiplied. ``saved``: the tape's."""
+    """An array. ``real`` ones hold gate arithmetic's type, the others what is stored and multiplied. ``saved``: the tape's.
+    One ``of_rows`` holds the numbers of rows of another.
+    """
 
     name: str
     home: Home
     units: sympy.Expr
     real: bool = False
     saved: bool = False
+    of_rows: bool = False
 
 
 @dataclass(frozen=True)
 class Place:
-    """Columns of a buffer from ``offset``; ``late`` for what a carry is after the step.
+    """Columns of a buffer from ``offset``; ``late`` for what a carry is after the step, ``first`` for before all steps.
 
     Values of several axes that lie side by side do so along the last: with ``pitch``, rows of the first length stand in rows
-    of the second.
+    of the second. Where ``rows`` says which row of the buffer a step reads, -1 is the number ``otherwise``.
     """
 
     buffer: Buffer
     offset: sympy.Expr = sympy.S.Zero
     late: bool = False
+    first: bool = False
     pitch: tuple[sympy.Expr, sympy.Expr] | None = None
+    rows: Buffer | None = None
+    otherwise: sympy.Expr = sympy.S.Zero
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,7 @@ def remember(
     draft = _Draft(plan, dict(given), matrices, names, single, rank)
     draft.products()
     draft.carries_()
+    draft.delays_()
     draft.operands()
     draft.outputs_()
     draft.totals_()
@@ -239,10 +247,20 @@ class _Draft:
             self.carries.append(Kept(carry, state, operand))
             self.reads[carry.before] = Place(state)
             self.reads.setdefault(carry.after, Place(state, late=True))
+            if self.flow.forwards:
+                self.reads[first_state(carry.before)] = Place(state, first=True)
+            if (name := last_state(carry)) in self.made:
+                self.outputs[name] = self.buffer([name], Home.FINAL, real=True, called=f"{stem}_final")
+                self.stores[name].append(Place(self.outputs[name]))
             if not product:
                 self.stores[carry.after].append(Place(state, late=True))
                 if operand is not None:
                     self.stores[carry.after].append(Place(operand, late=True))
+
+    def delays_(self) -> None:
+        """What is left for earlier steps; of states, the history of the carry is what later ones read."""
+        for delay in self.flow.program.delays if not self.flow.forwards else ():
+            self.stores[delay.after].append(Place(self.reads[delay.before].buffer))
 
     def is_shared(self, carry: Carry) -> bool:
         """Whether several threads of a kernel read the same unit of a carry."""
@@ -390,7 +408,8 @@ class _Draft:
 
 def matrices(memory: Memory) -> dict[str, Place]:
     """What of ``memory`` a product can read: contiguous rows of the type that is stored, for every step."""
-    found = {name: place for name, place in memory.reads.items() if memory.flow.width(name) == place.buffer.units}
+    here = {name: place for name, place in memory.reads.items() if place.rows is None}
+    found = {name: place for name, place in here.items() if memory.flow.width(name) == place.buffer.units}
     found |= {names[0]: place for place, names in memory.stacks.values() if len(names) == 1}
     found = {name: place for name, place in found.items() if not place.buffer.real and place.buffer.home is not Home.STEP}
     return {name: place for name, place in found.items() if place.buffer.home in (Home.SEQUENCE, Home.HISTORY)}
@@ -398,4 +417,5 @@ def matrices(memory: Memory) -> dict[str, Place]:
 
 def as_saved(place: Place) -> Place:
     """A place of the forward pass, as the backward pass sees it."""
-    return replace(place, buffer=replace(place.buffer, saved=True))
+    rows = None if place.rows is None else replace(place.rows, saved=True)
+    return replace(place, buffer=replace(place.buffer, saved=True), rows=rows)

@@ -10,7 +10,7 @@ from cellspec.backends.common import Common, environment, gather, strings, tidy,
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.classes import Choice, Kind
 from cellspec.backends.cupy.cuda import definitions
-from cellspec.backends.cupy.cuts import final, with_cuts
+from cellspec.backends.cupy.cuts import final, last_state, with_cuts
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
 from cellspec.backends.cupy.layout import Layout
@@ -21,6 +21,7 @@ from cellspec.backends.equations import plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text
 from cellspec.cell import Cell, Input
+from cellspec.errors import blamed
 from cellspec.pipeline import Compiled, compile_cell
 
 LOCALS = (
@@ -30,13 +31,17 @@ LOCALS = (
     "tuple", "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type",
     "name", "now", "t", "reversed", "dict", "getattr", "vectors", "dot", "THREADS", "ALONG_THREADS", "rows", "stored",
     "max", "min", "map", "captured", "wide", "_Backward", "_Forward", "_array", "_axis", "_backward_loop", "_blocks",
-    "_check", "_check_graph", "_derived", "_dot", "_elu", "_equations", "_erf", "_expect", "_fields", "_forward_loop",
+    "_check", "_check_graph", "_derived", "_dot", "_elu", "_equations", "_erf", "_erfc", "_expect", "_fields", "_forward_loop",
     "_gelu", "_kernel", "_largest", "_loop", "_parts", "_real", "_run", "_sigmoid", "_silu", "_size", "_softsign", "_sum_parts",
     "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments",
     "_heads_blocks", "_run_blocks",
     "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES", "lengths", "resets", "reverse", "masks", "order", "d_state",
     "owner", "get_ident", "_check_params",
-    "_Masks", "_Rows", "_arranged", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last", "_masks", "_on_host", "_rows",
+    "_Masks", "_Rows", "_arranged", "_back", "_begun", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last",
+    "_last_rows", "_masks", "_on_host", "_readings", "_rows", "_rows_back", "_rows_read", "_started", "given",
+    "contextlib", "ctypes", "functools", "os", "here", "stream", "Packed", "_by_columns", "_captured", "_captured_products",
+    "_cublas", "_device_of", "_in_turn", "_numbers", "_on_its_device", "_pack", "_product", "_forward_checked",
+    "_backward_checked", "_CUBLAS_TYPES", "_FACTORS", "_KERNELS", "_NUMBERS",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -45,7 +50,8 @@ def generate(cell: Cell, residuals: str = "speed") -> str:
     """The CuPy module of ``cell``; raises ValueError for ``residuals`` other than ``speed``."""
     if residuals != "speed":
         raise ValueError(f"residuals={residuals!r} is for the NumPy backend; the CuPy backend has 'speed' alone")
-    return _Module(compile_cell(cell)).text()
+    with blamed(f"cell {cell.name!r}"):
+        return _Module(compile_cell(cell)).text()
 
 
 def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]:
@@ -65,7 +71,7 @@ class _Module:
         self.common = Common(compiled, LOCALS)
         self.layout = Layout(with_cuts(compiled), self.common)
         self.compiled, self.cell = self.layout.compiled, compiled.cell
-        self.inputs, self.earlier = self.layout.inputs, self.layout.earlier
+        self.inputs, self.earlier, self.histories = self.layout.inputs, self.layout.earlier, self.layout.histories
         self.python = Names([*self.common.reserved, *self.common.derived.values()])
 
     # --- the two directions ---------------------------------------------------------------------------------
@@ -85,12 +91,14 @@ class _Module:
             lines.append(f"{constants[out]} = {cupy_text(plain.whole(op, shape, self.common.axes(shape), 'dtype'))}")
         self.helpers |= plain.helpers
         made = Host(direction, memory, choice, texts, self.common.dims, constants, self.layout.names, self.matrices())
-        made.text.prologue += lines
+        made.text.packing += lines
+        made.text.prologue += lines if memory.flow.forwards else []  # there packing is a function of its own
         for name, place in memory.reads.items():
             buffer = place.buffer
             if buffer.home is Home.FINAL:
                 made.text.buffers.append((buffer.name, f"cp.empty((B, {dim_text(buffer.units, self.common.dims)}), real)"))
-            if name in program.sequences and not buffer.saved and buffer.home is Home.SEQUENCE:
+            given = name in program.sequences and name not in self.earlier.places
+            if given and not buffer.saved and buffer.home is Home.SEQUENCE:
                 made.text.buffers.append((buffer.name, f"cp.empty((T, B, {dim_text(buffer.units, self.common.dims)}), dtype)"))
                 source = self.common.flat(self.source(name), program.shape(name), "T, B")
                 made.text.prologue.append(f"cp.copyto(ws.{buffer.name}, {source})")
@@ -129,14 +137,24 @@ class _Module:
                 last = self.earlier.forward(text, self.earlier.by_state[state.name])
                 states.append({**self.common.state(state), "last": last})
                 continue
+            if state.rows:
+                continue
             kept = memory.kept(f"{state.name}[t-1]")
             assert kept is not None
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
                 text.prologue.append(f"ws.{buffer.name}[0] = {self.common.flat(f'state.{state.name}', state.shape)}")
-            last = self.common.shaped(f"_last(ws, ws.{kept.state.name}).astype(dtype)", state.shape)
-            states.append({**self.common.state(state), "last": last})
+            ended = memory.outputs.get(last_state(kept.carry))  # stored apart where the history is put back
+            text_of_last = f"_last(ws, ws.{kept.state.name}{f', ws.{ended.name}' if ended else ''}).astype(dtype)"
+            states.append({**self.common.state(state), "last": self.common.shaped(text_of_last, state.shape)})
+        for far in self.histories.of_states.values():
+            states.append({**self.common.state(far.state), "last": self.histories.state_forward(text, memory, far)})
+        for name, far in self.histories.of_inputs.items():
+            x = self.common.flat(self.inputs[f"{name}[t]"]["value"], far.state.shape[1:], "T, B")
+            states.append({**self.common.state(far.state), "last": self.histories.input_forward(text, far, x)})
+        self.histories.number(text, True)
         value = gather([str(o["source"]) for o in outputs])
-        return {"text": text, "outputs": outputs, "states": states, "value": value, **self.loop(text, choice, True)}, memory
+        values = {"value": value, "nothing": gather([f"cp.zeros({o['shape']}, dtype)" for o in outputs])}
+        return {"text": text, "outputs": outputs, "states": states, **values, **self.loop(text, choice, True)}, memory
 
     def backward(self, forward: Memory) -> dict[str, object]:
         memory, choice = self.layout.backward_memory(forward)
@@ -152,6 +170,8 @@ class _Module:
             if state.name in earlier:
                 states.append({**self.common.state(state), "last": earlier[state.name]})
                 continue
+            if state.rows:
+                continue
             kept = memory.kept(f"d:{state.name}[t]<-")
             assert kept is not None
             first = {Home.HISTORY: "[T]", Home.ROLLING: "[T % 2]", Home.LATEST: "[...]"}[kept.state.home]
@@ -161,8 +181,15 @@ class _Module:
                 text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else {given}")
             if (place := memory.reads.get(final(kept.carry))) is not None:
                 text.masked.append(f"ws.{place.buffer.name}[...] = 0 if dfinal is None else {given}")
+            if (far := self.histories.of_states.get(state.name)) is not None:
+                ring = self.histories.state_backward(text, far, f"ws.{kept.state.name}{last}")
+                states.append({**self.common.state(far.state), "last": ring})
             source = f"ws.{kept.state.name}{last}.astype(dtype)"
             states.append({**self.common.state(state), "last": self.common.shaped(source, state.shape)})
+        for far in self.histories.of_inputs.values():
+            ring = self.histories.input_backward(text, far, memory.outputs)
+            states.append({**self.common.state(far.state), "last": ring})
+        self.histories.number(text, False)
         dx = gather([arranged(self.d_input(text, memory, item)) for item in self.cell.inputs], "Inputs")
         return {"text": text, "grads": grads, "dx": dx, "states": states, **self.loop(text, choice, False)}
 
@@ -243,6 +270,8 @@ class _Module:
         reserved_names = [*common.reserved, *common.derived.values()]
         plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved_names)
         plain["lines"] = [cupy_text(line) for line in strings(plain["lines"])]
+        assert isinstance(plain["states"], list)
+        plain["states"] = [{**state, "text": cupy_text(state["text"])} for state in plain["states"]]
         context = common.context("CuPy")
         params = context["params"]
         assert isinstance(params, list)
@@ -250,6 +279,7 @@ class _Module:
         kernels = [*_of(forward).kernels, *_of(backward).kernels]
         along = _of(forward).along | _of(backward).along
         chained = _of(forward).chained | _of(backward).chained
+        dots, multiplies = (any(getattr(_of(d), name) for d in (forward, backward)) for name in ("dots", "multiplies"))
         axes = chained | {entry.removesuffix("_real") for entry in along}
         text = (
             environment("cupy")
@@ -257,9 +287,14 @@ class _Module:
             .render(
                 **context,
                 header=common.command(" --backend cupy"),
-                standard=["from threading import get_ident"],
+                standard=[
+                    *(f"import {name}" for name in ("contextlib", *["ctypes"] * multiplies, "functools", *["os"] * dots)),
+                    "from threading import get_ident",
+                ],
+                place="@_on_its_device",
                 on_host='_on_host("{0}", {0})'.format,
                 cuts=bool(self.compiled.forward.carries),
+                far=bool(self.histories.of_states or self.histories.of_inputs),
                 lags=any(stream.follows is not None for stream in self.earlier.known),
                 counts=any(stream.follows is None for stream in self.earlier.known),
                 imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],
@@ -277,7 +312,8 @@ class _Module:
                 backward=backward,
                 plain=plain,
                 kernels=kernels,
-                multiplies=any(_of(d).multiplies for d in (forward, backward)),
+                dots=dots,
+                multiplies=multiplies,
                 by_heads=any(_of(d).by_heads for d in (forward, backward)),
                 along=along,
                 axes=axes,
@@ -298,7 +334,7 @@ def arranged(rows: str) -> str:
 
 def _import_of_cupy(cell: Cell) -> list[str]:
     """The lines that import CuPy, or say what to install."""
-    sentence = f"{cell.name}_cupy needs CuPy: pip install 'cellspec[cuda13x]' or cupy-cuda13x (cuda12x for CUDA 12)"
+    sentence = f"{cell.name}_cupy needs CuPy: pip install 'cellspec[cuda13x]' or 'cupy-cuda13x[ctk]' (cuda12x for CUDA 12)"
     return [
         "try:",
         "    import cupy as cp",

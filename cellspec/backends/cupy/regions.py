@@ -81,7 +81,7 @@ def plan(flow: Flow) -> Plan:
 
 def _asked(flow: Flow) -> set[str]:
     """What is read by others than regions, or given out."""
-    found = {*flow.outputs, *flow.kept, *(carry.after for carry in flow.program.carries)}
+    found = {*flow.outputs, *flow.kept, *flow.program.afters}
     found |= {name for ops in flow.phases for op in ops if not isinstance(op, ir.Pointwise) for name in vectors(op)}
     found |= {name for g in flow.gradients for name in (g.right, *(left for _, left in g.rows))}
     return found | {total.value for total in flow.sums}

@@ -19,6 +19,7 @@ Factor = Callable[[sympy.Expr], str]
 
 def groups(value: Shape, whole: Shape) -> list[tuple[bool, sympy.Expr]]:
     """The axes of ``whole``, neighbours of a kind joined: whether ``value`` extends along them, and their size."""
+    value = () if ir.is_one(value) else value  # a single number stands over every unit, however many axes it has
     padded = (sympy.Integer(1),) * (len(whole) - len(value)) + value
     found: list[tuple[bool, sympy.Expr]] = []
     for small, large in zip(padded, whole, strict=True):

@@ -12,7 +12,7 @@ from cellspec.backends.numpy.products import Products
 from cellspec.backends.numpy.storage import Block, Home, Packed, Step, is_mixed, step_reads, step_writes
 from cellspec.backends.numpy.views import Text
 
-HELPERS = ("erf", "where")
+HELPERS = ("erf", "erfc", "where")
 """Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them."""
 
 

@@ -1,12 +1,12 @@
 """The forms that NumPy evaluates fastest.
 
 ``sigmoid(z) = 1/2 + tanh(z/2)/2``, with the half folded into the weights, lets one ``tanh`` serve gates of both kinds. The form
-is exact to rounding in absolute terms, but not relative to a tiny result; so it is used only where nothing divides by the
-result or takes its logarithm or root, and where the result itself is neither a state nor an output.
+is exact to rounding in absolute terms, but not relative to a tiny result; so it is used only where that is enough in both
+passes (:mod:`cellspec.accuracy`), and where the result itself is neither a state nor an output.
 
 ``p*x + (1 - p)*y = y + p*(x - y)`` takes three calls and not four, and is y to the bit where p is 0. Where p is 1 it is x to
-rounding beside the larger of both. So x must not be a state, which a gate that is closed keeps as it is, and again nothing may
-divide by the result or take its logarithm or root.
+rounding beside the larger of both. So x must not be a state, which a gate that is closed keeps as it is, neither may be huge,
+and again the result may be no value of which more is asked.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _SIGMOID, _TANH = PRIMITIVES["sigmoid"].symbol, PRIMITIVES["tanh"].symbol
 _HALF = sympy.Rational(1, 2)
 
 
-def tanh_form(program: Program, stash: Collection[str]) -> Program:
+def tanh_form(program: Program, stash: Collection[str], delicate: Collection[str]) -> Program:
     """``program`` with logistic functions of single-use sums of products written as hyperbolic tangents of half the sum.
 
-    Values in ``stash`` are read by the backward pass; they keep their meaning.
+    Values in ``stash`` are read by the backward pass; they keep their meaning. Those in ``delicate`` must be accurate beside
+    themselves.
     """
     defining = {out: op for op in program.ops for out in ir.outs(op)}
     readers: defaultdict[str, int] = defaultdict(int)
@@ -37,7 +38,7 @@ def tanh_form(program: Program, stash: Collection[str]) -> Program:
             readers[name] += 1
     for name in program.roots():
         readers[name] += 1
-    delicate = delicate_values(program) | set(program.roots())
+    exact = {*delicate, *program.roots()}
 
     halved: dict[str, Op] = {}  # the pre-activation's operation, by its value
     rewritten: dict[str, tuple[Op, ...]] = {}
@@ -46,7 +47,7 @@ def tanh_form(program: Program, stash: Collection[str]) -> Program:
         match op:
             case ir.Pointwise(out=out, expr=expr) if isinstance(expr, _SIGMOID) and expr.args[0].is_Symbol:
                 pre = defining.get(expr.args[0].name)
-                if not isinstance(pre, ir.Pointwise) or readers[pre.out] > 1 or pre.out in stash or out in delicate:
+                if not isinstance(pre, ir.Pointwise) or readers[pre.out] > 1 or pre.out in stash or out in exact:
                     continue
                 terms = sorted(t.name for t in sympy.Add.make_args(pre.expr) if t.is_Symbol)
                 products = [
@@ -92,23 +93,3 @@ def mixture(expr: sympy.Add) -> tuple[sympy.Symbol, sympy.Expr, sympy.Expr] | No
                 kept = x.is_Symbol and x.name.endswith("[t-1]")
                 return None if kept or x.is_number or y.is_number else (weight, x, y)
     return None
-
-
-def delicate_values(program: Program) -> set[str]:
-    """Values whose relative accuracy matters: those that reach a division, logarithm or root."""
-    found: set[str] = set()
-    for _ in range(2):  # once more for what the carries bring round
-        found |= {carry.after for carry in program.carries if carry.before in found}
-        for op in reversed(program.ops):
-            if isinstance(op, ir.Pointwise):
-                found |= delicate_arguments(op.expr)
-                if op.out in found:
-                    found |= set(program.args(op))
-    return found
-
-
-def delicate_arguments(expr: sympy.Expr) -> set[str]:
-    """The values that an expression divides by, or takes a logarithm or root of."""
-    powers = {p for p in expr.atoms(sympy.Pow) if not (p.exp.is_Integer and p.exp > 0)}
-    functions = {f for f in expr.atoms(sympy.Function) if type(f).__name__ in ("log", "sqrt")}
-    return {s.name for part in powers | functions for s in part.free_symbols}

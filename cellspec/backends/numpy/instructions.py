@@ -5,18 +5,20 @@ Values made here are called ``%1``, ``%2``, …; they have a shape like any othe
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import sympy
 
 from cellspec import ir
-from cellspec.backends.numpy.forms import delicate_arguments, delicate_values, mixture
+from cellspec.accuracy import Fact, delicate, facts
+from cellspec.backends.numpy.forms import mixture
 from cellspec.cell import Shape
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Value
+from cellspec.primitive import divides, divisors
 from cellspec.schedule import Gradient, Schedule
 
 
@@ -36,6 +38,8 @@ class Scalar:
 
 
 Arg = str | Scalar
+
+_Call = tuple[str, tuple[Arg, ...]]
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,16 @@ def keep_carries(schedule: Schedule) -> Schedule:
     )
 
 
-def instructions(schedule: Schedule) -> Code:
-    """Flatten the pointwise operations of ``schedule``."""
-    flat = _Flattener(schedule)
+def instructions(
+    schedule: Schedule, known: Mapping[str, Fact], careful: Collection[str] = (), *, backwards: bool = False
+) -> Code:
+    """Flatten the pointwise operations of ``schedule``; :mod:`cellspec.accuracy` says which forms they may have.
+
+    ``known`` is what is known of values that are given; those in ``careful`` must be accurate beside themselves.
+    """
+    told = facts(schedule.program, known)
+    huge = {name for name, fact in told.table.items() if fact.huge}
+    flat = _Flattener(schedule, delicate(schedule.program, told, backwards=backwards).union(careful), huge)
     regions = tuple(tuple(flat.region(ops)) for ops in (schedule.before, schedule.loop, schedule.after))
     values = {**schedule.program.values, **flat.values}
     return Code(schedule, _contracted(schedule, regions, values), values)
@@ -159,19 +170,21 @@ def _contracted(
 @dataclass
 class _Flattener:
     schedule: Schedule
+    delicate: set[str]
+    huge: set[str]
     values: dict[str, Value] = field(default_factory=dict)
     order: dict[str, int] = field(default_factory=dict)
     numbers: dict[str, Scalar] = field(default_factory=dict)
-    known: dict[tuple[str, tuple[Arg, ...]], str] = field(default_factory=dict)
+    known: dict[_Call, str] = field(default_factory=dict)
+    naming: defaultdict[str, set[_Call]] = field(default_factory=lambda: defaultdict(set))  # value -> its calls
+    first: dict[str, int] = field(default_factory=dict)  # where in ``out`` a value made here is defined
     out: list[Instruction] = field(default_factory=list)
     origin: str = ""
-    delicate: set[str] = field(default_factory=set)
-    careful: bool = False  # whether the relative accuracy of what is made now matters
+    careful: bool = False  # whether what is made now must be accurate beside itself
 
     def __post_init__(self) -> None:
         program = self.schedule.program
-        self.delicate = delicate_values(program)
-        names = [*program.constants, *program.sequences, *(c.before for c in program.carries)]
+        names = [*program.constants, *program.sequences, *program.befores]
         ordered = (*self.schedule.prologue, *self.schedule.before, *self.schedule.loop, *self.schedule.after)
         names += [name for op in ordered for name in ir.outs(op)]
         self.order = {name: k for k, name in enumerate(names)}
@@ -182,11 +195,12 @@ class _Flattener:
     def region(self, ops: Iterable[Op]) -> list[Instruction]:
         self.out = []
         self.known = {}
+        self.naming.clear()
         for op in ops:
             match op:
                 case ir.Pointwise(out=out, expr=expr):
                     self.origin = self.schedule.program.values[out].origin
-                    self.careful = out in self.delicate or bool(delicate_arguments(expr))
+                    self.careful = out in self.delicate or not self.huge.isdisjoint(self.schedule.program.args(op))
                     self.assign(out, expr)
                 case _:
                     self.out.append(op)
@@ -203,13 +217,25 @@ class _Flattener:
     def rename(self, made: str, out: str) -> None:
         """Call the value ``made`` by its proper name."""
         del self.values[made]
-        for k, instruction in enumerate(self.out):
+        for k, instruction in enumerate(self.out[self.first[made] :], self.first[made]):
             if isinstance(instruction, Elementwise):
                 args = tuple(out if a == made else a for a in instruction.args)
                 self.out[k] = Elementwise(instruction.ufunc, out if instruction.out == made else instruction.out, args)
-        self.known = {
-            (u, tuple(out if a == made else a for a in args)): out if v == made else v for (u, args), v in self.known.items()
-        }
+        for key in self.naming.pop(made):
+            ufunc, args = key
+            value = self.known.pop(key)
+            for arg in args:
+                if isinstance(arg, str) and arg != made:
+                    self.naming[arg].discard(key)
+            self.remember(ufunc, tuple(out if a == made else a for a in args), out if value == made else value)
+
+    def remember(self, ufunc: str, args: tuple[Arg, ...], value: str) -> None:
+        """Note what ``value`` is, so that it is computed once."""
+        key = (ufunc, args)
+        self.known[key] = value
+        for name in (*args, value):
+            if isinstance(name, str):
+                self.naming[name].add(key)
 
     def shape(self, name: str) -> Shape:
         return self.values[name].shape if name in self.values else self.schedule.program.shape(name)
@@ -222,8 +248,9 @@ class _Flattener:
             name = f"%{len(self.order)}"
             self.order[name] = len(self.order)
             self.values[name] = Value(name, shape, self.origin)
+            self.first[name] = len(self.out)
             self.out.append(Elementwise(ufunc, name, args))
-            self.known[key] = name
+            self.remember(ufunc, args, name)
         return self.known[key]
 
     def visit(self, expr: sympy.Expr) -> Arg:
@@ -236,6 +263,8 @@ class _Flattener:
             case sympy.Add():
                 return self.sum(expr)
             case sympy.Mul():
+                return self.product(expr)
+            case sympy.Pow() if divides(expr):
                 return self.product(expr)
             case sympy.Pow():
                 return self.power(self.visit(expr.base), expr.exp)
@@ -272,12 +301,12 @@ class _Flattener:
 
     def product(self, expr: sympy.Mul) -> Arg:
         number, rest = expr.as_coeff_Mul()
-        over = [f for f in sympy.Mul.make_args(rest) if isinstance(f, sympy.Pow) and f.exp.could_extract_minus_sign()]
+        over = [f for f in sympy.Mul.make_args(rest) if divides(f)]
         factors = [f for f in sympy.Mul.make_args(rest) if f not in over]
         scalars = [f for f in factors if not self.holds_values(f)]
         factors = sorted((f for f in factors if f not in scalars), key=self.rank)
         scale = sympy.Mul(number, *scalars)
-        below = [1 / f for f in over]
+        below = [divisor for f in over for divisor in divisors(f)]
         if not factors:
             total = self.call("divide", Scalar(scale), self.visit(below[0]))
             below, scale = below[1:], sympy.Integer(1)
@@ -302,9 +331,6 @@ class _Flattener:
             return self.call("sqrt", base)
         if exponent == 2:
             return self.call("square", base)
-        if exponent.is_Integer and exponent < 0:
-            inner = base if exponent == -1 else self.power(base, -exponent)
-            return self.call("divide", Scalar(sympy.Integer(1)), inner)
         if exponent.is_Integer and exponent <= 8:
             half = self.power(base, exponent // 2) if exponent > 3 else self.call("square", base)
             even = self.call("square", half) if exponent > 3 else half

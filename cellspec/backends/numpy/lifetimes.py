@@ -71,7 +71,10 @@ def arrange(needs: Iterable[Need]) -> Blocks:
 
 def _room(need: Need, size: sympy.Expr, guests: Sequence[tuple[Need, sympy.Expr]]) -> sympy.Expr | None:
     """The first place in a block at which ``need`` overlaps none of the ``guests`` that it meets."""
-    present = [(start, start + guest.size) for guest, start in guests if guest.meets(need)]
+    meeting = [(guest, start) for guest, start in guests if guest.meets(need)]
+    if any(guest.size == size for guest, _ in meeting):
+        return None  # one of them takes all of it
+    present = [(start, start + guest.size) for guest, start in meeting]
     for start in (sympy.Integer(0), *(stop for _, stop in present)):
         stop = start + need.size
         if _fits(stop, size) and all(_fits(stop, a) or _fits(b, start) for a, b in present):

@@ -9,10 +9,11 @@ from dataclasses import replace
 from cellspec import ir
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
 from cellspec.backends.dims import bracket
-from cellspec.backends.equations import plain_step
+from cellspec.backends.equations import moved_on, plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
+from cellspec.backends.numpy.histories import Histories
 from cellspec.backends.numpy.instructions import Region, instructions, keep_carries
 from cellspec.backends.numpy.layout import Layout, lay_out
 from cellspec.backends.numpy.one_step import names_in, one_step, packed
@@ -24,8 +25,9 @@ from cellspec.backends.numpy.statements import Pass
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
 from cellspec.backends.plain import Plain, bare, float_text
-from cellspec.backends.streams import Stream, streams
-from cellspec.cell import Cell, Input, Shape
+from cellspec.backends.streams import Stream, far, streams
+from cellspec.cell import Cell, Input, Kind, Shape
+from cellspec.errors import blamed
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import Schedule, schedule
 
@@ -36,8 +38,9 @@ LOCALS = (
     "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
     "reversed", "dict", "getattr", "scratch", "empty", "lengths", "resets", "reverse", "checkpoint", "masks", "cuts", "finals",
     "apart", "carried", "memory", "buffers", "owner", "alone", "kept", "thread", "me", "copy", "get_ident", "_check",
-    "_check_params", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived", "_elu", "_equations", "_erf",
-    "_from_left", "_gelu", "_largest", "_move", "_sigmoid", "_silu", "_softsign", "_transposed", "_where",
+    "_check_params", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived", "_earlier", "_elu", "_equations",
+    "_erf", "_erfc", "_from_left", "_gelu", "_kept", "_largest", "_last", "_move", "_readings", "_sigmoid", "_silu",
+    "_softsign", "_transposed", "_where",
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
@@ -53,7 +56,8 @@ NOTES = {
 
 def generate(cell: Cell, residuals: str = "speed") -> str:
     """The NumPy module of ``cell``; ``residuals`` is one of :data:`cellspec.RESIDUALS`."""
-    return _Module(compile_cell(cell, residuals)).text()
+    with blamed(f"cell {cell.name!r}"):
+        return _Module(compile_cell(cell, residuals)).text()
 
 
 def layout_of(compiled: Compiled) -> tuple[Layout, Common]:
@@ -72,6 +76,8 @@ class _Module:
         self.rank = ranks(compiled.equations)
         buffers = {state.name: self.names.get(("stream", state.name), f"{state.name}_all") for state in self.cell.streams}
         self.known = streams(self.cell, buffers)
+        self.earlier = {ref.label: f"{ref.name}_lag{ref.steps}" for ref in self.cell.distant if ref.kind is Kind.INPUT}
+        self.earlier = {label: self.names.get(("stream", label), name) for label, name in self.earlier.items()}
 
     def text(self) -> str:
         common = self.common
@@ -89,11 +95,13 @@ class _Module:
             .render(
                 **context,
                 on_host='_on_host("{0}", {0})'.format,
-                carried=len(self.known) < len(self.cell.states),
+                carried=len(self.cell.streams) < len(self.cell.states),
+                lags=bool(far(self.cell)),
                 streams=self.known,
                 counts=any(stream.follows is None for stream in self.known),
                 header=common.command(f" --residuals {policy}" if policy in NOTES else ""),
                 notes=textwrap.wrap(NOTES.get(policy, ""), 116),
+                place="",
                 standard=[
                     "from collections.abc import Iterator",
                     "from copy import copy",
@@ -132,6 +140,7 @@ class _Module:
         again = marked(self.compiled.backward, self.compiled.again)
         back = keep_carries(schedule(again, blocks=True))
         self.orientation = orientation_for(ahead, back)
+        self.histories = Histories(self.cell, self.common, self.orientation)
         forward, emitter = self.forward(kept, ahead)
         return forward, self.backward(emitter, back)
 
@@ -141,13 +150,14 @@ class _Module:
         befores = {c.before for c in compiled.forward.carries}
         kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
         given_out = replace(compiled.forward, outputs=tuple(o.label for o in self.cell.outputs))
-        program = tanh_form(given_out, compiled.stash)
+        program = tanh_form(given_out, compiled.stash, compiled.delicate)
         program = replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept))))
         return kept, schedule(program, blocks=True)
 
     def forward(self, kept: tuple[str, ...], scheduled: Schedule) -> tuple[dict[str, object], Emitter]:
         """The forward direction, and the emitter that knows where it left its values."""
-        compiled, code = self.compiled, instructions(scheduled)
+        compiled = self.compiled
+        code = instructions(scheduled, compiled.facts, compiled.delicate)
         demands = Demands(frozenset(kept), frozenset(), True, self.orientation.features_first, self.ranks_of(code.values))
         given, matrix = self.sequences("ws")
         emitter = self.emitter(plan(code, demands), given, frozenset(), matrix, "")
@@ -170,29 +180,37 @@ class _Module:
                 emitter.operand([name])
         states: list[dict[str, object]] = []
         for state in self.cell.states:
-            if state in self.cell.streams:
+            if state in self.cell.streams or state.rows:
                 continue
             block = emitter.storage.block([f"{state.name}[t]"])
             assert block is not None
             buffer = emitter.buffer_attribute(block.buffer)
-            last, before = self.sample(f"ws.{buffer}[T]"), emitter.view(block, [f"{state.name}[t-1]"], ())
+            before = f"self.{emitter.view(block, [f'{state.name}[t-1]'], ())}"
+            each = self.histories.of_states.get(state.name)
+            row, rows = (each.state.rows, f"[{each.state.rows}:]") if each else (0, "")
+            if self.histories.any:
+                before = self.histories.before(emitter, state)
             states.append(
                 {
-                    "history": f"ws.{buffer}",
-                    "carried": f"(self.{buffer}, self.{before}, {float_text(float(state.init))})",
-                    "start": [f"ws.{buffer}[0] = {self.sample(self.common.flat(f'state.{state.name}', state.shape))}"],
-                    "final": f"{state.name}={self.common.shaped(f'{last}.copy()', state.shape)}",
+                    "carried": f"(self.{buffer}, {before}, {float_text(float(state.init))})",
+                    "start": [f"ws.{buffer}[{row}] = {self.sample(self.common.flat(f'state.{state.name}', state.shape))}"],
+                    "final": f"{state.name}={self.common.shaped(f'_last(ws.{buffer}{rows}, cuts)', state.shape)}",
                 }
             )
+            if each:
+                states.append(self.histories.state_forward(buffer, each))
         for stream in self.known:
             emitter.text.buffers.append((stream.buffer, f"(T + 1, B, {self.common.size(stream.state.shape)})"))
             states.append(self.stream_forward(stream))
+        for each in self.histories.of_inputs.values():
+            states.append(self.histories.input_forward(emitter, each, self.earlier))
         value = gather([str(o["source"]) for o in outputs])
         return self.context(emitter, outputs=outputs, states=states, value=value), emitter
 
     def backward(self, forward: Emitter, scheduled: Schedule) -> dict[str, object]:
         """The backward direction."""
-        compiled, code = self.compiled, instructions(scheduled)
+        compiled = self.compiled
+        code = instructions(scheduled, compiled.facts, backwards=True)
         side_by_side = self.orientation.features_first
         demands = Demands(frozenset(), frozenset(compiled.stash), False, side_by_side, self.ranks_of(code.values))
         given, matrix = self.sequences("saved")
@@ -211,7 +229,7 @@ class _Module:
         grads = self.epilogue(emitter, variables)
         states: list[dict[str, object]] = []
         for state in self.cell.states:
-            if state in self.cell.streams:
+            if state in self.cell.streams or state.rows:
                 continue
             before = f"d:{state.name}[t]<-"
             block = emitter.storage.block([before])
@@ -219,15 +237,21 @@ class _Module:
             buffer = emitter.view(block, [before], ())
             dfinal = self.sample(self.common.flat(f"dfinal.{state.name}", state.shape))
             first = self.sample(f"ws.{buffer}")
+            if (each := self.histories.of_states.get(state.name)) is not None:
+                states.append(self.histories.state_backward(emitter, each, buffer))
             states.append(
                 {
-                    "carried": f"self.{buffer}",
-                    "given": dfinal,
+                    "carried": f"(self.{buffer}[None], 0)" if self.histories.any else f"self.{buffer}",
+                    "given": f"{dfinal}[None]" if self.histories.any else dfinal,
                     "start": [f"ws.{buffer}[...] = 0 if dfinal is None else {dfinal}"],
                     "final": f"{state.name}={self.common.shaped(f'{first}.copy()', state.shape)}",
                 }
             )
         states += [self.stream_backward(emitter, stream) for stream in reversed(self.known)][::-1]
+        for each in self.histories.of_inputs.values():
+            left = {r.steps: f"d:{r.label}" for r in each.refs if f"d:{r.label}" in emitter.storage.place}
+            lags = {steps: self.sequence(emitter.operand([name])) for steps, name in left.items()}
+            states.append(self.histories.input_backward(emitter, each, lags))
         dx = [self.d_input(emitter, item) for item in self.cell.inputs]
         self.names = forward_names
         return self.context(emitter, grads=grads, dx=gather(dx, "Inputs"), states=states)
@@ -235,12 +259,15 @@ class _Module:
     def alone(self) -> dict[str, object]:
         """One step alone: what packed parameters hold, and the statements of a step."""
         cell, labels = self.cell, tuple(o.label for o in self.cell.outputs)
-        scheduled = schedule(one_step(tanh_form(replace(self.compiled.forward, outputs=labels), ())), blocks=True, alone=True)
-        code = instructions(scheduled)
+        compiled = self.compiled
+        program = tanh_form(replace(compiled.forward, outputs=labels), (), compiled.delicate)
+        scheduled = schedule(one_step(program), blocks=True, alone=True)
+        code = instructions(scheduled, compiled.facts, compiled.delicate)
         self.orientation = FEATURE_MAJOR if has_heads(scheduled) else BATCH_MAJOR
         demands = Demands(frozenset(), frozenset(), False, True, self.ranks_of(code.values), alone=True)
         given = {f"{i.name}[t]": (str(text["step"]), i.shape) for i, text in zip(cell.inputs, self.common.inputs, strict=True)}
-        given |= {f"{state.name}[t-1]": (f"state.{state.name}", state.shape) for state in cell.states}
+        given |= {f"{state.name}[t-1]": (f"state.{state.name}", state.shape) for state in cell.states if not state.rows}
+        given |= {ref.label: (f"state.{cell.keeper(ref).name}[:, {ref.back - 1}]", ref.shape) for ref in cell.distant}
         views = {name: self.sample(self.common.flat(text, shape)) for name, (text, shape) in given.items()}
         self.names = Names([*ALONE, *self.dims.values(), *self.common.derived.values()])
         emitter = self.emitter(plan(code, demands), views, frozenset(views), {}, "", lead="")
@@ -259,7 +286,9 @@ class _Module:
 
         states = []
         for state in cell.states:
-            if state not in follows:
+            if state.rows:
+                value = moved_on(cell, state)
+            elif state not in follows:
                 value = result(f"{state.name}[t]", state.shape)
             elif (source := follows[state]) is None:
                 value = f"state.{state.name} + 1"
@@ -282,7 +311,7 @@ class _Module:
             start = [f"{whole}[0] = {self.common.flat(f'state.{name}', shape)}", f"{whole}[1:] = {follows}"]
         start += ["if cuts is not None:", f"    cuts.{cut}({whole}, {float_text(float(stream.state.init))})"]
         final = f"{name}={self.common.shaped(f'{whole}[T].copy()', shape)}"
-        return {"history": "", "carried": "", "start": start, "final": final}
+        return {"carried": "", "start": start, "final": final}
 
     def stream_backward(self, emitter: Emitter, stream: Stream) -> dict[str, object]:
         """The gradient of a stream's initial state; its other steps' are handed on to what it follows."""
@@ -323,6 +352,10 @@ class _Module:
             steps = f"{memory}.{stream.buffer}[:-1]"
             sequences[stream.value] = self.sequence(steps)
             matrices[stream.value] = f"{steps}.reshape(T*B, {self.common.size(stream.state.shape)})"
+        for ref in (ref for ref in self.cell.distant if ref.label in self.earlier):
+            steps = f"{memory}.{self.earlier[ref.label]}"
+            sequences[ref.label] = self.sequence(steps)
+            matrices[ref.label] = f"{steps}.reshape(T*B, {self.common.size(ref.shape)})"
         return sequences, matrices
 
     def d_input(self, emitter: Emitter, item: Input) -> str:
@@ -331,6 +364,8 @@ class _Module:
         single = len(self.cell.inputs) == 1
         follower = next((s for s in self.known if s.state.lag_of == (item.name, 1)), None)
         later = f"ws.{self.gradient_buffer(emitter, follower)}[1:]" if follower else None
+        if item.name in self.histories.of_inputs:
+            later = self.histories.of_input(emitter, item.name)
         if name not in emitter.storage.place:
             if later is not None:
                 return self.common.shaped(later, item.shape, "T, B")

@@ -14,9 +14,9 @@ from cellspec.ir import Program
 
 def one_step(program: Program) -> Program:
     """``program``, a forward step, with its states among what it is given and what it gives out."""
-    given = (*program.sequences, *(carry.before for carry in program.carries))
-    outputs = dict.fromkeys((*program.outputs, *(carry.after for carry in program.carries)))
-    return ir.typecheck(replace(program, sequences=given, carries=(), outputs=tuple(outputs)))
+    outputs = dict.fromkeys((*program.outputs, *program.afters))
+    given = (*program.sequences, *program.befores)
+    return ir.typecheck(replace(program, sequences=given, carries=(), delays=(), outputs=tuple(outputs)))
 
 
 def packed(text: Text, derived: Iterable[str]) -> dict[str, list[Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 from cellspec import ir
 from cellspec.backends.numpy.instructions import Arg, Code, Contraction, Elementwise, Instruction, Region, Scalar, reads, writes
@@ -21,7 +22,7 @@ class _Planner(Sharing):
     def __init__(self, code: Code, demands: Demands) -> None:
         super().__init__(code, demands)
         self.packs: list[list[str]] = []
-        self.in_pack: dict[str, int] = {}
+        self.in_pack: dict[str, tuple[int, int]] = {}  # root -> its pack, and its place there
         self.products_packed = False
 
     def packable(self, name: str) -> bool:
@@ -36,20 +37,26 @@ class _Planner(Sharing):
         roots = [self.root(n) for n in names]
         if len(set(roots)) != len(roots):
             return False
-        known = [self.in_pack.get(r) for r in roots]
-        if all(k is None for k in known):
-            return all(map(self.packable, names)) and len({self.home_of_class(n) for n in names}) == 1
-        if len(set(known)) != 1 or known[0] is None:
+        first = self.in_pack.get(roots[0])
+        if first is None:
+            free = not any(r in self.in_pack for r in roots) and all(map(self.packable, names))
+            return free and len({self.home_of_class(n) for n in names}) == 1
+        return all(self.in_pack.get(r) == (first[0], first[1] + k) for k, r in enumerate(roots))
+
+    def follows(self, name: str, stack: Sequence[str], roots: Collection[str]) -> bool:
+        """Whether ``name`` fits behind ``stack``, which fits itself; ``roots`` are its classes."""
+        root, last = self.root(name), self.in_pack.get(self.root(stack[-1]))
+        if root in roots:
             return False
-        pack = self.packs[known[0]]
-        start = pack.index(roots[0])
-        return pack[start : start + len(roots)] == roots
+        if last is None:
+            return root not in self.in_pack and self.packable(name) and self.home_of_class(name) is self.home_of_class(stack[0])
+        return self.in_pack.get(root) == (last[0], last[1] + 1)
 
     def make_pack(self, names: Sequence[str]) -> None:
         roots = [self.root(n) for n in names]
         if roots[0] not in self.in_pack:
+            self.in_pack |= {root: (len(self.packs), k) for k, root in enumerate(roots)}
             self.packs.append(roots)
-            self.in_pack |= dict.fromkeys(roots, len(self.packs) - 1)
 
     def ranked(self, names: Iterable[str]) -> list[str]:
         order = list(names)
@@ -101,11 +108,14 @@ class _Planner(Sharing):
     def neighbours(self, names: Sequence[str]) -> list[list[str]]:
         """``names`` in runs, as long as can be, that are or can be made neighbours."""
         runs: list[list[str]] = []
+        roots: set[str] = set()
         for name in self.ranked(names):
-            if runs and self.fits([*runs[-1], name]):
+            if runs and (self.follows(name, runs[-1], roots) if len(runs[-1]) > 1 else self.fits([*runs[-1], name])):
                 runs[-1].append(name)
             else:
                 runs.append([name])
+                roots = set()
+            roots.add(self.root(name))
         return runs
 
     def summed(self, product: ir.Product, runs: Sequence[Sequence[str]]) -> Iterator[Instruction]:
@@ -122,22 +132,24 @@ class _Planner(Sharing):
         apart = Home.STEP if self.sequence[self.defined[out]][0] is Region.LOOP else whole
         total = self.add_value(f"%{out}.0", out, self.homes[out])
         yield from self.split(term(total, runs[0]))
-        self.parent[total] = self.root(out)  # the sum grows where it will stay
+        self.join(total, out)  # the sum grows where it will stay
         spare = f"%{out}.1"
         for k, run in enumerate(runs[1:], 1):
             part = self.add_value(f"%{out}.{k}", out, apart)
-            self.parent[part] = spare
+            if part != spare:
+                self.join(part, spare)
             yield from self.split(term(part, run))
             before, total = total, out
             if k < len(runs) - 1:
                 total = self.add_value(f"%{out}.sum{k + 1}", out, self.homes[out])
-                self.parent[total] = self.root(out)
+                self.join(total, out)
             yield Elementwise("add", total, (before, part))
 
     def add_value(self, name: str, like: str, home: Home) -> str:
         """A value that comes up between others: ``name``, of the shape of ``like`` and used up where that is defined."""
         self.values[name] = replace(self.values[like], name=name)
         self.homes[name] = home
+        self.classes[name], self.class_homes[name] = [name], {home}
         self.defined[name], self.last[name] = self.defined[like], self.defined[like]
         return name
 
@@ -165,7 +177,7 @@ class _Planner(Sharing):
     def groups(self, instruction: Elementwise) -> bool:
         """Whether one call can do the work of several such instructions."""
         shapes = (self.values[name].shape for name in reads(instruction))
-        return instruction.ufunc not in ("where", "erf") and not is_mixed(self.values[instruction.out].shape, shapes)
+        return instruction.ufunc not in ("where", "erf", "erfc") and not is_mixed(self.values[instruction.out].shape, shapes)
 
     def runs(self, members: list[Elementwise]) -> list[Packed]:
         """Maximal runs of ``members`` whose results and arguments can be neighbours; whoever cannot join ends a run."""
@@ -175,23 +187,38 @@ class _Planner(Sharing):
         while pending:
             run: list[Elementwise] = pending[:1]
             rest: list[Elementwise] = []
+            if self.is_single(run[0]):
+                result.append(Packed(run[0].ufunc, (run[0].out,), self.columns(run)))
+                pending = pending[1:]
+                continue
+            stacks: dict[int, _Stack] = {}  # what must be neighbours: arguments by their positions, and results
             for candidate in pending[1:]:
-                if not (rest and len(run) > 1) and self.joins([*run, candidate]):
+                if len(run) == 1 and self.joins([*run, candidate]):
                     run.append(candidate)
+                    stacks = self.stacks(run)
+                elif len(run) > 1 and not rest and self.continues(stacks, run[0], candidate):
+                    run.append(candidate)
+                    for position, stack in stacks.items():
+                        stack.add(_mentioned(candidate)[position], self.root)
                 else:
                     rest.append(candidate)
             columns = self.columns(run)
             packed = Packed(run[0].ufunc, tuple(i.out for i in run), columns)
-            stacks = [packed.outs, *(c for c in columns if not isinstance(c, Scalar) and len(c) > 1)] if len(run) > 1 else []
-            for names in stacks:
+            rows = [packed.outs, *(c for c in columns if not isinstance(c, Scalar) and len(c) > 1)] if len(run) > 1 else []
+            for names in rows:
                 if self.fits(names):
                     self.make_pack(names)
-            if all(map(self.fits, stacks)):
+            if all(map(self.fits, rows)):
                 result.append(packed)
             else:
                 result.extend(_unpacked(packed))
             pending = rest
         return result
+
+    def is_single(self, instruction: Elementwise) -> bool:
+        """Whether an instruction mentions what has no neighbours, so that it joins no other."""
+        names = [n for n in reads(instruction) if not ir.is_one(self.values[n].shape)]
+        return not all(self.root(n) in self.in_pack or self.packable(n) for n in (*names, instruction.out))
 
     def columns(self, run: Sequence[Elementwise]) -> tuple[tuple[str, ...] | Scalar, ...]:
         columns: list[tuple[str, ...] | Scalar] = []
@@ -215,10 +242,28 @@ class _Planner(Sharing):
             return False  # a shared argument is stretched over the blocks: that takes NumPy longer than calls of equal shapes
         return all(map(self.fits, [tuple(i.out for i in run), *stacks]))
 
+    def stacks(self, run: Sequence[Elementwise]) -> dict[int, _Stack]:
+        """What of the instructions of ``run`` lies in stacks, by its position among what they mention."""
+        columns = list(zip(*map(_mentioned, run), strict=True))
+        several = [k for k, names in enumerate(columns) if isinstance(names[0], str) and len(set(names)) > 1]
+        return {k: _Stack([str(n) for n in columns[k]], {self.root(str(n)) for n in columns[k]}) for k in several}
+
+    def continues(self, stacks: Mapping[int, _Stack], first: Elementwise, candidate: Elementwise) -> bool:
+        """Whether ``candidate`` can join a run of at least two, of which ``first`` is the first and ``stacks`` the operands."""
+        shape = self.values[candidate.out].shape
+        for position, (name, like) in enumerate(zip(_mentioned(candidate), _mentioned(first), strict=True)):
+            stack = stacks.get(position)
+            if stack is None:
+                if name != like:
+                    return False
+            elif self.values[str(name)].shape != shape or not self.follows(str(name), stack.names, stack.roots):
+                return False
+        return True
+
     def ordered(self, instructions: Sequence[Instruction], together: Mapping[str, Packed]) -> list[Step]:
         """The region's steps in dependency order, each as early as its first instruction allows."""
         mine = {n for i in instructions for n in writes(i)}
-        waiting: list[Step] = []
+        steps: dict[tuple[str, ...], Step] = {}
         for instruction in instructions:
             match instruction:
                 case Elementwise(out=out, ufunc=ufunc, args=args):
@@ -230,40 +275,29 @@ class _Planner(Sharing):
                     step = instruction
                 case _:
                     raise NotImplementedError(f"the NumPy backend has no code for {instruction}")
-            if not waiting or step not in waiting:
-                waiting.append(step)
+            steps.setdefault(step_writes(step), step)
         blockers = self.overwritten(instructions)
-        done: set[str] = set()
-        result: list[Step] = []
 
-        def ready(step: Step) -> bool:
+        def needs(step: Step) -> set[str]:
             mentioned = {*mine.intersection(step_reads(step)), *(n for out in step_writes(step) for n in blockers[out])}
-            return done.issuperset(mentioned - set(step_writes(step)))
+            return mentioned - set(step_writes(step))
 
-        while waiting:
-            step = next(filter(ready, waiting), waiting[0])
-            waiting.remove(step)
-            if not ready(step):  # neighbours that wait for one another: call by call, then
-                waiting.insert(0, step)
-                stuck = next(s for s in waiting if isinstance(s, Packed) and len(s.outs) > 1)
-                where = waiting.index(stuck)
-                waiting[where : where + 1] = _unpacked(stuck)
-                continue
-            done.update(step_writes(step))
-            result.append(step)
-        return result
+        return in_turn(list(steps.values()), needs)
 
     def overwritten(self, instructions: Sequence[Instruction]) -> dict[str, set[str]]:
-        """For each value, the results that come before its place is written: those that read or write it earlier."""
+        """For each value, the results that come before its place is written: those that read it since it was last written, or
+        wrote it then.
+        """
         touched: defaultdict[str, set[str]] = defaultdict(set)
         blockers: dict[str, set[str]] = {}
         for instruction in instructions:
             outs = writes(instruction)
             for out in outs:
                 blockers[out] = set(touched[self.root(out)])
-            for name in (*reads(instruction), *outs):
+            for name in reads(instruction):
                 if name in self.defined:
                     touched[self.root(name)].update(outs)
+            touched |= {self.root(out): set(outs) for out in outs}
         return blockers
 
     def run(self) -> Storage:
@@ -272,7 +306,8 @@ class _Planner(Sharing):
         groups = self.members()
         buffers: list[Buffer] = []
         place: dict[str, tuple[int, int]] = {}
-        befores = {c.before for c in self.program.carries} if self.demands.states else set()
+        links = self.program.links if self.demands.states else self.program.delays  # with both ends in one history
+        befores = {link.before for link in links}
         alone = [[r] for r in groups if r not in self.in_pack and self.homes[r] is not Home.GIVEN and r not in befores]
         for pack in (*self.packs, *alone):
             home = self.home_of_class(pack[0])
@@ -282,10 +317,64 @@ class _Planner(Sharing):
             for k, names in enumerate(members):
                 place |= dict.fromkeys(names, (len(buffers), k))
             buffers.append(Buffer(home, tuple(self.values[root].shape for root in pack), members))
-        if self.demands.states:
-            place |= {c.before: place[c.after] for c in self.program.carries}
+        place |= {link.before: place[link.after] for link in links}
         copied = tuple(c for c in self.program.carries if not self.demands.states and place[c.before] != place[c.after])
         return Storage(self.code, steps, tuple(buffers), place, self.values, copied, self.aliases)
+
+
+def in_turn(steps: Sequence[Step], needs: Callable[[Step], set[str]]) -> list[Step]:
+    """``steps`` so that each comes after those that write what it ``needs``, and otherwise as early as it stands."""
+    waiting: dict[tuple[int, ...], Step] = {(k,): step for k, step in enumerate(steps)}
+    missing = {place: needs(step) for place, step in waiting.items()}
+    readers: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)
+    done: set[str] = set()
+    ready: list[tuple[int, ...]] = []
+
+    def wait(place: tuple[int, ...]) -> None:
+        missing[place] -= done
+        for name in missing[place]:
+            readers[name].append(place)
+        if not missing[place]:
+            heappush(ready, place)
+
+    for place in list(waiting):
+        wait(place)
+    result: list[Step] = []
+    while waiting:
+        if not ready:  # neighbours that wait for one another: call by call, then
+            stuck = min(p for p, step in waiting.items() if isinstance(step, Packed) and len(step.outs) > 1)
+            step = waiting.pop(stuck)
+            assert isinstance(step, Packed)
+            for k, part in enumerate(_unpacked(step)):
+                waiting[*stuck, k] = part
+                missing[*stuck, k] = needs(part)
+                wait((*stuck, k))
+            continue
+        step = waiting.pop(heappop(ready))
+        result.append(step)
+        for name in step_writes(step):
+            done.add(name)
+            for place in readers.pop(name, ()):
+                missing[place].discard(name)
+                if place in waiting and not missing[place]:
+                    heappush(ready, place)
+    return result
+
+
+@dataclass
+class _Stack:
+    """Values that are to be neighbours, and the classes that they belong to."""
+
+    names: list[str]
+    roots: set[str]
+
+    def add(self, name: Arg, root: Callable[[str], str]) -> None:
+        self.names.append(str(name))
+        self.roots.add(root(str(name)))
+
+
+def _mentioned(instruction: Elementwise) -> tuple[Arg, ...]:
+    return (*instruction.args, instruction.out)
 
 
 def _unpacked(step: Packed) -> list[Packed]:

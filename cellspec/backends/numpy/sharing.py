@@ -12,7 +12,8 @@ from cellspec.backends.numpy.storage import Demands, Home
 class Sharing:
     """Lifetimes, the memory that each value asks for, and the classes of values that share a place.
 
-    A class is a set of values; ``root`` names it. Positions count the direction's instructions.
+    A class is a set of values; ``root`` names it, and what is asked of a class is kept as classes are joined, so that the time
+    does not grow with their sizes. Positions count the direction's instructions.
     """
 
     def __init__(self, code: Code, demands: Demands) -> None:
@@ -27,16 +28,20 @@ class Sharing:
         self.last: dict[str, int] = {}
         self.homes: dict[str, Home] = {}
         self.parent: dict[str, str] = {}
+        self.classes: dict[str, list[str]] = {}  # root -> the values of its class
+        self.class_homes: dict[str, set[Home]] = {}
         self.aliases: dict[str, str] = {}
         self.lifetimes()
         self.find_homes()
+        self.classes = {name: [name] for name in self.defined}
         self.find_aliases()
+        self.class_homes = {root: {self.homes[n] for n in names} for root, names in self.classes.items()}
         self.share()
 
     def lifetimes(self) -> None:
         """When each value is defined and last read, as positions in the direction's instructions."""
         end = len(self.sequence)
-        for name in (*self.constants, *self.program.sequences, *(c.before for c in self.program.carries)):
+        for name in (*self.constants, *self.program.sequences, *self.program.befores):
             self.defined[name] = -1
         for k, (_, instruction) in enumerate(self.sequence):
             for name in writes(instruction):
@@ -51,8 +56,8 @@ class Sharing:
             self.last[total.value] = end
         for name in (*self.demands.keep, *self.program.outputs):
             self.last[name] = end
-        for carry in self.program.carries:
-            self.last[carry.after] = end
+        for name in self.program.afters:
+            self.last[name] = end
 
     def find_homes(self) -> None:
         """The kind of memory that each value asks for, before sharing."""
@@ -82,10 +87,12 @@ class Sharing:
         for carry in self.program.carries:
             home = Home.STATE if self.demands.states else Home.STEP
             self.homes[carry.before] = self.homes[carry.after] = home
+        for delay in self.program.delays:
+            self.homes[delay.before] = self.homes[delay.after] = Home.STATE
 
     def find_aliases(self) -> None:
         """Let a value in another shape lie where it lies; the ends of carries move on, so they are copied instead."""
-        ends = {end for carry in self.program.carries for end in (carry.before, carry.after)}
+        ends = {*self.program.befores, *self.program.afters}
         for _, instruction in self.sequence:
             if isinstance(instruction, ir.Reshape) and not ends.intersection((instruction.out, instruction.operand)):
                 out, operand = instruction.out, instruction.operand
@@ -94,17 +101,35 @@ class Sharing:
                 elif self.homes[operand] in (Home.STEP, Home.SEQUENCE, Home.FLAT) and self.homes[out] is not Home.USER:
                     if self.homes[operand] is Home.FLAT:
                         self.homes[out] = Home.FLAT
-                    self.parent[self.root(out)] = self.root(operand)
-        for names in self.members().values():  # what lies together lasts together
+                    self.join(out, operand)
+        for names in self.classes.values():  # what lies together lasts together
             if Home.SEQUENCE in (homes := {self.homes[n] for n in names}) and Home.STEP in homes:
                 self.homes |= dict.fromkeys((n for n in names if self.homes[n] is Home.STEP), Home.SEQUENCE)
 
     def root(self, name: str) -> str:
-        while self.parent.get(name, name) != name:
-            name = self.parent[name]
-        return name
+        """The name of the class of ``name``."""
+        root = name
+        while (above := self.parent.get(root, root)) != root:
+            root = above
+        while name != root:  # the way is shorter the next time
+            self.parent[name], name = root, self.parent[name]
+        return root
+
+    def together(self, name: str) -> list[str]:
+        """The values of the class of ``name``."""
+        return self.classes[self.root(name)]
+
+    def join(self, name: str, other: str) -> None:
+        """Make the class of ``name`` a part of that of ``other``."""
+        below, root = self.root(name), self.root(other)
+        if below != root:
+            self.parent[below] = root
+            self.classes[root] += self.classes.pop(below)
+            if self.class_homes:
+                self.class_homes[root] |= self.class_homes.pop(below)
 
     def members(self) -> dict[str, list[str]]:
+        """The classes by their names, values in the order of their definitions."""
         groups: dict[str, list[str]] = defaultdict(list)
         for name in self.defined:
             groups[self.root(name)].append(name)
@@ -113,22 +138,22 @@ class Sharing:
     def share(self) -> None:
         """Let elementwise results overwrite operands that are read for the last time."""
         lasting = self.lasting()
+        ends = {n for c in self.program.carries for n in (c.before, c.after)}
         for k, (_, instruction) in enumerate(self.sequence):
             if not isinstance(instruction, Elementwise):
                 continue
             out = instruction.out
             dying = [a for a in dict.fromkeys(reads(instruction)) if self.can_overwrite(a, out, k)]
-            if instruction.ufunc in ("where", "erf"):
+            if instruction.ufunc in ("where", "erf", "erfc"):
                 dying = []
             rank = {Home.SEQUENCE: 0, Home.STATE: 1, Home.STEP: 2}
             dying.sort(key=lambda a: rank[self.home_of_class(a)])
             if out not in lasting:
                 dying = [a for a in dying if self.home_of_class(a) is Home.STEP]
             elif not self.demands.states:
-                ends = {n for c in self.program.carries for n in (c.before, c.after)}
-                dying = [a for a in dying if not ends.intersection(n for n in self.defined if self.root(n) == self.root(a))]
+                dying = [a for a in dying if not ends.intersection(self.together(a))]
             if dying:
-                self.parent[self.root(out)] = self.root(dying[0])
+                self.join(out, dying[0])
         if not self.demands.states:
             for carry in self.program.carries:
                 self.join_ends(carry)
@@ -146,8 +171,8 @@ class Sharing:
         return found
 
     def home_of_class(self, name: str) -> Home:
-        root = self.root(name)
-        homes = {self.homes[n] for n in self.defined if self.root(n) == root}
+        """The kind of memory that the class of ``name`` lives in: the most lasting that one of its values asks for."""
+        homes = self.class_homes[self.root(name)]
         found: Home = next(h for h in (Home.STATE, Home.SEQUENCE, Home.STEP, *Home) if h in homes)
         return found
 
@@ -160,11 +185,10 @@ class Sharing:
             return False
         if self.demands.alone and out in self.program.outputs:
             return False  # for the reader's sake: what a step gives out has a place, and a name, of its own
-        root = self.root(operand)
-        together = [n for n in self.defined if self.root(n) == root]
+        together = self.together(operand)
         if any(self.last.get(n, -1) > position for n in together):
             return False
-        carried = {c.before for c in self.program.carries} | {c.after for c in self.program.carries}
+        carried = {*self.program.befores, *self.program.afters}
         if self.demands.states and carried.intersection(together):
             return False
         # The end of one carry must not lie where another begins: the copies between steps would get in one another's way.
@@ -177,8 +201,7 @@ class Sharing:
 
     def join_ends(self, carry: ir.Carry) -> None:
         """Let a backward carry's new value overwrite its old one, where the old one is no longer read."""
-        first = [n for n in self.defined if self.root(n) == self.root(carry.before)]
-        second = [n for n in self.defined if self.root(n) == self.root(carry.after)]
+        first, second = self.together(carry.before), self.together(carry.after)
         starts = min(self.defined[n] for n in second)
         at_once = isinstance(self.sequence[starts][1], Elementwise) if starts >= 0 else False
         ends = max(self.last.get(n, -1) for n in first)
@@ -188,4 +211,4 @@ class Sharing:
             and self.root(carry.before) != self.root(carry.after)
             and not any(c.after in first for c in self.program.carries)
         ):
-            self.parent[self.root(carry.after)] = self.root(carry.before)
+            self.join(carry.after, carry.before)

@@ -29,7 +29,7 @@ class Home(Enum):
     STEP = "step"  # [n, B]: overwritten at every step
     SEQUENCE = "sequence"  # [T, n, B]
     FLAT = "flat"  # [n, T, B]: what one product over all steps and samples writes
-    STATE = "state"  # [T + 1, n, B]: a forward carry, before and after each step
+    STATE = "state"  # [T + k, n, B]: what a step defines, and k steps later, or before, reads: of a forward carry 1
     GIVEN = "given"  # the caller's [T, B, n], or another direction's memory
     CONSTANT = "constant"  # [n, B], the same for every sample, or a matrix
     USER = "user"  # [T, B, n]: written for the caller
@@ -76,6 +76,18 @@ class Storage:
     values: Mapping[str, Value]
     copied_carries: tuple[ir.Carry, ...]  # carries whose two ends do not share memory
     aliases: Mapping[str, str]  # a given value in another shape → the given value
+
+    def reach(self, name: str) -> int:
+        """How many steps more than there are the history has that ``name`` lies in."""
+        program = self.code.schedule.program
+        (after,) = {link.after for link in program.links if name in (link.before, link.after)}
+        return max((delay.steps for delay in program.delays if delay.after == after), default=1)
+
+    def distance(self, name: str) -> int | None:
+        """How many steps after its definition ``name`` is read; None of what is not read of another step, but defined."""
+        program = self.code.schedule.program
+        steps = {carry.before: 1 for carry in program.carries} | {delay.before: delay.steps for delay in program.delays}
+        return steps.get(name)
 
     def block(self, names: Sequence[str]) -> Block | None:
         """The block that holds ``names`` in this order, if they are neighbours."""

@@ -124,7 +124,7 @@ class Views:
             shape = {
                 Home.STEP: self.orientation.shape("", rows),
                 Home.SEQUENCE: self.orientation.shape("T", rows),
-                Home.STATE: self.orientation.shape("T + 1", rows),
+                Home.STATE: self.orientation.shape(f"T + {self.reach(buffer.members[0])}", rows),
                 Home.FLAT: f"{rows}, T, B" if self.orientation.features_first else f"T, B, {rows}",
                 Home.USER: f"T, B, {rows}",
                 Home.CONSTANT: self.orientation.shape("", rows) if self.around.lead else self.orientation.single(rows),
@@ -177,11 +177,22 @@ class Views:
         if not self.is_before(block, names):
             return f"self.{attribute}"
         axes = f".reshape({self.orientation.shape('T', *split)})" if split else ""
-        return f"self.{self.buffer_attribute(block.buffer)}[:-1]{axes}"
+        return f"self.{self.buffer_attribute(block.buffer)}{self.moments(block, names)}{axes}"
 
     def is_before(self, block: Block, names: Sequence[str]) -> bool:
         """Whether ``names`` are a state before a step, not after it."""
-        return self.storage.buffers[block.buffer].home is Home.STATE and names[0] in {c.before for c in self.program.carries}
+        return self.storage.buffers[block.buffer].home is Home.STATE and names[0] in self.program.befores
+
+    def reach(self, members: Sequence[str]) -> int:
+        """How many steps more than there are a history has, of which these values are members."""
+        return max((self.storage.reach(name) for name in members if name in self.program.afters), default=0)
+
+    def moments(self, block: Block, names: Sequence[str]) -> str:
+        """The rows of a history that steps define, or that they read if ``names`` are another step's: step t has row t."""
+        reach = self.reach(self.storage.buffers[block.buffer].members[block.start])
+        steps = self.storage.distance(names[0]) or 0
+        start, stop = (reach - steps, steps) if self.forwards else (steps, reach - steps)
+        return f"[{start or ''}:{-stop or ''}]"
 
     def bind(self, key: object, wanted: str, expression: str) -> str:
         """A local name for ``expression``, bound before the loop."""
@@ -204,7 +215,7 @@ class Views:
         as_it_is = (Home.STEP, Home.SEQUENCE) if self.orientation.features_first else (Home.STEP, Home.SEQUENCE, Home.USER)
         if whole and not split and buffer.home in as_it_is:
             return base
-        key = ("view", block, split, before)
+        key = ("view", block, split, names[0] if before else "")
         if key not in self.attributes:
             wanted = identifier(names[0]) if before else self.block_name(block)
             base, slicing = f"self.{base}", self.slicing(block, split)
@@ -212,7 +223,8 @@ class Views:
                 base, slicing = f"self.{self.view(block, names, ())}", f".reshape({self.orientation.shape('T', *split)})"
             elif before:
                 shape = self.orientation.shape("T", self.rows(buffer.shapes))
-                slicing = f"[:-1] if not self.apart else empty(({shape}), dtype)"
+                slicing = self.moments(block, names)
+                slicing += f" if not self.apart else empty(({shape}), dtype)" if self.forwards else ""
             self.attributes[key] = self.names.get(key, wanted + self.suffix(block, split))
             self.text.views.append((self.attributes[key], base + slicing))
         return self.attributes[key]
@@ -240,7 +252,7 @@ class Views:
                 part = "" if whole else orientation.part(rows, steps=False)
                 return part + (f".reshape({orientation.shape('', *split)})" if split else "")
             case Home.STATE:
-                return "[1:]" + steps
+                return self.moments(block, buffer.members[block.start][-1:]) + steps
             case Home.FLAT if orientation.features_first:
                 return ("" if whole else f"[{rows}]") + ".transpose(1, 0, 2)" + steps
             case Home.USER if orientation.features_first:

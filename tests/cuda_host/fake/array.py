@@ -33,6 +33,11 @@ class MemoryPointer:
         """The address itself."""
         return self.mem.ptr + self.offset
 
+    @property
+    def device_id(self) -> int:
+        """The device that it is an address of."""
+        return self.mem.device
+
     def __add__(self, offset: int) -> MemoryPointer:
         return MemoryPointer(self.mem, self.offset + offset)
 
@@ -117,10 +122,10 @@ class ndarray:
 
     @property
     def device(self) -> Any:
-        """The device where it lies: there is one."""
+        """The device where it lies."""
         from .stream import Device
 
-        return Device(0)
+        return Device(self._memory.device)
 
     def __len__(self) -> int:
         return len(self._np)
@@ -194,7 +199,7 @@ class ndarray:
         return Capsule(self)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (2, 0)
+        return (2, self._memory.device)
 
     # --- to other processes, and copies -------------------------------------------------------------------------
 

@@ -141,6 +141,7 @@ def from_interface(obj: Any) -> ndarray:
     if strides is not None and extent:
         extent = found.itemsize + sum((n - 1) * step for n, step in zip(what["shape"], strides, strict=True))
     memory = Memory(extent, obj, what["data"][0])
+    memory.device = active().device_of(what["data"][0])
     return ndarray._of(memory, view_of(memory, what["shape"], found, 0, strides))
 
 
@@ -148,7 +149,7 @@ def from_dlpack(array: Any, *, device: Any = None, copy: bool | None = None) -> 
     """Another library's array on the device, by DLPack: a view."""
     if array.__dlpack_device__()[0] != 2:
         raise TypeError("CPU arrays cannot be directly imported to CuPy. Use `cupy.array(numpy.from_dlpack(input))` instead.")
-    capsule = array.__dlpack__()
+    capsule = array.__dlpack__(stream=active().current() or 1)  # as CuPy asks: 1 is the default stream
     if not isinstance(capsule, Capsule) or capsule.array is None:
         raise NotImplementedError("the substitute for CuPy takes the DLPack capsules of its own arrays, each once")
     source, capsule.array = capsule.array, None
@@ -191,9 +192,7 @@ def concatenate(
     return gather("concatenate", tup, axis, out, dtype, casting)
 
 
-def stack(
-    tup: Sequence[ndarray], axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind"
-) -> ndarray:
+def stack(tup: Sequence[ndarray], axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> ndarray:
     """Arrays along a new axis."""
     return gather("stack", tup, axis, out, dtype, casting)
 

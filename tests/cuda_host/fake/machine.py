@@ -1,4 +1,4 @@
-"""The pretended device: its memory, what was done with it, and the work that a stream records while it captures."""
+"""The pretended devices: their memory and what was done with it, the order of streams, and the work that a capture records."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ class Memory:
     def __init__(self, size: int, owner: object = None, pointer: int = 0) -> None:
         self.size = size
         self.owner = owner  # whose memory it is, if not ours
+        self.machine = active()
+        self.device = self.machine.device
+        self.stream = self.machine.current()  # in whose order CuPy's pool gives it out again
+        self.touched: dict[int, int] = {}  # by stream, its last piece of work with this memory
+        self.constant = False  # whether all streams only read it, so that they need no order
         self.block = 0
         self.ptr = pointer
         self.guarded = False
@@ -54,6 +59,7 @@ class Memory:
             if self.guarded:
                 ctypes.memmove(self.ptr - GUARD, PATTERN, GUARD)
                 ctypes.memmove(self.ptr + size, PATTERN, GUARD)
+            self.machine.memories[self.ptr] = self
         self.bytes = (ctypes.c_uint8 * size).from_address(self.ptr) if size else b""
 
     def harm(self) -> str:
@@ -68,6 +74,7 @@ class Memory:
 
     def __del__(self) -> None:
         if self.block:
+            self.machine.freed(self)
             libc.free(self.block)
             self.block = 0
 
@@ -80,6 +87,8 @@ class Seen:
     synchronisations: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)  # between host and device
     launches: list[str] = field(default_factory=list)  # kernels, by name, when they run
+    races: list[str] = field(default_factory=list)  # work of two streams with the same memory, and nothing to order them
+    work: list[tuple[str, frozenset[int]]] = field(default_factory=list)  # all that streams do, and the id of each memory
     products: int = 0  # cuBLAS calls, when they run
     graphs: int = 0  # graphs launched
 
@@ -94,7 +103,7 @@ class Work:
 
 
 class Machine:
-    """One pretended device, with its current streams and its schedule of threads."""
+    """The pretended devices, one or more, with their current streams and the schedule of threads."""
 
     def __init__(
         self,
@@ -104,15 +113,23 @@ class Machine:
         capture_products: bool = False,
         multiprocessors: int = 132,
         seconds: float = 60.0,
+        devices: int = 1,
     ) -> None:
         self.schedule = schedule
         self.seed = seed
         self.capture_products = capture_products
         self.multiprocessors = multiprocessors
         self.seconds = seconds
+        self.devices = devices
+        self.device = 0  # the current one
         self.launched = 0
         self.watchers: list[Seen] = []
-        self.streams: list[object] = []  # the stack of `with stream:`; stream.py looks after it
+        self.stacks: dict[int, list[object]] = {}  # of `with stream:`, by device; stream.py looks after them
+        self.clocks: dict[int, dict[int, int]] = {}  # by stream: how much of every stream's work comes before its next
+        self.host: dict[int, int] = {}  # the same for what the host has waited for
+        self.memories: weakref.WeakValueDictionary[int, Memory] = weakref.WeakValueDictionary()  # by address
+        self.handles: dict[int, object] = {}  # cuBLAS's, by device; cublas.py looks after them
+        self.said = ""  # why cuBLAS last refused something
         self.captures: dict[int, list[Work]] = {}  # by stream
         self.blocking_captures: set[int] = set()
 
@@ -127,6 +144,15 @@ class Machine:
             yield seen
         finally:
             self.watchers.remove(seen)
+
+    def memory_at(self, address: int, size: int = 0) -> Memory | None:
+        """The memory in which so many bytes lie."""
+        return next((m for m in self.memories.values() if m.ptr <= address and address + size <= m.ptr + m.size), None)
+
+    def device_of(self, address: int) -> int:
+        """The device of an address."""
+        found = self.memory_at(address)
+        return self.device if found is None else found.device
 
     def thread_order(self) -> tuple[str, int]:
         """The schedule of the next launch and its seed: another for each launch, the same ones in each run."""
@@ -167,6 +193,11 @@ class Machine:
 
     # --- streams --------------------------------------------------------------------------------------------------
 
+    @property
+    def streams(self) -> list[object]:
+        """The current device's stack of `with stream:`."""
+        return self.stacks.setdefault(self.device, [])
+
     def capturing(self) -> bool:
         """Whether the current stream captures."""
         return self.current() in self.captures
@@ -175,23 +206,65 @@ class Machine:
         """The current stream's handle."""
         return int(getattr(self.streams[-1], "ptr", 0)) if self.streams else 0
 
-    def submit(self, what: str, run: Callable[[], None], memory: Iterable[Memory] = ()) -> None:
-        """Work for the current stream: done now, or recorded if the stream captures."""
-        current = self.current()
+    def order(self, stream: int, earlier: dict[int, int]) -> None:
+        """What a stream is given from now on comes after so much of the others' work."""
+        clock = self.clocks.setdefault(stream, {})
+        for other, count in earlier.items():
+            clock[other] = max(count, clock.get(other, 0))
+
+    def awaited(self, streams: Iterable[int]) -> None:
+        """The host has waited for streams: whatever it asks for from now on comes after their work."""
+        for stream in streams:
+            for other, count in self.clocks.get(stream, {}).items():
+                self.host[other] = max(count, self.host.get(other, 0))
+
+    def touch(self, what: str, stream: int, memory: Iterable[Memory]) -> None:
+        """Work of a stream with memory; if another stream's work with it comes neither before nor after, that is noted."""
+        self.order(stream, self.host)
+        clock = self.clocks[stream]
+        clock[stream] = clock.get(stream, 0) + 1
+        memory = [one for one in memory if one.size]
+        for seen in self.watchers:
+            seen.work.append((what, frozenset(map(id, memory))))
+        for one in (one for one in memory if not one.constant):
+            for other, count in one.touched.items():
+                if other != stream and clock.get(other, 0) < count:
+                    self.note("races", f"{what} on stream {stream} beside work of stream {other} with {one.size} bytes")
+            one.touched[stream] = clock[stream]
+
+    def freed(self, memory: Memory) -> None:
+        """Memory goes back to the pool, which gives it out again to work of the stream that it was taken on."""
+        clock = self.clocks.get(memory.stream, {})
+        for other, count in memory.touched.items():
+            if other != memory.stream and max(clock.get(other, 0), self.host.get(other, 0)) < count:
+                self.note(
+                    "races", f"{memory.size} bytes are freed to stream {memory.stream} while stream {other} works with them"
+                )
+
+    def submit(self, what: str, run: Callable[[], None], memory: Iterable[Memory] = (), stream: int | None = None) -> None:
+        """Work for the current stream, or another: done now, or recorded if the stream captures."""
+        current = self.current() if stream is None else stream
+        memory = list(memory)
+        for one in memory:
+            if one.size and one.machine is self and one.device != self.device:
+                raise CudaHostError(f"{what} on device {self.device} takes memory of device {one.device}")
         if current in self.captures:
             self.captures[current].append(Work(what, run, [weakref.ref(m) for m in memory]))
             return
+        self.touch(what, current, memory)
         if current == 0 and self.blocking_captures:
             raise CUDARuntimeError(
                 f"{what} on the default stream while a blocking stream captures (cudaErrorStreamCaptureImplicit)"
             )
         run()
 
-    def replay(self, work: Iterable[Work]) -> None:
+    def replay(self, work: Iterable[Work], stream: int) -> None:
         """A graph runs, with the addresses that it recorded."""
         for item in work:
-            if any(memory() is None for memory in item.memory):
+            memory = [one for one in (reference() for reference in item.memory) if one is not None]
+            if len(memory) < len(item.memory):
                 raise CudaHostError(f"a graph runs {item.what} with memory that has been freed since it was captured")
+            self.touch(item.what, stream, memory)
             item.run()
 
 
@@ -212,5 +285,3 @@ def use(new: Machine) -> Iterator[Machine]:
         yield new
     finally:
         machine = old
-
-

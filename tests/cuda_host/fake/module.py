@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CompileError
-from . import array, creation, machine, raw, reductions, stream, ufuncs
+from . import array, creation, cublas, machine, raw, reductions, stream, ufuncs
 from .functions import PUBLIC
 
 OF_NUMPY = (
@@ -26,8 +26,8 @@ def submodule(name: str, **content: Any) -> ModuleType:
 
 
 def device_count() -> int:
-    """One."""
-    return 1
+    """As many as the machine pretends to have."""
+    return machine.active().devices
 
 
 def build() -> dict[str, ModuleType]:
@@ -36,10 +36,10 @@ def build() -> dict[str, ModuleType]:
         "cupy.cuda.runtime",
         CUDARuntimeError=machine.CUDARuntimeError,
         getDeviceCount=device_count,
-        getDevice=lambda: 0,
+        getDevice=lambda: machine.active().device,
         runtimeGetVersion=lambda: 13000,
         driverGetVersion=lambda: 13000,
-        deviceSynchronize=lambda: machine.active().synchronise("deviceSynchronize"),
+        deviceSynchronize=lambda: stream.Device().synchronize(),
         streamCaptureModeGlobal=0,
         streamCaptureModeThreadLocal=1,
         streamCaptureModeRelaxed=2,
@@ -50,12 +50,17 @@ def build() -> dict[str, ModuleType]:
     public = {"Stream": stream.Stream, "Event": stream.Event, "get_current_stream": stream.get_current_stream}
     streams = submodule("cupy.cuda.stream", **public)
     linalg = submodule("cupy.linalg", inv=reductions.inverse)
+    products = cublas.Module("cupy.cuda.cublas")
+    device = submodule("cupy.cuda.device", Device=stream.Device, get_cublas_handle=cublas.get_handle)
     cuda = submodule(
         "cupy.cuda",
         runtime=runtime,
         driver=driver,
         compiler=compiler,
         stream=streams,
+        cublas=products,
+        device=device,
+        get_cublas_handle=cublas.get_handle,
         Graph=stream.Graph,
         Device=stream.Device,
         MemoryPointer=array.MemoryPointer,
@@ -81,5 +86,5 @@ def build() -> dict[str, ModuleType]:
     special = submodule("cupyx.scipy.special", erf=ufuncs.ufunc("erf", ufuncs.error_function))
     scipy = submodule("cupyx.scipy", special=special, __path__=[])
     cupyx = submodule("cupyx", scipy=scipy, __path__=[])
-    modules = (cupy, linalg, cuda, runtime, driver, compiler, streams, cupyx, scipy, special)
+    modules = (cupy, linalg, cuda, runtime, driver, compiler, streams, products, device, cupyx, scipy, special)
     return {module.__name__: module for module in modules}

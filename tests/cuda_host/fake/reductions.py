@@ -13,10 +13,9 @@ import numpy as np
 
 from .array import checked, may_overlap, ndarray, shape_of, supported
 from .creation import empty, new_like
+from .cublas import NO_CAPTURE, get_handle, set_stream
 from .machine import active
 from .ufuncs import SMALL
-
-NO_CAPTURE = "calling cuBLAS API during stream capture is currently unsupported"  # CuPy's own words
 
 # --- reductions --------------------------------------------------------------------------------------------------------
 
@@ -125,6 +124,8 @@ def product(what: str, a: ndarray, b: ndarray, out: ndarray | None) -> ndarray:
     if max(a.ndim, b.ndim) > 2 and a.shape[:-2] != b.shape[:-2]:
         machine.hidden_copy(f"{what} of batches that broadcast makes arrays of pointers")
     left, right, goal = a._np, b._np, target._np
+    if not machine.capturing():
+        set_stream(get_handle(), machine.current())
 
     def work() -> None:
         for seen in machine.watchers:
@@ -158,4 +159,21 @@ def dot(a: ndarray, b: ndarray, out: Any = None) -> ndarray:
         raise ValueError("Output array must be C-contiguous")
     if not (a.ndim in (1, 2) and b.ndim in (1, 2)):
         raise NotImplementedError("dot of more than two dimensions")
+    if a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1] == 1 and a.size and out is not None:
+        return one_number(a, b, out)
     return product("dot", a, b, out)
+
+
+def one_number(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
+    """What CuPy makes of a row times a column: no call of cuBLAS, but an array of products, each rounded, and its sum."""
+    active().hidden_copy("dot of a row and a column makes an array of their products")
+    left, right, goal = a._np.reshape(-1), b._np.reshape(-1), out._np
+    wide = np.float32 if a.dtype.name in SMALL else a.dtype
+
+    def work() -> None:
+        with np.errstate(all="ignore"):
+            products = (left.astype(wide) * right.astype(wide)).astype(left.dtype)
+            np.copyto(goal, products.astype(wide).sum(), casting="unsafe")
+
+    active().submit("dot of a row and a column", work, [a._memory, b._memory, out._memory])
+    return out

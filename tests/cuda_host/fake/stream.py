@@ -1,4 +1,4 @@
-"""Streams, graphs, the device: `cupy.cuda`, as far as it goes here.
+"""Streams, graphs, devices: `cupy.cuda`, as far as it goes here.
 
 Work is done as it is submitted, so that there is one order of things; what capturing forbids is refused.
 """
@@ -23,7 +23,7 @@ class Stream:
             raise NotImplementedError("the per-thread default stream")
         self.ptr = 0 if null else next(HANDLES)
         self.is_non_blocking = non_blocking
-        self.device_id = -1 if null else 0
+        self.device_id = -1 if null else active().device
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stream) and self.ptr == other.ptr
@@ -51,13 +51,17 @@ class Stream:
     def synchronize(self) -> None:
         """The host waits."""
         active().synchronise("Stream.synchronize")
+        active().awaited([self.ptr])
 
     def record(self, event: Event | None = None) -> Event:
         """An event of this moment."""
-        return event or Event()
+        event = event or Event()
+        event.record(self)
+        return event
 
     def wait_event(self, event: Event) -> None:
-        """Later work waits for an event: nothing to do, all is in order."""
+        """Later work waits for an event: all is done in order anyway, but it is known for what comes when."""
+        active().order(self.ptr, event.clock)
 
     def begin_capture(self, mode: int | None = None) -> None:
         """From now on work is recorded."""
@@ -107,7 +111,7 @@ class Graph:
             raise NotImplementedError("a graph launched while a stream captures")
         for seen in machine.watchers:
             seen.graphs += 1
-        machine.replay(self.work)
+        machine.replay(self.work, machine.current() if stream is None else stream.ptr)
 
     def upload(self, stream: Stream | None = None) -> None:
         """Nothing: the work is where it will run."""
@@ -119,13 +123,17 @@ class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
         self.ptr = next(HANDLES)
         self.done = True
+        self.clock: dict[int, int] = {}  # how much of every stream's work it comes after
 
     def record(self, stream: Stream | None = None) -> None:
         """Now."""
+        machine = active()
+        self.clock = dict(machine.clocks.get(machine.current() if stream is None else stream.ptr, {}))
 
     def synchronize(self) -> None:
         """The host waits."""
         active().synchronise("Event.synchronize")
+        active().host.update({s: max(n, active().host.get(s, 0)) for s, n in self.clock.items()})
 
 
 def get_current_stream(device_id: int = -1) -> Stream:
@@ -135,14 +143,15 @@ def get_current_stream(device_id: int = -1) -> Stream:
 
 
 class Device:
-    """`cupy.cuda.Device`: there is one."""
+    """`cupy.cuda.Device`."""
 
     compute_capability = "90"
 
     def __init__(self, device: int | None = None) -> None:
-        self.id = 0 if device is None else int(device)
-        if self.id != 0:
+        self.id = active().device if device is None else int(device)
+        if not 0 <= self.id < active().devices:
             raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+        self.before: list[int] = []
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -159,19 +168,22 @@ class Device:
     def synchronize(self) -> None:
         """The host waits."""
         active().synchronise("Device.synchronize")
+        active().awaited(list(active().clocks))
 
     def use(self) -> Device:
-        """Makes it the current one, which it is."""
+        """Makes it the current one."""
+        active().device = self.id
         return self
 
     def __enter__(self) -> Device:
-        return self
+        self.before.append(active().device)
+        return self.use()
 
     def __exit__(self, *error: object) -> None:
-        pass
+        active().device = self.before.pop()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Device)
+        return isinstance(other, Device) and self.id == other.id
 
     def __int__(self) -> int:
         return self.id
