@@ -17,16 +17,16 @@ _LOCK = threading.Lock()
 
 
 def register(module: ModuleType, text: str) -> ModuleType:
-    """``module`` itself, whose classes and functions can be found from now on; ``text`` is what it was made of."""
+    """``module`` itself, whose classes can be found from now on; ``text`` is what it was made of."""
     name = f"{module.__name__}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     with _LOCK:
         number = next(n for n in range(1, len(_MODULES) + 2) if _numbered(name, n) not in _MODULES)
         found = _numbered(name, number)
         _MODULES[found] = module
     for item in list(vars(module).values()):
-        if getattr(item, "__module__", None) == module.__name__:
+        if isinstance(item, type) and item.__module__ == module.__name__:
             item.__module__, item.__qualname__ = __name__, f"{found}.{item.__qualname__}"
-            item._module = module  # which lives as long as they
+            item._module = module  # type: ignore[attr-defined]  # which lives as long as its classes
     return module
 
 
