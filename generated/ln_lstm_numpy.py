@@ -1164,20 +1164,21 @@ def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | 
     return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
 
 
-def _readings(masks: _Masks, start: int, T: int) -> tuple[np.ndarray, ...]:
-    """What T steps from step ``start`` on read: step t of sample b reads what step rows[t, b] of sample samples[b] does.
+def _readings(masks: _Masks, start: int, T: int, as_itself: bool) -> tuple[np.ndarray, ...]:
+    """What T steps from step ``start`` on read: step t of sample b reads what step rows[t, b] of sample samples[t, b] does.
 
-    Behind its end a sample is run once more from its beginning, and one without a step as another is: whatever a step reads there,
-    inputs, earlier inputs, counts and states, a step of the data has read, so that nothing is computed that is not computed of the
-    data; and no cotangent comes in there. At least one sample must have a step.
-    Returns the lengths within these steps [B], samples [B], rows [T, B]; and [T, B] before which steps a state is put back: to the
-    spec's own, and to the one before the first of these steps, of sample samples[b].
+    Behind its end a sample is run from the beginning, once more ``as_itself`` or as the longest one, as whom one without a step is
+    run: whatever a step reads there, inputs, earlier inputs, counts and states, a step of the data has read, so that nothing is
+    computed that is not computed of the data; and no cotangent comes in there. At least one sample must have a step.
+    Returns the lengths within these steps [B]; rows and samples; and [T, B] before which steps a state is put back: to the spec's
+    own, and to the one before the first of these steps, of sample samples[t, b].
     """
     lengths, steps, own = np.clip(masks.lengths - start, 0, T), np.arange(T)[:, None], np.arange(len(masks.lengths))
-    samples = np.where(lengths > 0, own, lengths.argmax())
-    rows = steps % lengths[samples]
+    others, behind = np.where(as_itself & (lengths > 0), own, lengths.argmax()), steps >= lengths
+    rows = np.where(behind, (steps - lengths) % lengths[others], steps)
+    samples = np.where(behind, others, own)
     resets = np.zeros(rows.shape, bool) if masks.resets is None else masks.resets[start + rows, samples]
-    return lengths, samples, rows, resets, (rows == 0) & ((steps > 0) | (samples != own)) & ~resets
+    return lengths, rows, samples, resets, behind & (rows == 0) & ~resets
 
 
 def _in_turn(masks: _Masks, x: np.ndarray, k: int, ws: Workspace | None) -> np.ndarray:
@@ -1244,7 +1245,7 @@ class _Cuts:
 
     def __init__(self, masks: _Masks, start: int, T: int) -> None:
         self.T = T
-        self.lengths, self.samples, self.rows, resets, again = _readings(masks, start, T)
+        self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the spec's own.
         self.steps, self.columns = np.nonzero(resets | again)

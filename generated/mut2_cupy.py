@@ -230,7 +230,7 @@ class _Forward:
         self.key = (T, B, dtype, I, H)
         self.owner, self.T, self.B, self.dtype, self.captured = _Owner(), T, B, dtype, None
         self.stream, self.device = cp.cuda.get_current_stream(), cp.cuda.runtime.getDevice()
-        self.latest = self.stream  # on which forward ran last
+        self.latest = self.stream  # the one of the last forward pass
         self.scratch: list[cp.ndarray] = []  # for cuBLAS in the graphs of both passes
         self.rows, self.is_cut = None, False
         self.cuts = cp.zeros((T + 1, B, 1), real)
@@ -635,7 +635,7 @@ __device__ inline void keep(stored* copy, long long at, real value) { copy[at] =
 __device__ inline void keep(stored*, long long, real) {}
 #endif
 
-__device__ inline real logistic(real a, real e) { return (a < 0 ? e : real(1))/(1 + e); }
+__device__ inline real logistic(real a, real e) { return (a < 0 ? e : real(1))*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
@@ -1041,20 +1041,21 @@ def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | 
     return _Masks(ends, resets, index, np.flatnonzero(steps >= ends), {})
 
 
-def _readings(masks: _Masks, start: int, T: int) -> tuple[np.ndarray, ...]:
-    """What T steps from step ``start`` on read: step t of sample b reads what step rows[t, b] of sample samples[b] does.
+def _readings(masks: _Masks, start: int, T: int, as_itself: bool) -> tuple[np.ndarray, ...]:
+    """What T steps from step ``start`` on read: step t of sample b reads what step rows[t, b] of sample samples[t, b] does.
 
-    Behind its end a sample is run once more from its beginning, and one without a step as another is: whatever a step reads there,
-    inputs, earlier inputs, counts and states, a step of the data has read, so that nothing is computed that is not computed of the
-    data; and no cotangent comes in there. At least one sample must have a step.
-    Returns the lengths within these steps [B], samples [B], rows [T, B]; and [T, B] before which steps a state is put back: to the
-    spec's own, and to the one before the first of these steps, of sample samples[b].
+    Behind its end a sample is run from the beginning, once more ``as_itself`` or as the longest one, as whom one without a step is
+    run: whatever a step reads there, inputs, earlier inputs, counts and states, a step of the data has read, so that nothing is
+    computed that is not computed of the data; and no cotangent comes in there. At least one sample must have a step.
+    Returns the lengths within these steps [B]; rows and samples; and [T, B] before which steps a state is put back: to the spec's
+    own, and to the one before the first of these steps, of sample samples[t, b].
     """
     lengths, steps, own = np.clip(masks.lengths - start, 0, T), np.arange(T)[:, None], np.arange(len(masks.lengths))
-    samples = np.where(lengths > 0, own, lengths.argmax())
-    rows = steps % lengths[samples]
+    others, behind = np.where(as_itself & (lengths > 0), own, lengths.argmax()), steps >= lengths
+    rows = np.where(behind, (steps - lengths) % lengths[others], steps)
+    samples = np.where(behind, others, own)
     resets = np.zeros(rows.shape, bool) if masks.resets is None else masks.resets[start + rows, samples]
-    return lengths, samples, rows, resets, (rows == 0) & ((steps > 0) | (samples != own)) & ~resets
+    return lengths, rows, samples, resets, behind & (rows == 0) & ~resets
 
 
 def _on_host(name: str, value: Any) -> np.ndarray:
@@ -1074,7 +1075,7 @@ class _Rows(NamedTuple):
 
 def _rows(masks: _Masks, T: int, B: int) -> _Rows:
     """The rows of a call with masks, on the device."""
-    lengths, samples, rows, resets, again = _readings(masks, 0, T)
+    lengths, rows, samples, resets, again = _readings(masks, 0, T, as_itself=True)
     slots, own, short = np.arange(T + 1)[:, None], np.arange(B), lengths < T
     run = (slots[:T] if masks.index is None else masks.index)*B + own
     x = order = None
@@ -1083,7 +1084,7 @@ def _rows(masks: _Masks, T: int, B: int) -> _Rows:
     cuts = np.zeros((T + 1, B), np.int64)
     cuts[:T] = np.where(resets, 1, 3*again)
     cuts[0], cuts[T, short], cuts[lengths[lengths > 0], own[lengths > 0]] = 0, 3, 2
-    return _Rows(x, order, cp.asarray(samples[None]), cp.asarray(lengths*B + own), cuts)
+    return _Rows(x, order, cp.asarray(samples[:1]), cp.asarray(lengths*B + own), cuts)
 
 
 def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.ndarray:
