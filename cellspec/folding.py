@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import sympy
 
@@ -37,7 +37,7 @@ def folded(function: str, args: Sequence[sympy.Expr]) -> sympy.Expr | None:
     return _evaluated(function, *args)
 
 
-@lru_cache(maxsize=4096, typed=True)
+@cache
 def _evaluated(function: str, *args: sympy.Expr) -> sympy.Expr | None:
     """A function of numbers: what stands in loops and local functions is asked for often."""
     result = tame(sympy.sympify(PRIMITIVES[function].definition(*map(_exact, args))))

@@ -36,6 +36,7 @@ FINITE = {
         "z = 0*a + b",
         "h[t] = U @ z + sum(z)*roll(z, 1) + outer(z, z) @ a + softmax(z) + dot([z, a], [z, b])",
     ),
+    "of names that read alike": ("c = norm(silu(b)) + norm(tanh(b))", "h[t] = tanh(c*a)*norm(b*c)"),
     "of constants alone": ("c = sqrt(H)/I", "d = max(c, 1)", "h[t] = d*tanh(a)*c**2/d"),
     "of large constants": ("h[t] = tanh(a)*1e-200*1e-200 + tanh(a*12345678901234567890123)",),
     "mixture of itself": ("h[t] = where(a < a, a, tanh(b)) + max(a, a)*stop_gradient(0*a) + stop_gradient(2)",),

@@ -140,7 +140,7 @@ class Common:
         ``dtype`` is what it calls the dtype that it computes in.
         """
         program = self.compiled.prologue
-        names = Names(self.reserved)
+        names = Names([*self.reserved, *self.derived.values()])
         plain = Plain(program.values, dict(self.constants), self.dims, batched=False, dtype=dtype)
         lines = []
         for op in program.ops:
