@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +67,7 @@ def size(extent: sympy.Expr, dims: Mapping[str, int]) -> int:
     return _size(sympy.sympify(extent), tuple(dims.items()))
 
 
-@lru_cache(maxsize=4096)  # SymPy takes long to substitute, and every step of every setting asks for the same few
+@cache  # SymPy takes long to substitute, and every step of every setting asks for the same few
 def _size(extent: sympy.Expr, dims: tuple[tuple[str, int], ...]) -> int:
     numbers = dict(dims)
     return int(extent.subs({symbol: numbers[symbol.name] for symbol in extent.free_symbols}))
