@@ -122,3 +122,24 @@ def few(cell: Cell, dtype: Any) -> Sample:
     short.params["U"][...] = 3 + np.abs(short.params["U"])
     x, dy = ({n: np.concatenate([a, np.repeat(a[-1:], 116, 0)]) for n, a in arrays.items()} for arrays in (short.x, short.dy))
     return replace(short, steps=120, x=x, dy=dy, state={n: np.abs(a) for n, a in (short.state or {}).items()})
+
+
+@pytest.mark.parametrize("name", ["lstm", "qrnn_fo", "clockwork"])
+def test_segments_without_a_step_leave_nothing_of_the_call_before(name: str) -> None:
+    """All samples end early: the steps behind are run no more, and what lay in the workspace there is gone."""
+    path = ROOT / "specs" / f"{name}.yaml"
+    module, drawn = generated(path), long(cell_of(path), np.float64)
+    for options in ({}, {"checkpoint": 7}):
+        workspace = module.Workspace(STEPS, len(LENGTHS), drawn.module_params(module), **options)
+        for lengths in (LENGTHS, [9, 3, 0, 2, 9], [0, 0, 0, 0, 0], [1, 14, 0, 2, 1]):
+            for masks in (Masks(np.array(lengths)), Masks(np.array(lengths), RESETS, True)):
+                check(module, drawn, masks, workspace=workspace)
+
+
+def test_padding_is_cut_but_once() -> None:
+    """States are put back where a sample ends, and not again while the longest has steps: few calls for a lot of padding."""
+    module, lengths = generated(ROOT / "specs" / "lstm.yaml"), np.array([50, 20, 1, 0])
+    masks = module._masks(lengths, None, False, 50, 4)
+    cuts = module._cuts(masks, 0, 50)
+    assert {t: columns.tolist() for t, columns in cuts.begins.items()} == {0: [3], 1: [2], 20: [1]}
+    assert (cuts.rows[20:, 1] == np.arange(30)).all() and (cuts.samples[20:, 1] == 0).all()
