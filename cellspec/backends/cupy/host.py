@@ -97,6 +97,8 @@ class Host:
         self.text = Text()
         self.single = choice.kind is Kind.SEQUENCE
         self.made: dict[object, str] = {}
+        steps = {phase: launches(memory.plan, phase) for phase in Phase}
+        self.kernels_in = {phase: sum(isinstance(step, Region | Chain) for step in found) for phase, found in steps.items()}
 
     # --- spelling ---------------------------------------------------------------------------------------------
 
@@ -247,7 +249,7 @@ class Host:
     def kernel(self, step: Region | Chain, phase: Phase) -> Kernel:
         """The kernel of a region or a chain, and its arguments."""
         suffix = {Phase.BEFORE: "before", Phase.LOOP: "loop" if self.single else "step", Phase.AFTER: "after"}[phase]
-        several = sum(isinstance(other, Region | Chain) for other in launches(self.memory.plan, phase)) > 1
+        several = self.kernels_in[phase] > 1
         number = len([k for k in self.text.kernels if k.name.startswith(f"{self.direction}_{suffix}")]) + 1
         name = f"{self.direction}_{suffix}_{number}" if several else f"{self.direction}_{suffix}"
         if isinstance(step, Chain):
