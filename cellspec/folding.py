@@ -34,16 +34,16 @@ def folded(function: str, args: Sequence[sympy.Expr]) -> sympy.Expr | None:
         return args[1] if args[0] != 0 else args[2]
     if not all(arg.is_number for arg in args):
         return row.symbol(*args)
-    return _evaluated(function, *args)
+    result = _evaluated(function, *(sympy.Rational(arg) if arg.is_Float else arg for arg in args))
+    if result is not None and result.is_Rational and any(arg.is_Float for arg in args):
+        return sympy.Float(float(result), 17)
+    return result
 
 
 @cache
 def _evaluated(function: str, *args: sympy.Expr) -> sympy.Expr | None:
-    """A function of numbers: what stands in loops and local functions is asked for often."""
-    result = tame(sympy.sympify(PRIMITIVES[function].definition(*map(_exact, args))))
-    if result is not None and result.is_Rational and any(arg.is_Float for arg in args):
-        return sympy.Float(float(result), 17)
-    return result
+    """A function of exact numbers, so that ties are ties; what stands in loops and local functions is asked for often."""
+    return tame(sympy.sympify(PRIMITIVES[function].definition(*args)))
 
 
 def tame(value: sympy.Expr) -> sympy.Expr | None:
@@ -69,8 +69,3 @@ def number(value: int | float) -> sympy.Expr:
 def is_finite(expr: sympy.Expr) -> bool:
     """Whether every number in ``expr`` is a float64, not infinite, complex or none at all, as SymPy makes of ``1/0``."""
     return all(atom.is_finite and atom.is_real and abs(atom) <= LARGEST for atom in expr.atoms(*_NUMBERS))
-
-
-def _exact(value: sympy.Expr) -> sympy.Expr:
-    """A number as a fraction, so that ties are ties."""
-    return sympy.Rational(value) if value.is_Float else value
