@@ -125,7 +125,7 @@ def test_functions_over_the_whole_range(name: str, dtype: Any) -> None:
 
 
 @needs_substitute
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float64, marks=pytest.mark.slow), np.float32, np.float16])
 def test_functions_over_the_whole_range_in_cuda(dtype: Any) -> None:
     with on_device(whole(), machine=SUBSTITUTE) as module:
         for name in (*FUNCTIONS, *POWERS):

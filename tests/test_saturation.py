@@ -8,7 +8,9 @@ what the cell itself makes of half a dozen roundings of its arguments.
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from cellspec.sampling import Sample, pack
 
 TOLERANCES = {np.float64: 1e-12, np.float32: 4e-6}
 ROUNDINGS = 6
-DRAWS = [(size, sign) for size in (0.1, 2.0, 20.0, 40.0) for sign in (-1, 0, 1)]
+DRAWS = [(0.1, 0), (2.0, 0), (20.0, -1), (20.0, 0), (40.0, -1), (40.0, 1)]
 
 
 def shifted(drawn: Sample, size: float, sign: int, seed: int = 7) -> Sample:
@@ -60,22 +62,23 @@ def wide(drawn: Sample) -> Sample:
     return dataclasses.replace(drawn, dtype=np.dtype(np.float64), params=widen(drawn.params), x=widen(drawn.x), state=state)
 
 
+def by_steps(module: Any, drawn: Sample, given: Any = None) -> list[Array]:
+    """Outputs at every step, then the final states, step by step, with parameters ``given`` packed or as they are."""
+    now, outputs = drawn.module_state(module), []
+    for t in range(drawn.steps):
+        x_t = pack(module, "Inputs", [stream[t] for stream in drawn.x.values()])
+        y_t, now = module.step(drawn.module_params(module) if given is None else given, x_t, now)
+        outputs.append(leaves(y_t))
+    return [*(np.stack(steps) for steps in zip(*outputs, strict=True)), *leaves(now)]
+
+
 def ways(cell: Cell, module: Any, drawn: Sample) -> dict[str, list[Array]]:
-    """Outputs at every step, then the final states, by each way to compute them."""
+    """The same by each way to compute it."""
     params, x, state = drawn.module_params(module), drawn.module_x(module), drawn.module_state(module)
-    assert state is not None
     y, final, _ = module.forward(params, x, state)
-    found = {"forward": [*leaves(y), *leaves(final)]}
-    for way, given in (
-        ("step", params),
-        ("packed step", module.pack(params, **{dim: drawn.dims[dim] for dim in other_dims(cell)})),
-    ):
-        now = state
-        outputs = []
-        for t in range(drawn.steps):
-            y_t, now = module.step(given, pack(module, "Inputs", [stream[t] for stream in drawn.x.values()]), now)
-            outputs.append(leaves(y_t))
-        found[way] = [*(np.stack(steps) for steps in zip(*outputs, strict=True)), *leaves(now)]
+    found = {"forward": [*leaves(y), *leaves(final)], "step": by_steps(module, drawn)}
+    packed = module.pack(params, **{dim: drawn.dims[dim] for dim in other_dims(cell)})
+    found["packed step"] = by_steps(module, drawn, packed)
     values = module.trace(params, x, state)
     found["trace"] = [
         np.asarray(values[ref.label.split("[")[0]]).reshape(array.shape)
@@ -89,9 +92,9 @@ def agree(cell: Cell, module: Any, drawn: Sample) -> None:
     dtype = drawn.dtype.type
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = ways(cell, module, drawn)
-        right = ways(cell, module, wide(drawn))["step"]
+        right = by_steps(module, wide(drawn))
         unit = float(np.finfo(dtype).eps)
-        moved = [ways(cell, module, rounded(wide(drawn), unit, seed))["step"] for seed in (11, 12, 13)]
+        moved = [by_steps(module, rounded(wide(drawn), unit, seed)) for seed in (11, 12, 13)]
         for way, arrays in found.items():
             for k, array in enumerate(arrays):
                 spread = np.max([np.abs(one[k] - right[k]) for one in moved], axis=0)
@@ -130,13 +133,18 @@ NORMALISED = [
 """Results that need a tiny gate to be accurate beside itself, by way of each kind of operation."""
 
 
+@cache
+def gates(result: str) -> tuple[Cell, ModuleType]:
+    cell = cell_from(GATES.format(result=result))
+    return cell, cellspec.build(cell)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("result", NORMALISED)
 def test_a_tiny_gate_is_accurate_where_something_magnifies_it(result: str, dtype: Any) -> None:
-    cell = cell_from(GATES.format(result=result))
-    module = cellspec.build(cell)
+    cell, module = gates(result)
     drawn = draw(cell, dtype=dtype)
-    for bias in (-10.0, -20.0, -27.0) if dtype is np.float32 else (-20.0, -40.0, -200.0):  # cubes stay in range
+    for bias in (-20.0, -27.0) if dtype is np.float32 else (-40.0, -200.0):  # cubes stay in range
         low = dataclasses.replace(drawn, params={**drawn.params, "b": (0.1 * drawn.params["b"] + bias).astype(dtype)})
         agree(cell, module, low)
         _, _, tape = module.forward(low.module_params(module), low.module_x(module), low.module_state(module))
