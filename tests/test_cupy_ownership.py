@@ -175,6 +175,14 @@ def test_named_tuples_are_taken_by_name(cell: Cell, machine: str) -> None:
             setattr(call, attribute, value)
 
 
+@cells("lstm")
+def test_masked_lengths_are_refused(cell: Cell, machine: str) -> None:
+    with called(cell, machine) as call:
+        for name, value in (("lengths", np.ma.masked_array([1, 2])), ("resets", np.asmatrix(np.zeros((3, 2), bool)))):
+            with pytest.raises(TypeError, match=rf"^{name} must be an array or a list, got (MaskedArray|matrix)$"):
+                call.forward(**{name: value})
+
+
 @cells("lstm", "mingru")
 def test_one_call_at_a_time(cell: Cell, machine: str) -> None:
     """As if another thread's call were at work."""
