@@ -967,7 +967,11 @@ def _readings(masks: _Masks, start: int, T: int, as_itself: bool) -> tuple[np.nd
 
 def _on_host(name: str, value: Any) -> np.ndarray:
     """``value`` as a NumPy array; the host waits for one that lies on a device."""
-    return cp.asnumpy(_array(name, value)) if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+    if hasattr(value, "__cuda_array_interface__"):
+        return cp.asnumpy(_array(name, value))
+    if isinstance(value, np.ndarray) and type(value) not in (np.ndarray, np.memmap):
+        raise TypeError(f"{name} must be an array or a list, got {type(value).__name__}")
+    return np.asarray(value)
 
 
 class _Rows(NamedTuple):
