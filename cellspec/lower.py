@@ -118,7 +118,8 @@ class _Builder:
         reads = [name for name in ir.operands(op) if name in self.values or (outer is not None and name in outer.values)]
         if outer is not None and reads and outer.values.keys() >= set(reads):
             outer.origin, outer.stem = self.origin, f"{self.stem}.constant"
-            return outer.emit(ir.with_out(op, outer.stem) if ir.outs(op) == (self.label,) else op, shape)
+            (out,) = ir.outs(op)
+            return outer.emit(ir.with_out(op, outer.stem) if out == self.label or out in self.values else op, shape)
         key = (ir.with_out(op, ""), shape)
         return self.made[key] if key in self.made and not _is_copy(op) else self.add(op, shape)
 
@@ -126,7 +127,7 @@ class _Builder:
         """Add ``op``; the name of its value, which is that of ``op`` unless it is taken."""
         (out,) = ir.outs(op)
         unique, number = out, 2
-        while unique in self.values:
+        while unique in self.values or (self.outer is not None and unique in self.outer.values):
             unique, number = f"{out}#{number}", number + 1
         self.values[unique] = Value(unique, shape, self.origin)
         self.by_out[unique] = ir.with_out(op, unique)

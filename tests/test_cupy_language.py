@@ -155,6 +155,13 @@ def test_an_elementwise_matrix_state_runs_in_one_kernel() -> None:
     check(cell)
 
 
+@needs_compiler
+@pytest.mark.parametrize("form", ["h[t-1]", "stop_gradient(h[t-2])"])
+def test_an_output_may_be_a_state_before_the_step(form: str) -> None:
+    text = "name: before\ninputs: {x: H}\nstates: {h: H}\noutputs: [h, v]\nparams: {w: H}\nequations: |\n"
+    check(cell_from(f"{text}  v = {form}\n  h[t] = tanh(w*x[t] + 0.5*h[t-1])\n"))
+
+
 def check_random(seed: int) -> None:
     text = RandomLanguage(seed).text()
     print(f"seed {seed}\n{text}")

@@ -92,7 +92,7 @@ def origin(flow: Flow, name: str) -> str:
 def flow(schedule: Schedule, outputs: Sequence[str], kept: Sequence[str], whole: Iterable[str], forwards: bool) -> Flow:
     """The flow of one direction; ``whole`` are the sequences that lie in memory of their own, fit for a matrix product."""
     fixed, free = _constants(schedule)
-    cuts = _cuts(schedule)
+    cuts = {name: op for name, op in _cuts(schedule).items() if name not in outputs}  # those are stored like any other
     free |= cuts
     values = dict(schedule.program.values)
     phases = ([op for op in ops if ir.outs(op)[0] not in cuts] for ops in _phases(schedule))
