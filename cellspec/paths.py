@@ -41,7 +41,7 @@ def find(source: str | Path, report: Reporter) -> Path | None:
     try:
         found = path.exists()
     except OSError as error:
-        report.error(at, f"the path cannot be read: {error.strerror}")
+        report.error(at, f"the path {shorten(text)} cannot be read: {error.strerror}")
         return None
     if found:
         return path
