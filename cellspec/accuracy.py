@@ -22,7 +22,7 @@ import sympy
 from cellspec import ir
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Program, Value, symbol
-from cellspec.primitive import Sign, Size, Want
+from cellspec.primitive import Least, Sign, Size, Want
 from cellspec.simplify import live
 
 MODERATE = 16
@@ -242,12 +242,12 @@ class Known:
         negative = row.sign is Sign.SAME and first.negative
         huge = any(p.huge for p in parts) if row.size is Size.KEEPS else row.size is Size.GROWS and not first.negative
         least = 0.0
-        match name:
-            case "max" if any(p.positive for p in parts):
+        match row.least:
+            case Least.GREATEST if any(p.positive for p in parts):
                 least, positive = max(p.least for p in parts if p.positive), True
-            case "abs":
+            case Least.SAME:
                 least = first.least
-            case "sqrt" | "length":
+            case Least.ROOT:
                 least = first.least**0.5
         return Fact(least, positive, negative, huge)
 

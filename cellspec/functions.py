@@ -1,7 +1,8 @@
 """The one table of pointwise primitives: a row each, with its definition, derivatives and NumPy spelling.
 
 A row of :data:`PRIMITIVES` serves every stage: elaboration reads the arity, lowering builds ``symbol(*args)``, the adjoint
-reads the derivatives, a backend its spelling, the oracle the *definition* alone. To add a primitive, add a row.
+reads the derivatives, a backend its spelling, the oracle the *definition* alone, and for its bounds whether a result
+``rounds``. To add a primitive, add a row.
 
 Derivatives are written in terms of the arguments *and the result* ``y`` (``y*(1 - y)`` for the logistic function), so that the
 backward pass reads what the forward pass has computed. Where there is no derivative the convention is PyTorch's: see each row.
@@ -19,7 +20,7 @@ from collections.abc import Callable
 import sympy
 from sympy import Piecewise, Rational
 
-from cellspec.primitive import Expr, Primitive, Sign, Size, Want, ufunc
+from cellspec.primitive import Expr, Least, Primitive, Sign, Size, Want, ufunc
 
 
 class _Floor(sympy.Function):  # type: ignore[misc]
@@ -60,6 +61,8 @@ def _row(
     wants: Want | tuple[Want, ...],
     size: Size,
     sign: Sign = Sign.ANY,
+    least: Least = Least.NOTHING,
+    rounds: bool = True,
     complement: Callable[..., Expr] | None = None,
 ) -> None:
     """Add a pointwise function; ``numpy`` defaults to the ufunc of the same name, ``cuda`` to CUDA's function of it.
@@ -81,13 +84,15 @@ def _row(
         wants if isinstance(wants, tuple) else (wants,) * arity,
         size,
         sign,
+        least,
+        rounds,
         complement,
     )
 
 
-def _arithmetic(name: str, arity: int, build: Callable[..., Expr]) -> None:
+def _arithmetic(name: str, arity: int, build: Callable[..., Expr], *, listed: bool = False, rounds: bool = True) -> None:
     """Add an operator that SymPy's own arithmetic expresses and differentiates."""
-    PRIMITIVES[name] = Primitive(name, arity, build, (), build, build, listed=False)
+    PRIMITIVES[name] = Primitive(name, arity, build, (), build, build, listed=listed, rounds=rounds)
 
 
 def _cases(*branches: tuple[Expr, Expr]) -> Expr:
@@ -122,9 +127,8 @@ _arithmetic("sub", 2, lambda a, b: a - b)
 _arithmetic("mul", 2, lambda a, b: a * b)
 _arithmetic("div", 2, lambda a, b: a / b)
 _arithmetic("pow", 2, lambda a, b: a**b)
-_arithmetic("neg", 1, lambda a: -a)
-_arithmetic("identity", 1, lambda a: a)
-PRIMITIVES["identity"] = Primitive(**{**vars(PRIMITIVES["identity"]), "listed": True})
+_arithmetic("neg", 1, lambda a: -a, rounds=False)
+_arithmetic("identity", 1, lambda a: a, listed=True, rounds=False)
 
 # Comparisons give 1 or 0 and have derivative zero.
 for _name, _ufunc, _operator, _holds in (
@@ -146,6 +150,7 @@ for _name, _ufunc, _operator, _holds in (
         wants=Want.SIDE,
         size=Size.BOUNDED,
         sign=Sign.NOT_NEGATIVE,
+        rounds=False,
     )
 
 _row(
@@ -158,7 +163,16 @@ _row(
     complement=lambda x: -_call("expm1", x),
 )
 _row("log", _log, lambda x, y: 1 / x, domain=(0.1, 3.0), wants=Want.RATIO, size=Size.BOUNDED)
-_row("sqrt", _sqrt, lambda x, y: 1 / (2 * y), domain=(0.1, 3.0), wants=Want.RATIO, size=Size.KEEPS, sign=Sign.NOT_NEGATIVE)
+_row(
+    "sqrt",
+    _sqrt,
+    lambda x, y: 1 / (2 * y),
+    domain=(0.1, 3.0),
+    wants=Want.RATIO,
+    size=Size.KEEPS,
+    sign=Sign.NOT_NEGATIVE,
+    least=Least.ROOT,
+)
 _row(  # the root of a sum of squares: a norm, whose derivative at 0 is 0
     "length",
     _sqrt,
@@ -170,6 +184,7 @@ _row(  # the root of a sum of squares: a norm, whose derivative at 0 is 0
     wants=Want.RATIO,
     size=Size.KEEPS,
     sign=Sign.NOT_NEGATIVE,
+    least=Least.ROOT,
 )
 _row("sin", sympy.sin, lambda x, y: _call("cos", x), wants=Want.SAME, size=Size.BOUNDED)
 _row("cos", sympy.cos, lambda x, y: -_call("sin", x), wants=Want.LITTLE, size=Size.BOUNDED)
@@ -214,15 +229,7 @@ _row(
     size=Size.BOUNDED,
     sign=Sign.NOT_NEGATIVE,
 )
-_row(
-    "expm1",
-    lambda x: _exp(x) - 1,
-    lambda x, y: y + 1,
-    listed=False,
-    wants=Want.SAME,
-    size=Size.GROWS,
-    sign=Sign.SAME,
-)
+_row("expm1", lambda x: _exp(x) - 1, lambda x, y: y + 1, listed=False, wants=Want.SAME, size=Size.GROWS, sign=Sign.SAME)
 _row(
     "softplus",
     lambda x: _log(1 + _exp(x)),
@@ -252,6 +259,7 @@ _row(
     wants=Want.SAME,
     size=Size.KEEPS,
     sign=Sign.NOT_NEGATIVE,
+    rounds=False,
 )
 _row(
     "leaky_relu",  # slope 0.01 for x <= 0
@@ -326,6 +334,7 @@ _row(
     wants=Want.SAME,
     size=Size.BOUNDED,
     sign=Sign.SAME,
+    rounds=False,
 )
 _row(
     "abs",  # derivative 0 at 0
@@ -336,6 +345,8 @@ _row(
     wants=Want.SAME,
     size=Size.KEEPS,
     sign=Sign.NOT_NEGATIVE,
+    least=Least.SAME,
+    rounds=False,
 )
 _row(
     "sign",
@@ -346,8 +357,9 @@ _row(
     wants=Want.SIDE,
     size=Size.BOUNDED,
     sign=Sign.SAME,
+    rounds=False,
 )
-_row("floor", lambda x: _Floor(x), _zero, kinks=(0.0, 1.0), wants=Want.SIDE, size=Size.KEEPS)
+_row("floor", lambda x: _Floor(x), _zero, kinks=(0.0, 1.0), wants=Want.SIDE, size=Size.KEEPS, rounds=False)
 _row(
     "max",  # a tie gives half to each side
     lambda a, b: _cases((a, a > b), (b, a < b), ((a + b) / 2, True)),
@@ -357,6 +369,8 @@ _row(
     cuda="maximum(a, b) = a < b || b != b ? b : a",
     wants=Want.SAME,
     size=Size.KEEPS,
+    least=Least.GREATEST,
+    rounds=False,
 )
 _row(
     "min",
@@ -367,6 +381,7 @@ _row(
     cuda="minimum(a, b) = b < a || b != b ? b : a",
     wants=Want.SAME,
     size=Size.KEEPS,
+    rounds=False,
 )
 _row(
     "clip",  # derivative 1 at either end; where lo > hi the result is hi
@@ -378,6 +393,7 @@ _row(
     cuda="clip(a, low, high) = minimum(maximum(a, low), high)",
     wants=Want.SAME,
     size=Size.KEEPS,
+    rounds=False,
 )
 _row(
     "mod",  # a - b*floor(a/b): the sign of b, as in Python; the quotient has derivative zero
@@ -399,6 +415,7 @@ _row(
     cuda="where(c, a, b) = c != 0 ? a : b",
     wants=(Want.SIDE, Want.SAME, Want.SAME),
     size=Size.KEEPS,
+    rounds=False,
 )
 
 COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}

@@ -37,6 +37,15 @@ class Sign(Enum):
     SAME = "that of the argument"
 
 
+class Least(Enum):
+    """How far a result stays away from 0."""
+
+    NOTHING = "nothing is known"
+    SAME = "as far as the argument"
+    ROOT = "as far as the root of the argument"
+    GREATEST = "as far as any argument that is not negative; if there is one, the result is not negative either"
+
+
 @dataclass(frozen=True)
 class Primitive:
     """A pointwise function of the spec language.
@@ -47,9 +56,11 @@ class Primitive:
     ``cuda`` is CUDA's function of that meaning (``fabs``), or a stable definition in C++ (``relu(a) = a < 0 ? 0 : a``).
     ``domain`` is where tests sample the arguments; ``kinks`` are points at which a derivative jumps.
     ``listed`` tells whether a spec may call it by name (``add`` is written ``+``).
+    ``rounds`` is False where every result is a whole number, or one of the arguments up to its sign.
 
     What :mod:`cellspec.accuracy` asks: ``wants`` says, for each argument, what the result needs of it; ``size`` how large the
-    result can be; ``sign`` which sign it has; ``complement(x)``, if not None, is 1 - f(x) without cancellation.
+    result can be, and ``least`` how small; ``sign`` which sign it has; ``complement(x)``, if not None, is 1 - f(x) without
+    cancellation.
     """
 
     name: str
@@ -65,6 +76,8 @@ class Primitive:
     wants: tuple[Want, ...] = ()
     size: Size = Size.KEEPS
     sign: Sign = Sign.ANY
+    least: Least = Least.NOTHING
+    rounds: bool = True
     complement: Callable[..., Expr] | None = None
 
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 import mpmath
+import numpy as np
 import pytest
 import sympy
 from support import cell_from
@@ -16,8 +17,9 @@ from cellspec import ir
 from cellspec.accuracy import MODERATE, OPERATIONS, Flow, delicate, facts
 from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Program, Value, symbol
+from cellspec.oracle.primitives import rule
 from cellspec.pipeline import compile_cell
-from cellspec.primitive import Primitive, Sign, Size, Want, divisors
+from cellspec.primitive import Least, Primitive, Sign, Size, Want, divisors
 
 H = sympy.Symbol("H")
 a, b, c, s, y = map(symbol, ("a", "b", "c", "s", "y"))
@@ -110,6 +112,31 @@ def test_sizes_signs_and_complements_are_true(name: str) -> None:
             assert float(other.subs(u, x)) == pytest.approx(float(1 - f), rel=1e-9, abs=1e-15)
     if row.size is Size.GROWS:
         assert value(mpmath.mpf(100)) > 1e20
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_where_nothing_is_rounded_is_true(name: str) -> None:
+    """By the definitions: other functions give numbers that are neither whole nor those that they are given."""
+    row, rng = PRIMITIVES[name], np.random.default_rng(0)
+    args = [rng.uniform(*row.domain, 500).astype(np.float32).astype(np.float64) for _ in range(row.arity)]
+    exponent = sympy.Integer(2) if name == "pow" else None
+    result = rule(name, exponent).value(args)
+    known = (result == np.rint(result)) | np.any([np.abs(result) == np.abs(arg) for arg in args], axis=0)
+    assert row.rounds != known.all()
+
+
+@pytest.mark.parametrize("name", [name for name, row in PRIMITIVES.items() if row.least is not Least.NOTHING])
+def test_how_far_results_stay_from_0_is_true(name: str) -> None:
+    row, rng = PRIMITIVES[name], np.random.default_rng(0)
+    args = [rng.uniform(*row.domain, 500) for _ in range(row.arity)]
+    result = rule(name).value(args)
+    match row.least:
+        case Least.SAME:
+            assert np.all(np.abs(result) >= np.abs(args[0]))
+        case Least.ROOT:
+            assert np.all(np.abs(result) >= np.sqrt(np.abs(args[0])))
+        case Least.GREATEST:
+            assert all(np.all(result[arg >= 0] >= arg[arg >= 0]) for arg in args)
 
 
 # --- the analysis --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cellspec.cell import STEP_INDEX, Along, Apply, Cell, Const, Inverse, MatMul, Node, OuterProduct
+from cellspec.functions import PRIMITIVES
 from cellspec.oracle.duals import Duals, Moved, Tangents, carry
 from cellspec.oracle.masks import Masks
 from cellspec.oracle.primitives import Array
@@ -21,10 +22,6 @@ from cellspec.oracle.values import Evaluator, Forward, Inputs, Numbers, run
 
 AMPLITUDE = 16
 """Units in the last place: more than one, as one operation here stands for a few there, and as few draws must do for many."""
-
-WHOLE = ("lt", "le", "gt", "ge", "eq", "ne", "sign", "floor")
-EXACT = frozenset((*WHOLE, "neg", "identity", "abs", "max", "min", "clip", "where", "relu", "hard_tanh"))
-"""Functions that give whole numbers, or one of their arguments up to its sign: they round nothing."""
 
 
 class Rounding:
@@ -59,7 +56,7 @@ def rounds(node: Node) -> bool:
     """Whether the value of ``node`` has to be rounded."""
     match node:
         case Apply(function=function):
-            return function not in EXACT
+            return PRIMITIVES[function].rounds
         case Const(value=value):
             return not float(value).is_integer()
         case MatMul() | OuterProduct() | Inverse() | Along():
