@@ -246,8 +246,7 @@ def previous(name: str) -> str:
 
 def earlier(cell: Cell) -> list[tuple[Ref, str, int]]:
     """What the equations read of states that hold several earlier values, with the state's name and the row of it."""
-    kept = {state.lag_of[0]: state for state in cell.states if state.lag_of is not None and state.rows}
-    return [(ref, kept[ref.name].name, ref.back - 1) for ref in cell.distant]
+    return [(ref, cell.keeper(ref).name, ref.back - 1) for ref in cell.distant]
 
 
 def moved_on(cell: Cell, now: Mapping[str, Any], join: Callable[[Any, Any], Any]) -> dict[str, Any]:

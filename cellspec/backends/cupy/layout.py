@@ -29,6 +29,7 @@ _SLOTS = Buffer("cuts", Home.HISTORY, ir.size(()), real=True)
 CUTS = {CUT_BEFORE: Place(_SLOTS), CUT_AFTER: Place(_SLOTS, late=True)}
 """Where the cuts lie, before and after each step."""
 
+
 def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
     """The forward direction's plan and class; the programs of ``compiled`` read cuts."""
     cell = compiled.cell

@@ -11,6 +11,7 @@ from cellspec.backends.common import Common, environment, gather, strings, tidy,
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import moved_on, plain_step
 from cellspec.backends.naming import Names, identifier
+from cellspec.backends.numpy.earlier import Earlier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.histories import Histories
@@ -25,8 +26,8 @@ from cellspec.backends.numpy.statements import Pass
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
 from cellspec.backends.plain import Plain, bare, float_text
-from cellspec.backends.streams import Stream, far, streams
-from cellspec.cell import Cell, Input, Kind, Shape
+from cellspec.backends.streams import far
+from cellspec.cell import Cell, Input, Shape
 from cellspec.errors import blamed
 from cellspec.pipeline import Compiled, compile_cell
 from cellspec.schedule import Schedule, schedule
@@ -74,10 +75,7 @@ class _Module:
         self.dims, self.names, self.constants = self.common.dims, self.common.names, self.common.constants
         self.helpers: set[str] = set()
         self.rank = ranks(compiled.equations)
-        buffers = {state.name: self.names.get(("stream", state.name), f"{state.name}_all") for state in self.cell.streams}
-        self.known = streams(self.cell, buffers)
-        labels = [ref.label for ref in self.cell.distant if ref.kind is Kind.INPUT]
-        self.earlier = {label: self.names.get(("stream", label), identifier(label)) for label in labels}
+        self.earlier = Earlier(self.cell, self.common, self.names)
 
     def text(self) -> str:
         common = self.common
@@ -97,8 +95,8 @@ class _Module:
                 on_host='_on_host("{0}", {0})'.format,
                 carried=len(self.cell.streams) < len(self.cell.states),
                 lags=bool(far(self.cell)),
-                streams=self.known,
-                counts=any(stream.follows is None for stream in self.known),
+                streams=self.earlier.known,
+                counts=any(stream.follows is None for stream in self.earlier.known),
                 header=common.command(f" --residuals {policy}" if policy in NOTES else ""),
                 notes=textwrap.wrap(NOTES.get(policy, ""), 116),
                 place="",
@@ -199,11 +197,11 @@ class _Module:
             )
             if each:
                 states.append(self.histories.state_forward(buffer, each))
-        for stream in self.known:
+        for stream in self.earlier.known:
             emitter.text.buffers.append((stream.buffer, f"(T + 1, B, {self.common.size(stream.state.shape)})"))
-            states.append(self.stream_forward(stream))
+            states.append(self.earlier.forward(stream))
         for each in self.histories.of_inputs.values():
-            states.append(self.histories.input_forward(emitter, each, self.earlier))
+            states.append(self.histories.input_forward(emitter, each, self.earlier.views))
         value = gather([str(o["source"]) for o in outputs])
         return self.context(emitter, outputs=outputs, states=states, value=value), emitter
 
@@ -247,7 +245,8 @@ class _Module:
                     "final": f"{state.name}={self.common.shaped(f'{first}.copy()', state.shape)}",
                 }
             )
-        states += [self.stream_backward(emitter, stream) for stream in reversed(self.known)][::-1]
+        streams = reversed(self.earlier.known)  # the farthest first, as each hands on to the nearer one
+        states += [self.earlier.backward(emitter, self.orientation, stream) for stream in streams][::-1]
         for each in self.histories.of_inputs.values():
             left = {r.steps: f"d:{r.label}" for r in each.refs if f"d:{r.label}" in emitter.storage.place}
             lags = {steps: self.sequence(emitter.operand([name])) for steps, name in left.items()}
@@ -273,8 +272,8 @@ class _Module:
         emitter = self.emitter(plan(code, demands), views, frozenset(views), {}, "", lead="")
         text = emitter.run()
         emitter.region = Region.LOOP
-        follows = {stream.state: stream.follows for stream in self.known}
-        earlier = {f"ws.{stream.buffer}[:-1]": f"state.{stream.state.name}" for stream in self.known}
+        follows = {stream.state: stream.follows for stream in self.earlier.known}
+        earlier = {f"ws.{stream.buffer}[:-1]": f"state.{stream.state.name}" for stream in self.earlier.known}
 
         own = set(emitter.made.values())  # given out as they are, once
 
@@ -301,69 +300,22 @@ class _Module:
         lines = "\n".join((value, *states, *parts["lines"]))
         return {"value": value, "states": states, "dims": names_in(lines).intersection(self.dims.values()), **parts}
 
-    def stream_forward(self, stream: Stream) -> dict[str, object]:
-        """How a stream is made before anything is computed, and what it leaves as the final state."""
-        shape, name, whole = stream.state.shape, stream.state.name, f"ws.{stream.buffer}"
-        start, cut = [f"{whole}[...] = state.{name} + np.arange(T + 1)[:, None, None]"], "recount"
-        if stream.follows is not None:
-            cut = "restart"
-            follows = stream.follows if stream.follows.startswith("ws.") else self.common.flat(stream.follows, shape, "T, B")
-            start = [f"{whole}[0] = {self.common.flat(f'state.{name}', shape)}", f"{whole}[1:] = {follows}"]
-        start += ["if cuts is not None:", f"    cuts.{cut}({whole}, {float_text(float(stream.state.init))})"]
-        final = f"{name}={self.common.shaped(f'{whole}[T].copy()', shape)}"
-        return {"carried": "", "start": start, "final": final}
-
-    def stream_backward(self, emitter: Emitter, stream: Stream) -> dict[str, object]:
-        """The gradient of a stream's initial state; its other steps' are handed on to what it follows."""
-        shape, name = stream.state.shape, stream.state.name
-        if stream.follows is None:
-            # No gradient flows through the count; without a step the final state is the initial one.
-            passed = f"np.zeros_like(state.{name}) if dfinal is None else dfinal.{name}*_idle(cuts, T)"
-            return {"carried": "", "start": [], "final": f"{name}={passed}"}
-        whole = f"ws.{self.gradient_buffer(emitter, stream)}"
-        lines = emitter.text.after
-        if (d := f"d:{stream.value}") in emitter.storage.place:
-            lines.append(f"np.copyto({self.sequence(f'{whole}[:-1]')}, {emitter.operand([d])})")
-        else:
-            lines.append(f"{whole}[:-1] = 0")
-        later = next((s for s in self.known if s.follows == f"ws.{stream.buffer}[:-1]"), None)
-        if later is not None:
-            lines.append(f"{whole}[:-1] += ws.{self.gradient_buffer(emitter, later)}[1:]")
-        dfinal = self.common.flat(f"dfinal.{name}", shape)
-        lines.append(f"{whole}[T] = 0 if dfinal is None else {dfinal}")
-        lines += ["if cuts is not None:", f"    cuts.part({whole}, None if dfinal is None else {dfinal})"]
-        return {"carried": "", "start": [], "final": f"{name}={self.common.shaped(f'{whole}[0].copy()', shape)}"}
-
-    def gradient_buffer(self, emitter: Emitter, stream: Stream) -> str:
-        """The attribute that holds a stream's gradient."""
-        key = ("gradient of", stream.state.name)
-        if key not in emitter.names.by_key:
-            buffer = emitter.names.get(key, f"d_{stream.buffer}")
-            emitter.text.buffers.append((buffer, f"(T + 1, B, {self.common.size(stream.state.shape)})"))
-        return emitter.names.by_key[key]
-
     def sequences(self, memory: str) -> tuple[dict[str, str], dict[str, str]]:
         """The inputs and streams, as feature-major sequences and as matrices over all steps and samples."""
         sequences, matrices = {}, {}
         for item, text in zip(self.cell.inputs, self.common.inputs, strict=True):
             sequences[f"{item.name}[t]"] = self.sequence(self.common.flat(str(text["value"]), item.shape, "T, B"))
             matrices[f"{item.name}[t]"] = str(text["matrix"])
-        for stream in self.known:
-            steps = f"{memory}.{stream.buffer}[:-1]"
-            sequences[stream.value] = self.sequence(steps)
-            matrices[stream.value] = f"{steps}.reshape(T*B, {self.common.size(stream.state.shape)})"
-        for ref in (ref for ref in self.cell.distant if ref.label in self.earlier):
-            steps = f"{memory}.{self.earlier[ref.label]}"
-            sequences[ref.label] = self.sequence(steps)
-            matrices[ref.label] = f"{steps}.reshape(T*B, {self.common.size(ref.shape)})"
+        for value, steps, shape in self.earlier.sequences(memory):
+            sequences[value] = self.sequence(steps)
+            matrices[value] = f"{steps}.reshape(T*B, {self.common.size(shape)})"
         return sequences, matrices
 
     def d_input(self, emitter: Emitter, item: Input) -> str:
         """The gradient of an input, written for the caller."""
         name = f"d:{item.name}[t]"
         single = len(self.cell.inputs) == 1
-        follower = next((s for s in self.known if s.state.lag_of == (item.name, 1)), None)
-        later = f"ws.{self.gradient_buffer(emitter, follower)}[1:]" if follower else None
+        later = self.earlier.of_input(emitter, item.name)
         if item.name in self.histories.of_inputs:
             later = self.histories.of_input(emitter, item.name)
         if name not in emitter.storage.place:
