@@ -1,7 +1,11 @@
-"""Earlier inputs and the index of the step, as arrays over all steps: what a module's host code does with them.
+"""Earlier values as arrays over all steps: what a module's host code does with them, whichever backend's it is.
 
-``x_lag1`` holds the initial state's ``x_lag1`` and behind it ``x``, ``x_lag2`` the initial ``x_lag2`` and behind it ``x_lag1``:
-each has T + 1 steps, of which the cell reads the first T; the last is the final state. Their gradients run the other way.
+*Streams* are earlier inputs and the index of the step, a state each. ``x_lag1`` holds the initial state's ``x_lag1`` and behind
+it ``x``, ``x_lag2`` the initial ``x_lag2`` and behind it ``x_lag1``: each has T + 1 steps, of which the cell reads the first T;
+the last is the final state. Their gradients run the other way.
+
+*Histories* hold the values of a name that is read further back. Whatever k is, a lag is read from one array: neither the text
+of a module nor the time that it takes to make it grows with k.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cellspec.backends.common import Common
 from cellspec.backends.dims import input_texts
 from cellspec.backends.plain import float_text
 from cellspec.cell import STEP_INDEX, Cell, Ref, State
@@ -68,3 +73,30 @@ def far(cell: Cell) -> tuple[Far, ...]:
             refs = tuple(ref for ref in cell.distant if ref.name == source)
             found.append(Far(state, source, reach, refs, source in inputs))
     return tuple(found)
+
+
+class FarStates:
+    """The far ones of a cell, by what they are earlier values of; and how a caller's rows, ``[B, rows, *shape]``, are spelt."""
+
+    def __init__(self, cell: Cell, common: Common) -> None:
+        self.common = common
+        self.of_states = {each.source: each for each in far(cell) if not each.of_input}
+        self.of_inputs = {each.source: each for each in far(cell) if each.of_input}
+
+    @property
+    def any(self) -> bool:
+        """Whether the cell has such a state."""
+        return bool(self.of_states or self.of_inputs)
+
+    def size(self, each: Far) -> str:
+        """The elements of one value."""
+        return self.common.size(each.state.shape[1:])
+
+    def oldest_first(self, array: str, each: Far) -> str:
+        """The caller's rows as ``[B, rows, n]``, the oldest first."""
+        flat = array if len(each.state.shape) == 2 else f"{array}.reshape(B, {each.state.rows}, {self.size(each)})"
+        return f"{flat}[:, ::-1]"
+
+    def shaped(self, text: str, each: Far) -> str:
+        """``[B, rows, n]`` in the state's shape."""
+        return text if len(each.state.shape) == 2 else f"{text}.reshape{self.common.batched(each.state.shape)}"

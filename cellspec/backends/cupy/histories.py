@@ -19,18 +19,17 @@ from cellspec.backends.cupy.flow import Flow
 from cellspec.backends.cupy.host import Text
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.streams import Far, far
+from cellspec.backends.streams import Far, FarStates
 from cellspec.cell import Cell, Ref
 
 
-class Histories:
+class Histories(FarStates):
     """The names and places of all of them; ``names`` are those of a direction's memory."""
 
     def __init__(self, cell: Cell, common: Common, names: Names) -> None:
-        self.cell, self.common, self.names = cell, common, names
-        self.of_states = {each.source: each for each in far(cell) if not each.of_input}
-        self.of_inputs = {each.source: each for each in far(cell) if each.of_input}
-        for each in far(cell):
+        super().__init__(cell, common)
+        self.cell, self.names = cell, names
+        for each in (*self.of_states.values(), *self.of_inputs.values()):
             self.history(each)
             for ref in each.refs:
                 self.rows(ref), self.lag(ref), self.back(ref), self.back_rows(ref)
@@ -97,17 +96,11 @@ class Histories:
 
     def by_rows(self, array: str, each: Far) -> str:
         """The caller's ``[B, rows, *shape]`` as a history has it, the oldest row first."""
-        shape = each.state.shape
-        flat = array if len(shape) == 2 else f"{array}.reshape(B, {each.state.rows}, {self.common.size(shape[1:])})"
-        return f"{flat}[:, ::-1].swapaxes(0, 1)"
+        return f"{self.oldest_first(array, each)}.swapaxes(0, 1)"
 
     def for_caller(self, rows: str, each: Far) -> str:
         """Rows of a history, the oldest first, as the caller has them."""
-        text = f"cp.ascontiguousarray({rows}[::-1].swapaxes(0, 1)).astype(dtype, copy=False)"
-        return text if len(each.state.shape) == 2 else f"{text}.reshape{self.common.batched(each.state.shape)}"
-
-    def size(self, each: Far) -> str:
-        return self.common.size(each.state.shape[1:])
+        return self.shaped(f"cp.ascontiguousarray({rows}[::-1].swapaxes(0, 1)).astype(dtype, copy=False)", each)
 
     # --- lines ------------------------------------------------------------------------------------------------
 

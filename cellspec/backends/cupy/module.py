@@ -294,7 +294,7 @@ class _Module:
                 place="@_on_its_device",
                 on_host='_on_host("{0}", {0})'.format,
                 cuts=bool(self.compiled.forward.carries),
-                far=bool(self.histories.of_states or self.histories.of_inputs),
+                far=self.histories.any,
                 lags=any(stream.follows is not None for stream in self.earlier.known),
                 counts=any(stream.follows is None for stream in self.earlier.known),
                 imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],

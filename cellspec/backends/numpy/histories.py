@@ -16,39 +16,27 @@ from cellspec.backends.common import Common
 from cellspec.backends.naming import identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.orientation import Orientation
-from cellspec.backends.streams import Far, far
+from cellspec.backends.streams import Far, FarStates
 from cellspec.cell import Cell, State
 
 
-class Histories:
+class Histories(FarStates):
     """Writes what a module does with such states; arrays of the caller's have their samples first, histories their steps."""
 
     def __init__(self, cell: Cell, common: Common, orientation: Orientation) -> None:
-        self.common, self.orientation = common, orientation
-        self.of_states = {each.source: each for each in far(cell) if not each.of_input}
-        self.of_inputs = {each.source: each for each in far(cell) if each.of_input}
-
-    @property
-    def any(self) -> bool:
-        """Whether the cell has such a state."""
-        return bool(self.of_states or self.of_inputs)
+        super().__init__(cell, common)
+        self.orientation = orientation
 
     # --- spelling ---------------------------------------------------------------------------------------------
 
     def by_rows(self, array: str, each: Far) -> str:
         """The caller's ``[B, rows, *shape]`` as a history has it, the oldest row first."""
-        shape = each.state.shape
-        flat = array if len(shape) == 2 else f"{array}.reshape(B, {each.state.rows}, {self.common.size(shape[1:])})"
-        return f"{flat}[:, ::-1].{'transpose(1, 2, 0)' if self._turns(each) else 'swapaxes(0, 1)'}"
+        return f"{self.oldest_first(array, each)}.{'transpose(1, 2, 0)' if self._turns(each) else 'swapaxes(0, 1)'}"
 
     def for_caller(self, rows: str, each: Far) -> str:
         """Rows of a history, the oldest first, as the caller has them."""
         turned = f"{rows}[::-1].{'transpose(2, 0, 1)' if self._turns(each) else 'swapaxes(0, 1)'}.copy()"
         return self.shaped(turned, each)
-
-    def shaped(self, text: str, each: Far) -> str:
-        """``[B, rows, n]`` in the state's shape."""
-        return text if len(each.state.shape) == 2 else f"{text}.reshape{self.common.batched(each.state.shape)}"
 
     def samples_first(self, history: str, each: Far) -> str:
         """A history as the module's functions take it: ``[T + k, B, n]``."""
@@ -113,7 +101,7 @@ class Histories:
         """An input behind what lies before its first step, and views of it for each lag, ``views`` by label."""
         (x,) = (str(item["value"]) for item in self.common.inputs if item["name"] == each.source)
         x = self.common.flat(x, each.state.shape[1:], "T, B")
-        size, rows = self.common.size(each.state.shape[1:]), each.state.rows
+        size, rows = self.size(each), each.state.rows
         buffer = emitter.names.get(("history", each.source), f"{identifier(each.source)}_history")
         emitter.text.buffers.append((buffer, f"(T + {each.reach}, B, {size})"))
         for ref in each.refs:
@@ -139,7 +127,7 @@ class Histories:
         """What comes back from an input's lags: ``lags`` are the expressions of what each step leaves for them, as the caller
         has sequences.
         """
-        size, lines, name = self.common.size(each.state.shape[1:]), emitter.text.after, each.state.name
+        size, lines, name = self.size(each), emitter.text.after, each.state.name
         buffers = self.buffers(emitter, each)
         for steps, buffer in buffers.items():
             emitter.text.buffers.append((buffer, f"(T + {steps}, B, {size})"))

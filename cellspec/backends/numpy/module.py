@@ -26,7 +26,6 @@ from cellspec.backends.numpy.statements import Pass
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
 from cellspec.backends.plain import Plain, bare, float_text
-from cellspec.backends.streams import far
 from cellspec.cell import Cell, Input, Shape
 from cellspec.errors import blamed
 from cellspec.pipeline import Compiled, compile_cell
@@ -94,7 +93,7 @@ class _Module:
                 **context,
                 on_host='_on_host("{0}", {0})'.format,
                 carried=len(self.cell.streams) < len(self.cell.states),
-                lags=bool(far(self.cell)),
+                far=self.histories.any,
                 streams=self.earlier.known,
                 counts=any(stream.follows is None for stream in self.earlier.known),
                 header=common.command(f" --residuals {policy}" if policy in NOTES else ""),
