@@ -1,4 +1,7 @@
-"""The compiler as a list of passes: Cell → everything that a backend needs. No logic of its own."""
+"""The compiler as a list of passes: Cell → everything that a backend needs. No logic of its own.
+
+The work of every pass, and of a backend behind them, grows with the number of equations, not with its square.
+"""
 
 from __future__ import annotations
 

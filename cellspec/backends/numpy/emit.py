@@ -7,14 +7,10 @@ from collections.abc import Iterable, Sequence
 import sympy
 
 from cellspec import ir
-from cellspec.backends.numpy.instructions import Contraction, Region, Scalar
+from cellspec.backends.numpy.instructions import HELPERS, Contraction, Region, Scalar
 from cellspec.backends.numpy.products import Products
 from cellspec.backends.numpy.storage import Block, Home, Packed, Step, is_mixed, step_reads, step_writes
 from cellspec.backends.numpy.views import Text
-
-HELPERS = ("erf", "erfc", "where")
-"""Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them."""
-
 
 KEYWORD_OUT = ("maximum", "minimum")
 """Ufuncs of which NumPy deprecates the call with the result's place as a positional argument."""

@@ -21,6 +21,12 @@ from cellspec.ir import Op, Value
 from cellspec.primitive import divides, divisors
 from cellspec.schedule import Gradient, Schedule
 
+HELPERS = ("erf", "erfc", "where")
+"""Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them.
+
+A call of one does the work of one instruction, and writes over none of its operands.
+"""
+
 
 class Region(IntEnum):
     """Where an instruction runs."""

@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 from cellspec import ir
-from cellspec.backends.numpy.instructions import Arg, Code, Contraction, Elementwise, Instruction, Region, Scalar, reads, writes
+from cellspec.backends.numpy.instructions import (
+    HELPERS,
+    Arg,
+    Code,
+    Contraction,
+    Elementwise,
+    Instruction,
+    Region,
+    Scalar,
+    reads,
+    writes,
+)
 from cellspec.backends.numpy.sharing import Sharing
 from cellspec.backends.numpy.storage import Buffer, Demands, Home, Packed, Step, Storage, is_mixed, step_reads, step_writes
 
@@ -177,7 +188,7 @@ class _Planner(Sharing):
     def groups(self, instruction: Elementwise) -> bool:
         """Whether one call can do the work of several such instructions."""
         shapes = (self.values[name].shape for name in reads(instruction))
-        return instruction.ufunc not in ("where", "erf", "erfc") and not is_mixed(self.values[instruction.out].shape, shapes)
+        return instruction.ufunc not in HELPERS and not is_mixed(self.values[instruction.out].shape, shapes)
 
     def runs(self, members: list[Elementwise]) -> list[Packed]:
         """Maximal runs of ``members`` whose results and arguments can be neighbours; whoever cannot join ends a run."""

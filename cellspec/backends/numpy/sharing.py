@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from cellspec import ir
-from cellspec.backends.numpy.instructions import Code, Elementwise, Instruction, Region, reads, writes
+from cellspec.backends.numpy.instructions import HELPERS, Code, Elementwise, Instruction, Region, reads, writes
 from cellspec.backends.numpy.storage import Demands, Home
 
 
@@ -144,7 +144,7 @@ class Sharing:
                 continue
             out = instruction.out
             dying = [a for a in dict.fromkeys(reads(instruction)) if self.can_overwrite(a, out, k)]
-            if instruction.ufunc in ("where", "erf", "erfc"):
+            if instruction.ufunc in HELPERS:
                 dying = []
             rank = {Home.SEQUENCE: 0, Home.STATE: 1, Home.STEP: 2}
             dying.sort(key=lambda a: rank[self.home_of_class(a)])
