@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import threading
 from types import ModuleType
 from weakref import WeakValueDictionary
@@ -32,8 +33,6 @@ def register(module: ModuleType, text: str) -> ModuleType:
 
 def module_of(kind: type) -> ModuleType | None:
     """The module, built here or imported, that ``kind`` is a class of; None if it is neither."""
-    import sys
-
     found: ModuleType | None = getattr(kind, "_module", None) or sys.modules.get(kind.__module__)
     return found
 

@@ -60,7 +60,7 @@ def main() -> None:
 
     A SPEC is the path of a YAML file or the name of a shipped cell: see 'cellspec list'.
 
-    Exit status: 0 done, 1 something was found wrong, 2 usage, 130 Ctrl-C.
+    Exit status: 0 done, 1 something was found wrong, 2 usage, 130 Ctrl-C, 143 SIGTERM.
     """
 
 
