@@ -20,6 +20,7 @@ from support import SPECS, cell_of, spec_id
 
 import cellspec
 from cellspec.cell import Cell
+from cellspec.sampling import Sample
 
 SUBSTITUTE, DEVICE = "substitute", "device"
 BY_ID = {spec_id(path): path for path in SPECS}
@@ -151,3 +152,17 @@ def every_second(cupy: Any, array: Any) -> Any:
 def fortran(cupy: Any, array: Any) -> Any:
     """The same numbers in Fortran order."""
     return cupy.ascontiguousarray(array.transpose()).transpose()
+
+
+def there(module: OnDevice, drawn: Sample) -> tuple[Any, ...]:
+    """A call's arguments on the machine: parameters, x, state, dy, dfinal."""
+    params, x, state = drawn.module_params(module), drawn.module_x(module), drawn.module_state(module)
+    found: tuple[Any, ...] = module.there((params, x, state, *drawn.upstream(module)))
+    return found
+
+
+def run(module: OnDevice, arguments: tuple[Any, ...], **options: Any) -> Any:
+    """Both passes with arguments on the machine, where the results stay."""
+    params, x, state, dy, dfinal = arguments
+    y, final, tape = module.module.forward(params, x, state, **options)
+    return y, final, module.module.backward(params, tape, dy, dfinal, **options)

@@ -12,7 +12,7 @@ import pytest
 from cuda_host import Foreign, import_text
 from cuda_host.fake.array import ndarray
 from cuda_host.fake.cublas import Handle
-from cupy_support import BY_ID, OnDevice, cells, cupy_on, needs_substitute, on_device, text_of
+from cupy_support import BY_ID, OnDevice, cells, cupy_on, needs_substitute, on_device, run, text_of, there
 from support import call, cell_of, close, copied, draw, generator, leaves, same_bits
 
 from cellspec.cell import Cell
@@ -23,20 +23,6 @@ ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, which has the bf
 pytestmark = needs_substitute
 some_cells = cells("lstm", "gru_after", "gru_before", "skip_gru", "lmu", "valid-joined", "valid-stretch", "valid-derived")
 DTYPES = (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)
-
-
-def there(module: OnDevice, drawn: Sample) -> tuple[Any, ...]:
-    """A call's arguments on the machine: parameters, x, state, dy, dfinal."""
-    params, x, state = drawn.module_params(module), drawn.module_x(module), drawn.module_state(module)
-    found: tuple[Any, ...] = module.there((params, x, state, *drawn.upstream(module)))
-    return found
-
-
-def run(module: OnDevice, arguments: tuple[Any, ...], **options: Any) -> Any:
-    """Both passes with arguments on the machine, where the results stay."""
-    params, x, state, dy, dfinal = arguments
-    y, final, tape = module.module.forward(params, x, state, **options)
-    return y, final, module.module.backward(params, tape, dy, dfinal, **options)
 
 
 def first_step(x: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cupy_support import DEVICE, OnDevice, cells, needs_substitute, on_device, unavailable, watch
+from cupy_support import DEVICE, OnDevice, cells, needs_substitute, on_device, run, there, unavailable, watch
 from support import call, close, copied, draw, leaves, same_bits
 
 from cellspec import ir
@@ -25,20 +25,6 @@ some_cells = cells("lstm", "gru_after", "gru_before", "indrnn", "mingru", "valid
 def workspace(module: OnDevice, drawn: Sample) -> Any:
     """Memory for a call."""
     return module.Workspace(drawn.steps, drawn.batch, drawn.module_params(module))
-
-
-def there(module: OnDevice, drawn: Sample) -> tuple[Any, ...]:
-    """A call's arguments on the machine: parameters, x, state, dy, dfinal."""
-    params, x, state = drawn.module_params(module), drawn.module_x(module), drawn.module_state(module)
-    found: tuple[Any, ...] = module.there((params, x, state, *drawn.upstream(module)))
-    return found
-
-
-def run(module: OnDevice, arguments: tuple[Any, ...], **options: Any) -> Any:
-    """Both passes with arguments on the machine, where the results stay."""
-    params, x, state, dy, dfinal = arguments
-    y, final, tape = module.module.forward(params, x, state, **options)
-    return y, final, module.module.backward(params, tape, dy, dfinal, **options)
 
 
 def poison(module: OnDevice, ws: Any) -> None:
