@@ -182,13 +182,13 @@ class _Module:
             if (place := memory.reads.get(final(kept.carry))) is not None:
                 text.masked.append(f"ws.{place.buffer.name}[...] = 0 if dfinal is None else {given}")
             if (far := self.histories.of_states.get(state.name)) is not None:
-                ring = self.histories.state_backward(text, far, f"ws.{kept.state.name}{last}")
-                states.append({**self.common.state(far.state), "last": ring})
+                before = self.histories.state_backward(text, far, f"ws.{kept.state.name}{last}")
+                states.append({**self.common.state(far.state), "last": before})
             source = f"ws.{kept.state.name}{last}.astype(dtype)"
             states.append({**self.common.state(state), "last": self.common.shaped(source, state.shape)})
         for far in self.histories.of_inputs.values():
-            ring = self.histories.input_backward(text, far, memory.outputs)
-            states.append({**self.common.state(far.state), "last": ring})
+            before = self.histories.input_backward(text, far, memory.outputs)
+            states.append({**self.common.state(far.state), "last": before})
         self.histories.number(text, False)
         dx = gather([arranged(self.d_input(text, memory, item)) for item in self.cell.inputs], "Inputs")
         return {"text": text, "grads": grads, "dx": dx, "states": states, **self.loop(text, choice, False)}
