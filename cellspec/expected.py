@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cellspec import oracle
 from cellspec.cell import Cell
+from cellspec.comparison import Array
 from cellspec.oracle.values import sizes
 from cellspec.sampling import Sample
-
-Array = npt.NDArray[Any]
 
 DRAWS = 4
 """Rounded evaluations."""

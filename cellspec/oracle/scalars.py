@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import mpmath
@@ -106,17 +106,10 @@ class Formula:
         return compiled
 
 
-_formulas: dict[tuple[sympy.Expr, int], Formula] = {}
-MANY = 4096
-
-
+@lru_cache(4096)
 def formula(expression: sympy.Expr, count: int) -> Formula:
-    """The formula of an expression in the first ``count`` places; remembered, until there are many."""
-    if len(_formulas) >= MANY:
-        _formulas.clear()
-    if (expression, count) not in _formulas:
-        _formulas[expression, count] = Formula(expression, count)
-    return _formulas[expression, count]
+    """The formula of an expression in the first ``count`` places; remembered, as long as there are not many others."""
+    return Formula(expression, count)
 
 
 def nth(number: int) -> sympy.Symbol:
