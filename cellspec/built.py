@@ -1,7 +1,8 @@
 """The modules that :func:`cellspec.build` has made in this process: where copies and pickles find their classes.
 
-A class of such a module is ``cellspec.built.<module>.<class>``; the module's name ends with a digest of its text. So a pickle
-of parameters is read wherever the same cell has been built, in this process or another. Modules live as long as they are used.
+A class of such a module is found by one name here, ``<module>:<class>``, without a point, which pickle's protocols before the
+fourth know nothing of; the module's name ends with a digest of its text. So a pickle of parameters, of any protocol, is read
+wherever the same cell has been built, in this process or another. Modules live as long as they are used.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def register(module: ModuleType, text: str) -> ModuleType:
         _MODULES[found] = module
     for item in list(vars(module).values()):
         if isinstance(item, type) and item.__module__ == module.__name__:
-            item.__module__, item.__qualname__ = __name__, f"{found}.{item.__qualname__}"
+            item.__module__, item.__qualname__ = __name__, f"{found}:{item.__qualname__}"
             item._module = module  # type: ignore[attr-defined]  # which lives as long as its classes
     return module
 
@@ -37,15 +38,17 @@ def module_of(kind: type) -> ModuleType | None:
     return found
 
 
-def __getattr__(name: str) -> ModuleType:
-    """The module of this name, or one made of the same text."""
-    parts = re.fullmatch(r"(\w+_[0-9a-f]{12})(_\d+)?", name)
+def __getattr__(name: str) -> type:
+    """The class of this name: that of its module, or of one made of the same text."""
+    parts = re.fullmatch(r"((\w+_[0-9a-f]{12})(?:_\d+)?):(\w+)", name)
     if parts is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for other in (name, *sorted(found for found in list(_MODULES) if found.startswith(parts[1]))):
+    own, text, kind = parts.groups()
+    for other in (own, *sorted(found for found in list(_MODULES) if found.startswith(text))):
         if (module := _MODULES.get(other)) is not None:
-            return module
-    raise LookupError(f"{name} was made by cellspec.build elsewhere: build the same cell here before what it pickled is read")
+            made: type = getattr(module, kind)
+            return made
+    raise LookupError(f"{own} was made by cellspec.build elsewhere: build the same cell here before what it pickled is read")
 
 
 def _numbered(name: str, number: int) -> str:

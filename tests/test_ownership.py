@@ -160,6 +160,21 @@ def test_what_is_built_can_be_read_in_another_process(tmp_path: Path) -> None:
     assert found == f"True True {params.Ur.sum()}"
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_is_built_is_pickled_with_any_protocol(protocol: int) -> None:
+    """Those before the fourth know no names with points."""
+    module = module_named("gru")
+    params = module.init_params(np.random.default_rng(0), I=3, H=4)
+    x = np.random.default_rng(1).normal(size=(5, 2, 3))
+    y, final, tape = module.forward(params, x, checkpoint=2)
+    given = (params, final, tape, module.pack(params), module.Workspace(5, 2, params), layers.Layer(module, I=3, H=4))
+    own, state, other, packed, workspace, single = pickle.loads(pickle.dumps(given, protocol))
+    assert type(own) is module.Params and single.module is module
+    assert close(module.backward(own, other, y), module.backward(params, tape, y))
+    assert close(module.step(packed, x[0], state), module.step(params, x[0], final))
+    assert close(module.forward(own, x, workspace=workspace)[:2], (y, final))
+
+
 def test_modules_of_one_text_are_told_apart_and_forgotten() -> None:
     import gc
     import weakref
