@@ -645,7 +645,7 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real minimum(real a, real b) { return b < a || b != b ? b : a; }
 __device__ inline real logsigmoid(real a) { return minimum(a, 0) - log1p(exp(-fabs(a))); }
-__device__ inline real logistic(real a, real e) { return (a < 0 ? e : real(1))*(1/(1 + e)); }
+__device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
 // What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.

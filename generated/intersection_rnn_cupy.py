@@ -668,7 +668,7 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real gt(real a, real b) { return a > b; }
 __device__ inline real relu(real a) { return a < 0 ? 0 : a; }
-__device__ inline real logistic(real a, real e) { return (a < 0 ? e : real(1))*(1/(1 + e)); }
+__device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 

@@ -673,7 +673,7 @@ __device__ inline void keep(stored* copy, long long at, real value) { copy[at] =
 __device__ inline void keep(stored*, long long, real) {}
 #endif
 
-__device__ inline real logistic(real a, real e) { return (a < 0 ? e : real(1))*(1/(1 + e)); }
+__device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 

@@ -752,7 +752,7 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real lt(real a, real b) { return a < b; }
 __device__ inline real signed_as(real b, real r) { return r != 0 && (r < 0) != (b < 0) ? r + b : r; }
 __device__ inline real mod(real a, real b) { return signed_as(b, fmod(a, b)); }
-__device__ inline real logistic(real a, real e) { return (a < 0 ? e : real(1))*(1/(1 + e)); }
+__device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 __device__ inline real where(real c, real a, real b) { return c != 0 ? a : b; }

@@ -743,7 +743,7 @@ __device__ inline real gt(real a, real b) { return a > b; }
 __device__ inline real minimum(real a, real b) { return b < a || b != b ? b : a; }
 __device__ inline real logsigmoid(real a) { return minimum(a, 0) - log1p(exp(-fabs(a))); }
 __device__ inline real maximum(real a, real b) { return a < b || b != b ? b : a; }
-__device__ inline real logistic(real a, real e) { return (a < 0 ? e : real(1))*(1/(1 + e)); }
+__device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 

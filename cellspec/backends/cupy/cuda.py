@@ -151,7 +151,7 @@ CHOICES = {
 
 _CALLS = {
     "square": "__device__ inline real square(real a) { return a*a; }",
-    "logistic": "__device__ inline real logistic(real a, real e) { return (a < 0 ? e : real(1))*(1/(1 + e)); }",
+    "logistic": "__device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }",
     "signed_as": "__device__ inline real signed_as(real b, real r) { return r != 0 && (r < 0) != (b < 0) ? r + b : r; }",
 }
 """Functions that are no primitives: ``e`` of the logistic function is exp(-|a|), which never leaves the range."""

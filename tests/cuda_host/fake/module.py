@@ -83,7 +83,11 @@ def build() -> dict[str, ModuleType]:
         **PUBLIC,
         **{name: getattr(np, name) for name in OF_NUMPY},
     )
-    special = submodule("cupyx.scipy.special", erf=ufuncs.ufunc("erf", ufuncs.error_function))
+    special = submodule(
+        "cupyx.scipy.special",
+        erf=ufuncs.ufunc("erf", ufuncs.error_function),
+        erfc=ufuncs.ufunc("erfc", ufuncs.complementary_error_function),
+    )
     scipy = submodule("cupyx.scipy", special=special, __path__=[])
     cupyx = submodule("cupyx", scipy=scipy, __path__=[])
     modules = (cupy, linalg, cuda, runtime, driver, compiler, streams, products, device, cupyx, scipy, special)

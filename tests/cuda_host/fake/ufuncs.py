@@ -99,7 +99,13 @@ def error_function(x: Any) -> Any:
     return np.array([math.erf(value) for value in x.ravel().tolist()], x.dtype).reshape(x.shape)
 
 
-error_function.nin = 1  # type: ignore[attr-defined]
+def complementary_error_function(x: Any) -> Any:
+    """One less the error function of each element, in the dtype of ``x``."""
+    x = np.asarray(x)
+    return np.array([math.erfc(value) for value in x.ravel().tolist()], x.dtype).reshape(x.shape)
+
+
+error_function.nin = complementary_error_function.nin = 1  # type: ignore[attr-defined]
 
 
 def outer(a: ndarray, b: ndarray, out: Any = None) -> ndarray:
