@@ -93,7 +93,7 @@ def merged(cell: Cell) -> tuple[Merged, ...]:
         for dim in unknown:
             if len(unknown) < 2 or not (parts := linear(extent, dim)):
                 continue
-            if _always_fits(extent, parts[0], unknown) and _is_all(extent, parts, dim, unknown, matter):
+            if _always_fits(extent, parts[0], unknown) and _is_all(parts, dim, unknown, matter):
                 groups.append(Merged(dim, extent, tuple(name for name in unknown if name != dim)))
                 known.update(unknown)
                 known.update(each.dim for each in told(arrays, known))
@@ -128,10 +128,8 @@ def square(extent: sympy.Expr, dim: str) -> tuple[sympy.Expr, sympy.Expr] | None
     return None if factor == 0 or symbol in rest.free_symbols | factor.free_symbols else (factor, rest)
 
 
-def _is_all(
-    extent: sympy.Expr, parts: tuple[sympy.Expr, sympy.Expr], dim: str, unknown: Sequence[str], matter: Sequence[sympy.Expr]
-) -> bool:
-    """Whether ``extent`` is all that what ``matter``s knows of the dims ``unknown``."""
+def _is_all(parts: tuple[sympy.Expr, sympy.Expr], dim: str, unknown: Sequence[str], matter: Sequence[sympy.Expr]) -> bool:
+    """Whether the extent ``factor*dim + rest`` is all that what ``matter``s knows of the dims ``unknown``."""
     factor, rest = parts
     whole = sympy.Dummy()
     others = {sympy.Symbol(name) for name in unknown}

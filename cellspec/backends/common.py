@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jinja2
@@ -62,8 +62,8 @@ class Common:
             for item, text in zip(self.cell.inputs, input_texts(self.cell), strict=True)
         ]
 
-    def context(self, runs_on: str, spell: Callable[[str], str] = str) -> dict[str, object]:
-        """What the shared templates need; ``runs_on`` names the array library, ``spell`` turns NumPy text into its."""
+    def context(self, runs_on: str) -> dict[str, object]:
+        """What the shared templates need; ``runs_on`` names the array library."""
         cell = self.cell
         # Dims are arguments of init_params, where they hide what has their name.
         numpy, rng = "numpy" if "np" in cell.dims else "np", "rng_" if "rng" in cell.dims else "rng"

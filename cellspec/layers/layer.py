@@ -168,7 +168,7 @@ class Layer(AnyLayer):
             dropout(rng, (B, self.input_size), self._input_dropout, x.dtype, self.xp) if rng and self._input_dropout else None
         )
         inputs = self._inputs(x if x_mask is None else x * x_mask, T, B, rng)
-        masks = self._param_masks(cell, rng)
+        masks = self._param_masks(rng)
         options = {"lengths": lengths, "resets": resets, "reverse": reverse, "workspace": workspace}
         start = self.init_state(params, B) if state is None else state
         y, final, run = self.module.forward(_masked(cell, masks), inputs, start, **options)
@@ -217,7 +217,7 @@ class Layer(AnyLayer):
             return x
         return self.module.Inputs(x, *(stream.values(T, B, x.dtype, self.xp, rng) for stream in self._streams))
 
-    def _param_masks(self, cell: Any, rng: np.random.Generator | None) -> dict[str, Any]:
+    def _param_masks(self, rng: np.random.Generator | None) -> dict[str, Any]:
         """Masks of the parameters that are dropped, by name."""
         if rng is None:
             return {}

@@ -111,11 +111,11 @@ class _Phase:
         found: list[Step] = []
         for number in range(last + 1):
             here = [op for op in self.ops if self.stage[ir.outs(op)[0]] == number]
-            found += self.others(number, here)
+            found += self.others(here)
             found += self.regions(number, [op for op in here if isinstance(op, ir.Pointwise) and op.out in self.wanted])
         return tuple(found)
 
-    def others(self, number: int, ops: list[Op]) -> list[Op]:
+    def others(self, ops: list[Op]) -> list[Op]:
         """What fills no region: functions along axes first, as far as they wait for nothing else of this stage."""
         waiting: list[Op] = []
         early: list[Op] = []
