@@ -331,9 +331,9 @@ class _Walk:
                 for term in expr.args:
                     self.expression(term, wanted and not apart, within=True)
             case sympy.Mul():
-                for factor in expr.args:
-                    others = (f for f in expr.args if f is not factor)
-                    self.expression(factor, wanted or any(map(self.magnifies, others)), within)
+                magnify = [self.magnifies(factor) for factor in expr.args]  # asked once: products may be long
+                for factor, own in zip(expr.args, magnify, strict=True):
+                    self.expression(factor, wanted or sum(magnify) > own, within)
             case sympy.Pow(base=base, exp=power):
                 self.expression(base, not self.known.expression(base).away if power < 1 else wanted)
             case sympy.Function():

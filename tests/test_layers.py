@@ -134,6 +134,22 @@ def test_a_learnt_state_is_that_of_every_sample() -> None:
     check_gradients(tested)
 
 
+def test_a_learnt_state_is_checked_before_it_is_spread() -> None:
+    tested = layer("lstm", 3, 4, learn_state=True)
+    cell, learnt = tested.init_params(np.random.default_rng(0))
+    for wrong, error, said in (
+        (learnt._replace(c=[0.0] * 4), TypeError, r"^params\.state\.c must be an array as a state without a batch, got list$"),
+        (
+            learnt._replace(h=np.ma.masked_array(learnt.h)),
+            TypeError,
+            r"^params\.state\.h must be an array .*, got MaskedArray$",
+        ),
+        (learnt._replace(h=learnt.h[:3]), ValueError, r"^params\.state\.h has shape \(3,\), expected .* = \(4,\)$"),
+    ):
+        with pytest.raises(error, match=said):
+            tested.init_state((cell, wrong), 2)
+
+
 # --- layers of layers --------------------------------------------------------------------------------------------------
 
 

@@ -124,7 +124,10 @@ class Layer(AnyLayer):
         """The module's State for ``batch`` samples: the spec's own, or the learnt one."""
         if not self.learn_state:
             return self._own_state(params, batch)
-        _, learnt = parts("params", params, 2, Learnt)
+        kind, shapes = self.module.State, shapes_of(self.module, "STATE", self.dims)
+        learnt = kind(*parts("params.state", parts("params", params, 2, Learnt)[1], len(shapes), kind))
+        for (name, shape), value in zip(shapes.items(), learnt, strict=True):
+            expect_shape(f"params.state.{name}", value, shape, "as a state without a batch")
         return tree_map(lambda value: self.xp.broadcast_to(value, (batch, *value.shape)).copy(), learnt)
 
     def _own_state(self, cell: Any, batch: int) -> Any:
