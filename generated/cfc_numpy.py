@@ -1162,6 +1162,7 @@ def _one_step(x_t: Any) -> Any:
     _axis("x_t.dt", x_t.dt, 2, 0, "[B, 1]")
     return Inputs(*(each[None] for each in x_t))
 
+
 def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, Inputs, State, int]:
     """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
     x_t = _fields("x_t", x_t, Inputs)

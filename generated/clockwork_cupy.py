@@ -370,6 +370,7 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     cp.copyto(ws.R_T, R.T)
     return derived
 
+
 def _forward_checked(params: Params, derived: tuple[Any, ...], x: cp.ndarray, state: State | None, masks: _Masks | None, ws: _Forward, graph: bool) -> tuple[cp.ndarray, State, Tape]:
     """``forward`` of arguments that are right, in memory that no other call uses, where the parameters are packed."""
     T, B, dtype, *dims = ws.key
@@ -632,7 +633,7 @@ __device__ inline real mod(real a, real b) { return signed_as(b, fmod(a, b)); }
 __device__ inline real square(real a) { return a*a; }
 __device__ inline real where(real c, real a, real b) { return c != 0 ? a : b; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3 it begins once more.
 
 // One step, after R @ h_prev.
 extern "C" __global__ void forward_step(

@@ -1016,6 +1016,7 @@ def _one_step(x_t: Any) -> Any:
     _axis("x_t", x_t, 2, 0, "[B, I]")
     return x_t[None]
 
+
 def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, np.ndarray, State, int]:
     """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
     state = _fields("state", state, State)

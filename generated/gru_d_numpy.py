@@ -1493,6 +1493,7 @@ def _one_step(x_t: Any) -> Any:
     _axis("x_t.d", x_t.d, 2, 0, "[B, I]")
     return Inputs(*(each[None] for each in x_t))
 
+
 def _check_packed(params: Packed, x_t: Any, state: Any) -> tuple[Packed, Inputs, State, int]:
     """The arguments of ``step`` with packed parameters, and the number of samples, or an error before anything is computed."""
     x_t = _fields("x_t", x_t, Inputs)

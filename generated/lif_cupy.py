@@ -336,6 +336,7 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     cp.copyto(ws.V_T, params.V.T)
     return ()
 
+
 def _forward_checked(params: Params, derived: tuple[Any, ...], x: cp.ndarray, state: State | None, masks: _Masks | None, ws: _Forward, graph: bool) -> tuple[cp.ndarray, State, Tape]:
     """``forward`` of arguments that are right, in memory that no other call uses, where the parameters are packed."""
     T, B, dtype, *dims = ws.key
@@ -587,7 +588,7 @@ __device__ inline real gt(real a, real b) { return a > b; }
 __device__ inline real softsign(real a) { return a/(1 + fabs(a)); }
 __device__ inline real where(real c, real a, real b) { return c != 0 ? a : b; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3 it begins once more.
 
 // One step, after V @ out_prev.
 extern "C" __global__ void forward_step(

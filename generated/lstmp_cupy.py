@@ -393,6 +393,7 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     cp.copyto(ws.Wp_T, params.Wp.T)
     return ()
 
+
 def _forward_checked(params: Params, derived: tuple[Any, ...], x: cp.ndarray, state: State | None, masks: _Masks | None, ws: _Forward, graph: bool) -> tuple[cp.ndarray, State, Tape]:
     """``forward`` of arguments that are right, in memory that no other call uses, where the parameters are packed."""
     T, B, dtype, *dims = ws.key
@@ -693,7 +694,7 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3 it begins once more.
 
 // One step, after [Ui; Uf; Ug; Uo] @ h_prev.
 extern "C" __global__ void forward_step_1(

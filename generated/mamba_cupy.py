@@ -400,6 +400,7 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     cp.concatenate((params.Wd.T, params.Wb.T), axis=1, out=ws.Wd_Wb_T)
     return derived
 
+
 def _forward_checked(params: Params, derived: tuple[Any, ...], x: cp.ndarray, state: State | None, masks: _Masks | None, ws: _Forward, graph: bool) -> tuple[cp.ndarray, State, Tape]:
     """``forward`` of arguments that are right, in memory that no other call uses, where the parameters are packed."""
     T, B, dtype, *dims = ws.key
@@ -668,7 +669,7 @@ __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real maximum(real a, real b) { return a < b || b != b ? b : a; }
 __device__ inline real softplus(real a) { return maximum(a, 0) + log1p(exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3 it begins once more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };

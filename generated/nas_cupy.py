@@ -390,6 +390,7 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     cp.concatenate((params.U0.T, params.U1.T, params.U2.T, params.U3.T, params.U4.T, params.U5.T, params.U6.T, params.U7.T), axis=1, out=ws.U0_U1_U2_U3_U4_U5_U6_U7_T)
     return ()
 
+
 def _forward_checked(params: Params, derived: tuple[Any, ...], x: cp.ndarray, state: State | None, masks: _Masks | None, ws: _Forward, graph: bool) -> tuple[cp.ndarray, State, Tape]:
     """``forward`` of arguments that are right, in memory that no other call uses, where the parameters are packed."""
     T, B, dtype, *dims = ws.key
@@ -715,7 +716,7 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3 it begins once more.
 
 // One step, after [U0; U1; U2; U3; U4; U5; U6; U7] @ h_prev.
 extern "C" __global__ void forward_step(

@@ -435,6 +435,7 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     cp.concatenate((params.mixr, params.mixk, params.mixv, params.u, r_constant_part, k_constant_part, v_constant_part, exp_w), out=ws.vectors)
     return derived
 
+
 def _forward_checked(params: Params, derived: tuple[Any, ...], x: cp.ndarray, state: State | None, masks: _Masks | None, ws: _Forward, graph: bool) -> tuple[cp.ndarray, State, Tape]:
     """``forward`` of arguments that are right, in memory that no other call uses, where the parameters are packed."""
     T, B, dtype, *dims = ws.key
@@ -789,7 +790,7 @@ __device__ inline real maximum(real a, real b) { return a < b || b != b ? b : a;
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3 it begins once more.
 
 // All steps at once, before the loop.
 extern "C" __global__ void forward_before(

@@ -356,6 +356,7 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     cp.copyto(ws.Q_T, Q.T)
     return derived
 
+
 def _forward_checked(params: Params, derived: tuple[Any, ...], x: cp.ndarray, state: State | None, masks: _Masks | None, ws: _Forward, graph: bool) -> tuple[cp.ndarray, State, Tape]:
     """``forward`` of arguments that are right, in memory that no other call uses, where the parameters are packed."""
     T, B, dtype, *dims = ws.key
@@ -613,7 +614,7 @@ __device__ inline real gt(real a, real b) { return a > b; }
 __device__ inline real relu(real a) { return a < 0 ? 0 : a; }
 __device__ inline real sign(real a) { return (a > 0) - (a < 0); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over.
+// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3 it begins once more.
 
 // One step.
 extern "C" __global__ void forward_step_1(
