@@ -26,6 +26,9 @@ WHOLE = ("lt", "le", "gt", "ge", "eq", "ne", "sign", "floor")
 EXACT = frozenset((*WHOLE, "neg", "identity", "abs", "max", "min", "clip", "where", "relu", "hard_tanh"))
 """Functions that give whole numbers, or one of their arguments up to its sign: they round nothing."""
 
+FROM_VALUE = frozenset(("sigmoid", "tanh", "elu"))
+"""Functions whose slope a program makes of their value, ``1 - y*y``: it is rounded beside 1, however small it is."""
+
 
 class Rounding:
     """Moves numbers as an evaluation in ``dtype`` might."""
@@ -84,6 +87,12 @@ class _RoundedDuals(_Rounded, Duals):
     def tangent(self, node: Node) -> Array | None:
         moved = super().tangent(node)
         return None if moved is None else self.rounding(moved)
+
+    def slope(self, node: Apply, value: Array) -> Array:
+        """That of a function in :data:`FROM_VALUE` is moved beside 1: what follows may amplify it."""
+        if node.function not in FROM_VALUE:
+            return value
+        return value + self.rounding.unit * self.rounding.rng.uniform(-1.0, 1.0, value.shape)
 
 
 def rounded_forward(
