@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import sympy
 from support import cell_from
@@ -40,6 +41,7 @@ def test_a_mixture_is_found(expr: sympy.Add, expected: tuple[sympy.Expr, ...]) -
         p + (1 - p) * y,
         p * x + y,
         x + y,
+        p * x + (1 - p) * p * y,  # the slope of z*sigmoid(z): y may be far larger than all of it
     ],
 )
 def test_what_is_no_mixture_stays_as_it_is(expr: sympy.Add) -> None:
@@ -75,3 +77,13 @@ def test_nothing_divides_by_a_mixture(candidate: str, other: str, result: str, m
     text = cellspec.generate(cell_from(MEAN.format(candidate=candidate, other=other, result=result)), backend="numpy")
     loop = text[text.index("def _forward(") : text.index("def backward(")]
     assert ("subtract(one, p, " in loop) != mixed
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gate_of_its_own_argument_has_the_slopes_of_its_limits(dtype: str) -> None:
+    head = "name: swish\ninputs: {x: H}\nstates: {h: H}\nparams: {w: H}\n"
+    module = cellspec.build(cell_from(head + "equations: |\n  z = w*x[t]\n  h[t] = z*sigmoid(z) + 0*h[t-1]\n"))
+    params = module.Params(np.ones(5, dtype))
+    x = np.array([[[-1e20, -1e4, 1e4, 1e10, 1e20]]], dtype)
+    y, _, tape = module.forward(params, x)
+    assert module.backward(params, tape, np.ones_like(y)).x.ravel().tolist() == [0, 0, 1, 1, 1]

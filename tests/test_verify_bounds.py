@@ -40,6 +40,7 @@ CANCELLING = {
     "kept": ("u = tanh(W @ x[t] + U @ h[t-1] + b)", "h[t] = (h[t-1] + 300*u) - 300*u"),
     "naive": ("u = exp(W @ x[t] + U @ h[t-1] + b)", "h[t] = u/sum(u) + log(1 + exp(-u)) + 1 - tanh(u)**2"),
     "wild": ("h[t] = sin(30*(W @ x[t]) + 30*(U @ h[t-1]) + 30*b)",),
+    "steep": ("u = W @ x[t] + U @ h[t-1] + b", "h[t] = tanh(u*exp(5))*8"),
     "jumps": ("u = W @ x[t] + U @ h[t-1] + b", "h[t] = tanh(where(u/norm(u) < 1, u, 0*b) + max(u/abs(u), 1))"),
 }
 

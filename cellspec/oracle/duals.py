@@ -128,9 +128,13 @@ class Duals(Evaluator):
         for partial, arg in zip(function.partials, node.args, strict=True):
             inner = None if partial.expression == 0 else self.tangent(arg)
             if inner is not None:
-                term = partial(args)[None] * lift(inner, 2, rank)
+                term = self.slope(node, partial(args))[None] * lift(inner, 2, rank)
                 total = term if total is None else total + term
         return total
+
+    def slope(self, node: Apply, value: Array) -> Array:
+        """A partial derivative of ``node``, whose value is ``value``."""
+        return value
 
     def assign(self, equation: Equation, batch: int) -> None:
         """Evaluate ``equation`` and its tangents, and enter both for its target."""

@@ -23,6 +23,8 @@ from cellspec.oracle.values import Evaluator, Forward, Inputs, Numbers, run
 AMPLITUDE = 16
 """Units in the last place: more than one, as one operation here stands for a few there, and as few draws must do for many."""
 
+FROM_VALUE = frozenset(("sigmoid", "tanh", "elu"))
+"""Functions whose slope a program makes of their value, ``1 - y*y``: it is rounded beside 1, however small it is."""
 
 class Rounding:
     """Moves numbers as an evaluation in ``dtype`` might."""
@@ -51,7 +53,6 @@ class Rounding:
         wide = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
         return {name: array if name == STEP_INDEX else self(array) for name, array in wide.items()}
 
-
 def rounds(node: Node) -> bool:
     """Whether the value of ``node`` has to be rounded."""
     match node:
@@ -64,7 +65,6 @@ def rounds(node: Node) -> bool:
         case _:
             return False
 
-
 class _Rounded(Evaluator):
     def __init__(self, cell: Cell, dims: Mapping[str, int], rounding: Rounding) -> None:
         super().__init__(cell, dims)
@@ -74,7 +74,6 @@ class _Rounded(Evaluator):
         value = super().__call__(node)
         return self.rounding(value) if rounds(node) else value
 
-
 class _RoundedDuals(_Rounded, Duals):
     """Tangents are moved wherever they are read: terms that cancel are rounded one by one."""
 
@@ -82,6 +81,11 @@ class _RoundedDuals(_Rounded, Duals):
         moved = super().tangent(node)
         return None if moved is None else self.rounding(moved)
 
+    def slope(self, node: Apply, value: Array) -> Array:
+        """That of a function in :data:`FROM_VALUE` is moved beside 1: what follows may amplify it."""
+        if node.function not in FROM_VALUE:
+            return value
+        return value + self.rounding.unit * self.rounding.rng.uniform(-1.0, 1.0, value.shape)
 
 def rounded_forward(
     cell: Cell,
@@ -96,7 +100,6 @@ def rounded_forward(
     """:func:`cellspec.oracle.forward`, rounded."""
     start = None if state is None else rounding.arguments(state)
     return run(_Rounded(cell, dims, rounding), rounding.arguments(params), rounding.arguments(x), start, masks)
-
 
 def rounded_jvp(
     cell: Cell,

@@ -91,5 +91,7 @@ def mixture(expr: sympy.Add) -> tuple[sympy.Symbol, sympy.Expr, sympy.Expr] | No
             if weight.is_Symbol and weight in sympy.Mul.make_args(this):
                 x, y = this / weight, other / factor
                 kept = x.is_Symbol and x.name.endswith("[t-1]")
+                if weight in x.free_symbols | y.free_symbols:  # in a slope: p*(1 - p)*z is small where p*z is not
+                    continue
                 return None if kept or x.is_number or y.is_number else (weight, x, y)
     return None
