@@ -52,12 +52,12 @@ def check_random(seed: int, machine: str) -> None:
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(6))
 def test_random_cells_are_right(seed: int, machine: str) -> None:
     check_random(seed, machine)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(25, 75))
+@pytest.mark.parametrize("seed", (*range(6, 10), *range(25, 75)))
 def test_many_random_cells_are_right(seed: int, machine: str) -> None:
     check_random(seed, machine)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
 import mpmath
@@ -106,9 +106,9 @@ class Formula:
         return compiled
 
 
-@lru_cache(4096)
+@cache
 def formula(expression: sympy.Expr, count: int) -> Formula:
-    """The formula of an expression in the first ``count`` places; remembered, as long as there are not many others."""
+    """The formula of an expression in the first ``count`` places; remembered."""
     return Formula(expression, count)
 
 
