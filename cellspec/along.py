@@ -37,13 +37,19 @@ def along(build: Builder, function: str, args: tuple[str, ...], wide: Shape, sha
         below = build.emit(ir.Pointwise(f"{a}-top", symbol(a) - symbol(top)), wide)
         return symbol(top), symbol(build.emit(ir.Pointwise(f"exp({below})", PRIMITIVES["exp"].symbol(symbol(below))), wide))
 
-    def scaled() -> tuple[str, str, str]:
-        """The largest magnitude, 1 if that is 0, and ``a`` over it, whose squares stay in range; a name for its norm."""
+    def direction() -> sympy.Symbol:
+        """The unit vector u of ``a``, 0 for zeros. The norm is the sum of ``a*u``, and u its derivative, as u is orthogonal to du.
+
+        Before it is squared ``a`` is divided by its largest magnitude: nothing leaves the range that the norm does not leave.
+        """
         sizes = build.emit(ir.Pointwise(f"|{a}|", PRIMITIVES["abs"].symbol(symbol(a))), wide)
-        top = symbol(build.emit(ir.Stop(f"top(|{a}|)", build.emit(ir.Largest(f"largest(|{a}|)", sizes), narrow)), narrow))
-        size = build.emit(ir.Pointwise(f"scale({a})", top + PRIMITIVES["eq"].symbol(top, 0)), narrow)
-        part = build.emit(ir.Pointwise(f"{a}/scale", symbol(a) / symbol(size)), wide)
-        return size, part, f"norm({part})"
+        top = symbol(build.emit(ir.Largest(f"largest(|{a}|)", sizes), narrow))
+        size = symbol(build.emit(ir.Pointwise(f"scale({a})", top + PRIMITIVES["eq"].symbol(top, 0)), narrow))
+        part = build.emit(ir.Pointwise(f"{a}/scale", symbol(a) / size), wide)
+        squares = total(symbol(part) ** 2, f"({part})²")
+        length = symbol(build.emit(ir.Pointwise(f"norm({part})", PRIMITIVES["sqrt"].symbol(squares)), narrow))
+        unit = build.emit(ir.Pointwise(f"{part}/norm", symbol(part) / (length + PRIMITIVES["eq"].symbol(length, 0))), wide)
+        return symbol(build.emit(ir.Stop(f"direction({a})", unit), wide))
 
     match function:
         case "sum":
@@ -54,10 +60,7 @@ def along(build: Builder, function: str, args: tuple[str, ...], wide: Shape, sha
             away = centred()
             return total(symbol(away) ** 2, f"({away})²") / wide[-1]
         case "norm":
-            size, part, root = scaled()
-            squares = total(symbol(part) ** 2, f"({part})²")
-            length = build.emit(ir.Pointwise(root, PRIMITIVES["length"].symbol(squares)), narrow)
-            return symbol(build.emit(ir.Pointwise(label or f"norm({a})", symbol(size) * symbol(length)), narrow))
+            return total(symbol(a) * direction(), f"{a}*direction", label)
         case "dot":
             return total(symbol(a) * symbol(args[1]), f"{a}*{args[1]}", label)
         case "softmax":

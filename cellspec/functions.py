@@ -173,19 +173,6 @@ _row(
     sign=Sign.NOT_NEGATIVE,
     least=Least.ROOT,
 )
-_row(  # the root of a sum of squares: a norm, whose derivative at 0 is 0
-    "length",
-    _sqrt,
-    lambda x, y: _call("gt", y, 0) / (2 * (y + _call("eq", y, 0))),
-    numpy=ufunc("sqrt"),
-    domain=(0.1, 3.0),
-    listed=False,
-    cuda="sqrt",
-    wants=Want.RATIO,
-    size=Size.KEEPS,
-    sign=Sign.NOT_NEGATIVE,
-    least=Least.ROOT,
-)
 _row("sin", sympy.sin, lambda x, y: _call("cos", x), wants=Want.SAME, size=Size.BOUNDED)
 _row("cos", sympy.cos, lambda x, y: -_call("sin", x), wants=Want.LITTLE, size=Size.BOUNDED)
 _row("tanh", sympy.tanh, lambda x, y: 1 - y**2, wants=Want.SAME, size=Size.BOUNDED, sign=Sign.SAME)

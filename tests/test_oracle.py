@@ -310,7 +310,6 @@ FORMULAE: dict[str, Callable[..., float]] = {
     "exp": math.exp,
     "log": math.log,
     "sqrt": math.sqrt,
-    "length": math.sqrt,
     "sin": math.sin,
     "cos": math.cos,
     "tanh": math.tanh,

@@ -231,3 +231,17 @@ def test_intermediates_stay_in_range_in_cuda(expression: str) -> None:
             if "norm" not in expression:
                 np.testing.assert_allclose(grads.x.b.astype(float).ravel(), -1 / float(given[0, 0, 0]), **near)
             assert all(np.isfinite(array.astype(float)).all() for array in leaves(grads))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_slope_of_a_norm_is_a_unit_vector_down_to_the_smallest_numbers(dtype: type) -> None:
+    head = "name: length\ninputs: {x: H}\nstates: {h: 1}\nparams: {w: 1}\n"
+    module = cellspec.build(cell_from(head + "equations: |\n  h[t] = w*norm(x[t]) + 0*h[t-1]\n"))
+    limits = np.finfo(dtype)
+    sizes = np.array([limits.smallest_subnormal * 16, limits.tiny / 64, limits.tiny, 1, limits.max / 8], dtype)
+    x = sizes[None, :, None] * np.array([3, -4], dtype)
+    y, _, tape = module.forward(module.Params(np.ones(1, dtype)), x)
+    np.testing.assert_allclose(y[0, :, 0] / sizes, 5, rtol=0.05)  # the smallest have a few bits
+    slopes = module.backward(module.Params(np.ones(1, dtype)), tape, np.ones_like(y)).x[0]
+    np.testing.assert_allclose(slopes, np.broadcast_to([0.6, -0.8], slopes.shape), rtol=0.05)
+    np.testing.assert_allclose(slopes[2:], np.broadcast_to([0.6, -0.8], (3, 2)), rtol=8 * limits.eps)
