@@ -38,7 +38,7 @@ def along(build: Builder, function: str, args: tuple[str, ...], wide: Shape, sha
         return symbol(top), symbol(build.emit(ir.Pointwise(f"exp({below})", PRIMITIVES["exp"].symbol(symbol(below))), wide))
 
     def direction() -> sympy.Symbol:
-        """The unit vector u of ``a``, 0 for zeros. The norm is the sum of ``a*u``, and u its derivative, as u is orthogonal to du.
+        """The unit vector u of ``a``, 0 for zeros. The norm is the sum of ``a*u``, u its derivative: u and du are orthogonal.
 
         Before it is squared ``a`` is divided by its largest magnitude: nothing leaves the range that the norm does not leave.
         """
