@@ -52,8 +52,8 @@ def test_right_cells_that_cancel_pass(name: str) -> None:
 
 
 def test_a_gradient_that_cancels_needs_the_spread() -> None:
-    """That of ``u/norm(u)`` of one unit is exactly 0, but rounding errors divided by ``u`` in any program."""
-    cell = spec("unit", *CANCELLING["unit"])
+    """That of ``u/sqrt(u*u)`` is exactly 0, but rounding errors divided by ``u`` in a program."""
+    cell = spec("unit", *(line.replace("norm(u)", "sqrt(dot(u, u))") for line in CANCELLING["unit"]))
     drawn = sample(cell, {"I": 1, "H": 1}, 3, 2, generator(4), np.float32)
     near = dataclasses.replace(drawn, params={name: np.float32(1e-5) * array for name, array in drawn.params.items()})
     report = verify_sample(cell, cellspec.build(cell), near)
