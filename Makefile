@@ -5,6 +5,7 @@
 #                (what is compared, and shorter runs: benchmarks/README.md)
 # make gpu-check on a machine with an NVIDIA GPU, its driver and nothing else: six cells in four dtypes, three shapes beside cuDNN
 #                (PEER_PYTHON=/path/to/a/python/with/torch), both within eight minutes; then the tests, compute-sanitizer, speed
+# make registers count the registers of every CUDA kernel anew (tests/cupy_backend/cuda_budget.json)
 # make clean     remove .venv and everything else that is made here, but not generated/
 #
 # Any Python from 3.11 on does; one that is not found by itself is named: make test PYTHON=/path/to/python3
@@ -24,7 +25,7 @@ GPU_STAGES ?=
 # Where PyTorch for the CPU alone is to be had; elsewhere than on Linux that is the usual one.
 TORCH_INDEX ?= $(if $(filter Linux,$(shell uname -s)),https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test test-all lint bench gpu-check clean
+.PHONY: demo test test-all lint bench gpu-check registers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/cellspec generate
@@ -39,6 +40,7 @@ test-all: lint
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/cellspec generate --check
 
 bench: $(VENV)/.bench
@@ -49,6 +51,9 @@ bench: $(VENV)/.bench
 gpu-check: $(VENV)/.gpu
 	$(BIN)/python benchmarks/gpu_check.py --results $(GPU_RESULTS) \
 	    $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) $(if $(GPU_STAGES),--stages $(GPU_STAGES))
+
+registers: $(VENV)/.test
+	PYTHONPATH=tests:tests/support $(BIN)/python tests/cupy_backend/test_cupy_resources.py
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

@@ -64,7 +64,7 @@ def gpu_py(*options: str) -> tuple[str, ...]:
 
 def sanitizer(tool: str) -> tuple[str, ...]:
     """A few tests under a tool of compute-sanitizer."""
-    run = ("{python}", "-m", "pytest", "-q", "-m", "gpu", "-k", "lstm", "tests/test_cupy_modules.py")
+    run = ("{python}", "-m", "pytest", "-q", "-m", "gpu", "-k", "lstm", "tests/cupy_backend/test_cupy_modules.py")
     return ("compute-sanitizer", "--tool", tool, "--error-exitcode", "1", *run)
 
 

@@ -111,7 +111,7 @@ def results_of(name: str, shape: tuple[int, int, int, int]) -> list[Result]:
     import cellspec
     from cellspec.backends.numpy.footprint import footprints
     from cellspec.pipeline import compile_cell
-    from cellspec.sampling import pack
+    from cellspec.verification.sampling import pack
 
     T, B, I, H = shape  # noqa: E741
     cell = cellspec.load(name)

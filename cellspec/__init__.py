@@ -53,9 +53,9 @@ def load(source: str | Path, settings: Mapping[str, str] | None = None) -> Cell:
     ``source`` is a path or the name of a shipped cell; ``settings`` replaces hyperparameters and activations by name
     (``{"phi": "relu"}``). Raises :class:`SpecError` with every mistake of the file, :class:`CompilerError` for a bug.
     """
-    from cellspec.elaborate import elaborate
     from cellspec.errors import Reporter, blamed
-    from cellspec.loader import load_spec
+    from cellspec.language.check.elaborate import elaborate
+    from cellspec.language.read.loader import load_spec
 
     report = Reporter()
     spec = load_spec(source, settings, report)
@@ -64,8 +64,8 @@ def load(source: str | Path, settings: Mapping[str, str] | None = None) -> Cell:
 
 
 def regularise(cell: Cell, *, zoneout: Collection[str] = (), state_dropout: Collection[str] = ()) -> Cell:
-    """The cell with masks for zoneout and dropout of the states of these names: see :mod:`cellspec.regularisers`."""
-    from cellspec import regularisers
+    """The cell with masks for zoneout and dropout of the states of these names: see :mod:`cellspec.passes.regularisers`."""
+    from cellspec.passes import regularisers
 
     return regularisers.regularise(cell, zoneout=zoneout, state_dropout=state_dropout)
 

@@ -112,3 +112,8 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """``"; did you mean 'Uf'?"`` where a candidate is close to ``name``, else an empty string."""
     close = closest(name, candidates)
     return "" if close is None else f"; did you mean {close!r}?"
+
+
+def shorten(text: str, limit: int = 60) -> str:
+    """``text`` in quotes for a message, cut where it is long."""
+    return repr(text if len(text) <= limit else text[: limit - 1] + "\u2026")

@@ -9,13 +9,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from cellspec import ir
-from cellspec.accuracy import Fact, delicate, facts, without_cancellation
-from cellspec.adjoint import Adjoint, adjoint_prologue, adjoint_step
-from cellspec.cell import STEP_INDEX, Cell, Kind
+from cellspec.cell import Cell
 from cellspec.ir import Program
-from cellspec.lower import Lowered, lower
-from cellspec.residuals import select
-from cellspec.simplify import live
+from cellspec.model.nodes import STEP_INDEX, Kind
+from cellspec.passes.accuracy import Fact, delicate, facts, without_cancellation
+from cellspec.passes.adjoint import Adjoint, adjoint_prologue, adjoint_step
+from cellspec.passes.lower import Lowered, lower
+from cellspec.passes.residuals import select
+from cellspec.passes.simplify import live
 
 
 @dataclass(frozen=True)

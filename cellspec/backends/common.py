@@ -15,8 +15,10 @@ from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, l
 from cellspec.backends.equations import unpack
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text, float_text
-from cellspec.cell import Cell, Kind, Shape, State
-from cellspec.paths import shipped_dir
+from cellspec.cell import Cell
+from cellspec.language.read.paths import shipped_dir
+from cellspec.model.equations import State
+from cellspec.model.nodes import Kind, Shape
 from cellspec.pipeline import Compiled
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cellspec.backends.plain import dim_text
-from cellspec.cell import Cell, Shape
+from cellspec.cell import Cell
 from cellspec.ir import size
-from cellspec.told import Told, linear, merged, square, told, untold_by_params, without
+from cellspec.model.dim_sources import Told, linear, merged, square, told, untold_by_params, without
+from cellspec.model.nodes import Shape
 
 
 def bracket(shape: Shape, offset: int = 0) -> str:

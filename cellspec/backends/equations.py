@@ -11,8 +11,10 @@ from cellspec import ir
 from cellspec.backends.dims import input_texts
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text
-from cellspec.cell import Cell, Kind, Shape, State
+from cellspec.cell import Cell
 from cellspec.ir import Program
+from cellspec.model.equations import State
+from cellspec.model.nodes import Kind, Shape
 from cellspec.pipeline import Compiled
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from cellspec.backends.dims import tuple_text
 from cellspec.backends.plain import float_text
-from cellspec.cell import Param
+from cellspec.model.equations import Param
 
 
 def call(param: Param, rng: str, numpy: str) -> str:

@@ -11,10 +11,10 @@ import sympy
 from sympy.printing.str import StrPrinter
 
 from cellspec import ir
-from cellspec.cell import Shape
-from cellspec.functions import COMPARISONS, PRIMITIVES
 from cellspec.ir import Op, Value
-from cellspec.primitive import divides, divisors
+from cellspec.model.nodes import Shape
+from cellspec.model.primitive import divides, divisors
+from cellspec.model.primitives import COMPARISONS, PRIMITIVES
 
 HELPED = ("sigmoid", "gelu", "silu", "softsign", "erf", "erfc", "elu")
 """Primitives that the module spells as functions of its own."""

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from cellspec.backends.common import Common
 from cellspec.backends.dims import input_texts
 from cellspec.backends.plain import float_text
-from cellspec.cell import STEP_INDEX, Cell, Ref, State
+from cellspec.cell import Cell
+from cellspec.model.equations import State
+from cellspec.model.nodes import STEP_INDEX, Ref
 
 
 @dataclass(frozen=True)

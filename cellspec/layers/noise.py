@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellspec.streams import DROPOUT_SUFFIX, ZONEOUT_SUFFIX
+from cellspec.model.noise_inputs import DROPOUT_SUFFIX, ZONEOUT_SUFFIX
 
 Rates = float | Mapping[str, float]
 """One rate for all states, or the rate of each by its name."""

@@ -1,6 +1,6 @@
 """The oracle: a cell's equations evaluated and differentiated straight from the :class:`~cellspec.cell.Cell`.
 
-It reads the equations and the ``definition`` column of :data:`cellspec.functions.PRIMITIVES`, nothing else: no table of
+It reads the equations and the ``definition`` column of :data:`cellspec.model.primitives.PRIMITIVES`, nothing else: no table of
 derivatives, no later stage of the compiler. What generated code computes is compared against it.
 
 * :func:`forward`: the equations in float64, step by step.

@@ -11,22 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cellspec.cell import (
-    Along,
-    Apply,
-    Cell,
-    Concat,
-    Equation,
-    Inverse,
-    Kind,
-    MatMul,
-    Member,
-    Node,
-    OuterProduct,
-    Ref,
-    Roll,
-    Transpose,
-)
+from cellspec.cell import Cell
+from cellspec.model.equations import Equation
+from cellspec.model.nodes import Along, Apply, Concat, Inverse, Kind, MatMul, Member, Node, OuterProduct, Ref, Roll, Transpose
 from cellspec.oracle import along
 from cellspec.oracle.masks import Masks
 from cellspec.oracle.primitives import Array

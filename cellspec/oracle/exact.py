@@ -15,7 +15,8 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from cellspec.cell import Cell, Kind, Ref
+from cellspec.cell import Cell
+from cellspec.model.nodes import Kind, Ref
 from cellspec.oracle.primitives import Array
 from cellspec.oracle.scalars import Block, Elements, Scalar, Writer, each, filled
 from cellspec.oracle.values import Inputs, Numbers, earlier, infer_dims, initial_state, moved_on, previous, sizes, streams

@@ -25,7 +25,7 @@ import sympy
 from sympy.codegen.rewriting import expm1_opt, log1p_opt, optimize
 from sympy.core.relational import Eq, Ne, Relational
 
-from cellspec.functions import PRIMITIVES
+from cellspec.model.primitives import PRIMITIVES
 
 Array = npt.NDArray[np.float64]
 

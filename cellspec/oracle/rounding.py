@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from cellspec.cell import STEP_INDEX, Along, Apply, Cell, Const, Inverse, MatMul, Node, OuterProduct
-from cellspec.functions import PRIMITIVES
+from cellspec.cell import Cell
+from cellspec.model.nodes import STEP_INDEX, Along, Apply, Const, Inverse, MatMul, Node, OuterProduct
+from cellspec.model.primitives import PRIMITIVES
 from cellspec.oracle.duals import Duals, Moved, Tangents, carry
 from cellspec.oracle.masks import Masks
 from cellspec.oracle.primitives import Array
@@ -25,6 +26,7 @@ AMPLITUDE = 16
 
 FROM_VALUE = frozenset(("sigmoid", "tanh", "elu"))
 """Functions whose slope a program makes of their value, ``1 - y*y``: it is rounded beside 1, however small it is."""
+
 
 class Rounding:
     """Moves numbers as an evaluation in ``dtype`` might."""
@@ -53,6 +55,7 @@ class Rounding:
         wide = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
         return {name: array if name == STEP_INDEX else self(array) for name, array in wide.items()}
 
+
 def rounds(node: Node) -> bool:
     """Whether the value of ``node`` has to be rounded."""
     match node:
@@ -65,6 +68,7 @@ def rounds(node: Node) -> bool:
         case _:
             return False
 
+
 class _Rounded(Evaluator):
     def __init__(self, cell: Cell, dims: Mapping[str, int], rounding: Rounding) -> None:
         super().__init__(cell, dims)
@@ -73,6 +77,7 @@ class _Rounded(Evaluator):
     def __call__(self, node: Node) -> Array:
         value = super().__call__(node)
         return self.rounding(value) if rounds(node) else value
+
 
 class _RoundedDuals(_Rounded, Duals):
     """Tangents are moved wherever they are read: terms that cancel are rounded one by one."""
@@ -87,6 +92,7 @@ class _RoundedDuals(_Rounded, Duals):
             return value
         return value + self.rounding.unit * self.rounding.rng.uniform(-1.0, 1.0, value.shape)
 
+
 def rounded_forward(
     cell: Cell,
     params: Mapping[str, Numbers],
@@ -100,6 +106,7 @@ def rounded_forward(
     """:func:`cellspec.oracle.forward`, rounded."""
     start = None if state is None else rounding.arguments(state)
     return run(_Rounded(cell, dims, rounding), rounding.arguments(params), rounding.arguments(x), start, masks)
+
 
 def rounded_jvp(
     cell: Cell,

@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import sympy
 
-from cellspec.cell import (
+from cellspec.model.equations import Equation
+from cellspec.model.nodes import (
     Along,
     Apply,
     Concat,
     Const,
     DimValue,
-    Equation,
     Eye,
     Inverse,
     MatMul,
@@ -36,7 +36,7 @@ from cellspec.cell import (
     StopGradient,
     Transpose,
 )
-from cellspec.functions import PRIMITIVES
+from cellspec.model.primitives import PRIMITIVES
 from cellspec.oracle.values import constant, size, sizes
 
 Elements = npt.NDArray[np.object_]  # SymPy expressions, mpmath numbers, or positions on the tape

@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import sympy
 
-from cellspec.cell import (
+from cellspec.cell import Cell
+from cellspec.model.equations import Equation
+from cellspec.model.nodes import (
     STEP_INDEX,
     Along,
     Apply,
-    Cell,
     Concat,
     Const,
     DimValue,
-    Equation,
     Eye,
     Inverse,
     Kind,
@@ -38,7 +38,7 @@ from cellspec.cell import (
     Transpose,
     refs,
 )
-from cellspec.functions import PRIMITIVES
+from cellspec.model.primitives import PRIMITIVES
 from cellspec.oracle import along
 from cellspec.oracle.masks import Masks
 from cellspec.oracle.primitives import Array, Rule, rule

@@ -49,9 +49,7 @@ class Elf:
         start, entry, count, names = struct.unpack_from("<Q", data, 40) + struct.unpack_from("<3H", data, 58)
         headers = [struct.unpack_from("<IIQQQQIIQQ", data, start + i * entry) for i in range(count)]
         table = self.content(data, headers[names])
-        self.sections = [
-            Section(text_at(table, h[0]), h[1], h[7], h[6], h[9], self.content(data, h)) for h in headers
-        ]
+        self.sections = [Section(text_at(table, h[0]), h[1], h[7], h[6], h[9], self.content(data, h)) for h in headers]
 
     @classmethod
     def read(cls, path: Path) -> Elf:

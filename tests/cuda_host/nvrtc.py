@@ -97,9 +97,7 @@ def compile_nvrtc(
         nvrtc.destroyProgram(program)
 
 
-def resources(
-    text: str, options: Sequence[str] = (), expressions: Sequence[str] = (), arch: str = ARCH
-) -> dict[str, Use]:
+def resources(text: str, options: Sequence[str] = (), expressions: Sequence[str] = (), arch: str = ARCH) -> dict[str, Use]:
     """What each kernel of a text takes, by NVRTC; not to be called while `cupy` is the substitute."""
     return uses(compile_nvrtc(text, options, expressions, arch)[1])
 

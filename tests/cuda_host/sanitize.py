@@ -83,8 +83,7 @@ def sanitize(variant: str, job: Callable[..., Any], cases: Sequence[tuple[Any, .
     if not len(sections) == len(outcomes) == len(cases):
         raise RuntimeError(f"of {len(cases)} jobs {len(outcomes)} ran under {variant}:\n{text}")
     return [
-        Report(findings_in(section), error, value, section)
-        for section, (error, value) in zip(sections, outcomes, strict=True)
+        Report(findings_in(section), error, value, section) for section, (error, value) in zip(sections, outcomes, strict=True)
     ]
 
 

@@ -13,7 +13,7 @@ from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
 from cellspec.backends.cupy.units import first, stretched, widened
-from cellspec.cell import Shape
+from cellspec.model.nodes import Shape
 
 
 @dataclass(frozen=True)

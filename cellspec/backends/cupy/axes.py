@@ -8,8 +8,8 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.units import groups
-from cellspec.cell import Shape
 from cellspec.ir import Op, Value
+from cellspec.model.nodes import Shape
 
 Along = ir.SumTo | ir.Largest | ir.CumSum
 KERNELS = ("sum_units", "sum_across", "largest_unit", "running_sum", "running_sum_back")

@@ -9,8 +9,8 @@ import sympy
 from sympy.printing.str import StrPrinter
 
 from cellspec.backends.plain import bare, dim_text
-from cellspec.functions import PRIMITIVES
-from cellspec.primitive import divides, divisors
+from cellspec.model.primitive import divides, divisors
+from cellspec.model.primitives import PRIMITIVES
 
 KEYWORDS = [
     "alignas",

@@ -10,9 +10,9 @@ from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.module import plans
 from cellspec.backends.cupy.regions import Plan, Region, Step
 from cellspec.backends.dims import bracket
-from cellspec.exchanges import Exchange, exchanges
+from cellspec.passes.exchanges import Exchange, exchanges
+from cellspec.passes.schedule import Schedule
 from cellspec.pipeline import Compiled
-from cellspec.schedule import Schedule
 
 ABOUT = {
     Kind.PARALLEL: "no step needs another",

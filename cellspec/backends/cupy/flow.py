@@ -18,9 +18,9 @@ import sympy
 from cellspec import ir
 from cellspec.backends.cupy.axes import Along, in_turn
 from cellspec.backends.cupy.cuts import handed_back, put_back
-from cellspec.cell import Shape
 from cellspec.ir import Op, Program, Value, symbol
-from cellspec.schedule import Gradient, Schedule
+from cellspec.model.nodes import Shape
+from cellspec.passes.schedule import Gradient, Schedule
 
 Move = ir.Slice | ir.Roll | ir.Reshape
 """What is no work of its own: whoever reads its value reads the operand's memory elsewhere."""

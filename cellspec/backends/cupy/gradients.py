@@ -11,8 +11,8 @@ from cellspec import ir
 from cellspec.backends.cupy.host import Host
 from cellspec.backends.cupy.memory import Place
 from cellspec.backends.naming import identifier, together
-from cellspec.cell import Shape
-from cellspec.schedule import Gradient
+from cellspec.model.nodes import Shape
+from cellspec.passes.schedule import Gradient
 
 
 def add_gradients(host: Host, variable: Callable[[str], str]) -> None:

@@ -20,7 +20,8 @@ from cellspec.backends.cupy.host import Text
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.streams import Far, FarStates
-from cellspec.cell import Cell, Ref
+from cellspec.cell import Cell
+from cellspec.model.nodes import Ref
 
 
 class Histories(FarStates):

@@ -17,9 +17,9 @@ from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
 from cellspec.backends.cupy.units import rolled, widened
 from cellspec.backends.naming import Names, identifier
-from cellspec.cell import Shape
-from cellspec.folding import is_finite
 from cellspec.ir import symbol
+from cellspec.model.folding import is_finite
+from cellspec.model.nodes import Shape
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from cellspec.backends.cupy.flow import Flow, flow, origin
 from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place, as_saved, matrices, remember
 from cellspec.backends.cupy.regions import Plan, plan
 from cellspec.backends.naming import Names, identifier
-from cellspec.cell import STEP_INDEX
+from cellspec.model.nodes import STEP_INDEX
+from cellspec.passes.schedule import schedule
 from cellspec.pipeline import Compiled
-from cellspec.schedule import schedule
 
 ATTRIBUTES = (
     "use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut", "stream", "latest", "device", "scratch",

@@ -20,8 +20,9 @@ from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text
-from cellspec.cell import Cell, Input
+from cellspec.cell import Cell
 from cellspec.errors import blamed
+from cellspec.model.equations import Input
 from cellspec.pipeline import Compiled, compile_cell
 
 LOCALS = (

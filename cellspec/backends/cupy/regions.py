@@ -11,8 +11,8 @@ import sympy
 from cellspec import ir
 from cellspec.backends.cupy.axes import Along
 from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, stages, vectors
-from cellspec.cell import Shape
 from cellspec.ir import Op
+from cellspec.model.nodes import Shape
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import sympy
 
 from cellspec import ir
-from cellspec.cell import Shape
+from cellspec.model.nodes import Shape
 
 Factor = Callable[[sympy.Expr], str]
 """A size as text that can be multiplied and divided by."""

@@ -10,7 +10,8 @@ from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.plain import float_text
 from cellspec.backends.streams import Stream, streams
-from cellspec.cell import Cell, Kind, Shape
+from cellspec.cell import Cell
+from cellspec.model.nodes import Kind, Shape
 
 
 class Earlier:

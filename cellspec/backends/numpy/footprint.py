@@ -15,7 +15,7 @@ import sympy
 from cellspec import ir
 from cellspec.backends.numpy.module import layout_of
 from cellspec.backends.numpy.statements import BATCH, STEPS
-from cellspec.cell import Shape
+from cellspec.model.nodes import Shape
 from cellspec.pipeline import Compiled
 
 T, B, K = sympy.Symbol(STEPS), sympy.Symbol(BATCH), sympy.Dummy("k")

@@ -2,7 +2,7 @@
 
 ``sigmoid(z) = 1/2 + tanh(z/2)/2``, with the half folded into the weights, lets one ``tanh`` serve gates of both kinds. The form
 is exact to rounding in absolute terms, but not relative to a tiny result; so it is used only where that is enough in both
-passes (:mod:`cellspec.accuracy`), and where the result itself is neither a state nor an output.
+passes (:mod:`cellspec.passes.accuracy`), and where the result itself is neither a state nor an output.
 
 ``p*x + (1 - p)*y = y + p*(x - y)`` takes three calls and not four, and is y to the bit where p is 0. Where p is 1 it is x to
 rounding beside the larger of both. So x must not be a state, which a gate that is closed keeps as it is, neither may be huge,
@@ -18,8 +18,8 @@ from itertools import permutations
 import sympy
 
 from cellspec import ir
-from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Program, Value, symbol
+from cellspec.model.primitives import PRIMITIVES
 
 _SIGMOID, _TANH = PRIMITIVES["sigmoid"].symbol, PRIMITIVES["tanh"].symbol
 _HALF = sympy.Rational(1, 2)

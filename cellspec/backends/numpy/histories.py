@@ -17,7 +17,8 @@ from cellspec.backends.naming import identifier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.streams import Far, FarStates
-from cellspec.cell import Cell, State
+from cellspec.cell import Cell
+from cellspec.model.equations import State
 
 
 class Histories(FarStates):

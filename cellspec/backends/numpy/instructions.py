@@ -13,13 +13,13 @@ from enum import IntEnum
 import sympy
 
 from cellspec import ir
-from cellspec.accuracy import Fact, delicate, facts
 from cellspec.backends.numpy.forms import mixture
-from cellspec.cell import Shape
-from cellspec.functions import PRIMITIVES
 from cellspec.ir import Op, Value
-from cellspec.primitive import divides, divisors
-from cellspec.schedule import Gradient, Schedule
+from cellspec.model.nodes import Shape
+from cellspec.model.primitive import divides, divisors
+from cellspec.model.primitives import PRIMITIVES
+from cellspec.passes.accuracy import Fact, delicate, facts
+from cellspec.passes.schedule import Gradient, Schedule
 
 HELPERS = ("erf", "erfc", "where")
 """Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them.
@@ -137,7 +137,7 @@ def keep_carries(schedule: Schedule) -> Schedule:
 def instructions(
     schedule: Schedule, known: Mapping[str, Fact], careful: Collection[str] = (), *, backwards: bool = False
 ) -> Code:
-    """Flatten the pointwise operations of ``schedule``; :mod:`cellspec.accuracy` says which forms they may have.
+    """Flatten the pointwise operations of ``schedule``; :mod:`cellspec.passes.accuracy` says which forms they may have.
 
     ``known`` is what is known of values that are given; those in ``careful`` must be accurate beside themselves.
     """

@@ -26,10 +26,12 @@ from cellspec.backends.numpy.statements import Pass
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
 from cellspec.backends.plain import Plain, bare, float_text
-from cellspec.cell import Cell, Input, Shape
+from cellspec.cell import Cell
 from cellspec.errors import blamed
+from cellspec.model.equations import Input
+from cellspec.model.nodes import Shape
+from cellspec.passes.schedule import Schedule, schedule
 from cellspec.pipeline import Compiled, compile_cell
-from cellspec.schedule import Schedule, schedule
 
 LOCALS = (
     "np", "params", "x", "Inputs", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y",

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cellspec import ir
-from cellspec.schedule import Schedule
+from cellspec.passes.schedule import Schedule
 
 
 @dataclass(frozen=True)

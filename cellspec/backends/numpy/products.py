@@ -11,7 +11,7 @@ from cellspec.backends.naming import identifier, together
 from cellspec.backends.numpy.instructions import Region
 from cellspec.backends.numpy.storage import Home, step_writes
 from cellspec.backends.numpy.views import Split, Views
-from cellspec.schedule import Gradient
+from cellspec.passes.schedule import Gradient
 
 
 class Products(Views):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cellspec.backends.common import Common, gather
-from cellspec.cell import Cell, Shape
+from cellspec.cell import Cell
+from cellspec.model.nodes import Shape
 
 
 def segments(cell: Cell, common: Common) -> dict[str, object]:

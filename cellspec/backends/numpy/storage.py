@@ -19,8 +19,8 @@ from enum import Enum
 
 from cellspec import ir
 from cellspec.backends.numpy.instructions import Code, Contraction, Scalar, reads, writes
-from cellspec.cell import Shape
 from cellspec.ir import Value
+from cellspec.model.nodes import Shape
 
 
 class Home(Enum):

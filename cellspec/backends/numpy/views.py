@@ -14,7 +14,7 @@ from cellspec.backends.numpy.instructions import Region
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.storage import Block, Home, Storage
 from cellspec.backends.plain import Plain, bare, dim_text
-from cellspec.cell import Shape
+from cellspec.model.nodes import Shape
 
 Split = tuple[str, ...]
 """The axes, as Python, into which rows are split: so many blocks of neighbours, or a value's own axes."""

@@ -1,0 +1,1 @@
+"""The spec language: what a file says, and whether it means anything."""

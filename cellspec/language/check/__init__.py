@@ -1,0 +1,1 @@
+"""Checking: a :class:`~cellspec.language.spec.Spec` into a typed :class:`~cellspec.cell.Cell`."""

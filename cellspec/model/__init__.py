@@ -1,0 +1,1 @@
+"""A cell as the compiler knows it, and the table of its functions."""

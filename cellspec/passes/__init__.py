@@ -1,0 +1,1 @@
+"""The passes: cells and programs into programs, and programs into schedules."""

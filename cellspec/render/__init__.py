@@ -1,0 +1,1 @@
+"""Equations printed for people."""

@@ -1,0 +1,82 @@
+"""What a command line says, made into paths and settings; every mistake is a :class:`UsageMistake` of one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cellspec.errors import CellspecError, SpecError, did_you_mean
+
+
+class UsageMistake(CellspecError):
+    """The command line asks for something that cannot be: one sentence."""
+
+
+def spec_paths(specs: Iterable[str]) -> tuple[Path, ...]:
+    """The files that ``specs``, paths or shipped names, stand for; each file once, in the order given."""
+    from cellspec.language.read.paths import resolve
+
+    found: dict[Path, Path] = {}
+    for spec in specs:
+        try:
+            path = resolve(spec)
+        except SpecError as error:
+            raise UsageMistake("; ".join(diagnostic.message for diagnostic in error.diagnostics)) from None
+        if path.is_dir():
+            raise UsageMistake(f"{spec!r} is a folder; a spec is a file, such as {str(path / 'name.yaml')!r}")
+        found.setdefault(path.resolve(), path)
+    return tuple(found.values())
+
+
+def shipped_paths() -> tuple[Path, ...]:
+    """The files of all shipped specs."""
+    from cellspec.language.read.paths import shipped_names
+
+    return spec_paths(shipped_names())
+
+
+def known_cells(paths: Iterable[Path]) -> frozenset[str]:
+    """The names of the shipped cells, of the specs at ``paths``, and of those that lie beside these."""
+    from cellspec.language.read.paths import shipped_names
+
+    return frozenset((*shipped_names(), *(beside.stem for path in paths for beside in path.parent.glob("*.yaml"))))
+
+
+def about_settings(error: SpecError) -> UsageMistake | None:
+    """``error`` as a mistake of the command line, if it lies in the values of ``--set`` alone."""
+    if any(diagnostic.location.file != "--set" for diagnostic in error.diagnostics):
+        return None
+    return UsageMistake("; ".join(dict.fromkeys(diagnostic.message for diagnostic in error.diagnostics)))
+
+
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """``name=value`` of each ``--set``, by name."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (name and equals and value):
+            raise UsageMistake(f"--set takes name=value, such as sigma=hard_sigmoid, not {pair!r}")
+        if name in found:
+            raise UsageMistake(f"--set {name} is given twice")
+        found[name] = value
+    return found
+
+
+def backends(choice: str | None, specs: Sequence[str], residuals: str) -> tuple[str, ...]:
+    """The backends that ``--backend`` names; without it NumPy for named SPECs, all for the folder of the shipped cells.
+
+    All of them must know the policy ``residuals``.
+    """
+    from cellspec.backends import BACKENDS
+
+    if choice is None:
+        choice = "numpy" if specs else "all"
+    if choice in ("cupy", "all") and residuals != "speed":
+        raise UsageMistake(f"--residuals {residuals} is for the NumPy backend alone: --backend numpy")
+    if choice == "all":
+        return BACKENDS
+    if choice in BACKENDS:
+        return (choice,)
+    known = (*BACKENDS, "all")
+    hint = did_you_mean(choice, known) or f"; there is {', '.join(known)}"
+    raise UsageMistake(f"unknown backend {choice!r}{hint}")

@@ -1,0 +1,1 @@
+"""Generated code held against the source equations."""
