@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from cellspec import ir
 from cellspec.backends.common import Common
-from cellspec.backends.cupy.cuda import plain_name
 from cellspec.backends.cupy.histories import Histories
 from cellspec.backends.cupy.host import Text
-from cellspec.backends.cupy.memory import Buffer, Home, Place
+from cellspec.backends.fused.c_family import ascii_name
+from cellspec.backends.fused.placement import Buffer, Home, Place
 from cellspec.backends.naming import Names
 from cellspec.backends.streams import Stream, streams
 from cellspec.cell import Cell
@@ -20,7 +20,7 @@ class Earlier:
 
     def __init__(self, cell: Cell, common: Common, names: Names) -> None:
         self.common = common
-        buffers = {s.name: names.get(("stream", s.name), f"{plain_name(s.name)}_all") for s in cell.streams if not s.rows}
+        buffers = {s.name: names.get(("stream", s.name), f"{ascii_name(s.name)}_all") for s in cell.streams if not s.rows}
         self.known = streams(cell, buffers)
         self.by_state = {stream.state.name: stream for stream in self.known}
         self.places = {stream.value: Place(self.buffer(stream)) for stream in self.known}

@@ -9,7 +9,7 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.host import Host
-from cellspec.backends.cupy.memory import Place
+from cellspec.backends.fused.placement import Place
 from cellspec.backends.naming import identifier, together
 from cellspec.model.nodes import Shape
 from cellspec.passes.schedule import Gradient

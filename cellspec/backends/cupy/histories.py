@@ -13,15 +13,15 @@ from collections.abc import Mapping
 
 from cellspec import ir
 from cellspec.backends.common import Common
-from cellspec.backends.cupy.cuda import plain_name
-from cellspec.backends.cupy.cuts import initial
-from cellspec.backends.cupy.flow import Flow
 from cellspec.backends.cupy.host import Text
-from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
+from cellspec.backends.fused.c_family import ascii_name
+from cellspec.backends.fused.flow import Flow
+from cellspec.backends.fused.placement import Buffer, Home, Memory, Place
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.streams import Far, FarStates
 from cellspec.cell import Cell
 from cellspec.model.nodes import Ref
+from cellspec.passes.masks import initial_states
 
 
 class Histories(FarStates):
@@ -43,23 +43,23 @@ class Histories(FarStates):
         return [name for key, name in self.names.by_key.items() if isinstance(key, tuple) and key[0] == "lags"]
 
     def history(self, each: Far) -> str:
-        return self.names.get(("lags", "history", each.source), f"{plain_name(identifier(each.source))}_history")
+        return self.names.get(("lags", "history", each.source), f"{ascii_name(identifier(each.source))}_history")
 
     def lag(self, ref: Ref) -> str:
         """An earlier input at every step."""
-        return self.names.get(("lags", "lag", ref.label), f"{plain_name(identifier(ref.label))}_all")
+        return self.names.get(("lags", "lag", ref.label), f"{ascii_name(identifier(ref.label))}_all")
 
     def rows(self, ref: Ref) -> str:
         """The rows of a history that steps read."""
-        return self.names.get(("lags", "rows", ref.label), f"{plain_name(identifier(ref.label))}_rows")
+        return self.names.get(("lags", "rows", ref.label), f"{ascii_name(identifier(ref.label))}_rows")
 
     def back(self, ref: Ref) -> str:
         """What steps leave for what they have read."""
-        return self.names.get(("lags", "back", ref.label), f"d_{plain_name(identifier(ref.label))}_history")
+        return self.names.get(("lags", "back", ref.label), f"d_{ascii_name(identifier(ref.label))}_history")
 
     def back_rows(self, ref: Ref) -> str:
         """The rows of that which belong to each step, from ``reach`` before the first on."""
-        return self.names.get(("lags", "back rows", ref.label), f"d_{plain_name(identifier(ref.label))}_rows")
+        return self.names.get(("lags", "back rows", ref.label), f"d_{ascii_name(identifier(ref.label))}_rows")
 
     # --- places -----------------------------------------------------------------------------------------------
 
@@ -79,7 +79,7 @@ class Histories(FarStates):
             for ref in each.refs:
                 buffer = Buffer(self.history(each), Home.SEQUENCE, ir.size(ref.shape), real=not product)
                 rows = Buffer(self.rows(ref), Home.SEQUENCE, ir.size(()), of_rows=True)
-                places[ref.label] = Place(buffer, rows=rows, otherwise=initial(before, self.cell))
+                places[ref.label] = Place(buffer, rows=rows, otherwise=initial_states(self.cell.states)[before])
         return places
 
     def backward(self, flow: Flow) -> dict[str, Place]:

@@ -9,14 +9,14 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.around import Texts
-from cellspec.backends.cupy.axes import KERNELS, Along, extent, kernel_of
 from cellspec.backends.cupy.chained import chain_kernel
-from cellspec.backends.cupy.chains import Chain, launches
-from cellspec.backends.cupy.classes import Choice, Kind
-from cellspec.backends.cupy.flow import Flow, Phase, has_heads, origin
 from cellspec.backends.cupy.kernels import Kernel, kernel
-from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
-from cellspec.backends.cupy.regions import Region
+from cellspec.backends.fused.axes import KERNELS, Along, extent, kernel_of
+from cellspec.backends.fused.chains import Chain, launches
+from cellspec.backends.fused.flow import Flow, Phase, has_heads, origin
+from cellspec.backends.fused.loop_kinds import Choice, Kind
+from cellspec.backends.fused.placement import Buffer, Home, Memory, Place
+from cellspec.backends.fused.regions import Region
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.backends.plain import dim_text
 

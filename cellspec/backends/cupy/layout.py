@@ -7,15 +7,16 @@ from dataclasses import replace
 
 from cellspec import ir
 from cellspec.backends.common import Common
-from cellspec.backends.cupy.classes import Choice, Kind, choose
-from cellspec.backends.cupy.cuda import plain_name, reserved
-from cellspec.backends.cupy.cuts import CUT_AFTER, CUT_BEFORE, final, first_state, last_state
+from cellspec.backends.cupy.around import TAKEN
 from cellspec.backends.cupy.earlier import Earlier
-from cellspec.backends.cupy.flow import Flow, flow, origin
-from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place, as_saved, matrices, remember
-from cellspec.backends.cupy.regions import Plan, plan
+from cellspec.backends.fused.c_family import ascii_name
+from cellspec.backends.fused.flow import Flow, flow, origin
+from cellspec.backends.fused.loop_kinds import Choice, Kind, choose
+from cellspec.backends.fused.placement import Buffer, Home, Memory, Place, as_saved, matrices, remember
+from cellspec.backends.fused.regions import Plan, plan
 from cellspec.backends.naming import Names, identifier
 from cellspec.model.nodes import STEP_INDEX
+from cellspec.passes.masks import BOUNDARY_AFTER, BOUNDARY_BEFORE, final_cotangent, first_state, last_state
 from cellspec.passes.schedule import schedule
 from cellspec.pipeline import Compiled
 
@@ -26,12 +27,12 @@ ATTRIBUTES = (
 """Attributes that the memory of either direction has."""
 
 _SLOTS = Buffer("cuts", Home.HISTORY, ir.size(()), real=True)
-CUTS = {CUT_BEFORE: Place(_SLOTS), CUT_AFTER: Place(_SLOTS, late=True)}
-"""Where the cuts lie, before and after each step."""
+BOUNDARIES = {BOUNDARY_BEFORE: Place(_SLOTS), BOUNDARY_AFTER: Place(_SLOTS, late=True)}
+"""Where the boundaries lie, before and after each step."""
 
 
 def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
-    """The forward direction's plan and class; the programs of ``compiled`` read cuts."""
+    """The forward direction's plan and class; the programs of ``compiled`` read boundaries."""
     cell = compiled.cell
     befores = {c.before for c in compiled.forward.carries}
     kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
@@ -39,19 +40,19 @@ def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
     outputs = tuple(dict.fromkeys((*(o.label for o in cell.outputs), *(n for n in lasts if n in compiled.forward.values))))
     program = replace(compiled.forward, outputs=tuple(dict.fromkeys((*outputs, *kept))))
     late = tuple(n for n in compiled.stash if n not in compiled.forward.sequences)
-    apart = {f"{STEP_INDEX}[t-1]", CUT_BEFORE, CUT_AFTER, *map(first_state, befores)}
+    apart = {f"{STEP_INDEX}[t-1]", BOUNDARY_BEFORE, BOUNDARY_AFTER, *map(first_state, befores)}
     whole = tuple(n for n in compiled.forward.sequences if n not in apart)
     made = plan(flow(schedule(program, heads=True), outputs, late, whole, True))
     return made, choose(made)
 
 
-def cuts_in(flow_: Flow) -> dict[str, Place]:
-    """Where those cuts lie that one direction reads."""
-    return {name: place for name, place in CUTS.items() if name in flow_.program.values}
+def boundaries_in(flow_: Flow) -> dict[str, Place]:
+    """Where those boundaries lie that one direction reads."""
+    return {name: place for name, place in BOUNDARIES.items() if name in flow_.program.values}
 
 
 class Layout:
-    """The plans and the memory of both directions; the programs of ``compiled`` read cuts.
+    """The plans and the memory of both directions; the programs of ``compiled`` read boundaries.
 
     ``inputs`` are the texts of the caller's streams by value, ``names`` those of buffers that are taken, of the direction whose
     memory was made last.
@@ -61,10 +62,10 @@ class Layout:
         self.compiled, self.cell = compiled, compiled.cell
         streams = zip(self.cell.inputs, common.inputs, strict=True)
         self.inputs = {f"{item.name}[t]": {key: str(text) for key, text in given.items()} for item, given in streams}
-        cuda = Names(reserved())
-        self.cuda_dims = {d: cuda.get(("dim", d), plain_name(d)) for d in self.cell.dims}
+        cuda = Names(TAKEN)
+        self.cuda_dims = {d: cuda.get(("dim", d), ascii_name(d)) for d in self.cell.dims}
         self.rank = {e.target.name: k for k, e in enumerate(self.cell.assignments)}
-        self.attributes = [*reserved(), *self.cuda_dims.values(), *ATTRIBUTES]
+        self.attributes = [*TAKEN, *self.cuda_dims.values(), *ATTRIBUTES]
         self.names = Names(self.attributes)
         self.earlier = Earlier(self.cell, common, self.names)
         self.attributes += [name for stream in self.earlier.known for name in (stream.buffer, f"d_{stream.buffer}")]
@@ -77,7 +78,7 @@ class Layout:
         places = dict(more)
         for name in flow_.program.values:
             if name in flow_.constants and name in loaded:
-                called = self.names.get(("constant", flow_.forwards, name), plain_name(identifier(name)))
+                called = self.names.get(("constant", flow_.forwards, name), ascii_name(identifier(name)))
                 places[name] = Place(Buffer(called, Home.CONSTANT, flow_.width(name)))
         return places
 
@@ -85,7 +86,7 @@ class Layout:
         """A sequence that the caller gives: kernels read a copy in the workspace, so that the loop depends on nothing else."""
         loaded = any(origin(flow_, n) == name for region in made.regions for n in region.loads)
         text = self.inputs[name]["value"]
-        own = self.names.get(("sequence", name), f"{plain_name(identifier(text))}_all") if loaded else text
+        own = self.names.get(("sequence", name), f"{ascii_name(identifier(text))}_all") if loaded else text
         return Place(Buffer(own, Home.SEQUENCE, flow_.width(name), saved=not loaded))
 
     def as_given(self, flow_: Flow) -> dict[str, Place]:
@@ -100,7 +101,7 @@ class Layout:
         made, choice = forward_plan(self.compiled)
         whole = self.as_given(made.flow)
         sequences = {name: self.sequence(made.flow, made, name) for name in whole}
-        given = self.given(made.flow, made, {**sequences, **self.earlier.places, **cuts_in(made.flow)})
+        given = self.given(made.flow, made, {**sequences, **self.earlier.places, **boundaries_in(made.flow)})
         given |= self.histories.forward(made.flow)
         whole |= self.earlier.matrices
         memory = remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
@@ -116,7 +117,7 @@ class Layout:
     def backward_memory(self, forward: Memory) -> tuple[Memory, Choice]:
         made, choice = self.backward_plan(forward)
         self.names = Names([*self.attributes, *(b.name for b in forward.buffers if b.home in (Home.SEQUENCE, Home.HISTORY))])
-        saved = {n: as_saved(p) for n, p in cuts_in(made.flow).items()}
+        saved = {n: as_saved(p) for n, p in boundaries_in(made.flow).items()}
         saved |= {n: as_saved(forward.reads[n]) for n in self.compiled.stash if n in forward.reads}
         befores = (carry.before for carry in self.compiled.forward.carries)
         saved |= {n: as_saved(forward.reads[n]) for n in map(first_state, befores) if n in made.flow.program.values}
@@ -130,7 +131,7 @@ class Layout:
             if name in made.flow.program.values:
                 called = "dy" if len(self.cell.outputs) == 1 else f"dy_{o.name}"
                 buffer = Buffer(
-                    self.names.get(("dy", o.name), plain_name(f"{called}_all")), Home.SEQUENCE, made.flow.width(name)
+                    self.names.get(("dy", o.name), ascii_name(f"{called}_all")), Home.SEQUENCE, made.flow.width(name)
                 )
                 saved[name] = whole[name] = Place(buffer)
         places = self.given(made.flow, made, saved)
@@ -139,6 +140,6 @@ class Layout:
     def finals(self, made: Plan) -> dict[str, Place]:
         """The final state's cotangents, as kernels read them where a sample ends."""
         loaded = {n for region in made.regions for n in region.loads}
-        names = [final(carry) for carry in made.flow.program.carries if final(carry) in loaded]
-        called = {name: self.names.get(("final", name), plain_name(identifier(name))) for name in names}
+        names = [final_cotangent(carry) for carry in made.flow.program.carries if final_cotangent(carry) in loaded]
+        called = {name: self.names.get(("final", name), ascii_name(identifier(name))) for name in names}
         return {name: Place(Buffer(called[name], Home.FINAL, made.flow.width(name), real=True)) for name in names}

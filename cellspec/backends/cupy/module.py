@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cellspec import ir
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
 from cellspec.backends.cupy.around import Texts
-from cellspec.backends.cupy.classes import Choice, Kind
-from cellspec.backends.cupy.cuda import definitions
-from cellspec.backends.cupy.cuts import final, last_state, with_cuts
+from cellspec.backends.cupy.cuda import CUDA
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
 from cellspec.backends.cupy.layout import Layout
-from cellspec.backends.cupy.memory import Home, Memory
-from cellspec.backends.cupy.regions import Plan
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
+from cellspec.backends.fused.c_family import defined
+from cellspec.backends.fused.loop_kinds import Choice, Kind
+from cellspec.backends.fused.placement import Home, Memory
+from cellspec.backends.fused.regions import Plan
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import Plain, dim_text
 from cellspec.cell import Cell
 from cellspec.errors import blamed
 from cellspec.model.equations import Input
+from cellspec.passes.masks import final_cotangent, initial_states, last_state, with_masks
 from cellspec.pipeline import Compiled, compile_cell
 
 LOCALS = (
@@ -70,7 +72,8 @@ def cupy_text(text: str) -> str:
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
         self.common = Common(compiled, LOCALS)
-        self.layout = Layout(with_cuts(compiled), self.common)
+        forward, backward = with_masks(compiled.forward, compiled.backward, initial_states(compiled.cell.states))
+        self.layout = Layout(replace(compiled, forward=forward, backward=backward), self.common)
         self.compiled, self.cell = self.layout.compiled, compiled.cell
         self.inputs, self.earlier, self.histories = self.layout.inputs, self.layout.earlier, self.layout.histories
         self.python = Names([*self.common.reserved, *self.common.derived.values()])
@@ -180,7 +183,7 @@ class _Module:
             given = self.common.flat(f"dfinal.{state.name}", state.shape)
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
                 text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else {given}")
-            if (place := memory.reads.get(final(kept.carry))) is not None:
+            if (place := memory.reads.get(final_cotangent(kept.carry))) is not None:
                 text.masked.append(f"ws.{place.buffer.name}[...] = 0 if dfinal is None else {given}")
             if (far := self.histories.of_states.get(state.name)) is not None:
                 before = self.histories.state_backward(text, far, f"ws.{kept.state.name}{last}")
@@ -281,6 +284,7 @@ class _Module:
         along = _of(forward).along | _of(backward).along
         chained = _of(forward).chained | _of(backward).chained
         dots, multiplies = (any(getattr(_of(d), name) for d in (forward, backward)) for name in ("dots", "multiplies"))
+        functions = frozenset().union(*(k.functions for k in kernels))
         axes = chained | {entry.removesuffix("_real") for entry in along}
         text = (
             environment("cupy")
@@ -319,8 +323,8 @@ class _Module:
                 along=along,
                 axes=axes,
                 chained=chained,
-                infinite="largest_unit" in axes or any("INFINITY" in line for k in kernels for line in k.body),
-                functions=definitions({name for k in kernels for name in k.functions}),
+                infinite="largest_unit" in axes or CUDA.infinity in functions,
+                functions=[CUDA.define(function) for function in defined(functions)],
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),
             )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.axes import Along
-from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, stages, vectors
+from cellspec.backends.fused.axes import Along
+from cellspec.backends.fused.flow import Flow, Move, Phase, origin, stages, vectors
 from cellspec.ir import Op
 from cellspec.model.nodes import Shape
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.units import groups
+from cellspec.backends.fused.indices import groups
 from cellspec.ir import Op, Value
 from cellspec.model.nodes import Shape
 

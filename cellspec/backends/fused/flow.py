@@ -16,10 +16,10 @@ from functools import cached_property
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.axes import Along, in_turn
-from cellspec.backends.cupy.cuts import handed_back, put_back
+from cellspec.backends.fused.axes import Along, in_turn
 from cellspec.ir import Op, Program, Value, symbol
 from cellspec.model.nodes import Shape
+from cellspec.passes.masks import cotangent_at, next_state
 from cellspec.passes.schedule import Gradient, Schedule
 
 Move = ir.Slice | ir.Roll | ir.Reshape
@@ -38,8 +38,8 @@ class Phase(IntEnum):
 class Flow:
     """One direction's work by phase; only pointwise results are ever stored in several places.
 
-    ``fixed`` runs once a sequence on the host's side; ``free`` holds pointwise constants and cuts, computed wherever they are
-    read.
+    ``fixed`` runs once a sequence on the host's side; ``free`` holds pointwise constants and what boundaries decide, computed
+    wherever they are read.
     ``outputs`` are given to the caller, ``kept`` to the other direction.
     """
 
@@ -92,10 +92,10 @@ def origin(flow: Flow, name: str) -> str:
 def flow(schedule: Schedule, outputs: Sequence[str], kept: Sequence[str], whole: Iterable[str], forwards: bool) -> Flow:
     """The flow of one direction; ``whole`` are the sequences that lie in memory of their own, fit for a matrix product."""
     fixed, free = _constants(schedule)
-    cuts = {name: op for name, op in _cuts(schedule).items() if name not in outputs}  # those are stored like any other
-    free |= cuts
+    decided = {name: op for name, op in _decided(schedule).items() if name not in outputs}  # those are stored like any other
+    free |= decided
     values = dict(schedule.program.values)
-    phases = ([op for op in ops if ir.outs(op)[0] not in cuts] for ops in _phases(schedule))
+    phases = ([op for op in ops if ir.outs(op)[0] not in decided] for ops in _phases(schedule))
     ahead, loop, after = ([made for op in ops for made in in_turn(op, values)] for ops in phases)
     before, sunk = _sink(ahead)
     program = replace(schedule.program, values=values)
@@ -128,13 +128,16 @@ def _constants(schedule: Schedule) -> tuple[tuple[Op, ...], dict[str, ir.Pointwi
     return tuple(reversed(fixed)), dict(reversed(free.items()))
 
 
-def _cuts(schedule: Schedule) -> dict[str, ir.Pointwise]:
-    """What is cut where it is read: states before a step, and cotangents of what it hands on; not what is computed first."""
+def _decided(schedule: Schedule) -> dict[str, ir.Pointwise]:
+    """What the boundaries beside a step decide where it is read: states, and cotangents of what it hands on.
+
+    Not so what the step itself computes first.
+    """
     ops = [op for phase in _phases(schedule) for op in phase]
     made = {name for op in ops for name in ir.outs(op)}
     after = {carry.after for carry in schedule.program.carries}
-    cuts = (op for op in ops if isinstance(op, ir.Pointwise) and op.expr.func in (put_back, handed_back))
-    return {op.out: op for op in cuts if op.out not in after and not made.intersection(ir.operands(op))}
+    chosen = (op for op in ops if isinstance(op, ir.Pointwise) and op.expr.func in (cotangent_at, next_state))
+    return {op.out: op for op in chosen if op.out not in after and not made.intersection(ir.operands(op))}
 
 
 def _beyond_pointwise(op: Op) -> tuple[str, ...]:

@@ -12,13 +12,13 @@ from enum import Enum
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.axes import Along
-from cellspec.backends.cupy.cuda import plain_name
-from cellspec.backends.cupy.cuts import first_state, last_state
-from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, vectors
-from cellspec.backends.cupy.regions import Plan, Region
+from cellspec.backends.fused.axes import Along
+from cellspec.backends.fused.c_family import ascii_name
+from cellspec.backends.fused.flow import Flow, Move, Phase, origin, vectors
+from cellspec.backends.fused.regions import Plan, Region
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.ir import Carry
+from cellspec.passes.masks import first_state, last_state
 
 
 class Home(Enum):
@@ -186,7 +186,7 @@ class _Draft:
 
     def buffer(self, names: Sequence[str], home: Home, real: bool = False, called: str = "") -> Buffer:
         suffix = {Home.STEP: "_now", Home.SEQUENCE: "_all", Home.HISTORY: "_all", Home.ROLLING: "_pair", Home.LATEST: "_last"}
-        wanted = called or together([plain_name(identifier(n)) for n in names]) + suffix[home]
+        wanted = called or together([ascii_name(identifier(n)) for n in names]) + suffix[home]
         made = Buffer(self.names.get(("buffer", len(self.buffers), wanted), wanted), home, self.units(names), real)
         self.buffers.append(made)
         return made
@@ -215,7 +215,7 @@ class _Draft:
                     continue
                 home = Home.SEQUENCE if self.in_time(*outs) or outs[0] in self.flow.outputs else Home.STEP
                 if outs[0] in self.flow.outputs:
-                    buffer = self.buffer(outs, home, called=f"{plain_name(identifier(outs[0]))}_out")
+                    buffer = self.buffer(outs, home, called=f"{ascii_name(identifier(outs[0]))}_out")
                     self.outputs[outs[0]] = buffer
                 else:
                     buffer = self.buffer(outs, home, real=isinstance(op, Along))
@@ -238,7 +238,7 @@ class _Draft:
             made = self.made.get(carry.after)
             product = made is not None and isinstance(made[1], ir.Product)
             named = carry.after.removesuffix(" next") if self.flow.forwards else carry.before.removesuffix("<-")
-            stem = plain_name(identifier(named))
+            stem = ascii_name(identifier(named))
             suffix = {Home.HISTORY: "_all", Home.ROLLING: "_pair", Home.LATEST: "_last"}[home]
             state = self.buffer([carry.before], home, real=not product, called=stem + suffix)
             operand: Buffer | None = None
@@ -304,7 +304,7 @@ class _Draft:
         """What is given to the caller lies in memory that nothing else reads."""
         for name in self.flow.outputs:
             if name not in self.outputs:
-                self.outputs[name] = self.buffer([name], Home.SEQUENCE, called=f"{plain_name(identifier(name))}_out")
+                self.outputs[name] = self.buffer([name], Home.SEQUENCE, called=f"{ascii_name(identifier(name))}_out")
                 self.stores[name].append(Place(self.outputs[name]))
 
     def totals_(self) -> None:
@@ -313,7 +313,7 @@ class _Draft:
             for total in self.flow.sums:
                 made = self.made.get(total.value)
                 if made is not None and made[0] is Phase.LOOP and total.value not in self.totals:
-                    called = f"{plain_name(identifier(total.value))}_totals"
+                    called = f"{ascii_name(identifier(total.value))}_totals"
                     self.totals[total.value] = self.buffer([total.value], Home.LATEST, real=True, called=called)
 
     def generic(self) -> None:
@@ -392,7 +392,7 @@ class _Draft:
             residents = [by_offset[offset] for offset in dict.fromkeys(self.reads[name].offset for name in here)]
             if old.home is not Home.SEQUENCE or len(here) == len(residents) or any(not self.stores[n] for n in residents):
                 continue
-            wanted = together([plain_name(identifier(name)) for name in residents]) + "_all"
+            wanted = together([ascii_name(identifier(name)) for name in residents]) + "_all"
             new = replace(old, name=self.names.get(("renamed", old), wanted))
             self.buffers[k] = new
             self.reads = {n: replace(p, buffer=new) if p.buffer == old else p for n, p in self.reads.items()}
