@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cellspec import ir
+from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.cuda import CUDA
@@ -20,7 +21,7 @@ from cellspec.backends.fused.loop_kinds import Choice, Kind
 from cellspec.backends.fused.placement import Home, Memory
 from cellspec.backends.fused.regions import Plan
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import Plain, dim_text
+from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell
 from cellspec.errors import blamed
 from cellspec.model.equations import Input
