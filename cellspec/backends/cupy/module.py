@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from cellspec.backends.cupy.cuda import CUDA
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
 from cellspec.backends.cupy.layout import Layout
+from cellspec.backends.cupy.spelling import CUPY
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
 from cellspec.backends.fused.c_family import defined
@@ -65,11 +65,6 @@ def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]
     return (memory.plan, choice), layout.backward_plan(memory)
 
 
-def cupy_text(text: str) -> str:
-    """Plain NumPy as plain CuPy: the functions have the same names."""
-    return re.sub(r"(?<![\w.])np\.", "cp.", text)
-
-
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
         self.common = Common(compiled, LOCALS)
@@ -87,13 +82,13 @@ class _Module:
         texts = Texts(self.layout.cuda_dims, comments)
         constants = dict(self.common.constants)
         program = memory.flow.program
-        plain = Plain(program.values, constants, self.common.dims, batched=False)
+        plain = Plain(program.values, constants, self.common.dims, batched=False, spelling=CUPY)
         lines = []
         for op in memory.flow.fixed:
             (out,) = ir.outs(op)
             shape = program.shape(out)
             constants[out] = plain.texts[out] = self.python.get(("fixed", direction, out), identifier(out))
-            lines.append(f"{constants[out]} = {cupy_text(plain.whole(op, shape, self.common.axes(shape), 'dtype'))}")
+            lines.append(f"{constants[out]} = {plain.whole(op, shape, self.common.axes(shape), 'dtype')}")
         self.helpers |= plain.helpers
         made = Host(direction, memory, choice, texts, self.common.dims, constants, self.layout.names, self.matrices())
         made.text.packing += lines
@@ -239,12 +234,12 @@ class _Module:
         texts |= {n: self.common.derived[n] for n in derived} | {f"{t} total": v for t, v in variables.items()}
         widened = [texts[n] for n in (*derived, *(f"{t} total" for t in variables)) if n in program.values]
         lines += [f"{name} = {name}.astype(real, copy=False)" for name in widened]
-        plain = Plain(program.values, texts, self.common.dims, batched=False)
+        plain = Plain(program.values, texts, self.common.dims, batched=False, spelling=CUPY)
         for op in program.ops:
             (out,) = ir.outs(op)
             plain.texts[out] = names.get(("epilogue", out), identifier(out))
             right = plain.whole(op, program.shape(out), self.common.axes(program.shape(out)), "real")
-            lines.append(cupy_text(f"{plain.texts[out]} = {right}"))
+            lines.append(f"{plain.texts[out]} = {right}")
         text.after += lines
         self.helpers |= plain.helpers
         grads = []
@@ -263,20 +258,17 @@ class _Module:
         self.helpers: set[str] = set()
         forward, memory = self.forward()
         backward = self.backward(memory)
-        derived, helpers = common.derived_lines("real")
+        derived, helpers = common.derived_lines("real", CUPY)
         derived["lines"] = [
             "dtype = _params_dtype(params)",
             "real = _real(dtype)",
             "params = Params(*(value.astype(real, copy=False) for value in params))",
-            *(cupy_text(line) for line in strings(derived["lines"])),
+            *strings(derived["lines"]),
         ]
         values = ", ".join(strings(derived["names"]))
         derived["value"] = f"tuple(cp.asarray(value, dtype, order='C') for value in ({values},))"
         reserved_names = [*common.reserved, *common.derived.values()]
-        plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved_names)
-        plain["lines"] = [cupy_text(line) for line in strings(plain["lines"])]
-        assert isinstance(plain["states"], list)
-        plain["states"] = [{**state, "text": cupy_text(state["text"])} for state in plain["states"]]
+        plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved_names, CUPY)
         context = common.context("CuPy")
         params = context["params"]
         assert isinstance(params, list)
