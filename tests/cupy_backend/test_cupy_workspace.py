@@ -12,7 +12,7 @@ from support import call, close, copied, draw, leaves, same_bits
 from cellspec import ir
 from cellspec.backends.cupy.module import plans
 from cellspec.backends.fused.chains import launches
-from cellspec.backends.fused.flow import Phase
+from cellspec.backends.memory.model import Phase
 from cellspec.cell import Cell
 from cellspec.passes.exchanges import exchanges
 from cellspec.passes.schedule import schedule

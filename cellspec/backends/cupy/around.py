@@ -10,10 +10,10 @@ import sympy
 from cellspec.backends.cupy.cuda import RESERVED
 from cellspec.backends.fused.c_family import size_text
 from cellspec.backends.fused.code import EMPTY, Code, code, in_parentheses, joined, mentions, name, names_in
-from cellspec.backends.fused.flow import Phase
 from cellspec.backends.fused.indices import UNIT, ZERO, first, stretched, sum_of, widened
-from cellspec.backends.fused.placement import Buffer, Home, Memory, Place
+from cellspec.backends.fused.memory import Columns, Memory
 from cellspec.backends.fused.regions import Region
+from cellspec.backends.memory.model import Buffer, Home, Phase
 from cellspec.model.nodes import Shape
 
 STEPS, SAMPLES, STEP, ROWS, ROW, SAMPLE, AT, K = map(name, ("T", "B", "t", "rows", "row", "sample", "at", "k"))
@@ -66,26 +66,26 @@ class Around:
         condition = first(shape, self.shape, self.factor)
         return code("if ({}) ", condition) if condition else EMPTY
 
-    def index(self, place: Place, unit: Code, alone: bool = True) -> Code:
+    def index(self, place: Columns, unit: Code, alone: bool = True) -> Code:
         """Where a thread finds unit ``unit`` of the value at ``place``; ``alone``: by the variables of its own unit."""
         buffer = place.buffer
-        late = place.late if self.forwards or buffer.saved else not place.late
+        behind = self.memory.is_behind(place)
         if buffer.home is Home.CONSTANT:
             return unit
         one = self.region.units == 1
-        plain = unit == (ZERO if one else UNIT) and place.offset == 0 and buffer.units == self.region.units
+        plain = unit == (ZERO if one else UNIT) and place.start == 0 and buffer.units == self.region.units
         plain = plain and place.pitch is None and alone
         samples = code("{}*{}", SAMPLES, self.units) if plain else SAMPLES
         width = self.times(buffer.units)
         match buffer.home:
             case Home.SEQUENCE:
                 row, at = ROW, AT
-            case Home.HISTORY if late and not place.first:
+            case Home.HISTORY if behind and not place.first:
                 row, at = code("({} + {})" if width else "{} + {}", ROW, SAMPLES), code("{} + {}", AT, samples)
             case Home.HISTORY if not place.first:
                 row, at = ROW, AT
             case Home.ROLLING:
-                turn = code("({} + 1)%2" if late else "{}%2", STEP)
+                turn = code("({} + 1)%2" if behind else "{}%2", STEP)
                 row, at = code("({}*{} + {})", turn, SAMPLES, SAMPLE), code("{}*{} + {}", turn, samples, K)
             case _ if self.flat:
                 row, plain = code("({}%{})" if width else "{}%{}", ROW, SAMPLES), False
@@ -93,7 +93,7 @@ class Around:
                 row, at = SAMPLE, K
         if plain:
             return at
-        start = EMPTY if place.offset == 0 else size_text(place.offset, self.texts.dims)
+        start = EMPTY if place.start == 0 else size_text(place.start, self.texts.dims)
         within = sum_of(start, unit)
         if place.pitch is not None and unit != ZERO:
             within = widened(unit, *place.pitch, start, self.factor)

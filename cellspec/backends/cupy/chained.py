@@ -13,10 +13,11 @@ from cellspec.backends.cupy.kernels import Kernel, Part, Writer, assembled
 from cellspec.backends.fused.axes import Along, extent, kernel_of
 from cellspec.backends.fused.chains import Chain, Link
 from cellspec.backends.fused.code import EMPTY, Code, code, indented, name
-from cellspec.backends.fused.flow import Phase, origin
+from cellspec.backends.fused.flow import origin
 from cellspec.backends.fused.indices import UNIT, ZERO
-from cellspec.backends.fused.placement import Memory
+from cellspec.backends.fused.memory import Memory
 from cellspec.backends.fused.regions import Region
+from cellspec.backends.memory.model import Phase
 
 
 def chain_kernel(called: str, memory: Memory, chain: Chain, phase: Phase, texts: Texts) -> Kernel:

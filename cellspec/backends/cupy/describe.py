@@ -7,9 +7,9 @@ from cellspec.backends.cupy.module import plans
 from cellspec.backends.dims import bracket
 from cellspec.backends.fused import loop_kinds
 from cellspec.backends.fused.chains import Chain, launches
-from cellspec.backends.fused.flow import Phase
 from cellspec.backends.fused.loop_kinds import Choice, Kind
 from cellspec.backends.fused.regions import Plan, Region, Step
+from cellspec.backends.memory.model import Phase
 from cellspec.passes.exchanges import Exchange, exchanges
 from cellspec.passes.schedule import Schedule
 from cellspec.pipeline import Compiled

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 
 from cellspec import ir
 from cellspec.backends.common import Common
-from cellspec.backends.cupy.host import Text
+from cellspec.backends.cupy.host import DTYPES, Text
 from cellspec.backends.fused.c_family import ascii_name
 from cellspec.backends.fused.flow import Flow
-from cellspec.backends.fused.placement import Buffer, Home, Memory, Place
+from cellspec.backends.fused.memory import Columns, Memory, buffer
+from cellspec.backends.memory.model import Buffer, Element, Home, Owner
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.streams import Far, FarStates
 from cellspec.cell import Cell
@@ -63,12 +64,12 @@ class Histories(FarStates):
 
     # --- places -----------------------------------------------------------------------------------------------
 
-    def inputs(self) -> dict[str, Place]:
+    def inputs(self) -> dict[str, Columns]:
         """Where earlier inputs lie."""
         refs = [ref for each in self.of_inputs.values() for ref in each.refs]
-        return {ref.label: Place(Buffer(self.lag(ref), Home.SEQUENCE, ir.size(ref.shape))) for ref in refs}
+        return {ref.label: Columns(buffer(self.lag(ref), Home.SEQUENCE, ir.size(ref.shape))) for ref in refs}
 
-    def forward(self, flow: Flow) -> dict[str, Place]:
+    def forward(self, flow: Flow) -> dict[str, Columns]:
         """Where earlier states lie."""
         places = {}
         for each in self.of_states.values():
@@ -77,20 +78,21 @@ class Histories(FarStates):
             made = flow.made.get(after)
             product = made is not None and isinstance(made[1], ir.Product)
             for ref in each.refs:
-                buffer = Buffer(self.history(each), Home.SEQUENCE, ir.size(ref.shape), real=not product)
-                rows = Buffer(self.rows(ref), Home.SEQUENCE, ir.size(()), of_rows=True)
-                places[ref.label] = Place(buffer, rows=rows, otherwise=initial_states(self.cell.states)[before])
+                element = Element.STORED if product else Element.EXACT
+                whole = buffer(self.history(each), Home.SEQUENCE, ir.size(ref.shape), element=element)
+                rows = buffer(self.rows(ref), Home.SEQUENCE, ir.size(()), element=Element.ROW)
+                places[ref.label] = Columns(whole, rows=rows, otherwise=initial_states(self.cell.states)[before])
         return places
 
-    def backward(self, flow: Flow) -> dict[str, Place]:
+    def backward(self, flow: Flow) -> dict[str, Columns]:
         """Where what comes back from earlier states lies."""
         places = {}
         refs = {f"d:{ref.label}": ref for each in self.of_states.values() for ref in each.refs}
         for delay in flow.program.delays:
             ref = refs[delay.after]
-            buffer = Buffer(self.back(ref), Home.SEQUENCE, ir.size(ref.shape), real=True)
-            rows = Buffer(f"{self.back_rows(ref)}_of_steps", Home.SEQUENCE, ir.size(()), of_rows=True)
-            places[delay.before] = Place(buffer, rows=rows)
+            own, whole = Owner.BACKWARD, f"{self.back_rows(ref)}_of_steps"
+            back = buffer(self.back(ref), Home.SEQUENCE, ir.size(ref.shape), own, Element.EXACT)
+            places[delay.before] = Columns(back, rows=buffer(whole, Home.SEQUENCE, ir.size(()), own, Element.ROW))
         return places
 
     # --- spelling ---------------------------------------------------------------------------------------------
@@ -111,7 +113,7 @@ class Histories(FarStates):
         assert kept is not None
         name, whole, own = each.state.name, self.history(each), kept.state.name
         where = next(k for k, (buffer, _) in enumerate(text.buffers) if buffer == own)
-        real = "real" if kept.state.real else "dtype"
+        real = DTYPES[kept.state.element]
         text.buffers[where : where + 1] = [
             (whole, f"cp.empty((T + {each.reach}, B, {self.size(each)}), {real})"),
             (own, f"self.{whole}[{each.reach - 1}:]"),

@@ -14,14 +14,16 @@ from cellspec.backends.fused.bodies import Store, body, variables
 from cellspec.backends.fused.c_family import Printer
 from cellspec.backends.fused.code import EMPTY, Code, code, indented, name, names_in
 from cellspec.backends.fused.elements import Elements
-from cellspec.backends.fused.flow import Phase
 from cellspec.backends.fused.indices import sum_of
-from cellspec.backends.fused.placement import Buffer, Home, Memory, Place
+from cellspec.backends.fused.memory import Columns, Memory
 from cellspec.backends.fused.regions import Region
+from cellspec.backends.memory.model import Buffer, Element, Home, Phase
 from cellspec.backends.naming import identifier
 from cellspec.ir import symbol
 from cellspec.model.nodes import Shape
 from cellspec.passes.masks import BOUNDARY_AFTER, ENDED
+
+TYPES = {Element.STORED: "stored", Element.EXACT: "real", Element.ROW: "long long"}
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class Writer:
     def initial(self, state: Buffer, before: str) -> Code:
         """The line that reads a carry before the first step."""
         unit = self.around.unit(self.shape(before))
-        index = self.around.start(state, unit) if state.home is Home.HISTORY else self.around.index(Place(state), unit)
+        index = self.around.start(state, unit) if state.home is Home.HISTORY else self.around.index(Columns(state), unit)
         return code("real {} = {}[{}];", self.variables[before], name(state.name), index)
 
     def equations(self) -> list[Code]:
@@ -215,13 +217,13 @@ class Writer:
         """The element of memory that holds this thread's unit of a value."""
         return self.elements.element(value, self.around.unit(self.shape(value)))
 
-    def at(self, place: Place, unit: Code) -> Code:
+    def at(self, place: Columns, unit: Code) -> Code:
         """The element of a buffer: of the row that this step reads, where that stands in memory itself."""
         buffer = name(place.buffer.name)
         if place.rows is None:
             return code("{}[{}]", buffer, self.around.index(place, unit))
         row = code("{}[{}]", name(place.rows.name), ROW)
-        ahead = EMPTY if place.offset == 0 else self.around.size(place.offset)
+        ahead = EMPTY if place.start == 0 else self.around.size(place.start)
         index = sum_of(code("{}{}", row, self.around.times(place.buffer.units)), ahead, unit)
         return code("({} < 0 ? {} : real({}[{}]))", row, self.printer.code(place.otherwise), buffer, index)
 
@@ -237,7 +239,7 @@ def product(op: ir.Product) -> str:
 
 def pointer(buffer: Buffer) -> str:
     """A parameter that points to a buffer."""
-    return f"{'long long' if buffer.of_rows else 'real' if buffer.real else 'stored'}* {buffer.name}"
+    return f"{TYPES[buffer.element]}* {buffer.name}"
 
 
 def wrapped(parameters: Sequence[str]) -> tuple[str, ...]:

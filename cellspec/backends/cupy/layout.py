@@ -9,11 +9,13 @@ from cellspec import ir
 from cellspec.backends.common import Common
 from cellspec.backends.cupy.around import TAKEN
 from cellspec.backends.cupy.earlier import Earlier
+from cellspec.backends.fused.allocation import allocate
 from cellspec.backends.fused.c_family import ascii_name
 from cellspec.backends.fused.flow import Flow, flow, origin
 from cellspec.backends.fused.loop_kinds import Choice, Kind, choose
-from cellspec.backends.fused.placement import Buffer, Home, Memory, Place, as_saved, matrices, remember
+from cellspec.backends.fused.memory import Columns, Memory, as_saved, buffer, matrices, owner
 from cellspec.backends.fused.regions import Plan, plan
+from cellspec.backends.memory.model import Element, Home, Owner
 from cellspec.backends.naming import Names, identifier
 from cellspec.model.nodes import STEP_INDEX
 from cellspec.passes.masks import BOUNDARY_AFTER, BOUNDARY_BEFORE, final_cotangent, first_state, last_state
@@ -26,8 +28,8 @@ ATTRIBUTES = (
 )  # fmt: skip
 """Attributes that the memory of either direction has."""
 
-_SLOTS = Buffer("cuts", Home.HISTORY, ir.size(()), real=True)
-BOUNDARIES = {BOUNDARY_BEFORE: Place(_SLOTS), BOUNDARY_AFTER: Place(_SLOTS, late=True)}
+_SLOTS = buffer("cuts", Home.HISTORY, ir.size(()), element=Element.EXACT)
+BOUNDARIES = {BOUNDARY_BEFORE: Columns(_SLOTS), BOUNDARY_AFTER: Columns(_SLOTS, late=True)}
 """Where the boundaries lie, before and after each step."""
 
 
@@ -46,7 +48,7 @@ def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
     return made, choose(made)
 
 
-def boundaries_in(flow_: Flow) -> dict[str, Place]:
+def boundaries_in(flow_: Flow) -> dict[str, Columns]:
     """Where those boundaries lie that one direction reads."""
     return {name: place for name, place in BOUNDARIES.items() if name in flow_.program.values}
 
@@ -72,27 +74,27 @@ class Layout:
         self.histories = self.earlier.histories
         self.attributes += [name for lag in self.histories.attributes for name in (lag, f"{lag}_of_steps")]
 
-    def given(self, flow_: Flow, made: Plan, more: Mapping[str, Place]) -> dict[str, Place]:
+    def given(self, flow_: Flow, made: Plan, more: Mapping[str, Columns]) -> dict[str, Columns]:
         """Where the values are that come from outside: constants that kernels read, and ``more``."""
         loaded = {origin(flow_, n) for region in made.regions for n in region.loads}
         places = dict(more)
         for name in flow_.program.values:
             if name in flow_.constants and name in loaded:
                 called = self.names.get(("constant", flow_.forwards, name), ascii_name(identifier(name)))
-                places[name] = Place(Buffer(called, Home.CONSTANT, flow_.width(name)))
+                places[name] = Columns(buffer(called, Home.CONSTANT, flow_.width(name), owner(flow_)))
         return places
 
-    def sequence(self, flow_: Flow, made: Plan, name: str) -> Place:
+    def sequence(self, flow_: Flow, made: Plan, name: str) -> Columns:
         """A sequence that the caller gives: kernels read a copy in the workspace, so that the loop depends on nothing else."""
         loaded = any(origin(flow_, n) == name for region in made.regions for n in region.loads)
         text = self.inputs[name]["value"]
         own = self.names.get(("sequence", name), f"{ascii_name(identifier(text))}_all") if loaded else text
-        return Place(Buffer(own, Home.SEQUENCE, flow_.width(name), saved=not loaded))
+        return Columns(buffer(own, Home.SEQUENCE, flow_.width(name), owner(flow_) if loaded else Owner.CALLER))
 
-    def as_given(self, flow_: Flow) -> dict[str, Place]:
+    def as_given(self, flow_: Flow) -> dict[str, Columns]:
         """The sequences that the caller gives where they lie, as products read them."""
         return {
-            name: Place(Buffer(given["value"], Home.SEQUENCE, flow_.width(name), saved=True))
+            name: Columns(buffer(given["value"], Home.SEQUENCE, flow_.width(name), Owner.CALLER))
             for name, given in self.inputs.items()
             if name in flow_.program.values
         }
@@ -104,7 +106,7 @@ class Layout:
         given = self.given(made.flow, made, {**sequences, **self.earlier.places, **boundaries_in(made.flow)})
         given |= self.histories.forward(made.flow)
         whole |= self.earlier.matrices
-        memory = remember(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
+        memory = allocate(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
         return memory, choice
 
     def backward_plan(self, forward: Memory) -> tuple[Plan, Choice]:
@@ -130,16 +132,16 @@ class Layout:
             name = f"d:{o.label} given"
             if name in made.flow.program.values:
                 called = "dy" if len(self.cell.outputs) == 1 else f"dy_{o.name}"
-                buffer = Buffer(
-                    self.names.get(("dy", o.name), ascii_name(f"{called}_all")), Home.SEQUENCE, made.flow.width(name)
-                )
-                saved[name] = whole[name] = Place(buffer)
+                called = self.names.get(("dy", o.name), ascii_name(f"{called}_all"))
+                dy = buffer(called, Home.SEQUENCE, made.flow.width(name), Owner.BACKWARD)
+                saved[name] = whole[name] = Columns(dy)
         places = self.given(made.flow, made, saved)
-        return remember(made, places, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank), choice
+        return allocate(made, places, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank), choice
 
-    def finals(self, made: Plan) -> dict[str, Place]:
+    def finals(self, made: Plan) -> dict[str, Columns]:
         """The final state's cotangents, as kernels read them where a sample ends."""
         loaded = {n for region in made.regions for n in region.loads}
         names = [final_cotangent(carry) for carry in made.flow.program.carries if final_cotangent(carry) in loaded]
         called = {name: self.names.get(("final", name), ascii_name(identifier(name))) for name in names}
-        return {name: Place(Buffer(called[name], Home.FINAL, made.flow.width(name), real=True)) for name in names}
+        final, width = (Home.FINAL, made.flow.width)
+        return {n: Columns(buffer(called[n], final, width(n), Owner.BACKWARD, Element.EXACT)) for n in names}

@@ -18,8 +18,9 @@ from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
 from cellspec.backends.fused.c_family import defined
 from cellspec.backends.fused.loop_kinds import Choice, Kind
-from cellspec.backends.fused.placement import Home, Memory
+from cellspec.backends.fused.memory import Memory, owner
 from cellspec.backends.fused.regions import Plan
+from cellspec.backends.memory.model import Home
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell
@@ -98,7 +99,7 @@ class _Module:
             if buffer.home is Home.FINAL:
                 made.text.buffers.append((buffer.name, f"cp.empty((B, {dim_text(buffer.units, self.common.dims)}), real)"))
             given = name in program.sequences and name not in self.earlier.places
-            if given and not buffer.saved and buffer.home is Home.SEQUENCE:
+            if given and buffer.owner is owner(memory.flow) and buffer.home is Home.SEQUENCE:
                 made.text.buffers.append((buffer.name, f"cp.empty((T, B, {dim_text(buffer.units, self.common.dims)}), dtype)"))
                 source = self.common.flat(self.source(name), program.shape(name), "T, B")
                 made.text.prologue.append(f"cp.copyto(ws.{buffer.name}, {source})")

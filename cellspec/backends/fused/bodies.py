@@ -11,9 +11,10 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.fused.c_family import ascii_name
-from cellspec.backends.fused.flow import Flow, Phase, origin
-from cellspec.backends.fused.placement import Buffer, Home, Kept, Memory, Place
+from cellspec.backends.fused.flow import Flow, origin
+from cellspec.backends.fused.memory import Columns, Kept, Memory
 from cellspec.backends.fused.regions import Region
+from cellspec.backends.memory.model import Buffer, Home, Phase
 from cellspec.backends.naming import Names, identifier
 from cellspec.ir import symbol
 from cellspec.model.folding import is_finite
@@ -24,7 +25,7 @@ class Store:
     """The value ``name`` goes to ``place``."""
 
     name: str
-    place: Place
+    place: Columns
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ class Body:
     @cached_property
     def last_stores(self) -> tuple[Store, ...]:
         """Carries that are held and are stored behind the last step."""
-        return tuple(Store(k.carry.before, Place(k.state)) for k in self.carries if k.state.home is Home.LATEST)
+        return tuple(Store(k.carry.before, Columns(k.state)) for k in self.carries if k.state.home is Home.LATEST)
 
     @cached_property
     def totals(self) -> tuple[Store, ...]:
         """What code that runs over the whole loop sums over the steps, and where the sums go."""
         made = (name for name in self.region.results if name in self.memory.totals)
-        return tuple(Store(name, Place(self.memory.totals[name])) for name in made) if self.whole else ()
+        return tuple(Store(name, Columns(self.memory.totals[name])) for name in made) if self.whole else ()
 
     @cached_property
     def written(self) -> frozenset[Buffer]:

@@ -12,8 +12,8 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.fused.axes import Along
-from cellspec.backends.fused.flow import Phase
 from cellspec.backends.fused.regions import Plan, Region, Step
+from cellspec.backends.memory.model import Phase
 
 Link = Region | Along
 

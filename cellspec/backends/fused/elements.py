@@ -10,7 +10,7 @@ import sympy
 from cellspec import ir
 from cellspec.backends.fused.code import EMPTY, Code, code
 from cellspec.backends.fused.indices import Factor, rolled, widened
-from cellspec.backends.fused.placement import Memory, Place
+from cellspec.backends.fused.memory import Columns, Memory
 from cellspec.model.nodes import Shape
 
 
@@ -20,7 +20,7 @@ class Elements:
 
     memory: Memory
     factor: Factor
-    at: Callable[[Place, Code], Code]
+    at: Callable[[Columns, Code], Code]
 
     def shape(self, name: str) -> Shape:
         return self.memory.flow.program.shape(name)
@@ -46,4 +46,4 @@ class Elements:
                 widths = self.shape(name)[-1], self.shape(operand)[-1]
                 return self.element(operand, widened(unit, *widths, begin, self.factor))
         assert place is not None
-        return self.at(replace(place, offset=sympy.expand(place.offset + ahead)), unit)
+        return self.at(replace(place, start=sympy.expand(place.start + ahead)), unit)

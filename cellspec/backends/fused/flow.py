@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from functools import cached_property
 
 import sympy
 
 from cellspec import ir
 from cellspec.backends.fused.axes import Along, in_turn
+from cellspec.backends.memory.model import Phase
 from cellspec.ir import Op, Program, Value, symbol
 from cellspec.model.nodes import Shape
 from cellspec.passes.masks import cotangent_at, next_state
@@ -24,14 +24,6 @@ from cellspec.passes.schedule import Gradient, Schedule
 
 Move = ir.Slice | ir.Roll | ir.Reshape
 """What is no work of its own: whoever reads its value reads the operand's memory elsewhere."""
-
-
-class Phase(IntEnum):
-    """When an operation runs: for all steps at once, or step by step."""
-
-    BEFORE = 0
-    LOOP = 1
-    AFTER = 2
 
 
 @dataclass(frozen=True)

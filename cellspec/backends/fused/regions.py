@@ -10,7 +10,8 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.fused.axes import Along
-from cellspec.backends.fused.flow import Flow, Move, Phase, origin, stages, vectors
+from cellspec.backends.fused.flow import Flow, Move, origin, stages, vectors
+from cellspec.backends.memory.model import Phase
 from cellspec.ir import Op
 from cellspec.model.nodes import Shape
 
