@@ -22,24 +22,29 @@ from cellspec.ir.ops import (
     operands,
     outs,
     rename,
-    symbol,
     with_out,
 )
+from cellspec.ir.ops.row import Along, Combine, ErrorFlow, Move, Operation, Traits, symbol
 from cellspec.ir.program import Carry, Delay, Program, Total, Value
 from cellspec.ir.shapes import TypecheckError, is_one, outer, product, size, stretched, stretches, turned
 from cellspec.ir.typecheck import typecheck
 
 __all__ = [
+    "Along",
     "Carry",
+    "Combine",
     "Concat",
     "CumSum",
     "Delay",
+    "ErrorFlow",
     "Eye",
     "Index",
     "Inverse",
     "Largest",
     "MatMul",
+    "Move",
     "Op",
+    "Operation",
     "Outer",
     "Pointwise",
     "Product",
@@ -51,6 +56,7 @@ __all__ = [
     "Stop",
     "SumTo",
     "Total",
+    "Traits",
     "Transpose",
     "TypecheckError",
     "Value",
