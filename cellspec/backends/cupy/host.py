@@ -9,7 +9,7 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.around import Texts
-from cellspec.backends.cupy.axes import KERNELS, Along, extent, kernel_of
+from cellspec.backends.cupy.axes import KERNELS, extent, kernel_of
 from cellspec.backends.cupy.chained import chain_kernel
 from cellspec.backends.cupy.chains import Chain, launches
 from cellspec.backends.cupy.classes import Choice, Kind
@@ -19,6 +19,7 @@ from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.backends.plain import dim_text
+from cellspec.ir import Along
 
 SHAPES = {
     Home.STEP: "(B, {n})",
@@ -225,7 +226,7 @@ class Host:
                     self.text.dots = True
                     lines += self.comments(outs)
                     lines.append(f"_dot({self.flat(place)}, {self.matrix(step, order, False)}, {self.flat(self.result(step))})")
-                case ir.SumTo() | ir.Largest() | ir.CumSum():
+                case Along():
                     along = self.along(step)
                     self.text.along.add(along.entry)
                     source, out = self.flat(along.source), self.flat(along.out)
@@ -327,7 +328,7 @@ class Host:
                     out = self.argument(names, self.result(step), together([identifier(n) for n in outs]))
                     self.text.dots = self.text.multiplies = True
                     self.text.loop += [*self.comments(outs), f"dot({left}, {weights}, {out})"]
-                case ir.SumTo() | ir.Largest() | ir.CumSum():
+                case Along():
                     self.loop_along(names, step)
 
     def loop_heads(self, names: Names, op: ir.Product) -> None:

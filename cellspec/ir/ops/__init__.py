@@ -12,6 +12,7 @@ from cellspec.ir.ops.along import CumSum, Largest, SumTo
 from cellspec.ir.ops.moves import Concat, Index, Reshape, Roll, Slice, Stack, Stop
 from cellspec.ir.ops.pointwise import Pointwise
 from cellspec.ir.ops.products import Eye, Inverse, MatMul, Outer, Product, Transpose
+from cellspec.ir.ops.row import Operation
 
 __all__ = [
     "Concat",
@@ -60,12 +61,12 @@ Op = (
 """The table."""
 
 
-def outs(op: Op) -> tuple[str, ...]:
+def outs(op: Operation) -> tuple[str, ...]:
     """The values that ``op`` defines."""
     return op.defines()
 
 
-def operands(op: Op) -> tuple[str, ...]:
+def operands(op: Operation) -> tuple[str, ...]:
     """The names that ``op`` reads; those of a pointwise expression sorted, dims included."""
     return op.reads()
 
