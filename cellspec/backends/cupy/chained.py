@@ -6,11 +6,10 @@ from itertools import pairwise
 
 import sympy
 
-from cellspec import ir
 from cellspec.backends.cupy.around import Around, Texts
 from cellspec.backends.cupy.cuda import ROW_FUNCTIONS
 from cellspec.backends.cupy.kernels import Kernel, Part, Writer, assembled
-from cellspec.backends.fused.axes import Along, extent, kernel_of
+from cellspec.backends.fused.axes import extent, kernel_of
 from cellspec.backends.fused.chains import Chain, Link
 from cellspec.backends.fused.code import EMPTY, Code, code, indented, name
 from cellspec.backends.fused.flow import origin
@@ -18,6 +17,7 @@ from cellspec.backends.fused.indices import UNIT, ZERO
 from cellspec.backends.fused.memory import Memory
 from cellspec.backends.fused.regions import Region
 from cellspec.backends.memory.model import Phase
+from cellspec.ir import Along
 
 
 def chain_kernel(called: str, memory: Memory, chain: Chain, phase: Phase, texts: Texts) -> Kernel:
@@ -82,7 +82,7 @@ class _Chained:
         elif seen.outer == 1:
             lines.append(code("{}({}, {}, {});", function, length, values, results))
         else:
-            result = code("{} + k", results) if isinstance(op, ir.SumTo | ir.Largest) else code("{} + k*{}", results, length)
+            result = code("{} + k", results) if op.reduces else code("{} + k*{}", results, length)
             lines += [
                 code("for (long long k = 0; k < {}; k++)", outer),
                 code("    {}({}, {} + k*{}, {});", function, length, values, length, result),

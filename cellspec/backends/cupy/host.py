@@ -11,7 +11,7 @@ from cellspec import ir
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.chained import chain_kernel
 from cellspec.backends.cupy.kernels import Kernel, kernel
-from cellspec.backends.fused.axes import KERNELS, Along, extent, kernel_of
+from cellspec.backends.fused.axes import KERNELS, extent, kernel_of
 from cellspec.backends.fused.chains import Chain, launches
 from cellspec.backends.fused.flow import Flow, has_heads, origin
 from cellspec.backends.fused.loop_kinds import Choice, Kind
@@ -20,6 +20,7 @@ from cellspec.backends.fused.regions import Region
 from cellspec.backends.memory.model import Buffer, Element, Home, Owner, Phase
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.backends.plain import dim_text
+from cellspec.ir import Along
 
 DTYPES = {Element.STORED: "dtype", Element.EXACT: "real"}
 """The dtypes of arrays, in the constructor of a memory."""
@@ -218,7 +219,7 @@ class Host:
                     self.text.dots = True
                     lines += self.comments(outs)
                     lines.append(f"_dot({self.flat(place)}, {self.matrix(step, order, False)}, {self.flat(self.result(step))})")
-                case ir.SumTo() | ir.Largest() | ir.CumSum():
+                case Along():
                     along = self.along(step)
                     self.text.along.add(along.entry)
                     source, out = self.flat(along.source), self.flat(along.out)
@@ -320,7 +321,7 @@ class Host:
                     out = self.argument(names, self.result(step), together([identifier(n) for n in outs]))
                     self.text.dots = self.text.multiplies = True
                     self.text.loop += [*self.comments(outs), f"dot({left}, {weights}, {out})"]
-                case ir.SumTo() | ir.Largest() | ir.CumSum():
+                case Along():
                     self.loop_along(names, step)
 
     def loop_heads(self, names: Names, op: ir.Product) -> None:

@@ -14,14 +14,13 @@ from functools import cached_property
 import sympy
 
 from cellspec import ir
-from cellspec.backends.fused.axes import Along
 from cellspec.backends.fused.c_family import ascii_name
-from cellspec.backends.fused.flow import Flow, Move, origin, vectors
+from cellspec.backends.fused.flow import Flow, origin, vectors
 from cellspec.backends.fused.memory import Columns, Kept, Memory, buffer, owner
 from cellspec.backends.fused.regions import Plan, Region
 from cellspec.backends.memory.model import Buffer, Element, Home, Owner, Phase
 from cellspec.backends.naming import Names, identifier, together
-from cellspec.ir import Carry, Op
+from cellspec.ir import Along, Carry, Joined, Move, Op
 from cellspec.passes.masks import first_state, last_state
 
 SUFFIXES = {Home.STEP: "_now", Home.SEQUENCE: "_all", Home.HISTORY: "_all", Home.ROLLING: "_pair", Home.LATEST: "_last"}
@@ -183,7 +182,7 @@ def _results(task: _Task, draft: _Draft) -> None:
         else:
             made = draft.add(task, outs, home, exact=isinstance(op, Along))
         draft.reads |= _side_by_side(flow, outs, made)
-        if isinstance(op, ir.Concat):
+        if isinstance(op, Joined):
             for part, place in _side_by_side(flow, op.parts, made).items():
                 draft.stores[part].append(place)
 

@@ -94,7 +94,9 @@ class Sharing:
         """Let a value in another shape lie where it lies; the ends of carries move on, so they are copied instead."""
         ends = {*self.program.befores, *self.program.afters}
         for _, instruction in self.sequence:
-            if isinstance(instruction, ir.Reshape) and not ends.intersection((instruction.out, instruction.operand)):
+            if not isinstance(instruction, ir.Move) or not instruction.in_order:
+                continue
+            if not ends.intersection((instruction.out, instruction.operand)):
                 out, operand = instruction.out, instruction.operand
                 if self.homes[operand] is Home.GIVEN:
                     self.homes[out], self.aliases[out] = Home.GIVEN, self.aliases.get(operand, operand)
