@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from cellspec import ir
 from cellspec.backends.arrays.functional import Plain
@@ -24,10 +23,9 @@ from cellspec.backends.memory.model import Home
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell
-from cellspec.errors import blamed
 from cellspec.model.equations import Input
-from cellspec.passes.masks import final_cotangent, initial_states, last_state, with_masks
-from cellspec.pipeline import Compiled, compile_cell
+from cellspec.passes.masks import final_cotangent, last_state
+from cellspec.pipeline import Compiled
 
 LOCALS = (
     "cp", "np", "params", "x", "Inputs", "state", "workspace", "graph", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B",
@@ -51,12 +49,9 @@ LOCALS = (
 """Names with a meaning inside the module's functions, which values are not called by."""
 
 
-def generate(cell: Cell, residuals: str = "speed") -> str:
-    """The CuPy module of ``cell``; raises ValueError for ``residuals`` other than ``speed``."""
-    if residuals != "speed":
-        raise ValueError(f"residuals={residuals!r} is for the NumPy backend; the CuPy backend has 'speed' alone")
-    with blamed(f"cell {cell.name!r}"):
-        return _Module(compile_cell(cell)).text()
+def module_text(compiled: Compiled) -> str:
+    """The CuPy module of ``compiled``, of which all passes have been run."""
+    return _Module(compiled).text()
 
 
 def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]:
@@ -69,8 +64,7 @@ def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
         self.common = Common(compiled, LOCALS)
-        forward, backward = with_masks(compiled.forward, compiled.backward, initial_states(compiled.cell.states))
-        self.layout = Layout(replace(compiled, forward=forward, backward=backward), self.common)
+        self.layout = Layout(compiled, self.common)
         self.compiled, self.cell = self.layout.compiled, compiled.cell
         self.inputs, self.earlier, self.histories = self.layout.inputs, self.layout.earlier, self.layout.histories
         self.python = Names([*self.common.reserved, *self.common.derived.values()])
