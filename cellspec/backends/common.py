@@ -11,10 +11,12 @@ import jinja2
 
 from cellspec import ir
 from cellspec.backends import initial
+from cellspec.backends.arrays.functional import Plain
+from cellspec.backends.arrays.spelling import NUMPY, Spelling
 from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, length, other_dims, tuple_text
 from cellspec.backends.equations import unpack
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import Plain, dim_text, float_text
+from cellspec.backends.plain import dim_text, float_text
 from cellspec.cell import Cell
 from cellspec.language.read.paths import shipped_dir
 from cellspec.model.equations import State
@@ -136,14 +138,14 @@ class Common:
         """A shape as a Python tuple."""
         return tuple_text(shape, self.dims)
 
-    def derived_lines(self, dtype: str = "dtype") -> tuple[dict[str, object], set[str]]:
+    def derived_lines(self, dtype: str = "dtype", spelling: Spelling = NUMPY) -> tuple[dict[str, object], set[str]]:
         """What the function that computes derived parameters needs, and the helper functions that it calls.
 
-        ``dtype`` is what it calls the dtype that it computes in.
+        ``dtype`` is what it calls the dtype that it computes in, ``spelling`` the words of its array library.
         """
         program = self.compiled.prologue
         names = Names([*self.reserved, *self.derived.values()])
-        plain = Plain(program.values, dict(self.constants), self.dims, batched=False, dtype=dtype)
+        plain = Plain(program.values, dict(self.constants), self.dims, batched=False, dtype=dtype, spelling=spelling)
         lines = []
         for op in program.ops:
             (out,) = ir.outs(op)

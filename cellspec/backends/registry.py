@@ -11,6 +11,7 @@ Nothing is imported before a backend is asked for, and nothing is searched for o
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def lacking(name: str) -> tuple[str, ...]:
     """The packages that modules of a backend need and that are not installed."""
     from importlib.util import find_spec
 
-    return tuple(package for package in backend(name).needs if find_spec(package) is None)
+    return tuple(package for package in backend(name).needs if package not in sys.modules and find_spec(package) is None)
 
 
 def _elsewhere() -> dict[str, list[EntryPoint]]:

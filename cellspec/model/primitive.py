@@ -53,7 +53,8 @@ class Primitive:
     ``definition(*args)`` is an ordinary SymPy expression, exact but not always stable: the oracle's reading of the function.
     ``derivatives[k](*args, y)`` is the partial derivative by argument ``k``, with ``y`` the result.
     ``numpy(*args)`` spells it with NumPy ufuncs, stable for any finite argument.
-    ``cuda`` is CUDA's function of that meaning (``fabs``), or a stable definition in C++ (``relu(a) = a < 0 ? 0 : a``).
+    ``cuda`` is the function of that meaning that CUDA and C's ``math.h`` have (``fabs``), or a stable definition
+    (``relu(a) = a < 0 ? 0 : a``), in which functions and numbers stand in braces (``silu(a) = a*{sigmoid}(a)``).
     ``domain`` is where tests sample the arguments; ``kinks`` are points at which a derivative jumps.
     ``listed`` tells whether a spec may call it by name (``add`` is written ``+``).
     ``rounds`` is False where every result is a whole number, or one of the arguments up to its sign.

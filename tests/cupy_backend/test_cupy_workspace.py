@@ -11,9 +11,9 @@ from support import call, close, copied, draw, leaves, same_bits
 
 from cellspec import ir
 from cellspec.backends.cupy.backend import BACKEND
-from cellspec.backends.cupy.chains import launches
-from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.module import plans
+from cellspec.backends.fused.chains import launches
+from cellspec.backends.memory.model import Phase
 from cellspec.cell import Cell
 from cellspec.passes.exchanges import exchanges
 from cellspec.passes.schedule import schedule

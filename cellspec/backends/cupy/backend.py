@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cellspec.backends.base import Backend, Footprint, Section
-from cellspec.backends.cupy.cuts import with_cuts
 from cellspec.backends.cupy.describe import describe
 from cellspec.backends.cupy.layout import results
 from cellspec.backends.cupy.module import module_text
+from cellspec.backends.rewrites import MASKS
 from cellspec.passes.policy import SchedulePolicy
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled, Pass
 
@@ -25,7 +25,7 @@ class _CuPy:
     dtypes = ("float64", "float32", "bfloat16", "float16")
     residual_policies = ("speed",)
     policy = SchedulePolicy(stack_heads=True)
-    rewrites = (Pass("cuts", with_cuts), Pass("give out last states", _give_out))
+    rewrites = (MASKS, Pass("give out last states", _give_out))
     finish: tuple[Pass, ...] = ()
 
     def text(self, compiled: Compiled) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from cellspec import ir
-from cellspec.backends.cupy import classes
-from cellspec.backends.cupy.chains import Chain, launches
-from cellspec.backends.cupy.classes import Choice, Kind
-from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.module import plans
-from cellspec.backends.cupy.regions import Plan, Region, Step
 from cellspec.backends.dims import bracket
+from cellspec.backends.fused import loop_kinds
+from cellspec.backends.fused.chains import Chain, launches
+from cellspec.backends.fused.loop_kinds import Choice, Kind
+from cellspec.backends.fused.regions import Plan, Region, Step
+from cellspec.backends.memory.model import Phase
 from cellspec.passes.exchanges import Exchange, exchanges
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled
 
@@ -51,7 +51,8 @@ def _exchange(exchange: Exchange) -> str:
 def _step(step: Step) -> str:
     match step:
         case Region(units=units, results=results):
-            return f"kernel over {units} units, {classes.live(step)} of {classes.BUDGET} values a thread: {', '.join(results)}"
+            held = f"{loop_kinds.live(step)} of {loop_kinds.BUDGET} values a thread"
+            return f"kernel over {units} units, {held}: {', '.join(results)}"
         case ir.Product(outs=outs):
             return f"product: {', '.join(outs)}"
         case _:

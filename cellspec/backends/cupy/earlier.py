@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from cellspec import ir
 from cellspec.backends.common import Common
-from cellspec.backends.cupy.cuda import plain_name
 from cellspec.backends.cupy.histories import Histories
 from cellspec.backends.cupy.host import Text
-from cellspec.backends.cupy.memory import Buffer, Home, Place
+from cellspec.backends.fused.c_family import ascii_name
+from cellspec.backends.fused.memory import Columns, buffer, is_matrix
+from cellspec.backends.memory.model import Buffer, Element, Home
 from cellspec.backends.naming import Names
 from cellspec.backends.streams import Stream, streams
 from cellspec.cell import Cell
@@ -20,18 +21,19 @@ class Earlier:
 
     def __init__(self, cell: Cell, common: Common, names: Names) -> None:
         self.common = common
-        buffers = {s.name: names.get(("stream", s.name), f"{plain_name(s.name)}_all") for s in cell.streams if not s.rows}
+        buffers = {s.name: names.get(("stream", s.name), f"{ascii_name(s.name)}_all") for s in cell.streams if not s.rows}
         self.known = streams(cell, buffers)
         self.by_state = {stream.state.name: stream for stream in self.known}
-        self.places = {stream.value: Place(self.buffer(stream)) for stream in self.known}
+        self.places = {stream.value: Columns(self.buffer(stream)) for stream in self.known}
         self.histories = Histories(cell, common, names)
         self.places |= self.histories.inputs()
-        self.matrices = {name: place for name, place in self.places.items() if not place.buffer.real}
+        self.matrices = {name: place for name, place in self.places.items() if is_matrix(place.buffer)}
 
     @staticmethod
     def buffer(stream: Stream) -> Buffer:
         """The memory of a stream; counts are kept in the type of gate arithmetic, in which they are exact for longer."""
-        return Buffer(stream.buffer, Home.HISTORY, ir.size(stream.state.shape), real=stream.follows is None)
+        element = Element.EXACT if stream.follows is None else Element.STORED
+        return buffer(stream.buffer, Home.HISTORY, ir.size(stream.state.shape), element=element)
 
     def size(self, stream: Stream) -> str:
         return f"(T + 1, B, {self.common.size(stream.state.shape)})"

@@ -13,15 +13,16 @@ from collections.abc import Mapping
 
 from cellspec import ir
 from cellspec.backends.common import Common
-from cellspec.backends.cupy.cuda import plain_name
-from cellspec.backends.cupy.cuts import initial
-from cellspec.backends.cupy.flow import Flow
-from cellspec.backends.cupy.host import Text
-from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
+from cellspec.backends.cupy.host import DTYPES, Text
+from cellspec.backends.fused.c_family import ascii_name
+from cellspec.backends.fused.flow import Flow
+from cellspec.backends.fused.memory import Columns, Memory, buffer
+from cellspec.backends.memory.model import Buffer, Element, Home, Owner
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.streams import Far, FarStates
 from cellspec.cell import Cell
 from cellspec.model.nodes import Ref
+from cellspec.passes.masks import initial_states
 
 
 class Histories(FarStates):
@@ -43,32 +44,32 @@ class Histories(FarStates):
         return [name for key, name in self.names.by_key.items() if isinstance(key, tuple) and key[0] == "lags"]
 
     def history(self, each: Far) -> str:
-        return self.names.get(("lags", "history", each.source), f"{plain_name(identifier(each.source))}_history")
+        return self.names.get(("lags", "history", each.source), f"{ascii_name(identifier(each.source))}_history")
 
     def lag(self, ref: Ref) -> str:
         """An earlier input at every step."""
-        return self.names.get(("lags", "lag", ref.label), f"{plain_name(identifier(ref.label))}_all")
+        return self.names.get(("lags", "lag", ref.label), f"{ascii_name(identifier(ref.label))}_all")
 
     def rows(self, ref: Ref) -> str:
         """The rows of a history that steps read."""
-        return self.names.get(("lags", "rows", ref.label), f"{plain_name(identifier(ref.label))}_rows")
+        return self.names.get(("lags", "rows", ref.label), f"{ascii_name(identifier(ref.label))}_rows")
 
     def back(self, ref: Ref) -> str:
         """What steps leave for what they have read."""
-        return self.names.get(("lags", "back", ref.label), f"d_{plain_name(identifier(ref.label))}_history")
+        return self.names.get(("lags", "back", ref.label), f"d_{ascii_name(identifier(ref.label))}_history")
 
     def back_rows(self, ref: Ref) -> str:
         """The rows of that which belong to each step, from ``reach`` before the first on."""
-        return self.names.get(("lags", "back rows", ref.label), f"d_{plain_name(identifier(ref.label))}_rows")
+        return self.names.get(("lags", "back rows", ref.label), f"d_{ascii_name(identifier(ref.label))}_rows")
 
     # --- places -----------------------------------------------------------------------------------------------
 
-    def inputs(self) -> dict[str, Place]:
+    def inputs(self) -> dict[str, Columns]:
         """Where earlier inputs lie."""
         refs = [ref for each in self.of_inputs.values() for ref in each.refs]
-        return {ref.label: Place(Buffer(self.lag(ref), Home.SEQUENCE, ir.size(ref.shape))) for ref in refs}
+        return {ref.label: Columns(buffer(self.lag(ref), Home.SEQUENCE, ir.size(ref.shape))) for ref in refs}
 
-    def forward(self, flow: Flow) -> dict[str, Place]:
+    def forward(self, flow: Flow) -> dict[str, Columns]:
         """Where earlier states lie."""
         places = {}
         for each in self.of_states.values():
@@ -77,20 +78,21 @@ class Histories(FarStates):
             made = flow.made.get(after)
             product = made is not None and isinstance(made[1], ir.Product)
             for ref in each.refs:
-                buffer = Buffer(self.history(each), Home.SEQUENCE, ir.size(ref.shape), real=not product)
-                rows = Buffer(self.rows(ref), Home.SEQUENCE, ir.size(()), of_rows=True)
-                places[ref.label] = Place(buffer, rows=rows, otherwise=initial(before, self.cell))
+                element = Element.STORED if product else Element.EXACT
+                whole = buffer(self.history(each), Home.SEQUENCE, ir.size(ref.shape), element=element)
+                rows = buffer(self.rows(ref), Home.SEQUENCE, ir.size(()), element=Element.ROW)
+                places[ref.label] = Columns(whole, rows=rows, otherwise=initial_states(self.cell.states)[before])
         return places
 
-    def backward(self, flow: Flow) -> dict[str, Place]:
+    def backward(self, flow: Flow) -> dict[str, Columns]:
         """Where what comes back from earlier states lies."""
         places = {}
         refs = {f"d:{ref.label}": ref for each in self.of_states.values() for ref in each.refs}
         for delay in flow.program.delays:
             ref = refs[delay.after]
-            buffer = Buffer(self.back(ref), Home.SEQUENCE, ir.size(ref.shape), real=True)
-            rows = Buffer(f"{self.back_rows(ref)}_of_steps", Home.SEQUENCE, ir.size(()), of_rows=True)
-            places[delay.before] = Place(buffer, rows=rows)
+            own, whole = Owner.BACKWARD, f"{self.back_rows(ref)}_of_steps"
+            back = buffer(self.back(ref), Home.SEQUENCE, ir.size(ref.shape), own, Element.EXACT)
+            places[delay.before] = Columns(back, rows=buffer(whole, Home.SEQUENCE, ir.size(()), own, Element.ROW))
         return places
 
     # --- spelling ---------------------------------------------------------------------------------------------
@@ -111,7 +113,7 @@ class Histories(FarStates):
         assert kept is not None
         name, whole, own = each.state.name, self.history(each), kept.state.name
         where = next(k for k, (buffer, _) in enumerate(text.buffers) if buffer == own)
-        real = "real" if kept.state.real else "dtype"
+        real = DTYPES[kept.state.element]
         text.buffers[where : where + 1] = [
             (whole, f"cp.empty((T + {each.reach}, B, {self.size(each)}), {real})"),
             (own, f"self.{whole}[{each.reach - 1}:]"),

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from cellspec import ir
+from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
 from cellspec.backends.cupy.around import Texts
-from cellspec.backends.cupy.classes import Choice, Kind
-from cellspec.backends.cupy.cuda import definitions
-from cellspec.backends.cupy.cuts import final, last_state
+from cellspec.backends.cupy.cuda import CUDA
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
 from cellspec.backends.cupy.layout import Layout
-from cellspec.backends.cupy.memory import Home, Memory
-from cellspec.backends.cupy.regions import Plan
+from cellspec.backends.cupy.spelling import CUPY
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
+from cellspec.backends.fused.c_family import defined
+from cellspec.backends.fused.loop_kinds import Choice, Kind
+from cellspec.backends.fused.memory import Memory, owner
+from cellspec.backends.fused.regions import Plan
+from cellspec.backends.memory.model import Home
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import Plain, dim_text
+from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell
 from cellspec.model.equations import Input
+from cellspec.passes.masks import final_cotangent, last_state
 from cellspec.pipeline import Compiled
 
 LOCALS = (
@@ -58,11 +61,6 @@ def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]
     return (memory.plan, choice), layout.backward_plan(memory)
 
 
-def cupy_text(text: str) -> str:
-    """Plain NumPy as plain CuPy: the functions have the same names."""
-    return re.sub(r"(?<![\w.])np\.", "cp.", text)
-
-
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
         self.common = Common(compiled, LOCALS)
@@ -79,13 +77,13 @@ class _Module:
         texts = Texts(self.layout.cuda_dims, comments)
         constants = dict(self.common.constants)
         program = memory.flow.program
-        plain = Plain(program.values, constants, self.common.dims, batched=False)
+        plain = Plain(program.values, constants, self.common.dims, batched=False, spelling=CUPY)
         lines = []
         for op in memory.flow.fixed:
             (out,) = ir.outs(op)
             shape = program.shape(out)
             constants[out] = plain.texts[out] = self.python.get(("fixed", direction, out), identifier(out))
-            lines.append(f"{constants[out]} = {cupy_text(plain.whole(op, shape, self.common.axes(shape), 'dtype'))}")
+            lines.append(f"{constants[out]} = {plain.whole(op, shape, self.common.axes(shape), 'dtype')}")
         self.helpers |= plain.helpers
         made = Host(direction, memory, choice, texts, self.common.dims, constants, self.layout.names, self.matrices())
         made.text.packing += lines
@@ -95,7 +93,7 @@ class _Module:
             if buffer.home is Home.FINAL:
                 made.text.buffers.append((buffer.name, f"cp.empty((B, {dim_text(buffer.units, self.common.dims)}), real)"))
             given = name in program.sequences and name not in self.earlier.places
-            if given and not buffer.saved and buffer.home is Home.SEQUENCE:
+            if given and buffer.owner is owner(memory.flow) and buffer.home is Home.SEQUENCE:
                 made.text.buffers.append((buffer.name, f"cp.empty((T, B, {dim_text(buffer.units, self.common.dims)}), dtype)"))
                 source = self.common.flat(self.source(name), program.shape(name), "T, B")
                 made.text.prologue.append(f"cp.copyto(ws.{buffer.name}, {source})")
@@ -176,7 +174,7 @@ class _Module:
             given = self.common.flat(f"dfinal.{state.name}", state.shape)
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
                 text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else {given}")
-            if (place := memory.reads.get(final(kept.carry))) is not None:
+            if (place := memory.reads.get(final_cotangent(kept.carry))) is not None:
                 text.masked.append(f"ws.{place.buffer.name}[...] = 0 if dfinal is None else {given}")
             if (far := self.histories.of_states.get(state.name)) is not None:
                 before = self.histories.state_backward(text, far, f"ws.{kept.state.name}{last}")
@@ -231,12 +229,12 @@ class _Module:
         texts |= {n: self.common.derived[n] for n in derived} | {f"{t} total": v for t, v in variables.items()}
         widened = [texts[n] for n in (*derived, *(f"{t} total" for t in variables)) if n in program.values]
         lines += [f"{name} = {name}.astype(real, copy=False)" for name in widened]
-        plain = Plain(program.values, texts, self.common.dims, batched=False)
+        plain = Plain(program.values, texts, self.common.dims, batched=False, spelling=CUPY)
         for op in program.ops:
             (out,) = ir.outs(op)
             plain.texts[out] = names.get(("epilogue", out), identifier(out))
             right = plain.whole(op, program.shape(out), self.common.axes(program.shape(out)), "real")
-            lines.append(cupy_text(f"{plain.texts[out]} = {right}"))
+            lines.append(f"{plain.texts[out]} = {right}")
         text.after += lines
         self.helpers |= plain.helpers
         grads = []
@@ -255,20 +253,17 @@ class _Module:
         self.helpers: set[str] = set()
         forward, memory = self.forward()
         backward = self.backward(memory)
-        derived, helpers = common.derived_lines("real")
+        derived, helpers = common.derived_lines("real", CUPY)
         derived["lines"] = [
             "dtype = _params_dtype(params)",
             "real = _real(dtype)",
             "params = Params(*(value.astype(real, copy=False) for value in params))",
-            *(cupy_text(line) for line in strings(derived["lines"])),
+            *strings(derived["lines"]),
         ]
         values = ", ".join(strings(derived["names"]))
         derived["value"] = f"tuple(cp.asarray(value, dtype, order='C') for value in ({values},))"
         reserved_names = [*common.reserved, *common.derived.values()]
-        plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved_names)
-        plain["lines"] = [cupy_text(line) for line in strings(plain["lines"])]
-        assert isinstance(plain["states"], list)
-        plain["states"] = [{**state, "text": cupy_text(state["text"])} for state in plain["states"]]
+        plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved_names, CUPY)
         context = common.context("CuPy")
         params = context["params"]
         assert isinstance(params, list)
@@ -277,6 +272,7 @@ class _Module:
         along = _of(forward).along | _of(backward).along
         chained = _of(forward).chained | _of(backward).chained
         dots, multiplies = (any(getattr(_of(d), name) for d in (forward, backward)) for name in ("dots", "multiplies"))
+        functions = frozenset().union(*(k.functions for k in kernels))
         axes = chained | {entry.removesuffix("_real") for entry in along}
         text = (
             environment("cupy")
@@ -315,8 +311,8 @@ class _Module:
                 along=along,
                 axes=axes,
                 chained=chained,
-                infinite="largest_unit" in axes or any("INFINITY" in line for k in kernels for line in k.body),
-                functions=definitions({name for k in kernels for name in k.functions}),
+                infinite="largest_unit" in axes or CUDA.infinity in functions,
+                functions=[CUDA.define(function) for function in defined(functions)],
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),
             )

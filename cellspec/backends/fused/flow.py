@@ -10,36 +10,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from functools import cached_property
 
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.axes import Along, in_turn
-from cellspec.backends.cupy.cuts import handed_back, put_back
-from cellspec.ir import Op, Program, Value, symbol
+from cellspec.backends.fused.axes import in_turn
+from cellspec.backends.memory.model import Phase
+from cellspec.ir import Along, Joined, Move, Op, Operation, Program, Value, symbol
 from cellspec.model.nodes import Shape
+from cellspec.passes.masks import cotangent_at, next_state
 from cellspec.passes.schedule import Gradient, Schedule
-
-Move = ir.Slice | ir.Roll | ir.Reshape
-"""What is no work of its own: whoever reads its value reads the operand's memory elsewhere."""
-
-
-class Phase(IntEnum):
-    """When an operation runs: for all steps at once, or step by step."""
-
-    BEFORE = 0
-    LOOP = 1
-    AFTER = 2
 
 
 @dataclass(frozen=True)
 class Flow:
     """One direction's work by phase; only pointwise results are ever stored in several places.
 
-    ``fixed`` runs once a sequence on the host's side; ``free`` holds pointwise constants and cuts, computed wherever they are
-    read.
+    ``fixed`` runs once a sequence on the host's side; ``free`` holds pointwise constants and what boundaries decide, computed
+    wherever they are read.
     ``outputs`` are given to the caller, ``kept`` to the other direction.
     """
 
@@ -78,9 +67,9 @@ def has_heads(program: Program, op: ir.Product) -> bool:
     return len(program.shape(op.weights[0][0])) == 3
 
 
-def vectors(op: Op) -> tuple[str, ...]:
+def vectors(op: Operation) -> tuple[str, ...]:
     """The per-sample values that ``op`` reads."""
-    return op.operands if isinstance(op, ir.Product) else ir.operands(op)
+    return op.samples()
 
 
 def origin(flow: Flow, name: str) -> str:
@@ -92,10 +81,10 @@ def origin(flow: Flow, name: str) -> str:
 def flow(schedule: Schedule, outputs: Sequence[str], kept: Sequence[str], whole: Iterable[str], forwards: bool) -> Flow:
     """The flow of one direction; ``whole`` are the sequences that lie in memory of their own, fit for a matrix product."""
     fixed, free = _constants(schedule)
-    cuts = {name: op for name, op in _cuts(schedule).items() if name not in outputs}  # those are stored like any other
-    free |= cuts
+    decided = {name: op for name, op in _decided(schedule).items() if name not in outputs}  # those are stored like any other
+    free |= decided
     values = dict(schedule.program.values)
-    phases = ([op for op in ops if ir.outs(op)[0] not in cuts] for ops in _phases(schedule))
+    phases = ([op for op in ops if ir.outs(op)[0] not in decided] for ops in _phases(schedule))
     ahead, loop, after = ([made for op in ops for made in in_turn(op, values)] for ops in phases)
     before, sunk = _sink(ahead)
     program = replace(schedule.program, values=values)
@@ -128,13 +117,16 @@ def _constants(schedule: Schedule) -> tuple[tuple[Op, ...], dict[str, ir.Pointwi
     return tuple(reversed(fixed)), dict(reversed(free.items()))
 
 
-def _cuts(schedule: Schedule) -> dict[str, ir.Pointwise]:
-    """What is cut where it is read: states before a step, and cotangents of what it hands on; not what is computed first."""
+def _decided(schedule: Schedule) -> dict[str, ir.Pointwise]:
+    """What the boundaries beside a step decide where it is read: states, and cotangents of what it hands on.
+
+    Not so what the step itself computes first.
+    """
     ops = [op for phase in _phases(schedule) for op in phase]
     made = {name for op in ops for name in ir.outs(op)}
     after = {carry.after for carry in schedule.program.carries}
-    cuts = (op for op in ops if isinstance(op, ir.Pointwise) and op.expr.func in (put_back, handed_back))
-    return {op.out: op for op in cuts if op.out not in after and not made.intersection(ir.operands(op))}
+    chosen = (op for op in ops if isinstance(op, ir.Pointwise) and op.expr.func in (cotangent_at, next_state))
+    return {op.out: op for op in chosen if op.out not in after and not made.intersection(ir.operands(op))}
 
 
 def _beyond_pointwise(op: Op) -> tuple[str, ...]:
@@ -228,8 +220,8 @@ class _Draft:
                     at_home = not given_out if name not in carries else len(outs) == 1 and not given_out
                     in_place = at_home or (len(outs) == 1 and name not in carries and name not in self.late())
                 case op:
-                    in_place = isinstance(op, Along | ir.Concat) and name not in carries and name not in self.outputs
-                    in_place |= isinstance(op, ir.Concat) and name not in carries and name not in self.late()
+                    in_place = isinstance(op, Along | Joined) and name not in carries and name not in self.outputs
+                    in_place |= isinstance(op, Joined) and name not in carries and name not in self.late()
             if not in_place:
                 self.detach(name)
 
@@ -238,13 +230,13 @@ class _Draft:
         match op:
             case ir.Product(operands=names):
                 self.substitute(phase, op, replace(op, operands=self.distinct(self.stack(names, phase), phase, op)))
-            case ir.Concat(parts=parts):
+            case Joined(parts=parts):
                 names = tuple(self.copy(p, phase, at_once=True) for p in parts)  # it lies in memory of this phase
                 self.substitute(phase, op, replace(op, parts=self.distinct(names, phase, op)))
-            case ir.Slice(operand=name) | ir.Roll(operand=name) | ir.Reshape(operand=name):
+            case Move(operand=name):  # no work of its own: whoever reads its value reads the operand's memory elsewhere
                 if name in self.program.constants or name in self.free:
                     self.substitute(phase, op, ir.rename(op, {name: self.copy(name, phase)}))
-            case ir.SumTo(operand=name) | ir.Largest(operand=name) | ir.CumSum(operand=name):
+            case Along(operand=name):
                 if not self.has_rows(name):
                     self.substitute(phase, op, ir.rename(op, {name: self.copy(name, phase)}))
 
@@ -274,10 +266,8 @@ class _Draft:
     def has_rows(self, name: str) -> bool:
         """Whether the units of ``name`` are, or will be, neighbours in memory, perhaps among others."""
         match self.maker(name):
-            case ir.Reshape(operand=operand):
-                return self.has_rows(operand)
-            case ir.Slice() | ir.Roll():
-                return False
+            case Move() as op:
+                return op.in_order and self.has_rows(op.operand)
             case ir.Product() as op:
                 return len(op.outs) == 1 or not has_heads(self.program, op)
             case None:
@@ -292,9 +282,9 @@ class _Draft:
         op = self.maker(name)
         if op is None:
             return name in ends or name in self.whole
-        if isinstance(op, ir.Reshape):
+        if isinstance(op, Move) and op.in_order:
             return isinstance(self.maker(self.source(name)), ir.Pointwise) or self.contiguous(self.source(name))
-        return isinstance(op, ir.Concat) or (isinstance(op, ir.Product) and len(op.outs) == 1)
+        return isinstance(op, Joined) or (isinstance(op, ir.Product) and len(op.outs) == 1)
 
     def summed(self, name: str) -> str:
         """``name``, or a copy of it, as what is summed over steps and samples."""
@@ -349,7 +339,7 @@ class _Draft:
     def source(self, name: str) -> str:
         """The value that ``name`` has the elements of, in their order."""
         op = self.maker(name)
-        return self.source(op.operand) if isinstance(op, ir.Reshape) else name
+        return self.source(op.operand) if isinstance(op, Move) and op.in_order else name
 
     # --- phases -----------------------------------------------------------------------------------------------
 
