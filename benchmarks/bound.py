@@ -221,7 +221,7 @@ def seconds_of(statement: ast.stmt, scope: dict[str, Any], names: dict[str, Any]
     if loop is None:
         once, empty = (repeated_of(text, used, names) for text in texts)
         runs = 1 if once(range(1), given) > SHORT else REPEATED
-        turns = range(runs)
+        turns: Sequence[Any] = range(runs)
     else:
         kept = {id(array) for array in arrays_of(written(statement, loop), scope)}
         again = [(array, values) for array, values in snapshot if id(array) in kept]
@@ -446,7 +446,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong usage, or a cell for which there are no numbers."""
     options = parse(argv)
-    cases = [Case(cell, *sizes, threads=options.threads) for cell in options.cells for sizes in options.shape]
+    cases = [Case(cell, *sizes)._replace(threads=options.threads) for cell in options.cells for sizes in options.shape]
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     host = machine(options.threads)
     console.print(f"{host['cpu']}, {options.threads} threads, numpy {host['numpy']} ({host['blas']})")

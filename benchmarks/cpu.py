@@ -222,7 +222,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def cases_of(options: argparse.Namespace) -> list[Case]:
     """What is to be measured, cell after cell."""
     shapes = options.shape or (SWEPT_SHAPES if options.sweep else SHAPES[:3] if options.quick else SHAPES)
-    return [Case(cell, *sizes, threads=options.threads) for cell in options.cells for sizes in shapes]
+    return [Case(cell, *sizes)._replace(threads=options.threads) for cell in options.cells for sizes in shapes]
 
 
 def command() -> str:

@@ -45,7 +45,13 @@ QUICK = {"shape": ((256, 16, 768, 768), (256, 64, 1024, 1024), (256, 32, 128, 12
     "seconds": 0.05,
     "minutes": 3.6,
 }
-USUAL = {"shape": SHAPES, "dtypes": ["float32", "tf32", "float16", "bfloat16"], "rounds": 7, "seconds": 0.2, "minutes": None}
+USUAL: dict[str, Any] = {
+    "shape": SHAPES,
+    "dtypes": ["float32", "tf32", "float16", "bfloat16"],
+    "rounds": 7,
+    "seconds": 0.2,
+    "minutes": None,
+}
 
 
 class Benchmark:
@@ -213,7 +219,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def cases_of(options: argparse.Namespace) -> list[Case]:
     """What is to be measured, in this order: a run that is cut short has all cells at the first shapes."""
-    return [Case(cell, *sizes, dtype=dtype) for sizes in options.shape for dtype in options.dtypes for cell in options.cells]
+    return [
+        Case(cell, *sizes)._replace(dtype=dtype)
+        for sizes in options.shape
+        for dtype in options.dtypes
+        for cell in options.cells
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
