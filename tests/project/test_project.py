@@ -54,7 +54,7 @@ def mentions(path: Path) -> list[str]:
 
 
 def test_compiler_knows_no_cell() -> None:
-    files = [path for suffix in ("*.py", "*.jinja") for path in (ROOT / "cellspec").rglob(suffix)]
+    files = [path for suffix in ("*.py", "*.pyi", "*.jinja", "*.cu") for path in (ROOT / "cellspec").rglob(suffix)]
     assert len(files) > 30
     assert [mention for path in sorted(files) for mention in mentions(path)] == []
 
