@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cellspec import ir
 from cellspec.backends.arrays.functional import Plain
-from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
+from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.cuda import CUDA
 from cellspec.backends.cupy.gradients import add_gradients
@@ -285,7 +285,6 @@ class _Module:
                     "from threading import get_ident",
                 ],
                 place="@_on_its_device",
-                on_host='_on_host("{0}", {0})'.format,
                 cuts=bool(self.compiled.forward.carries),
                 far=self.histories.any,
                 lags=any(stream.follows is not None for stream in self.earlier.known),
@@ -314,7 +313,7 @@ class _Module:
                 infinite="largest_unit" in axes or CUDA.infinity in functions,
                 functions=[CUDA.define(function) for function in defined(functions)],
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
-                helpers=with_callees({*self.helpers, *helpers, *more}),
+                helpers=self.helpers | helpers | more,
             )
         )
         return tidy(text)

@@ -1,3 +1,16 @@
+"""States at the first step, and their gradients, where samples have no step or begin anew at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cupy as cp
+import numpy as np
+
+if TYPE_CHECKING:
+    from cellspec.backends.cupy.runtime.surroundings import State, _arranged, _Masks, _real, _Rows
+
+
 def _chosen(samples: np.ndarray, these: State, others: State, dtype: Any) -> State:
     """The states ``these`` of some samples and ``others`` of the rest, chosen in the type of carries."""
     here, real = cp.asarray(samples), _real(dtype)

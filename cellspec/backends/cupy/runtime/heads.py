@@ -1,3 +1,15 @@
+"""Launches of the kernel that multiplies head by head (``heads.cu``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cupy as cp
+
+if TYPE_CHECKING:
+    from cellspec.backends.cupy.runtime.surroundings import _kernel
+
+
 def _heads_grid(rows: int, columns: int, heads: int) -> tuple[int, int, int]:
     return (max(1, -(-rows//8)), max(1, -(-columns//32)), max(1, heads))
 

@@ -1,3 +1,17 @@
+"""On which device a call works: that of its arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import TYPE_CHECKING, Any
+
+import cupy as cp
+
+if TYPE_CHECKING:
+    from cellspec.backends.cupy.runtime.surroundings import Packed
+
+
 def _on_its_device(function: Any) -> Any:
     """``function`` with the CUDA device of its first array as the current one: memory, streams and kernels are that device's."""
 

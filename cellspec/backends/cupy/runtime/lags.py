@@ -1,3 +1,16 @@
+"""Which rows of a history steps read far back, where samples end or begin anew, and to which rows gradients go back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cupy as cp
+import numpy as np
+
+if TYPE_CHECKING:
+    from cellspec.backends.cupy.runtime.surroundings import _arranged, _Masks, _readings
+
+
 def _begun(masks: _Masks | None, T: int, B: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Before which step each sample has begun last, -T if none, [T, B]; whether that was a reset; and the lengths, [B]."""
     if masks is None or T == 0:

@@ -1,3 +1,15 @@
+"""Sequences of different lengths, episodes and directions: which step of which sample is run when. On the host, in NumPy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from cellspec.backends.runtime.surroundings import _on_host
+
+
 class _Masks(NamedTuple):
     """Where each sample ends and begins anew, and in which direction it is read."""
 
@@ -14,7 +26,7 @@ def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | 
         raise TypeError(f"reverse must be True or False, got {type(reverse).__name__}")
     if lengths is None and resets is None and not reverse:
         return None
-    ends = np.full(B, T) if lengths is None else {{ on_host("lengths") }}
+    ends = np.full(B, T) if lengths is None else _on_host("lengths", lengths)
     if ends.dtype.kind not in "iu" and ends.size > 0:
         raise TypeError(f"lengths has dtype {ends.dtype}, expected integers")
     if ends.shape != (B,):
@@ -24,7 +36,7 @@ def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | 
     ends, steps = ends.astype(np.int64), np.arange(T)[:, None]
     index = np.where(steps < ends, ends - 1 - steps, steps) if reverse else None
     if resets is not None:
-        resets = {{ on_host("resets") }}
+        resets = _on_host("resets", resets)
         if resets.dtype != bool:
             raise TypeError(f"resets has dtype {resets.dtype}, expected bool")
         if resets.shape != (T, B):

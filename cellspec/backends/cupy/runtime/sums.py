@@ -1,3 +1,15 @@
+"""Launches of the kernels that sum columns (``sums.cu``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cupy as cp
+
+if TYPE_CHECKING:
+    from cellspec.backends.cupy.runtime.surroundings import _kernel
+
+
 def _parts(rows: int) -> int:
     """How many partial sums a sum over ``rows`` is made of: by the shape alone, so that it is always the same sum."""
     return min(128, max(1, rows//64))

@@ -1,3 +1,15 @@
+"""Launches of the kernels along an axis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cupy as cp
+
+if TYPE_CHECKING:
+    from cellspec.backends.cupy.runtime.surroundings import ALONG_THREADS, _blocks, _kernel
+
+
 def _along_blocks(kernel: str, results: int) -> tuple[int]:
     """The blocks of a kernel along an axis: one for each row, or a thread for each result."""
     return _blocks(results) if kernel.startswith("sum_across") else (results,)
