@@ -357,6 +357,6 @@ class _Builder:
         used = {name for op in program.ops for name in program.args(op)} | {total.value for total in program.totals}
         kept = tuple(name for name in program.sequences if name in used or name in sequences)
         return Adjoint(
-            ir.typecheck(replace(program, sequences=kept)),
+            ir.typecheck(replace(program, sequences=kept).with_ops(program.ops)),
             tuple(name for name in kept if name not in sequences),
         )
