@@ -319,6 +319,7 @@ class _Builder:
     def totals(self, name: str) -> Iterable[ir.Total]:
         """The totals of a constant: a term that is one operation's result for itself, pointwise terms in one sum."""
         value = self.forward.values[name]
+        self.gather(name)
         alone = [term for term in self.terms[name] if term.is_Symbol and self.values[term.name].shape == value.shape]
         rest = [term for term in self.terms[name] if term not in alone]
         for term in alone:
