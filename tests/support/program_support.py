@@ -20,7 +20,7 @@ from cellspec.model.nodes import Shape
 from cellspec.model.primitives import PRIMITIVES
 from cellspec.passes.schedule import Schedule, schedule
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
 DIMS = {"H": 3, "I": 2, "N": 2, "K": 4}
@@ -119,13 +119,13 @@ def _results(step: Program, op: Op, values: Mapping[str, Array], dims: Mapping[s
             return [_result(op, values, size_of(step.shape(op.out), dims), dims)]
 
 
-def _product(left: Array, right: Array, left_t: bool = False, right_t: bool = False) -> Array:
+def _product(left: Array, right: Array, left_t: bool = False, right_t: bool = False) -> Any:
     left = left.swapaxes(-1, -2) if left_t else left
     right = right.swapaxes(-1, -2) if right_t else right
     return np.einsum("nmk,nk->nm", left, right) if left.ndim == 3 else left @ right
 
 
-def _result(op: Op, values: Mapping[str, Array], shape: tuple[int, ...], dims: Mapping[str, int]) -> Array:
+def _result(op: Op, values: Mapping[str, Array], shape: tuple[int, ...], dims: Mapping[str, int]) -> Any:
     match op:
         case ir.Pointwise(expr=expr):
             return np.broadcast_to(np.asarray(evaluate(expr, {**dims, **values}), float), shape)
@@ -140,7 +140,7 @@ def _result(op: Op, values: Mapping[str, Array], shape: tuple[int, ...], dims: M
         case ir.Transpose(operand=operand):
             return values[operand].T
         case ir.Eye():
-            return np.eye(*shape)
+            return np.eye(shape[0])
         case ir.Inverse(operand=operand):
             return np.linalg.inv(values[operand])
         case ir.Index(operand=operand, index=index):
@@ -163,7 +163,7 @@ def _result(op: Op, values: Mapping[str, Array], shape: tuple[int, ...], dims: M
     raise NotImplementedError(op)
 
 
-def _summed(array: Array, shape: tuple[int, ...]) -> Array:
+def _summed(array: Array, shape: tuple[int, ...]) -> Any:
     """``array`` summed over the axes along which something of this shape stretches to it."""
     if all(axis == 1 for axis in shape):
         return array.sum().reshape(shape)
