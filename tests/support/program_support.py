@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -98,7 +98,7 @@ def evaluate(expr: sympy.Expr, values: Mapping[str, Any]) -> Any:
 
 
 @cache
-def _defined(function: str) -> Callable[..., Any]:
+def _defined(function: str) -> Any:
     if function == "expm1":  # its definition cancels, which it is there to avoid
         return np.expm1
     row = PRIMITIVES[function]
@@ -112,7 +112,7 @@ def _results(step: Program, op: Op, values: Mapping[str, Array], dims: Mapping[s
     match op:
         case ir.Product(weights=weights, operands=vectors, transposed=transposed):
             return [
-                sum((_product(values[w], values[v], transposed) for w, v in zip(row, vectors, strict=True)), np.float64(0))
+                sum((_product(values[w], values[v], transposed) for w, v in zip(row, vectors, strict=True)), np.zeros(()))
                 for row in weights
             ]
         case _:
