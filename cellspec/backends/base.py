@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from cellspec.passes.policy import SchedulePolicy
     from cellspec.pipeline import Compiled, Pass
 
@@ -82,6 +84,9 @@ class Backend(Protocol):
 
     def footprint(self, compiled: Compiled, itemsize: int) -> Sequence[Footprint]:
         """How much memory the module takes for numbers of ``itemsize`` bytes; nothing where that is not known."""
+
+    def on_host(self, module: ModuleType) -> Any:
+        """A module of this backend as one that takes and gives NumPy arrays, for ``cellspec verify``; None if there is none."""
 
 
 MEMBERS = tuple(name for name in vars(Backend) if not name.startswith("_"))

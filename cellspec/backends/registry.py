@@ -70,10 +70,13 @@ def told(backends: Sequence[Backend]) -> str:
 
 
 def lacking(name: str) -> tuple[str, ...]:
-    """The packages that modules of a backend need and that are not installed."""
+    """The packages that modules of a backend need and that are neither loaded nor to be found."""
     from importlib.util import find_spec
 
-    return tuple(package for package in backend(name).needs if package not in sys.modules and find_spec(package) is None)
+    def there(package: str) -> bool:
+        return sys.modules.get(package) is not None or find_spec(package) is not None
+
+    return tuple(package for package in backend(name).needs if not there(package))
 
 
 def _elsewhere() -> dict[str, list[EntryPoint]]:

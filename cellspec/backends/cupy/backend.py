@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import ModuleType
 
 from cellspec.backends.base import Backend, Footprint, Section
 from cellspec.backends.cupy.describe import describe
@@ -38,6 +39,9 @@ class _CuPy:
 
     def footprint(self, compiled: Compiled, itemsize: int) -> tuple[Footprint, ...]:
         return ()
+
+    def on_host(self, module: ModuleType) -> None:
+        """Arrays of the host are refused: ``make gpu-check`` verifies where there is a device."""
 
 
 BACKEND: Backend = _CuPy()

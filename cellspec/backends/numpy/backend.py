@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from cellspec.backends.base import Backend, Footprint, Section
 from cellspec.backends.numpy.footprint import footprints
 from cellspec.backends.numpy.module import module_text
@@ -33,6 +35,9 @@ class _NumPy:
             Footprint(option, size.tape.formula(itemsize), size.workspace.formula(itemsize))
             for option, size in zip(options, sizes, strict=True)
         )
+
+    def on_host(self, module: ModuleType) -> ModuleType:
+        return module
 
 
 BACKEND: Backend = _NumPy()
