@@ -11,6 +11,7 @@ Nothing is imported before a backend is asked for, and nothing is searched for o
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -70,9 +71,14 @@ def told(backends: Sequence[Backend]) -> str:
 
 def lacking(name: str) -> tuple[str, ...]:
     """The packages that modules of a backend need and that are not installed."""
+    return tuple(package for package in backend(name).needs if not _is_there(package))
+
+
+def _is_there(package: str) -> bool:
+    """Whether ``package`` can be imported, or has been."""
     from importlib.util import find_spec
 
-    return tuple(package for package in backend(name).needs if find_spec(package) is None)
+    return sys.modules[package] is not None if package in sys.modules else find_spec(package) is not None
 
 
 def _elsewhere() -> dict[str, list[EntryPoint]]:
