@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 import sympy
 
 from cellspec import ir
-from cellspec.backends.numpy.forms import mixture
 from cellspec.ir import Along, Combine, Op, Value
 from cellspec.model.nodes import Shape
 from cellspec.model.primitive import divides, divisors
 from cellspec.model.primitives import PRIMITIVES
 from cellspec.passes.accuracy import Fact, delicate, facts
+from cellspec.passes.forms import mixture
 from cellspec.passes.schedule import Gradient, Schedule
 
 HELPERS = ("erf", "erfc", "where")

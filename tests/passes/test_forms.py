@@ -8,7 +8,7 @@ import sympy
 from support import cell_from
 
 import cellspec
-from cellspec.backends.numpy.forms import mixture
+from cellspec.passes.forms import mixture
 
 p, q, x, y = sympy.symbols("p q x y")
 before = sympy.Symbol("h[t-1]")
