@@ -16,6 +16,8 @@ from cellspec.model.primitives import PRIMITIVES
 
 LARGEST_INTEGER = 2**53
 LARGEST = sys.float_info.max
+FLOAT_DIGITS = 17
+"""Decimal digits to which SymPy computes with float64s: a few bits more than they have."""
 DIGITS = 350
 """Decimal digits of an evaluation: ``log(1 + exp(-740))`` is found behind 322 zeros."""
 
@@ -36,7 +38,7 @@ def folded(function: str, args: Sequence[sympy.Expr]) -> sympy.Expr | None:
         return row.symbol(*args)
     result = _evaluated(function, *(sympy.Rational(arg) if arg.is_Float else arg for arg in args))
     if result is not None and result.is_Rational and any(arg.is_Float for arg in args):
-        return sympy.Float(float(result), 17)
+        return sympy.Float(float(result), FLOAT_DIGITS)
     return result
 
 
@@ -58,12 +60,12 @@ def tame(value: sympy.Expr) -> sympy.Expr | None:
         number = float(sympy.N(value, DIGITS))
     except (OverflowError, TypeError, ValueError):
         return None
-    return sympy.Float(number, 17) if abs(number) < float("inf") else None
+    return sympy.Float(number, FLOAT_DIGITS) if abs(number) < float("inf") else None
 
 
 def number(value: int | float) -> sympy.Expr:
     """A Python number as an expression."""
-    return sympy.Integer(value) if isinstance(value, int) else sympy.Float(value, 17)
+    return sympy.Integer(value) if isinstance(value, int) else sympy.Float(value, FLOAT_DIGITS)
 
 
 def is_finite(expr: sympy.Expr) -> bool:

@@ -192,6 +192,7 @@ class _Builder:
     def totals(self, name: str) -> Iterable[ir.Total]:
         """The totals of a constant: a term that is one operation's result for itself, pointwise terms in one sum."""
         value = self.forward.values[name]
+        self.gather(name)
         alone = [term for term in self.terms[name] if term.is_Symbol and self.values[term.name].shape == value.shape]
         rest = [term for term in self.terms[name] if term not in alone]
         for term in alone:
@@ -230,6 +231,6 @@ class _Builder:
         used = {name for op in program.ops for name in program.args(op)} | {total.value for total in program.totals}
         kept = tuple(name for name in program.sequences if name in used or name in sequences)
         return Adjoint(
-            ir.typecheck(replace(program, sequences=kept)),
+            ir.typecheck(replace(program, sequences=kept).with_ops(program.ops)),
             tuple(name for name in kept if name not in sequences),
         )

@@ -86,7 +86,7 @@ def select(step: Program, adjoint: Adjoint, policy: str = "speed") -> Residuals:
     program = live(whole)
     used = {name for op in program.ops for name in program.args(op)} | {total.value for total in program.totals}
     stash_order = tuple(name for name in order if name in used)
-    program = replace(program, sequences=(*given, *stash_order))
+    program = replace(program, sequences=(*given, *stash_order)).with_ops(program.ops)
     repeated = tuple(name for op in program.ops for name in ir.outs(op) if name in defining)
     return Residuals(stash_order, repeated, ir.typecheck(program))
 
