@@ -16,16 +16,6 @@ from cellspec.model.nodes import Shape
 from cellspec.model.primitive import divides, divisors
 from cellspec.model.primitives import COMPARISONS, PRIMITIVES
 
-HELPED = ("sigmoid", "gelu", "silu", "softsign", "erf", "erfc", "elu")
-"""Primitives that the module spells as functions of its own."""
-
-_DIRECT = {
-    "tanh": "np.tanh", "exp": "np.exp", "log": "np.log", "sqrt": "np.sqrt", "sin": "np.sin", "cos": "np.cos", "abs": "np.abs",
-    "sign": "np.sign", "floor": "np.floor", "max": "np.maximum", "min": "np.minimum", "mod": "np.mod",
-    "lt": "np.less", "le": "np.less_equal", "gt": "np.greater", "ge": "np.greater_equal", "eq": "np.equal",
-    "ne": "np.not_equal",
-}  # fmt: skip
-
 
 def number_text(value: sympy.Expr) -> str:
     """A number as a Python literal: ``2``, ``0.5``, ``-np.inf``."""
@@ -183,20 +173,17 @@ class Plain:
 
     def array_call(self, name: str, args: Sequence[sympy.Expr]) -> str:
         texts = [bare(self.text(a)) for a in args]
-        joined = ", ".join(texts)
-        if name in _DIRECT:
-            return f"{_DIRECT[name]}({joined})"
-        if name in HELPED:
-            self.helpers.add(name)
-            return f"_{name}({joined})"
-        match name:
-            case "where":
-                return self.where(args, texts)
-            case "relu":
-                return f"np.maximum({joined}, 0)"
-            case "logaddexp" | "maximum" | "minimum" | "reciprocal" | "expm1" | "abs":
-                return f"np.{name}({joined})"
-        return f"({self.text(PRIMITIVES[name].numpy(*args))})"
+        if name not in PRIMITIVES:  # a ufunc, of which a row makes its function
+            return f"np.{name}({', '.join(texts)})"
+        if name == "where":
+            return self.where(args, texts)
+        row = PRIMITIVES[name]
+        if "numpy" not in row.spellings:
+            return f"({self.text(row.numpy(*args))})"
+        spelling = row.spellings["numpy"]
+        if spelling.function.startswith("_"):
+            self.helpers.add(spelling.function.removeprefix("_"))
+        return spelling(texts)
 
     def where(self, args: Sequence[sympy.Expr], texts: Sequence[str]) -> str:
         """A choice. A comparison is a condition as it is; two numbers to choose from need a dtype."""
