@@ -15,7 +15,6 @@ from cellspec.backends.cupy.layout import Layout
 from cellspec.backends.cupy.spelling import CUPY
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
-from cellspec.backends.fused.c_family import defined
 from cellspec.backends.fused.loop_kinds import Choice, Kind
 from cellspec.backends.fused.memory import Memory, owner
 from cellspec.backends.fused.regions import Plan
@@ -275,7 +274,7 @@ class _Module:
         functions = frozenset().union(*(k.functions for k in kernels))
         axes = chained | {entry.removesuffix("_real") for entry in along}
         text = (
-            environment("cupy")
+            environment("cupy", "cp")
             .get_template("module.py.jinja")
             .render(
                 **context,
@@ -312,7 +311,7 @@ class _Module:
                 axes=axes,
                 chained=chained,
                 infinite="largest_unit" in axes or CUDA.infinity in functions,
-                functions=[CUDA.define(function) for function in defined(functions)],
+                functions=CUDA.definitions(functions),
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
                 helpers=with_callees({*self.helpers, *helpers, *more}),
             )

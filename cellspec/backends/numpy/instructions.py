@@ -20,7 +20,7 @@ from cellspec.passes.accuracy import Fact, delicate, facts
 from cellspec.passes.forms import mixture
 from cellspec.passes.schedule import Gradient, Schedule
 
-HELPERS = ("erf", "erfc", "where")
+HELPERS = tuple(name for name, row in PRIMITIVES.items() if not row.in_place)
 """Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them.
 
 A call of one does the work of one instruction, and writes over none of its operands.
