@@ -5,10 +5,95 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sympy
+from program_support import assert_same_numbers, program, told
 from support import cell_from
 
 import cellspec
-from cellspec.passes.forms import mixture
+from cellspec.passes.forms import mixture, tanh_form
+
+GATED = """
+    constant  W: [H, I], U: [H, H], b: [H]
+    sequence  x[t]: [I]
+    carried   h[t-1]: [H]
+      W@x: [H]   = W @ x[t]
+      U@h: [H]   = U @ h[t-1]
+      i.pre: [H] = W@x + U@h + b
+      i: [H]     = sigmoid(i.pre)
+      h[t]: [H]  = i*h[t-1]
+    carry     h[t-1] <- h[t]
+    give out  h[t]
+"""
+
+
+def test_the_tanh_form_halves_the_weights() -> None:
+    expected = """
+        constant  W: [H, I], U: [H, H], b: [H]
+        sequence  x[t]: [I]
+        carried   h[t-1]: [H]
+          `W/2`: [H, I]      = W/2
+          `W@x/2`: [H]       = `W/2` @ x[t]
+          `U/2`: [H, H]      = U/2
+          `U@h/2`: [H]       = `U/2` @ h[t-1]
+          i.pre: [H]         = `U@h/2` + `W@x/2` + b/2
+          `tanh(i.pre)`: [H] = tanh(i.pre)
+          i: [H]             = `tanh(i.pre)`/2 + 1/2
+          h[t]: [H]          = h[t-1]*i
+        carry     h[t-1] <- h[t]
+        give out  h[t]
+    """
+    made = tanh_form(program(GATED), stash=("i",), delicate=())
+    assert told(made) == told(expected)
+    assert_same_numbers(program(GATED), made)
+
+
+def test_a_matrix_is_halved_once_for_all_its_products() -> None:
+    twice = """
+        constant  U: [H, H]
+        carried   h[t-1]: [H], c[t-1]: [H]
+          U@h: [H]  = U @ h[t-1]
+          U@c: [H]  = U @ c[t-1]
+          a: [H]    = U@h + 1
+          b: [H]    = U@c - 1
+          f: [H]    = sigmoid(a)
+          g: [H]    = sigmoid(b)
+          h[t]: [H] = f*g
+        carry     h[t-1] <- h[t]
+        carry     c[t-1] <- h[t]
+        give out  h[t]
+    """
+    made = tanh_form(program(twice), (), ())
+    assert told(made).count("`U/2`: [H, H] = U/2") == 1 and told(made).count("`U/2` @") == 2
+    assert_same_numbers(program(twice), made)
+
+
+@pytest.mark.parametrize(
+    ("stash", "delicate", "changed"),
+    [
+        (("i.pre",), (), {}),  # the backward pass reads it, and it has another meaning
+        (("W@x", "U@h"), (), {}),
+        ((), ("i",), {}),  # it must be accurate where it is small
+        ((), (), {"h[t]: [H]  = i*h[t-1]": "h[t]: [H]  = i*h[t-1] + i.pre"}),  # it is read elsewhere
+        ((), (), {"give out  h[t]": "give out  h[t], i"}),
+        ((), (), {"W@x + U@h + b": "x[t]*b", "sequence  x[t]: [I]": "sequence  x[t]: [H]", "W@x: [H]   = W @ x[t]\n": ""}),
+    ],
+)
+def test_what_keeps_a_logistic_function_as_it_is(
+    stash: tuple[str, ...], delicate: tuple[str, ...], changed: dict[str, str]
+) -> None:
+    text = GATED
+    for old, new in changed.items():
+        assert old in text
+        text = text.replace(old, new)
+    step = program(text)
+    assert tanh_form(step, stash, delicate) == step
+
+
+def test_one_product_that_is_kept_for_the_backward_pass_is_doubled_and_halved() -> None:
+    """Only the other one is computed with half the weights."""
+    made = tanh_form(program(GATED), stash=("W@x",), delicate=())
+    assert "W@x: [H] = W @ x[t]" in told(made) and "i.pre: [H] = `U@h/2` + W@x/2 + b/2" in told(made)
+    assert_same_numbers(program(GATED), made)
+
 
 p, q, x, y = sympy.symbols("p q x y")
 before = sympy.Symbol("h[t-1]")
