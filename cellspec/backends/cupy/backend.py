@@ -7,8 +7,8 @@ from types import ModuleType
 
 from cellspec.backends.base import Backend, Footprint, Section
 from cellspec.backends.cupy.describe import describe
-from cellspec.backends.cupy.layout import results
 from cellspec.backends.cupy.module import module_text
+from cellspec.backends.fused.directions import results
 from cellspec.backends.rewrites import MASKS
 from cellspec.passes.policy import SchedulePolicy
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled, Pass

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from cellspec.backends.fused.c_family import FUNCTIONS, KEYWORDS, LIBRARY, Dialect, called
-from cellspec.model.primitives import PRIMITIVES
+from cellspec.backends.fused.c_family import KEYWORDS, Dialect
 
 CUDA = Dialect(
+    target="cuda",
+    auxiliary=(
+        "logistic(a, e) = (a > 0 ? real(1) : e)*(1/(1 + e))",  # e is exp(-|a|), which never leaves the range
+        "signed_as(b, r) = r != 0 && (r < 0) != (b < 0) ? r + b : r",
+    ),
     real="real({})",
     infinity="INFINITY",
     argument="real {}",
-    definition="__device__ inline real {name}({arguments}) {{ return {value}; }}",
+    local="const real {name} = {value}; ",
+    definition="__device__ inline real {name}({arguments}) {{ {locals}return {value}; }}",
 )
 """``real`` is the type of gate arithmetic, which the head of a module defines beside ``stored``."""
 
@@ -25,12 +30,5 @@ ROW_FUNCTIONS = {
 }
 """The functions by which a block works on a row, by the kernels that do the same for many."""
 
-RESERVED = (
-    *KEYWORDS,
-    *LIBRARY,
-    *(called(name) for name, row in PRIMITIVES.items() if row.cuda),
-    *FUNCTIONS,
-    *WORDS,
-    *(text.partition("<")[0] for text in ROW_FUNCTIONS.values()),
-)
+RESERVED = (*KEYWORDS, *CUDA.names, *WORDS, *(text.partition("<")[0] for text in ROW_FUNCTIONS.values()))
 """Names that have a meaning in the text of kernels, whatever a kernel does."""

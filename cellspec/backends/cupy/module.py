@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from cellspec import ir
 from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.common import Common, environment, gather, strings, tidy
-from cellspec.backends.cupy.around import Texts
+from cellspec.backends.cupy.around import TAKEN, Texts
 from cellspec.backends.cupy.cuda import CUDA
+from cellspec.backends.cupy.earlier import Earlier
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
-from cellspec.backends.cupy.layout import Layout
 from cellspec.backends.cupy.spelling import CUPY
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
-from cellspec.backends.fused.c_family import defined
+from cellspec.backends.fused.directions import Directions
 from cellspec.backends.fused.loop_kinds import Choice, Kind
 from cellspec.backends.fused.memory import Memory, owner
 from cellspec.backends.fused.regions import Plan
@@ -48,6 +48,12 @@ LOCALS = (
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
+ATTRIBUTES = (
+    "use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut", "stream", "latest", "device", "scratch",
+    "owner", "key", "numbered",
+)  # fmt: skip
+"""Attributes that the memory of either direction has."""
+
 
 def module_text(compiled: Compiled) -> str:
     """The CuPy module of ``compiled``, of which all passes have been run."""
@@ -56,17 +62,21 @@ def module_text(compiled: Compiled) -> str:
 
 def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]:
     """The plans and classes of both directions."""
-    layout = _Module(compiled).layout
-    memory, choice = layout.forward_memory()
-    return (memory.plan, choice), layout.backward_plan(memory)
+    both = _Module(compiled).both
+    memory, choice = both.forward_memory()
+    return (memory.plan, choice), both.backward_plan(memory)
 
 
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
         self.common = Common(compiled, LOCALS)
-        self.layout = Layout(compiled, self.common)
-        self.compiled, self.cell = self.layout.compiled, compiled.cell
-        self.inputs, self.earlier, self.histories = self.layout.inputs, self.layout.earlier, self.layout.histories
+        self.compiled, self.cell = compiled, compiled.cell
+        self.inputs = {f"{given['name']}[t]": {key: str(text) for key, text in given.items()} for given in self.common.inputs}
+        streams = {name: given["value"] for name, given in self.inputs.items()}
+        self.both = Directions(compiled, streams, TAKEN, ATTRIBUTES)
+        self.lagged = self.both.lagged
+        self.earlier = Earlier(self.lagged, self.common)
+        self.histories = self.earlier.histories
         self.python = Names([*self.common.reserved, *self.common.derived.values()])
 
     # --- the two directions ---------------------------------------------------------------------------------
@@ -74,7 +84,7 @@ class _Module:
     def host(self, direction: str, memory: Memory, choice: Choice) -> Host:
         prefix = "" if memory.flow.forwards else "backward of "
         comments = {e.target.name: f"// {prefix}{e.text}" for e in self.cell.assignments}
-        texts = Texts(self.layout.cuda_dims, comments)
+        texts = Texts(self.both.dims, comments)
         constants = dict(self.common.constants)
         program = memory.flow.program
         plain = Plain(program.values, constants, self.common.dims, batched=False, spelling=CUPY)
@@ -85,14 +95,14 @@ class _Module:
             constants[out] = plain.texts[out] = self.python.get(("fixed", direction, out), identifier(out))
             lines.append(f"{constants[out]} = {plain.whole(op, shape, self.common.axes(shape), 'dtype')}")
         self.helpers |= plain.helpers
-        made = Host(direction, memory, choice, texts, self.common.dims, constants, self.layout.names, self.matrices())
+        made = Host(direction, memory, choice, texts, self.common.dims, constants, self.both.names, self.matrices())
         made.text.packing += lines
         made.text.prologue += lines if memory.flow.forwards else []  # there packing is a function of its own
         for name, place in memory.reads.items():
             buffer = place.buffer
             if buffer.home is Home.FINAL:
                 made.text.buffers.append((buffer.name, f"cp.empty((B, {dim_text(buffer.units, self.common.dims)}), real)"))
-            given = name in program.sequences and name not in self.earlier.places
+            given = name in program.sequences and name not in self.lagged.places
             if given and buffer.owner is owner(memory.flow) and buffer.home is Home.SEQUENCE:
                 made.text.buffers.append((buffer.name, f"cp.empty((T, B, {dim_text(buffer.units, self.common.dims)}), dtype)"))
                 source = self.common.flat(self.source(name), program.shape(name), "T, B")
@@ -112,7 +122,7 @@ class _Module:
         return f"dy.{ref}" if len(self.cell.outputs) > 1 else "dy"
 
     def forward(self) -> tuple[dict[str, object], Memory]:
-        memory, choice = self.layout.forward_memory()
+        memory, choice = self.both.forward_memory()
         host = self.host("forward", memory, choice)
         if memory.carries:
             host.text.buffers.append(("cuts", "cp.zeros((T + 1, B, 1), real)"))
@@ -141,9 +151,9 @@ class _Module:
             ended = memory.outputs.get(last_state(kept.carry))  # stored apart where the history is put back
             text_of_last = f"_last(ws, ws.{kept.state.name}{f', ws.{ended.name}' if ended else ''}).astype(dtype)"
             states.append({**self.common.state(state), "last": self.common.shaped(text_of_last, state.shape)})
-        for far in self.histories.of_states.values():
+        for far in self.lagged.of_states.values():
             states.append({**self.common.state(far.state), "last": self.histories.state_forward(text, memory, far)})
-        for name, far in self.histories.of_inputs.items():
+        for name, far in self.lagged.of_inputs.items():
             x = self.common.flat(self.inputs[f"{name}[t]"]["value"], far.state.shape[1:], "T, B")
             states.append({**self.common.state(far.state), "last": self.histories.input_forward(text, far, x)})
         self.histories.number(text, True)
@@ -152,7 +162,7 @@ class _Module:
         return {"text": text, "outputs": outputs, "states": states, **values, **self.loop(text, choice, True)}, memory
 
     def backward(self, forward: Memory) -> dict[str, object]:
-        memory, choice = self.layout.backward_memory(forward)
+        memory, choice = self.both.backward_memory(forward)
         host = self.host("backward", memory, choice)
         text = host.run()
         names = Names([*self.common.reserved, *self.common.derived.values()])
@@ -176,12 +186,12 @@ class _Module:
                 text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else {given}")
             if (place := memory.reads.get(final_cotangent(kept.carry))) is not None:
                 text.masked.append(f"ws.{place.buffer.name}[...] = 0 if dfinal is None else {given}")
-            if (far := self.histories.of_states.get(state.name)) is not None:
+            if (far := self.lagged.of_states.get(state.name)) is not None:
                 before = self.histories.state_backward(text, far, f"ws.{kept.state.name}{last}")
                 states.append({**self.common.state(far.state), "last": before})
             source = f"ws.{kept.state.name}{last}.astype(dtype)"
             states.append({**self.common.state(state), "last": self.common.shaped(source, state.shape)})
-        for far in self.histories.of_inputs.values():
+        for far in self.lagged.of_inputs.values():
             before = self.histories.input_backward(text, far, memory.outputs)
             states.append({**self.common.state(far.state), "last": before})
         self.histories.number(text, False)
@@ -275,7 +285,7 @@ class _Module:
         functions = frozenset().union(*(k.functions for k in kernels))
         axes = chained | {entry.removesuffix("_real") for entry in along}
         text = (
-            environment("cupy")
+            environment("cupy", "cp")
             .get_template("module.py.jinja")
             .render(
                 **context,
@@ -286,9 +296,9 @@ class _Module:
                 ],
                 place="@_on_its_device",
                 cuts=bool(self.compiled.forward.carries),
-                far=self.histories.any,
-                lags=any(stream.follows is not None for stream in self.earlier.known),
-                counts=any(stream.follows is None for stream in self.earlier.known),
+                far=bool(self.lagged.far),
+                lags=self.lagged.lags,
+                counts=self.lagged.counts,
                 imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],
                 array="cp.ndarray",
                 tape_type="_Forward",
@@ -311,7 +321,7 @@ class _Module:
                 axes=axes,
                 chained=chained,
                 infinite="largest_unit" in axes or CUDA.infinity in functions,
-                functions=[CUDA.define(function) for function in defined(functions)],
+                functions=CUDA.definitions(functions),
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
                 helpers=self.helpers | helpers | more,
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from string import Formatter
+from functools import cached_property
 
 import sympy
 from sympy.printing.str import StrPrinter
@@ -15,7 +15,8 @@ from sympy.printing.str import StrPrinter
 from cellspec.backends.fused.code import Code, names_in
 from cellspec.backends.plain import bare
 from cellspec.model.primitive import divides, divisors
-from cellspec.model.primitives import PRIMITIVES
+from cellspec.model.primitives import column
+from cellspec.model.spelling import Definition, spelling
 
 _KEYWORDS = """
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const consteval constexpr
@@ -28,15 +29,8 @@ volatile wchar_t while xor xor_eq linux unix main NULL INFINITY NAN assert errno
 KEYWORDS = tuple(_KEYWORDS.split())
 """Words of C and C++, and what their headers and compilers define without being asked."""
 
-LIBRARY = ("exp", "log", "sqrt", "sin", "cos", "tanh", "erf", "erfc", "floor", "fabs", "expm1", "log1p", "pow", "fmod")
-"""The functions of ``math.h`` that expressions call."""
-
-_AUXILIARY = {
-    "square": "square(a) = a*a",
-    "logistic": "logistic(a, e) = (a > 0 ? {1} : e)*(1/(1 + e))",
-    "signed_as": "signed_as(b, r) = r != 0 && (r < 0) != (b < 0) ? r + b : r",
-}
-"""Functions that are no primitives, spelt like these; ``e`` of the logistic function is exp(-|a|), at most 1."""
+SQUARE = "square(a) = a*a"
+"""What a power of two is: a function of the module's own, spelt as the rows of primitives spell theirs."""
 
 BOUNDARIES = {
     "next_state": "{0} == 0 ? {2} : {0} == 1 ? {1} : {3}",
@@ -47,85 +41,39 @@ BOUNDARIES = {
 
 
 @dataclass(frozen=True)
-class Function:
-    """A function ``name(arguments)`` with the value ``body``, in which braces hold what it calls and numbers, ``{exp}``,
-    ``{0.5}``: those are spelt as the language has them.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
-    body: str
-
-    @property
-    def parts(self) -> tuple[tuple[str, str], ...]:
-        """The body as text and what stands in braces behind it, empty at the end."""
-        return tuple((text, field or "") for text, field, _, _ in Formatter().parse(self.body))
-
-    @property
-    def calls(self) -> tuple[str, ...]:
-        """The functions that it calls."""
-        return tuple(field for _, field in self.parts if field.isidentifier())
-
-    def value(self, real: str) -> str:
-        """The body; ``real`` is how a number is written."""
-        return "".join(
-            text + (field if field.isidentifier() or not field else real.format(field)) for text, field in self.parts
-        )
-
-
-def function(spelling: str) -> Function | None:
-    """What a spelling defines, ``relu(a) = a < 0 ? 0 : a``; None for one that is only the name of a function of the library."""
-    head, _, body = spelling.partition(" = ")
-    if not body:
-        return None
-    name, arguments = head.removesuffix(")").split("(")
-    return Function(name, tuple(arguments.split(", ")), body)
-
-
-def called(primitive: str) -> str:
-    """The function that computes a primitive."""
-    spelling = PRIMITIVES[primitive].cuda
-    defined = function(spelling)
-    return spelling if defined is None else defined.name
-
-
-def _functions() -> dict[str, Function]:
-    spellings = [*(row.cuda for row in PRIMITIVES.values() if row.cuda), *_AUXILIARY.values()]
-    return {defined.name: defined for defined in map(function, spellings) if defined is not None}
-
-
-FUNCTIONS: Mapping[str, Function] = _functions()
-"""Every function that expressions may call and that the library does not have, by its name."""
-
-
-def defined(used: Iterable[str]) -> list[Function]:
-    """The functions to define for those in ``used``: each behind those that it calls."""
-    found: dict[str, Function] = {}
-
-    def add(name: str) -> None:
-        if name in FUNCTIONS and name not in found:
-            for other in FUNCTIONS[name].calls:
-                add(other)
-            found[name] = FUNCTIONS[name]
-
-    for name in sorted(used):
-        add(name)
-    return list(found.values())
-
-
-@dataclass(frozen=True)
 class Dialect:
     """What one language of the family is like.
 
-    ``real`` turns a number into one of the type in which expressions are computed, ``infinity`` is the largest of them.
-    ``definition`` is how a function is defined: of its ``name``, ``arguments`` (each an ``argument`` of its own) and
-    ``value``.
+    ``target`` is its column in the table of primitives, ``auxiliary`` are functions that spellings there call besides, spelt
+    like them. ``real`` turns a number into one of the type in which expressions are computed, ``infinity`` is the largest of
+    them. ``definition`` is how a function is defined: of its ``name``, ``arguments`` (each an ``argument`` of its own),
+    ``locals`` (each a ``local``) and ``value``.
     """
 
+    target: str
+    auxiliary: tuple[str, ...]
     real: str
     infinity: str
     argument: str
+    local: str
     definition: str
+
+    @cached_property
+    def functions(self) -> dict[str, str]:
+        """The function that is called for each primitive."""
+        return {name: spelling.function for name, spelling in column(self.target).items()}
+
+    @cached_property
+    def own(self) -> dict[str, Definition]:
+        """The functions that expressions may call and that a module must define, by name."""
+        spellings = [*column(self.target).values(), *map(spelling, (SQUARE, *self.auxiliary))]
+        return {each.definition.name: each.definition for each in spellings if each.definition is not None}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All functions that expressions call, whoever defines them."""
+        called = (name for definition in self.own.values() for name in definition.calls)
+        return tuple(sorted({"sqrt", "pow", self.infinity, *self.functions.values(), *self.own, *called}))
 
     def number(self, value: sympy.Expr) -> str:
         """A number: ``2``, ``real(0.5)``."""
@@ -134,10 +82,25 @@ class Dialect:
         text = self.infinity if value in (sympy.oo, -sympy.oo) else repr(abs(float(value)))
         return f"{'-' if value < 0 else ''}{self.real.format(text)}"
 
-    def define(self, function: Function) -> str:
-        """The definition of a function, on one line."""
+    def definitions(self, used: Iterable[str]) -> list[str]:
+        """The definitions of the functions in ``used``, a line each, behind those that they call."""
+        found: dict[str, str] = {}
+
+        def add(name: str) -> None:
+            if name in self.own and name not in found:
+                for other in self.own[name].calls:
+                    add(other)
+                found[name] = self.define(self.own[name])
+
+        for name in sorted(used):
+            add(name)
+        return list(found.values())
+
+    def define(self, function: Definition) -> str:
+        """The definition of one function."""
         arguments = ", ".join(self.argument.format(name) for name in function.arguments)
-        return self.definition.format(name=function.name, arguments=arguments, value=function.value(self.real))
+        locals_ = "".join(self.local.format(name=name, value=value) for name, value in function.locals)
+        return self.definition.format(name=function.name, arguments=arguments, locals=locals_, value=function.value)
 
 
 def ascii_name(name: str) -> str:
@@ -269,4 +232,4 @@ class Printer(StrPrinter):  # type: ignore[misc]
         function, arguments = type(expr).__name__, [self.text(a) for a in expr.args]
         if function in BOUNDARIES:
             return f"({BOUNDARIES[function].format(*arguments)})"
-        return self.call(called(function), *arguments)
+        return self.call(self.dialect.functions[function], *arguments)

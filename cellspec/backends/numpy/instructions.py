@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 import sympy
 
 from cellspec import ir
-from cellspec.backends.numpy.forms import mixture
 from cellspec.ir import Along, Combine, Op, Value
 from cellspec.model.nodes import Shape
 from cellspec.model.primitive import divides, divisors
 from cellspec.model.primitives import PRIMITIVES
 from cellspec.passes.accuracy import Fact, delicate, facts
+from cellspec.passes.forms import mixture
 from cellspec.passes.schedule import Gradient, Schedule
 
-HELPERS = ("erf", "erfc", "where")
+HELPERS = tuple(name for name, row in PRIMITIVES.items() if not row.in_place)
 """Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them.
 
 A call of one does the work of one instruction, and writes over none of its operands.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.instructions import keep_carries
 from cellspec.backends.numpy.one_step import one_step
 from cellspec.backends.numpy.origins import marked
+from cellspec.passes.forms import tanh_form
 from cellspec.passes.policy import SchedulePolicy
 from cellspec.pipeline import BACKWARD, Compiled, Pass
 

@@ -200,7 +200,7 @@ class Sharing:
         starts = min(self.defined[n] for n in second)
         at_once = isinstance(self.sequence[starts][1], Elementwise) if starts >= 0 else False
         ends = max(self.last.get(n, -1) for n in first)
-        separate = ends < starts or (ends == starts and at_once and self.sequence[starts][1].ufunc != "where")  # type: ignore[union-attr]
+        separate = ends < starts or (ends == starts and at_once and self.sequence[starts][1].ufunc not in HELPERS)  # type: ignore[union-attr]
         if (
             separate
             and self.root(carry.before) != self.root(carry.after)

@@ -1,16 +1,17 @@
-"""Cell → where everything lies: the memory of both directions of a CuPy module, and what comes to it from outside."""
+"""Schedules → the plans and the memory of both directions of a module, with what comes to each from outside.
+
+The caller gives sequences and the cotangents of results; the forward direction leaves to the backward one what that reads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from cellspec import ir
-from cellspec.backends.common import Common
-from cellspec.backends.cupy.around import TAKEN
-from cellspec.backends.cupy.earlier import Earlier
 from cellspec.backends.fused.allocation import allocate
 from cellspec.backends.fused.c_family import ascii_name
 from cellspec.backends.fused.flow import Flow, flow, origin
+from cellspec.backends.fused.lagged import Lagged
 from cellspec.backends.fused.loop_kinds import Choice, Kind, choose
 from cellspec.backends.fused.memory import Columns, Memory, as_saved, buffer, matrices, owner
 from cellspec.backends.fused.regions import Plan, plan
@@ -19,12 +20,6 @@ from cellspec.backends.naming import Names, identifier
 from cellspec.model.nodes import STEP_INDEX
 from cellspec.passes.masks import BOUNDARY_AFTER, BOUNDARY_BEFORE, final_cotangent, first_state, last_state
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled
-
-ATTRIBUTES = (
-    "use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut", "stream", "latest", "device", "scratch",
-    "owner", "key", "numbered",
-)  # fmt: skip
-"""Attributes that the memory of either direction has."""
 
 _SLOTS = buffer("cuts", Home.HISTORY, ir.size(()), element=Element.EXACT)
 BOUNDARIES = {BOUNDARY_BEFORE: Columns(_SLOTS), BOUNDARY_AFTER: Columns(_SLOTS, late=True)}
@@ -53,26 +48,25 @@ def boundaries_in(flow_: Flow) -> dict[str, Columns]:
     return {name: place for name, place in BOUNDARIES.items() if name in flow_.program.values}
 
 
-class Layout:
+class Directions:
     """The plans and the memory of both directions; the programs of ``compiled`` read boundaries.
 
-    ``inputs`` are the texts of the caller's streams by value, ``names`` those of buffers that are taken, of the direction whose
-    memory was made last.
+    ``inputs`` are the texts of the caller's streams by value; ``taken`` are names with a meaning in the code of regions and
+    ``attributes`` those of a memory that are no buffers of values. ``dims`` are what that code calls the dims, and ``names``
+    those that the memory has of the direction which was made last.
     """
 
-    def __init__(self, compiled: Compiled, common: Common) -> None:
-        self.compiled, self.cell = compiled, compiled.cell
-        streams = zip(self.cell.inputs, common.inputs, strict=True)
-        self.inputs = {f"{item.name}[t]": {key: str(text) for key, text in given.items()} for item, given in streams}
-        cuda = Names(TAKEN)
-        self.cuda_dims = {d: cuda.get(("dim", d), ascii_name(d)) for d in self.cell.dims}
+    def __init__(
+        self, compiled: Compiled, inputs: Mapping[str, str], taken: Collection[str], attributes: Collection[str]
+    ) -> None:
+        self.compiled, self.cell, self.inputs = compiled, compiled.cell, inputs
+        own = Names(taken)
+        self.dims = {d: own.get(("dim", d), ascii_name(d)) for d in self.cell.dims}
         self.rank = {e.target.name: k for k, e in enumerate(self.cell.assignments)}
-        self.attributes = [*TAKEN, *self.cuda_dims.values(), *ATTRIBUTES]
+        self.attributes = [*taken, *self.dims.values(), *attributes]
         self.names = Names(self.attributes)
-        self.earlier = Earlier(self.cell, common, self.names)
-        self.attributes += [name for stream in self.earlier.known for name in (stream.buffer, f"d_{stream.buffer}")]
-        self.histories = self.earlier.histories
-        self.attributes += [name for lag in self.histories.attributes for name in (lag, f"{lag}_of_steps")]
+        self.lagged = Lagged(self.cell, self.names)
+        self.attributes += self.lagged.attributes
 
     def given(self, flow_: Flow, made: Plan, more: Mapping[str, Columns]) -> dict[str, Columns]:
         """Where the values are that come from outside: constants that kernels read, and ``more``."""
@@ -87,15 +81,15 @@ class Layout:
     def sequence(self, flow_: Flow, made: Plan, name: str) -> Columns:
         """A sequence that the caller gives: kernels read a copy in the workspace, so that the loop depends on nothing else."""
         loaded = any(origin(flow_, n) == name for region in made.regions for n in region.loads)
-        text = self.inputs[name]["value"]
+        text = self.inputs[name]
         own = self.names.get(("sequence", name), f"{ascii_name(identifier(text))}_all") if loaded else text
         return Columns(buffer(own, Home.SEQUENCE, flow_.width(name), owner(flow_) if loaded else Owner.CALLER))
 
     def as_given(self, flow_: Flow) -> dict[str, Columns]:
         """The sequences that the caller gives where they lie, as products read them."""
         return {
-            name: Columns(buffer(given["value"], Home.SEQUENCE, flow_.width(name), Owner.CALLER))
-            for name, given in self.inputs.items()
+            name: Columns(buffer(text, Home.SEQUENCE, flow_.width(name), Owner.CALLER))
+            for name, text in self.inputs.items()
             if name in flow_.program.values
         }
 
@@ -103,9 +97,9 @@ class Layout:
         made, choice = forward_plan(self.compiled)
         whole = self.as_given(made.flow)
         sequences = {name: self.sequence(made.flow, made, name) for name in whole}
-        given = self.given(made.flow, made, {**sequences, **self.earlier.places, **boundaries_in(made.flow)})
-        given |= self.histories.forward(made.flow)
-        whole |= self.earlier.matrices
+        given = self.given(made.flow, made, {**sequences, **self.lagged.places, **boundaries_in(made.flow)})
+        given |= self.lagged.forward(made.flow)
+        whole |= self.lagged.matrices
         memory = allocate(made, given, whole, self.names, choice.kind is Kind.SEQUENCE, self.rank)
         return memory, choice
 
@@ -123,7 +117,7 @@ class Layout:
         saved |= {n: as_saved(forward.reads[n]) for n in self.compiled.stash if n in forward.reads}
         befores = (carry.before for carry in self.compiled.forward.carries)
         saved |= {n: as_saved(forward.reads[n]) for n in map(first_state, befores) if n in made.flow.program.values}
-        saved |= self.finals(made) | self.histories.backward(made.flow)
+        saved |= self.finals(made) | self.lagged.backward(made.flow)
         whole = {n: as_saved(p) for n, p in matrices(forward).items()}
         given = self.as_given(made.flow)
         saved |= {name: self.sequence(made.flow, made, name) for name in given}
