@@ -283,7 +283,7 @@ class _Module:
         dots, multiplies = (any(getattr(_of(d), name) for d in (forward, backward)) for name in ("dots", "multiplies"))
         axes = chained | {entry.removesuffix("_real") for entry in along}
         text = (
-            environment("cupy", "cp")
+            environment("cupy")
             .get_template("module.py.jinja")
             .render(
                 **context,
