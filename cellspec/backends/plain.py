@@ -180,10 +180,10 @@ class Plain:
         row = PRIMITIVES[name]
         if "numpy" not in row.spellings:
             return f"({self.text(row.numpy(*args))})"
-        text = row.spellings["numpy"].format(*texts, all=", ".join(texts))
-        if text.startswith("_"):
-            self.helpers.add(text[1 : text.index("(")])
-        return text
+        spelling = row.spellings["numpy"]
+        if spelling.function.startswith("_"):
+            self.helpers.add(spelling.function.removeprefix("_"))
+        return spelling(texts)
 
     def where(self, args: Sequence[sympy.Expr], texts: Sequence[str]) -> str:
         """A choice. A comparison is a condition as it is; two numbers to choose from need a dtype."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import sympy
 
+from cellspec.model.spelling import Spelling
+
 Expr = Any  # a SymPy expression; SymPy's operators are untyped
 
 
@@ -53,10 +55,8 @@ class Primitive:
     ``definition(*args)`` is an ordinary SymPy expression, exact but not always stable: the oracle's reading of the function.
     ``derivatives[k](*args, y)`` is the partial derivative by argument ``k``, with ``y`` the result.
     ``numpy(*args)`` makes it of NumPy ufuncs, stable for any finite argument; so do targets without a word of their own for it.
-    ``spellings`` are those words, by target, each as its printer reads them. ``numpy``, and other array libraries: a call, the
-    arguments numbered, ``{all}`` for all of them (``np.maximum({0}, 0)``); ``_silu({all})`` is a function that modules bring
-    along. ``c``, CUDA included: a function of ``math.h``, or a stable definition (``relu(a) = a < 0 ? 0 : a``), in which
-    functions and numbers stand in braces (``silu(a) = a*{sigmoid}(a)``).
+    ``spellings`` are those words, by target; one that begins with ``_`` is a function whose source a backend's modules bring
+    along.
     ``in_sympy`` is SymPy's own function of that meaning, if it has one, for people to go on with.
     ``domain`` is where tests sample the arguments; ``kinks`` are points at which a derivative jumps.
     ``listed`` tells whether a spec may call it by name (``add`` is written ``+``).
@@ -78,7 +78,7 @@ class Primitive:
     domain: tuple[float, float] = (-3.0, 3.0)
     kinks: tuple[float, ...] = ()
     listed: bool = True
-    spellings: Mapping[str, str] = field(default_factory=dict)
+    spellings: Mapping[str, Spelling] = field(default_factory=dict)
     wants: tuple[Want, ...] = ()
     size: Size = Size.KEEPS
     sign: Sign = Sign.ANY

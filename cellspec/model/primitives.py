@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from cellspec.model.primitive import Primitive
 from cellspec.model.rows import activations, choices, elementary
+from cellspec.model.spelling import Spelling
 
 PRIMITIVES: dict[str, Primitive] = {row.name: row for row in (*elementary.ROWS, *activations.ROWS, *choices.ROWS)}
 """Name → row."""
 
 
-def column(target: str) -> dict[str, str]:
-    """How ``target`` spells the functions that it has words for; the others are made of NumPy's ufuncs."""
+def column(target: str) -> dict[str, Spelling]:
+    """How ``target`` spells the functions that it has a word for; the others are made of NumPy's ufuncs."""
     return {name: row.spellings[target] for name, row in PRIMITIVES.items() if target in row.spellings}
 
 

@@ -15,12 +15,13 @@ import sympy
 import cellspec
 from cellspec.model.primitive import Primitive
 from cellspec.model.primitives import CALLABLE, PRIMITIVES, column
+from cellspec.model.spelling import Definition, Spelling, spelling
 from cellspec.oracle.primitives import rule
 
 FUNCTIONS = {name: row for name, row in PRIMITIVES.items() if row.derivatives}
 """All but operators, which printers of expressions spell."""
 
-TARGETS, ARRAYS = {"numpy", "c"}, {"numpy"}
+TARGETS, ARRAYS = {"numpy", "cuda"}, {"numpy"}
 """The columns; those of array libraries, which may do without words where they have the ufuncs of which a row is made."""
 
 UFUNCS = ("minimum", "maximum", "abs", "expm1", "logaddexp")
@@ -29,6 +30,16 @@ every = pytest.mark.parametrize("row", FUNCTIONS.values(), ids=FUNCTIONS)
 
 
 # --- spellings -----------------------------------------------------------------------------------------------------
+
+
+def test_forms_of_a_spelling() -> None:
+    assert spelling("np.tanh")(["a"]) == "np.tanh(a)"
+    assert spelling("np.maximum")(["a", "b"]) == "np.maximum(a, b)"
+    assert spelling("np.maximum({0}, 0)")(["a"]) == "np.maximum(a, 0)"
+    own = spelling("f(a, b) = e/(1 + g(np.e(b))) where e = exp(-a) where c = h(a)")
+    assert own(["x", "2*y"]) == "f(x, 2*y)" and own.function == "f"
+    assert own.definition == Definition("f", ("a", "b"), "e/(1 + g(np.e(b)))", (("e", "exp(-a)"), ("c", "h(a)")))
+    assert own.definition.calls == ("g", "exp", "h"), "what is a part of something else is no function of a module"
 
 
 def _ufuncs(row: Primitive) -> set[str]:
@@ -53,15 +64,18 @@ def test_every_function_has_words_in_every_target(row: Primitive) -> None:
     for target in ARRAYS - row.spellings.keys():
         assert _ufuncs(row) != {row.name}, target
         assert all(isinstance(getattr(np, name), np.ufunc) for name in _ufuncs(row)), target
-    for target in ARRAYS & row.spellings.keys():
-        text = row.spellings[target].format("<0>", "<1>", "<2>", all=", ".join(f"<{k}>" for k in range(row.arity)))
+    for target, word in row.spellings.items():
+        text = word([f"<{k}>" for k in range(row.arity)])
         assert set(re.findall(r"<\d>", text)) == {f"<{k}>" for k in range(row.arity)}, target
+        if word.definition is not None:
+            assert len(word.definition.arguments) == row.arity
+            assert set(word.definition.arguments) <= set(re.findall(r"\w+", str(word.definition.value))), target
 
 
 def test_targets_are_those_of_the_table() -> None:
     """A target that the table does not know would be one that no test asks for."""
     assert {target for row in PRIMITIVES.values() for target in row.spellings} == TARGETS
-    assert column("c").keys() == FUNCTIONS.keys()
+    assert column("cuda").keys() == FUNCTIONS.keys()
 
 
 def _brought_along(name: str) -> Callable[..., Any]:
@@ -78,7 +92,7 @@ def _brought_along(name: str) -> Callable[..., Any]:
 @pytest.mark.parametrize("name", [name for name in column("numpy") if name != "where"])
 def test_words_of_numpy_mean_the_definition(name: str) -> None:
     args = _drawn(FUNCTIONS[name])
-    text = column("numpy")[name].format("args[0]", "args[1]", "args[2]", all=", ".join(f"args[{k}]" for k in range(len(args))))
+    text = column("numpy")[name]([f"args[{k}]" for k in range(len(args))])
     own = {word: _brought_along(word[1:]) for word in re.findall(r"\b_\w+", text)}
     np.testing.assert_allclose(eval(text, {"np": np, "args": args, **own}), rule(name).value(args), rtol=1e-12, atol=1e-15)
 
@@ -88,30 +102,28 @@ AUXILIARY: dict[str, Callable[..., float]] = {
     "logistic": lambda a, e: (1 if a > 0 else e) / (1 + e),
     "signed_as": lambda b, r: r + b if r != 0 and (r < 0) != (b < 0) else r,
 }
-"""Functions that definitions in C call, and that are no primitives."""
+"""Functions that definitions in CUDA call, and that are no primitives."""
 
 
-def _in_c() -> dict[str, Callable[..., float]]:
-    """The functions of the column for C, read as the expressions of Python that they nearly are."""
-    found: dict[str, Any] = {**{name: getattr(math, name) for name in dir(math)}, **AUXILIARY}
-    for text in column("c").values():
-        head, _, body = text.partition(" = ")
-        if body:
-            condition, chooses, branches = re.sub(r"[{}]", "", body).replace("||", "or").partition(" ? ")
-            yes, _, no = branches.partition(" : ")
-            value = f"({yes}) if {condition} else ({no})" if chooses else condition
-            found[head.split("(")[0]] = eval(f"lambda {head.rstrip(')').split('(')[1]}: {value}", found)
-    return found
+def _in_c(word: Spelling) -> Callable[..., float]:
+    """The function of a spelling for CUDA, its definition read as the expression of Python that it nearly is."""
+    known: dict[str, Any] = {**{name: getattr(math, name) for name in dir(math)}, **AUXILIARY, "real": float}
+    if word.definition is None:
+        found: Callable[..., float] = known[word.function]
+        return found
+    others = {other.function: other for other in column("cuda").values() if other.function in word.definition.calls}
+    known |= {name: _in_c(other) for name, other in others.items()}
+    condition, chooses, branches = word.definition.value.replace("||", "or").partition(" ? ")
+    yes, _, no = branches.partition(" : ")
+    value = f"({yes}) if {condition} else ({no})" if chooses else condition
+    made: Callable[..., float] = eval(f"lambda {', '.join(word.definition.arguments)}: {value}", known)
+    return made
 
 
 @every
-def test_words_of_c_mean_the_definition(row: Primitive) -> None:
-    """In the order in which a module defines them; each number and each function of which a definition is made is in braces."""
-    function, _, body = row.spellings["c"].partition(" = ")
-    bare = re.sub(r"\{[\w.]+\}", "", body)
-    assert not re.search(r"\w\(|\d\.\d", bare), "a function or a number that is not in braces"
-    args = _drawn(row)
-    found = [_in_c()[function.split("(")[0]](*map(float, at)) for at in zip(*args, strict=True)]
+def test_words_of_cuda_mean_the_definition(row: Primitive) -> None:
+    args, function = _drawn(row), _in_c(row.spellings["cuda"])
+    found = [function(*map(float, at)) for at in zip(*args, strict=True)]
     np.testing.assert_allclose(np.array(found, float), rule(row.name).value(args), rtol=1e-12, atol=1e-15)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import sympy
 
 from cellspec.model.primitive import Expr, Least, Primitive, Sign, Size, Want, ufunc
+from cellspec.model.spelling import spelling
 
 _ROWS: dict[str, Primitive] = {}
 """All rows, by name: derivatives are written with functions of other rows."""
@@ -34,11 +34,11 @@ def row(
 ) -> Primitive:
     """A pointwise function.
 
-    ``numpy`` defaults to the ufunc of the same name, and then so does its spelling in NumPy; that in C defaults to the
-    function of this name in ``math.h``. One ``wants`` serves all arguments.
+    ``numpy`` defaults to the ufunc of the same name, and then so does its spelling in NumPy; that in CUDA defaults to CUDA's
+    function of this name. One ``wants`` serves all arguments.
     """
     arity = len(derivatives)
-    words = {"c": name} | ({} if numpy else {"numpy": f"np.{name}({{all}})"}) | dict(spellings or {})
+    words = {"cuda": name} | ({} if numpy else {"numpy": f"np.{name}"}) | dict(spellings or {})
     _ROWS[name] = Primitive(
         name=name,
         arity=arity,
@@ -46,7 +46,7 @@ def row(
         derivatives=derivatives,
         numpy=numpy or ufunc(name),
         symbol=_make_symbol(name, arity, derivatives),
-        spellings=MappingProxyType(words),
+        spellings={target: spelling(text) for target, text in words.items()},
         domain=domain,
         kinks=kinks,
         listed=listed,

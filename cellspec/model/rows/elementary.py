@@ -23,7 +23,7 @@ ROWS = (
             zero,
             numpy=ufunc(word),
             listed=False,
-            spellings={"numpy": f"np.{word}({{all}})", "c": f"{name}(a, b) = a {operator} b"},
+            spellings={"numpy": f"np.{word}", "cuda": f"{name}(a, b) = a {operator} b"},
             wants=Want.SIDE,
             size=Size.BOUNDED,
             sign=Sign.NOT_NEGATIVE,
