@@ -88,19 +88,6 @@ def one(*_: Expr) -> Expr:
     return sympy.Integer(1)
 
 
-class Floor(sympy.Function):  # type: ignore[misc]
-    """floor(x) with derivative zero everywhere, for definitions; evaluates on numbers."""
-
-    nargs = 1
-
-    @classmethod
-    def eval(cls, x: Expr) -> Expr:
-        return sympy.floor(x) if x.is_number else None
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        return sympy.Integer(0)
-
-
 def _make_symbol(name: str, arity: int, derivatives: tuple[Callable[..., Expr], ...]) -> type[sympy.Function]:
     """A SymPy Function that never evaluates itself and differentiates by the table."""
 
