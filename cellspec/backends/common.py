@@ -22,8 +22,6 @@ from cellspec.cell import Cell
 from cellspec.language.read.paths import shipped_dir
 from cellspec.model.equations import State
 from cellspec.model.nodes import Kind, Shape
-from cellspec.model.primitives import PRIMITIVES, column
-from cellspec.model.spelling import Definition
 from cellspec.pipeline import Compiled
 
 
