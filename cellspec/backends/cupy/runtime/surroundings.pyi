@@ -9,11 +9,12 @@ from cellspec.backends.runtime.masks import _Masks as _Masks
 from cellspec.backends.runtime.masks import _readings as _readings
 
 ALONG_THREADS: tuple[int]
+_TYPES: dict[str, str]
 
 class State(tuple[Any, ...]):
     def __new__(cls, *states: Any) -> State: ...
 
-class Packed(NamedTuple):
+class Packed:
     params: Any
 
 class _Rows(NamedTuple):
