@@ -76,11 +76,17 @@ def generate(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> st
     Raises ValueError for an unknown ``backend``, and for ``residuals`` that are unknown or not for the backend;
     :class:`CompilerError` for a bug of the compiler.
     """
-    from cellspec.backends import generator
+    from cellspec.backends import registry
+    from cellspec.errors import blamed
+    from cellspec.pipeline import compile_cell
 
     if residuals not in RESIDUALS:
         raise ValueError(f"unknown residuals {residuals!r}; there is {', '.join(RESIDUALS)}")
-    return generator(backend)(cell, residuals)
+    chosen = registry.backend(backend)
+    if (why_not := registry.refusal(backend, residuals)) is not None:
+        raise ValueError(f"residuals={residuals!r} {why_not}")
+    with blamed(f"cell {cell.name!r}"):
+        return chosen.text(compile_cell(cell, residuals, chosen))
 
 
 def build(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> ModuleType:
