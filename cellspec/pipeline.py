@@ -32,6 +32,8 @@ FORWARD, BACKWARD, SINGLE_STEP = "forward", "backward", "single step"
 NOTHING = Program(values=MappingProxyType({}), constants=(), sequences=(), carries=(), ops=(), outputs=())
 """What stands for a program that no pass has made."""
 
+NO_ADJOINT = Adjoint(NOTHING, ())
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -57,7 +59,7 @@ class Compiled:
     wanted: tuple[str, ...] = ()
     stash: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
-    epilogue: Adjoint = Adjoint(NOTHING, ())
+    epilogue: Adjoint = NO_ADJOINT
     delicate: frozenset[str] = frozenset()
     facts: Mapping[str, Fact] = field(default_factory=dict)
     working: Mapping[str, Program] = field(default_factory=dict)
@@ -127,9 +129,10 @@ def states(compiled: Compiled, passes: Sequence[Pass]) -> Iterator[tuple[Pass, C
 
 
 def _last(compiled: Compiled, passes: Sequence[Pass]) -> Compiled:
-    for _, compiled in states(compiled, passes):  # noqa: B007 - the last one is wanted
-        pass
-    return compiled
+    found = compiled
+    for _, state in states(compiled, passes):
+        found = state
+    return found
 
 
 def _typecheck(each: Pass, before: Compiled, after: Compiled) -> None:

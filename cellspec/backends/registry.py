@@ -11,6 +11,7 @@ Nothing is imported before a backend is asked for, and nothing is searched for o
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cellspec.backends.base import MEMBERS, Backend
@@ -57,15 +58,21 @@ def built_in() -> tuple[Backend, ...]:
     return tuple(map(backend, BUILT_IN))
 
 
-def refusal(name: str, residuals: str) -> str | None:
-    """Why the backend ``name`` makes no modules for the policy ``residuals``, in words; None if it does."""
-    chosen = backend(name)
-    if residuals in chosen.residual_policies:
-        return None
-    able = [one.title for one in built_in() if residuals in one.residual_policies]
-    plural = "s" * (len(able) > 1)
-    own = ", ".join(map(repr, chosen.residual_policies))
-    return f"is for the {' and '.join(able)} backend{plural}; the {chosen.title} backend has {own} alone"
+def able(residuals: str) -> tuple[Backend, ...]:
+    """The backends that come with cellspec and know a policy for residuals."""
+    return tuple(one for one in built_in() if residuals in one.residual_policies)
+
+
+def told(backends: Sequence[Backend]) -> str:
+    """``NumPy backend``, or ``NumPy and CuPy backends``."""
+    return f"{' and '.join(one.title for one in backends)} backend{'s' * (len(backends) > 1)}"
+
+
+def lacking(name: str) -> tuple[str, ...]:
+    """The packages that modules of a backend need and that are not installed."""
+    from importlib.util import find_spec
+
+    return tuple(package for package in backend(name).needs if find_spec(package) is None)
 
 
 def _elsewhere() -> dict[str, list[EntryPoint]]:

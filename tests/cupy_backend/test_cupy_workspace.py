@@ -10,9 +10,9 @@ from cupy_support import DEVICE, OnDevice, cells, needs_substitute, on_device, r
 from support import call, close, copied, draw, leaves, same_bits
 
 from cellspec import ir
+from cellspec.backends.cupy.backend import BACKEND
 from cellspec.backends.cupy.chains import launches
 from cellspec.backends.cupy.flow import Phase
-from cellspec.backends.cupy.backend import BACKEND
 from cellspec.backends.cupy.module import plans
 from cellspec.cell import Cell
 from cellspec.passes.exchanges import exchanges
