@@ -10,6 +10,8 @@ import documents
 import pytest
 from support import ROOT
 
+from cellspec import pipeline
+from cellspec.backends import registry
 from cellspec.language.keys import CALLABLE, KEYS
 from cellspec.tools.cli import main
 
@@ -47,7 +49,7 @@ def test_blocks_are_understood(name: str) -> None:
     """Every fence belongs to a block, every block says its language, every mark has a meaning."""
     text, shown = TEXTS[name], documents.blocks(TEXTS[name])
     assert len(re.findall(r"^\s*```", text, re.M)) == 2 * len(shown)
-    assert {block.language for block in shown} <= {"yaml", "python", "console", "sh", "text", "cuda"}
+    assert {block.language for block in shown} <= {"yaml", "python", "console", "sh", "toml", "text"}
     marks = {mark for block in shown for mark in block.marks}
     assert [mark for mark in marks if mark not in documents.NOT_RUN and not re.match(r"in \S+: .* -> ", mark)] == []
 
@@ -98,6 +100,14 @@ def test_the_readme_is_short() -> None:
 def test_every_page_is_in_the_navigation() -> None:
     listed = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
     assert sorted(listed) == sorted(name.removeprefix("docs/") for name in TEXTS if name != "README.md")
+
+
+def test_every_pass_is_described() -> None:
+    """In the order in which the driver runs them, for each backend that comes with cellspec."""
+    rows = re.findall(r"^\| `([a-z ]+)` \| (\w+) \| \S", TEXTS["docs/architecture.md"], re.M)
+    for backend in registry.built_in():
+        listed = [name for name, of in rows if of in ("all", backend.title)]
+        assert listed == list(dict.fromkeys(each.name for each in pipeline.passes(backend)))
 
 
 def test_the_command_line_is_described() -> None:

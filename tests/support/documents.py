@@ -2,8 +2,9 @@
 
 A page is *played* in an empty folder, from its first block to its last:
 
-- ``yaml``: a spec, written into the folder under its name (or under the block's title);
-- ``python`` with a title: a file of that name; without one: a part of the page's script, which runs when the page is over;
+- with a title, as in ``title="train.py"``: a file of that name, or more lines of it for ``title="train.py, continued"``;
+- ``yaml``: a spec, a file that is called by its name;
+- ``python``: a part of the page's script, which runs when the page is over;
 - ``console``: commands behind ``$ ``, each run where the page is, and what they print. ``…`` stands for any text, on a line of
   its own for any lines;
 - ``sh``, ``text`` and other languages: only read.
@@ -22,6 +23,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+CONTINUED = ", continued"
 NOT_RUN = ("needs a GPU", "a sketch")
 _BLOCK = re.compile(
     r"""(?P<marks>(?:^<!--\ [^\n]*\ -->\n)*)
@@ -70,7 +73,7 @@ class Block:
     def file(self) -> str:
         """The file that the block is; nothing if it is none."""
         if self.title or self.language != "yaml":
-            return self.title
+            return self.title.removesuffix(CONTINUED)
         name = re.search(r"^name: (\w+)$", self.text, re.M)
         return f"{name[1]}.yaml" if name else ""
 
@@ -113,10 +116,8 @@ def play(page: str, folder: Path) -> list[Change]:
         for mark in block.marks:
             _edit(mark, folder)
         match block.language:
-            case "yaml" | "python" if block.file:
-                path = folder / block.file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(block.text, "utf-8")
+            case _ if block.file:
+                _write(block, folder)
             case "yaml":
                 raise PageError(f"a spec without a name:\n{block.text}")
             case "python" if block.runs:
@@ -128,6 +129,13 @@ def play(page: str, folder: Path) -> list[Change]:
     if script:
         _run_script("\n".join(script), folder)
     return changes
+
+
+def _write(block: Block, folder: Path) -> None:
+    path = folder / block.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a" if block.title.endswith(CONTINUED) else "w", encoding="utf-8") as file:
+        file.write(block.text)
 
 
 def _edit(mark: str, folder: Path) -> None:
@@ -171,11 +179,12 @@ def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _run_script(code: str, folder: Path) -> None:
-    """Run a page's script beside the modules that it imports."""
-    imported = re.findall(r"from generated import (\w+)_numpy", code)
-    wanted = [name for name in imported if not (folder / "generated" / f"{name}_numpy.py").exists()]
-    if wanted and run(["-m", "cellspec", "generate", *wanted], folder).returncode:
-        raise PageError(f"no modules of {', '.join(wanted)}")
+    """Run a page's script beside the modules that it imports: those that the page has made, or those of the shipped cells."""
+    for name in re.findall(r"from generated import (\w+_numpy)", code):
+        module, shipped = folder / "generated" / f"{name}.py", ROOT / "generated" / f"{name}.py"
+        if not module.exists() and shipped.exists():
+            module.parent.mkdir(exist_ok=True)
+            shutil.copy(shipped, module)
     (folder / "page.py").write_text(f"{code}\nprint('done')\n", "utf-8")
     done = run(["-W", "error", "page.py"], folder)
     if done.stdout != "done\n":
