@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from cellspec.passes.policy import SchedulePolicy
     from cellspec.pipeline import Compiled, Pass
 
@@ -28,7 +30,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Memory:
+class Footprint:
     """Formulas over T, B and the dims, in bytes; ``option`` is the argument of ``forward`` that they hold for, if any.
 
     ``tape``: what is kept from the forward pass to the backward pass; ``workspace``: what both take together.
@@ -80,11 +82,12 @@ class Backend(Protocol):
     def describe(self, compiled: Compiled) -> Sequence[Section]:
         """What it makes of ``compiled``, as ``text`` takes it, for people; may be nothing."""
 
-    def memory(self, compiled: Compiled, itemsize: int) -> Sequence[Memory]:
+    def footprint(self, compiled: Compiled, itemsize: int) -> Sequence[Footprint]:
         """How much memory the module takes for numbers of ``itemsize`` bytes; nothing where that is not known."""
 
+    def on_host(self, module: ModuleType) -> Any:
+        """A module of this backend as one that takes and gives NumPy arrays, for ``cellspec verify``; None if there is none."""
 
-MEMBERS = (
-    "name", "title", "needs", "dtypes", "residual_policies", "policy", "rewrites", "finish", "text", "describe", "memory",
-)  # fmt: skip
+
+MEMBERS = tuple(name for name in vars(Backend) if not name.startswith("_"))
 """All that a backend must have."""

@@ -76,6 +76,10 @@ def _residuals_option(command: _Command) -> _Command:
     return click.option("--residuals", type=click.Choice(RESIDUALS), default="speed", show_default=True, help=text)(command)
 
 
+def _backend_option(text: str) -> Callable[[_Command], _Command]:
+    return click.option("--backend", type=BackendName(), help=f"{text}  [default: {DEFAULT}]")
+
+
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _specs_argument = click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 
@@ -200,7 +204,7 @@ def generate(
 @click.option("--stage", type=click.Choice(STAGES), default="equations", show_default=True, help="How far the compiler goes.")
 @click.option("--latex", is_flag=True, help="The equations as LaTeX.")
 @click.option("--passes", is_flag=True, help="What each pass of the compiler changes, as differences between programs.")
-@click.option("--backend", type=BackendName(), help=f"For which modules.  [default: {DEFAULT}]")
+@_backend_option("The backend whose modules are shown.")
 @_set_option
 @_residuals_option
 def show(
@@ -244,23 +248,25 @@ def show(
 
 @main.command()
 @_specs_argument
+@_backend_option("The backend whose modules are compared.")
 @_set_option
 @_residuals_option
 @_json_option
-def verify(specs: tuple[str, ...], choices: tuple[str, ...], residuals: str, as_json: bool) -> None:
+def verify(specs: tuple[str, ...], backend: str | None, choices: tuple[str, ...], residuals: str, as_json: bool) -> None:
     """Compare generated code with the source equations.
 
     Forward pass, single steps, and every gradient, in float64 and float32, on random inputs of many shapes. The table shows
     the worst relative error of each quantity.
     """
-    from cellspec import build
-    from cellspec.tools.arguments import settings, spec_paths
+    from cellspec.tools import arguments
     from cellspec.tools.show import verdict
     from cellspec.verification.check import verify as compare
+    from cellspec.verification.subject import dtypes, subject
 
-    cells = list(_loaded(spec_paths(specs), settings(choices)))
+    chosen = arguments.backend(backend, residuals)
+    cells = list(_loaded(arguments.spec_paths(specs), arguments.settings(choices)))
     working = _progress(cells, "verifying", len(cells), lambda cell: cell.name)
-    reports = [compare(cell, build(cell, residuals=residuals)) for cell in working]
+    reports = [compare(cell, subject(cell, chosen, residuals), dtypes=dtypes(chosen)) for cell in working]
     if as_json:
         _print_json([verdict(report) for report in reports])
     else:

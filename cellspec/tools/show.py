@@ -100,7 +100,7 @@ def _memory(cell: Cell, backend: Backend) -> list[tuple[str, str, str]]:
     """What a module keeps between the passes, and what it takes for both, under every policy."""
     rows = []
     for residuals in backend.residual_policies:
-        for one in backend.memory(compile_cell(cell, residuals, backend), memory.FLOAT32):
+        for one in backend.footprint(compile_cell(cell, residuals, backend), memory.FLOAT32):
             rows.append((", ".join(filter(None, (residuals, one.option))), "tape", one.tape))
             rows.append(("", "workspace", one.workspace))
     return rows

@@ -13,7 +13,7 @@ from support import ROOT, cell_of
 
 import cellspec
 from cellspec.backends import BACKENDS, registry
-from cellspec.backends.base import MEMBERS, Backend
+from cellspec.backends.base import MEMBERS
 from cellspec.backends.registry import BackendError, backend
 
 ELMAN = ROOT / "specs" / "elman.yaml"
@@ -44,11 +44,6 @@ def test_built_in(name: str) -> None:
     assert set(found.residual_policies) <= set(cellspec.RESIDUALS) and found.dtypes[0] == "float64"
 
 
-def test_the_contract_is_what_is_asked_for() -> None:
-    """A member that is added to the protocol is asked of those that come from elsewhere."""
-    assert sorted(MEMBERS) == sorted(name for name in vars(Backend) if not name.startswith("_"))
-
-
 def test_the_registry_is_light() -> None:
     """Neither a backend nor what it needs is loaded to say what there is."""
     code = "import sys; from cellspec.backends import registry; print(registry.names())\n"
@@ -59,15 +54,17 @@ def test_the_registry_is_light() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"^unknown backend 'nunpy'; there is numpy, cupy"):
+    message = f"^unknown backend 'nunpy'; there is {', '.join(BACKENDS)}$"
+    with pytest.raises(ValueError, match=message):
         backend("nunpy")
-    with pytest.raises(ValueError, match=r"^unknown backend 'nunpy'; there is numpy, cupy"):
+    with pytest.raises(ValueError, match=message):
         cellspec.generate(cell_of(ELMAN), "nunpy")
 
 
 def test_who_knows_a_policy_for_residuals() -> None:
-    assert [one.name for one in registry.able("memory")] == ["numpy"]
-    assert registry.told(registry.able("memory")) == "NumPy backend"
+    names = [one.name for one in registry.able("memory")]
+    assert "numpy" in names and "cupy" not in names and len(registry.able("speed")) == len(BACKENDS)
+    assert registry.told([backend("numpy")]) == "NumPy backend"
     assert registry.told([backend("numpy"), backend("cupy")]) == "NumPy and CuPy backends"
 
 
@@ -90,7 +87,7 @@ def test_one_from_outside(outside: Path) -> None:
     module = cellspec.build(cell_of(ELMAN), "count")
     assert module.CELL == "elman" and module.operations(3) == 3 * sum(module.COUNTS.values()) > 0
     assert "h[t]: [H]" in str(module.__doc__) and "give out  h[t]" in str(module.__doc__)
-    with pytest.raises(ValueError, match=r"is for the NumPy backend; the Counting backend has 'speed' alone$"):
+    with pytest.raises(ValueError, match=r"is for the NumPy.* backends?; the Counting backend has 'speed' alone$"):
         cellspec.generate(cell_of(ELMAN), "count", "memory")
 
 
@@ -145,8 +142,8 @@ def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_commands_know_it(tmp_path: Path) -> None:
     distribution(tmp_path)
-    for command, offered in (("generate", "numpy|cupy|count|all"), ("show", "numpy|cupy|count")):
-        assert f"--backend {offered} " in program(tmp_path, command, "--help").stdout
+    for command, offered in (("generate", (*BACKENDS, "count", "all")), ("show", (*BACKENDS, "count"))):
+        assert f"--backend {'|'.join(offered)} " in program(tmp_path, command, "--help").stdout
     done = program(tmp_path, "generate", "elman", "gru", "--backend", "count", "--out", "made", "--jobs", "2")
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["__init__.py", "elman_count.py", "gru_count.py"]

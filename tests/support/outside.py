@@ -43,8 +43,11 @@ class Count:
         loop = compiled.schedules[BACKWARD].loop
         return [Section("counted", f"{{len(loop)}} operations in the loop", BACKWARD)]
 
-    def memory(self, compiled, itemsize):
+    def footprint(self, compiled, itemsize):
         return []
+
+    def on_host(self, module):
+        return None
 
 
 BACKEND = Count()

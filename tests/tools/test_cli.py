@@ -184,8 +184,8 @@ def test_set(folder: Path) -> None:
     [
         ("unknown backend 'nunpy'; did you mean 'numpy'?", "generate lstm --backend nunpy"),
         ("unknown backend 'nunpy'; did you mean 'numpy'?", "show lstm --backend nunpy"),
-        ("unknown backend 'all'; there is numpy, cupy", "show lstm --backend all"),
-        ("unknown backend 'x'; there is numpy, cupy, all", "generate lstm --backend x"),
+        (f"unknown backend 'all'; there is {', '.join(BACKENDS)}", "show lstm --backend all"),
+        (f"unknown backend 'x'; there is {', '.join(BACKENDS)}, all", "generate lstm --backend x"),
         ("--residuals memory is for the NumPy backend alone: --backend numpy", "show lstm --backend cupy --residuals memory"),
         ("unknown cell 'lstmm'; did you mean 'lstm'?", "generate lstmm"),
         ("unknown cell 'lstmm'; did you mean 'lstm'?", "check lstmm"),

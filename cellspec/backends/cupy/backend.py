@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import ModuleType
 
-from cellspec.backends.base import Backend, Memory, Section
+from cellspec.backends.base import Backend, Footprint, Section
 from cellspec.backends.cupy.cuts import with_cuts
 from cellspec.backends.cupy.describe import describe
 from cellspec.backends.cupy.layout import results
@@ -36,8 +37,11 @@ class _CuPy:
         ahead, back = describe(compiled)
         return Section("on a GPU", ahead, FORWARD), Section("on a GPU", back, BACKWARD)
 
-    def memory(self, compiled: Compiled, itemsize: int) -> tuple[Memory, ...]:
+    def footprint(self, compiled: Compiled, itemsize: int) -> tuple[Footprint, ...]:
         return ()
+
+    def on_host(self, module: ModuleType) -> None:
+        """Arrays of the host are refused: ``make gpu-check`` verifies where there is a device."""
 
 
 BACKEND: Backend = _CuPy()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cellspec.backends.base import Backend, Memory, Section
+from types import ModuleType
+
+from cellspec.backends.base import Backend, Footprint, Section
 from cellspec.backends.numpy.footprint import footprints
 from cellspec.backends.numpy.module import module_text
 from cellspec.backends.numpy.orientation import orientation_for
@@ -25,14 +27,17 @@ class _NumPy:
         chosen = orientation_for(compiled.schedules[FORWARD], compiled.schedules[BACKWARD])
         return (Section("on a CPU", f"arrays are {chosen.name}, {chosen.axes_doc}: {chosen.why}"),)
 
-    def memory(self, compiled: Compiled, itemsize: int) -> tuple[Memory, ...]:
+    def footprint(self, compiled: Compiled, itemsize: int) -> tuple[Footprint, ...]:
         """Of sequences that are run whole, and in segments of k steps."""
         options = ("", "checkpoint=k")
         sizes = footprints(compiled)
         return tuple(
-            Memory(option, size.tape.formula(itemsize), size.workspace.formula(itemsize))
+            Footprint(option, size.tape.formula(itemsize), size.workspace.formula(itemsize))
             for option, size in zip(options, sizes, strict=True)
         )
+
+    def on_host(self, module: ModuleType) -> ModuleType:
+        return module
 
 
 BACKEND: Backend = _NumPy()
