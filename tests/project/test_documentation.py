@@ -119,6 +119,11 @@ def test_the_command_line_is_described() -> None:
         assert {f"--{option}" for option in re.findall(r"`--([\w-]+)", section)} == {option.opts[0] for option in options}
 
 
+def test_the_folders_of_tests_are_described() -> None:
+    folders = {f"tests/{path.name}" for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("__")}
+    assert folders == set(re.findall(r"`(tests/\w+)`", TEXTS["docs/testing.md"]))
+
+
 def test_the_language_is_described() -> None:
     page = TEXTS["docs/language.md"]
     words = set(re.findall(r"\w+", page))

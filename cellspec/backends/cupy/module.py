@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from cellspec import ir
-from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
+from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.classes import Choice, Kind
 from cellspec.backends.cupy.cuda import definitions
@@ -289,7 +289,6 @@ class _Module:
                     "from threading import get_ident",
                 ],
                 place="@_on_its_device",
-                on_host='_on_host("{0}", {0})'.format,
                 cuts=bool(self.compiled.forward.carries),
                 far=self.histories.any,
                 lags=any(stream.follows is not None for stream in self.earlier.known),
@@ -318,7 +317,7 @@ class _Module:
                 infinite="largest_unit" in axes or any("INFINITY" in line for k in kernels for line in k.body),
                 functions=definitions({name for k in kernels for name in k.functions}),
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
-                helpers=with_callees({*self.helpers, *helpers, *more}),
+                helpers=self.helpers | helpers | more,
             )
         )
         return tidy(text)
