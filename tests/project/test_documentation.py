@@ -12,6 +12,7 @@ from support import ROOT
 
 from cellspec import pipeline
 from cellspec.backends import registry
+from cellspec.backends.base import MEMBERS
 from cellspec.language.keys import CALLABLE, KEYS
 from cellspec.tools.cli import main
 
@@ -117,6 +118,12 @@ def test_the_command_line_is_described() -> None:
     for command, section in sections.items():
         options = [param for param in main.commands[command].params if isinstance(param, click.Option)]
         assert {f"--{option}" for option in re.findall(r"`--([\w-]+)", section)} == {option.opts[0] for option in options}
+
+
+def test_the_contract_is_described() -> None:
+    (table,) = re.findall(r"^## 1\. The contract\n(.*?)^## ", TEXTS["docs/adding-a-backend.md"], re.M | re.S)
+    listed = [name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in re.findall(r"`(\w+)", row)]
+    assert listed == list(MEMBERS)
 
 
 def test_the_folders_of_tests_are_described() -> None:
