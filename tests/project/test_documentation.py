@@ -104,7 +104,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def test_every_pass_is_described() -> None:
-    """In the order in which the driver runs them, for each backend that comes with cellspec."""
+    """In the order in which the driver runs them, for each backend. If this fails: a row in docs/architecture.md."""
     rows = re.findall(r"^\| `([a-z ]+)` \| (\w+) \| \S", TEXTS["docs/architecture.md"], re.M)
     for backend in registry.built_in():
         listed = [name for name, of in rows if of in ("all", backend.title)]
@@ -127,6 +127,7 @@ def test_the_contract_is_described() -> None:
 
 
 def test_the_folders_of_tests_are_described() -> None:
+    """If this fails: a row in docs/testing.md."""
     folders = {f"tests/{path.name}" for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("__")}
     assert folders == set(re.findall(r"`(tests/\w+)`", TEXTS["docs/testing.md"]))
 
