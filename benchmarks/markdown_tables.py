@@ -1,4 +1,4 @@
-"""The CPU benchmark's results as tables in Markdown, for the READMEs: computed, never written by hand."""
+"""The CPU benchmark's results as tables in Markdown, for docs/speed.md: computed, never written by hand."""
 
 from __future__ import annotations
 

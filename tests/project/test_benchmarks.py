@@ -6,7 +6,6 @@ import ast
 import datetime
 import json
 import math
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -247,15 +246,6 @@ def test_markdown() -> None:
     assert "| `lstm` | 200, 16, 32, 32 | 2.00 | 2.00 (2.00-2.00) | 3.00 (3.00-3.00)\\* |" in text
     assert "| `lstm` | geometric mean, first five |  | **2.00** |  |" in text
     assert "| `lstm` | 100, 1, 64, 128 | 1.00 | 1.00 |  |" in text
-
-
-@pytest.mark.parametrize("readme", ["README.md", "benchmarks/README.md"])
-def test_the_tables_of_the_readmes_are_computed(readme: str) -> None:
-    """If this fails: put what ``cpu.py --from FILE --markdown PARTS`` prints between the marks, which name both."""
-    text = (BENCHMARKS.parent / readme).read_text("utf-8")
-    for name, parts, table in re.findall(r"<!-- speed: (\S+) (\S+) -->\n(.*?)<!-- end of speed -->", text, re.DOTALL):
-        report = json.loads((BENCHMARKS / "results" / name).read_text("utf-8"))
-        assert table == markdown_tables.markdown(report, cpu_module.passes(parts))
 
 
 RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
