@@ -42,8 +42,8 @@ from test_mutants import Poisoned
 from test_numeric import buffers
 
 import cellspec
+from cellspec.backends.memory.arena import Need, arrange
 from cellspec.backends.numpy.footprint import Footprint, footprints
-from cellspec.backends.numpy.lifetimes import Need, arrange
 from cellspec.backends.numpy.statements import Pass, mentions, returned, size_of
 from cellspec.backends.numpy.views import Text
 from cellspec.pipeline import Compiled, compile_cell
@@ -546,27 +546,19 @@ def test_arrays_that_are_needed_at_once_do_not_overlap() -> None:
             size = sympy.expand((T + rng.integers(0, 2)) * B * (rng.integers(0, 4) * H + rng.integers(0, 3) * D + 1))
             first = int(rng.integers(0, 10))
             needs.append(Need(str(number), size, first, first + int(rng.integers(0, 5))))
-        blocks = arrange(needs)
-        assert set(blocks.places) == {need.name for need in needs}
+        arena = arrange(needs)
+        assert set(arena.places) == {need.name for need in needs}
         for sizes in ({T: 5, B: 2, H: 3, D: 7}, {T: 1, B: 1, H: 9, D: 1}):
-            taken: dict[tuple[int, int], set[int]] = {}
+            taken: dict[tuple[str, int], set[int]] = {}
             for need in needs:
-                place = blocks.places[need.name]
+                place = arena.places[need.name]
                 start = int(place.start.subs(sizes))
                 mine = set(range(start, start + int(need.size.subs(sizes))))
-                assert max(mine) < blocks.sizes[place.block].subs(sizes)
+                assert max(mine) < place.buffer.size.subs(sizes)
                 for moment in range(need.first, need.last + 1):
-                    present = taken.setdefault((place.block, moment), set())
+                    present = taken.setdefault((place.buffer.name, moment), set())
                     assert not present & mine
                     present |= mine
-
-
-def test_arrays_that_are_never_needed_at_once_share_a_block() -> None:
-    T, H = sympy.symbols("T H")
-    needs = [Need("a", 4 * H * T, 0, 2), Need("b", H * T, 3, 4), Need("c", H * T, 3, 5), Need("d", 4 * H * T, 6, 7)]
-    blocks = arrange(needs)
-    assert blocks.sizes == (4 * H * T,)
-    assert [blocks.places[name].start for name in "abcd"] == [0, 0, H * T, 0]
 
 
 def test_when_buffers_are_mentioned() -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import sympy
 
 from cellspec import ir
+from cellspec.backends.memory.model import BATCH, STEPS
 from cellspec.backends.numpy.module import layout_of
-from cellspec.backends.numpy.statements import BATCH, STEPS
 from cellspec.model.nodes import Shape
 from cellspec.pipeline import Compiled
 

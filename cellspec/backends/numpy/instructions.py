@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 
 import sympy
 
@@ -26,14 +25,6 @@ HELPERS = ("erf", "erfc", "where")
 
 A call of one does the work of one instruction, and writes over none of its operands.
 """
-
-
-class Region(IntEnum):
-    """Where an instruction runs."""
-
-    BEFORE = 0
-    LOOP = 1
-    AFTER = 2
 
 
 @dataclass(frozen=True)

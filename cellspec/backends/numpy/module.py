@@ -10,12 +10,13 @@ from cellspec import ir
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import moved_on, plain_step
+from cellspec.backends.memory.model import Home, Phase
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.earlier import Earlier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.histories import Histories
-from cellspec.backends.numpy.instructions import Region, instructions, keep_carries
+from cellspec.backends.numpy.instructions import instructions, keep_carries
 from cellspec.backends.numpy.layout import Layout, lay_out
 from cellspec.backends.numpy.one_step import names_in, one_step, packed
 from cellspec.backends.numpy.orientation import BATCH_MAJOR, FEATURE_MAJOR, has_heads, orientation_for
@@ -23,7 +24,7 @@ from cellspec.backends.numpy.origins import AGAIN, marked, ranks
 from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.segments import segments
 from cellspec.backends.numpy.statements import Pass
-from cellspec.backends.numpy.storage import Demands, Home, Storage
+from cellspec.backends.numpy.storage import Demands, Storage
 from cellspec.backends.numpy.views import Around
 from cellspec.backends.plain import Plain, bare, float_text
 from cellspec.cell import Cell
@@ -272,7 +273,7 @@ class _Module:
         self.names = Names([*ALONE, *self.dims.values(), *self.common.derived.values()])
         emitter = self.emitter(plan(code, demands), views, frozenset(views), {}, "", lead="")
         text = emitter.run()
-        emitter.region = Region.LOOP
+        emitter.region = Phase.LOOP
         follows = {stream.state: stream.follows for stream in self.earlier.known}
         earlier = {f"ws.{stream.buffer}[:-1]": f"state.{stream.state.name}" for stream in self.earlier.known}
 

@@ -8,7 +8,7 @@ from functools import cache
 
 import sympy
 
-from cellspec.backends.numpy.statements import STEPS
+from cellspec.backends.memory.model import STEPS, Buffer, Owner, Place
 
 NOMINAL = {STEPS: 1000}
 """How many steps there are when sizes are put in an order; every other size counts as :data:`NOMINAL_OTHER`."""
@@ -18,7 +18,7 @@ NOMINAL_OTHER = 64
 
 @dataclass(frozen=True)
 class Need:
-    """An array of ``size`` numbers that is needed from one moment to another, both included."""
+    """An array of ``size`` numbers that is needed from one moment to another, both included; each has a name of its own."""
 
     name: str
     size: sympy.Expr
@@ -31,42 +31,38 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an array lies: in which block, and behind how many numbers."""
+class Arena:
+    """Blocks of memory, and the places in them of the needs, by their names; ``guests`` are those of each, in order of time."""
 
-    block: int
-    start: sympy.Expr
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Blocks of memory, by their sizes, and the arrays' places in them."""
-
-    sizes: tuple[sympy.Expr, ...]
+    blocks: tuple[Buffer, ...]
     places: Mapping[str, Place]
+    guests: tuple[tuple[str, ...], ...]
 
 
-def arrange(needs: Iterable[Need]) -> Blocks:
+def arrange(needs: Iterable[Need]) -> Arena:
     """Give every array a place: the largest first, each in the first block with room for it at its time.
 
     Sizes are polynomials over the dims. One fits into another if no coefficient of their difference is negative: then it does
     whatever the dims are.
     """
-    sizes: list[sympy.Expr] = []
+    needs = list(needs)
+    blocks: list[Buffer] = []
     guests: list[list[tuple[Need, sympy.Expr]]] = []
     places: dict[str, Place] = {}
     for need in sorted(needs, key=lambda n: (-_nominal(n.size), n.first, n.name)):
-        for block, size in enumerate(sizes):
-            start = _room(need, size, guests[block])
+        for number, block in enumerate(blocks):
+            start = _room(need, block.size, guests[number])
             if start is not None:
                 break
         else:
-            block, start = len(sizes), sympy.Integer(0)
-            sizes.append(need.size)
+            number, start = len(blocks), sympy.S.Zero
+            blocks.append(Buffer(f"block_{number + 1}", (need.size,), Owner.SCRATCH))
             guests.append([])
-        guests[block].append((need, start))
-        places[need.name] = Place(block, start)
-    return Blocks(tuple(sizes), places)
+        guests[number].append((need, start))
+        places[need.name] = Place(blocks[number], start)
+    in_time = sorted(needs, key=lambda need: need.first)
+    present = (tuple(need.name for need in in_time if places[need.name].buffer == block) for block in blocks)
+    return Arena(tuple(blocks), places, tuple(present))
 
 
 def _room(need: Need, size: sympy.Expr, guests: Sequence[tuple[Need, sympy.Expr]]) -> sympy.Expr | None:
