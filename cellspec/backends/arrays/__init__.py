@@ -1,0 +1,1 @@
+"""What targets that work on whole arrays share: their code as data, what it says of memory, and its text."""
