@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cellspec.backends.arrays.expressions import Expression
 from cellspec.backends.arrays.statements import Statement, simple
-from cellspec.backends.numpy.views import Text
+from cellspec.backends.numpy.text import Text
 
 
 @dataclass(frozen=True)

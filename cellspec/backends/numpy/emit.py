@@ -33,7 +33,8 @@ from cellspec.backends.numpy.instructions import HELPERS, Contraction, Scalar
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.products import Products
 from cellspec.backends.numpy.storage import Block, Packed, Step, Storage, is_mixed, step_reads, step_writes
-from cellspec.backends.numpy.views import Around, Text, Views
+from cellspec.backends.numpy.text import Around, Text
+from cellspec.backends.numpy.views import Views
 from cellspec.backends.plain import number_text
 from cellspec.ir import Value
 

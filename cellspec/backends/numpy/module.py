@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cellspec.backends.arrays.expressions import REVERSED, Index
 from cellspec.backends.arrays.printer import Printer, Seat
+from cellspec.backends.arrays.skeleton import skeleton
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
@@ -24,27 +25,22 @@ from cellspec.backends.numpy.orientation import Orientation, orientation_for
 from cellspec.backends.numpy.origins import marked
 from cellspec.backends.numpy.segments import segments
 from cellspec.backends.numpy.setting import Setting
-from cellspec.backends.numpy.views import Text
+from cellspec.backends.numpy.text import Text
 from cellspec.cell import Cell
 from cellspec.errors import blamed
 from cellspec.passes.schedule import schedule
 from cellspec.pipeline import Compiled, compile_cell
 
-LOCALS = (
-    "np", "params", "x", "Inputs", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y",
-    "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params", "State", "Grads",
-    "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "chain", "Iterator", "len", "tuple",
-    "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type", "name", "now", "t",
-    "reversed", "dict", "getattr", "scratch", "empty", "lengths", "resets", "reverse", "checkpoint", "masks", "cuts", "finals",
-    "apart", "carried", "memory", "buffers", "owner", "alone", "kept", "thread", "me", "copy", "get_ident", "_check",
-    "_check_params", "_cuts", "_forwards", "_backwards", "_idle", "_columns", "_derived", "_earlier", "_elu", "_equations",
-    "_erf", "_erfc", "_from_left", "_gelu", "_kept", "_largest", "_last", "_move", "_readings", "_sigmoid", "_silu",
-    "_softsign", "_transposed", "_where",
-)  # fmt: skip
-"""Names with a meaning inside the module's functions, which values are not called by."""
+VALUES = ("_forward", "_backward", "_Saved", "_Scratch", "_Forward", "_Backward", "_derived", "_equations", "trace")
+"""The functions and classes in which values have names."""
 
-ALONE = (*(name for name in LOCALS if name != "x"), "packed", "pack", "Packed", "constants", "prepare")
-"""The same inside what takes one step."""
+ALONE = ("step", "Packed")
+"""The same of one step alone."""
+
+CALLED = frozenset(("float", "rng", "x_2d", "y"))
+"""Names in no template: what makes numbers of dims, what ``init_params`` draws from, the matrix of a single input, and what
+callers call the outputs.
+"""
 
 NOTES = {
     "memory": "Residuals for memory: the tape holds the states of every step; ``backward`` computes all else from them again."
@@ -91,9 +87,20 @@ def generate(cell: Cell, residuals: str = "speed") -> str:
         return text(design(compile_cell(cell, residuals)))
 
 
+def names_of_values() -> list[str]:
+    """The names that values of the two passes, and of the equations, are not called by."""
+    return sorted(skeleton("numpy").names(VALUES) | CALLED)
+
+
+def names_alone() -> list[str]:
+    """The same of one step alone; ``x`` is there only where parameters are not packed."""
+    return sorted((skeleton("numpy").names(ALONE) | CALLED) - {"x"})
+
+
 def design(compiled: Compiled) -> Design:
     """What the module of ``compiled`` is to consist of, in the layout that suits both directions."""
-    common = Common(compiled, LOCALS)
+    own, taken = skeleton("numpy"), names_of_values()
+    common = Common(compiled, taken, own.names(own.open))
     setting = Setting.of(compiled, common)
     earlier = Earlier.of(compiled.cell, setting.caller, common.names)
     ahead = scheduled(compiled)
@@ -101,7 +108,7 @@ def design(compiled: Compiled) -> Design:
     orientation = orientation_for(ahead, back)
     histories = Histories.of(setting.caller, orientation, earlier.inputs)
     first, emitter = forward(setting, common.names, ahead, orientation, earlier, histories)
-    names = setting.names(LOCALS)
+    names = setting.names(taken)
     second, gradients = backward(setting, names, back, orientation, earlier, histories, emitter)
     return Design(setting, orientation, earlier, histories, first, second, gradients, lay_out(first, second))
 
@@ -150,7 +157,7 @@ def text(design: Design) -> str:
         "segments": segments(cell, common),
         "plain": plain,
         "orientation": design.orientation,
-        "alone": spelling.alone(alone(setting, setting.names(ALONE), design.earlier)),
+        "alone": spelling.alone(alone(setting, setting.names(names_alone()), design.earlier)),
         "step_value": gather([f'np.array(values["{o.name}"])' for o in cell.outputs]),
         "helpers": with_callees(spelling.helpers),
     }

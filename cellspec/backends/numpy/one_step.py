@@ -32,7 +32,7 @@ from cellspec.backends.numpy.orientation import BATCH_MAJOR, FEATURE_MAJOR, has_
 from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.setting import Given, Setting
 from cellspec.backends.numpy.storage import Demands
-from cellspec.backends.numpy.views import Text
+from cellspec.backends.numpy.text import Text
 from cellspec.ir import Program
 from cellspec.model.equations import State
 from cellspec.model.nodes import Shape

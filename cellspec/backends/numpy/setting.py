@@ -15,7 +15,7 @@ from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.origins import AGAIN, ranks
 from cellspec.backends.numpy.storage import Storage
-from cellspec.backends.numpy.views import Around
+from cellspec.backends.numpy.text import Around
 from cellspec.cell import Cell
 from cellspec.ir import Program, Value
 from cellspec.pipeline import Compiled

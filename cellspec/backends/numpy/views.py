@@ -11,29 +11,26 @@ from cellspec import ir
 from cellspec.backends.arrays.expressions import (
     ELLIPSIS,
     EVERYTHING,
-    Apply,
     Attribute,
-    Choice,
     Expression,
     Index,
-    Items,
     Library,
     Local,
     Method,
-    Not,
     Number,
-    OfMemory,
     Stretch,
     View,
     local,
     reshaped,
     root,
 )
-from cellspec.backends.arrays.statements import Bind, BindAll, Call, Copy, Statement
-from cellspec.backends.memory.model import Axes, B, Buffer, Home, Owner, Phase, T
-from cellspec.backends.naming import Names, identifier, together
+from cellspec.backends.arrays.statements import Bind, Call, Copy, Statement
+from cellspec.backends.memory.model import Axes, B, Buffer, Home, Phase, T
+from cellspec.backends.naming import Names, identifier
+from cellspec.backends.numpy.called import block_name, constant_name
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.storage import Block, Storage
+from cellspec.backends.numpy.text import Around, Text, apart
 from cellspec.ir import Program
 from cellspec.model.nodes import Shape
 
@@ -42,44 +39,6 @@ Split = Axes
 
 KEPT = {Home.HISTORY: "_all", Home.FLAT: "_flat", Home.USER: "_out"}
 """What a buffer's name says of its kind of memory."""
-
-
-@dataclass
-class Text:
-    """The statements of one direction, and what they find in its memory."""
-
-    buffers: list[Buffer] = field(default_factory=list)
-    parameters: set[Buffer] = field(default_factory=set)  # those of the buffers that hold parameters
-    views: list[View] = field(default_factory=list)
-    steps: list[tuple[Local, Expression]] = field(default_factory=list)  # loop variable, sequence that it runs over
-    fresh: list[tuple[Local, Expression]] = field(default_factory=list)  # the same for the sequences that come with the call
-    locals: list[Bind] = field(default_factory=list)  # bound before the loop
-    functions: list[tuple[Local, Library]] = field(default_factory=list)  # local name, function
-    prologue: list[Statement] = field(default_factory=list)
-    before: list[Statement] = field(default_factory=list)
-    loop: list[Statement] = field(default_factory=list)
-    after: list[Statement] = field(default_factory=list)
-
-    @property
-    def short(self) -> list[Statement]:
-        """The statement that gives the functions their local names, if there are any."""
-        return [BindAll(*map(tuple, zip(*self.functions, strict=True)))] if self.functions else []
-
-
-@dataclass(frozen=True)
-class Around:
-    """What a direction's code finds around it."""
-
-    names: Names
-    comments: Mapping[str, str]  # origin → comment
-    constants: Mapping[str, Expression]  # constant value → its array
-    given: Mapping[str, Expression]  # given sequence → its view in the layout's order of axes
-    fixed: frozenset[str]  # given sequences whose arrays outlive a call
-    matrix: Mapping[str, Expression]  # given sequence → its [T*B, n] matrix
-    dims: Mapping[str, str]
-    orientation: Orientation
-    owner: Owner
-    lead: Axes = (T,)  # the axis of time of a given sequence; none of one step alone
 
 
 @dataclass
@@ -139,29 +98,9 @@ class Views:
         """Whether a block is all of its buffer."""
         return block.start == 0 and block.stop == self.slots(block)
 
-    def place_name(self, buffer: int, place: int) -> str:
-        """What is at a place in a buffer is called after the last value there that has a name of its own."""
-        members = self.storage.buffers[buffer].members[place]
-        if self.storage.buffers[buffer].home is Home.CONSTANT:
-            return self.constant_name(members[0])
-        carried = [c.before for c in self.program.carries if c.before in members]
-        if carried and not self.forwards:
-            return identifier(carried[0].removesuffix("<-"))
-        own = [m for m in members if not m.startswith("%")]
-        return identifier(own[-1] if own else members[-1])
-
-    def constant_name(self, name: str) -> str:
-        """A scaled parameter is called after the parameter."""
-        for op in self.storage.code.schedule.prologue:
-            match op:
-                case ir.Pointwise(out=out, expr=sympy.Mul() as expr) if out == name:
-                    number, rest = expr.as_coeff_Mul()
-                    if rest.is_Symbol:
-                        return identifier(rest.name) + ("_half" if number == sympy.Rational(1, 2) else "_scaled")
-        return identifier(name)
-
     def block_name(self, block: Block) -> str:
-        return together([self.place_name(block.buffer, k) for k in range(block.start, block.stop)])
+        """What lies in a block, in one word."""
+        return block_name(self.storage, block, self.forwards)
 
     def new_buffer(self, name: str, axes: Axes, home: Home = Home.STEP) -> Buffer:
         """Memory for an array that statements have asked for."""
@@ -410,7 +349,7 @@ class Views:
         """A constant once for every sample: ufuncs are faster on arrays of equal shapes than where they stretch one of them."""
         key = ("spread", name)
         if key not in self.bound:
-            self.bound[key] = own = Local(self.names.get(key, f"{self.constant_name(name)}_batch"))
+            self.bound[key] = own = Local(self.names.get(key, f"{constant_name(self.storage, name)}_batch"))
             buffer = self.new_buffer(own.name, self.orientation.shape((), self.rows([self.values[name].shape])))
             self.text.prologue += [Bind(own, buffer), self.fill(name, own)]
         return self.bound[key]
@@ -458,8 +397,3 @@ class Views:
             self.bound[key] = self.local_for(array, key, self.block_name(block) + self.suffix(block, split))
             self.text.prologue.append(Bind(self.bound[key], array))
         return self.bound[key]
-
-
-def apart(rows: Expression, shape: Axes) -> Expression:
-    """What steps read of earlier ones: ``rows`` of what these have left, or memory of its own where it may be others."""
-    return Choice(Not(OfMemory("apart")), rows, Apply(Local("empty"), (Items(shape), Local("dtype"))))
