@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import cellspec
-from cellspec.backends.arrays.skeleton import names, skeleton
 from cellspec.backends.numpy.module import VALUES, names_alone, names_of_values
+from cellspec.backends.skeleton import names, skeleton
 
 
 @pytest.mark.parametrize(

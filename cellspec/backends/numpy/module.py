@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from cellspec.backends.arrays.expressions import REVERSED, Index
 from cellspec.backends.arrays.printer import Printer, Seat
-from cellspec.backends.arrays.skeleton import skeleton
 from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
@@ -24,6 +23,7 @@ from cellspec.backends.numpy.orientation import Orientation, orientation_for
 from cellspec.backends.numpy.segments import segments
 from cellspec.backends.numpy.setting import Setting
 from cellspec.backends.numpy.text import Text
+from cellspec.backends.skeleton import skeleton
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled
 
 VALUES = ("_forward", "_backward", "_Saved", "_Scratch", "_Forward", "_Backward", "_derived", "_equations", "trace")
