@@ -11,10 +11,11 @@ import jinja2
 
 from cellspec import ir
 from cellspec.backends import initial
+from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, length, other_dims, tuple_text
 from cellspec.backends.equations import unpack
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import Plain, dim_text, float_text
+from cellspec.backends.plain import dim_text, float_text
 from cellspec.cell import Cell
 from cellspec.language.read.paths import shipped_dir
 from cellspec.model.equations import State

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from cellspec import ir
+from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.classes import Choice, Kind
@@ -19,7 +20,7 @@ from cellspec.backends.cupy.regions import Plan
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import Plain, dim_text
+from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell
 from cellspec.errors import blamed
 from cellspec.model.equations import Input

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cellspec import ir
+from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import moved_on, plain_step
@@ -25,7 +26,7 @@ from cellspec.backends.numpy.segments import segments
 from cellspec.backends.numpy.statements import Pass
 from cellspec.backends.numpy.storage import Demands, Home, Storage
 from cellspec.backends.numpy.views import Around
-from cellspec.backends.plain import Plain, bare, float_text
+from cellspec.backends.plain import bare, float_text
 from cellspec.cell import Cell
 from cellspec.errors import blamed
 from cellspec.model.equations import Input

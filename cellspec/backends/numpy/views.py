@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import sympy
 
 from cellspec import ir
+from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.backends.numpy.instructions import Region
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.storage import Block, Home, Storage
-from cellspec.backends.plain import Plain, bare, dim_text
+from cellspec.backends.plain import bare, dim_text
 from cellspec.model.nodes import Shape
 
 Split = tuple[str, ...]
