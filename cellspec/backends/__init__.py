@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cellspec.cell import Cell
 
-BACKENDS = ("numpy", "cupy")
+BACKENDS = ("numpy", "cupy", "torch", "jax")
 """The backends that there are."""
 
 
@@ -21,6 +21,14 @@ def generator(backend: str) -> Callable[[Cell, str], str]:
             return generate
         case "cupy":
             from cellspec.backends.cupy.module import generate
+
+            return generate
+        case "torch":
+            from cellspec.backends.torch.module import generate
+
+            return generate
+        case "jax":
+            from cellspec.backends.jax.module import generate
 
             return generate
     raise ValueError(f"unknown backend {backend!r}; there is {', '.join(BACKENDS)}")

@@ -12,6 +12,7 @@ import jinja2
 from cellspec import ir
 from cellspec.backends import initial
 from cellspec.backends.arrays.functional import Plain
+from cellspec.backends.arrays.spelling import NUMPY, Spelling
 from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, length, other_dims, tuple_text
 from cellspec.backends.equations import unpack
 from cellspec.backends.naming import Names, identifier
@@ -23,11 +24,11 @@ from cellspec.model.nodes import Kind, Shape
 from cellspec.pipeline import Compiled
 
 
-def environment(backend: str) -> jinja2.Environment:
-    """The templates of a backend, and behind them those that all share."""
-    own = jinja2.PackageLoader(f"cellspec.backends.{backend}", "templates")
+def environment(*folders: str) -> jinja2.Environment:
+    """The templates of a backend, and behind them those that it shares with others, and those that all share."""
+    own = [jinja2.PackageLoader(f"cellspec.backends.{folder}", "templates") for folder in folders]
     return jinja2.Environment(
-        loader=jinja2.ChoiceLoader([own, jinja2.PackageLoader("cellspec.backends", "templates")]),
+        loader=jinja2.ChoiceLoader([*own, jinja2.PackageLoader("cellspec.backends", "templates")]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -137,14 +138,14 @@ class Common:
         """A shape as a Python tuple."""
         return tuple_text(shape, self.dims)
 
-    def derived_lines(self, dtype: str = "dtype") -> tuple[dict[str, object], set[str]]:
+    def derived_lines(self, dtype: str = "dtype", spelling: Spelling = NUMPY) -> tuple[dict[str, object], set[str]]:
         """What the function that computes derived parameters needs, and the helper functions that it calls.
 
-        ``dtype`` is what it calls the dtype that it computes in.
+        ``dtype`` is what it calls the dtype that it computes in, or an array of it.
         """
         program = self.compiled.prologue
         names = Names([*self.reserved, *self.derived.values()])
-        plain = Plain(program.values, dict(self.constants), self.dims, batched=False, dtype=dtype)
+        plain = Plain(program.values, dict(self.constants), self.dims, batched=False, dtype=dtype, spelling=spelling)
         lines = []
         for op in program.ops:
             (out,) = ir.outs(op)

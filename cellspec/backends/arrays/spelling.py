@@ -70,3 +70,27 @@ NUMPY = Spelling(
         "stretch": "np.broadcast_to({value}, {shape})",
     },
 )
+
+COMPARED = {"lt": "({0} < {1})", "le": "({0} <= {1})", "gt": "({0} > {1})"} | {
+    "ge": "({0} >= {1})",
+    "eq": "({0} == {1})",
+    "ne": "({0} != {1})",
+}
+"""Comparisons as Python's operators, which take numbers on either side."""
+
+MATH = {
+    **{name: f"math.{name}({{all}})" for name in ("tanh", "exp", "expm1", "log", "sqrt", "sin", "cos", "erf", "erfc")},
+    **{name: f"float({text})" for name, text in COMPARED.items()},
+    "floor": "float(math.floor({0}))",
+    "abs": "abs({0})",
+    "sign": "float(({0} > 0) - ({0} < 0))",
+    "max": "max({all})",
+    "maximum": "max({all})",
+    "min": "min({all})",
+    "minimum": "min({all})",
+    "mod": "({0}) % ({1})",
+    "remainder": "({0}) % ({1})",
+    "logaddexp": "(max({0}, {1}) + math.log1p(math.exp(-abs(({0}) - ({1})))))",
+    "where": "({1} if ({0}) != 0 else {2})",
+}
+"""Primitives of Python numbers."""
