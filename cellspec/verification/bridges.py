@@ -110,9 +110,9 @@ class _TorchBridge(_Bridge):
             return tensor
 
         y, final = self.run(*mapped(leaf, arguments), **options)
-        results = [each for each in flat((y, final))]
-        pairs = [(r, d) for r, d in zip(results, flat(cotangents), strict=True) if r.requires_grad]
-        found = torch.autograd.grad(*zip(*pairs, strict=True), leaves, allow_unused=True)
+        pairs = [(r, d) for r, d in zip(flat((y, final)), flat(cotangents), strict=True) if r.requires_grad]
+        results, given = zip(*pairs, strict=True)
+        found = torch.autograd.grad(results, leaves, given, allow_unused=True)
         grads = iter([torch.zeros_like(at) if one is None else one for one, at in zip(found, leaves, strict=True)])
         return mapped(lambda _: next(grads), arguments)
 

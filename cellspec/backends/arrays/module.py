@@ -269,9 +269,7 @@ class _Module:
         for state in self.cell.streams:
             assert state.lag_of is not None
             source, lag = state.lag_of
-            nearer = next(
-                (s.name for s in self.cell.streams if s.lag_of == (source, lag - 1) and not s.rows), rows.get(source, "")
-            )
+            nearer = [s.name for s in self.cell.streams if s.lag_of == (source, lag - 1) and not s.rows]
             if source == STEP_INDEX:
                 handed.append(f"{words.operation('stop', value=state.name)} + 1")
             else:
