@@ -109,6 +109,7 @@ def milliseconds(calls: Sequence[Call], rounds: int = 9) -> list[float]:
 def results_of(name: str, shape: tuple[int, int, int, int]) -> list[Result]:
     """One cell at one shape under every policy. A dim other than I and H counts as many units as a head may have."""
     import cellspec
+    from cellspec.backends.numpy.backend import BACKEND
     from cellspec.backends.numpy.footprint import footprints
     from cellspec.pipeline import compile_cell
     from cellspec.verification.sampling import pack
@@ -119,7 +120,7 @@ def results_of(name: str, shape: tuple[int, int, int, int]) -> list[Result]:
     calls, sizes = [], []
     for residuals in cellspec.RESIDUALS:
         module = cellspec.build(cell, residuals=residuals)
-        whole, segments = footprints(compile_cell(cell, residuals))
+        whole, segments = footprints(compile_cell(cell, residuals, BACKEND))
         for k in (None, nearest_divisor(T)):
             calls.append(made(module, dims, T, B, cell, pack)._replace(residuals=residuals, checkpoint=k))
             sizes.append((whole if k is None else segments).at(4, T, B, dims, k or 1))

@@ -42,11 +42,12 @@ from test_mutants import Poisoned
 from test_numeric import buffers
 
 import cellspec
+from cellspec.backends.numpy.backend import BACKEND
 from cellspec.backends.numpy.footprint import Footprint, footprints
 from cellspec.backends.numpy.lifetimes import Need, arrange
 from cellspec.backends.numpy.statements import Pass, mentions, returned, size_of
 from cellspec.backends.numpy.views import Text
-from cellspec.pipeline import Compiled, compile_cell
+from cellspec.pipeline import Compiled, compile_cell, scheduled
 from cellspec.tools import memory
 from cellspec.tools.cli import main
 from cellspec.verification.check import verify, verify_sample
@@ -355,7 +356,7 @@ def numbers(arrays: list[Array]) -> int:
 @cache
 def sizes_of(path: Path, residuals: str) -> tuple[Footprint, Footprint]:
     """The footprint of a whole sequence and that of one in segments."""
-    return footprints(compiled_of(path, residuals))
+    return footprints(scheduled(compiled_of(path, residuals), BACKEND))
 
 
 def at(size: Any, found: Footprint, drawn: Sample, k: int = 1) -> int:

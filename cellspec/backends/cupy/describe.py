@@ -11,8 +11,7 @@ from cellspec.backends.cupy.module import plans
 from cellspec.backends.cupy.regions import Plan, Region, Step
 from cellspec.backends.dims import bracket
 from cellspec.passes.exchanges import Exchange, exchanges
-from cellspec.passes.schedule import Schedule
-from cellspec.pipeline import Compiled
+from cellspec.pipeline import BACKWARD, FORWARD, Compiled
 
 ABOUT = {
     Kind.PARALLEL: "no step needs another",
@@ -22,10 +21,11 @@ ABOUT = {
 PHASES = {Phase.BEFORE: "before the loop", Phase.LOOP: "in the loop", Phase.AFTER: "after the loop"}
 
 
-def describe(compiled: Compiled, forward: Schedule, backward: Schedule) -> tuple[str, str]:
+def describe(compiled: Compiled) -> tuple[str, str]:
     """Each direction as lines of text."""
     ahead, back = plans(compiled)
-    return _direction(*ahead, exchanges(forward)), _direction(*back, exchanges(backward))
+    forward, backward = (exchanges(compiled.schedules[name]) for name in (FORWARD, BACKWARD))
+    return _direction(*ahead, forward), _direction(*back, backward)
 
 
 def _direction(plan: Plan, choice: Choice, found: tuple[Exchange, ...]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from cellspec import ir
 from cellspec.backends.common import Common
@@ -16,8 +15,7 @@ from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place, as_saved,
 from cellspec.backends.cupy.regions import Plan, plan
 from cellspec.backends.naming import Names, identifier
 from cellspec.model.nodes import STEP_INDEX
-from cellspec.passes.schedule import schedule
-from cellspec.pipeline import Compiled
+from cellspec.pipeline import BACKWARD, FORWARD, Compiled
 
 ATTRIBUTES = (
     "use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut", "stream", "latest", "device", "scratch",
@@ -30,18 +28,20 @@ CUTS = {CUT_BEFORE: Place(_SLOTS), CUT_AFTER: Place(_SLOTS, late=True)}
 """Where the cuts lie, before and after each step."""
 
 
+def results(compiled: Compiled) -> tuple[str, ...]:
+    """What the forward step gives out for the caller: outputs, and states after a sample's last step."""
+    lasts = (last_state(carry) for carry in compiled.forward.carries)
+    outputs = (output.label for output in compiled.cell.outputs)
+    return tuple(dict.fromkeys((*outputs, *(name for name in lasts if name in compiled.forward.values))))
+
+
 def forward_plan(compiled: Compiled) -> tuple[Plan, Choice]:
     """The forward direction's plan and class; the programs of ``compiled`` read cuts."""
-    cell = compiled.cell
     befores = {c.before for c in compiled.forward.carries}
-    kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
-    lasts = (last_state(carry) for carry in compiled.forward.carries)
-    outputs = tuple(dict.fromkeys((*(o.label for o in cell.outputs), *(n for n in lasts if n in compiled.forward.values))))
-    program = replace(compiled.forward, outputs=tuple(dict.fromkeys((*outputs, *kept))))
     late = tuple(n for n in compiled.stash if n not in compiled.forward.sequences)
     apart = {f"{STEP_INDEX}[t-1]", CUT_BEFORE, CUT_AFTER, *map(first_state, befores)}
     whole = tuple(n for n in compiled.forward.sequences if n not in apart)
-    made = plan(flow(schedule(program, heads=True), outputs, late, whole, True))
+    made = plan(flow(compiled.schedules[FORWARD], results(compiled), late, whole, True))
     return made, choose(made)
 
 
@@ -110,7 +110,7 @@ class Layout:
         compiled = self.compiled
         whole = {*self.inputs, *matrices(forward), *(f"d:{o.label} given" for o in self.cell.outputs)}
         outputs = tuple(n for n in compiled.backward.outputs)
-        made = plan(flow(schedule(compiled.backward, heads=True), outputs, (), whole, False))
+        made = plan(flow(compiled.schedules[BACKWARD], outputs, (), whole, False))
         return made, choose(made)
 
     def backward_memory(self, forward: Memory) -> tuple[Memory, Choice]:

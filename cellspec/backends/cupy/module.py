@@ -11,7 +11,7 @@ from cellspec.backends.common import Common, environment, gather, strings, tidy,
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.classes import Choice, Kind
 from cellspec.backends.cupy.cuda import definitions
-from cellspec.backends.cupy.cuts import final, last_state, with_cuts
+from cellspec.backends.cupy.cuts import final, last_state
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
 from cellspec.backends.cupy.layout import Layout
@@ -22,9 +22,8 @@ from cellspec.backends.equations import plain_step
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell
-from cellspec.errors import blamed
 from cellspec.model.equations import Input
-from cellspec.pipeline import Compiled, compile_cell
+from cellspec.pipeline import Compiled
 
 LOCALS = (
     "cp", "np", "params", "x", "Inputs", "state", "workspace", "graph", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B",
@@ -48,12 +47,9 @@ LOCALS = (
 """Names with a meaning inside the module's functions, which values are not called by."""
 
 
-def generate(cell: Cell, residuals: str = "speed") -> str:
-    """The CuPy module of ``cell``; raises ValueError for ``residuals`` other than ``speed``."""
-    if residuals != "speed":
-        raise ValueError(f"residuals={residuals!r} is for the NumPy backend; the CuPy backend has 'speed' alone")
-    with blamed(f"cell {cell.name!r}"):
-        return _Module(compile_cell(cell)).text()
+def module_text(compiled: Compiled) -> str:
+    """The CuPy module of ``compiled``, of which all passes have been run."""
+    return _Module(compiled).text()
 
 
 def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]:
@@ -71,7 +67,7 @@ def cupy_text(text: str) -> str:
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
         self.common = Common(compiled, LOCALS)
-        self.layout = Layout(with_cuts(compiled), self.common)
+        self.layout = Layout(compiled, self.common)
         self.compiled, self.cell = self.layout.compiled, compiled.cell
         self.inputs, self.earlier, self.histories = self.layout.inputs, self.layout.earlier, self.layout.histories
         self.python = Names([*self.common.reserved, *self.common.derived.values()])

@@ -1,12 +1,14 @@
-"""Compiled cell → the text of a PyTorch module."""
+"""The PyTorch backend, as the registry has it."""
 
 from __future__ import annotations
 
-from cellspec.backends.arrays.module import Target, module_text
+from types import ModuleType
+from typing import Any
+
+from cellspec.backends.base import Backend
+from cellspec.backends.frameworks.backend import ArrayBackend
+from cellspec.backends.frameworks.module import Target
 from cellspec.backends.torch.spelling import TORCH
-from cellspec.cell import Cell
-from cellspec.errors import blamed
-from cellspec.pipeline import compile_cell
 
 TARGET = Target(
     folder="torch",
@@ -27,7 +29,10 @@ TARGET = Target(
 )
 
 
-def generate(cell: Cell, residuals: str = "speed") -> str:
-    """The PyTorch module of ``cell``; ``residuals`` is one of :data:`cellspec.RESIDUALS`."""
-    with blamed(f"cell {cell.name!r}"):
-        return module_text(compile_cell(cell, residuals), TARGET)
+def _bridge(module: ModuleType) -> Any:
+    from cellspec.backends.torch.bridge import TorchBridge
+
+    return TorchBridge(module)
+
+
+BACKEND: Backend = ArrayBackend(TARGET, needs=("torch",), dtypes=("float64", "float32", "bfloat16", "float16"), bridge=_bridge)

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cellspec import ir
-from cellspec.backends.arrays.directions import WIDTH, Around, Direction, Given, called, direction, listed, unpacked, wrapped
 from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.spelling import Spelling
 from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.dims import bracket, tuple_text
 from cellspec.backends.equations import plain_step, shifted
+from cellspec.backends.frameworks.directions import (
+    WIDTH,
+    Around,
+    Direction,
+    Given,
+    called,
+    direction,
+    listed,
+    unpacked,
+    wrapped,
+)
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import float_text
 from cellspec.model.equations import Param, State
 from cellspec.model.nodes import STEP_INDEX, Kind
-from cellspec.passes.schedule import schedule
-from cellspec.pipeline import Compiled
+from cellspec.pipeline import BACKWARD, FORWARD, Compiled
 
 LOCALS = (
     "params", "x", "Inputs", "state", "dy", "dfinal", "T", "B", "dtype", "y", "final", "forward", "forward_plain", "step",
@@ -80,7 +89,7 @@ class _Module:
 
     def text(self) -> str:
         """The whole text. What a library is imported for depends on what is read of it."""
-        template = environment(self.target.folder, "arrays").get_template("module.py.jinja")
+        template = environment(self.target.folder, "frameworks").get_template("module.py.jinja")
         context = self.context()
         draft = template.render(context, imported=())
         return tidy(template.render(context, imported=tuple(name for name in OPTIONAL if f"{name}." in draft)))
@@ -143,7 +152,7 @@ class _Module:
         saved, outputs = self.saved(), [o.label for o in self.cell.outputs]
         carried = {**{f"{name}[t-1]": text for name, text in befores.items()}, **lags}
         around = self.around(names, given, carried, (*outputs, *saved), program.afters, "")
-        code = direction(schedule(program, blocks=True), around)
+        code = direction(self.compiled.schedules[FORWARD], around)
         handed = {carry.before.removesuffix("[t-1]"): code.step[carry.after] for carry in program.carries}
         head = []
         for label, ref in far.items():
@@ -159,7 +168,7 @@ class _Module:
 
     def backward(self) -> dict[str, object]:
         """The backward direction, with the gradients of parameters."""
-        program, names, words = _handing_on_by_carries(self.compiled.backward), self.names(), self.target.spelling
+        program, names, words = self.compiled.backward, self.names(), self.target.spelling
         given, setup = self.sequences(names, set(program.sequences))
         saved = {name: names.get(name, identifier(name)) for name in self.saved()}
         given |= {name: Given(text, text) for name, text in saved.items()}
@@ -169,7 +178,7 @@ class _Module:
         befores = {state.name: names.get(label := f"d:{state.name}[t]<-", identifier(label)) for state in self.carried}
         carried = {f"d:{name}[t]<-": text for name, text in befores.items()}
         around = self.around(names, given, carried, program.outputs, program.afters, "backward of ")
-        code = direction(schedule(program, blocks=True), around)
+        code = direction(self.compiled.schedules[BACKWARD], around)
         of = {text: name for name, text in carried.items()}
         after = {carry.before: code.step[carry.after] for carry in program.carries}
         handed = {name: after[of[text]] for name, text in befores.items() if of[text] in after}
@@ -341,10 +350,3 @@ def _within(line: str) -> list[str]:
         return textwrap.wrap(line, WIDTH, subsequent_indent="#     ", break_long_words=False)
     head, _, text = line.partition(" = ")
     return wrapped(f"{head} = ", text)
-
-
-def _handing_on_by_carries(program: ir.Program) -> ir.Program:
-    """A backward step to which nothing comes by delays: what they hand on comes by the carry of the step before."""
-    nothing = {ir.symbol(delay.before): 0 for delay in program.delays}
-    ops = [replace(op, expr=op.expr.xreplace(nothing)) if isinstance(op, ir.Pointwise) else op for op in program.ops]
-    return ir.typecheck(program.with_ops(ops)) if nothing else program
