@@ -237,7 +237,7 @@ def _dependent(prologue: Program, trainable: list[str]) -> list[str]:
     """The trainable parameters and every derived parameter that depends on one."""
     found = list(trainable)
     for op in prologue.ops:
-        if not isinstance(op, ir.Stop) and set(found).intersection(prologue.args(op)):
+        if not op.traits.stops and set(found).intersection(prologue.args(op)):
             found.extend(ir.outs(op))
     return found
 

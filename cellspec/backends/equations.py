@@ -128,7 +128,7 @@ def _closed(op: ir.Op, text: str) -> bool:
     """Whether the text of ``op`` can stand inside any expression without parentheses."""
     if isinstance(op, ir.Pointwise):
         return bool(op.expr.is_Atom or (isinstance(op.expr, sympy.Function) and not text.startswith("-")))
-    return not isinstance(op, ir.MatMul | ir.Stop)
+    return not isinstance(op, ir.MatMul) and op.source() is None
 
 
 def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:
@@ -143,7 +143,7 @@ def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:
                 found[out] = bool(args) and ir.stretched(program.shape(n) for n in args if found[n]) == program.shape(out)
             case ir.MatMul(right=right):
                 found[out] = found.get(right, False)
-            case ir.Concat():
+            case ir.Joined():
                 found[out] = True
             case _:
                 found[out] = bool(args)

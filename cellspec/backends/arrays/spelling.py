@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+
+from cellspec.model.primitives import COMPARISONS, column
+from cellspec.model.spelling import Spelling as Function
 
 
 @dataclass(frozen=True)
 class Spelling:
     """A library's words.
 
-    ``functions`` spell primitives: ``torch.relu({0})``, with the arguments numbered and ``{all}`` for all of them. A function
-    whose name starts with ``_`` is the module's own. A primitive without a spelling is written as its row defines it by ufuncs.
+    ``functions`` spell primitives; one whose name starts with ``_`` is the module's own. A primitive without a spelling is
+    written as its row makes it of ufuncs.
     ``numbers`` spell primitives of Python numbers, as dims are; without them the array function's result is made one.
     ``operations`` spell operations and what they need, by the names used in :mod:`cellspec.backends.arrays.functional`.
     """
 
-    functions: Mapping[str, str]
+    functions: Mapping[str, Function]
     numbers: Mapping[str, str]
     operations: Mapping[str, str]
 
@@ -25,25 +30,14 @@ class Spelling:
         return self.operations[name].format(**parts)
 
 
+@cache
+def own_functions(spelled: str) -> frozenset[str]:
+    """The functions of a module's own that a spelling calls, without the ``_`` in front."""
+    return frozenset(re.findall(r"(?<![\w.])_(\w+)\(", spelled))
+
+
 NUMPY = Spelling(
-    functions={
-        **{
-            name: f"np.{name}({{all}})"
-            for name in ("tanh", "exp", "log", "sqrt", "sin", "cos", "abs", "sign", "floor", "expm1")
-        },
-        **{name: f"np.{name}({{all}})" for name in ("logaddexp", "maximum", "minimum", "reciprocal")},
-        **{name: f"_{name}({{all}})" for name in ("sigmoid", "gelu", "silu", "softsign", "erf", "erfc", "elu")},
-        "max": "np.maximum({all})",
-        "min": "np.minimum({all})",
-        "mod": "np.mod({all})",
-        "relu": "np.maximum({all}, 0)",
-        "lt": "np.less({all})",
-        "le": "np.less_equal({all})",
-        "gt": "np.greater({all})",
-        "ge": "np.greater_equal({all})",
-        "eq": "np.equal({all})",
-        "ne": "np.not_equal({all})",
-    },
+    functions=column("numpy"),
     numbers={},
     operations={
         "infinity": "np.inf",
@@ -71,16 +65,9 @@ NUMPY = Spelling(
     },
 )
 
-COMPARED = {"lt": "({0} < {1})", "le": "({0} <= {1})", "gt": "({0} > {1})"} | {
-    "ge": "({0} >= {1})",
-    "eq": "({0} == {1})",
-    "ne": "({0} != {1})",
-}
-"""Comparisons as Python's operators, which take numbers on either side."""
-
 MATH = {
     **{name: f"math.{name}({{all}})" for name in ("tanh", "exp", "expm1", "log", "sqrt", "sin", "cos", "erf", "erfc")},
-    **{name: f"float({text})" for name, text in COMPARED.items()},
+    **{name: f"float({{0}} {operator} {{1}})" for operator, name in COMPARISONS.items()},
     "floor": "float(math.floor({0}))",
     "abs": "abs({0})",
     "sign": "float(({0} > 0) - ({0} < 0))",

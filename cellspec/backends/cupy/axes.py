@@ -8,10 +8,9 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.units import groups
-from cellspec.ir import Op, Value
+from cellspec.ir import Along, Op, Value
 from cellspec.model.nodes import Shape
 
-Along = ir.SumTo | ir.Largest | ir.CumSum
 KERNELS = ("sum_units", "sum_across", "largest_unit", "running_sum", "running_sum_back")
 
 
@@ -33,11 +32,12 @@ def kernel_of(op: Along, extent: Extent) -> str:
             return "running_sum_back" if reverse else "running_sum"
         case ir.SumTo():
             return "sum_units" if extent.inner == 1 else "sum_across"
+    raise NotImplementedError(f"no kernel computes {op}")
 
 
 def extent(op: Along, operand: Shape, out: Shape) -> Extent:
     """How the kernel of ``op`` sees its operand."""
-    if isinstance(op, ir.CumSum):
+    if not op.reduces:
         return Extent(ir.size(operand[:-1]), operand[-1], sympy.Integer(1))
     parts = groups(out, operand)
     gone = [k for k, (kept, _) in enumerate(parts) if not kept]

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import sympy
 
-from cellspec import ir
 from cellspec.backends.cupy.around import Around, Texts
-from cellspec.backends.cupy.axes import Along, extent, kernel_of
+from cellspec.backends.cupy.axes import extent, kernel_of
 from cellspec.backends.cupy.chains import Chain, Link
 from cellspec.backends.cupy.flow import Phase, origin
 from cellspec.backends.cupy.kernels import Kernel, Writer, pointer, wrapped
 from cellspec.backends.cupy.memory import Buffer, Memory
 from cellspec.backends.cupy.regions import Region
+from cellspec.ir import Along
 
 FUNCTIONS = {
     "sum_units": "sum_row",
@@ -102,7 +102,7 @@ class _Chained:
                 f"for (long long k = threadIdx.x; k < {outer}*{inner}; k += blockDim.x)",
                 f"    ({results})[k] = sum_of_column({length}, {inner}, {column});",
             ]
-        result = f"{results} + k" if isinstance(op, ir.SumTo | ir.Largest) else f"{results} + k*{length}"
+        result = f"{results} + k" if op.reduces else f"{results} + k*{length}"
         if seen.outer == 1:
             return [*lines, f"{FUNCTIONS[kind]}({length}, {values}, {results});"]
         return [

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.axes import Along
 from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.regions import Plan, Region, Step
+from cellspec.ir import Along
 
 Link = Region | Along
 

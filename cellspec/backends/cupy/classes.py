@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cellspec import ir
-from cellspec.backends.cupy.flow import Move, Phase
+from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.regions import Plan, Region
+from cellspec.ir import Move
 
 BUDGET = 96
 """Values that a thread may hold at once, two registers each in float64; a thread has 255, and some are for addresses."""

@@ -10,7 +10,8 @@ from sympy.printing.str import StrPrinter
 
 from cellspec.backends.plain import bare, dim_text
 from cellspec.model.primitive import divides, divisors
-from cellspec.model.primitives import PRIMITIVES
+from cellspec.model.primitives import column
+from cellspec.model.spelling import Definition
 
 KEYWORDS = [
     "alignas",
@@ -139,9 +140,6 @@ KEYWORDS = [
 ]
 """Names that mean something in the text of a kernel."""
 
-BUILT_IN = ("exp", "log", "sqrt", "sin", "cos", "tanh", "erf", "erfc", "floor", "fabs", "expm1", "log1p", "pow", "fmod")
-"""CUDA's own functions that kernels call."""
-
 CHOICES = {
     "put_back": "{0} == 0 ? {2} : {0} == 1 ? {1} : {3}",
     "ended": "{1}",
@@ -157,19 +155,24 @@ _CALLS = {
 """Functions that are no primitives: ``e`` of the logistic function is exp(-|a|), which never leaves the range."""
 
 
-def spelling(name: str) -> tuple[str, str]:
-    """The function that computes the primitive ``name`` in CUDA, and its definition, empty where CUDA has it."""
-    head, _, body = PRIMITIVES[name].cuda.partition(" = ")
-    if not body:
-        return head, ""
-    function, arguments = head.rstrip(")").split("(")
-    typed = ", ".join(f"real {a}" for a in arguments.split(", "))
-    return function, f"__device__ inline real {function}({typed}) {{ return {body}; }}"
+_SPELLINGS = column("cuda")
+"""The primitives that are functions in CUDA: its own, or defined by their rows."""
+
+_CALLED = {call for spelling in _SPELLINGS.values() if spelling.definition for call in spelling.definition.calls}
+BUILT_IN = sorted({"pow"} | {spelling.function for spelling in _SPELLINGS.values()} | _CALLED)
+"""The functions that kernels call: CUDA's own, and those that kernels define."""
+
+
+def _defined(definition: Definition) -> str:
+    """The text of a function of the kernels' own."""
+    typed = ", ".join(f"real {a}" for a in definition.arguments)
+    locals_ = "".join(f"const real {name} = {value}; " for name, value in definition.locals)
+    return f"__device__ inline real {definition.name}({typed}) {{ {locals_}return {definition.value}; }}"
 
 
 def definitions(used: set[str]) -> list[str]:
     """The definitions of the functions in ``used``, those that they call first."""
-    known = {spelling(name)[0]: spelling(name)[1] for name, row in PRIMITIVES.items() if row.cuda} | _CALLS
+    known = {s.function: _defined(s.definition) for s in _SPELLINGS.values() if s.definition} | _CALLS
     found: dict[str, str] = {}
 
     def add(function: str) -> None:
@@ -187,8 +190,7 @@ def definitions(used: set[str]) -> list[str]:
 
 def reserved() -> list[str]:
     """Names that a kernel's variables cannot have."""
-    functions = [spelling(name)[0] for name, row in PRIMITIVES.items() if row.cuda]
-    return [*KEYWORDS, *BUILT_IN, *functions, *_CALLS]
+    return [*KEYWORDS, *BUILT_IN, *_CALLS]
 
 
 def plain_name(name: str) -> str:
@@ -288,6 +290,6 @@ class Printer(StrPrinter):  # type: ignore[misc]
     def _print_Function(self, expr: sympy.Function) -> str:
         if type(expr).__name__ in CHOICES:
             return "(" + CHOICES[type(expr).__name__].format(*(self.text(a) for a in expr.args)) + ")"
-        function, _ = spelling(type(expr).__name__)
-        self.used.add(function)
-        return f"{function}({', '.join(self.text(a) for a in expr.args)})"
+        spelling = _SPELLINGS[type(expr).__name__]
+        self.used.add(spelling.function)
+        return spelling([self.text(a) for a in expr.args])

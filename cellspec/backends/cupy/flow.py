@@ -16,14 +16,11 @@ from functools import cached_property
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.axes import Along, in_turn
+from cellspec.backends.cupy.axes import in_turn
 from cellspec.backends.cupy.cuts import handed_back, put_back
-from cellspec.ir import Op, Program, Value, symbol
+from cellspec.ir import Along, Joined, Move, Op, Operation, Program, Value, symbol
 from cellspec.model.nodes import Shape
 from cellspec.passes.schedule import Gradient, Schedule
-
-Move = ir.Slice | ir.Roll | ir.Reshape
-"""What is no work of its own: whoever reads its value reads the operand's memory elsewhere."""
 
 
 class Phase(IntEnum):
@@ -78,9 +75,9 @@ def has_heads(program: Program, op: ir.Product) -> bool:
     return len(program.shape(op.weights[0][0])) == 3
 
 
-def vectors(op: Op) -> tuple[str, ...]:
+def vectors(op: Operation) -> tuple[str, ...]:
     """The per-sample values that ``op`` reads."""
-    return op.operands if isinstance(op, ir.Product) else ir.operands(op)
+    return op.samples()
 
 
 def origin(flow: Flow, name: str) -> str:
@@ -228,8 +225,8 @@ class _Draft:
                     at_home = not given_out if name not in carries else len(outs) == 1 and not given_out
                     in_place = at_home or (len(outs) == 1 and name not in carries and name not in self.late())
                 case op:
-                    in_place = isinstance(op, Along | ir.Concat) and name not in carries and name not in self.outputs
-                    in_place |= isinstance(op, ir.Concat) and name not in carries and name not in self.late()
+                    in_place = isinstance(op, Along | Joined) and name not in carries and name not in self.outputs
+                    in_place |= isinstance(op, Joined) and name not in carries and name not in self.late()
             if not in_place:
                 self.detach(name)
 
@@ -238,13 +235,13 @@ class _Draft:
         match op:
             case ir.Product(operands=names):
                 self.substitute(phase, op, replace(op, operands=self.distinct(self.stack(names, phase), phase, op)))
-            case ir.Concat(parts=parts):
+            case Joined(parts=parts):
                 names = tuple(self.copy(p, phase, at_once=True) for p in parts)  # it lies in memory of this phase
                 self.substitute(phase, op, replace(op, parts=self.distinct(names, phase, op)))
-            case ir.Slice(operand=name) | ir.Roll(operand=name) | ir.Reshape(operand=name):
+            case Move(operand=name):  # no work of its own: whoever reads its value reads the operand's memory elsewhere
                 if name in self.program.constants or name in self.free:
                     self.substitute(phase, op, ir.rename(op, {name: self.copy(name, phase)}))
-            case ir.SumTo(operand=name) | ir.Largest(operand=name) | ir.CumSum(operand=name):
+            case Along(operand=name):
                 if not self.has_rows(name):
                     self.substitute(phase, op, ir.rename(op, {name: self.copy(name, phase)}))
 
@@ -274,10 +271,8 @@ class _Draft:
     def has_rows(self, name: str) -> bool:
         """Whether the units of ``name`` are, or will be, neighbours in memory, perhaps among others."""
         match self.maker(name):
-            case ir.Reshape(operand=operand):
-                return self.has_rows(operand)
-            case ir.Slice() | ir.Roll():
-                return False
+            case Move() as op:
+                return op.in_order and self.has_rows(op.operand)
             case ir.Product() as op:
                 return len(op.outs) == 1 or not has_heads(self.program, op)
             case None:
@@ -292,9 +287,9 @@ class _Draft:
         op = self.maker(name)
         if op is None:
             return name in ends or name in self.whole
-        if isinstance(op, ir.Reshape):
+        if isinstance(op, Move) and op.in_order:
             return isinstance(self.maker(self.source(name)), ir.Pointwise) or self.contiguous(self.source(name))
-        return isinstance(op, ir.Concat) or (isinstance(op, ir.Product) and len(op.outs) == 1)
+        return isinstance(op, Joined) or (isinstance(op, ir.Product) and len(op.outs) == 1)
 
     def summed(self, name: str) -> str:
         """``name``, or a copy of it, as what is summed over steps and samples."""
@@ -349,7 +344,7 @@ class _Draft:
     def source(self, name: str) -> str:
         """The value that ``name`` has the elements of, in their order."""
         op = self.maker(name)
-        return self.source(op.operand) if isinstance(op, ir.Reshape) else name
+        return self.source(op.operand) if isinstance(op, Move) and op.in_order else name
 
     # --- phases -----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.around import Texts
-from cellspec.backends.cupy.axes import KERNELS, Along, extent, kernel_of
+from cellspec.backends.cupy.axes import KERNELS, extent, kernel_of
 from cellspec.backends.cupy.chained import chain_kernel
 from cellspec.backends.cupy.chains import Chain, launches
 from cellspec.backends.cupy.classes import Choice, Kind
@@ -19,6 +19,7 @@ from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
 from cellspec.backends.cupy.regions import Region
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.backends.plain import dim_text
+from cellspec.ir import Along
 
 SHAPES = {
     Home.STEP: "(B, {n})",
@@ -225,12 +226,16 @@ class Host:
                     self.text.dots = True
                     lines += self.comments(outs)
                     lines.append(f"_dot({self.flat(place)}, {self.matrix(step, order, False)}, {self.flat(self.result(step))})")
-                case ir.SumTo() | ir.Largest() | ir.CumSum():
+                case Along():
                     along = self.along(step)
                     self.text.along.add(along.entry)
                     source, out = self.flat(along.source), self.flat(along.out)
                     lines += self.comments(ir.outs(step))
                     lines.append(f'_along("{along.entry}", {source}, {along.offset}, {along.shape}, {out}, dtype)')
+                case ir.Joined():
+                    pass  # its parts are written side by side
+                case _:
+                    raise NotImplementedError(f"the CuPy backend has no work for {step}")
 
     def along(self, op: Along) -> _Along:
         """What the kernel of a function along an axis is called with."""
@@ -327,8 +332,12 @@ class Host:
                     out = self.argument(names, self.result(step), together([identifier(n) for n in outs]))
                     self.text.dots = self.text.multiplies = True
                     self.text.loop += [*self.comments(outs), f"dot({left}, {weights}, {out})"]
-                case ir.SumTo() | ir.Largest() | ir.CumSum():
+                case Along():
                     self.loop_along(names, step)
+                case ir.Joined():
+                    pass  # its parts are written side by side
+                case _:
+                    raise NotImplementedError(f"the CuPy backend has no work for {step}")
 
     def loop_heads(self, names: Names, op: ir.Product) -> None:
         """A product head by head: one launch of a kernel of the module's own, also where the loop is captured."""

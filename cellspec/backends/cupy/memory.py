@@ -12,13 +12,12 @@ from enum import Enum
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.axes import Along
 from cellspec.backends.cupy.cuda import plain_name
 from cellspec.backends.cupy.cuts import first_state, last_state
-from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, vectors
+from cellspec.backends.cupy.flow import Flow, Phase, origin, vectors
 from cellspec.backends.cupy.regions import Plan, Region
 from cellspec.backends.naming import Names, identifier, together
-from cellspec.ir import Carry
+from cellspec.ir import Along, Carry, Joined, Move
 
 
 class Home(Enum):
@@ -220,7 +219,7 @@ class _Draft:
                 else:
                     buffer = self.buffer(outs, home, real=isinstance(op, Along))
                 self.reads |= self.lay(outs, buffer)
-                if isinstance(op, ir.Concat):
+                if isinstance(op, Joined):
                     for part, place in self.lay(op.parts, buffer).items():
                         self.stores[part].append(place)
 

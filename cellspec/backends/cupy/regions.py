@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import sympy
 
 from cellspec import ir
-from cellspec.backends.cupy.axes import Along
-from cellspec.backends.cupy.flow import Flow, Move, Phase, origin, stages, vectors
-from cellspec.ir import Op
+from cellspec.backends.cupy.flow import Flow, Phase, origin, stages, vectors
+from cellspec.ir import Along, Move, Op
 from cellspec.model.nodes import Shape
 
 
@@ -42,7 +41,7 @@ class Region:
         return tuple(op.out for op in self.ops if op.out not in self.repeats)
 
 
-Step = Region | Op
+Step = Region | Op | Along
 
 
 @dataclass(frozen=True)

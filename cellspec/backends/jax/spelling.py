@@ -1,29 +1,12 @@
-"""JAX's words for operations and primitives."""
+"""JAX's words for operations; those for primitives stand in their rows."""
 
 from __future__ import annotations
 
-from cellspec.backends.arrays.spelling import COMPARED, MATH, Spelling
+from cellspec.backends.arrays.spelling import MATH, Spelling
+from cellspec.model.primitives import column
 
 JAX = Spelling(
-    functions={
-        **COMPARED,
-        **{
-            name: f"jnp.{name}({{0}})" for name in ("tanh", "exp", "expm1", "log", "sqrt", "sin", "cos", "abs", "sign", "floor")
-        },
-        **{name: f"jax.nn.{name}({{0}})" for name in ("sigmoid", "relu", "elu", "silu", "leaky_relu", "softplus")},
-        "erf": "jax.scipy.special.erf({0})",
-        "erfc": "jax.scipy.special.erfc({0})",
-        "gauss": "jnp.exp(-jnp.square({0}))",
-        "logsigmoid": "jax.nn.log_sigmoid({0})",
-        "softsign": "jax.nn.soft_sign({0})",
-        "gelu": "_gelu({0})",
-        "hard_sigmoid": "jax.nn.hard_sigmoid({0})",
-        "hard_tanh": "jax.nn.hard_tanh({0})",
-        "max": "jnp.maximum({all})",
-        "min": "jnp.minimum({all})",
-        "clip": "jnp.minimum(jnp.maximum({0}, {1}), {2})",
-        "mod": "jnp.remainder({all})",
-    },
+    functions=column("jax"),
     numbers=MATH,
     operations={
         "infinity": "jnp.inf",

@@ -98,6 +98,8 @@ class Emitter(Products):
                 self.text.helpers.add("largest")
                 target = self.operand([out], self.own(operand, out))
                 lines.append(f"_largest({self.operand([operand], self.own(operand))}, axis={self.last(operand)}, out={target})")
+            case _:
+                raise NotImplementedError(f"the NumPy backend has no statement for {step}")
 
     def last(self, name: str) -> int:
         """The position of a value's last axis in its array."""

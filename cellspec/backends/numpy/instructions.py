@@ -14,14 +14,14 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.numpy.forms import mixture
-from cellspec.ir import Op, Value
+from cellspec.ir import Along, Combine, Op, Value
 from cellspec.model.nodes import Shape
 from cellspec.model.primitive import divides, divisors
 from cellspec.model.primitives import PRIMITIVES
 from cellspec.passes.accuracy import Fact, delicate, facts
 from cellspec.passes.schedule import Gradient, Schedule
 
-HELPERS = ("erf", "erfc", "where")
+HELPERS = tuple(name for name, row in PRIMITIVES.items() if not row.in_place)
 """Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them.
 
 A call of one does the work of one instruction, and writes over none of its operands.
@@ -162,7 +162,9 @@ def _contracted(
         sums: dict[str, Contraction] = {}
         for instruction in region:
             match instruction:
-                case ir.SumTo(out=out, operand=name) if name in products and readers[name] == 1 and name not in needed:
+                case Along(combines=Combine.SUM, reduces=True, out=out, operand=name) if (
+                    name in products and readers[name] == 1 and name not in needed
+                ):
                     shape = values[name].shape
                     if len(shape) > 1 and not ir.is_one(values[out].shape):
                         left, right = reads(products[name])

@@ -12,7 +12,6 @@ from cellspec.backends.numpy.instructions import (
     HELPERS,
     Arg,
     Code,
-    Contraction,
     Elementwise,
     Instruction,
     Region,
@@ -280,12 +279,8 @@ class _Planner(Sharing):
                 case Elementwise(out=out, ufunc=ufunc, args=args):
                     alone = Packed(ufunc, (out,), tuple(a if isinstance(a, Scalar) else (a,) for a in args))
                     step: Step = together.get(out, alone)
-                case ir.Product() | ir.Concat() | ir.Slice() | ir.Roll() | ir.Reshape():
-                    step = instruction
-                case Contraction() | ir.SumTo() | ir.CumSum() | ir.Largest():
-                    step = instruction
                 case _:
-                    raise NotImplementedError(f"the NumPy backend has no code for {instruction}")
+                    step = instruction
             steps.setdefault(step_writes(step), step)
         blockers = self.overwritten(instructions)
 

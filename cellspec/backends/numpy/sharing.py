@@ -94,7 +94,9 @@ class Sharing:
         """Let a value in another shape lie where it lies; the ends of carries move on, so they are copied instead."""
         ends = {*self.program.befores, *self.program.afters}
         for _, instruction in self.sequence:
-            if isinstance(instruction, ir.Reshape) and not ends.intersection((instruction.out, instruction.operand)):
+            if not isinstance(instruction, ir.Move) or not instruction.in_order:
+                continue
+            if not ends.intersection((instruction.out, instruction.operand)):
                 out, operand = instruction.out, instruction.operand
                 if self.homes[operand] is Home.GIVEN:
                     self.homes[out], self.aliases[out] = Home.GIVEN, self.aliases.get(operand, operand)
@@ -205,7 +207,7 @@ class Sharing:
         starts = min(self.defined[n] for n in second)
         at_once = isinstance(self.sequence[starts][1], Elementwise) if starts >= 0 else False
         ends = max(self.last.get(n, -1) for n in first)
-        separate = ends < starts or (ends == starts and at_once and self.sequence[starts][1].ufunc != "where")  # type: ignore[union-attr]
+        separate = ends < starts or (ends == starts and at_once and self.sequence[starts][1].ufunc not in HELPERS)  # type: ignore[union-attr]
         if (
             separate
             and self.root(carry.before) != self.root(carry.after)

@@ -19,7 +19,7 @@ from enum import Enum
 
 from cellspec import ir
 from cellspec.backends.numpy.instructions import Code, Contraction, Scalar, reads, writes
-from cellspec.ir import Value
+from cellspec.ir import Op, Value
 from cellspec.model.nodes import Shape
 
 
@@ -44,7 +44,7 @@ class Packed:
     args: tuple[tuple[str, ...] | Scalar, ...]
 
 
-Step = Packed | Contraction | ir.Product | ir.Concat | ir.Slice | ir.Roll | ir.Reshape | ir.SumTo | ir.CumSum | ir.Largest
+Step = Packed | Contraction | Op
 
 
 @dataclass(frozen=True)

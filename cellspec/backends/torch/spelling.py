@@ -1,25 +1,12 @@
-"""PyTorch's words for operations and primitives."""
+"""PyTorch's words for operations; those for primitives stand in their rows."""
 
 from __future__ import annotations
 
-from cellspec.backends.arrays.spelling import COMPARED, MATH, Spelling
+from cellspec.backends.arrays.spelling import MATH, Spelling
+from cellspec.model.primitives import column
 
 TORCH = Spelling(
-    functions={
-        **COMPARED,
-        **{name: f"torch.{name}({{0}})" for name in ("tanh", "exp", "expm1", "log", "sqrt", "sin", "cos", "sigmoid", "relu")},
-        **{name: f"torch.{name}({{0}})" for name in ("abs", "sign", "floor", "erf", "erfc")},
-        **{name: f"functional.{name}({{0}})" for name in ("elu", "silu", "softsign", "leaky_relu", "logsigmoid")},
-        "gauss": "torch.exp(-torch.square({0}))",
-        "softplus": "-functional.logsigmoid(-({0}))",  # functional.softplus is the identity from 20 on
-        "gelu": "_gelu({0})",
-        "hard_sigmoid": "functional.hardsigmoid({0})",
-        "hard_tanh": "functional.hardtanh({0})",
-        "max": "_maximum({all})",
-        "min": "_minimum({all})",
-        "clip": "_minimum(_maximum({0}, {1}), {2})",
-        "mod": "torch.remainder({all})",
-    },
+    functions=column("torch"),
     numbers=MATH,
     operations={
         "infinity": "math.inf",
