@@ -24,11 +24,11 @@ from cellspec.model.nodes import Kind, Shape
 from cellspec.pipeline import Compiled
 
 
-def environment(backend: str) -> jinja2.Environment:
-    """The templates of a backend, and behind them those that all share; and likewise the sources that they include."""
-    own = jinja2.PackageLoader(f"cellspec.backends.{backend}", "templates")
+def environment(*folders: str) -> jinja2.Environment:
+    """The templates of a backend, behind them those that it shares with others, and those that all share; likewise sources."""
+    own = [jinja2.PackageLoader(f"cellspec.backends.{folder}", "templates") for folder in folders]
     made = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([own, jinja2.PackageLoader("cellspec.backends", "templates")]),
+        loader=jinja2.ChoiceLoader([*own, jinja2.PackageLoader("cellspec.backends", "templates")]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -36,7 +36,7 @@ def environment(backend: str) -> jinja2.Environment:
         autoescape=False,
     )
     for function in (included.source, included.texts_of):
-        made.globals[function.__name__] = partial(function, (backend,))
+        made.globals[function.__name__] = partial(function, folders)
     return made
 
 
@@ -147,7 +147,7 @@ class Common:
     def derived_lines(self, dtype: str = "dtype", spelling: Spelling = NUMPY) -> tuple[dict[str, object], set[str]]:
         """What the function that computes derived parameters needs, and the helper functions that it calls.
 
-        ``dtype`` is what it calls the dtype that it computes in, ``spelling`` the words of its array library.
+        ``dtype`` is what it calls the dtype that it computes in, or an array of it, ``spelling`` the words of its library.
         """
         program = self.compiled.prologue
         names = Names([*self.reserved, *self.derived.values()])

@@ -27,8 +27,13 @@ GROUP = "cellspec.backends"
 BUILT_IN = {
     "numpy": "cellspec.backends.numpy.backend:BACKEND",
     "cupy": "cellspec.backends.cupy.backend:BACKEND",
+    "torch": "cellspec.backends.torch.backend:BACKEND",
+    "jax": "cellspec.backends.jax.backend:BACKEND",
 }
 """Where the backends are that come with cellspec."""
+
+STANDING = ("numpy", "cupy")
+"""Those for which a folder of the shipped cells holds modules; for others they are generated when they are asked for."""
 
 DEFAULT = "numpy"
 """The backend where none is named."""

@@ -225,6 +225,10 @@ class Host:
                     source, out = self.flat(along.source), self.flat(along.out)
                     lines += self.comments(ir.outs(step))
                     lines.append(f'_along("{along.entry}", {source}, {along.offset}, {along.shape}, {out}, dtype)')
+                case ir.Joined():
+                    pass  # its parts are written side by side
+                case _:
+                    raise NotImplementedError(f"the CuPy backend has no work for {step}")
 
     def along(self, op: Along) -> _Along:
         """What the kernel of a function along an axis is called with."""
@@ -323,6 +327,10 @@ class Host:
                     self.text.loop += [*self.comments(outs), f"dot({left}, {weights}, {out})"]
                 case Along():
                     self.loop_along(names, step)
+                case ir.Joined():
+                    pass  # its parts are written side by side
+                case _:
+                    raise NotImplementedError(f"the CuPy backend has no work for {step}")
 
     def loop_heads(self, names: Names, op: ir.Product) -> None:
         """A product head by head: one launch of a kernel of the module's own, also where the loop is captured."""
