@@ -76,30 +76,40 @@ def generate(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> st
     Raises ValueError for an unknown ``backend``, and for ``residuals`` that are unknown or not for the backend;
     :class:`CompilerError` for a bug of the compiler.
     """
-    from cellspec.backends import generator
+    from cellspec.backends import registry
+    from cellspec.errors import blamed
+    from cellspec.pipeline import compile_cell
 
     if residuals not in RESIDUALS:
         raise ValueError(f"unknown residuals {residuals!r}; there is {', '.join(RESIDUALS)}")
-    return generator(backend)(cell, residuals)
+    chosen = registry.backend(backend)
+    if residuals not in chosen.residual_policies:
+        own = ", ".join(map(repr, chosen.residual_policies))
+        able = registry.told(registry.able(residuals))
+        raise ValueError(f"residuals={residuals!r} is for the {able}; the {chosen.title} backend has {own} alone")
+    with blamed(f"cell {cell.name!r}"):
+        return chosen.text(compile_cell(cell, residuals, chosen))
 
 
 def build(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> ModuleType:
     """A module that runs ``cell``, made in memory; the arguments and errors are those of :func:`generate`.
 
-    Tracebacks show its source. What it makes can be pickled, and read where the same cell has been built; elsewhere reading it
-    is a LookupError.
+    Where a package is missing that modules of the backend need, it is a ModuleNotFoundError. Tracebacks show the module's
+    source. What it makes can be pickled, and read where the same cell has been built; elsewhere reading it is a LookupError.
     """
     import linecache
     from types import ModuleType
 
     from cellspec import built
+    from cellspec.backends import registry
     from cellspec.errors import blamed
 
     text = generate(cell, backend, residuals)
+    told = (ModuleNotFoundError,) if registry.lacking(backend) else ()  # the module says itself what to install
     name = f"{cell.name}_{backend}" + (f"_{residuals}" if residuals != "speed" else "")
     module = ModuleType(name)
     file = f"<cellspec {name} {cell.sha256[:12]}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    with blamed(f"cell {cell.name!r}"):
+    with blamed(f"cell {cell.name!r}", *told):
         exec(compile(text, file, "exec"), vars(module))  # the text is the compiler's own, made of checked names
     return built.register(module, text)

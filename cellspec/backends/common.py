@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import jinja2
 
 from cellspec import ir
-from cellspec.backends import initial
+from cellspec.backends import included, initial
+from cellspec.backends.arrays.functional import Plain
+from cellspec.backends.arrays.spelling import NUMPY, Spelling
 from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, length, other_dims, tuple_text
 from cellspec.backends.equations import unpack
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import Plain, dim_text, float_text
+from cellspec.backends.plain import dim_text, float_text
 from cellspec.cell import Cell
 from cellspec.language.read.paths import shipped_dir
 from cellspec.model.equations import State
@@ -23,9 +26,9 @@ from cellspec.pipeline import Compiled
 
 
 def environment(backend: str) -> jinja2.Environment:
-    """The templates of a backend, and behind them those that all share."""
+    """The templates of a backend, and behind them those that all share; and likewise the sources that they include."""
     own = jinja2.PackageLoader(f"cellspec.backends.{backend}", "templates")
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.ChoiceLoader([own, jinja2.PackageLoader("cellspec.backends", "templates")]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -33,6 +36,9 @@ def environment(backend: str) -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
+    for function in (included.source, included.texts_of):
+        made.globals[function.__name__] = partial(function, (backend,))
+    return made
 
 
 class Common:
@@ -136,14 +142,14 @@ class Common:
         """A shape as a Python tuple."""
         return tuple_text(shape, self.dims)
 
-    def derived_lines(self, dtype: str = "dtype") -> tuple[dict[str, object], set[str]]:
+    def derived_lines(self, dtype: str = "dtype", spelling: Spelling = NUMPY) -> tuple[dict[str, object], set[str]]:
         """What the function that computes derived parameters needs, and the helper functions that it calls.
 
-        ``dtype`` is what it calls the dtype that it computes in.
+        ``dtype`` is what it calls the dtype that it computes in, ``spelling`` the words of its array library.
         """
         program = self.compiled.prologue
         names = Names([*self.reserved, *self.derived.values()])
-        plain = Plain(program.values, dict(self.constants), self.dims, batched=False, dtype=dtype)
+        plain = Plain(program.values, dict(self.constants), self.dims, batched=False, dtype=dtype, spelling=spelling)
         lines = []
         for op in program.ops:
             (out,) = ir.outs(op)
@@ -178,13 +184,6 @@ def strings(lines: object) -> list[str]:
     """A template's list, as what it is: lines of text."""
     assert isinstance(lines, list)
     return [str(line) for line in lines]
-
-
-def with_callees(helpers: Iterable[str]) -> list[str]:
-    """Helper functions, those that they call included."""
-    calls = {"silu": "sigmoid", "gelu": "erfc", "columns": "move"}
-    names = set(helpers)
-    return sorted(names | {calls[name] for name in names if name in calls})
 
 
 def about(cell: Cell) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every equation as plain NumPy, for one step: the body of ``step`` and ``trace``."""
+"""Every equation as plain array code, for one step: the body of ``step`` and ``trace``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 import sympy
 
 from cellspec import ir
+from cellspec.backends.arrays.functional import Plain
+from cellspec.backends.arrays.spelling import NUMPY, Spelling
 from cellspec.backends.dims import input_texts
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import Plain, dim_text
+from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell
 from cellspec.ir import Program
 from cellspec.model.equations import State
@@ -24,6 +26,7 @@ def plain_step(
     derived: Mapping[str, str],
     dims: Mapping[str, str],
     reserved: Iterable[str],
+    spelling: Spelling = NUMPY,
 ) -> tuple[dict[str, object], set[str]]:
     """What the template of ``step`` and ``trace`` needs, and the helper functions that the equations call.
 
@@ -36,12 +39,12 @@ def plain_step(
     several = len(cell.inputs) > 1
     streams = [f"{item.name}[t]" for item in cell.inputs]
     texts |= {name: names.get(name, f"{identifier(name)}_t") if several else "x_t" for name in streams}
-    dtype = f"{texts[streams[0]]}.dtype"
+    dtype = spelling.operation("like", array=texts[streams[0]])
     for ref in cell.distant:
         texts[ref.label] = f"state.{cell.keeper(ref).name}[:, {ref.back - 1}]"
     for state in cell.states:
         texts[f"{state.name}[t-1]"] = names.get(f"{state.name}[t-1]", identifier(f"{state.name}[t-1]"))
-    plain = Plain(program.values, texts, dims, True, constants, dtype)
+    plain = Plain(program.values, texts, dims, True, constants, dtype, spelling)
     labels = {e.target.label: e for e in cell.assignments}
     uses: dict[str, int] = defaultdict(int)
     for op in program.ops:
@@ -58,8 +61,9 @@ def plain_step(
         shape = program.shape(out)
         axes = _batched_axes(shape, dims)
         text = plain.whole(op, shape, axes, dtype)
-        if out in whole and not batched[out] and not text.startswith("np.full"):
-            text = f"np.full({axes}, {text}, {dtype})"
+        full = spelling.operation("full", shape=axes, value=text, dtype=dtype)
+        if out in whole and not batched[out] and not text.startswith(full[: full.index("(") + 1]):
+            text = full
         if out in labels:
             plain.texts[out] = names.get(out, identifier(out))
             lines.append(f"# {labels[out].text}")
@@ -75,7 +79,7 @@ def plain_step(
             return plain.texts[f"{state.name}[t]"]
         of_input = any(state.lag_of[0] == item.name for item in cell.inputs)
         newest = plain.texts[f"{state.lag_of[0]}[t]" if of_input else f"{state.lag_of[0]}[t-1]"]
-        return shifted(newest, plain.texts[f"{state.name}[t-1]"])
+        return shifted(newest, plain.texts[f"{state.name}[t-1]"], spelling)
 
     used = "\n".join(lines)
     context: dict[str, object] = {
@@ -97,9 +101,9 @@ def plain_step(
     return context, plain.helpers
 
 
-def shifted(newest: str, rows: str) -> str:
+def shifted(newest: str, rows: str, spelling: Spelling = NUMPY) -> str:
     """Rows with ``newest`` in front and without the last."""
-    return f"np.concatenate(({newest}[:, None], {rows}[:, :-1]), axis=1)"
+    return spelling.operation("concat", parts=f"{newest}[:, None], {rows}[:, :-1]", axis=1)
 
 
 def moved_on(cell: Cell, state: State) -> str:
@@ -124,7 +128,7 @@ def _closed(op: ir.Op, text: str) -> bool:
     """Whether the text of ``op`` can stand inside any expression without parentheses."""
     if isinstance(op, ir.Pointwise):
         return bool(op.expr.is_Atom or (isinstance(op.expr, sympy.Function) and not text.startswith("-")))
-    return not isinstance(op, ir.MatMul | ir.Stop)
+    return not isinstance(op, ir.MatMul) and op.source() is None
 
 
 def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:
@@ -139,7 +143,7 @@ def _batched(program: Program, constants: Iterable[str]) -> dict[str, bool]:
                 found[out] = bool(args) and ir.stretched(program.shape(n) for n in args if found[n]) == program.shape(out)
             case ir.MatMul(right=right):
                 found[out] = found.get(right, False)
-            case ir.Concat():
+            case ir.Joined():
                 found[out] = True
             case _:
                 found[out] = bool(args)

@@ -12,7 +12,8 @@ from typing import Any, NoReturn, TypeVar
 import sympy
 
 from cellspec.errors import CellspecError, did_you_mean
-from cellspec.ir.ops import Concat, Eye, Index, MatMul, Op, Pointwise, Product, Slice, Transpose, symbol
+from cellspec.ir.ops import Concat, Eye, Index, MatMul, Op, Pointwise, Product, Slice, Transpose
+from cellspec.ir.ops.row import symbol
 from cellspec.ir.program import Carry, Delay, Program, Total, Value
 from cellspec.ir.text import CALLS, PLAIN
 from cellspec.model.folding import FLOAT_DIGITS

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import sympy
+
+from cellspec.model.spelling import Spelling
 
 Expr = Any  # a SymPy expression; SymPy's operators are untyped
 
@@ -52,11 +54,15 @@ class Primitive:
 
     ``definition(*args)`` is an ordinary SymPy expression, exact but not always stable: the oracle's reading of the function.
     ``derivatives[k](*args, y)`` is the partial derivative by argument ``k``, with ``y`` the result.
-    ``numpy(*args)`` spells it with NumPy ufuncs, stable for any finite argument.
-    ``cuda`` is CUDA's function of that meaning (``fabs``), or a stable definition in C++ (``relu(a) = a < 0 ? 0 : a``).
+    ``numpy(*args)`` makes it of NumPy ufuncs, stable for any finite argument; so do targets without a word of their own for it.
+    ``spellings`` are those words, by target; one that begins with ``_`` is a function whose source a backend's modules bring
+    along.
+    ``in_sympy`` is SymPy's own function of that meaning, if it has one, for people to go on with.
     ``domain`` is where tests sample the arguments; ``kinks`` are points at which a derivative jumps.
     ``listed`` tells whether a spec may call it by name (``add`` is written ``+``).
     ``rounds`` is False where every result is a whole number, or one of the arguments up to its sign.
+    ``slope_beside_one`` tells that the derivative is made of the result, ``1 - y*y``: it is rounded beside 1, however small.
+    ``in_place`` is False where what computes the function cannot write its result over an argument.
 
     What :mod:`cellspec.passes.accuracy` asks: ``wants`` says, for each argument, what the result needs of it; ``size`` how
     large the result can be, and ``least`` how small; ``sign`` which sign it has; ``complement(x)``, if not None, is 1 - f(x)
@@ -72,13 +78,16 @@ class Primitive:
     domain: tuple[float, float] = (-3.0, 3.0)
     kinks: tuple[float, ...] = ()
     listed: bool = True
-    cuda: str = ""
+    spellings: Mapping[str, Spelling] = field(default_factory=dict)
     wants: tuple[Want, ...] = ()
     size: Size = Size.KEEPS
     sign: Sign = Sign.ANY
     least: Least = Least.NOTHING
     rounds: bool = True
+    slope_beside_one: bool = False
+    in_place: bool = True
     complement: Callable[..., Expr] | None = None
+    in_sympy: Callable[..., Expr] | None = None
 
 
 def ufunc(name: str) -> Callable[..., Expr]:

@@ -24,9 +24,6 @@ from cellspec.oracle.values import Evaluator, Forward, Inputs, Numbers, run
 AMPLITUDE = 16
 """Units in the last place: more than one, as one operation here stands for a few there, and as few draws must do for many."""
 
-FROM_VALUE = frozenset(("sigmoid", "tanh", "elu"))
-"""Functions whose slope a program makes of their value, ``1 - y*y``: it is rounded beside 1, however small it is."""
-
 
 class Rounding:
     """Moves numbers as an evaluation in ``dtype`` might."""
@@ -87,8 +84,8 @@ class _RoundedDuals(_Rounded, Duals):
         return None if moved is None else self.rounding(moved)
 
     def slope(self, node: Apply, value: Array) -> Array:
-        """That of a function in :data:`FROM_VALUE` is moved beside 1: what follows may amplify it."""
-        if node.function not in FROM_VALUE:
+        """Where a program makes it of the value, ``1 - y*y``, it is moved beside 1: what follows may amplify it."""
+        if not PRIMITIVES[node.function].slope_beside_one:
             return value
         return value + self.rounding.unit * self.rounding.rng.uniform(-1.0, 1.0, value.shape)
 

@@ -3,8 +3,8 @@
 A backend may compute a value in a form that is right to rounding beside 1 only, as 1/2 + tanh(z/2)/2 for a gate. That is
 harmless until something magnifies the error of a tiny value: a division by it or of it, a logarithm, a root, a jump, a product
 with what may be huge. :func:`delicate` finds the values of which that can happen, **through every operation of the IR and every
-function of the table, by their traits**: an operation without a row in :data:`OPERATIONS`, or a function without ``wants``, is
-an error and not harmless. What cannot be told to be harmless counts as delicate.
+function of the table, by their traits**: an operation that does not say what it does to errors, or a function without
+``wants``, is an error and not harmless. What cannot be told to be harmless counts as delicate.
 
 What is known of magnitudes are :class:`Fact`s: a lower bound that is not 0, the sign, whether a value may be huge. Parameters,
 inputs and states count as moderate, unless a state can grow by a factor that may itself be huge.
@@ -15,42 +15,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 
 import sympy
 
 from cellspec import ir
-from cellspec.ir import Op, Program, Value, symbol
+from cellspec.ir import Along, Combine, ErrorFlow, Op, Program, Value, symbol
 from cellspec.model.primitive import Least, Sign, Size, Want
 from cellspec.model.primitives import PRIMITIVES
 from cellspec.passes.simplify import live
 
 MODERATE = 16
 """Errors magnified by up to this factor pass for rounding; a constant of at least its inverse keeps a sum away from 0."""
-
-
-class Flow(Enum):
-    """What an operation of the IR does to the errors of its operands."""
-
-    EXPRESSION = "what its expression does"
-    SAME = "hands them on: it moves or adds"
-    PRODUCT = "multiplies those of each operand by the other"
-    RATIO = "magnifies them without bound"
-
-
-OPERATIONS: Mapping[type[Op], Flow] = {
-    ir.Pointwise: Flow.EXPRESSION,
-    ir.MatMul: Flow.PRODUCT,
-    ir.Product: Flow.PRODUCT,
-    ir.Outer: Flow.PRODUCT,
-    ir.Inverse: Flow.RATIO,
-    ir.Eye: Flow.SAME,
-    **dict.fromkeys(
-        (ir.Concat, ir.Slice, ir.Transpose, ir.Index, ir.Stack, ir.Reshape, ir.Largest, ir.CumSum, ir.Roll, ir.SumTo, ir.Stop),
-        Flow.SAME,
-    ),
-}
-"""The trait of every operation."""
 
 
 @dataclass(frozen=True)
@@ -183,22 +158,22 @@ class Known:
 
     def operation(self, op: Op) -> Fact:
         parts = [self.table[name] for name in self.program.args(op)]
-        match OPERATIONS[type(op)]:
-            case Flow.EXPRESSION:
+        match op.traits.errors:
+            case ErrorFlow.EXPRESSION:
                 assert isinstance(op, ir.Pointwise)
                 return self.expression(op.expr)
-            case Flow.RATIO:
+            case ErrorFlow.RATIO:
                 return Fact(huge=True)
-            case Flow.PRODUCT:
+            case ErrorFlow.PRODUCT:
                 return Fact(positive=all(p.positive for p in parts), huge=any(p.huge for p in parts))
         if not parts:
             return _UNKNOWN
         positive, negative = all(p.positive for p in parts), all(p.negative for p in parts)
         least = min(p.least for p in parts)
         match op:
-            case ir.SumTo(operand=name) if self.holds_one(name):
+            case Along(combines=Combine.SUM, reduces=True, operand=name) if self.holds_one(name):
                 least = 1.0
-            case ir.SumTo() | ir.CumSum() if not positive and not negative:
+            case Along(combines=Combine.SUM) if not positive and not negative:
                 least = 0.0
         return Fact(least, positive, negative, any(p.huge for p in parts))
 
@@ -253,16 +228,17 @@ class Known:
 
     def operand(self, name: str) -> Op | None:
         """The operation that defines ``name``, copies and stops left out."""
-        match self.defining.get(name):
-            case ir.Stop(operand=inner) | ir.Pointwise(expr=sympy.Symbol(name=inner)):
-                return self.operand(inner)
-            case op:
-                return op
+        op = self.defining.get(name)
+        source = op.source() if op else None
+        return op if source is None else self.operand(source)
 
     def is_below_top(self, expr: sympy.Add) -> bool:
         """Whether ``expr`` is a value less its largest element."""
         tops = ((term, self.operand((-term).name)) for term in expr.args if (-term).is_Symbol)
-        return any(isinstance(top, ir.Largest) and expr - term == symbol(top.operand) for term, top in tops)
+        return any(
+            isinstance(top, Along) and top.combines is Combine.LARGEST and top.reduces and expr - term == symbol(top.operand)
+            for term, top in tops
+        )
 
     def holds_one(self, name: str) -> bool:
         """Whether ``name`` is exp(v - the largest element of v), of whose elements one is 1."""
@@ -281,7 +257,10 @@ class Known:
         if not term.is_Symbol or not all(self.expression(part).positive for part in (term, *whole)):
             return False
         sums = (self.operand(part.name) for part in whole if part.is_Symbol)
-        return term in whole or any(isinstance(made, ir.SumTo) and made.operand == term.name for made in sums)
+        return term in whole or any(
+            isinstance(made, Along) and made.combines is Combine.SUM and made.reduces and made.operand == term.name
+            for made in sums
+        )
 
 
 @dataclass
@@ -305,16 +284,16 @@ class _Walk:
     def operation(self, op: Op) -> None:
         wanted = not self.found.isdisjoint(ir.outs(op))
         names = [name for name in ir.operands(op) if name in self.known.table]
-        match OPERATIONS[type(op)]:
-            case Flow.EXPRESSION:
+        match op.traits.errors:
+            case ErrorFlow.EXPRESSION:
                 assert isinstance(op, ir.Pointwise)
                 self.out = op.out
                 self.expression(op.expr, wanted)
-            case Flow.SAME:
+            case ErrorFlow.SAME:
                 self.mark(*(names if wanted else ()))
-            case Flow.RATIO:
+            case ErrorFlow.RATIO:
                 self.mark(*names)
-            case Flow.PRODUCT:
+            case ErrorFlow.PRODUCT:
                 huge = [name for name in names if self.known.table[name].huge]
                 self.mark(*(name for name in names if wanted or any(other != name for other in huge)))
 

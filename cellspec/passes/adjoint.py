@@ -1,8 +1,8 @@
 """The adjoint of a Program: reverse-mode differentiation by source transformation.
 
-For ``out = op(a, b, …)`` each operation has a transpose rule that turns the cotangent ``d:out`` into contributions to ``d:a``,
-``d:b``, …; inside a pointwise expression ``sympy.diff`` gives the factors. Derivatives of functions are written in terms of
-their results (``i*(1 - i)``), which is why lowering gives every function application a value of its own.
+For ``out = op(a, b, …)`` each operation has a transpose rule (:meth:`cellspec.ir.Operation.transpose`) that turns the cotangent
+``d:out`` into contributions to ``d:a``, ``d:b``, …. Derivatives of functions are written in terms of their results
+(``i*(1 - i)``), which is why lowering gives every function application a value of its own.
 
 The backward step of a recurrence runs from the last step to the first. Its carries are the cotangents of the states: it reads
 ``d:h[t] <-`` (what later steps contribute) and defines ``d:h[t-1]``. Likewise its delays, ``d:h[t] <-3`` and ``d:h[t-3]``.
@@ -14,19 +14,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import cast
 
 import sympy
 
 from cellspec import ir
-from cellspec.ir import Op, Program, Value, symbol
+from cellspec.ir import Op, Operation, Program, Value, symbol
+from cellspec.ir.ops.row import Part, cotangent
 from cellspec.model.nodes import Shape
-from cellspec.model.primitive import divides
 from cellspec.passes.simplify import simplify
-
-
-def cotangent(name: str) -> str:
-    """The name of the cotangent of ``name``."""
-    return f"d:{name}"
 
 
 def later(name: str, steps: int = 1) -> str:
@@ -37,39 +33,6 @@ def later(name: str, steps: int = 1) -> str:
 def given(name: str) -> str:
     """The name of the cotangent that the caller gives for the output ``name``."""
     return f"d:{name} given"
-
-
-def derivative(expr: sympy.Expr, by: sympy.Symbol, out: sympy.Symbol) -> sympy.Expr:
-    """The derivative of ``out = expr``, in terms of ``out`` where a function's row is, and where ``expr`` is a quotient.
-
-    ``q = a/b`` has the derivative ``-q/b`` by b: no square of b, which leaves the range where the derivative does not.
-    """
-    below = [factor for factor in sympy.Mul.make_args(expr) if divides(factor) and factor.has(by)]
-    above = expr / sympy.Mul(*below)
-    slopes = (factor.exp * differential(factor.base, by) / factor.base for factor in below)
-    return sympy.Add(
-        (differential(above, by) * sympy.Mul(*below)).xreplace({expr: out}),
-        *(out * slope for slope in slopes),
-    )
-
-
-def differential(expr: sympy.Expr, by: sympy.Symbol) -> sympy.Expr:
-    """``∂expr/∂by``, as :func:`sympy.diff` has it; that asks of every part whether it is zero, ten times as long."""
-    if by not in expr.free_symbols:
-        return sympy.Integer(0)
-    match expr:
-        case sympy.Symbol():
-            return sympy.Integer(1)
-        case sympy.Add(args=args):
-            return sympy.Add(*(differential(arg, by) for arg in args))
-        case sympy.Mul(args=args):
-            return sympy.Add(*(sympy.Mul(*args[:k], differential(arg, by), *args[k + 1 :]) for k, arg in enumerate(args)))
-        case sympy.Pow(base=base, exp=exponent) if by not in exponent.free_symbols:
-            return expr * (differential(base, by) * exponent / base)
-        case sympy.Function(args=args):
-            return sympy.Add(*(expr.fdiff(k) * differential(a, by) for k, a in enumerate(args, 1) if by in a.free_symbols))
-        case _:
-            return sympy.diff(expr, by)
 
 
 @dataclass(frozen=True)
@@ -144,15 +107,14 @@ def adjoint_prologue(prologue: Program, params: Collection[str], known: Collecti
 
 @dataclass
 class _Builder:
-    """Walks a program backwards, collecting for every value the terms of its cotangent."""
+    """Walks a program backwards, collecting for every value the terms of its cotangent: what transpose rules write to."""
 
     forward: Program
     wanted: set[str]
     values: dict[str, Value] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)
     terms: defaultdict[str, list[sympy.Expr]] = field(default_factory=lambda: defaultdict(list))
-    slices: defaultdict[str, list[tuple[ir.Slice, str]]] = field(default_factory=lambda: defaultdict(list))
-    members: defaultdict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
+    parts: defaultdict[str, list[tuple[Part, str]]] = field(default_factory=lambda: defaultdict(list))
     active: set[str] = field(default_factory=set)
     cotangents: set[str] = field(default_factory=set)
 
@@ -160,7 +122,7 @@ class _Builder:
         self.cotangents = set(map(cotangent, self.forward.values))
         self.active = set(self.wanted)
         for op in self.forward.ops:
-            if not isinstance(op, ir.Stop) and any(name in self.active for name in self.forward.args(op)):
+            if not op.traits.stops and any(name in self.active for name in self.forward.args(op)):
                 self.active.update(ir.outs(op))
 
     def add(self, name: str, term: sympy.Expr) -> None:
@@ -168,17 +130,33 @@ class _Builder:
         if name in self.active and term != 0:
             self.terms[name].append(term)
 
-    def emit(self, op: Op, shape: Shape, origin: str) -> sympy.Symbol:
-        """Add an operation of the backward program; the symbol of its value.
+    def shape(self, name: str) -> Shape:
+        """The shape of a value of the forward program."""
+        return self.forward.shape(name)
 
-        That has the name of the operation's result unless it is taken, or that of a cotangent: ``d:A`` transposed is not the
+    def wants(self, name: str) -> bool:
+        """Whether the cotangent of ``name`` is asked for, or leads to one that is."""
+        return name in self.active
+
+    def terms_of(self, name: str) -> int:
+        """How many terms the cotangent of ``name`` has so far."""
+        return len(self.terms[name])
+
+    def collect(self, part: Part, d_out: str) -> None:
+        """Note the cotangent of a part, to be put together with those of the other parts of the same value."""
+        self.parts[part.operand].append((part, d_out))
+
+    def emit(self, op: Operation, shape: Shape, of: str) -> sympy.Symbol:
+        """Add an operation; the symbol of its result, which belongs to the same equation as the forward value ``of``.
+
+        It has the name of the operation's result unless that is taken, or that of a cotangent: ``d:A`` transposed is not the
         cotangent of ``A.T``, though both may be called ``d:A.T``.
         """
-        (name,) = ir.outs(op)
+        (name,) = op.defines()
         out, number = name, 2
         while out in self.values or out in self.cotangents:
             out, number = f"{name}#{number}", number + 1
-        return self.define(ir.with_out(op, out), shape, origin)
+        return self.define(cast(Op, op.defining(out)), shape, self.forward.values[of].origin)
 
     def define(self, op: Op, shape: Shape, origin: str) -> sympy.Symbol:
         """Add the operation that defines a value of this very name, which no other has."""
@@ -200,121 +178,16 @@ class _Builder:
             (out,) = ir.outs(op)
             self.gather(out)
             if self.terms[out]:
-                self.transpose(op, self.finish(out))
-
-    def transpose(self, op: Op, d_out: str) -> None:
-        """The transpose rule of ``op``: contributions to its operands' cotangents, given that of its result."""
-        (out,) = ir.outs(op)
-        shape, origin = self.forward.shape, self.forward.values[out].origin
-        match op:
-            case ir.Pointwise(expr=expr):
-                for name in self.forward.args(op):
-                    if name in self.active:
-                        self.pointwise(name, out, expr, d_out)
-            case ir.MatMul(left=left, right=right, left_t=False, right_t=False):
-                if left in self.active:
-                    made: Op = ir.Outer(f"{d_out}⊗{right}", d_out, right)
-                    if len(shape(left)) == len(shape(right)) == 2:
-                        made = ir.MatMul(f"{d_out}@{right}.T", d_out, right, right_t=True)
-                    self.add(left, self.emit(made, shape(left), origin))
-                if right in self.active:
-                    made = ir.MatMul(f"{left}.T@{d_out}", left, d_out, left_t=True)
-                    self.add(right, self.emit(made, shape(right), self.forward.values[right].origin))
-            case ir.Concat(parts=parts):
-                start: sympy.Expr = sympy.Integer(0)
-                for k, part in enumerate(parts):
-                    stop = sympy.expand(start + shape(part)[-1])
-                    if part in self.active:
-                        self.add(part, self.emit(ir.Slice(f"{d_out}[{k}]", d_out, start, stop), shape(part), origin))
-                    start = stop
-            case ir.Slice(operand=operand):
-                self.slices[operand].append((op, d_out))
-            case ir.Index(operand=operand, index=index):
-                self.members[operand].append((index, d_out))
-            case ir.Reshape(operand=operand):
-                self.add(operand, self.emit(ir.Reshape(f"{d_out}.flat", d_out), shape(operand), origin))
-            case ir.SumTo(operand=operand):
-                self.add(operand, symbol(d_out))
-            case ir.CumSum(operand=operand, reverse=reverse):
-                back = ir.CumSum(f"cumsum({d_out})", d_out, not reverse)
-                self.add(operand, self.emit(back, shape(operand), origin))
-            case ir.Inverse(operand=operand):
-                left = self.emit(ir.MatMul(f"{out}.T@{d_out}", out, d_out, left_t=True), shape(out), origin)
-                both = self.emit(ir.MatMul(f"{left}@{out}.T", str(left.name), out, right_t=True), shape(out), origin)
-                self.add(operand, -both)
-            case ir.Transpose(operand=operand):
-                self.add(operand, self.emit(ir.Transpose(f"{d_out}.T", d_out), shape(operand), origin))
-            case ir.Roll(operand=operand, shift=shift):
-                self.add(operand, self.emit(ir.Roll(f"roll({d_out}, {-shift})", d_out, -shift), shape(operand), origin))
-            case ir.Eye() | ir.Stop() | ir.Largest():
-                pass
-            case _:
-                raise NotImplementedError(f"no transpose rule for {op}")
-
-    def pointwise(self, name: str, out: str, expr: sympy.Expr, d_out: str) -> None:
-        """``d:name += d:out * ∂expr/∂name``, summed over the axes along which ``name`` was stretched."""
-        partial = derivative(expr, symbol(name), symbol(out))
-        term = symbol(d_out) * partial
-        small, large = self.forward.shape(name), self.forward.shape(out)
-        if small != large and term != 0 and name in self.active:
-            origin = self.forward.values[out].origin
-            full = self.emit(ir.Pointwise(f"{d_out}*{name}'", term), large, origin)
-            term = self.emit(ir.SumTo(f"sum({full.name})", full.name), small, origin)
-        self.add(name, term)
+                op.transpose(self, self.finish(out))
 
     def gather(self, name: str) -> None:
-        """Add the cotangents of parts of ``name`` to its terms."""
-        self.gather_members(name)
-        self.gather_slices(name)
-
-    def gather_members(self, name: str) -> None:
-        """The cotangents of a family's members, stacked; zero for those that nothing reads."""
-        members = self.members.pop(name, [])
-        if not members or name not in self.active:
-            return
-        value = self.forward.values[name]
-        parts = []
-        for index in range(int(value.shape[0])):
-            part = sympy.Add(*(symbol(d_out) for k, d_out in members if k == index))
-            made = self.emit(ir.Pointwise(f"{cotangent(name)} member{index}", part), value.shape[1:], value.origin)
-            parts.append(str(made.name))
-        self.terms[name].append(self.emit(ir.Stack(f"{cotangent(name)} members", tuple(parts)), value.shape, value.origin))
-
-    def gather_slices(self, name: str) -> None:
-        """The cotangents of column blocks of ``name``: side by side where they tile it, else each among zeros."""
-        blocks = self.slices.pop(name, [])
-        if not blocks or name not in self.active:
-            return
-        columns = self.forward.shape(name)[-1]
-        while blocks:
-            row: list[tuple[ir.Slice, str]] = []
-            start = sympy.Integer(0)
-            while following := [b for b in blocks if b[0].start == start and b not in row]:
-                row.append(following[0])
-                start = following[0][0].stop
-            if start != columns:
-                row = blocks[:1]
-            blocks = [b for b in blocks if b not in row]
-            self.side_by_side(name, row)
-
-    def side_by_side(self, name: str, row: list[tuple[ir.Slice, str]]) -> None:
-        """Add the blocks of ``row``, in order, to the cotangent of ``name``, with zeros in the gaps."""
-        origin = self.forward.values[name].origin
-        *rows, columns = self.forward.shape(name)
-        parts: list[str] = []
-        start = sympy.Integer(0)
-        number = len(self.terms[name])
-        for op, d_out in [*row, (None, "")]:
-            stop = columns if op is None else op.start
-            if stop != start:
-                zeros = ir.Pointwise(f"{cotangent(name)} zeros{number}.{len(parts)}", sympy.Integer(0))
-                parts.append(str(self.emit(zeros, (*rows, sympy.expand(stop - start)), origin).name))
-            if op is not None:
-                parts.append(d_out)
-                start = op.stop
-        self.terms[name].append(
-            self.emit(ir.Concat(f"{cotangent(name)} blocks{number}", tuple(parts)), (*rows, columns), origin)
-        )
+        """Add what the cotangents of parts of ``name`` make together to its terms."""
+        kinds: defaultdict[type[Part], list[tuple[Part, str]]] = defaultdict(list)
+        for part, d_out in self.parts.pop(name, []):
+            kinds[type(part)].append((part, d_out))
+        if name in self.active:
+            for kind, parts in kinds.items():
+                kind.assemble(self, name, parts)
 
     def totals(self, name: str) -> Iterable[ir.Total]:
         """The totals of a constant: a term that is one operation's result for itself, pointwise terms in one sum."""
@@ -325,7 +198,7 @@ class _Builder:
         for term in alone:
             yield ir.Total(cotangent(name), str(term.name))
         if rest:
-            out = self.emit(ir.Pointwise(f"{cotangent(name)} each", sympy.Add(*rest)), value.shape, value.origin)
+            out = self.emit(ir.Pointwise(f"{cotangent(name)} each", sympy.Add(*rest)), value.shape, name)
             yield ir.Total(cotangent(name), str(out.name))
 
     def adjoint(

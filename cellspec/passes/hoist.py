@@ -14,6 +14,7 @@ import sympy
 from cellspec import ir
 from cellspec.ir import Op, Program, Value, symbol
 from cellspec.model.nodes import Shape
+from cellspec.passes.policy import PLAIN, SchedulePolicy
 
 
 class Reach(IntEnum):
@@ -24,10 +25,10 @@ class Reach(IntEnum):
     CARRIED = 2  # at every step, in order
 
 
-def reaches(program: Program, alone: bool = False) -> dict[str, Reach]:
-    """The reach of every value; of a step ``alone``, what is given for it is known no earlier than the states."""
+def reaches(program: Program, policy: SchedulePolicy = PLAIN) -> dict[str, Reach]:
+    """The reach of every value; of a single step, what is given for it is known no earlier than the states."""
     reach = dict.fromkeys(program.constants, Reach.CONSTANT)
-    reach |= dict.fromkeys(program.sequences, Reach.CARRIED if alone else Reach.SEQUENCE)
+    reach |= dict.fromkeys(program.sequences, Reach.CARRIED if policy.single_step else Reach.SEQUENCE)
     reach |= dict.fromkeys(program.befores, Reach.CARRIED)
     for op in program.ops:
         level = max((reach[name] for name in program.args(op)), default=Reach.CONSTANT)
@@ -35,9 +36,9 @@ def reaches(program: Program, alone: bool = False) -> dict[str, Reach]:
     return reach
 
 
-def hoist(program: Program, alone: bool = False) -> Program:
+def hoist(program: Program, policy: SchedulePolicy = PLAIN) -> Program:
     """Give every part of a pointwise expression that reaches less far than the whole a value of its own."""
-    hoister = _Hoister(program, alone)
+    hoister = _Hoister(program, policy)
     for op in program.ops:
         match op:
             case ir.Pointwise(out=out, expr=expr):
@@ -45,13 +46,13 @@ def hoist(program: Program, alone: bool = False) -> Program:
             case _:
                 hoister.ops.append(op)
                 hoister.place(op)
-    return ir.typecheck(program.with_ops(hoister.ops, hoister.values))
+    return program.with_ops(hoister.ops, hoister.values)
 
 
 class _Hoister:
-    def __init__(self, program: Program, alone: bool) -> None:
+    def __init__(self, program: Program, policy: SchedulePolicy) -> None:
         self.program = program
-        self.reach = reaches(program, alone)
+        self.reach = reaches(program, policy)
         self.values: dict[str, Value] = {}
         self.ops: list[Op] = []
         self.made: dict[sympy.Expr, sympy.Symbol] = {}

@@ -103,15 +103,10 @@ def _reachable(ops: list[Op], step: Program, known: set[str]) -> list[Op]:
 
 def _repeatable(op: Op) -> bool:
     """Whether ``op`` is cheap enough to do twice: arithmetic within a unit, and moves."""
-    match op:
-        case ir.Pointwise(expr=expr):
-            return not expr.has(sympy.Function) and not any(
-                p.exp.is_Integer is not True or p.exp < 0 for p in expr.atoms(sympy.Pow)
-            )
-        case ir.MatMul() | ir.Product() | ir.Outer() | ir.SumTo() | ir.Largest() | ir.CumSum():
-            return False
-        case _:
-            return True
+    if isinstance(op, ir.Pointwise):
+        powers = op.expr.atoms(sympy.Pow)
+        return not op.expr.has(sympy.Function) and not any(p.exp.is_Integer is not True or p.exp < 0 for p in powers)
+    return op.traits.cheap
 
 
 def _size(program: Program, name: str) -> int:

@@ -6,13 +6,14 @@
   with stacked weights. The loop's products fall into levels: a level's products need the results of the level before.
 - A matrix's gradient is one product over all steps and samples after the loop.
 
-Nothing here knows which way the loop runs: forward and backward steps go through the same passes.
+Nothing here knows which way the loop runs: forward and backward steps go through the same passes. Whoever runs them typechecks
+after each.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -21,6 +22,7 @@ import sympy
 from cellspec import ir
 from cellspec.ir import Op, Program, symbol
 from cellspec.passes.hoist import Reach, hoist, reaches
+from cellspec.passes.policy import PLAIN, SchedulePolicy
 from cellspec.passes.simplify import live
 
 
@@ -49,20 +51,28 @@ class Schedule:
         """The loop's operations, level after level."""
         return tuple(op for level in self.levels for op in level)
 
+    @property
+    def listing(self) -> Program:
+        """All that happens, in the order in which it does, as one program."""
+        outer = (op for op in self.program.ops if isinstance(op, ir.Outer))
+        return self.program.with_ops((*self.prologue, *self.before, *self.loop, *self.after, *outer))
 
-def schedule(step: Program, *, heads: bool = False, blocks: bool = False, alone: bool = False) -> Schedule:
-    """Schedule one direction of a recurrence.
 
-    ``heads``: also the operands of products head by head are stacked. ``blocks``: the loop's products of the same stacked
-    operands are one, of a block matrix; elsewhere their results are gradients, which callers want each for itself.
-    ``alone``: one step, of which nothing but constants is known beforehand and nothing is left for later: all is in the loop.
-    """
-    program = hoist(_detach_results(live(step)), alone)
-    program = stack_operands(_beside(program) if alone else program, heads)
-    reach = reaches(program, alone)
+def schedule(step: Program, policy: SchedulePolicy = PLAIN) -> Schedule:
+    """Schedule one direction of a recurrence, with a typecheck after each of :data:`REWRITES`."""
+    for _, rewrite in REWRITES:
+        step = ir.typecheck(rewrite(step, policy))
+    result = place(step, policy)
+    ir.typecheck(result.listing)
+    return result
+
+
+def place(program: Program, policy: SchedulePolicy = PLAIN) -> Schedule:
+    """Decide where every operation of ``program``, which :data:`REWRITES` have prepared, happens."""
+    reach = reaches(program, policy)
     carried = set(program.afters)
     in_loop = (_feeding(program, carried) & _at(program, reach, Reach.CARRIED)) | carried
-    if alone:
+    if policy.single_step:
         in_loop = _at(program, reach, Reach.CARRIED) | set(program.outputs)
     loop_reads = {name for op in program.ops if in_loop.issuperset(ir.outs(op)) for name in program.args(op)}
     early = _feeding(program, loop_reads) - _at(program, reach, Reach.CARRIED)
@@ -93,16 +103,16 @@ def schedule(step: Program, *, heads: bool = False, blocks: bool = False, alone:
         program=program,
         prologue=tuple(prologue),
         before=pack_rows(before),
-        levels=_levels(pack_rows(loop, blocks)),
+        levels=_levels(pack_rows(loop, policy.block_products)),
         after=pack_rows(after),
         gradients=tuple(Gradient(tuple(rows), right) for right, rows in gradients.items()),
         sums=tuple(total for total in program.totals if total.value not in outer),
     )
     stacked = (*result.prologue, *result.before, *result.loop, *result.after, *outer.values())
-    return replace(result, program=ir.typecheck(program.with_ops(stacked)))
+    return replace(result, program=program.with_ops(stacked))
 
 
-def _detach_results(program: Program) -> Program:
+def detach_results(program: Program) -> Program:
     """Where a carry's new value depends on no carry, let the loop copy a value that is computed for all steps at once.
 
     Likewise an output that is the same at every step is a copy of a constant.
@@ -121,17 +131,17 @@ def _detach_results(program: Program) -> Program:
             ops.append(ir.Pointwise(out, symbol(free[out])))
         else:
             ops.append(op)
-    return ir.typecheck(program.with_ops(ops, values))
+    return program.with_ops(ops, values)
 
 
-def _beside(program: Program) -> Program:
-    """``program`` with copies of what products read of its sequences, so that they can be stacked."""
+def copy_operands(program: Program) -> Program:
+    """``program``, a single step, with copies of what products read of its sequences, so that they can be stacked."""
     sums = {t.name for op in program.ops if isinstance(op, ir.Pointwise) for t in sympy.Add.make_args(op.expr) if t.is_Symbol}
     products = [op for op in program.ops if isinstance(op, ir.MatMul) and op.out in sums and op.right in program.sequences]
     copies = {op.right: f"{op.right} here" for op in products}
     ops: list[Op] = [ir.Pointwise(copy, symbol(name)) for name, copy in copies.items()]
     ops += (replace(op, right=copies[op.right]) if op in products else op for op in program.ops)
-    return ir.typecheck(program.with_ops(ops, {c: replace(program.values[n], name=c, origin="") for n, c in copies.items()}))
+    return program.with_ops(ops, {c: replace(program.values[n], name=c, origin="") for n, c in copies.items()})
 
 
 def _at(program: Program, reach: dict[str, Reach], wanted: Reach) -> set[str]:
@@ -147,7 +157,7 @@ def _feeding(program: Program, names: Iterable[str]) -> set[str]:
     return found
 
 
-def stack_operands(program: Program, heads: bool = False) -> Program:
+def stack_operands(program: Program, policy: SchedulePolicy = PLAIN) -> Program:
     """Where a sum has several products of values that the step itself computes, make them one product of stacked operands.
 
     ``Ui.T@d_i + Uf.T@d_f`` becomes ``[Ui; Uf].T @ [d_i; d_f]``. A product that becomes a part of another is read by that sum
@@ -169,7 +179,7 @@ def stack_operands(program: Program, heads: bool = False) -> Program:
         if isinstance(op, ir.Pointwise):
             terms = [made[t.name] for t in sympy.Add.make_args(op.expr) if t.is_Symbol and t.name in made]
             terms = [m for m in terms if program.shape(m.out) == program.shape(op.out)]  # others are stretched
-            for transposed, axes in product((False, True), (2, 3) if heads else (2,)):
+            for transposed, axes in product((False, True), (2, 3) if policy.stack_heads else (2,)):
                 group = [m for m in terms if m.left_t is transposed and m.right in computed and readers[m.out] == 1]
                 group = [m for m in group if len(program.shape(m.left)) == axes]
                 group.sort(key=lambda m: list(made).index(m.out))
@@ -186,7 +196,7 @@ def stack_operands(program: Program, heads: bool = False) -> Program:
                 continue
         ops.append(op)
     kept = [op for op in ops if not replaced.intersection(ir.outs(op))]
-    return ir.typecheck(program.with_ops(kept, values))
+    return program.with_ops(kept, values)
 
 
 def pack_rows(ops: Iterable[Op], blocks: bool = False) -> tuple[Op, ...]:
@@ -217,3 +227,13 @@ def _levels(ops: tuple[Op, ...]) -> tuple[tuple[Op, ...], ...]:
         by_level[depth].append(op)
     depths = range(max(by_level, default=0) + 1)
     return tuple(tuple(sorted(by_level[d], key=lambda op: not isinstance(op, ir.Product))) for d in depths)
+
+
+REWRITES: tuple[tuple[str, Callable[[Program, SchedulePolicy], Program]], ...] = (
+    ("live", lambda program, _: live(program)),
+    ("detach results", lambda program, _: detach_results(program)),
+    ("hoist", hoist),
+    ("copy operands", lambda program, policy: copy_operands(program) if policy.single_step else program),
+    ("stack operands", stack_operands),
+)
+"""What prepares a step for :func:`place`, in order, by name."""

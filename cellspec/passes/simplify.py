@@ -54,13 +54,11 @@ def _resolve_copies(program: Program, keep_stops: bool) -> Program:
         new = ir.rename(op, {name: source[name] for name in ir.operands(op) if name in source})
         if isinstance(new, ir.Pointwise) and not is_finite(new.expr):
             new = op  # a value and its copy: SymPy sees that their difference, which this divides by, is 0
-        match new:
-            case ir.Pointwise(out=out, expr=sympy.Symbol(name=name)) | ir.Stop(out=out, operand=name):
-                if isinstance(new, ir.Stop) and keep_stops:
-                    pass
-                elif name in program.values and program.shape(name) == program.shape(out):
-                    source[out] = name
-                    new = ir.Pointwise(out, symbol(name))
+        (out,), name = ir.outs(new), new.source()
+        copies = name in program.values and not (new.traits.stops and keep_stops)
+        if name is not None and copies and program.shape(name) == program.shape(out):
+            source[out] = name
+            new = ir.Pointwise(out, symbol(name))
         ops.append(new)
     totals = tuple(replace(total, value=source.get(total.value, total.value)) for total in program.totals)
     return replace(program, totals=totals).with_ops(ops)

@@ -124,7 +124,8 @@ class _Converter:
             case Apply(function="where", args=(condition, a, b)):
                 return sympy.Piecewise((self(a), self.condition(condition)), (self(b), True))
             case Apply(function=function, args=args):
-                build = _OWN.get(function) or PRIMITIVES[function].symbol
+                row = PRIMITIVES[function]
+                build = row.in_sympy or row.symbol
                 return build(*map(self, args))
 
     def ref(self, ref: Ref) -> Any:
@@ -153,20 +154,3 @@ _RELATIONS: dict[str, Callable[..., Any]] = {
     "eq": sympy.Eq,
     "ne": sympy.Ne,
 }
-
-_OWN: dict[str, Callable[..., Any]] = {
-    "exp": sympy.exp,
-    "log": sympy.log,
-    "sqrt": sympy.sqrt,
-    "sin": sympy.sin,
-    "cos": sympy.cos,
-    "tanh": sympy.tanh,
-    "erf": sympy.erf,
-    "abs": sympy.Abs,
-    "sign": sympy.sign,
-    "floor": sympy.floor,
-    "max": sympy.Max,
-    "min": sympy.Min,
-    "mod": sympy.Mod,
-}
-"""Functions that SymPy knows itself; the others are those of the table of primitives."""

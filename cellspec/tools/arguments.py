@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cellspec import RESIDUALS
+from cellspec.backends import registry
 from cellspec.errors import CellspecError, SpecError, did_you_mean
+from cellspec.tools.backend_option import ALL
 
 
 class UsageMistake(CellspecError):
@@ -63,20 +66,37 @@ def settings(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def backends(choice: str | None, specs: Sequence[str], residuals: str) -> tuple[str, ...]:
-    """The backends that ``--backend`` names; without it NumPy for named SPECs, all for the folder of the shipped cells.
+    """The backends that ``--backend`` names; without it the usual one for named SPECs, all for the folder of the shipped cells.
 
     All of them must know the policy ``residuals``.
     """
-    from cellspec.backends import BACKENDS
-
     if choice is None:
-        choice = "numpy" if specs else "all"
-    if choice in ("cupy", "all") and residuals != "speed":
-        raise UsageMistake(f"--residuals {residuals} is for the NumPy backend alone: --backend numpy")
-    if choice == "all":
-        return BACKENDS
-    if choice in BACKENDS:
-        return (choice,)
-    known = (*BACKENDS, "all")
-    hint = did_you_mean(choice, known) or f"; there is {', '.join(known)}"
-    raise UsageMistake(f"unknown backend {choice!r}{hint}")
+        choice = registry.DEFAULT if specs else ALL
+    chosen = tuple(registry.BUILT_IN) if choice == ALL else (known_backend(choice, ALL),)
+    for name in chosen:
+        check_residuals(name, residuals)
+    return chosen
+
+
+def backend(choice: str | None, residuals: str) -> str:
+    """The backend that ``--backend`` names, or the usual one; it must know the policy ``residuals``."""
+    chosen = registry.DEFAULT if choice is None else known_backend(choice)
+    check_residuals(chosen, residuals)
+    return chosen
+
+
+def known_backend(name: str, *more: str) -> str:
+    """``name``, which must be that of a backend; ``more`` is what might be meant besides."""
+    if name in registry.BUILT_IN or name in registry.names():
+        return name
+    known = (*registry.names(), *more)
+    hint = did_you_mean(name, known) or f"; there is {', '.join(known)}"
+    raise UsageMistake(f"unknown backend {name!r}{hint}")
+
+
+def check_residuals(name: str, residuals: str) -> None:
+    """A policy that a backend does not know is a mistake; the usual one all know, so that none need be loaded for it."""
+    if residuals != RESIDUALS[0] and residuals not in registry.backend(name).residual_policies:
+        able = registry.able(residuals)
+        names = " or ".join(one.name for one in able)
+        raise UsageMistake(f"--residuals {residuals} is for the {registry.told(able)} alone: --backend {names}")

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cellspec import RESIDUALS, __version__
+from cellspec.backends.registry import DEFAULT
 from cellspec.errors import CellspecError, Diagnostic, SpecError, blamed
+from cellspec.tools.backend_option import ALL, BackendName
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +74,10 @@ def _set_option(command: _Command) -> _Command:
 def _residuals_option(command: _Command) -> _Command:
     text = "What is kept between the passes: what saves work, or states alone, from which the rest is computed again."
     return click.option("--residuals", type=click.Choice(RESIDUALS), default="speed", show_default=True, help=text)(command)
+
+
+def _backend_option(text: str) -> Callable[[_Command], _Command]:
+    return click.option("--backend", type=BackendName(), help=f"{text}  [default: {DEFAULT}]")
 
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -136,8 +142,8 @@ def check(specs: tuple[str, ...], as_json: bool) -> None:
 @click.argument("specs", metavar="[SPEC...]", nargs=-1)
 @click.option(
     "--backend",
-    metavar="numpy|cupy|all",
-    help="What the modules run on.  [default: numpy for SPECs; all for the shipped cells]",
+    type=BackendName(ALL),
+    help=f"What the modules run on.  [default: {DEFAULT} for SPECs; {ALL} that come with cellspec for the shipped cells]",
 )
 @click.option("--out", default="generated", show_default=True, metavar="DIR", help="The folder of the modules.")
 @_set_option
@@ -163,7 +169,7 @@ def generate(
     Nothing is written if any spec is wrong. With --check, a module in DIR is orphaned if its cell is neither named, nor
     shipped, nor described by a file beside a named one.
     """
-    from cellspec.backends import BACKENDS
+    from cellspec.backends import registry
     from cellspec.tools import jobs as work
     from cellspec.tools import write
     from cellspec.tools.arguments import UsageMistake, backends, known_cells, settings, shipped_paths, spec_paths
@@ -183,7 +189,7 @@ def generate(
         if kept:
             click.echo(f"{kept} module{'s' * (kept > 1)} in {folder} already up to date")
         return
-    comparison = write.compare(folder, modules, known_cells(paths), BACKENDS)
+    comparison = write.compare(folder, modules, known_cells(paths), registry.names())
     for what, names in (("stale", comparison.stale), ("missing", comparison.missing), ("orphaned", comparison.orphaned)):
         for name in names:
             click.echo(f"{what}: {folder / name}", err=True)
@@ -197,9 +203,13 @@ def generate(
 @click.argument("spec", metavar="SPEC")
 @click.option("--stage", type=click.Choice(STAGES), default="equations", show_default=True, help="How far the compiler goes.")
 @click.option("--latex", is_flag=True, help="The equations as LaTeX.")
+@click.option("--passes", is_flag=True, help="What each pass of the compiler changes, as differences between programs.")
+@_backend_option("The backend whose modules are shown.")
 @_set_option
 @_residuals_option
-def show(spec: str, stage: str, latex: bool, choices: tuple[str, ...], residuals: str) -> None:
+def show(
+    spec: str, stage: str, latex: bool, passes: bool, backend: str | None, choices: tuple[str, ...], residuals: str
+) -> None:
     """Show what the compiler knows of a cell at a stage.
 
     \b
@@ -207,15 +217,26 @@ def show(spec: str, stage: str, latex: bool, choices: tuple[str, ...], residuals
     ir         one step, an operation a line
     adjoint    the backward step, and what it reads of the forward step
     schedule   both directions: before, in and after the loop over time
-    code       the NumPy module
+    code       the module
+
+    With --passes, every program after every pass that has changed it.
     """
-    from cellspec.tools.arguments import UsageMistake, settings, spec_paths
+    from cellspec.tools import arguments
+    from cellspec.tools.passes import passes_text
     from cellspec.tools.show import text_of
 
-    if latex and stage != "equations":
-        raise UsageMistake(f"--latex shows the equations; it cannot be combined with --stage {stage}")
-    (cell,) = _loaded(spec_paths([spec]), settings(choices))
-    text = text_of(cell, "latex" if latex else stage, residuals)
+    for other in ["--latex"] * latex + ["--passes"] * passes:
+        if stage != "equations":
+            what = "the equations" if other == "--latex" else "all programs"
+            raise arguments.UsageMistake(f"{other} shows {what}; it cannot be combined with --stage {stage}")
+    if latex and passes:
+        raise arguments.UsageMistake("--latex and --passes exclude each other")
+    chosen = arguments.backend(backend, residuals)
+    (cell,) = _loaded(arguments.spec_paths([spec]), arguments.settings(choices))
+    if passes:
+        _print_differences(passes_text(cell, residuals, chosen))
+        return
+    text = text_of(cell, "latex" if latex else stage, residuals, backend)
     console = _console()
     if stage == "code" and console.is_terminal and not console.no_color:
         from rich.syntax import Syntax
@@ -227,23 +248,25 @@ def show(spec: str, stage: str, latex: bool, choices: tuple[str, ...], residuals
 
 @main.command()
 @_specs_argument
+@_backend_option("The backend whose modules are compared.")
 @_set_option
 @_residuals_option
 @_json_option
-def verify(specs: tuple[str, ...], choices: tuple[str, ...], residuals: str, as_json: bool) -> None:
+def verify(specs: tuple[str, ...], backend: str | None, choices: tuple[str, ...], residuals: str, as_json: bool) -> None:
     """Compare generated code with the source equations.
 
     Forward pass, single steps, and every gradient, in float64 and float32, on random inputs of many shapes. The table shows
     the worst relative error of each quantity.
     """
-    from cellspec import build
-    from cellspec.tools.arguments import settings, spec_paths
+    from cellspec.tools import arguments
     from cellspec.tools.show import verdict
     from cellspec.verification.check import verify as compare
+    from cellspec.verification.subject import dtypes, subject
 
-    cells = list(_loaded(spec_paths(specs), settings(choices)))
+    chosen = arguments.backend(backend, residuals)
+    cells = list(_loaded(arguments.spec_paths(specs), arguments.settings(choices)))
     working = _progress(cells, "verifying", len(cells), lambda cell: cell.name)
-    reports = [compare(cell, build(cell, residuals=residuals)) for cell in working]
+    reports = [compare(cell, subject(cell, chosen, residuals), dtypes=dtypes(chosen)) for cell in working]
     if as_json:
         _print_json([verdict(report) for report in reports])
     else:
@@ -315,6 +338,19 @@ def _print_list(families: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         for row in rows:
             table.add_row(f"  {row['name']}", row["title"], row["parameters"], str(row["stages"]), row["recurrence"])
     _console().print(table)
+
+
+def _print_differences(text: str) -> None:
+    """Hunks of unified diffs under headings; in colours on a terminal."""
+    from rich.text import Text
+
+    console = _console()
+    if not console.is_terminal or console.no_color:
+        click.echo(text)
+        return
+    styles = {"+": "green", "-": "red", "@": "cyan", " ": ""}
+    for line in text.split("\n"):
+        console.print(Text(line, style=styles.get(line[:1], "bold")), soft_wrap=True)
 
 
 def _print_report(report: Any) -> None:

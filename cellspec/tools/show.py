@@ -9,33 +9,39 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from cellspec import RESIDUALS, generate, ir
+from cellspec import generate, ir
+from cellspec.backends import registry
 from cellspec.cell import Cell
 from cellspec.errors import CellspecError, blamed
 from cellspec.ir.text import program_text
 from cellspec.language.spec import Cite, Initialiser
 from cellspec.model.recurrence import parameter_count, recurrence, stages
-from cellspec.passes.schedule import Gradient, Schedule, schedule
-from cellspec.pipeline import Compiled, compile_cell
+from cellspec.passes.schedule import Gradient, Schedule
+from cellspec.pipeline import BACKWARD, FORWARD, Compiled, compile_cell, scheduled
 from cellspec.render.as_sympy import latex, pretty
 from cellspec.tools import memory
 
 if TYPE_CHECKING:
+    from cellspec.backends.base import Backend
     from cellspec.verification.check import Report
 
 INDENT = "  "
 
 
-def text_of(cell: Cell, stage: str, residuals: str = "speed") -> str:
-    """What ``cellspec show`` prints: ``stage`` is equations, latex, ir, adjoint, schedule or code."""
+def text_of(cell: Cell, stage: str, residuals: str = "speed", backend: str | None = None) -> str:
+    """What ``cellspec show`` prints: ``stage`` is equations, latex, ir, adjoint, schedule or code.
+
+    Without a ``backend`` it is the usual one, and the schedule says besides how the others that come with cellspec run it.
+    """
+    chosen = registry.backend(backend or registry.DEFAULT)
     with blamed(f"cell {cell.name!r}"):
-        return _text_of(cell, stage, residuals)
+        return _text_of(cell, stage, residuals, chosen, alone=backend is not None)
 
 
-def _text_of(cell: Cell, stage: str, residuals: str) -> str:
+def _text_of(cell: Cell, stage: str, residuals: str, backend: Backend, alone: bool) -> str:
     match stage:
         case "equations":
-            return overview(cell, residuals)
+            return overview(cell, residuals, backend)
         case "latex":
             return latex(cell)
         case "ir":
@@ -43,16 +49,16 @@ def _text_of(cell: Cell, stage: str, residuals: str) -> str:
         case "adjoint":
             return _adjoint(compile_cell(cell, residuals))
         case "schedule":
-            return _schedules(compile_cell(cell, residuals))
+            return _schedules(compile_cell(cell, residuals), backend, alone)
         case "code":
-            return generate(cell, residuals=residuals)
+            return generate(cell, backend.name, residuals)
     raise CellspecError(f"unknown stage {stage!r}")
 
 
 # --- equations ---------------------------------------------------------------------------------------------
 
 
-def overview(cell: Cell, residuals: str = "speed") -> str:
+def overview(cell: Cell, residuals: str, backend: Backend) -> str:
     """Equations, what they are about, parameters, recurrence, memory, and sources."""
     parts = [f"{cell.name}: {cell.title}" if cell.title else cell.name]
     if cell.doc:
@@ -73,7 +79,8 @@ def overview(cell: Cell, residuals: str = "speed") -> str:
     lines += [("set", f"{name}={value}") for name, value in cell.settings]
     lines += [("source", _source(cite)) for cite in cell.cite]
     parts.append(_columns(lines, indent=""))
-    parts.append("memory in bytes for float32, of T steps of B samples\n" + _columns(_memory(cell)))
+    if formulas := _memory(cell, backend):
+        parts.append("memory in bytes for float32, of T steps of B samples\n" + _columns(formulas))
     return "\n\n".join(parts)
 
 
@@ -89,16 +96,13 @@ def _stash(compiled: Compiled) -> list[tuple[str, str]]:
     return [("stash", _listed(shapes)), ("", size), ("", f"{there}, {unit}")]
 
 
-def _memory(cell: Cell) -> list[tuple[str, str, str]]:
-    """What a NumPy module keeps between the passes, and what it takes for both, under every policy."""
-    from cellspec.backends.numpy.footprint import footprints
-
+def _memory(cell: Cell, backend: Backend) -> list[tuple[str, str, str]]:
+    """What a module keeps between the passes, and what it takes for both, under every policy."""
     rows = []
-    for residuals in RESIDUALS:
-        whole, segments = footprints(compile_cell(cell, residuals))
-        for policy, size in ((residuals, whole), (f"{residuals}, checkpoint=k", segments)):
-            rows.append((policy, "tape", size.tape.formula(memory.FLOAT32)))
-            rows.append(("", "workspace", size.workspace.formula(memory.FLOAT32)))
+    for residuals in backend.residual_policies:
+        for one in backend.footprint(compile_cell(cell, residuals, backend), memory.FLOAT32):
+            rows.append((", ".join(filter(None, (residuals, one.option))), "tape", one.tape))
+            rows.append(("", "workspace", one.workspace))
     return rows
 
 
@@ -145,36 +149,34 @@ def _adjoint(compiled: Compiled) -> str:
     return "\n\n".join(parts)
 
 
-def _schedules(compiled: Compiled) -> str:
-    from cellspec.backends.numpy.orientation import orientation_for
+def _schedules(compiled: Compiled, backend: Backend, alone: bool) -> str:
+    """Both directions as ``backend`` has them; unless it is wanted ``alone``, also what others would make of the cell."""
+    made = scheduled(compiled, backend)
+    others = () if alone else (one for one in registry.built_in() if one is not backend)
+    described = [*backend.describe(made)]
+    for other in others:
+        if compiled.residuals in other.residual_policies:
+            described += other.describe(scheduled(compiled, other))
 
-    forward, backward = schedule(compiled.forward, blocks=True), schedule(compiled.backward, blocks=True)
-    ahead, back = _on_a_gpu(compiled, forward, backward)
+    def about(direction: str) -> list[str]:
+        return [_section(one.title, _indented(one.body)) for one in described if one.direction == direction]
+
     parts = []
     if compiled.prologue.ops:
         parts.append(_section("derived parameters, once a sequence", _operations(compiled.prologue, compiled.prologue.ops)))
-    orientation = orientation_for(forward, backward)
-    parts.append(_section("on a CPU", _indented(f"arrays are {orientation.name}, {orientation.axes_doc}: {orientation.why}")))
-    parts.append("FORWARD\n\n" + _schedule(forward))
-    parts += ahead
+    wishes = list(backend.policy.wishes())
+    parts.append(_section(f"policy of the {backend.title} backend", _columns(wishes)))
+    parts += about("")
+    parts.append("FORWARD\n\n" + _schedule(made.schedules[FORWARD]))
+    parts += about(FORWARD)
     parts.append(_section(f"stashed for the backward pass, for {compiled.residuals}", _listed(compiled.stash)))
     parts.append(_section("computed again by the backward pass", _listed(memory.again(compiled))))
-    parts.append("BACKWARD\n\n" + _schedule(backward))
-    parts += back
+    parts.append("BACKWARD\n\n" + _schedule(made.schedules[BACKWARD]))
+    parts += about(BACKWARD)
     if compiled.epilogue.program.ops:
         program = compiled.epilogue.program
         parts.append(_section("through the derived parameters, once a sequence", _operations(program, program.ops)))
     return "\n\n".join(parts)
-
-
-def _on_a_gpu(compiled: Compiled, forward: Schedule, backward: Schedule) -> tuple[list[str], list[str]]:
-    """How the CuPy backend runs either direction, if it knows the policy."""
-    from cellspec.backends.cupy.describe import describe
-
-    if compiled.residuals != "speed":
-        return [], []
-    ahead, back = describe(compiled, forward, backward)
-    return [_section("on a GPU", _indented(ahead))], [_section("on a GPU", _indented(back))]
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -13,14 +13,15 @@ from cupy_support import BY_ID, OnDevice, cupy_on
 from support import ROOT, SPECS, cell_from, cell_of, draw, spec_id
 
 import cellspec
-from cellspec.backends.cupy import classes
-from cellspec.backends.cupy.classes import Kind
+from cellspec.backends.cupy.backend import BACKEND
 from cellspec.backends.cupy.module import plans
 from cellspec.backends.dims import bracket
+from cellspec.backends.fused import loop_kinds
+from cellspec.backends.fused.loop_kinds import Kind
 from cellspec.cell import Cell
 from cellspec.passes.exchanges import exchanges
 from cellspec.passes.schedule import schedule
-from cellspec.pipeline import compile_cell
+from cellspec.pipeline import compile_cell, scheduled
 from cellspec.tools.show import text_of
 from cellspec.verification.check import verify, verify_sample
 
@@ -56,7 +57,7 @@ def carried(cell: Cell) -> list[list[str]]:
 )
 def test_classes_and_what_exchanges_carry(name: str, kind: str, forward: list[str], backward: list[str] | None) -> None:
     cell = cell_of(BY_ID[name])
-    assert [choice.kind.value for _, choice in plans(compile_cell(cell))] == [kind, kind]
+    assert [choice.kind.value for _, choice in plans(compile_cell(cell, target=BACKEND))] == [kind, kind]
     found = carried(cell)
     assert found[0] == forward and backward in (None, found[1])
     for text, here in zip(on_a_gpu(cell), found, strict=True):
@@ -67,7 +68,9 @@ def test_classes_and_what_exchanges_carry(name: str, kind: str, forward: list[st
 def test_where_units_keep_to_themselves_nothing_is_exchanged() -> None:
     for path in SPECS:
         compiled = compile_cell(cell_of(path))
-        for (_, choice), program in zip(plans(compiled), (compiled.forward, compiled.backward), strict=True):
+        for (_, choice), program in zip(
+            plans(scheduled(compiled, BACKEND)), (compiled.forward, compiled.backward), strict=True
+        ):
             assert choice.kind is Kind.STEP or exchanges(schedule(program)) == (), spec_id(path)
             assert [kind for kind, _ in choice.against] == list(Kind)[: len(choice.against)]
             assert list(Kind)[len(choice.against)] is choice.kind
@@ -117,11 +120,11 @@ def wide(count: int) -> Cell:
 
 def test_a_cell_that_asks_too_much_of_a_thread_goes_step_by_step(machine: str) -> None:
     """It is decided when the module is made, shown, and as right as any other."""
-    few, many = wide(20), wide(classes.BUDGET + 4)
-    assert [choice.kind for _, choice in plans(compile_cell(few))] == [Kind.SEQUENCE, Kind.SEQUENCE]
-    assert [choice.kind for _, choice in plans(compile_cell(many))] == [Kind.STEP, Kind.STEP]
+    few, many = wide(20), wide(loop_kinds.BUDGET + 4)
+    assert [choice.kind for _, choice in plans(compile_cell(few, target=BACKEND))] == [Kind.SEQUENCE, Kind.SEQUENCE]
+    assert [choice.kind for _, choice in plans(compile_cell(many, target=BACKEND))] == [Kind.STEP, Kind.STEP]
     for text in on_a_gpu(many):
-        assert "\n    not sequence: a thread would hold " in text and f", and there is room for {classes.BUDGET}\n" in text
+        assert "\n    not sequence: a thread would hold " in text and f", and there is room for {loop_kinds.BUDGET}\n" in text
     with cupy_on(machine) as cupy:
         module = OnDevice(cellspec.build(many, "cupy"), cupy)
         report = verify_sample(many, module, draw(many))
@@ -131,8 +134,8 @@ def test_a_cell_that_asks_too_much_of_a_thread_goes_step_by_step(machine: str) -
 @pytest.mark.parametrize("name", ["mingru", "valid-elementwise", "valid-scan"])
 def test_every_sequence_cell_also_runs_step_by_step(name: str, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = cell_of(BY_ID[name])
-    monkeypatch.setattr(classes, "BUDGET", 3)
-    assert [choice.kind for _, choice in plans(compile_cell(cell))] == [Kind.STEP, Kind.STEP]
+    monkeypatch.setattr(loop_kinds, "BUDGET", 3)
+    assert [choice.kind for _, choice in plans(compile_cell(cell, target=BACKEND))] == [Kind.STEP, Kind.STEP]
     with cupy_on(machine) as cupy:
         module = OnDevice(cellspec.build(cell, "cupy"), cupy)
         report = verify(cell, module, seed=3, dtypes=(np.float64,), exact=False)

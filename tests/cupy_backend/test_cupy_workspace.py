@@ -10,13 +10,14 @@ from cupy_support import DEVICE, OnDevice, cells, needs_substitute, on_device, r
 from support import call, close, copied, draw, leaves, same_bits
 
 from cellspec import ir
-from cellspec.backends.cupy.chains import launches
-from cellspec.backends.cupy.flow import Phase
+from cellspec.backends.cupy.backend import BACKEND
 from cellspec.backends.cupy.module import plans
+from cellspec.backends.fused.chains import launches
+from cellspec.backends.memory.model import Phase
 from cellspec.cell import Cell
 from cellspec.passes.exchanges import exchanges
 from cellspec.passes.schedule import schedule
-from cellspec.pipeline import compile_cell
+from cellspec.pipeline import compile_cell, scheduled
 from cellspec.verification.sampling import Sample
 
 some_cells = cells("lstm", "gru_after", "gru_before", "indrnn", "mingru", "valid-joined", "valid-stretch", "valid-derived")
@@ -225,7 +226,7 @@ def test_stale_tapes_and_strange_workspaces(cell: Cell, machine: str) -> None:
 def test_a_step_launches_what_the_schedule_says(cell: Cell) -> None:
     """A product for each that waits for an exchange, a kernel for each region or chain; a whole sequence is launched once."""
     compiled = compile_cell(cell)
-    for direction, (plan, choice) in enumerate(plans(compiled)):
+    for direction, (plan, choice) in enumerate(plans(scheduled(compiled, BACKEND))):
         program = (compiled.forward, compiled.backward)[direction]
         found = exchanges(schedule(program))
         products = sum(isinstance(op, ir.Product) for exchange in found for op in exchange.readers)

@@ -6,6 +6,7 @@ import pytest
 from program_support import assert_same_numbers, program, told
 
 from cellspec.passes.hoist import Reach, hoist, reaches
+from cellspec.passes.policy import SchedulePolicy
 
 HEAD = """
     constant  a: [H], b: [H], W: [H, H]
@@ -35,8 +36,10 @@ def test_reaches() -> None:
 
 def test_of_a_step_alone_nothing_but_constants_is_known_earlier() -> None:
     text = step("a*b*x[t]*h[t-1]")
-    assert reaches(program(text), alone=True)["x[t]"] is Reach.CARRIED
-    assert told(hoist(program(text), alone=True)) == told(step("h[t-1]*x[t]*`h[t]*`", "`h[t]*`: [H] = a*b"))
+    assert reaches(program(text), SchedulePolicy(single_step=True))["x[t]"] is Reach.CARRIED
+    assert told(hoist(program(text), SchedulePolicy(single_step=True))) == told(
+        step("h[t-1]*x[t]*`h[t]*`", "`h[t]*`: [H] = a*b")
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from cellspec.ir.parse import parse_program
 from cellspec.ir.text import program_text
 from cellspec.model.nodes import Shape
 from cellspec.model.primitives import PRIMITIVES
+from cellspec.passes.policy import SchedulePolicy
 from cellspec.passes.schedule import Schedule, schedule
 
 Array = npt.NDArray[Any]
@@ -176,7 +177,8 @@ def _summed(array: Array, shape: tuple[int, ...]) -> Any:
 
 def scheduled(step: Program | str, *, alone: bool = False, heads: bool = False, blocks: bool = False) -> Schedule:
     """The schedule of a step, or of the text of one."""
-    return schedule(program(step) if isinstance(step, str) else step, alone=alone, heads=heads, blocks=blocks)
+    policy = SchedulePolicy(stack_heads=heads, block_products=blocks, single_step=alone)
+    return schedule(program(step) if isinstance(step, str) else step, policy)
 
 
 def in_order(plan: Schedule) -> Program:

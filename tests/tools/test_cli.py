@@ -183,6 +183,10 @@ def test_set(folder: Path) -> None:
     ("message", "arguments"),
     [
         ("unknown backend 'nunpy'; did you mean 'numpy'?", "generate lstm --backend nunpy"),
+        ("unknown backend 'nunpy'; did you mean 'numpy'?", "show lstm --backend nunpy"),
+        (f"unknown backend 'all'; there is {', '.join(BACKENDS)}", "show lstm --backend all"),
+        (f"unknown backend 'x'; there is {', '.join(BACKENDS)}, all", "generate lstm --backend x"),
+        ("--residuals memory is for the NumPy backend alone: --backend numpy", "show lstm --backend cupy --residuals memory"),
         ("unknown cell 'lstmm'; did you mean 'lstm'?", "generate lstmm"),
         ("unknown cell 'lstmm'; did you mean 'lstm'?", "check lstmm"),
         ("unknown cell 'mine'; did you mean 'mine.yaml'?", "check mine"),
@@ -196,6 +200,8 @@ def test_set(folder: Path) -> None:
         ("'k' is a hyperparameter and needs a number, not 'half'", "verify mine.yaml --set k=half"),
         ("cannot read 'mine.yaml/__init__.py': not a directory", "generate lstm --out mine.yaml"),
         ("--latex shows the equations; it cannot be combined with --stage ir", "show lstm --latex --stage ir"),
+        ("--passes shows all programs; it cannot be combined with --stage code", "show lstm --passes --stage code"),
+        ("--latex and --passes exclude each other", "show lstm --latex --passes"),
         ("'mine.yaml' exists already; nothing was written", "new mine"),
         ("there is a shipped cell called 'lstm'; take another name", "new lstm"),
         ("'my-cell' cannot name a cell; a name is made of letters, digits and '_'", "new my-cell"),
@@ -263,7 +269,8 @@ def test_show_equations(folder: Path) -> None:
     [
         ("ir", ["Un@n.part: [H] = Un @ n.part", "carry     h[t-1] <- h[t]"]),
         ("adjoint", ["stashed by the forward step\n  ", "total     d:Wr = sum of "]),
-        ("schedule", ["FORWARD\n\nbefore the loop, for all steps together\n", "level 2: after 2 products in a row"]),
+        ("schedule", ["FORWARD\n\nonce a sequence\n", "\nbefore the loop, for all steps together\n"]),
+        ("schedule", ["level 2: after 2 products in a row", "policy of the NumPy backend\n  operands of a sum's products"]),
         ("schedule", ["on a GPU\n  class step: ", "  exchanges per step: 2\n    1 carries h[t-1]: [H], for Ur@h[t-1]"]),
         ("code", ['CELL = "gru"', "def backward("]),
     ],
@@ -273,6 +280,15 @@ def test_show_stages(stage: str, parts: list[str]) -> None:
     assert result.exit_code == 0
     for part in parts:
         assert part in result.stdout
+
+
+def test_show_of_another_backend() -> None:
+    text = run("show", "gru", "--stage", "code", "--backend", "cupy").stdout
+    assert text == (ROOT / "generated" / "gru_cupy.py").read_text("utf-8")
+    text = run("show", "gru", "--stage", "schedule", "--backend", "cupy").stdout
+    assert text.startswith("policy of the CuPy backend\n  operands of a sum's products, head by head        stacked\n")
+    assert "on a GPU\n  class step: " in text and "on a CPU" not in text
+    assert "memory in bytes" not in run("show", "gru", "--backend", "cupy").stdout
 
 
 @pytest.mark.parametrize("stage", cli.STAGES)
@@ -356,7 +372,13 @@ def test_help_is_quick(arguments: list[str]) -> None:
 
 
 def test_plain_when_piped(folder: Path) -> None:
-    for line in ("list", "generate lstm gru --out new", "show lstm --stage code", "verify mine.yaml"):
+    for line in (
+        "list",
+        "generate lstm gru --out new",
+        "show lstm --stage code",
+        "show mine.yaml --passes",
+        "verify mine.yaml",
+    ):
         done = program(*line.split(), cwd=folder)
         assert done.returncode == 0 and "\x1b" not in done.stdout + done.stderr and "\r" not in done.stderr
 
@@ -394,8 +416,9 @@ def test_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setenv("TERM", "xterm-256color")
             return str(command())
 
-    coloured = printed(lambda: run("show", "lstm", "--stage", "code").stdout)
-    assert "\x1b[" in coloured
+    for shown in (("--stage", "code"), ("--passes",)):
+        assert "\x1b[" in printed(lambda shown=shown: run("show", "lstm", *shown).stdout)  # type: ignore[misc]
     assert "─" in printed(lambda: run("list").stdout)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[" not in printed(lambda: run("show", "lstm", "--stage", "code").stdout)
+    for shown in (("--stage", "code"), ("--passes",)):
+        assert "\x1b[" not in printed(lambda shown=shown: run("show", "lstm", *shown).stdout)  # type: ignore[misc]

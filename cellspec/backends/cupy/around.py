@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sympy
 
-from cellspec.backends.cupy.cuda import length
-from cellspec.backends.cupy.flow import Phase
-from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
-from cellspec.backends.cupy.regions import Region
-from cellspec.backends.cupy.units import first, stretched, widened
+from cellspec.backends.cupy.cuda import RESERVED
+from cellspec.backends.fused.c_family import size_text
+from cellspec.backends.fused.code import EMPTY, Code, code, in_parentheses, joined, mentions, name, names_in
+from cellspec.backends.fused.indices import UNIT, ZERO, first, stretched, sum_of, widened
+from cellspec.backends.fused.memory import Columns, Memory
+from cellspec.backends.fused.regions import Region
+from cellspec.backends.memory.model import Buffer, Home, Phase
 from cellspec.model.nodes import Shape
+
+STEPS, SAMPLES, STEP, ROWS, ROW, SAMPLE, AT, K = map(name, ("T", "B", "t", "rows", "row", "sample", "at", "k"))
+"""The numbers of steps and samples, of this step, and of all rows; of a thread, its row of those of all steps, its sample, its
+element of those of all steps, and its element of those of one step.
+"""
+
+TAKEN = (*RESERVED, *(variable.text for variable in (STEPS, SAMPLES, STEP, ROWS, ROW, SAMPLE, AT, K, UNIT)))
+"""Names that neither values nor dims can have in a kernel."""
 
 
 @dataclass(frozen=True)
@@ -35,127 +44,128 @@ class Around:
         self.shape = region.shape
         self.whole = self.factor(region.units)
 
-    def size(self, expr: sympy.Expr) -> str:
+    def size(self, expr: sympy.Expr) -> Code:
         """A number of units, safe as a factor."""
-        text = length(expr, self.texts.dims)
-        return f"({text})" if isinstance(expr, sympy.Add) else text
+        text = size_text(expr, self.texts.dims)
+        return code("({})", text) if isinstance(expr, sympy.Add) else text
 
-    def factor(self, expr: sympy.Expr) -> str:
+    def factor(self, expr: sympy.Expr) -> Code:
         """A number of units, safe to divide by."""
-        text = self.size(expr)
-        return text if expr.is_Atom or text.startswith("(") else f"({text})"
+        return self.size(expr) if expr.is_Atom or isinstance(expr, sympy.Add) else code("({})", self.size(expr))
 
-    def unit(self, shape: Shape) -> str:
+    def times(self, units: sympy.Expr) -> Code:
+        """The factor for rows of so many units: nothing for one."""
+        return EMPTY if units == 1 else code("*{}", self.size(units))
+
+    def unit(self, shape: Shape) -> Code:
         """Which unit of a value of this shape a thread has."""
         return stretched(shape, self.shape, self.factor)
 
-    def guard(self, shape: Shape) -> str:
+    def guard(self, shape: Shape) -> Code:
         """What stands before a store of a value of this shape: of several threads that have a unit the first stores it."""
         condition = first(shape, self.shape, self.factor)
-        return f"if ({condition}) " if condition else ""
+        return code("if ({}) ", condition) if condition else EMPTY
 
-    def index(self, place: Place, unit: str, alone: bool = True) -> str:
+    def index(self, place: Columns, unit: Code, alone: bool = True) -> Code:
         """Where a thread finds unit ``unit`` of the value at ``place``; ``alone``: by the variables of its own unit."""
         buffer = place.buffer
-        late = place.late if self.forwards or buffer.saved else not place.late
+        behind = self.memory.is_behind(place)
         if buffer.home is Home.CONSTANT:
             return unit
         one = self.region.units == 1
-        plain = unit == ("0" if one else "j") and place.offset == 0 and buffer.units == self.region.units
+        plain = unit == (ZERO if one else UNIT) and place.start == 0 and buffer.units == self.region.units
         plain = plain and place.pitch is None and alone
-        samples = f"B*{self.units}" if plain else "B"
+        samples = code("{}*{}", SAMPLES, self.units) if plain else SAMPLES
+        width = self.times(buffer.units)
         match buffer.home:
             case Home.SEQUENCE:
-                row, at = "row", "at"
-            case Home.HISTORY if late and not place.first:
-                row, at = "(row + B)", f"at + {samples}"
+                row, at = ROW, AT
+            case Home.HISTORY if behind and not place.first:
+                row, at = code("({} + {})" if width else "{} + {}", ROW, SAMPLES), code("{} + {}", AT, samples)
             case Home.HISTORY if not place.first:
-                row, at = "row", "at"
+                row, at = ROW, AT
             case Home.ROLLING:
-                turn = "(t + 1)%2" if late else "t%2"
-                row, at = f"({turn}*B + sample)", f"{turn}*{samples} + k"
+                turn = code("({} + 1)%2" if behind else "{}%2", STEP)
+                row, at = code("({}*{} + {})", turn, SAMPLES, SAMPLE), code("{}*{} + {}", turn, samples, K)
             case _ if self.flat:
-                row, plain = "row%B", False
+                row, plain = code("({}%{})" if width else "{}%{}", ROW, SAMPLES), False
             case _:
-                row, at = "sample", "k"
+                row, at = SAMPLE, K
         if plain:
             return at
-        width = "" if buffer.units == 1 else f"*{self.size(buffer.units)}"
-        row = f"({row})" if width and row == "row%B" else row
-        row = row[1:-1] if not width and row.startswith("(row") else row
-        start = "" if place.offset == 0 else length(place.offset, self.texts.dims)
-        terms = [start, "" if unit == "0" else unit]
-        if place.pitch is not None and unit != "0":
-            terms = widened(unit, *place.pitch, start, self.factor)
-        return " + ".join(term for term in (f"{row}{width}", *terms) if term)
+        start = EMPTY if place.start == 0 else size_text(place.start, self.texts.dims)
+        within = sum_of(start, unit)
+        if place.pitch is not None and unit != ZERO:
+            within = widened(unit, *place.pitch, start, self.factor)
+        return joined(" + ", (code("{}{}", row, width), within))
 
-    def start(self, state: Buffer, unit: str) -> str:
+    def start(self, state: Buffer, unit: Code) -> Code:
         """Where a thread finds unit ``unit`` of a carry before the first step, in the memory of all steps."""
         if state.units == self.region.units:
-            whole = "" if self.region.units == 1 else f"*{self.units}"
-            return "k" if self.forwards else f"T*B{whole} + k"
-        row, width = "sample" if self.forwards else "T*B + sample", "" if state.units == 1 else f"*{self.size(state.units)}"
-        row = f"({row}){width}" if width and not self.forwards else f"{row}{width}"
-        return row if unit == "0" else f"{row} + {unit}"
+            return K if self.forwards else code("{}*{}{} + {}", STEPS, SAMPLES, self.times(self.region.units), K)
+        row, width = (SAMPLE if self.forwards else code("{}*{} + {}", STEPS, SAMPLES, SAMPLE)), self.times(state.units)
+        row = code("({}){}", row, width) if width and not self.forwards else code("{}{}", row, width)
+        return sum_of(row, unit)
 
-    def sizes_used(self, lines: Sequence[str]) -> tuple[str, ...]:
+    def sizes_used(self, lines: Sequence[Code]) -> tuple[str, ...]:
         """The sizes that ``lines`` mention, in the order in which they are passed."""
-        words = words_of(lines)
-        own = ("T",) if self.single else ("t", "rows")
-        return tuple(name for name in (*own, "B", *self.texts.dims.values()) if name in words)
+        own = (STEPS,) if self.single else (STEP, ROWS)
+        names = names_in(lines)
+        return tuple(size for size in (*(each.text for each in (*own, SAMPLES)), *self.texts.dims.values()) if size in names)
 
-    def opening(self, body: Sequence[str]) -> list[str]:
+    def opening(self, body: Sequence[Code]) -> list[Code]:
         """The lines by which a thread learns which sample and unit it has."""
-        words = words_of(body)
-        count = "rows" if self.flat else "B"
-        lines = ["const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;"]
         one = self.region.units == 1
-        lines.append(f"if (k >= {count if one else f'{count}*{self.units}'}) return;")
+        count = ROWS if self.flat else SAMPLES
+        every = count if one else code("{}*{}", count, self.units)
+        lines = [
+            code("const long long {} = (long long)blockIdx.x*blockDim.x + threadIdx.x;", K),
+            code("if ({} >= {}) return;", K, every),
+        ]
         found = []
-        if "j" in words:
-            found.append("j = 0" if one else f"j = k%{self.whole}")
         if self.flat:
-            if "row" in words:
-                found.insert(0, "row = k" if one else f"row = k/{self.whole}")
-            if "at" in words:
-                found.append("at = k")
-        elif words & {"sample", "row"}:
-            found.insert(0, "sample = k" if one else f"sample = k/{self.whole}")
-        if found:
-            lines.append(f"const long long {', '.join(found)};")
-        return lines
+            found += [code("{} = {}" if one else "{} = {}/{}", ROW, K, self.whole)] if mentions(body, ROW) else []
+        elif mentions(body, SAMPLE) or mentions(body, ROW):
+            found += [code("{} = {}" if one else "{} = {}/{}", SAMPLE, K, self.whole)]
+        if mentions(body, UNIT):
+            found.append(code("{} = 0", UNIT) if one else code("{} = {}%{}", UNIT, K, self.whole))
+        if self.flat and mentions(body, AT):
+            found.append(code("{} = {}", AT, K))
+        return [*lines, *_defined(found)]
 
-    def sample_of_block(self, body: Sequence[str]) -> list[str]:
+    def sample_of_block(self, body: Sequence[Code]) -> list[Code]:
         """The lines by which a block learns which sample it has, in a kernel of a block per sample."""
-        words = words_of(body)
         if self.flat:
-            return ["const long long row = blockIdx.x;"]
-        lines = ["const long long sample = blockIdx.x;"]
-        return [*lines, *(["const long long row = t*B + sample;"] if "row" in words else [])]
+            return [code("const long long {} = blockIdx.x;", ROW)]
+        row = code("{} = {}*{} + {}", ROW, STEP, SAMPLES, SAMPLE)
+        return [code("const long long {} = blockIdx.x;", SAMPLE), *_defined([row] if mentions(body, ROW) else [])]
 
-    def within_sample(self, body: Sequence[str]) -> list[str]:
+    def within_sample(self, body: Sequence[Code]) -> list[Code]:
         """The lines that say where unit ``j`` lies, in a kernel of a block per sample."""
-        words = words_of(body)
-        row = "row" if self.flat else "sample"
-        step = "row" if self.flat else "t*B + sample"
+        row = ROW if self.flat else SAMPLE
+        step = ROW if self.flat else code("{}*{} + {}", STEP, SAMPLES, SAMPLE)
         if self.region.units == 1:
-            found = [f"{name} = {value}" for name, value in (("j", "0"), ("k", row), ("at", step)) if name in words]
-        else:
-            step = step if self.flat else f"({step})"
-            found = [f"{name} = {value}*{self.units} + j" for name, value in (("k", row), ("at", step)) if name in words]
-        return [f"const long long {', '.join(found)};"] if found else []
+            return _defined(
+                [code("{} = {}", each, value) for each, value in ((UNIT, ZERO), (K, row), (AT, step)) if mentions(body, each)]
+            )
+        step = in_parentheses(step)
+        places = ((K, row), (AT, step))
+        return _defined(
+            [code("{} = {}*{} + {}", each, value, self.units, UNIT) for each, value in places if mentions(body, each)]
+        )
 
-    def moment(self, body: Sequence[str]) -> list[str]:
+    def moment(self, body: Sequence[Code]) -> list[Code]:
         """Where in all steps this step's row lies."""
-        words = words_of(body)
+        if self.flat:
+            return []
         found = []
-        if "row" in words:
-            found.append("row = t*B + sample")
-        if "at" in words:
-            found.append("at = t*B + k" if self.region.units == 1 else f"at = t*B*{self.units} + k")
-        return [f"const long long {', '.join(found)};"] if found and not self.flat else []
+        if mentions(body, ROW):
+            found.append(code("{} = {}*{} + {}", ROW, STEP, SAMPLES, SAMPLE))
+        if mentions(body, AT):
+            found.append(code("{} = {}*{}{} + {}", AT, STEP, SAMPLES, self.times(self.region.units), K))
+        return _defined(found)
 
 
-def words_of(lines: Sequence[str]) -> set[str]:
-    """The words of C++ text, comments left out."""
-    return {word for line in lines for word in re.findall(r"\w+", line.split("//")[0])}
+def _defined(definitions: Sequence[Code]) -> list[Code]:
+    """The line that defines what ``definitions`` say."""
+    return [code("const long long {};", joined(", ", definitions))] if definitions else []

@@ -2,111 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 
 import sympy
 
-from cellspec import ir
 from cellspec.backends.cupy.around import Around, Texts
-from cellspec.backends.cupy.axes import Along, extent, kernel_of
-from cellspec.backends.cupy.chains import Chain, Link
-from cellspec.backends.cupy.flow import Phase, origin
-from cellspec.backends.cupy.kernels import Kernel, Writer, pointer, wrapped
-from cellspec.backends.cupy.memory import Buffer, Memory
-from cellspec.backends.cupy.regions import Region
-
-FUNCTIONS = {
-    "sum_units": "sum_row",
-    "largest_unit": "largest_of_row",
-    "running_sum": "running_sums<false>",
-    "running_sum_back": "running_sums<true>",
-}
-"""The functions by which a block works on a row, by the kernels that do the same for many."""
+from cellspec.backends.cupy.cuda import ROW_FUNCTIONS
+from cellspec.backends.cupy.kernels import Kernel, Part, Writer, assembled
+from cellspec.backends.fused.axes import extent, kernel_of
+from cellspec.backends.fused.chains import Chain, Link
+from cellspec.backends.fused.code import EMPTY, Code, code, indented, name
+from cellspec.backends.fused.flow import origin
+from cellspec.backends.fused.indices import UNIT, ZERO
+from cellspec.backends.fused.memory import Memory
+from cellspec.backends.fused.regions import Region
+from cellspec.backends.memory.model import Phase
+from cellspec.ir import Along
 
 
-def chain_kernel(name: str, memory: Memory, chain: Chain, phase: Phase, texts: Texts) -> Kernel:
+def chain_kernel(called: str, memory: Memory, chain: Chain, phase: Phase, texts: Texts) -> Kernel:
     """The kernel that runs ``chain``."""
-    return _Chained(name, memory, chain, phase, texts).kernel()
+    return _Chained(memory, chain, phase, texts).kernel(called)
 
 
 class _Chained:
-    def __init__(self, name: str, memory: Memory, chain: Chain, phase: Phase, texts: Texts) -> None:
-        self.name, self.memory, self.chain, self.texts = name, memory, chain, texts
+    def __init__(self, memory: Memory, chain: Chain, phase: Phase, texts: Texts) -> None:
+        self.memory, self.chain, self.texts = memory, chain, texts
         self.flow = memory.flow
-        self.buffers: dict[Buffer, bool] = {}
-        self.functions: set[str] = set()
         self.whole = Around(memory, Region(phase, 0, (sympy.Integer(1),), (), (), frozenset()), texts, False)
 
-    def kernel(self) -> Kernel:
+    def kernel(self, called: str) -> Kernel:
         links = self.chain.links
-        inner = self.link(links[0])
-        for before, link in pairwise(links):
-            inner += [*self.wait(before, link), *self.link(link)]
-        body = [*self.whole.sample_of_block(inner), "", *inner]
-        sizes = self.whole.sizes_used(body)
-        read = [b for b, written in self.buffers.items() if not written]
-        changed = [b for b, written in self.buffers.items() if written]
-        parameters = [f"const long long {size}" for size in sizes]
-        parameters += [f"const {pointer(b)}" for b in read] + [pointer(b) for b in changed]
-        first = next((link for link in self.chain.links if isinstance(link, Region)), None)
-        about = "All steps at once" if first is None else Writer("", self.memory, first, self.texts, False).about().rstrip(".")
-        return Kernel(
-            self.name, f"{about}; a block for each sample.", sizes, wrapped(parameters), (*read, *changed), tuple(body),
-            sympy.Integer(1), frozenset(self.functions), by_sample=True,
-        )  # fmt: skip
+        parts = [self.region(link) if isinstance(link, Region) else self.along(link) for link in links]
+        inner = list(parts[0].lines)
+        for (before, link), part in zip(pairwise(links), parts[1:], strict=True):
+            inner += [*self.wait(before, link), *part.lines]
+        lines = [*self.whole.sample_of_block(inner), EMPTY, *inner]
+        first = next((link for link in links if isinstance(link, Region)), None)
+        about = "All steps at once" if first is None else Writer(self.memory, first, self.texts, False).about().rstrip(".")
+        about = f"{about}; a block for each sample."
+        return assembled(called, about, self.whole.sizes_used(lines), lines, parts, sympy.Integer(1), by_sample=True)
 
-    def link(self, link: Link) -> list[str]:
-        """What the block does for one link."""
-        return self.region(link) if isinstance(link, Region) else self.along(link)
-
-    def wait(self, before: Link, link: Link) -> list[str]:
+    def wait(self, before: Link, link: Link) -> list[Code]:
         """The block waits between links, but not between functions along axes of which neither reads another's result."""
         made = {other.out for other in self.chain.links if not isinstance(other, Region)}
         if not isinstance(before, Region) and not isinstance(link, Region) and origin(self.flow, link.operand) not in made:
             return []
-        return ["__syncthreads();"]
+        return [Code("__syncthreads();")]
 
-    def use(self, buffers: Mapping[Buffer, bool]) -> None:
-        for buffer, written in buffers.items():
-            self.buffers[buffer] = self.buffers.get(buffer, False) or written
-
-    def region(self, region: Region) -> list[str]:
-        """A region's lines, for the units of a sample in turn."""
-        writer = Writer(self.name, self.memory, region, self.texts, False)
-        lines = writer.lines()
-        self.use(writer.buffers)
-        self.functions |= writer.printer.used
-        around = writer.around
-        head = f"for (long long j = threadIdx.x; j < {around.units}; j += blockDim.x) {{"
+    def region(self, region: Region) -> Part:
+        """What the block does for a region, for the units of a sample in turn."""
+        writer = Writer(self.memory, region, self.texts, False)
+        part, lines, around = writer.part(), writer.lines(), writer.around
+        head = code("for (long long {0} = threadIdx.x; {0} < {1}; {0} += blockDim.x) {{", UNIT, around.units)
         if region.units == 1:
-            head = "if (threadIdx.x == 0) {"
-        return [head, *(f"    {line}" if line else "" for line in [*around.within_sample(lines), *lines]), "}"]
+            head = Code("if (threadIdx.x == 0) {")
+        whole = (head, *indented([*around.within_sample(lines), *lines]), Code("}"))
+        return Part(whole, part.uses, part.writes, part.functions)
 
-    def along(self, op: Along) -> list[str]:
-        """The lines of a function along an axis."""
+    def along(self, op: Along) -> Part:
+        """What the block does for a function along an axis."""
         shape = self.flow.program.shape
         seen = extent(op, shape(op.operand), shape(op.out))
         source, out = self.memory.reads[origin(self.flow, op.operand)], self.memory.reads[op.out]
-        self.use({source.buffer: False, out.buffer: True})
         outer, length, inner = map(self.whole.factor, (seen.outer, seen.length, seen.inner))
-        values = f"{source.buffer.name} + {self.whole.index(source, '0', alone=False)}"
-        results = f"{out.buffer.name} + {self.whole.index(out, '0', alone=False)}"
+        values, results = (
+            code("{} + {}", name(place.buffer.name), self.whole.index(place, ZERO, alone=False)) for place in (source, out)
+        )
         kind = kernel_of(op, seen)
+        function = ROW_FUNCTIONS[kind]
         comment = self.texts.comments.get(self.flow.program.values[op.out].origin, "")
-        lines = [comment] if comment else []
+        lines = [Code(comment)] if comment else []
         if kind == "sum_across":
-            column = f"{values} + k/{inner}*{length}*{inner} + k%{inner}"
-            return [
-                *lines,
-                f"for (long long k = threadIdx.x; k < {outer}*{inner}; k += blockDim.x)",
-                f"    ({results})[k] = sum_of_column({length}, {inner}, {column});",
+            column = code("{0} + k/{2}*{1}*{2} + k%{2}", values, length, inner)
+            lines += [
+                code("for (long long k = threadIdx.x; k < {}*{}; k += blockDim.x)", outer, inner),
+                code("    ({})[k] = {}({}, {}, {});", results, function, length, inner, column),
             ]
-        result = f"{results} + k" if isinstance(op, ir.SumTo | ir.Largest) else f"{results} + k*{length}"
-        if seen.outer == 1:
-            return [*lines, f"{FUNCTIONS[kind]}({length}, {values}, {results});"]
-        return [
-            *lines,
-            f"for (long long k = 0; k < {outer}; k++)",
-            f"    {FUNCTIONS[kind]}({length}, {values} + k*{length}, {result});",
-        ]
+        elif seen.outer == 1:
+            lines.append(code("{}({}, {}, {});", function, length, values, results))
+        else:
+            result = code("{} + k", results) if op.reduces else code("{} + k*{}", results, length)
+            lines += [
+                code("for (long long k = 0; k < {}; k++)", outer),
+                code("    {}({}, {} + k*{}, {});", function, length, values, length, result),
+            ]
+        return Part(tuple(lines), (source.buffer, out.buffer), frozenset((out.buffer,)), frozenset())

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from cellspec import ir
-from cellspec.backends.cupy import classes
-from cellspec.backends.cupy.chains import Chain, launches
-from cellspec.backends.cupy.classes import Choice, Kind
-from cellspec.backends.cupy.flow import Phase
 from cellspec.backends.cupy.module import plans
-from cellspec.backends.cupy.regions import Plan, Region, Step
 from cellspec.backends.dims import bracket
+from cellspec.backends.fused import loop_kinds
+from cellspec.backends.fused.chains import Chain, launches
+from cellspec.backends.fused.loop_kinds import Choice, Kind
+from cellspec.backends.fused.regions import Plan, Region, Step
+from cellspec.backends.memory.model import Phase
 from cellspec.passes.exchanges import Exchange, exchanges
-from cellspec.passes.schedule import Schedule
-from cellspec.pipeline import Compiled
+from cellspec.pipeline import BACKWARD, FORWARD, Compiled
 
 ABOUT = {
     Kind.PARALLEL: "no step needs another",
@@ -22,10 +21,11 @@ ABOUT = {
 PHASES = {Phase.BEFORE: "before the loop", Phase.LOOP: "in the loop", Phase.AFTER: "after the loop"}
 
 
-def describe(compiled: Compiled, forward: Schedule, backward: Schedule) -> tuple[str, str]:
+def describe(compiled: Compiled) -> tuple[str, str]:
     """Each direction as lines of text."""
     ahead, back = plans(compiled)
-    return _direction(*ahead, exchanges(forward)), _direction(*back, exchanges(backward))
+    forward, backward = (exchanges(compiled.schedules[name]) for name in (FORWARD, BACKWARD))
+    return _direction(*ahead, forward), _direction(*back, backward)
 
 
 def _direction(plan: Plan, choice: Choice, found: tuple[Exchange, ...]) -> str:
@@ -51,7 +51,8 @@ def _exchange(exchange: Exchange) -> str:
 def _step(step: Step) -> str:
     match step:
         case Region(units=units, results=results):
-            return f"kernel over {units} units, {classes.live(step)} of {classes.BUDGET} values a thread: {', '.join(results)}"
+            held = f"{loop_kinds.live(step)} of {loop_kinds.BUDGET} values a thread"
+            return f"kernel over {units} units, {held}: {', '.join(results)}"
         case ir.Product(outs=outs):
             return f"product: {', '.join(outs)}"
         case _:

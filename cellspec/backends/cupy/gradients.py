@@ -9,7 +9,7 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.host import Host
-from cellspec.backends.cupy.memory import Place
+from cellspec.backends.fused.memory import Columns
 from cellspec.backends.naming import identifier, together
 from cellspec.model.nodes import Shape
 from cellspec.passes.schedule import Gradient
@@ -79,10 +79,10 @@ class _Gradients:
 
     def sums(self) -> None:
         """Sums of columns, of several values at once where they lie in one buffer."""
-        by_place: defaultdict[Place, list[ir.Total]] = defaultdict(list)
+        by_place: defaultdict[Columns, list[ir.Total]] = defaultdict(list)
         for total in self.flow.sums:
             place = self.place(total)
-            by_place[Place(place.buffer, late=place.late)].append(total)
+            by_place[Columns(place.buffer, late=place.late)].append(total)
         for place, totals in by_place.items():
             buffer = place.buffer
             name = self.names.get(("sum", place), together([identifier(t.target) for t in totals]) + "_sum")
@@ -97,19 +97,19 @@ class _Gradients:
             for total in totals:
                 self.parts[total.target].append(self.columns(f"ws.{name}", self.place(total), self.shape(total.value)))
 
-    def place(self, total: ir.Total) -> Place:
+    def place(self, total: ir.Total) -> Columns:
         """Where the values lie that ``total`` is the sum of."""
         own = self.memory.totals.get(total.value)
-        return self.memory.summed[total.value] if own is None else Place(own)
+        return self.memory.summed[total.value] if own is None else Columns(own)
 
-    def columns(self, sums: str, place: Place, shape: Shape) -> str:
+    def columns(self, sums: str, place: Columns, shape: Shape) -> str:
         """Those of the ``sums`` of a buffer's columns that belong to the value of this shape at ``place``."""
         axes = ", ".join(map(self.size, shape))
         if place.pitch is not None:
             width, total = place.pitch
             rows = ", ".join(map(self.size, (*shape[:-1], total)))
-            return f"{sums}.reshape({rows})[..., {self.host.span(place.offset, sympy.expand(place.offset + width))}]"
-        stop = sympy.expand(place.offset + ir.size(shape))
-        if place.offset != 0 or stop != place.buffer.units:
-            sums = f"{sums}[{self.host.span(place.offset, stop)}]"
+            return f"{sums}.reshape({rows})[..., {self.host.span(place.start, sympy.expand(place.start + width))}]"
+        stop = sympy.expand(place.start + ir.size(shape))
+        if place.start != 0 or stop != place.buffer.units:
+            sums = f"{sums}[{self.host.span(place.start, stop)}]"
         return sums if len(shape) < 2 else f"{sums}.reshape({axes})"

@@ -9,26 +9,24 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.cupy.around import Texts
-from cellspec.backends.cupy.axes import KERNELS, Along, extent, kernel_of
 from cellspec.backends.cupy.chained import chain_kernel
-from cellspec.backends.cupy.chains import Chain, launches
-from cellspec.backends.cupy.classes import Choice, Kind
-from cellspec.backends.cupy.flow import Flow, Phase, has_heads, origin
 from cellspec.backends.cupy.kernels import Kernel, kernel
-from cellspec.backends.cupy.memory import Buffer, Home, Memory, Place
-from cellspec.backends.cupy.regions import Region
+from cellspec.backends.fused.axes import KERNELS, extent, kernel_of
+from cellspec.backends.fused.chains import Chain, launches
+from cellspec.backends.fused.flow import Flow, has_heads, origin
+from cellspec.backends.fused.loop_kinds import Choice, Kind
+from cellspec.backends.fused.memory import Columns, Memory
+from cellspec.backends.fused.regions import Region
+from cellspec.backends.memory.model import Buffer, Element, Home, Owner, Phase
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.backends.plain import dim_text
+from cellspec.ir import Along
 
-SHAPES = {
-    Home.STEP: "(B, {n})",
-    Home.SEQUENCE: "(T, B, {n})",
-    Home.HISTORY: "(T + 1, B, {n})",
-    Home.ROLLING: "(2, B, {n})",
-    Home.LATEST: "(B, {n})",
-    Home.FINAL: "(B, {n})",
-}
+DTYPES = {Element.STORED: "dtype", Element.EXACT: "real"}
+"""The dtypes of arrays, in the constructor of a memory."""
 
+OWNERS = {Owner.TAPE: "saved"}
+"""What memories are called that a direction does not own."""
 
 LOOP_NAMES = (
     "t", "ws", "dot", "self", "T", "B", "cp", "THREADS", "ALONG_THREADS", "multiply_heads",
@@ -42,16 +40,16 @@ class _Along:
     """The kernel of a function along an axis, and as text what it reads and how many results it has for a sample."""
 
     kernel: str
-    source: Place
+    source: Columns
     offset: str
     shape: str
-    out: Place
+    out: Columns
     results: str
 
     @property
     def entry(self) -> str:
         """The kernel for what is read."""
-        return f"{self.kernel}_real" if self.source.buffer.real else self.kernel
+        return f"{self.kernel}_real" if self.source.buffer.element is Element.EXACT else self.kernel
 
 
 @dataclass
@@ -112,32 +110,28 @@ class Host:
 
     def attribute(self, buffer: Buffer, own: str = "ws") -> str:
         """A buffer's array; ``own`` is what this direction's memory is called here."""
-        return f"{'saved' if buffer.saved else own}.{buffer.name}"
+        return f"{OWNERS.get(buffer.owner, own)}.{buffer.name}"
 
-    def slot(self, place: Place) -> bool:
-        """Whether ``place`` is that of step t + 1 in the memory of a carry."""
-        return place.late if self.flow.forwards or place.buffer.saved else not place.late
-
-    def flat(self, place: Place) -> str:
+    def flat(self, place: Columns) -> str:
         """All steps' rows at ``place`` as one matrix."""
         buffer = place.buffer
-        if buffer.saved and buffer.name in self.matrices:
+        if buffer.owner is Owner.CALLER:
             return self.matrices[buffer.name]
         part = ""
         if buffer.home is Home.HISTORY:
-            part = "[1:]" if self.slot(place) else "[:T]"
+            part = "[1:]" if self.memory.is_behind(place) else "[:T]"
         return f"{self.attribute(buffer)}{part}.reshape(T*B, {self.size(buffer.units)})"
 
-    def at_step(self, place: Place, own: str = "self") -> str:
+    def at_step(self, place: Columns, own: str = "self") -> str:
         """The rows of step ``t``; the same for every step if ``t`` does not stand in it."""
         array = self.attribute(place.buffer, own)
         match place.buffer.home:
             case Home.SEQUENCE:
                 return f"{array}[t]"
             case Home.HISTORY:
-                return f"{array}[t + 1]" if self.slot(place) else f"{array}[t]"
+                return f"{array}[t + 1]" if self.memory.is_behind(place) else f"{array}[t]"
             case Home.ROLLING:
-                return f"{self.halves(place.buffer, own)}[{'(t + 1)' if self.slot(place) else 't'} % 2]"
+                return f"{self.halves(place.buffer, own)}[{'(t + 1)' if self.memory.is_behind(place) else 't'} % 2]"
             case _:
                 return array
 
@@ -169,8 +163,8 @@ class Host:
         for buffer in self.memory.buffers:
             if buffer.home is Home.CONSTANT:
                 continue
-            shape = SHAPES[buffer.home].format(n=self.size(buffer.units))
-            fresh = f"cp.empty({shape}, {'real' if buffer.real else 'dtype'})"
+            axes = [*(dim_text(axis, {}) for axis in buffer.axes[:-1]), self.size(buffer.units)]
+            fresh = f"cp.empty(({', '.join(axes)}), {DTYPES[buffer.element]})"
             if buffer in operands:
                 fresh = f"self.{operands[buffer].name} if real == dtype else {fresh}"
             self.text.buffers.append((buffer.name, fresh))
@@ -225,7 +219,7 @@ class Host:
                     self.text.dots = True
                     lines += self.comments(outs)
                     lines.append(f"_dot({self.flat(place)}, {self.matrix(step, order, False)}, {self.flat(self.result(step))})")
-                case ir.SumTo() | ir.Largest() | ir.CumSum():
+                case Along():
                     along = self.along(step)
                     self.text.along.add(along.entry)
                     source, out = self.flat(along.source), self.flat(along.out)
@@ -240,11 +234,11 @@ class Host:
         kernel = kernel_of(op, seen)
         extents = ", ".join(map(self.size, (seen.outer, seen.length, seen.inner)))
         threads = ir.size((seen.outer, seen.inner))
-        return _Along(kernel, source, self.size(source.offset), f"({extents})", out, self.factor(threads))
+        return _Along(kernel, source, self.size(source.start), f"({extents})", out, self.factor(threads))
 
-    def result(self, op: ir.Product) -> Place:
+    def result(self, op: ir.Product) -> Columns:
         """Where a product goes: from the first column of a buffer of its own."""
-        return Place(self.memory.outputs[op.outs[0]]) if op.outs[0] in self.memory.outputs else self.memory.reads[op.outs[0]]
+        return Columns(self.memory.outputs[op.outs[0]]) if op.outs[0] in self.memory.outputs else self.memory.reads[op.outs[0]]
 
     def kernel(self, step: Region | Chain, phase: Phase) -> Kernel:
         """The kernel of a region or a chain, and its arguments."""
@@ -327,7 +321,7 @@ class Host:
                     out = self.argument(names, self.result(step), together([identifier(n) for n in outs]))
                     self.text.dots = self.text.multiplies = True
                     self.text.loop += [*self.comments(outs), f"dot({left}, {weights}, {out})"]
-                case ir.SumTo() | ir.Largest() | ir.CumSum():
+                case Along():
                     self.loop_along(names, step)
 
     def loop_heads(self, names: Names, op: ir.Product) -> None:
@@ -367,7 +361,7 @@ class Host:
             self.text.variables.append(name)
             self.text.steps.append(element)
 
-    def argument(self, names: Names, place: Place, wanted: str) -> str:
+    def argument(self, names: Names, place: Columns, wanted: str) -> str:
         """The variable that holds the rows of a step: set in the loop's head, or before it where it is always the same."""
         element = self.at_step(place)
         name = names.get(element, wanted)

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from cellspec import ir
-from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
-from cellspec.backends.cupy.around import Texts
-from cellspec.backends.cupy.classes import Choice, Kind
-from cellspec.backends.cupy.cuda import definitions
-from cellspec.backends.cupy.cuts import final, last_state, with_cuts
+from cellspec.backends.arrays.functional import Plain
+from cellspec.backends.common import Common, environment, gather, strings, tidy
+from cellspec.backends.cupy.around import TAKEN, Texts
+from cellspec.backends.cupy.cuda import CUDA
+from cellspec.backends.cupy.earlier import Earlier
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.host import Host, Text
-from cellspec.backends.cupy.layout import Layout
-from cellspec.backends.cupy.memory import Home, Memory
-from cellspec.backends.cupy.regions import Plan
+from cellspec.backends.cupy.spelling import CUPY
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
+from cellspec.backends.fused.directions import Directions
+from cellspec.backends.fused.loop_kinds import Choice, Kind
+from cellspec.backends.fused.memory import Memory, owner
+from cellspec.backends.fused.regions import Plan
+from cellspec.backends.memory.model import Home
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import Plain, dim_text
+from cellspec.backends.plain import dim_text
 from cellspec.cell import Cell
-from cellspec.errors import blamed
 from cellspec.model.equations import Input
-from cellspec.pipeline import Compiled, compile_cell
+from cellspec.passes.masks import final_cotangent, last_state
+from cellspec.pipeline import Compiled
 
 LOCALS = (
     "cp", "np", "params", "x", "Inputs", "state", "workspace", "graph", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B",
@@ -46,33 +48,35 @@ LOCALS = (
 )  # fmt: skip
 """Names with a meaning inside the module's functions, which values are not called by."""
 
+ATTRIBUTES = (
+    "use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut", "stream", "latest", "device", "scratch",
+    "owner", "key", "numbered",
+)  # fmt: skip
+"""Attributes that the memory of either direction has."""
 
-def generate(cell: Cell, residuals: str = "speed") -> str:
-    """The CuPy module of ``cell``; raises ValueError for ``residuals`` other than ``speed``."""
-    if residuals != "speed":
-        raise ValueError(f"residuals={residuals!r} is for the NumPy backend; the CuPy backend has 'speed' alone")
-    with blamed(f"cell {cell.name!r}"):
-        return _Module(compile_cell(cell)).text()
+
+def module_text(compiled: Compiled) -> str:
+    """The CuPy module of ``compiled``, of which all passes have been run."""
+    return _Module(compiled).text()
 
 
 def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]:
     """The plans and classes of both directions."""
-    layout = _Module(compiled).layout
-    memory, choice = layout.forward_memory()
-    return (memory.plan, choice), layout.backward_plan(memory)
-
-
-def cupy_text(text: str) -> str:
-    """Plain NumPy as plain CuPy: the functions have the same names."""
-    return re.sub(r"(?<![\w.])np\.", "cp.", text)
+    both = _Module(compiled).both
+    memory, choice = both.forward_memory()
+    return (memory.plan, choice), both.backward_plan(memory)
 
 
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
         self.common = Common(compiled, LOCALS)
-        self.layout = Layout(with_cuts(compiled), self.common)
-        self.compiled, self.cell = self.layout.compiled, compiled.cell
-        self.inputs, self.earlier, self.histories = self.layout.inputs, self.layout.earlier, self.layout.histories
+        self.compiled, self.cell = compiled, compiled.cell
+        self.inputs = {f"{given['name']}[t]": {key: str(text) for key, text in given.items()} for given in self.common.inputs}
+        streams = {name: given["value"] for name, given in self.inputs.items()}
+        self.both = Directions(compiled, streams, TAKEN, ATTRIBUTES)
+        self.lagged = self.both.lagged
+        self.earlier = Earlier(self.lagged, self.common)
+        self.histories = self.earlier.histories
         self.python = Names([*self.common.reserved, *self.common.derived.values()])
 
     # --- the two directions ---------------------------------------------------------------------------------
@@ -80,26 +84,26 @@ class _Module:
     def host(self, direction: str, memory: Memory, choice: Choice) -> Host:
         prefix = "" if memory.flow.forwards else "backward of "
         comments = {e.target.name: f"// {prefix}{e.text}" for e in self.cell.assignments}
-        texts = Texts(self.layout.cuda_dims, comments)
+        texts = Texts(self.both.dims, comments)
         constants = dict(self.common.constants)
         program = memory.flow.program
-        plain = Plain(program.values, constants, self.common.dims, batched=False)
+        plain = Plain(program.values, constants, self.common.dims, batched=False, spelling=CUPY)
         lines = []
         for op in memory.flow.fixed:
             (out,) = ir.outs(op)
             shape = program.shape(out)
             constants[out] = plain.texts[out] = self.python.get(("fixed", direction, out), identifier(out))
-            lines.append(f"{constants[out]} = {cupy_text(plain.whole(op, shape, self.common.axes(shape), 'dtype'))}")
+            lines.append(f"{constants[out]} = {plain.whole(op, shape, self.common.axes(shape), 'dtype')}")
         self.helpers |= plain.helpers
-        made = Host(direction, memory, choice, texts, self.common.dims, constants, self.layout.names, self.matrices())
+        made = Host(direction, memory, choice, texts, self.common.dims, constants, self.both.names, self.matrices())
         made.text.packing += lines
         made.text.prologue += lines if memory.flow.forwards else []  # there packing is a function of its own
         for name, place in memory.reads.items():
             buffer = place.buffer
             if buffer.home is Home.FINAL:
                 made.text.buffers.append((buffer.name, f"cp.empty((B, {dim_text(buffer.units, self.common.dims)}), real)"))
-            given = name in program.sequences and name not in self.earlier.places
-            if given and not buffer.saved and buffer.home is Home.SEQUENCE:
+            given = name in program.sequences and name not in self.lagged.places
+            if given and buffer.owner is owner(memory.flow) and buffer.home is Home.SEQUENCE:
                 made.text.buffers.append((buffer.name, f"cp.empty((T, B, {dim_text(buffer.units, self.common.dims)}), dtype)"))
                 source = self.common.flat(self.source(name), program.shape(name), "T, B")
                 made.text.prologue.append(f"cp.copyto(ws.{buffer.name}, {source})")
@@ -118,7 +122,7 @@ class _Module:
         return f"dy.{ref}" if len(self.cell.outputs) > 1 else "dy"
 
     def forward(self) -> tuple[dict[str, object], Memory]:
-        memory, choice = self.layout.forward_memory()
+        memory, choice = self.both.forward_memory()
         host = self.host("forward", memory, choice)
         if memory.carries:
             host.text.buffers.append(("cuts", "cp.zeros((T + 1, B, 1), real)"))
@@ -147,9 +151,9 @@ class _Module:
             ended = memory.outputs.get(last_state(kept.carry))  # stored apart where the history is put back
             text_of_last = f"_last(ws, ws.{kept.state.name}{f', ws.{ended.name}' if ended else ''}).astype(dtype)"
             states.append({**self.common.state(state), "last": self.common.shaped(text_of_last, state.shape)})
-        for far in self.histories.of_states.values():
+        for far in self.lagged.of_states.values():
             states.append({**self.common.state(far.state), "last": self.histories.state_forward(text, memory, far)})
-        for name, far in self.histories.of_inputs.items():
+        for name, far in self.lagged.of_inputs.items():
             x = self.common.flat(self.inputs[f"{name}[t]"]["value"], far.state.shape[1:], "T, B")
             states.append({**self.common.state(far.state), "last": self.histories.input_forward(text, far, x)})
         self.histories.number(text, True)
@@ -158,7 +162,7 @@ class _Module:
         return {"text": text, "outputs": outputs, "states": states, **values, **self.loop(text, choice, True)}, memory
 
     def backward(self, forward: Memory) -> dict[str, object]:
-        memory, choice = self.layout.backward_memory(forward)
+        memory, choice = self.both.backward_memory(forward)
         host = self.host("backward", memory, choice)
         text = host.run()
         names = Names([*self.common.reserved, *self.common.derived.values()])
@@ -180,14 +184,14 @@ class _Module:
             given = self.common.flat(f"dfinal.{state.name}", state.shape)
             for buffer in dict.fromkeys(b for b in (kept.state, kept.operand) if b is not None):
                 text.prologue.append(f"ws.{buffer.name}{first} = 0 if dfinal is None else {given}")
-            if (place := memory.reads.get(final(kept.carry))) is not None:
+            if (place := memory.reads.get(final_cotangent(kept.carry))) is not None:
                 text.masked.append(f"ws.{place.buffer.name}[...] = 0 if dfinal is None else {given}")
-            if (far := self.histories.of_states.get(state.name)) is not None:
+            if (far := self.lagged.of_states.get(state.name)) is not None:
                 before = self.histories.state_backward(text, far, f"ws.{kept.state.name}{last}")
                 states.append({**self.common.state(far.state), "last": before})
             source = f"ws.{kept.state.name}{last}.astype(dtype)"
             states.append({**self.common.state(state), "last": self.common.shaped(source, state.shape)})
-        for far in self.histories.of_inputs.values():
+        for far in self.lagged.of_inputs.values():
             before = self.histories.input_backward(text, far, memory.outputs)
             states.append({**self.common.state(far.state), "last": before})
         self.histories.number(text, False)
@@ -235,12 +239,12 @@ class _Module:
         texts |= {n: self.common.derived[n] for n in derived} | {f"{t} total": v for t, v in variables.items()}
         widened = [texts[n] for n in (*derived, *(f"{t} total" for t in variables)) if n in program.values]
         lines += [f"{name} = {name}.astype(real, copy=False)" for name in widened]
-        plain = Plain(program.values, texts, self.common.dims, batched=False)
+        plain = Plain(program.values, texts, self.common.dims, batched=False, spelling=CUPY)
         for op in program.ops:
             (out,) = ir.outs(op)
             plain.texts[out] = names.get(("epilogue", out), identifier(out))
             right = plain.whole(op, program.shape(out), self.common.axes(program.shape(out)), "real")
-            lines.append(cupy_text(f"{plain.texts[out]} = {right}"))
+            lines.append(f"{plain.texts[out]} = {right}")
         text.after += lines
         self.helpers |= plain.helpers
         grads = []
@@ -259,20 +263,17 @@ class _Module:
         self.helpers: set[str] = set()
         forward, memory = self.forward()
         backward = self.backward(memory)
-        derived, helpers = common.derived_lines("real")
+        derived, helpers = common.derived_lines("real", CUPY)
         derived["lines"] = [
             "dtype = _params_dtype(params)",
             "real = _real(dtype)",
             "params = Params(*(value.astype(real, copy=False) for value in params))",
-            *(cupy_text(line) for line in strings(derived["lines"])),
+            *strings(derived["lines"]),
         ]
         values = ", ".join(strings(derived["names"]))
         derived["value"] = f"tuple(cp.asarray(value, dtype, order='C') for value in ({values},))"
         reserved_names = [*common.reserved, *common.derived.values()]
-        plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved_names)
-        plain["lines"] = [cupy_text(line) for line in strings(plain["lines"])]
-        assert isinstance(plain["states"], list)
-        plain["states"] = [{**state, "text": cupy_text(state["text"])} for state in plain["states"]]
+        plain, more = plain_step(self.compiled, common.constants, common.derived, common.dims, reserved_names, CUPY)
         context = common.context("CuPy")
         params = context["params"]
         assert isinstance(params, list)
@@ -281,6 +282,7 @@ class _Module:
         along = _of(forward).along | _of(backward).along
         chained = _of(forward).chained | _of(backward).chained
         dots, multiplies = (any(getattr(_of(d), name) for d in (forward, backward)) for name in ("dots", "multiplies"))
+        functions = frozenset().union(*(k.functions for k in kernels))
         axes = chained | {entry.removesuffix("_real") for entry in along}
         text = (
             environment("cupy")
@@ -293,11 +295,10 @@ class _Module:
                     "from threading import get_ident",
                 ],
                 place="@_on_its_device",
-                on_host='_on_host("{0}", {0})'.format,
                 cuts=bool(self.compiled.forward.carries),
-                far=self.histories.any,
-                lags=any(stream.follows is not None for stream in self.earlier.known),
-                counts=any(stream.follows is None for stream in self.earlier.known),
+                far=bool(self.lagged.far),
+                lags=self.lagged.lags,
+                counts=self.lagged.counts,
                 imports=[*(["import numpy"] if "np" in cell.dims else []), "import numpy as np", "", *_import_of_cupy(cell)],
                 array="cp.ndarray",
                 tape_type="_Forward",
@@ -319,10 +320,10 @@ class _Module:
                 along=along,
                 axes=axes,
                 chained=chained,
-                infinite="largest_unit" in axes or any("INFINITY" in line for k in kernels for line in k.body),
-                functions=definitions({name for k in kernels for name in k.functions}),
+                infinite="largest_unit" in axes or CUDA.infinity in functions,
+                functions=CUDA.definitions(functions),
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
-                helpers=with_callees({*self.helpers, *helpers, *more}),
+                helpers=self.helpers | helpers | more,
             )
         )
         return tidy(text)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 import sympy
 
 from cellspec import ir
-from cellspec.backends.numpy.instructions import HELPERS, Contraction, Region, Scalar
+from cellspec.backends.memory.model import Home, Phase
+from cellspec.backends.numpy.instructions import HELPERS, Contraction, Scalar
 from cellspec.backends.numpy.products import Products
-from cellspec.backends.numpy.storage import Block, Home, Packed, Step, is_mixed, step_reads, step_writes
+from cellspec.backends.numpy.storage import Block, Packed, Step, is_mixed, step_reads, step_writes
 from cellspec.backends.numpy.views import Text
 
 KEYWORD_OUT = ("maximum", "minimum")
@@ -38,23 +39,23 @@ class Emitter(Products):
     def run(self) -> Text:
         """Write everything but the gradients."""
         self.pack_constants()
-        for region, lines in zip(Region, (self.text.before, self.text.loop, self.text.after), strict=True):
+        for region, lines in zip(Phase, (self.text.before, self.text.loop, self.text.after), strict=True):
             self.region = region
             self.last_said = ()
             for step in self.storage.steps[region]:
                 self.comment((self.values[n].origin for n in step_writes(step)), lines)
                 self.statement(step, lines)
-        self.region = Region.LOOP
+        self.region = Phase.LOOP
         for carry in self.storage.copied_carries:
             self.text.loop.append(f"np.copyto({self.operand([carry.before])}, {self.operand([carry.after])})")
-        self.region = Region.AFTER
+        self.region = Phase.AFTER
         return self.text
 
     def statement(self, step: Step, lines: list[str]) -> None:
         match step:
             case Packed():
                 self.elementwise(step, lines)
-            case ir.Product() if self.region is not Region.LOOP:
+            case ir.Product() if self.region is not Phase.LOOP:
                 self.whole_product(step, lines)
             case ir.Product() if self.heads(step):
                 self.head_product(step, lines)
@@ -98,11 +99,13 @@ class Emitter(Products):
                 self.text.helpers.add("largest")
                 target = self.operand([out], self.own(operand, out))
                 lines.append(f"_largest({self.operand([operand], self.own(operand))}, axis={self.last(operand)}, out={target})")
+            case _:
+                raise NotImplementedError(f"the NumPy backend has no statement for {step}")
 
     def last(self, name: str) -> int:
         """The position of a value's last axis in its array."""
         apart = len(self.values[name].shape) > 1
-        return self.orientation.last_axis(apart=apart, steps=self.region is not Region.LOOP)
+        return self.orientation.last_axis(apart=apart, steps=self.region is not Phase.LOOP)
 
     def along(self, name: str, start: sympy.Expr | str, stop: sympy.Expr | str, step: str = "") -> str:
         """The index of a stretch of a value's last axis."""
@@ -113,17 +116,17 @@ class Emitter(Products):
         """A sum over the axes of ``operand`` along which ``out`` has size 1."""
         large, target = self.values[operand].shape, self.operand([out], self.own(operand, out))
         small = (sympy.Integer(1),) * (len(large) - len(self.values[out].shape)) + self.values[out].shape
-        first = (self.region is not Region.LOOP) + (not self.orientation.features_first)
+        first = (self.region is not Phase.LOOP) + (not self.orientation.features_first)
         axes = [k + first for k, (m, n) in enumerate(zip(large, small, strict=True)) if m != n]
         axis = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
         source = self.operand([operand], self.own(operand))
-        if self.region is not Region.LOOP:
+        if self.region is not Phase.LOOP:
             return f"np.sum({source}, axis={axis}, keepdims=True, out={target})"
         return f"{self.function('total', 'np.add.reduce')}({source}, axis={axis}, out={target}, keepdims=True)"
 
     def contraction(self, step: Contraction) -> str:
         """A sum of products, by the letters of its axes; ``t`` and ``b`` are those of time and batch."""
-        time = "" if self.region is Region.LOOP else "t"
+        time = "" if self.region is Phase.LOOP else "t"
         arrays, letters = [], []
         for name in (step.left, step.right, step.out):
             shape = self.values[name].shape
@@ -187,7 +190,7 @@ class Emitter(Products):
         homes = {name: self.storage.home(name) for name in (*step_reads(step), *step.outs) if name in places}
         flat = {c for c in step.args if not isinstance(c, Scalar) and homes.get(c[0]) is Home.FLAT}
         taken = {places[name] for name in step.outs} & {places[name] for name in step_reads(step) if name in places}
-        lasting = homes[step.outs[0]] in (Home.SEQUENCE, Home.STATE)
+        lasting = homes[step.outs[0]] in (Home.SEQUENCE, Home.HISTORY)
         return flat.pop() if len(flat) == 1 and lasting and not taken and step.ufunc not in HELPERS else ()
 
     def new(self, name: str) -> str:
@@ -199,7 +202,7 @@ class Emitter(Products):
 
     def call(self, function: str, args: Sequence[str], out: str) -> str:
         """A call of a NumPy function; in the loop under a local name and with the result's place last, which is faster."""
-        if self.region is not Region.LOOP:
+        if self.region is not Phase.LOOP:
             return f"np.{function}({', '.join(args)}, out={out})"
         keyword = "out=" if function in KEYWORD_OUT else ""
         return f"{self.function(function, f'np.{function}')}({', '.join(args)}, {keyword}{out})"
@@ -215,7 +218,7 @@ class Emitter(Products):
     def number(self, value: sympy.Expr) -> str:
         """A number: a literal, in the loop an array without axes, which a ufunc takes up faster."""
         text = self.plain.scalar(value)
-        if self.region is not Region.LOOP:
+        if self.region is not Phase.LOOP:
             return text
         known = {"0": "zero", "0.5": "half", "1": "one", "-1": "minus_one", "2": "two", "3": "three"}
         key = ("number", text)

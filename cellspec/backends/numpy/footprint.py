@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import sympy
 
 from cellspec import ir
+from cellspec.backends.memory.model import BATCH, STEPS
 from cellspec.backends.numpy.module import layout_of
-from cellspec.backends.numpy.statements import BATCH, STEPS
 from cellspec.model.nodes import Shape
 from cellspec.pipeline import Compiled
 
@@ -25,9 +25,6 @@ T, B, K = sympy.Symbol(STEPS), sympy.Symbol(BATCH), sympy.Dummy("k")
 ZERO = sympy.Integer(0)
 VIEW, TURN = 136, 48
 """Bytes of a view of one step, and of the tuple of all that one turn of a loop takes (NumPy 2 on 64 bits)."""
-
-VIEWS = (ir.Slice, ir.Index, ir.Transpose, ir.Reshape)
-"""Derived parameters that are views of others."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def footprints(compiled: Compiled) -> tuple[Footprint, Footprint]:
         total = sympy.Add(*map(ir.size, shapes))
         return total.xreplace({symbol: dims[symbol.name] for symbol in total.free_symbols})
 
-    views = {out for op in compiled.prologue.ops if isinstance(op, VIEWS) for out in ir.outs(op)}
+    views = {out for op in compiled.prologue.ops if op.traits.view for out in ir.outs(op)}
     derived = Size(numbers(compiled.prologue.shape(name) for name in common.derived if name not in views))
     turns = sympy.Add(*(T * (TURN + VIEW * count) for count in layout.steps if count))
     saved = Size(layout.saved.size())

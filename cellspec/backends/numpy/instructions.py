@@ -8,32 +8,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 
 import sympy
 
 from cellspec import ir
-from cellspec.backends.numpy.forms import mixture
-from cellspec.ir import Op, Value
+from cellspec.ir import Along, Combine, Op, Value
 from cellspec.model.nodes import Shape
 from cellspec.model.primitive import divides, divisors
 from cellspec.model.primitives import PRIMITIVES
 from cellspec.passes.accuracy import Fact, delicate, facts
+from cellspec.passes.forms import mixture
 from cellspec.passes.schedule import Gradient, Schedule
 
-HELPERS = ("erf", "erfc", "where")
+HELPERS = tuple(name for name, row in PRIMITIVES.items() if not row.in_place)
 """Elementwise functions without a NumPy ufunc of their own: the module defines them where it needs them.
 
 A call of one does the work of one instruction, and writes over none of its operands.
 """
-
-
-class Region(IntEnum):
-    """Where an instruction runs."""
-
-    BEFORE = 0
-    LOOP = 1
-    AFTER = 2
 
 
 @dataclass(frozen=True)
@@ -162,7 +153,9 @@ def _contracted(
         sums: dict[str, Contraction] = {}
         for instruction in region:
             match instruction:
-                case ir.SumTo(out=out, operand=name) if name in products and readers[name] == 1 and name not in needed:
+                case Along(combines=Combine.SUM, reduces=True, out=out, operand=name) if (
+                    name in products and readers[name] == 1 and name not in needed
+                ):
                     shape = values[name].shape
                     if len(shape) > 1 and not ir.is_one(values[out].shape):
                         left, right = reads(products[name])

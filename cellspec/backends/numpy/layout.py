@@ -14,8 +14,9 @@ from typing import Any
 
 import sympy
 
-from cellspec.backends.numpy.lifetimes import Blocks, Need, arrange
-from cellspec.backends.numpy.statements import OF_MEMORY, OF_SAVED, STEPS, Pass, bases, mentions, returned, shape_of, size_of
+from cellspec.backends.memory.arena import Arena, Need, arrange
+from cellspec.backends.memory.model import STEPS
+from cellspec.backends.numpy.statements import OF_MEMORY, OF_SAVED, Pass, bases, mentions, returned, shape_of, size_of
 from cellspec.backends.numpy.views import Text
 from cellspec.backends.plain import dim_text
 
@@ -76,16 +77,18 @@ def lay_out(forward: Pass, backward: Pass) -> Layout:
     saved = {seen.get(name, name) for name in read}
     end = len(list(forward.moments()))
     needs = _needs("forward", forward, saved, 0) + _needs("backward", backward, set(), end)
-    blocks = arrange(needs)
+    arena = arrange(needs)
     return Layout(
         saved=Room(
             own=tuple((name, shape) for name, shape in forward.text.buffers if name in saved),
             guests=(),
             views=tuple((name, expression) for name, expression in forward.text.views if seen[name] in saved),
         ),
-        forward=_room("forward", forward.text, blocks, saved),
-        backward=_room("backward", backward.text, blocks, set()),
-        blocks=tuple((_name(k), _text(size), _guests(k, needs, blocks)) for k, size in enumerate(blocks.sizes)),
+        forward=_room("forward", forward.text, arena, saved),
+        backward=_room("backward", backward.text, arena, set()),
+        blocks=tuple(
+            (block.name, _text(block.size), ", ".join(guests)) for block, guests in zip(arena.blocks, arena.guests, strict=True)
+        ),
         steps=(len(forward.text.steps), len(backward.text.steps)),
     )
 
@@ -105,28 +108,18 @@ def _grows(shape: str) -> bool:
     return any(sympy.Symbol(STEPS) in axis.free_symbols for axis in shape_of(shape))
 
 
-def _room(owner: str, text: Text, blocks: Blocks, saved: set[str]) -> Room:
+def _room(owner: str, text: Text, arena: Arena, saved: set[str]) -> Room:
     seen = bases(text.views)
     own, guests = [], []
     for name, shape in text.buffers:
-        place = blocks.places.get(f"{owner}.{name}")
+        place = arena.places.get(f"{owner}.{name}")
         if place is not None:
             behind = f"[{_text(place.start)}:]" if place.start != 0 else ""
-            guests.append((name, shape, f"scratch.{_name(place.block)}{behind}"))
+            guests.append((name, shape, f"scratch.{place.buffer.name}{behind}"))
         elif name not in saved:
             own.append((name, shape))
     views = tuple((name, expression) for name, expression in text.views if seen[name] not in saved)
     return Room(tuple(own), tuple(guests), views)
-
-
-def _guests(block: int, needs: list[Need], blocks: Blocks) -> str:
-    """Who lies in a block, in the order of time."""
-    mine = sorted((n for n in needs if blocks.places[n.name].block == block), key=lambda n: n.first)
-    return ", ".join(need.name for need in mine)
-
-
-def _name(block: int) -> str:
-    return f"block_{block + 1}"
 
 
 def _text(size: sympy.Expr) -> str:

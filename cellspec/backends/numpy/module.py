@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import replace
 
 from cellspec import ir
-from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
+from cellspec.backends.arrays.functional import Plain
+from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import moved_on, plain_step
+from cellspec.backends.memory.model import Home, Phase
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.numpy.earlier import Earlier
 from cellspec.backends.numpy.emit import Emitter
-from cellspec.backends.numpy.forms import tanh_form
 from cellspec.backends.numpy.histories import Histories
-from cellspec.backends.numpy.instructions import Region, instructions, keep_carries
+from cellspec.backends.numpy.instructions import instructions
 from cellspec.backends.numpy.layout import Layout, lay_out
-from cellspec.backends.numpy.one_step import names_in, one_step, packed
+from cellspec.backends.numpy.one_step import names_in, packed
 from cellspec.backends.numpy.orientation import BATCH_MAJOR, FEATURE_MAJOR, has_heads, orientation_for
-from cellspec.backends.numpy.origins import AGAIN, marked, ranks
+from cellspec.backends.numpy.origins import AGAIN, ranks
 from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.segments import segments
 from cellspec.backends.numpy.statements import Pass
-from cellspec.backends.numpy.storage import Demands, Home, Storage
+from cellspec.backends.numpy.storage import Demands, Storage
 from cellspec.backends.numpy.views import Around
-from cellspec.backends.plain import Plain, bare, float_text
-from cellspec.cell import Cell
-from cellspec.errors import blamed
+from cellspec.backends.plain import bare, float_text
 from cellspec.model.equations import Input
 from cellspec.model.nodes import Shape
-from cellspec.passes.schedule import Schedule, schedule
-from cellspec.pipeline import Compiled, compile_cell
+from cellspec.passes.schedule import Schedule
+from cellspec.pipeline import BACKWARD, FORWARD, SINGLE_STEP, Compiled
 
 LOCALS = (
     "np", "params", "x", "Inputs", "state", "workspace", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B", "dtype", "y",
@@ -56,10 +54,9 @@ NOTES = {
 """What the head of a module says of a policy for residuals."""
 
 
-def generate(cell: Cell, residuals: str = "speed") -> str:
-    """The NumPy module of ``cell``; ``residuals`` is one of :data:`cellspec.RESIDUALS`."""
-    with blamed(f"cell {cell.name!r}"):
-        return _Module(compile_cell(cell, residuals)).text()
+def module_text(compiled: Compiled) -> str:
+    """The NumPy module of ``compiled``, of which all passes have been run."""
+    return _Module(compiled).text()
 
 
 def layout_of(compiled: Compiled) -> tuple[Layout, Common]:
@@ -93,7 +90,6 @@ class _Module:
             .get_template("module.py.jinja")
             .render(
                 **context,
-                on_host='_on_host("{0}", {0})'.format,
                 carried=len(self.cell.streams) < len(self.cell.states),
                 far=self.histories.any,
                 streams=self.earlier.known,
@@ -126,7 +122,7 @@ class _Module:
                 orientation=self.orientation,
                 alone=self.alone(),
                 step_value=gather([f'np.array(values["{o.name}"])' for o in self.cell.outputs]),
-                helpers=with_callees({*self.helpers, *helpers, *more}),
+                helpers=self.helpers | helpers | more,
             )
         )
         return tidy(text)
@@ -135,23 +131,11 @@ class _Module:
 
     def directions(self) -> tuple[dict[str, object], dict[str, object]]:
         """Both directions, in the layout that suits them."""
-        kept, ahead = self.forward_schedule()
-        again = marked(self.compiled.backward, self.compiled.again)
-        back = keep_carries(schedule(again, blocks=True))
+        ahead, back = (self.compiled.schedules[name] for name in (FORWARD, BACKWARD))
         self.orientation = orientation_for(ahead, back)
         self.histories = Histories(self.cell, self.common, self.orientation)
-        forward, emitter = self.forward(kept, ahead)
+        forward, emitter = self.forward(self.compiled.kept, ahead)
         return forward, self.backward(emitter, back)
-
-    def forward_schedule(self) -> tuple[tuple[str, ...], Schedule]:
-        """What the forward pass keeps besides the states' histories, and its schedule."""
-        compiled = self.compiled
-        befores = {c.before for c in compiled.forward.carries}
-        kept = tuple(n for n in compiled.stash if n not in befores and n not in compiled.forward.sequences)
-        given_out = replace(compiled.forward, outputs=tuple(o.label for o in self.cell.outputs))
-        program = tanh_form(given_out, compiled.stash, compiled.delicate)
-        program = replace(program, outputs=tuple(dict.fromkeys((*program.outputs, *kept))))
-        return kept, schedule(program, blocks=True)
 
     def forward(self, kept: tuple[str, ...], scheduled: Schedule) -> tuple[dict[str, object], Emitter]:
         """The forward direction, and the emitter that knows where it left its values."""
@@ -258,10 +242,8 @@ class _Module:
 
     def alone(self) -> dict[str, object]:
         """One step alone: what packed parameters hold, and the statements of a step."""
-        cell, labels = self.cell, tuple(o.label for o in self.cell.outputs)
-        compiled = self.compiled
-        program = tanh_form(replace(compiled.forward, outputs=labels), (), compiled.delicate)
-        scheduled = schedule(one_step(program), blocks=True, alone=True)
+        cell, compiled = self.cell, self.compiled
+        scheduled = compiled.schedules[SINGLE_STEP]
         code = instructions(scheduled, compiled.facts, compiled.delicate)
         self.orientation = FEATURE_MAJOR if has_heads(scheduled) else BATCH_MAJOR
         demands = Demands(frozenset(), frozenset(), False, True, self.ranks_of(code.values), alone=True)
@@ -272,7 +254,7 @@ class _Module:
         self.names = Names([*ALONE, *self.dims.values(), *self.common.derived.values()])
         emitter = self.emitter(plan(code, demands), views, frozenset(views), {}, "", lead="")
         text = emitter.run()
-        emitter.region = Region.LOOP
+        emitter.region = Phase.LOOP
         follows = {stream.state: stream.follows for stream in self.earlier.known}
         earlier = {f"ws.{stream.buffer}[:-1]": f"state.{stream.state.name}" for stream in self.earlier.known}
 

@@ -8,20 +8,19 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 from cellspec import ir
+from cellspec.backends.memory.model import Home, Phase
 from cellspec.backends.numpy.instructions import (
     HELPERS,
     Arg,
     Code,
-    Contraction,
     Elementwise,
     Instruction,
-    Region,
     Scalar,
     reads,
     writes,
 )
 from cellspec.backends.numpy.sharing import Sharing
-from cellspec.backends.numpy.storage import Buffer, Demands, Home, Packed, Step, Storage, is_mixed, step_reads, step_writes
+from cellspec.backends.numpy.storage import Demands, Packed, Slots, Step, Storage, is_mixed, step_reads, step_writes
 
 
 def plan(code: Code, demands: Demands) -> Storage:
@@ -37,11 +36,11 @@ class _Planner(Sharing):
         self.products_packed = False
 
     def packable(self, name: str) -> bool:
-        if not self.demands.neighbours or self.homes[name] in (Home.GIVEN, Home.STATE, Home.USER):
+        if not self.demands.neighbours or self.homes[name] in (Home.GIVEN, Home.HISTORY, Home.USER):
             return False
         if self.homes[name] is Home.FLAT and self.products_packed:
             return False  # a product over all steps writes the whole of its buffer
-        return self.homes[name] is Home.CONSTANT or self.home_of_class(name) is not Home.STATE
+        return self.homes[name] is Home.CONSTANT or self.home_of_class(name) is not Home.HISTORY
 
     def fits(self, names: Sequence[str]) -> bool:
         """Whether ``names`` are, or can be made, neighbours in this order."""
@@ -140,7 +139,7 @@ class _Planner(Sharing):
             return ir.Product((result,), (tuple(weights[name].pop(0) for name in run),), tuple(run), product.transposed)
 
         whole = self.homes[out] if self.homes[out] in (Home.FLAT, Home.USER) else Home.SEQUENCE
-        apart = Home.STEP if self.sequence[self.defined[out]][0] is Region.LOOP else whole
+        apart = Home.STEP if self.sequence[self.defined[out]][0] is Phase.LOOP else whole
         total = self.add_value(f"%{out}.0", out, self.homes[out])
         yield from self.split(term(total, runs[0]))
         self.join(total, out)  # the sum grows where it will stay
@@ -160,7 +159,8 @@ class _Planner(Sharing):
         """A value that comes up between others: ``name``, of the shape of ``like`` and used up where that is defined."""
         self.values[name] = replace(self.values[like], name=name)
         self.homes[name] = home
-        self.classes[name], self.class_homes[name] = [name], {home}
+        self.classes.add(name)
+        self.class_homes[name] = {home}
         self.defined[name], self.last[name] = self.defined[like], self.defined[like]
         return name
 
@@ -280,12 +280,8 @@ class _Planner(Sharing):
                 case Elementwise(out=out, ufunc=ufunc, args=args):
                     alone = Packed(ufunc, (out,), tuple(a if isinstance(a, Scalar) else (a,) for a in args))
                     step: Step = together.get(out, alone)
-                case ir.Product() | ir.Concat() | ir.Slice() | ir.Roll() | ir.Reshape():
-                    step = instruction
-                case Contraction() | ir.SumTo() | ir.CumSum() | ir.Largest():
-                    step = instruction
                 case _:
-                    raise NotImplementedError(f"the NumPy backend has no code for {instruction}")
+                    step = instruction
             steps.setdefault(step_writes(step), step)
         blockers = self.overwritten(instructions)
 
@@ -313,9 +309,9 @@ class _Planner(Sharing):
 
     def run(self) -> Storage:
         self.pack_products()
-        steps = tuple(tuple(self.group(self.regions[region])) for region in Region)
+        steps = tuple(tuple(self.group(self.regions[region])) for region in Phase)
         groups = self.members()
-        buffers: list[Buffer] = []
+        buffers: list[Slots] = []
         place: dict[str, tuple[int, int]] = {}
         links = self.program.links if self.demands.states else self.program.delays  # with both ends in one history
         befores = {link.before for link in links}
@@ -327,7 +323,7 @@ class _Planner(Sharing):
             members = tuple(tuple(sorted(groups[root], key=self.defined.__getitem__)) for root in pack)
             for k, names in enumerate(members):
                 place |= dict.fromkeys(names, (len(buffers), k))
-            buffers.append(Buffer(home, tuple(self.values[root].shape for root in pack), members))
+            buffers.append(Slots(home, tuple(self.values[root].shape for root in pack), members))
         place |= {link.before: place[link.after] for link in links}
         copied = tuple(c for c in self.program.carries if not self.demands.states and place[c.before] != place[c.after])
         return Storage(self.code, steps, tuple(buffers), place, self.values, copied, self.aliases)

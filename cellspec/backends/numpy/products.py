@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import sympy
 
 from cellspec import ir
+from cellspec.backends.memory.model import Home, Phase
 from cellspec.backends.naming import identifier, together
-from cellspec.backends.numpy.instructions import Region
-from cellspec.backends.numpy.storage import Home, step_writes
+from cellspec.backends.numpy.storage import step_writes
 from cellspec.backends.numpy.views import Split, Views
 from cellspec.passes.schedule import Gradient
 
@@ -219,9 +219,9 @@ class Products(Views):
 
     def wider(self, names: Sequence[str]) -> list[str]:
         """A gradient's stack with ``names`` and others in it, if all are there when the loop is over: one copy for both."""
-        if self.region is not Region.AFTER or not self.orientation.features_first or not all(map(self.in_buffer, names)):
+        if self.region is not Phase.AFTER or not self.orientation.features_first or not all(map(self.in_buffer, names)):
             return []
-        late = {name for step in self.storage.steps[Region.AFTER] for name in step_writes(step)}
+        late = {name for step in self.storage.steps[Phase.AFTER] for name in step_writes(step)}
         stacks = [stack for gradient in self.storage.code.schedule.gradients for stack in self.stacks(gradient)]
         able = [s for s in stacks if len(s) > len(names) and set(names) < set(s) and not late.intersection(s)]
         return max(able, key=len, default=[])

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 
 from cellspec import ir
-from cellspec.backends.numpy.instructions import HELPERS, Code, Elementwise, Instruction, Region, reads, writes
-from cellspec.backends.numpy.storage import Demands, Home
+from cellspec.backends.memory.model import Home, Phase
+from cellspec.backends.memory.sharing import Classes
+from cellspec.backends.numpy.instructions import HELPERS, Code, Elementwise, Instruction, reads, writes
+from cellspec.backends.numpy.storage import Demands
 
 
 class Sharing:
@@ -21,21 +23,19 @@ class Sharing:
         self.program = code.schedule.program
         self.values = dict(code.values)
         self.regions: tuple[tuple[Instruction, ...], ...] = code.regions
-        self.sequence: list[tuple[Region, Instruction]] = [(r, i) for r in Region for i in code.regions[r]]
+        self.sequence: list[tuple[Phase, Instruction]] = [(r, i) for r in Phase for i in code.regions[r]]
         made = (name for op in code.schedule.prologue for name in ir.outs(op))
         self.constants = dict.fromkeys((*self.program.constants, *made))
         self.defined: dict[str, int] = {}
         self.last: dict[str, int] = {}
         self.homes: dict[str, Home] = {}
-        self.parent: dict[str, str] = {}
-        self.classes: dict[str, list[str]] = {}  # root -> the values of its class
-        self.class_homes: dict[str, set[Home]] = {}
+        self.class_homes: dict[str, set[Home]] = {}  # by the roots of classes
         self.aliases: dict[str, str] = {}
         self.lifetimes()
         self.find_homes()
-        self.classes = {name: [name] for name in self.defined}
+        self.classes = Classes.of(self.defined)
         self.find_aliases()
-        self.class_homes = {root: {self.homes[n] for n in names} for root, names in self.classes.items()}
+        self.class_homes = {root: {self.homes[n] for n in names} for root, names in self.classes.members.items()}
         self.share()
 
     def lifetimes(self) -> None:
@@ -74,27 +74,29 @@ class Sharing:
                 self.homes[name] = Home.CONSTANT
             elif name in self.demands.given or name in self.program.sequences:
                 self.homes[name] = Home.GIVEN
-            elif self.demands.alone or (region_of.get(name) is Region.LOOP and not lasts(name)):
+            elif self.demands.alone or (region_of.get(name) is Phase.LOOP and not lasts(name)):
                 self.homes[name] = Home.STEP
             else:
                 self.homes[name] = Home.SEQUENCE
         for _, instruction in self.sequence:
-            if isinstance(instruction, ir.Product) and region_of[instruction.outs[0]] is not Region.LOOP:
+            if isinstance(instruction, ir.Product) and region_of[instruction.outs[0]] is not Phase.LOOP:
                 self.homes |= dict.fromkeys(instruction.outs, Home.FLAT if self.demands.neighbours else Home.SEQUENCE)
                 out, heads = instruction.outs[0], len(self.values[instruction.weights[0][0]].shape) == 3
                 if len(instruction.outs) == 1 and out in self.program.outputs and not (heads or self.demands.states):
                     self.homes[out] = Home.USER
         for carry in self.program.carries:
-            home = Home.STATE if self.demands.states else Home.STEP
+            home = Home.HISTORY if self.demands.states else Home.STEP
             self.homes[carry.before] = self.homes[carry.after] = home
         for delay in self.program.delays:
-            self.homes[delay.before] = self.homes[delay.after] = Home.STATE
+            self.homes[delay.before] = self.homes[delay.after] = Home.HISTORY
 
     def find_aliases(self) -> None:
         """Let a value in another shape lie where it lies; the ends of carries move on, so they are copied instead."""
         ends = {*self.program.befores, *self.program.afters}
         for _, instruction in self.sequence:
-            if isinstance(instruction, ir.Reshape) and not ends.intersection((instruction.out, instruction.operand)):
+            if not isinstance(instruction, ir.Move) or not instruction.in_order:
+                continue
+            if not ends.intersection((instruction.out, instruction.operand)):
                 out, operand = instruction.out, instruction.operand
                 if self.homes[operand] is Home.GIVEN:
                     self.homes[out], self.aliases[out] = Home.GIVEN, self.aliases.get(operand, operand)
@@ -102,31 +104,24 @@ class Sharing:
                     if self.homes[operand] is Home.FLAT:
                         self.homes[out] = Home.FLAT
                     self.join(out, operand)
-        for names in self.classes.values():  # what lies together lasts together
+        for names in self.classes.members.values():  # what lies together lasts together
             if Home.SEQUENCE in (homes := {self.homes[n] for n in names}) and Home.STEP in homes:
                 self.homes |= dict.fromkeys((n for n in names if self.homes[n] is Home.STEP), Home.SEQUENCE)
 
     def root(self, name: str) -> str:
         """The name of the class of ``name``."""
-        root = name
-        while (above := self.parent.get(root, root)) != root:
-            root = above
-        while name != root:  # the way is shorter the next time
-            self.parent[name], name = root, self.parent[name]
-        return root
+        return self.classes.root(name)
 
     def together(self, name: str) -> list[str]:
         """The values of the class of ``name``."""
-        return self.classes[self.root(name)]
+        return self.classes.together(name)
 
     def join(self, name: str, other: str) -> None:
-        """Make the class of ``name`` a part of that of ``other``."""
-        below, root = self.root(name), self.root(other)
-        if below != root:
-            self.parent[below] = root
-            self.classes[root] += self.classes.pop(below)
-            if self.class_homes:
-                self.class_homes[root] |= self.class_homes.pop(below)
+        """Make the class of ``name`` a part of that of ``other``, and what it asks for too."""
+        joined = self.classes.join(name, other)
+        if joined and self.class_homes:
+            below, root = joined
+            self.class_homes[root] |= self.class_homes.pop(below)
 
     def members(self) -> dict[str, list[str]]:
         """The classes by their names, values in the order of their definitions."""
@@ -146,7 +141,7 @@ class Sharing:
             dying = [a for a in dict.fromkeys(reads(instruction)) if self.can_overwrite(a, out, k)]
             if instruction.ufunc in HELPERS:
                 dying = []
-            rank = {Home.SEQUENCE: 0, Home.STATE: 1, Home.STEP: 2}
+            rank = {Home.SEQUENCE: 0, Home.HISTORY: 1, Home.STEP: 2}
             dying.sort(key=lambda a: rank[self.home_of_class(a)])
             if out not in lasting:
                 dying = [a for a in dying if self.home_of_class(a) is Home.STEP]
@@ -160,7 +155,7 @@ class Sharing:
 
     def lasting(self) -> set[str]:
         """Values that will, through sharing, live in a sequence."""
-        found = {name for name, home in self.homes.items() if home in (Home.SEQUENCE, Home.STATE)}
+        found = {name for name, home in self.homes.items() if home in (Home.SEQUENCE, Home.HISTORY)}
         for k in reversed(range(len(self.sequence))):
             _, instruction = self.sequence[k]
             if isinstance(instruction, Elementwise) and instruction.out in found:
@@ -173,13 +168,13 @@ class Sharing:
     def home_of_class(self, name: str) -> Home:
         """The kind of memory that the class of ``name`` lives in: the most lasting that one of its values asks for."""
         homes = self.class_homes[self.root(name)]
-        found: Home = next(h for h in (Home.STATE, Home.SEQUENCE, Home.STEP, *Home) if h in homes)
+        found: Home = next(h for h in (Home.HISTORY, Home.SEQUENCE, Home.STEP, *Home) if h in homes)
         return found
 
     def can_overwrite(self, operand: str, out: str, position: int) -> bool:
         """Whether ``out``, defined at ``position``, may take the place of ``operand``."""
         allowed = (Home.STEP, Home.SEQUENCE)
-        if self.homes[operand] not in allowed or self.homes[out] not in (*allowed, Home.STATE):
+        if self.homes[operand] not in allowed or self.homes[out] not in (*allowed, Home.HISTORY):
             return False
         if self.values[operand].shape != self.values[out].shape:
             return False
@@ -197,7 +192,7 @@ class Sharing:
             return False
         region = self.sequence[position][0]
         # A sequence written before the loop is overwritten step by step inside it; after the loop it is whole again.
-        return not (region is Region.AFTER and any(self.homes[n] is Home.STEP for n in together))
+        return not (region is Phase.AFTER and any(self.homes[n] is Home.STEP for n in together))
 
     def join_ends(self, carry: ir.Carry) -> None:
         """Let a backward carry's new value overwrite its old one, where the old one is no longer read."""
@@ -205,7 +200,7 @@ class Sharing:
         starts = min(self.defined[n] for n in second)
         at_once = isinstance(self.sequence[starts][1], Elementwise) if starts >= 0 else False
         ends = max(self.last.get(n, -1) for n in first)
-        separate = ends < starts or (ends == starts and at_once and self.sequence[starts][1].ufunc != "where")  # type: ignore[union-attr]
+        separate = ends < starts or (ends == starts and at_once and self.sequence[starts][1].ufunc not in HELPERS)  # type: ignore[union-attr]
         if (
             separate
             and self.root(carry.before) != self.root(carry.after)

@@ -15,9 +15,6 @@ import sympy
 
 from cellspec.backends.numpy.views import Text
 
-STEPS, BATCH = "T", "B"
-"""What modules call the numbers of steps and samples."""
-
 OF_MEMORY = re.compile(r"\b(?:ws|self)\.(\w+)")
 OF_SAVED = re.compile(r"\bsaved\.(\w+)")
 _VARIABLE = re.compile(r"(?<![\w.])[A-Za-z_]\w*")

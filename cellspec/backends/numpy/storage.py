@@ -15,24 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from cellspec import ir
+from cellspec.backends.memory.model import Home
 from cellspec.backends.numpy.instructions import Code, Contraction, Scalar, reads, writes
-from cellspec.ir import Value
+from cellspec.ir import Op, Value
 from cellspec.model.nodes import Shape
-
-
-class Home(Enum):
-    """The kind of memory that a value lives in."""
-
-    STEP = "step"  # [n, B]: overwritten at every step
-    SEQUENCE = "sequence"  # [T, n, B]
-    FLAT = "flat"  # [n, T, B]: what one product over all steps and samples writes
-    STATE = "state"  # [T + k, n, B]: what a step defines, and k steps later, or before, reads: of a forward carry 1
-    GIVEN = "given"  # the caller's [T, B, n], or another direction's memory
-    CONSTANT = "constant"  # [n, B], the same for every sample, or a matrix
-    USER = "user"  # [T, B, n]: written for the caller
 
 
 @dataclass(frozen=True)
@@ -44,7 +32,7 @@ class Packed:
     args: tuple[tuple[str, ...] | Scalar, ...]
 
 
-Step = Packed | Contraction | ir.Product | ir.Concat | ir.Slice | ir.Roll | ir.Reshape | ir.SumTo | ir.CumSum | ir.Largest
+Step = Packed | Contraction | Op
 
 
 @dataclass(frozen=True)
@@ -57,8 +45,8 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Buffer:
-    """A buffer: the shapes of the places side by side in it, in which memory; ``members`` are the values at each."""
+class Slots:
+    """A buffer of values: the shapes of the places side by side in it, in which memory; ``members`` are the values at each."""
 
     home: Home
     shapes: tuple[Shape, ...]
@@ -71,7 +59,7 @@ class Storage:
 
     code: Code
     steps: tuple[tuple[Step, ...], ...]  # by region
-    buffers: tuple[Buffer, ...]
+    buffers: tuple[Slots, ...]
     place: Mapping[str, tuple[int, int]]  # value → buffer, place
     values: Mapping[str, Value]
     copied_carries: tuple[ir.Carry, ...]  # carries whose two ends do not share memory

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import sympy
 
 from cellspec import ir
+from cellspec.backends.arrays.functional import Plain
+from cellspec.backends.memory.model import Home, Phase
 from cellspec.backends.naming import Names, identifier, together
-from cellspec.backends.numpy.instructions import Region
 from cellspec.backends.numpy.orientation import Orientation
-from cellspec.backends.numpy.storage import Block, Home, Storage
-from cellspec.backends.plain import Plain, bare, dim_text
+from cellspec.backends.numpy.storage import Block, Storage
+from cellspec.backends.plain import bare, dim_text
 from cellspec.model.nodes import Shape
 
 Split = tuple[str, ...]
@@ -66,13 +67,13 @@ class Views:
         self.values = storage.values
         self.names, self.orientation = around.names, around.orientation
         self.text = Text()
-        self.region = Region.BEFORE
+        self.region = Phase.BEFORE
         self.attributes: dict[object, str] = {}
         self.loop_names: dict[object, str] = {}
         self.bound: dict[object, str] = {}
         self.flats: dict[tuple[str, ...], str] = {}
         self.made: dict[Block, str] = {}  # local names of arrays that calls make
-        self.said: set[tuple[Region, str]] = set()
+        self.said: set[tuple[Phase, str]] = set()
         self.last_said: tuple[str, ...] = ()
         self.plain = Plain(self.values, around.constants, around.dims, batched=False)
 
@@ -119,12 +120,12 @@ class Views:
             buffer = self.storage.buffers[index]
             whole = Block(index, 0, len(buffer.shapes))
             rows = self.rows(buffer.shapes)
-            suffix = {Home.STATE: "_all", Home.FLAT: "_flat", Home.USER: "_out"}.get(buffer.home, "")
+            suffix = {Home.HISTORY: "_all", Home.FLAT: "_flat", Home.USER: "_out"}.get(buffer.home, "")
             name = self.names.get(key, self.block_name(whole) + suffix)
             shape = {
                 Home.STEP: self.orientation.shape("", rows),
                 Home.SEQUENCE: self.orientation.shape("T", rows),
-                Home.STATE: self.orientation.shape(f"T + {self.reach(buffer.members[0])}", rows),
+                Home.HISTORY: self.orientation.shape(f"T + {self.reach(buffer.members[0])}", rows),
                 Home.FLAT: f"{rows}, T, B" if self.orientation.features_first else f"T, B, {rows}",
                 Home.USER: f"T, B, {rows}",
                 Home.CONSTANT: self.orientation.shape("", rows) if self.around.lead else self.orientation.single(rows),
@@ -154,7 +155,7 @@ class Views:
                 return f"{made}.reshape({self.orientation.shape('', *split)})" if split else made
             return self.bind(key, self.block_name(block), f"ws.{self.view(block, names, split)}")
         attribute = self.view(block, names, split)
-        if self.region is Region.LOOP:
+        if self.region is Phase.LOOP:
             return self.iterate(("loop", attribute), attribute, self.over(block, names, split, attribute))
         return f"ws.{attribute}"
 
@@ -181,7 +182,7 @@ class Views:
 
     def is_before(self, block: Block, names: Sequence[str]) -> bool:
         """Whether ``names`` are a state before a step, not after it."""
-        return self.storage.buffers[block.buffer].home is Home.STATE and names[0] in self.program.befores
+        return self.storage.buffers[block.buffer].home is Home.HISTORY and names[0] in self.program.befores
 
     def reach(self, members: Sequence[str]) -> int:
         """How many steps more than there are a history has, of which these values are members."""
@@ -196,7 +197,7 @@ class Views:
 
     def bind(self, key: object, wanted: str, expression: str) -> str:
         """A local name for ``expression``, bound before the loop."""
-        if self.region is not Region.LOOP:
+        if self.region is not Phase.LOOP:
             return expression
         if key not in self.bound:
             name = expression.removeprefix("ws.")
@@ -251,7 +252,7 @@ class Views:
             case Home.STEP:
                 part = "" if whole else orientation.part(rows, steps=False)
                 return part + (f".reshape({orientation.shape('', *split)})" if split else "")
-            case Home.STATE:
+            case Home.HISTORY:
                 return self.moments(block, buffer.members[block.start][-1:]) + steps
             case Home.FLAT if orientation.features_first:
                 return ("" if whole else f"[{rows}]") + ".transpose(1, 0, 2)" + steps
@@ -263,7 +264,7 @@ class Views:
     def given(self, name: str, split: Split = ()) -> str:
         expression = self.around.given[name]
         axes = f".reshape({self.orientation.shape(self.around.lead, *split)})" if split else ""
-        if self.region is not Region.LOOP:
+        if self.region is not Phase.LOOP:
             return expression + axes
         key = ("loop", expression + axes)
         if key not in self.loop_names:
@@ -290,7 +291,7 @@ class Views:
             return self.spread(name)
         if not self.orientation.features_first:
             expression = expression if split or len(shape) < 2 else f"{expression}.reshape(-1)"
-            if shape and self.region is Region.LOOP:  # as many axes as a sample: then equal shapes, which ufuncs take up faster
+            if shape and self.region is Phase.LOOP:  # as many axes as a sample: then equal shapes, which ufuncs take up faster
                 key = ("row", expression)
                 return self.bind(key, f"{identifier(name)}_row", f"{expression}[None]")
         elif split:

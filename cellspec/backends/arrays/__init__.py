@@ -1,0 +1,1 @@
+"""What targets share whose statements are functions of whole arrays: NumPy, PyTorch, JAX."""

@@ -1,0 +1,1 @@
+"""What targets share that run a loop over units: the C family."""

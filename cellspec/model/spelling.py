@@ -1,0 +1,58 @@
+"""How targets spell a function: a call of one that they have, or of one that a module defines for itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function of a module's own: ``name(arguments) = value``, after some local names have been given their values."""
+
+    name: str
+    arguments: tuple[str, ...]
+    value: str
+    locals: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The functions that it calls, whoever defines them: names before a parenthesis, without what they are a part of."""
+        texts = (self.value, *(value for _, value in self.locals))
+        return tuple(dict.fromkeys(name for text in texts for name in re.findall(r"(?<![\w.])(\w+)\(", text)))
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A target's words for a function: ``text``, its arguments numbered, ``{all}`` for all of them: ``np.maximum({0}, 0)``.
+
+    ``definition`` is that of the function which is called there, where the target has none.
+    """
+
+    text: str
+    definition: Definition | None = None
+
+    def __call__(self, args: Sequence[str]) -> str:
+        """The call with these arguments."""
+        return self.text.format(*args, all=", ".join(args))
+
+    @property
+    def function(self) -> str:
+        """The function that is called."""
+        return self.text.split("(", 1)[0]
+
+
+def spelling(text: str) -> Spelling:
+    """The spelling that ``text`` tells: ``np.tanh``; ``np.maximum({0}, 0)``; ``silu(a) = a*sigmoid(a)``.
+
+    The value of a function of the module's own may name others: ``f(a) = e/(1 + e) where e = exp(a)``.
+    """
+    head, is_defined, body = text.partition(") = ")
+    if not is_defined:
+        return Spelling(text if "{" in text else f"{text}({{all}})")
+    name, arguments = head.split("(")
+    value, *locals_ = body.split(" where ")
+    pairs = [local.split(" = ", 1) for local in locals_]
+    definition = Definition(name, tuple(arguments.split(", ")), value, tuple((name, value) for name, value in pairs))
+    return Spelling(f"{name}({{all}})", definition)
