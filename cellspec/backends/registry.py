@@ -11,6 +11,7 @@ Nothing is imported before a backend is asked for, and nothing is searched for o
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,13 @@ def told(backends: Sequence[Backend]) -> str:
 
 
 def lacking(name: str) -> tuple[str, ...]:
-    """The packages that modules of a backend need and that are not installed."""
+    """The packages that modules of a backend need and that are neither loaded nor to be found."""
     from importlib.util import find_spec
 
-    return tuple(package for package in backend(name).needs if find_spec(package) is None)
+    def there(package: str) -> bool:
+        return sys.modules.get(package) is not None or find_spec(package) is not None
+
+    return tuple(package for package in backend(name).needs if not there(package))
 
 
 def _elsewhere() -> dict[str, list[EntryPoint]]:
