@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +12,7 @@ from program_support import in_order, program, scheduled
 from support import COMMON, SPECS, cell_of, spec_id
 
 from cellspec import ir
+from cellspec.backends import registry
 from cellspec.ir import Program, symbol
 from cellspec.ir.parse import TextError, parse_program
 from cellspec.ir.text import expression_text, program_text
@@ -177,17 +178,18 @@ def test_what_is_no_program_is_refused_by_line(text: str, message: str) -> None:
 
 
 def programs(spec: Path) -> dict[str, Program]:
-    """Every program of a cell, by stage."""
+    """Every program of a cell, by stage, and however it is scheduled."""
     made: dict[str, Program] = {}
     for policy in ("speed", "memory"):
         compiled = compile_cell(cell_of(spec), policy)
-        made |= {f"{field.name}, {policy}": getattr(compiled, field.name) for field in fields(compiled)}
-        made |= {f"epilogue, {policy}": compiled.epilogue.program}
+        made |= {f"{name}, {policy}": found for name, found in compiled.programs.items()}
+        behind = compile_cell(cell_of(spec), policy, registry.backend("numpy"))
+        made |= {f"{name} for NumPy, {policy}": found for name, found in behind.directions.items()}
         for direction in ("forward", "backward"):
             step = getattr(compiled, direction)
             for how in ({"blocks": True}, {"heads": True}, {"alone": True}):
                 made[f"{direction} {', '.join(how)}, {policy}"] = in_order(scheduled(step, **how))
-    return {stage: found for stage, found in made.items() if isinstance(found, Program)}
+    return made
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def gru() -> Cell:
     ("backend", "before", "after"),
     [
         ("numpy", ["single step", "tanh form", "mark what is repeated"], ["keep carries"]),
-        ("cupy", ["cuts", "give out last states"], []),
+        ("cupy", ["masks", "give out last states"], []),
     ],
 )
 def test_every_pass_has_its_place(backend: str, before: list[str], after: list[str]) -> None:

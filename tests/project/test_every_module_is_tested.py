@@ -33,17 +33,25 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+def public(module: str) -> list[str]:
+    """What a module lists in ``__all__``."""
+    (listed,) = (
+        node.value
+        for node in tree(modules()[module]).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    return list(ast.literal_eval(listed))
+
+
 @cache
 def handed_on(module: str) -> dict[str, tuple[str, str]]:
-    """The names that a module has of others: name → (module, name there)."""
+    """The names that a module has of others: name → (module, name there). A star stands for the other's ``__all__``."""
     found: dict[str, tuple[str, str]] = {}
     for node in tree(modules()[module]).body:
         if isinstance(node, ast.ImportFrom) and node.module in modules():
             for alias in node.names:
-                if alias.name == "*":
-                    found |= {name: (node.module, name) for name in handed_on(node.module)}
-                else:
-                    found[alias.asname or alias.name] = node.module, alias.name
+                names = public(node.module) if alias.name == "*" else [alias.name]
+                found |= {alias.asname or name: (node.module, name) for name in names}
     return found
 
 
@@ -105,6 +113,7 @@ def test_what_counts_as_a_test(tmp_path: Path) -> None:
     path = tmp_path / "test_it.py"
     path.write_text(
         "from cellspec import oracle\nfrom cellspec.layers import Stack\nimport numpy.linalg\noracle.jvp, oracle.Masks\n"
+        "from cellspec import ir\nir.CumSum\n"  # by way of a star
     )
     found = {module.removeprefix("cellspec.") for module in used(path)}
-    assert found == {"oracle", "layers.stack", "oracle.duals", "oracle.masks"}
+    assert found == {"oracle", "layers.stack", "oracle.duals", "oracle.masks", "ir", "ir.ops.along"}

@@ -32,8 +32,8 @@ hoist: forward
  carried   h[t-1]: [H]
    U@h[t-1]: [H] = U @ h[t-1]
 -  h.pre: [H] = U@h[t-1] + b + x[t]
-+  h.pre+: [H] = b + x[t]
-+  h.pre: [H] = U@h[t-1] + h.pre+
++  `h.pre+`: [H] = b + x[t]
++  h.pre: [H] = U@h[t-1] + `h.pre+`
    h[t]: [H] = tanh(h.pre)
  carry     h[t-1] <- h[t]"""
 
@@ -91,7 +91,7 @@ def test_of_a_file_a_policy_and_a_backend(tmp_path: Path) -> None:
     path = str(tmp_path / "tiny.yaml")
     usual = show(path)
     assert HOIST in usual and usual == show(path, "--backend", "numpy")
-    assert "\ncuts: backward\n@@ " in show(path, "--backend", "cupy") and "cuts: " not in usual
+    assert "\nmasks: backward\n@@ " in show(path, "--backend", "cupy") and "masks: " not in usual
     frugal = show("gru", "--residuals", "memory")
     assert "+  r.pre: [H] = " in frugal.split("choose residuals: backward\n")[1].split("\n\n")[0]
     assert frugal != show("gru")
