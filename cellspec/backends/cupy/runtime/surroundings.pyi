@@ -13,7 +13,7 @@ ALONG_THREADS: tuple[int]
 class State(tuple[Any, ...]):
     def __new__(cls, *states: Any) -> State: ...
 
-class Packed(NamedTuple):
+class Packed:
     params: Any
 
 class _Rows(NamedTuple):
