@@ -227,3 +227,33 @@ def test_the_device_of_arguments(machine: str) -> None:
             assert module._device_of(value) is None
         doubled = module._on_its_device(lambda x, *, y: x + y)
         assert cupy.asnumpy(doubled(array, y=1)).tolist() == [1, 1] and doubled(1, y=2) == 3
+
+
+# --- products ----------------------------------------------------------------------------------------------
+
+TABLE = {"float64": "", "float32": "", "float16": ""}
+
+
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(1, 5, 1), (1, 0, 1), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_products(rows: int, inner: int, columns: int, dtype: str, machine: str) -> None:
+    """Of contiguous and of transposed matrices; a row times a column by cuBLAS as well."""
+    left, right = RNG(0).normal(size=(rows, inner)).astype(dtype), RNG(1).normal(size=(columns, inner)).astype(dtype)
+    with cupy_on(machine) as cupy:
+        cublas = import_text((RUNTIME / "cublas.py").read_text("utf-8").replace("_FACTORS =", f"_TYPES = {TABLE}\n_FACTORS ="))
+        module: Any = import_text((RUNTIME / "dot.py").read_text("utf-8"))
+        module._product = vars(cublas)["_product"]
+        out = cupy.full((rows, columns), math.nan, dtype)
+        module._dot(cupy.asarray(left), cupy.asarray(right).T, out)
+        wanted = left.astype("float64") @ right.T.astype("float64")
+        np.testing.assert_allclose(cupy.asnumpy(out), wanted, rtol=1e-2 if dtype == "float16" else 1e-5, atol=1e-2)
+
+
+def test_how_cublas_sees_a_matrix(machine: str) -> None:
+    """By columns: a matrix in C order as its transpose, whose columns lie a row apart; a view of its rows further."""
+    with cupy_on(machine) as cupy:
+        text = (RUNTIME / "cublas.py").read_text("utf-8").replace("_FACTORS =", f"_TYPES = {TABLE}\n_FACTORS =")
+        module: Any = import_text(text)
+        matrix = cupy.zeros((4, 6), "float32")
+        seen = [module._by_columns(view) for view in (matrix, matrix.T, matrix[:, :2], matrix[:, :1], matrix[:, :2].T)]
+    assert seen == [(0, 6), (1, 6), (0, 6), (0, 6), (1, 6)]

@@ -1,4 +1,4 @@
-"""The run-time functions of generated modules by themselves: activations, copies, choices, initialisers, masks.
+"""The run-time functions of generated modules by themselves: activations, copies, choices, initialisers, masks, turns.
 
 The names that a module defines elsewhere are given to the file as it would find them there.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cellspec.backends.numpy.runtime import activations, arrays
+from cellspec.backends.numpy.runtime import turned as turning
 from cellspec.backends.runtime import initialisers, masks
 
 RNG = np.random.default_rng
@@ -223,3 +225,72 @@ def test_readings() -> None:
     assert samples.T.tolist() == [5 * [0], [1, 1, 0, 0, 0], 5 * [0]]
     lengths, rows, *_ = masks._readings(found, 3, 2, as_itself=True)  # the last two steps alone
     assert lengths.tolist() == [2, 0, 0] and rows.T.tolist() == 3 * [[0, 1]]
+
+
+# --- sequences in turn -------------------------------------------------------------------------------------
+
+
+class Room(dict[str, Any]):
+    """A workspace, as far as sequences need one."""
+
+    @property
+    def turned(self) -> dict[str, Any]:
+        return self
+
+    @property
+    def owner(self) -> Any:
+        return SimpleNamespace(empty=lambda shape, dtype: np.full(shape, np.nan, dtype))
+
+
+def of(lengths: list[int], T: int, *, reverse: bool = False) -> Any:
+    """Masks of a call."""
+    return masks._masks(lengths, None, reverse, T, len(lengths))
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("ws", [None, Room()], ids=["alone", "workspace"])
+def test_sequences_are_turned_and_turned_back(ws: Any) -> None:
+    """Each sample from its own end; what lies behind an end is 0."""
+    sequence = np.arange(1.0, 13.0).reshape(4, 3, 1)
+    turned = turning._turned(of([4, 2, 0], 4, reverse=True), sequence, ws, "x")
+    assert turned[:, :, 0].T.tolist() == [[10, 7, 4, 1], [5, 2, 0, 0], [0, 0, 0, 0]]
+    back = turning._turned(of([4, 2, 0], 4, reverse=True), turned, None, "x")
+    assert back[:, :, 0].T.tolist() == [[1, 4, 7, 10], [2, 5, 0, 0], [0, 0, 0, 0]]
+    assert sequence.sum() == 78 and (ws is None or turned is ws["x"])
+    ended = turning._turned(of([4, 2, 0], 4), sequence, None, "x")
+    np.testing.assert_array_equal(ended, back)
+    whole = turning._turned(of([4, 4, 4], 4, reverse=True), sequence, None, "x")
+    assert np.shares_memory(whole, sequence) and whole[:, 0, 0].tolist() == [10, 7, 4, 1]
+
+
+@pytest.mark.usefixtures("host")
+def test_outputs_stay_where_they_are_if_they_are_in_order() -> None:
+    y = np.ones((3, 2, 1))
+    assert turning._given_back(of([3, 1], 3), y, None, "y") is y and y[:, 1, 0].tolist() == [1, 0, 0]
+    y = np.arange(6.0).reshape(3, 2, 1)
+    assert turning._given_back(of([3, 1], 3, reverse=True), y, None, "y")[:, :, 0].T.tolist() == [[4, 2, 0], [1, 0, 0]]
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("reverse", [False, True])
+def test_behind_its_end_a_samples_steps_are_read_again(reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps at a time: of samples that end within them from there, of one without steps there those of the longest."""
+
+    def cuts(given: Any, start: int, T: int) -> Any:
+        _, rows, samples, *_ = masks._readings(given, start, T, as_itself=False)
+        return SimpleNamespace(rows=rows, samples=samples)
+
+    monkeypatch.setattr(turning, "_cuts", cuts, raising=False)
+    sequence = np.arange(8.0).reshape(4, 2, 1)  # 0 2 4 6 and 1 3 5 7
+    found = turning._read(of([4, 1], 4, reverse=reverse), sequence, 2, None, "x")
+    assert found[:, :, 0].T.tolist() == ([[6, 4, 2, 0], [1, 6, 2, 0]] if reverse else [[0, 2, 4, 6], [1, 0, 4, 6]])
+    whole = turning._read(of([4, 4], 4, reverse=reverse), sequence, 2, None, "x")
+    assert whole.flags.c_contiguous and whole[:, 0, 0].tolist() == ([6, 4, 2, 0] if reverse else [0, 2, 4, 6])
+    assert (whole is sequence) != reverse
+
+
+def test_room_is_made_once() -> None:
+    ws, like = Room(), np.zeros((2, 3), np.float32)
+    first = turning._room(ws, "x", like)
+    assert turning._room(ws, "x", like) is first and first.shape == (2, 3) and first.dtype == np.float32
+    assert turning._room(None, "x", like) is not turning._room(None, "x", like)

@@ -9,6 +9,7 @@ from cellspec.backends.runtime.masks import _Masks as _Masks
 from cellspec.backends.runtime.masks import _readings as _readings
 
 ALONG_THREADS: tuple[int]
+_TYPES: dict[str, str]
 
 class State(tuple[Any, ...]):
     def __new__(cls, *states: Any) -> State: ...
