@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from outside import BACKEND, distribution
@@ -71,6 +72,8 @@ def test_who_knows_a_policy_for_residuals() -> None:
 def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """That a package is missing is no bug of cellspec; the module's own sentence says what to do."""
     assert registry.lacking("numpy") == ()
+    monkeypatch.setitem(sys.modules, "cupy", ModuleType("cupy"))  # made by hand: there, though nowhere to be found
+    assert registry.lacking("cupy") == ()
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert registry.lacking("cupy") == ("cupy",)
     with pytest.raises(ModuleNotFoundError, match=r"^elman_cupy needs CuPy: pip install "):
