@@ -89,6 +89,16 @@ def test_a_product_with_a_concatenation_is_one_for_each_part() -> None:
     )
 
 
+def test_the_parts_of_each_head_meet_its_own_columns() -> None:
+    found = lowered("h[t] = W @ [h[t-1], x[t]]", "{W: [N, K, K + I]}", x="[N, I]", states="{h: [N, K]}")
+    assert operations(found.prologue) == told(
+        """
+        W|h[t-1]: [N, K, K] = W[..., 0 : K]
+        W|x[t]: [N, K, I]   = W[..., K : I + K]
+        """
+    )
+
+
 def test_a_divisor_makes_a_value_of_the_quotient() -> None:
     """In terms of which its derivative is written; a division by a number makes none."""
     step = lowered("s = 1 + x[t]**2\nh[t] = h[t-1]/s + x[t]/3").step

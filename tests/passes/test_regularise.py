@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from layer_support import shipped
-from support import cell_from
+from support import cell_from, draw
 
 import cellspec
+from cellspec import oracle
+from cellspec.passes.regularisers import CANDIDATE_SUFFIX, regularise
 from cellspec.verification.check import verify
 
 ODD = """
@@ -51,6 +53,22 @@ def test_what_is_not_touched_is_as_it_was() -> None:
     assert texts(cell)["n"] == "n = tanh(Wn @ x[t] + Un @ (r*(stop_gradient(h_dropout[t])*h[t-1])) + bn)"
     again = cellspec.regularise(shipped("gru"))
     assert again.assignments == plain.assignments and again.inputs == plain.inputs
+
+
+def test_masks_of_zeros_change_nothing_and_masks_of_ones_hold_the_state() -> None:
+    """By the oracle: zoneout of 0 is the cell as it was, of 1 a state that never changes; dropout of 1 keeps everything."""
+    plain = cell_from(ODD)
+    cell = regularise(plain, zoneout=("C",), state_dropout=("h",))
+    drawn = draw(plain, steps=3, batch=1)
+    for mask in (0.0, 1.0):
+        masks = {"C_zoneout": np.full((3, 1, *drawn.state["C"].shape[1:]), mask), "h_dropout": np.ones((3, 1, drawn.dims["H"]))}
+        found = oracle.forward(cell, drawn.params, {**drawn.x, **masks}, drawn.state, dims=drawn.dims)
+        expected = oracle.forward(plain, drawn.params, drawn.x, drawn.state, dims=drawn.dims)
+        held = {"C": drawn.state["C"]} if mask else {"C": expected.final["C"]}
+        np.testing.assert_allclose(found.final["C"], held["C"], rtol=1e-13)
+        np.testing.assert_allclose(found.values[f"C{CANDIDATE_SUFFIX}"][0], expected.values["C"][0], rtol=1e-13)
+        if not mask:
+            np.testing.assert_allclose(found.outputs["h"], expected.outputs["h"], rtol=1e-12)
 
 
 def test_a_digest_for_each_choice() -> None:

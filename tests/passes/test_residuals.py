@@ -92,15 +92,15 @@ CUTS = {
         (),
         (),
     ),
-    "a state's value after the step, which is kept anyway": (
+    "a state's value after the step, which is kept anyway, however wide it is": (
         """
         constant W: [H, I]
         sequence x[t]: [I]
-        carried h[t-1]: [H]
-          p: [H]    = W @ x[t]
-          h[t]: [H] = p + h[t-1]
-          q: [H]    = h[t] - 1
-          y: [H]    = q**2
+        carried h[t-1]: [2*H]
+          p: [H]      = W @ x[t]
+          h[t]: [2*H] = [p, p]
+          q: [2*H]    = h[t] - 1
+          y: [2*H]    = q**2
         carry h[t-1] <- h[t]
         give out y
         """,
