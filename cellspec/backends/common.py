@@ -21,15 +21,13 @@ from cellspec.cell import Cell
 from cellspec.language.read.paths import shipped_dir
 from cellspec.model.equations import State
 from cellspec.model.nodes import Kind, Shape
-from cellspec.model.primitives import PRIMITIVES, column
-from cellspec.model.spelling import Definition
 from cellspec.pipeline import Compiled
 
 
-def environment(backend: str, library: str) -> jinja2.Environment:
-    """The templates of a backend, and behind them those that all share; ``library``: what has NumPy's functions there."""
+def environment(backend: str) -> jinja2.Environment:
+    """The templates of a backend, and behind them those that all share."""
     own = jinja2.PackageLoader(f"cellspec.backends.{backend}", "templates")
-    made = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.ChoiceLoader([own, jinja2.PackageLoader("cellspec.backends", "templates")]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -37,8 +35,6 @@ def environment(backend: str, library: str) -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    made.globals["own_functions"] = own_functions(library)
-    return made
 
 
 class Common:
@@ -188,27 +184,9 @@ def strings(lines: object) -> list[str]:
 
 def with_callees(helpers: Iterable[str]) -> list[str]:
     """Helper functions, those that they call included."""
-    calls = {"columns": ("_move",)} | {name: definition.calls for name, definition in _own_functions().items()}
+    calls = {"silu": "sigmoid", "gelu": "erfc", "columns": "move"}
     names = set(helpers)
-    return sorted(names | {call.removeprefix("_") for name in names for call in calls.get(name, ()) if call.startswith("_")})
-
-
-def _own_functions() -> dict[str, Definition]:
-    """The functions that the table defines where an array library has none, without the ``_`` before their names."""
-    spelled = (spelling.definition for spelling in column("numpy").values())
-    return {definition.name.removeprefix("_"): definition for definition in spelled if definition}
-
-
-def own_functions(library: str) -> dict[str, str]:
-    """The text of those functions in a module of an array ``library`` with NumPy's functions, ``np`` or ``cp``."""
-    about = {spelling.function: PRIMITIVES[name].about for name, spelling in column("numpy").items()}
-    found = {}
-    for name, definition in _own_functions().items():
-        arguments = ", ".join(f"{argument}: Any" for argument in definition.arguments)
-        lines = [*(f"{local} = {value}" for local, value in definition.locals), f"return {definition.value}"]
-        text = textwrap.indent("\n".join([f'"""{about[definition.name]}"""', *lines]), "    ")
-        found[name] = f"def {definition.name}({arguments}) -> Any:\n{text}".replace("np.", f"{library}.")
-    return found
+    return sorted(names | {calls[name] for name in names if name in calls})
 
 
 def about(cell: Cell) -> list[str]:

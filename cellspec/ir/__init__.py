@@ -2,7 +2,7 @@
 
 from cellspec.ir import ops
 from cellspec.ir.ops import *  # noqa: F403 - the table of operations
-from cellspec.ir.ops.row import Along, Combine, ErrorFlow, Joined, Move, Operation, Traits, symbol
+from cellspec.ir.ops.row import Along, Combine, ErrorFlow, Joined, Move, Operation, Traits
 from cellspec.ir.program import Carry, Delay, Program, Total, Value
 from cellspec.ir.shapes import TypecheckError, is_one, outer, product, size, stretched, stretches, turned
 from cellspec.ir.typecheck import typecheck
@@ -27,7 +27,6 @@ __all__ = [
     "size",
     "stretched",
     "stretches",
-    "symbol",
     "turned",
     "typecheck",
 ]

@@ -55,7 +55,8 @@ class Primitive:
     ``definition(*args)`` is an ordinary SymPy expression, exact but not always stable: the oracle's reading of the function.
     ``derivatives[k](*args, y)`` is the partial derivative by argument ``k``, with ``y`` the result.
     ``numpy(*args)`` makes it of NumPy ufuncs, stable for any finite argument; so do targets without a word of their own for it.
-    ``spellings`` are those words, by target. Where a module must define the function itself, ``about`` says there what it is.
+    ``spellings`` are those words, by target; one that begins with ``_`` is a function whose source a backend's modules bring
+    along.
     ``in_sympy`` is SymPy's own function of that meaning, if it has one, for people to go on with.
     ``domain`` is where tests sample the arguments; ``kinks`` are points at which a derivative jumps.
     ``listed`` tells whether a spec may call it by name (``add`` is written ``+``).
@@ -78,7 +79,6 @@ class Primitive:
     kinks: tuple[float, ...] = ()
     listed: bool = True
     spellings: Mapping[str, Spelling] = field(default_factory=dict)
-    about: str = ""
     wants: tuple[Want, ...] = ()
     size: Size = Size.KEEPS
     sign: Sign = Sign.ANY

@@ -35,13 +35,13 @@ BITS = 1200
 _erf, _erfc = np.frompyfunc(math.erf, 1, 1), np.frompyfunc(math.erfc, 1, 1)
 _NUMPY = [
     {
-        "Floor": np.floor,
+        "_Floor": np.floor,
         "erf": lambda x: np.asarray(_erf(x), dtype=np.float64),
         "erfc": lambda x: np.asarray(_erfc(x), dtype=np.float64),
     },
     "numpy",
 ]
-_MPMATH = [{"Floor": mpmath.floor}, "mpmath"]
+_MPMATH = [{"_Floor": mpmath.floor}, "mpmath"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def rule(name: str, exponent: sympy.Expr | None = None) -> Rule:
     definition = sympy.sympify(primitive.definition(*args))
     # Equalities are left out: a condition is a comparison, which is watched where it is made.
     inequalities = [c for c in definition.atoms(Relational) if not isinstance(c, Eq | Ne)]
-    floors = [atom for atom in definition.atoms(sympy.Function) if type(atom).__name__ == "Floor"]
+    floors = [atom for atom in definition.atoms(sympy.Function) if type(atom).__name__ == "_Floor"]
     logs = {atom.args[0] for atom in definition.atoms(sympy.log)}
     roots = {power.base for power in definition.atoms(sympy.Pow) if not (power.exp.is_Integer and power.exp >= 0)}
     real = {symbol: sympy.Symbol(symbol.name, real=True) for symbol in symbols}

@@ -101,7 +101,7 @@ class Formula:
         return self._compiled(cse=False)
 
     def _compiled(self, *, cse: bool) -> Callable[..., Sequence[Any]]:
-        modules = [{"Floor": mpmath.floor, "Frozen": lambda value: value, "Power": mpmath.power}, "mpmath"]
+        modules = [{"_Floor": mpmath.floor, "Frozen": lambda value: value, "Power": mpmath.power}, "mpmath"]
         compiled: Callable[..., Sequence[Any]] = sympy.lambdify(self.symbols, self.row, modules=modules, cse=cse)
         return compiled
 

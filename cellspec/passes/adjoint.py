@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import cast
 
 import sympy
 
@@ -151,12 +152,11 @@ class _Builder:
         It has the name of the operation's result unless that is taken, or that of a cotangent: ``d:A`` transposed is not the
         cotangent of ``A.T``, though both may be called ``d:A.T``.
         """
-        assert isinstance(op, Op)
-        (name,) = ir.outs(op)
+        (name,) = op.defines()
         out, number = name, 2
         while out in self.values or out in self.cotangents:
             out, number = f"{name}#{number}", number + 1
-        return self.define(ir.with_out(op, out), shape, self.forward.values[of].origin)
+        return self.define(cast(Op, op.defining(out)), shape, self.forward.values[of].origin)
 
     def define(self, op: Op, shape: Shape, origin: str) -> sympy.Symbol:
         """Add the operation that defines a value of this very name, which no other has."""

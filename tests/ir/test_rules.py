@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -15,7 +15,13 @@ import sympy
 from cellspec import ir
 from cellspec.ir import Combine, ErrorFlow, Op, Operation, Program, Value, symbol
 from cellspec.ir.text import program_text
-from cellspec.passes.adjoint import adjoint_prologue
+from cellspec.model.nodes import Shape
+from cellspec.passes.accuracy import delicate
+from cellspec.passes.adjoint import adjoint_prologue, adjoint_step
+from cellspec.passes.exchanges import exchanges
+from cellspec.passes.residuals import select
+from cellspec.passes.schedule import schedule
+from cellspec.passes.simplify import simplify
 
 Array = npt.NDArray[np.float64]
 a, b = symbol("a"), symbol("b")
@@ -232,6 +238,19 @@ def test_what_crosses_units_reads_others(example: Example) -> None:
     assert op.traits.crosses_units == (mixes and not numbers_only)
 
 
+@dataclass(frozen=True)
+class Flip(ir.Move):
+    """``out[j] = operand[-1 - j]``: an operation that nothing in the compiler knows."""
+
+    traits = ir.Traits(errors=ErrorFlow.SAME, cheap=True, crosses_units=True)
+
+    def fits(self, shapes: Mapping[str, Shape]) -> bool:
+        return shapes[self.out] == shapes[self.operand]
+
+    def transpose(self, back: Any, d_out: str) -> None:
+        back.add(self.operand, back.emit(Flip(f"flip({d_out})", d_out), back.shape(self.operand), self.out))
+
+
 # --- transpose rules -----------------------------------------------------------------------------------------------
 
 
@@ -273,6 +292,8 @@ def _run(program: Program, given: Mapping[str, Array]) -> dict[str, Array]:
                 value = args[0].sum(axes, keepdims=True)
             case ir.Inverse():
                 value = np.linalg.inv(args[0])
+            case Flip():
+                value = args[0][..., ::-1]
             case _:
                 raise NotImplementedError(op)
         found[out] = np.broadcast_to(value, shape)
@@ -333,3 +354,61 @@ def test_cotangents_of_a_familys_members() -> None:
     shapes = {"a": (3, 2), **{m.out: (2,) for m in members}, "y": (6,)}
     program = _program(shapes, ("a",), (*members, ir.Concat("y", tuple(m.out for m in members))), ("y",))
     _check_transpose(program, lambda a: np.concatenate([a[2], a[0], a[2]]), ("a",), [np.ones((3, 2))])
+
+
+# --- an operation that is new ------------------------------------------------------------------------------------------
+
+
+def _with_a_flip() -> Program:
+    """A step that divides by what it has turned round: ``h = 1/flip(W@h0*x) + W@h0 + x``."""
+    step = _program(
+        {"W": (3, 3), "x": (3,), "h0": (3,), "p": (3,), "s": (3,), "r": (3,), "a": (3,), "h": (3,)},
+        ("W",),
+        (
+            ir.MatMul("p", "W", "h0"),
+            ir.Pointwise("s", symbol("p") * symbol("x")),
+            Flip("r", "s"),  # type: ignore[arg-type]
+            ir.Pointwise("a", symbol("p") + symbol("x")),
+            ir.Pointwise("h", 1 / symbol("r") + symbol("a")),
+        ),
+        ("h",),
+    )
+    return ir.typecheck(replace(step, sequences=("x",), carries=(ir.Carry("h0", "h"),)))
+
+
+def test_passes_know_what_to_do_with_a_new_operation() -> None:
+    """Its row tells them all: shapes, cotangents, errors, what to keep and what to tell other units."""
+    step = _with_a_flip()
+    assert {"r", "s"} <= delicate(step)  # it is divided by, and moving it hands that on
+    adjoint = adjoint_step(step, ("x",), ("W",))
+    assert any(isinstance(op, Flip) for op in adjoint.program.ops)
+    kept = select(step, adjoint)
+    assert "r" not in kept.stash and "r" in kept.again, "a move is cheap enough to be made again"
+    rounds = exchanges(schedule(simplify(step)))
+    assert [[type(op) for op in found.readers] for found in rounds] == [[ir.Product], [Flip]]
+
+    rng = np.random.default_rng(3)
+    given = {"W": rng.standard_normal((3, 3)), "x": rng.uniform(1, 2, 3), "h0": rng.uniform(1, 2, 3)}
+    dy, move = rng.standard_normal(3), rng.standard_normal(3)
+    ahead, behind = (_run(step, {**given, "x": given["x"] + e * move})["h"] for e in (1e-6, -1e-6))
+    back = kept.backward
+    seeds = {"d:h given": dy, "d:h<-": np.zeros(3)}
+    result = _run(back, {**_run(step, given), **seeds})
+    np.testing.assert_allclose(np.sum(result["d:x"] * move), np.sum(dy * (ahead - behind) / 2e-6), rtol=1e-6)
+
+
+def test_a_function_along_an_axis_is_an_exchange() -> None:
+    """What combines all units has to wait for them, whatever it makes of them."""
+    step = _program(
+        {"x": (3,), "h0": (3,), "top": (1,), "e": (3,), "sums": (3,), "h": (3,)},
+        (),
+        (
+            ir.Largest("top", "h0"),
+            ir.Pointwise("e", symbol("h0") - symbol("top") + symbol("x")),
+            ir.CumSum("sums", "e"),
+            ir.Pointwise("h", symbol("sums") + 1),
+        ),
+        ("h",),
+    )
+    step = ir.typecheck(replace(step, sequences=("x",), carries=(ir.Carry("h0", "h"),)))
+    assert [found.carries for found in exchanges(schedule(step))] == [(("h0", (I(3),)),), (("e", (I(3),)),)]

@@ -53,7 +53,7 @@ def definitions(name: str) -> tuple[Any, Any]:
     """The function and its derivative, for mpmath."""
     u = sympy.Symbol("u")
     definition = u ** sympy.nsimplify(POWERS[name]) if name in POWERS else sympy.sympify(PRIMITIVES[name].definition(u))
-    modules = [{"Floor": mpmath.floor}, "mpmath"]
+    modules = [{"_Floor": mpmath.floor}, "mpmath"]
     return sympy.lambdify(u, definition, modules=modules), sympy.lambdify(u, sympy.diff(definition, u), modules=modules)
 
 

@@ -61,7 +61,7 @@ def _program(ops: tuple[Op, ...], carries: tuple[ir.Carry, ...] = ()) -> Program
 def _both(name: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     u = sympy.Symbol("u")
     definition = sympy.sympify(PRIMITIVES[name].definition(u))
-    modules = [{"Floor": mpmath.floor}, "mpmath"]
+    modules = [{"_Floor": mpmath.floor}, "mpmath"]
     return sympy.lambdify(u, definition, modules), sympy.lambdify(u, sympy.diff(definition, u), modules)
 
 

@@ -285,7 +285,7 @@ class _Module:
         functions = frozenset().union(*(k.functions for k in kernels))
         axes = chained | {entry.removesuffix("_real") for entry in along}
         text = (
-            environment("cupy", "cp")
+            environment("cupy")
             .get_template("module.py.jinja")
             .render(
                 **context,

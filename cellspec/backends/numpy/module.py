@@ -86,7 +86,7 @@ class _Module:
         context, policy = common.context("NumPy"), self.compiled.residuals
         layout = lay_out(Pass.of(forward), Pass.of(backward))
         text = (
-            environment("numpy", "np")
+            environment("numpy")
             .get_template("module.py.jinja")
             .render(
                 **context,

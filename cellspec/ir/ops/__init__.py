@@ -12,7 +12,7 @@ from cellspec.ir.ops.along import CumSum, Largest, SumTo
 from cellspec.ir.ops.moves import Concat, Index, Reshape, Roll, Slice, Stack, Stop
 from cellspec.ir.ops.pointwise import Pointwise
 from cellspec.ir.ops.products import Eye, Inverse, MatMul, Outer, Product, Transpose
-from cellspec.ir.ops.row import Operation
+from cellspec.ir.ops.row import Operation, symbol
 
 __all__ = [
     "Concat",
@@ -36,6 +36,7 @@ __all__ = [
     "operands",
     "outs",
     "rename",
+    "symbol",
     "with_out",
 ]
 

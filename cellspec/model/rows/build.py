@@ -19,7 +19,6 @@ def row(
     *derivatives: Callable[..., Expr],
     numpy: Callable[..., Expr] | None = None,
     spellings: Mapping[str, str] | None = None,
-    about: str = "",
     domain: tuple[float, float] = (-3.0, 3.0),
     kinks: tuple[float, ...] = (),
     listed: bool = True,
@@ -48,7 +47,6 @@ def row(
         numpy=numpy or ufunc(name),
         symbol=_make_symbol(name, arity, derivatives),
         spellings={target: spelling(text) for target, text in words.items()},
-        about=about,
         domain=domain,
         kinks=kinks,
         listed=listed,
@@ -88,19 +86,6 @@ def zero(*_: Expr) -> Expr:
 def one(*_: Expr) -> Expr:
     """The derivative of what grows as an argument does."""
     return sympy.Integer(1)
-
-
-class Floor(sympy.Function):  # type: ignore[misc]
-    """floor(x) with derivative zero everywhere, for definitions; evaluates on numbers."""
-
-    nargs = 1
-
-    @classmethod
-    def eval(cls, x: Expr) -> Expr:
-        return sympy.floor(x) if x.is_number else None
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        return sympy.Integer(0)
 
 
 def _make_symbol(name: str, arity: int, derivatives: tuple[Callable[..., Expr], ...]) -> type[sympy.Function]:

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import sympy
 
-from cellspec.model.primitive import Least, Sign, Size, Want, ufunc
-from cellspec.model.rows.build import Floor, call, cases, one, row, zero
+from cellspec.model.primitive import Expr, Least, Sign, Size, Want, ufunc
+from cellspec.model.rows.build import call, cases, one, row, zero
 
 maximum, minimum = ufunc("maximum"), ufunc("minimum")
+
+
+class _Floor(sympy.Function):  # type: ignore[misc]
+    """floor(x) with derivative zero everywhere, for definitions; evaluates on numbers."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr:
+        return sympy.floor(x) if x.is_number else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return sympy.Integer(0)
+
 
 ROWS = (
     row(
@@ -37,7 +51,7 @@ ROWS = (
     ),
     row(
         "floor",
-        lambda x: Floor(x),
+        lambda x: _Floor(x),
         zero,
         kinks=(0.0, 1.0),
         wants=Want.SIDE,
@@ -84,7 +98,7 @@ ROWS = (
     ),
     row(
         "mod",  # a - b*floor(a/b): the sign of b, as in Python; the quotient has derivative zero
-        lambda a, b: a - b * Floor(a / b),
+        lambda a, b: a - b * _Floor(a / b),
         one,
         lambda a, b, y: -call("floor", a / b),
         numpy=ufunc("remainder"),
