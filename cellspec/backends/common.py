@@ -7,8 +7,6 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import jinja2
-
 from cellspec import ir
 from cellspec.backends import initial
 from cellspec.backends.arrays.functional import Plain
@@ -22,19 +20,6 @@ from cellspec.language.read.paths import shipped_dir
 from cellspec.model.equations import State
 from cellspec.model.nodes import Kind, Shape
 from cellspec.pipeline import Compiled
-
-
-def environment(backend: str) -> jinja2.Environment:
-    """The templates of a backend, and behind them those that all share."""
-    own = jinja2.PackageLoader(f"cellspec.backends.{backend}", "templates")
-    return jinja2.Environment(
-        loader=jinja2.ChoiceLoader([own, jinja2.PackageLoader("cellspec.backends", "templates")]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
 
 
 class Common:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import sympy
 
 from cellspec import ir
+from cellspec.backends.arrays.skeleton import skeleton
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.chained import chain_kernel
 from cellspec.backends.cupy.kernels import Kernel, kernel
@@ -28,11 +29,11 @@ DTYPES = {Element.STORED: "dtype", Element.EXACT: "real"}
 OWNERS = {Owner.TAPE: "saved"}
 """What memories are called that a direction does not own."""
 
-LOOP_NAMES = (
-    "t", "ws", "dot", "self", "T", "B", "cp", "THREADS", "ALONG_THREADS", "multiply_heads",
-    *(f"{kernel}{real}" for kernel in KERNELS for real in ("", "_real")),
-)  # fmt: skip
-"""Names with a meaning in the loops' functions and where their arguments are prepared."""
+LOOPS = ("_forward_loop", "_backward_loop")
+"""The functions of the loops, where what a step reads and writes has names."""
+
+ENTRIES = frozenset(f"{kernel}{real}" for kernel in (*KERNELS, "multiply_heads") for real in ("", "_real"))
+"""Kernels that do the same for every cell, by the names that loops call them."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,7 @@ class Host:
 
     def loop(self) -> None:
         """The body of the loop: products and launches, whose arguments are prepared for every step."""
-        names = Names([*LOOP_NAMES, *self.dims.values()])
+        names = Names([*skeleton("cupy").names(LOOPS), *ENTRIES, "range", *self.dims.values()])
         for step in launches(self.memory.plan, Phase.LOOP):
             match step:
                 case Region() | Chain():

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from cellspec import ir
 from cellspec.backends.arrays.functional import Plain
-from cellspec.backends.common import Common, environment, gather, strings, tidy, with_callees
+from cellspec.backends.common import Common, gather, strings, tidy, with_callees
 from cellspec.backends.dims import bracket
+from cellspec.backends.environment import environment
 from cellspec.backends.equations import moved_on, plain_step
 from cellspec.backends.memory.model import Home, Phase
 from cellspec.backends.naming import Names, identifier
