@@ -84,7 +84,7 @@ class _Module:
 
     def host(self, direction: str, memory: Memory, choice: Choice) -> Host:
         prefix = "" if memory.flow.forwards else "backward of "
-        comments = {e.target.name: f"// {prefix}{e.text}" for e in self.cell.assignments}
+        comments = {e.target.name: f"{prefix}{e.text}" for e in self.cell.assignments}
         texts = Texts(self.both.dims, comments)
         constants = dict(self.common.constants)
         program = memory.flow.program
