@@ -1,10 +1,14 @@
 # make demo      set up .venv, generate, train a character model on real text for half a minute
 # make test      set up .venv, lint, type-check, compare generated/ with the specs, run the tests
 # make test-all  the same with the slow tests
+# make lint      all of that but the tests
+# make coverage  which lines of cellspec/ the tests of make test run
 # make bench     set up .venv with the peers, measure speed on this machine beside them: about an hour and a half on two cores
 #                (what is compared, and shorter runs: benchmarks/README.md)
 # make gpu-check on a machine with an NVIDIA GPU, its driver and nothing else: six cells in four dtypes, three shapes beside cuDNN
 #                (PEER_PYTHON=/path/to/a/python/with/torch), both within eight minutes; then the tests, compute-sanitizer, speed
+# make docs      make the site of docs/ in site/, strictly: a dead link is an error
+# make pages     write anew what the README and docs/ show of the code: excerpts, what commands print, the tables of cells and speed
 # make registers count the registers of every CUDA kernel anew (tests/cupy_backend/cuda_budget.json)
 # make clean     remove .venv and everything else that is made here, but not generated/
 #
@@ -25,7 +29,7 @@ GPU_STAGES ?=
 # Where PyTorch for the CPU alone is to be had; elsewhere than on Linux that is the usual one.
 TORCH_INDEX ?= $(if $(filter Linux,$(shell uname -s)),https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test test-all lint bench gpu-check registers clean
+.PHONY: demo test test-all lint docs pages coverage bench gpu-check registers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/cellspec generate
@@ -39,9 +43,20 @@ test-all: lint
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	env NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/cellspec generate --check
+
+docs: $(VENV)/.docs
+	env NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pages: $(VENV)/.test
+	$(BIN)/python tests/support/documents.py
+
+coverage: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto -m "not slow" --cov --cov-report=term
 
 bench: $(VENV)/.bench
 	$(BIN)/cellspec generate
@@ -56,7 +71,7 @@ registers: $(VENV)/.test
 	PYTHONPATH=tests:tests/support $(BIN)/python tests/cupy_backend/test_cupy_resources.py
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo
+	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps say what has been installed, so that it is not done again until pyproject.toml changes.
@@ -65,7 +80,11 @@ $(VENV)/.demo: $(BIN)/python $(SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
+	@touch $@ $(VENV)/.demo $(VENV)/.docs
+
+$(VENV)/.docs: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.gpu: $(BIN)/python $(SOURCES)

@@ -37,7 +37,7 @@ import numpy as np
 from cells import GENERATED, Case, arguments, load_module, module_file
 from machine import available_processors, machine, pools
 from options import names, shape
-from report import number, write
+from report import heading, number, write
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -51,6 +51,10 @@ SHORT = 1e-4  # seconds: only what takes less is repeated
 BATCHES = 5, 100  # at least and at most
 SECONDS = 0.01  # for a statement, within these limits
 SQUARE = 1024
+ABOUT = (
+    "Milliseconds in float32: of a pass's statements, each alone, by kind; of bringing their arrays into a cache ('moved'); "
+    "their sum; and of the pass as a whole ('measured'). The least of several rounds."
+)
 
 
 class Cost(NamedTuple):
@@ -221,7 +225,7 @@ def seconds_of(statement: ast.stmt, scope: dict[str, Any], names: dict[str, Any]
     if loop is None:
         once, empty = (repeated_of(text, used, names) for text in texts)
         runs = 1 if once(range(1), given) > SHORT else REPEATED
-        turns = range(runs)
+        turns: Sequence[Any] = range(runs)
     else:
         kept = {id(array) for array in arrays_of(written(statement, loop), scope)}
         again = [(array, values) for array, values in snapshot if id(array) in kept]
@@ -446,7 +450,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong usage, or a cell for which there are no numbers."""
     options = parse(argv)
-    cases = [Case(cell, *sizes, threads=options.threads) for cell in options.cells for sizes in options.shape]
+    cases = [Case(cell, *sizes)._replace(threads=options.threads) for cell in options.cells for sizes in options.shape]
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     host = machine(options.threads)
     console.print(f"{host['cpu']}, {options.threads} threads, numpy {host['numpy']} ({host['blas']})")
@@ -468,7 +472,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(case_table(sums))
     if options.json:
         results = [{"cell": case.cell, "shape": case.shape, "ms": rows} for case, rows in sums.items()]
-        write(options.json, {"what": "milliseconds of statements alone, and measured", "machine": host, "results": results})
+        write(options.json, heading(ABOUT, host, rounds=options.rounds, seconds=options.seconds) | {"results": results})
     return 0
 
 

@@ -12,12 +12,8 @@ Each contender runs in a process of its own (``worker.py``); they take turns, ro
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.util
 import json
-import os
-import re
-import shlex
 import sys
 import tempfile
 import time
@@ -27,14 +23,14 @@ from typing import Any
 
 from cells import BOTH, CELLS, FORWARD, Case
 from cpu_cases import SHAPES, STREAMED, SWEPT_CELLS, SWEPT_SHAPES, USUAL_CELLS
-from cpu_report import OURS, Result, case_table, results_from, results_of
+from cpu_report import ABOUT, OURS, Result, case_table, results_from, results_of
 from machine import available_processors, held_back, limit_processors, machine, pools
 from markdown_tables import PARTS, markdown
 from options import names, shape
 from outcome import Outcome, difference, load
 from plot import draw
 from process import Failure, Missing, Worker
-from report import plain, write
+from report import heading, plain, write
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -56,6 +52,7 @@ class Benchmark:
 
     def __init__(self, options: argparse.Namespace, console: Console) -> None:
         self.options, self.console = options, console
+        self.versions: dict[str, str] = {}  # of the libraries of whoever has taken part
         self.skipped: dict[str, str] = {}  # a contender, or a contender and a cell, and why
 
     def contenders(self, case: Case) -> list[str]:
@@ -113,6 +110,8 @@ class Benchmark:
                 workers[name] = self.start(name, case.threads)
             prepare = {name: {"do": "prepare", "contender": name, **case._asdict()} for name in workers}
             details = self.ask(workers, prepare, case)
+            for detail in details.values():
+                self.versions |= detail["versions"]
             for direction in self.passes(case):
                 results += self.run_pass(case, direction, workers, details)
         finally:
@@ -222,13 +221,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def cases_of(options: argparse.Namespace) -> list[Case]:
     """What is to be measured, cell after cell."""
     shapes = options.shape or (SWEPT_SHAPES if options.sweep else SHAPES[:3] if options.quick else SHAPES)
-    return [Case(cell, *sizes, threads=options.threads) for cell in options.cells for sizes in shapes]
-
-
-def command() -> str:
-    """The command, for the file: with the kernels that were asked for, without the folders of this machine."""
-    chosen = [f"{name}={os.environ[name]}" for name in ("OPENBLAS_CORETYPE",) if name in os.environ]
-    return shlex.join([*chosen, "python", *(re.sub(r"(^|=)[/~].*/", r"\1", word) for word in sys.argv)])
+    return [Case(cell, *sizes)._replace(threads=options.threads) for cell in options.cells for sizes in shapes]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -263,15 +256,9 @@ def measured(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         console.print(warning, style="yellow")
     limit_processors(options.threads)
     benchmark, cases, results = Benchmark(options, console), cases_of(options), list[Result]()
-    report: dict[str, Any] = {
-        "what": "float32, milliseconds of a call, in the pass 'step' of one step",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": command(),
-        "machine": host,
-        "settings": {key: getattr(options, key) for key in ("rounds", "seconds", "calls", "pause", "quick", "sweep")},
-        "skipped": benchmark.skipped,
-        "results": results,
-    }
+    settings = {key: getattr(options, key) for key in ("rounds", "seconds", "calls", "pause", "quick", "sweep")}
+    kept = {"versions": benchmark.versions, "skipped": benchmark.skipped, "results": results}
+    report = heading(ABOUT, host, **settings) | kept
     begin = time.monotonic()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=len(cases))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cells import Case
@@ -26,12 +25,21 @@ class Result(NamedTuple):
     contender: str
     ms: Spread  # of a call, in the pass ``step`` of a step; over the rounds, each the median of a turn's calls
     ratio: Spread  # times ours, round by round: above 1, ours is faster
-    rounds: tuple[float, ...] = ()
-    calls: int = 0
+    least: float = 0.0  # ms of the fastest round
+    rounds: int = 0
+    calls: int = 0  # in all rounds together
     peak: float = 0.0  # MiB that the process grew by, at most, beyond its library and the numbers it was given
     error: float | None = None  # worst difference to ours, relative to an array's largest element; None: not compared
     note: str = ""
-    versions: Mapping[str, str] = MappingProxyType({})
+
+
+ABOUT = (
+    "Milliseconds of a call in float32, in the pass 'step' of one step: median and quartiles over the rounds, each of which is "
+    "the median of a turn's calls, and the least. ratio: times those of 'ours' of the same round; above 1, ours is faster. "
+    "peak: MiB beyond the library and the numbers given. error: the worst difference to ours, by an array's largest element; "
+    "where there is none, none was compared."
+)
+"""What the numbers in a file mean."""
 
 
 def results_of(
@@ -51,12 +59,12 @@ def results_of(
             contender=name,
             ms=spread(rounds[name]),
             ratio=divided(rounds[name], rounds[OURS]),
-            rounds=rounds[name],
+            least=min(rounds[name]),
+            rounds=len(rounds[name]),
             calls=sum(len(turn["seconds"]) for turn in found),
             peak=round(max(turn["peak"] for turn in found) / MIB, 2),
             error=errors.get(name),
             note=details[name]["note"],
-            versions=details[name]["versions"],
         )
         for name, found in turns.items()
     ]
@@ -67,9 +75,8 @@ def results_from(report: Mapping[str, Any]) -> list[Result]:
     found = []
     for entry in report["results"]:
         ms, ratio = Spread(**entry["ms"]), Spread(**entry["ratio"])
-        error = None if entry["error"] is None else float(entry["error"])
-        place = {"shape": tuple(entry["shape"]), "rounds": tuple(entry["rounds"])}
-        found.append(Result(**entry | place | {"ms": ms, "ratio": ratio, "error": error}))
+        error = float(entry["error"]) if "error" in entry else None  # what is not finite is a word
+        found.append(Result(**entry | {"shape": tuple(entry["shape"]), "ms": ms, "ratio": ratio, "error": error}))
     return found
 
 

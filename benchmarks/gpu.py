@@ -10,9 +10,7 @@ Each contender runs in a process of its own (``gpu_worker.py``); they take turns
 from __future__ import annotations
 
 import argparse
-import datetime
 import platform
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -22,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from cells import BOTH, CELLS, DTYPES, GENERATED, Case, module_file
-from gpu_report import OURS, Result, case_table, results_of, summary, write
+from gpu_report import ABOUT, OURS, Result, case_table, results_of, summary, write
 from gpu_worker import CONTENDERS, PASSES
 from options import names, shape
 from process import Failure, Missing, Worker
+from report import heading
 from rich.console import Console
 
 LIBRARIES = {name: "cupy" if name in OURS else "torch" for name in CONTENDERS}
@@ -45,7 +44,13 @@ QUICK = {"shape": ((256, 16, 768, 768), (256, 64, 1024, 1024), (256, 32, 128, 12
     "seconds": 0.05,
     "minutes": 3.6,
 }
-USUAL = {"shape": SHAPES, "dtypes": ["float32", "tf32", "float16", "bfloat16"], "rounds": 7, "seconds": 0.2, "minutes": None}
+USUAL: dict[str, Any] = {
+    "shape": SHAPES,
+    "dtypes": ["float32", "tf32", "float16", "bfloat16"],
+    "rounds": 7,
+    "seconds": 0.2,
+    "minutes": None,
+}
 
 
 class Benchmark:
@@ -213,7 +218,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def cases_of(options: argparse.Namespace) -> list[Case]:
     """What is to be measured, in this order: a run that is cut short has all cells at the first shapes."""
-    return [Case(cell, *sizes, dtype=dtype) for sizes in options.shape for dtype in options.dtypes for cell in options.cells]
+    return [
+        Case(cell, *sizes)._replace(dtype=dtype)
+        for sizes in options.shape
+        for dtype in options.dtypes
+        for cell in options.cells
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -247,12 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(f"{machine['gpu']}, driver {machine.get('driver', '?')}, {versions}")
     if busy.get("busy", "0 %") not in ("0 %", "[N/A]"):
         console.print(f"something else is using the GPU ({busy['busy']}): expect times to be off", style="yellow")
-    report: dict[str, Any] = {
-        "what": "milliseconds of one call, by CUDA events",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": machine,
-        "settings": {key: getattr(options, key) for key in ("rounds", "seconds", "calls", "minutes", "quick")},
+    settings = {key: getattr(options, key) for key in ("rounds", "seconds", "calls", "minutes", "quick")}
+    report = heading(ABOUT, machine, **settings) | {
         "skipped": skipped,
         "not reached": [list(case) for case in cases],
         "references": [],

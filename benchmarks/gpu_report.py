@@ -15,6 +15,12 @@ from rich.table import Table
 OURS = ("ours graph", "ours")  # what the tables divide by: the first of them that was measured
 # What the norm of an error may be of the reference's: wide of what rounding does, narrow of what a wrong formula does.
 TOLERANCES = {"float64": 1e-10, "float32": 1e-3, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 1e-1}
+ABOUT = (
+    "Milliseconds of one call, by CUDA events: median and quartiles over the rounds, each of which is the median of a turn's "
+    "calls, and the least. ratios: times those of 'ours graph' and 'ours' of the same round; above 1, ours is faster. "
+    "error: relative to the float64 reference, by the norm, of the pass's worst array; error_largest: by the largest element. "
+    "What failed has a reason and no numbers."
+)
 
 
 class Result(NamedTuple):
@@ -28,13 +34,13 @@ class Result(NamedTuple):
     ms: Spread | None = None  # over the rounds, each the median of a turn's calls
     us_per_step: float | None = None
     ratios: Mapping[str, Spread] = MappingProxyType({})  # times of each of ours, round by round: above 1, ours is faster
-    rounds: tuple[float, ...] = ()
-    calls: int = 0
+    least: float = 0.0  # ms of the fastest round
+    rounds: int = 0
+    calls: int = 0  # in all rounds together
     error: float | None = None  # to the reference, by the norm, the worst of all arrays of this pass; None: not compared
     error_largest: float | None = None  # the same by the largest element
     reason: str = ""
     note: str = ""
-    versions: Mapping[str, str] = MappingProxyType({})
 
     @property
     def wrong(self) -> bool:
@@ -51,7 +57,7 @@ def results_of(
 ) -> list[Result]:
     """The results of one pass, in the order of ``turns``: milliseconds of every call, by contender and round.
 
-    ``reasons``: who failed, and why; ``details``: notes, versions and errors.
+    ``reasons``: who failed, and why; ``details``: notes and errors.
     """
     rounds = {name: tuple(map(statistics.median, ms)) for name, ms in turns.items() if name not in reasons}
     found = []
@@ -69,11 +75,11 @@ def results_of(
                 ms=ms,
                 us_per_step=ms.median * 1e3 / case.T,
                 ratios=ratios,
-                rounds=rounds[name],
+                least=min(rounds[name]),
+                rounds=len(rounds[name]),
                 calls=sum(map(len, turns[name])),
                 error=error.get("norm"),
                 error_largest=error.get("largest"),
-                versions=detail.get("versions", {}),
             )
         )
     return found

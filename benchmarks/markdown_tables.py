@@ -1,4 +1,4 @@
-"""The CPU benchmark's results as tables in Markdown, for the READMEs: computed, never written by hand."""
+"""The CPU benchmark's results as tables in Markdown, for docs/speed.md: computed, never written by hand."""
 
 from __future__ import annotations
 
@@ -48,8 +48,7 @@ def table_of(part: str, results: Sequence[Result]) -> str:
 def description(report: Mapping[str, Any], results: Sequence[Result]) -> str:
     """What was measured on what, and what the stars mean."""
     machine = report["machine"]
-    versions = {name: version for result in results for name, version in result.versions.items()}
-    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    libraries = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     text = f"{machine['cpu']}, {machine['threads']} threads; {libraries} ({machine['blas']}). "
     text += f"float32, medians of {report['settings']['rounds']} rounds."
     notes = dict.fromkeys(f"{STAR} {result.contender} for `{result.cell}`: {result.note}." for result in results if result.note)

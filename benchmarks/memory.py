@@ -12,7 +12,6 @@ measures the whole process instead: resident memory at its largest, with everyth
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
 import json
 import math
@@ -28,12 +27,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from cells import load_module
+from machine import available_processors, machine
 from options import names, shape
 from process_memory import peak
+from report import heading, write
 
 SHAPES = ((200, 16, 32, 32), (1000, 32, 64, 128))
 CELLS = "lstm,gru,indrnn,mlstm_xlstm"
 LONG = (100_000, 8, 64, 64)
+ABOUT = (
+    "Bytes of forward + backward in float32, without x, dy and parameters: of the tape between the passes, at the peak with a "
+    "workspace and without one ('alone'), and by cellspec's formulas; milliseconds of a call with a workspace. "
+    "long: a single training step, and bytes of its whole process."
+)
 LIMIT = 1_000_000_000  # bytes that the long sequence may take
 
 
@@ -220,7 +226,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--shape", type=shape, action="append", metavar="T,B,I,H", help="a shape, may be given again (default: two)")
     add("--long", action="store_true", help=f"also {LONG[0]:,} steps with checkpoints, in a process of its own")
     add("--long-step", action="store_true", help=argparse.SUPPRESS)
-    add("--machine", default="", metavar="WORDS", help="what the results say of the machine")
     add("--json", type=Path, metavar="FILE", help="write the results there")
     return parser.parse_args(argv)
 
@@ -239,16 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print()
         print_long(long)
     if options.json:
-        report = {
-            "what": "bytes of forward + backward in float32, without x, dy and parameters; the formulas are cellspec's",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": options.machine,
-            "numpy": np.__version__,
-            "results": [result._asdict() for result in results],
-            "long": long,
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write(options.json, heading(ABOUT, machine(available_processors())) | {"results": results, "long": long})
     return int(long is not None and (long["peak"] > LIMIT or not long["finite"]))
 
 

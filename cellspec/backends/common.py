@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+import jinja2
+
 from cellspec import ir
-from cellspec.backends import initial
+from cellspec.backends import included, initial
 from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.spelling import NUMPY, Spelling
 from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, length, other_dims, tuple_text
@@ -20,6 +23,22 @@ from cellspec.language.read.paths import shipped_dir
 from cellspec.model.equations import State
 from cellspec.model.nodes import Kind, Shape
 from cellspec.pipeline import Compiled
+
+
+def environment(backend: str) -> jinja2.Environment:
+    """The templates of a backend, and behind them those that all share; and likewise the sources that they include."""
+    own = jinja2.PackageLoader(f"cellspec.backends.{backend}", "templates")
+    made = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([own, jinja2.PackageLoader("cellspec.backends", "templates")]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    for function in (included.source, included.texts_of):
+        made.globals[function.__name__] = partial(function, (backend,))
+    return made
 
 
 class Common:
@@ -165,13 +184,6 @@ def strings(lines: object) -> list[str]:
     """A template's list, as what it is: lines of text."""
     assert isinstance(lines, list)
     return [str(line) for line in lines]
-
-
-def with_callees(helpers: Iterable[str]) -> list[str]:
-    """Helper functions, those that they call included."""
-    calls = {"silu": "sigmoid", "gelu": "erfc", "columns": "move"}
-    names = set(helpers)
-    return sorted(names | {calls[name] for name in names if name in calls})
 
 
 def about(cell: Cell) -> list[str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from cellspec.layers.modules import Held, array_library, check_dims, check_module, shapes_of, untold_dims
+from cellspec.layers.modules import Held, array_library, check_dims, checked, shapes_of, untold_dims
 from cellspec.layers.noise import Rates, check_rate, check_rng, dropout, streams
 from cellspec.layers.protocol import AnyLayer, Gradients, Tree, expect_shape, parts
 from cellspec.layers.trees import tree_map
+from cellspec.model.generated import GeneratedModule, SeveralInputs
 
 
 class Learnt(NamedTuple):
@@ -57,7 +58,7 @@ class Layer(AnyLayer):
 
     def __init__(
         self,
-        module: ModuleType,
+        module: GeneratedModule | ModuleType,
         /,
         *,
         dtype: Any = np.float32,
@@ -68,22 +69,22 @@ class Layer(AnyLayer):
         drop_connect: Mapping[str, float] | None = None,
         **dims: int,
     ) -> None:
-        check_module(module)
-        self._held, self.dtype, self.learn_state = Held(module), np.dtype(dtype), learn_state
-        self.dims = check_dims(module, dims)
-        (_, self._x_shape), *others = shapes_of(module, "INPUT", self.dims).items()
-        outputs = shapes_of(module, "OUTPUT", self.dims)
+        cell = checked(module)
+        self._held, self.dtype, self.learn_state = Held(cell), np.dtype(dtype), learn_state
+        self.dims = check_dims(cell, dims)
+        (_, self._x_shape), *others = shapes_of(cell.INPUT_SHAPES, self.dims).items()
+        outputs = shapes_of(cell.OUTPUT_SHAPES, self.dims)
         if len(outputs) > 1:
-            raise ValueError(f"Layer takes a cell with one output; {module.CELL} gives {', '.join(outputs)}")
+            raise ValueError(f"Layer takes a cell with one output; {cell.CELL} gives {', '.join(outputs)}")
         (self._y_shape,) = outputs.values()
         self.input_size, self.output_size = math.prod(self._x_shape), math.prod(self._y_shape)
-        self._shapes = shapes_of(module, "PARAM", self.dims)
-        self._streams = streams(dict(others), zoneout, state_dropout, module.CELL)
+        self._shapes = shapes_of(cell.PARAM_SHAPES, self.dims)
+        self._streams = streams(dict(others), zoneout, state_dropout, cell.CELL)
         self._input_dropout = check_rate("input_dropout", input_dropout)
-        self._param_rates = _param_rates(self._shapes, drop_connect or {}, module.CELL)
+        self._param_rates = _param_rates(self._shapes, drop_connect or {}, cell.CELL)
 
     @property
-    def module(self) -> Any:
+    def module(self) -> GeneratedModule:
         """The generated module."""
         return self._held.module
 
@@ -98,7 +99,7 @@ class Layer(AnyLayer):
         cell = self.module.Params(*(self._blank(shape) for shape in self._shapes.values()))
         if not self.learn_state:
             return cell
-        states = shapes_of(self.module, "STATE", self.dims).values()
+        states = shapes_of(self.module.STATE_SHAPES, self.dims).values()
         return Learnt(cell, self.module.State(*(self._blank(shape) for shape in states)))
 
     def _blank(self, shape: tuple[int, ...]) -> Any:
@@ -124,7 +125,7 @@ class Layer(AnyLayer):
         """The module's State for ``batch`` samples: the spec's own, or the learnt one."""
         if not self.learn_state:
             return self._own_state(params, batch)
-        kind, shapes = self.module.State, shapes_of(self.module, "STATE", self.dims)
+        kind, shapes = self.module.State, shapes_of(self.module.STATE_SHAPES, self.dims)
         learnt = kind(*parts("params.state", parts("params", params, 2, Learnt)[1], len(shapes), kind))
         for (name, shape), value in zip(shapes.items(), learnt, strict=True):
             expect_shape(f"params.state.{name}", value, shape, "as a state without a batch")
@@ -218,7 +219,8 @@ class Layer(AnyLayer):
         x = x.reshape(T, B, *self._x_shape)
         if not self._streams:
             return x
-        return self.module.Inputs(x, *(stream.values(T, B, x.dtype, self.xp, rng) for stream in self._streams))
+        module = cast(SeveralInputs, self.module)
+        return module.Inputs(x, *(stream.values(T, B, x.dtype, self.xp, rng) for stream in self._streams))
 
     def _param_masks(self, rng: np.random.Generator | None) -> dict[str, Any]:
         """Masks of the parameters that are dropped, by name."""

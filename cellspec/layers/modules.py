@@ -5,29 +5,30 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from cellspec.built import module_of
+from cellspec.model.generated import CONSTANTS, FUNCTIONS, TYPES, GeneratedModule, Shapes
 
-CONSTANTS = ("CELL", "DIMS", "INPUT_SHAPES", "OUTPUT_SHAPES", "PARAM_SHAPES", "SPEC_SHA256", "STATE_SHAPES")
 
-
-def check_module(module: Any) -> None:
-    """``module`` must be a generated one, of this version."""
+def checked(module: object) -> GeneratedModule:
+    """``module``, which must be a generated one, of this version."""
     if not isinstance(module, ModuleType) or not hasattr(module, "SPEC_SHA256"):
         raise TypeError(f"Layer takes a generated module, got {getattr(module, '__name__', type(module).__name__)}")
-    if missing := [name for name in CONSTANTS if not hasattr(module, name)]:
+    found = cast(GeneratedModule, module)
+    if missing := [name for name in (*CONSTANTS, *TYPES, *FUNCTIONS) if not hasattr(module, name)]:
         raise ValueError(
-            f"{module.__name__} is of an older version and has no {', '.join(missing)}: cellspec generate {module.CELL}"
+            f"{module.__name__} is of an older version and has no {', '.join(missing)}: cellspec generate {found.CELL}"
         )
+    return found
 
 
 class Held:
     """A generated module that a layer holds: copies of the layer hold the same, and a pickle names one of its classes."""
 
-    def __init__(self, module: ModuleType) -> None:
+    def __init__(self, module: GeneratedModule) -> None:
         self.module = module
 
     def __copy__(self) -> Held:
@@ -44,15 +45,15 @@ def _held(params: type) -> Held:
     """What holds the module whose ``Params`` this is."""
     module = module_of(params)
     assert module is not None, "a class that a pickle names can be found"
-    return Held(module)
+    return Held(cast(GeneratedModule, module))
 
 
-def array_library(module: ModuleType) -> Any:
+def array_library(module: GeneratedModule) -> Any:
     """NumPy, or CuPy, whichever the module runs on."""
     return getattr(module, "cp", np)
 
 
-def check_dims(module: ModuleType, dims: Mapping[str, Any]) -> dict[str, int]:
+def check_dims(module: GeneratedModule, dims: Mapping[str, Any]) -> dict[str, int]:
     """The dims in the module's order: each one, and no other, a positive integer."""
     if set(dims) != set(module.DIMS):
         names = ", ".join(sorted(dims)) or "none"
@@ -63,11 +64,10 @@ def check_dims(module: ModuleType, dims: Mapping[str, Any]) -> dict[str, int]:
     return {name: int(dims[name]) for name in module.DIMS}
 
 
-def shapes_of(module: ModuleType, kind: str, dims: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """The shapes of ``kind``_SHAPES, by name: ``{"Wi": (128, 64), …}``."""
+def shapes_of(shapes: Shapes, dims: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shapes of one of a module's tables, by name: ``{"Wi": (128, 64), …}``."""
     # The texts are polynomials over the dims, in a module that has been imported: nothing runs that has not run already.
-    shapes = getattr(module, f"{kind}_SHAPES").items()
-    return {name: tuple(eval(axis, {"__builtins__": {}}, dict(dims)) for axis in axes) for name, axes in shapes}
+    return {name: tuple(eval(axis, {"__builtins__": {}}, dict(dims)) for axis in axes) for name, axes in shapes.items()}
 
 
 def untold_dims(function: Callable[..., Any], dims: Mapping[str, int]) -> dict[str, int]:

@@ -27,7 +27,7 @@ def main(task: str, results: str) -> None:
     path, module, name, cases, seconds = pickle.loads(Path(task).read_bytes())
     os.environ.pop("LD_PRELOAD", None)  # the compiler must run without
     sys.path[:] = path
-    job = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    job: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
     file = os.open(results, os.O_WRONLY | os.O_APPEND)
     for number, case in enumerate(cases):
         print(f"\n{MARK.format(number)}", file=sys.stderr, flush=True)

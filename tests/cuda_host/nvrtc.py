@@ -50,8 +50,8 @@ def uses(log: str) -> dict[str, Use]:
     found = {}
     for match in REPORT.finditer(log):
         shared = re.search(r"(\d+) bytes smem", match["rest"])
-        numbers = (int(match[name]) for name in ("registers", "stack", "stores", "loads"))
-        found[match["name"]] = Use(*numbers, int(shared[1]) if shared else 0)
+        registers, stack, stores, loads = (int(match[name]) for name in ("registers", "stack", "stores", "loads"))
+        found[match["name"]] = Use(registers, stack, stores, loads, int(shared[1]) if shared else 0)
     return found
 
 

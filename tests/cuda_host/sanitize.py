@@ -98,7 +98,7 @@ def output_of(variant: str, arguments: Sequence[str]) -> str:
         "LD_PRELOAD": str(library),
         "CUDA_HOST_VARIANT": variant,
         "PYTHONMALLOC": "malloc",
-        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path]),
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     }

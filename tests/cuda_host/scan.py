@@ -67,7 +67,7 @@ def scan(text: str, options: tuple[str, ...]) -> Scan:
         elif name:
             others.append(name)
     statements = [part for part in re.split(r"[;{}]", plain) if re.search(r"\bextern\b", part) and "__shared__" in part]
-    dynamic = [match[1] for part in statements if (match := re.search(r"(\w+)\s*\[\s*\]", part))]
+    dynamic = [found[1] for part in statements if (found := re.search(r"(\w+)\s*\[\s*\]", part))]
     return Scan(tuple(kernels.items()), tuple(dict.fromkeys(others)), tuple(dict.fromkeys(dynamic)))
 
 

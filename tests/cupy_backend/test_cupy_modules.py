@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import documents
 import numpy as np
 import pytest
 from cupy_support import (
@@ -22,7 +22,7 @@ from cupy_support import (
     needs_substitute,
     on_device,
 )
-from support import ROOT, call, cell_of, close, copied, draw, driven, generator, leaves, module_of, part, pushed, same_bits
+from support import call, cell_of, close, copied, draw, driven, generator, leaves, module_of, part, pushed, same_bits
 
 import cellspec
 from cellspec.cell import Cell
@@ -265,9 +265,9 @@ def test_a_module_has_the_face_of_the_numpy_module(cell: Cell, machine: str) -> 
             assert getattr(ours, kind)._fields == getattr(theirs, kind)._fields
 
 
-def test_the_readme_example_runs(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    (code,) = re.findall(r"<!-- needs a GPU -->\n```python\n(.*?)```", text, re.DOTALL)
+def test_the_example_of_the_pages_runs(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [block for page in documents.pages() for block in documents.blocks(page.read_text("utf-8"))]
+    (code,) = (block.text for block in shown if "needs a GPU" in block.marks)
     with cupy_on(machine) as cupy:
         if machine == SUBSTITUTE:
             normal = np.random.default_rng(1).standard_normal

@@ -10,6 +10,7 @@ import pytest
 from support import ROOT, cell_of, spec_id
 
 import cellspec
+from cellspec.backends import included
 from cellspec.backends.cupy.around import TAKEN
 from cellspec.backends.cupy.host import ENTRIES, LOOPS
 from cellspec.backends.cupy.module import MEMORIES, VALUES, attributes, names_of_values
@@ -92,3 +93,9 @@ def test_names_in_kernels() -> None:
         for name in re.findall(r"const real (\w+) =", kernels):
             assert name not in TAKEN
     assert {"sum_units", "sum_units_real", "multiply_heads"} <= ENTRIES
+
+
+def test_names_of_included_sources() -> None:
+    own = included.defined(("cupy",))
+    assert {"_Masks", "_arranged", "_multiply_heads", "_sum_rows"} <= own <= set(names_of_values())
+    assert not own & {"annotations", "cp", "np"}, "what a source imports is for itself"

@@ -15,7 +15,8 @@ import cellspec
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 TEMPLATES = sorted((ROOT / "cellspec" / "backends").rglob("*.jinja"))
-SOURCES = [*TEMPLATES, *sorted((ROOT / "cellspec" / "backends" / "cupy").glob("*.py"))]
+CUDA = sorted((ROOT / "cellspec" / "backends").rglob("*.cu"))
+SOURCES = [*TEMPLATES, *CUDA, *sorted((ROOT / "cellspec" / "backends" / "cupy").glob("*.py"))]
 HEADERS = {"cuda_fp16.h", "cuda_bf16.h"}
 """Headers that pip's wheels of CUDA bring and NVRTC takes. Not among them: ``mma.h``, in 12.9 ``cooperative_groups.h``."""
 INCLUDE = re.compile(r"#\s*include\s*[<\"]([^>\"\\]+)")

@@ -200,7 +200,7 @@ def test_a_bug_of_a_command_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_pass_that_loses_a_value_is_stopped() -> None:
-    shape = (ir.sympy.Symbol("H"),)
+    shape = (ir.symbol("H"),)
     values = {name: ir.Value(name, shape, "") for name in ("x[t]", "h[t]")}
     lost = ir.Pointwise("h[t]", ir.symbol("x[t]") + ir.symbol("W@x[t]"))
     program = ir.Program(values, (), ("x[t]",), (), (lost,), ("h[t]",))

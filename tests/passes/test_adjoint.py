@@ -8,8 +8,9 @@ import sympy
 from program_support import Arrays, drawn, operations, program, results, run, told
 
 from cellspec.ir import Program, symbol
+from cellspec.ir.ops.pointwise import derivative
 from cellspec.model.primitives import PRIMITIVES
-from cellspec.passes.adjoint import Adjoint, adjoint_prologue, adjoint_step, cotangent, derivative, given, later
+from cellspec.passes.adjoint import Adjoint, adjoint_prologue, adjoint_step, cotangent, given, later
 
 
 def backwards(step: Program) -> Adjoint:

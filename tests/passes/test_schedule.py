@@ -10,6 +10,7 @@ from program_support import assert_same_numbers, happens, in_order, operations, 
 from support import COMMON, SPECS, cell_of, spec_id
 
 from cellspec import ir
+from cellspec.passes.policy import SchedulePolicy
 from cellspec.passes.schedule import Gradient, pack_rows, stack_operands
 from cellspec.pipeline import compile_cell
 from cellspec.verification.check import PRIMES
@@ -162,7 +163,7 @@ SUM = """
 def stacked(products: str, total: str, shape: str = "[H]", heads: bool = False) -> str:
     """The operations of a step with such a sum, after stacking; without what all have in common."""
     text = SUM.format(products=products.replace("; ", "\n"), sum=total, shape=shape)
-    found = stack_operands(program(text), heads)
+    found = stack_operands(program(text), SchedulePolicy(stack_heads=heads))
     assert_same_numbers(program(text), found)
     return "\n".join(operations(found).splitlines()[2:-1])
 

@@ -12,6 +12,7 @@ from support import ROOT
 
 ELSEWHERE = {
     "cellspec.__main__": "runs in processes that tests start: tests/tools/test_cli.py and test_stopping.py",
+    "cellspec.model.rows": "a table: tests/oracle/test_oracle.py and tests/passes/test_accuracy.py go through every row",
     "cellspec.backends": "what they make is run and compared with the equations: tests/*_backend",
 }
 """Modules, or packages with all that is in them, that need no test of their own, and why."""
@@ -35,12 +36,15 @@ def tree(path: Path) -> ast.Module:
 @cache
 def handed_on(module: str) -> dict[str, tuple[str, str]]:
     """The names that a module has of others: name → (module, name there)."""
-    return {
-        alias.asname or alias.name: (node.module, alias.name)
-        for node in tree(modules()[module]).body
-        if isinstance(node, ast.ImportFrom) and node.module in modules()
-        for alias in node.names
-    }
+    found: dict[str, tuple[str, str]] = {}
+    for node in tree(modules()[module]).body:
+        if isinstance(node, ast.ImportFrom) and node.module in modules():
+            for alias in node.names:
+                if alias.name == "*":
+                    found |= {name: (node.module, name) for name in handed_on(node.module)}
+                else:
+                    found[alias.asname or alias.name] = node.module, alias.name
+    return found
 
 
 def source(module: str, name: str) -> str | None:

@@ -278,11 +278,11 @@ def test_ratios_are_taken_round_by_round() -> None:
     case = Case("lstm", 100, 1, 2, 3)
     turns = {"ours": [[1.0, 1.0, 9.0], [2.0], [4.0]], "ours graph": [[0.5], [1.0], [2.0]], "torch.nn": [[3.0], [6.0], [12.0]]}
     errors = {"forward": {"norm": 1e-7, "largest": 2e-7}, "gradients": {"norm": 1.0, "largest": 1.0}}
-    details = {"torch.nn": {"versions": {"torch": "2"}, "note": "a note", "error": errors}}
+    details = {"torch.nn": {"note": "a note", "error": errors}}
     found = {result.contender: result for result in gpu_report.results_of(case, "forward", turns, {}, details)}
     assert list(found) == list(turns)
     peer = found["torch.nn"]
-    assert peer.ms == (6.0, 4.5, 9.0) and peer.us_per_step == 60.0 and peer.rounds == (3.0, 6.0, 12.0)
+    assert peer.ms == (6.0, 4.5, 9.0) and peer.us_per_step == 60.0 and (peer.rounds, peer.least) == (3, 3.0)
     assert peer.ratios == {"ours graph": (6.0, 6.0, 6.0), "ours": (3.0, 3.0, 3.0)}
     assert (peer.error, peer.error_largest, peer.note, peer.wrong) == (1e-7, 2e-7, "a note", False)
     assert found["ours"].calls == 5 and found["ours"].ratios == {"ours graph": (2.0, 2.0, 2.0)}
@@ -352,7 +352,7 @@ def test_report(stand_in: Any, tmp_path: Path) -> None:
     assert "skipped: torch loop: no module named torch (pip install torch)" in done.stdout and "\x1b" not in done.stdout
     report = json.loads(file.read_text())
     assert set(report) == {
-        *("what", "date", "command", "machine", "settings", "skipped", "not reached", "references", "results", "seconds")
+        *("about", "date", "command", "machine", "settings", "skipped", "not reached", "references", "results", "seconds")
     }
     assert report["machine"]["gpu"] == "no GPU, a stand-in" and "cupy" in report["machine"]["versions"]
     assert (
@@ -369,9 +369,9 @@ def test_report(stand_in: Any, tmp_path: Path) -> None:
         for name in ("ours", "ours graph")
     ]
     for result in report["results"]:
-        assert result["shape"] == [5, 3, 4, 7] and len(result["rounds"]) == 2 and 2 <= result["calls"] <= 6
+        assert result["shape"] == [5, 3, 4, 7] and result["rounds"] == 2 and 2 <= result["calls"] <= 6
         assert 0 < result["ms"]["q1"] <= result["ms"]["median"] <= result["ms"]["q3"]
-        assert result["us_per_step"] == pytest.approx(result["ms"]["median"] * 1e3 / 5)
+        assert result["us_per_step"] == pytest.approx(result["ms"]["median"] * 1e3 / 5, rel=1e-5)
         assert (0 <= result["error"] < 1e-12) if result["dtype"] == "float64" else (0 < result["error"] < 1e-5)
     assert {reference["float64 by"] for reference in report["references"]} == {"numpy"}
 
@@ -390,7 +390,7 @@ def test_one_failure_leaves_the_others(stand_in: Any, tmp_path: Path, in_graph: 
     assert done.returncode == 1
     assert f"failed: ours graph, lstm (5, 3, 4, 7) float32: {reason}" in done.stdout and "second line" not in done.stdout
     results = json.loads(file.read_text())["results"]
-    failed = [(r["cell"], r["contender"], r["ms"]) for r in results if r["reason"]]
+    failed = [(r["cell"], r["contender"], r.get("ms")) for r in results if "reason" in r]
     assert failed == [("lstm", "ours graph", None)] * 2 and len(results) == 8
 
 
@@ -451,6 +451,6 @@ def test_on_a_gpu(tmp_path: Path) -> None:
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout
     failed = [
-        (r["cell"], r["dtype"], r["contender"], r["reason"]) for r in json.loads(file.read_text())["results"] if r["reason"]
+        (r["cell"], r["dtype"], r["contender"], r["reason"]) for r in json.loads(file.read_text())["results"] if "reason" in r
     ]
     assert failed == []

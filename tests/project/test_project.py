@@ -1,4 +1,4 @@
-"""The repository as a whole: names, determinism, the committed modules, the README."""
+"""The repository as a whole: names, determinism, the committed modules, versions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +15,11 @@ from pathlib import Path
 import pytest
 from support import COMMON, ROOT, SHIPPED, SPECS
 
-from cellspec import __version__, generate, load
+from cellspec import generate, load
 from cellspec.backends import BACKENDS
 from cellspec.language.read.loader import shipped_names
 from cellspec.tools import write
 from cellspec.tools.arguments import known_cells, shipped_paths
-from cellspec.tools.cli import main
-
-README = (ROOT / "README.md").read_text("utf-8")
-
 
 # --- no cell is special ------------------------------------------------------------------------------------
 
@@ -54,7 +49,7 @@ def mentions(path: Path) -> list[str]:
 
 
 def test_compiler_knows_no_cell() -> None:
-    files = [path for suffix in ("*.py", "*.jinja") for path in (ROOT / "cellspec").rglob(suffix)]
+    files = [path for suffix in ("*.py", "*.pyi", "*.jinja", "*.cu") for path in (ROOT / "cellspec").rglob(suffix)]
     assert len(files) > 30
     assert [mention for path in sorted(files) for mention in mentions(path)] == []
 
@@ -105,77 +100,3 @@ def test_committed_modules_are_fresh() -> None:
     """If this fails: ``cellspec generate``, and delete what is orphaned. ``make test`` asks ``cellspec generate --check``."""
     modules = write.modules((load(path) for path in shipped_paths()), BACKENDS)
     assert write.compare(ROOT / "generated", modules, known_cells(shipped_paths()), BACKENDS) == write.Comparison((), (), ())
-
-
-# --- the README --------------------------------------------------------------------------------------------
-
-
-def blocks(language: str) -> list[str]:
-    """The README's blocks in a language, but for those that a comment says to be something else."""
-    return re.findall(rf"(?<!-->)\n```{language}\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.fixture
-def readme_specs(tmp_path: Path) -> dict[str, Path]:
-    """The README's specs as files, by name."""
-    found = {}
-    for block in blocks("yaml"):
-        name = re.match(r"name: (\w+)\n", block)
-        assert name is not None
-        found[name[1]] = tmp_path / f"{name[1]}.yaml"
-        found[name[1]].write_text(block, "utf-8")
-    return found
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd, env=environment)
-
-
-def test_readme_specs_compile(readme_specs: dict[str, Path], tmp_path: Path) -> None:
-    features = {"deep_transition", "dilated", "heads", "fast_memory", "orthogonal", "normed"}
-    assert set(readme_specs) == {"mgu", "tour", "lstm_tied", *features}
-    done = run("-m", "cellspec", "check", *(path.name for path in readme_specs.values()), cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_readme_excerpt_is_generated(readme_specs: dict[str, Path]) -> None:
-    (excerpt,) = re.findall(r"<!-- excerpt: mgu -->\n```python\n(.*?)```", README, re.DOTALL)
-    text = generate(load(readme_specs["mgu"]))
-    start = text.find("\n    for ") + 1
-    now = textwrap.dedent(text[start : text.index("\n\n", start)]) + "\n"
-    assert excerpt == now, f"the README shows other code than what is generated now:\n{now}"
-
-
-def test_readme_code_runs(tmp_path: Path) -> None:
-    write.write(tmp_path / "generated", write.modules([load("lstm")], ["numpy"]))
-    code = "\n".join(blocks("python"))
-    assert "lstm.backward(" in code and "cellspec.build(" in code
-    code += '\nassert y.shape == (50, 32, 128) and grads.params.Wi.shape == (128, 64) and set("ifgoch") == set(values)'
-    (tmp_path / "example.py").write_text(f"{code}\nprint('done')\n", "utf-8")
-    done = run("-W", "error", "example.py", cwd=tmp_path)
-    assert (done.stdout, done.stderr) == ("done\n", "")
-
-
-def test_readme_error(readme_specs: dict[str, Path], tmp_path: Path) -> None:
-    (shown,) = re.findall(r"```\n(mgu\.yaml:.*?)```", README, re.DOTALL)
-    path = readme_specs["mgu"]
-    path.write_text(path.read_text("utf-8").replace("+ Uf @", "+ Uff @"), "utf-8")
-    done = run("-m", "cellspec", "check", "mgu.yaml", cwd=tmp_path)
-    assert done.stderr.startswith(shown)
-
-
-def test_readme_names_what_there_is() -> None:
-    assert set(re.findall(r"^\| `cellspec (\w+)", README, re.MULTILINE)) == set(main.commands)
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    assert set(re.findall(r"make ([\w-]+) +#", README)) <= set(targets)
-    for name in re.findall(r"\]\(([\w/.]+)\)", README):
-        assert (ROOT / name).exists()
-    for cell in re.findall(r"from generated import (\w+)_numpy", README):
-        assert cell in shipped_names()
-
-
-def test_versions_agree() -> None:
-    log = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    assert f"## [Unreleased]: {__version__}\n" in log or f"## [{__version__}]" in log

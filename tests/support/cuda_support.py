@@ -40,7 +40,8 @@ def launch(
 
 def bfloat16() -> np.dtype[Any]:
     """The dtype, or a skip."""
-    return np.dtype(pytest.importorskip("ml_dtypes", reason="ml_dtypes (bfloat16) is not installed").bfloat16)
+    found: np.dtype[Any] = np.dtype(pytest.importorskip("ml_dtypes", reason="ml_dtypes (bfloat16) is not installed").bfloat16)
+    return found
 
 
 def needs(variant: str) -> None:

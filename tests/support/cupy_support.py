@@ -55,8 +55,8 @@ def unavailable(machine: str) -> str:
 def cupy_on(machine: str, schedule: str = "forward", **options: Any) -> Iterator[Any]:
     """CuPy on ``machine``, with a current stream of its own if that is a device; the rest is for the substitute."""
     if machine == SUBSTITUTE:
-        with substitute(schedule, **options) as cupy:
-            yield cupy
+        with substitute(schedule, **options) as stand_in:
+            yield stand_in
         return
     import cupy
 
@@ -73,7 +73,7 @@ def watch(cupy: Any) -> Iterator[Seen]:
         return
     seen = Seen()
 
-    class Hook(cupy.cuda.MemoryHook):  # type: ignore[misc,name-defined]
+    class Hook(cupy.cuda.MemoryHook):  # type: ignore[misc]
         """Lists what is asked of the memory pool."""
 
         name = "Hook"

@@ -44,7 +44,8 @@ def arguments(tested: AnyLayer, steps: int = 5, batch: int = 3, seed: int = 0) -
     rng = np.random.default_rng(seed)
 
     def near(value: Array) -> Array:
-        return value + rng.normal(0, 0.3, value.shape).astype(value.dtype)
+        noise: Array = rng.normal(0, 0.3, value.shape).astype(value.dtype)
+        return value + noise
 
     params = tree_map(near, tested.init_params(rng))
     dtype = leaves(params)[0].dtype
@@ -68,8 +69,8 @@ def check_gradients(
     rng = np.random.default_rng(seed + 1)
 
     def run(params: Any, x: Any, state: Any) -> Any:
-        random = {} if noise is None else {"rng": np.random.default_rng(noise)}
-        return tested.forward(params, x, None if own_state else state, **random, **options)
+        random = None if noise is None else np.random.default_rng(noise)
+        return tested.forward(params, x, None if own_state else state, rng=random, **options)
 
     y, final, tape = run(params, x, state)
     dy = rng.normal(size=y.shape)

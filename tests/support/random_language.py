@@ -43,7 +43,7 @@ class RandomLanguage:
 
     def text(self) -> str:
         rng = self.rng
-        states = {f"s{k}": rng.choice(SHAPES) for k in range(rng.randint(1, 3))}
+        states: dict[str, Shape] = {f"s{k}": rng.choice(SHAPES) for k in range(rng.randint(1, 3))}
         inputs: dict[str, Shape] = {"x": ("I",)}
         if rng.random() < 0.4:
             inputs["u"] = rng.choice(SHAPES)

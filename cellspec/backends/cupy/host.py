@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import sympy
 
 from cellspec import ir
-from cellspec.backends.arrays.skeleton import skeleton
 from cellspec.backends.cupy.around import Texts
 from cellspec.backends.cupy.chained import chain_kernel
 from cellspec.backends.cupy.kernels import Kernel, kernel
@@ -21,6 +20,7 @@ from cellspec.backends.fused.regions import Region
 from cellspec.backends.memory.model import Buffer, Element, Home, Owner, Phase
 from cellspec.backends.naming import Names, identifier, together
 from cellspec.backends.plain import dim_text
+from cellspec.backends.skeleton import skeleton
 from cellspec.ir import Along
 
 DTYPES = {Element.STORED: "dtype", Element.EXACT: "real"}

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from cellspec import ir
 from cellspec.backends.arrays.functional import Plain
-from cellspec.backends.arrays.skeleton import skeleton
-from cellspec.backends.common import Common, gather, strings, tidy, with_callees
+from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.cupy.around import TAKEN, Texts
 from cellspec.backends.cupy.cuda import CUDA
 from cellspec.backends.cupy.earlier import Earlier
@@ -16,7 +15,6 @@ from cellspec.backends.cupy.histories import NUMBERED
 from cellspec.backends.cupy.host import Host, Text
 from cellspec.backends.cupy.spelling import CUPY
 from cellspec.backends.dims import bracket
-from cellspec.backends.environment import environment
 from cellspec.backends.equations import plain_step
 from cellspec.backends.fused.directions import SLOTS, Directions
 from cellspec.backends.fused.loop_kinds import Choice, Kind
@@ -25,6 +23,7 @@ from cellspec.backends.fused.regions import Plan
 from cellspec.backends.memory.model import Home
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text
+from cellspec.backends.skeleton import skeleton
 from cellspec.cell import Cell
 from cellspec.model.equations import Input
 from cellspec.passes.masks import final_cotangent, last_state
@@ -296,7 +295,6 @@ class _Module:
                     "from threading import get_ident",
                 ],
                 place="@_on_its_device",
-                on_host='_on_host("{0}", {0})'.format,
                 cuts=bool(self.compiled.forward.carries),
                 far=bool(self.lagged.far),
                 lags=self.lagged.lags,
@@ -325,7 +323,7 @@ class _Module:
                 infinite="largest_unit" in axes or CUDA.infinity in functions,
                 functions=CUDA.definitions(functions),
                 step_value=gather([f"y.{o.name}[0]" for o in cell.outputs] if len(cell.outputs) > 1 else ["y[0]"]),
-                helpers=with_callees({*self.helpers, *helpers, *more}),
+                helpers=self.helpers | helpers | more,
             )
         )
         return tidy(text)

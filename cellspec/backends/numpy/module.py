@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 from cellspec import ir
 from cellspec.backends.arrays.functional import Plain
-from cellspec.backends.common import Common, gather, strings, tidy, with_callees
+from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.dims import bracket
-from cellspec.backends.environment import environment
 from cellspec.backends.equations import moved_on, plain_step
 from cellspec.backends.memory.model import Home, Phase
 from cellspec.backends.naming import Names, identifier
@@ -91,7 +90,6 @@ class _Module:
             .get_template("module.py.jinja")
             .render(
                 **context,
-                on_host='_on_host("{0}", {0})'.format,
                 carried=len(self.cell.streams) < len(self.cell.states),
                 far=self.histories.any,
                 streams=self.earlier.known,
@@ -124,7 +122,7 @@ class _Module:
                 orientation=self.orientation,
                 alone=self.alone(),
                 step_value=gather([f'np.array(values["{o.name}"])' for o in self.cell.outputs]),
-                helpers=with_callees({*self.helpers, *helpers, *more}),
+                helpers=self.helpers | helpers | more,
             )
         )
         return tidy(text)

@@ -57,7 +57,7 @@ def view_of(memory: Memory, shape: Sequence[int], dtype: np.dtype[Any], offset: 
     """The NumPy array that lies at an offset in a memory."""
     if math.prod(shape) == 0:
         return np.empty(shape, dtype)
-    return np.ndarray(tuple(shape), dtype, memory.bytes, offset, strides)
+    return np.ndarray(tuple(shape), dtype, memoryview(memory.bytes), offset, strides)
 
 
 def shape_of(shape: Any) -> tuple[int, ...]:

@@ -119,7 +119,7 @@ def by_columns(address: int | None, rows: int, columns: int, distance: int, dtyp
     size = ((columns - 1) * distance + rows) * dtype.itemsize
     if not address or active().memory_at(address, size) is None:
         return None
-    flat = np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8).view(dtype)
+    flat = np.frombuffer(memoryview((ctypes.c_uint8 * size).from_address(address)), np.uint8).view(dtype)
     return np.lib.stride_tricks.as_strided(flat, (rows, columns), (dtype.itemsize, distance * dtype.itemsize))
 
 

@@ -69,7 +69,7 @@ def build() -> dict[str, ModuleType]:
         __path__=[],
         **public,
     )
-    cupy = submodule(
+    cupy: ModuleType = submodule(
         "cupy",
         __version__="14.2.0",
         __path__=[],

@@ -151,8 +151,8 @@ class RawKernel:
         def run() -> None:
             order, seed = machine.thread_order()
             machine.note("launches", kernel.name)
-            how = {"cooperative": cooperative, "order": order, "seed": seed, "seconds": machine.seconds}
-            kernel.launch(whole_grid, whole_block, values, shared_mem, **how)
+            sizes, seconds = (whole_grid, whole_block, values, shared_mem), machine.seconds
+            kernel.launch(*sizes, cooperative=cooperative, order=order, seed=seed, seconds=seconds)
 
         def guarded(memories: tuple[Memory, ...] = tuple(memory)) -> None:
             run()

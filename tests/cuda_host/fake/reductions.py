@@ -93,7 +93,7 @@ def inverse(a: ndarray) -> ndarray:
 
 def contiguous(a: ndarray) -> bool:
     """Whether cuBLAS takes it as it is, or transposed."""
-    return a.flags.c_contiguous or a.flags.f_contiguous
+    return bool(a.flags.c_contiguous or a.flags.f_contiguous)
 
 
 def product(what: str, a: ndarray, b: ndarray, out: ndarray | None) -> ndarray:

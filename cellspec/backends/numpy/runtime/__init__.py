@@ -1,0 +1,1 @@
+"""Run-time functions of generated NumPy modules; see :mod:`cellspec.backends.included`."""

@@ -1,0 +1,1 @@
+"""Run-time functions of the generated modules of every backend; see :mod:`cellspec.backends.included`."""
