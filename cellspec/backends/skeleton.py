@@ -44,7 +44,7 @@ def skeleton(backend: str) -> Skeleton:
     assert templates.loader is not None
     found: defaultdict[str, set[str]] = defaultdict(set)
     outermost: set[str] = set()
-    for template in templates.loader.list_templates():
+    for template in templates.list_templates(filter_func=lambda name: name.endswith(".py.jinja")):
         source, _, _ = templates.loader.get_source(templates, template)
         for scope, name in names(_with_gaps(templates, source)):
             (found[scope] if scope else outermost).add(name)

@@ -21,8 +21,10 @@ from cellspec.model.nodes import STEP_INDEX
 from cellspec.passes.masks import BOUNDARY_AFTER, BOUNDARY_BEFORE, final_cotangent, first_state, last_state
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled
 
-_SLOTS = buffer("cuts", Home.HISTORY, ir.size(()), element=Element.EXACT)
-BOUNDARIES = {BOUNDARY_BEFORE: Columns(_SLOTS), BOUNDARY_AFTER: Columns(_SLOTS, late=True)}
+SLOTS = buffer("cuts", Home.HISTORY, ir.size(()), element=Element.EXACT)
+"""What the boundaries are: a slot before each step, and one behind the last."""
+
+BOUNDARIES = {BOUNDARY_BEFORE: Columns(SLOTS), BOUNDARY_AFTER: Columns(SLOTS, late=True)}
 """Where the boundaries lie, before and after each step."""
 
 
