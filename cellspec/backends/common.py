@@ -18,6 +18,7 @@ from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, l
 from cellspec.backends.equations import unpack
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text, float_text
+from cellspec.backends.wrap import wrapped
 from cellspec.cell import Cell
 from cellspec.language.read.paths import shipped_dir
 from cellspec.model.equations import State
@@ -203,10 +204,10 @@ def quotable(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """No blank line twice, no trailing space."""
+    """No blank line twice, no trailing space, no long line."""
     lines = [line.rstrip() for line in text.split("\n")]
     kept: list[str] = []
     for line in lines:
         if line or kept[-2:] != ["", ""]:
             kept.append(line)
-    return "\n".join(kept).rstrip("\n") + "\n"
+    return wrapped("\n".join(kept).rstrip("\n") + "\n")
