@@ -15,8 +15,9 @@ from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.spelling import NUMPY, Spelling
 from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, length, other_dims, tuple_text
 from cellspec.backends.equations import unpack
-from cellspec.backends.naming import Names, identifier
+from cellspec.backends.naming import Groups, Names, identifier
 from cellspec.backends.plain import dim_text, float_text
+from cellspec.backends.wrap import wrapped
 from cellspec.cell import Cell
 from cellspec.language.read.paths import shipped_dir
 from cellspec.model.equations import State
@@ -49,7 +50,8 @@ class Common:
     def __init__(self, compiled: Compiled, taken: Sequence[str], elsewhere: Collection[str] = ()) -> None:
         self.compiled, self.cell = compiled, compiled.cell
         self.dims = {d: d if d not in taken and d not in elsewhere else f"{d}_" for d in self.cell.dims}
-        self.names = Names([*taken, *self.dims.values()])
+        self.groups = Groups()
+        self.names = Names([*taken, *self.dims.values()], self.groups)
         written = [e.target.name for e in self.cell.assignments if e.target.kind is Kind.DERIVED]
         read = [n for n in compiled.epilogue.residuals if n not in compiled.prologue.constants]
         derived = dict.fromkeys((*written, *compiled.prologue.outputs, *read))
@@ -231,10 +233,10 @@ def quotable(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """No blank line twice, no trailing space."""
+    """No blank line twice, no trailing space, no long line."""
     lines = [line.rstrip() for line in text.split("\n")]
     kept: list[str] = []
     for line in lines:
         if line or kept[-2:] != ["", ""]:
             kept.append(line)
-    return "\n".join(kept).rstrip("\n") + "\n"
+    return wrapped("\n".join(kept).rstrip("\n") + "\n")

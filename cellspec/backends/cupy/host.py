@@ -18,7 +18,7 @@ from cellspec.backends.fused.loop_kinds import Choice, Kind
 from cellspec.backends.fused.memory import Columns, Memory
 from cellspec.backends.fused.regions import Region
 from cellspec.backends.memory.model import Buffer, Element, Home, Owner, Phase
-from cellspec.backends.naming import Names, identifier, together
+from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text
 from cellspec.backends.skeleton import skeleton
 from cellspec.ir import Along
@@ -280,7 +280,8 @@ class Host:
         """The buffer of packed weights, [inputs, results] of each head, copied once a call."""
         key = (tuple(rows), axis, transposed)
         if key not in self.made:
-            name = self.names.get(("packed", key), together([identifier(r) for r in rows]) + ("" if transposed else "_T"))
+            wanted = self.names.together([identifier(r) for r in rows]) + ("" if transposed else "_T")
+            name = self.names.get(("packed", key), wanted)
             self.made[key] = name
             shapes = [ir.turned(self.flow.program.shape(r), not transposed) for r in rows]
             turn = ".T" if len(shapes[0]) == 2 else ".transpose(0, 2, 1)"
@@ -298,7 +299,7 @@ class Host:
 
     def loop(self) -> None:
         """The body of the loop: products and launches, whose arguments are prepared for every step."""
-        names = Names([*skeleton("cupy").names(LOOPS), *ENTRIES, "range", *self.dims.values()])
+        names = Names([*skeleton("cupy").names(LOOPS), *ENTRIES, "range", *self.dims.values()], self.names.groups)
         for step in launches(self.memory.plan, Phase.LOOP):
             match step:
                 case Region() | Chain():
@@ -320,11 +321,11 @@ class Host:
                     self.loop_heads(names, step)
                 case ir.Product(outs=outs, operands=operands):
                     place, order = self.memory.stacks[frozenset(operands)]
-                    left = self.argument(names, place, together([identifier(n) for n in order]))
+                    left = self.argument(names, place, names.together([identifier(n) for n in order]))
                     packed = self.weights(step, order)
                     weights = names.get(("weights", packed), packed)
                     self.local(weights, f"ws.{packed}")
-                    out = self.argument(names, self.result(step), together([identifier(n) for n in outs]))
+                    out = self.argument(names, self.result(step), names.together([identifier(n) for n in outs]))
                     self.text.dots = self.text.multiplies = True
                     self.text.loop += [*self.comments(outs), f"dot({left}, {weights}, {out})"]
                 case Along():
@@ -339,7 +340,7 @@ class Host:
         place, order = self.memory.stacks[frozenset(op.operands)]
         self.text.by_heads = True
         weights = self.weights(op, order)
-        name = names.get(("heads", op), together([identifier(n) for n in op.outs]))
+        name = names.get(("heads", op), names.together([identifier(n) for n in op.outs]))
         arguments = f"{self.at_step(place)}, self.{weights}, {self.at_step(self.result(op))}"
         self.local("multiply_heads", '_kernel("multiply_heads", ws.dtype)')
         blocks = f"{name}_blocks"

@@ -17,7 +17,7 @@ from cellspec import ir
 from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.spelling import Spelling
 from cellspec.backends.dims import tuple_text
-from cellspec.backends.naming import Names, identifier, together
+from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import bare, dim_text
 from cellspec.ir import Op
 from cellspec.model.nodes import Shape
@@ -218,7 +218,7 @@ class _Writer:
         if len(op.weights) == len(op.operands) == 1:
             return text
         if text not in self.stacks:
-            name = together([identifier(weight) for row in op.weights for weight in row])
+            name = self.around.names.together([identifier(weight) for row in op.weights for weight in row])
             self.stacks[text] = self.around.names.get(("stack", text), name)
             self.result.before += wrapped(f"{self.stacks[text]} = ", text)
         return self.stacks[text]

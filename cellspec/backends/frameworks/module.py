@@ -220,7 +220,7 @@ class _Module:
 
     def names(self) -> Names:
         """The variables of one direction."""
-        return Names([*self.taken, *self.dims.values(), *self.common.derived.values()])
+        return Names([*self.taken, *self.dims.values(), *self.common.derived.values()], self.common.groups)
 
     def around(
         self,

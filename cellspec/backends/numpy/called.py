@@ -6,13 +6,13 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.memory.model import Home
-from cellspec.backends.naming import identifier, together
+from cellspec.backends.naming import Groups, identifier
 from cellspec.backends.numpy.storage import Block, Storage
 
 
-def block_name(storage: Storage, block: Block, forwards: bool) -> str:
+def block_name(storage: Storage, block: Block, forwards: bool, groups: Groups) -> str:
     """What lies in a block, in one word; cotangents that a backward pass carries are called after what they are of."""
-    return together([_place(storage, block.buffer, place, forwards) for place in range(block.start, block.stop)])
+    return groups.name([_place(storage, block.buffer, place, forwards) for place in range(block.start, block.stop)])
 
 
 def _place(storage: Storage, buffer: int, place: int, forwards: bool) -> str:

@@ -27,7 +27,7 @@ from cellspec.backends.arrays.expressions import (
 )
 from cellspec.backends.arrays.statements import Bind, Call, Statement
 from cellspec.backends.memory.model import B, Home, Phase, T
-from cellspec.backends.naming import identifier, together
+from cellspec.backends.naming import identifier
 from cellspec.backends.numpy.storage import step_writes
 from cellspec.backends.numpy.views import Views
 from cellspec.ir import Value
@@ -85,7 +85,8 @@ class Products:
             heights = [self.values[row[0]].shape[0] for row in blocks]
             widths = [self.values[name].shape[1] for name in blocks[0]]
             whole = [sympy.expand(sum(heights)), sympy.expand(sum(widths)), *self.values[blocks[0][0]].shape[2:]]
-            name = views.bound[key] = Local(views.names.get(key, together([identifier(n) for row in blocks for n in row])))
+            wanted = views.names.together([identifier(n) for row in blocks for n in row])
+            name = views.bound[key] = Local(views.names.get(key, wanted))
             buffer = views.new_buffer(name.name, tuple(map(views.dim, whole)))
             views.text.parameters.add(buffer)
             views.text.prologue.append(Bind(name, buffer))
@@ -124,7 +125,7 @@ class Products:
             start, stop = (views.rows(self.values[n].shape for n in wider[:end]) for end in (first, first + len(names)))
             return Index(self.columns(wider, lines), (Stretch(start, stop),))
         if not views.orientation.features_first:
-            name = Local(views.names.get(("flat", names), together([identifier(n) for n in names]) + "_2d"))
+            name = Local(views.names.get(("flat", names), views.names.together([identifier(n) for n in names]) + "_2d"))
             array = views.operand(names)
             if home in (None, Home.CONSTANT) and names[0] not in views.around.given:
                 array = Apply(Library("broadcast_to"), (array, Items((T, B, rows))))
@@ -134,7 +135,7 @@ class Products:
             buffer = views.buffer(block.buffer)
             part = buffer if views.is_whole(block) else Index(buffer, (views.stretch(block),))
             return reshaped(part, rows, -1)
-        name = Local(views.names.get(("flat", names), together([identifier(n) for n in names]) + "_flat"))
+        name = Local(views.names.get(("flat", names), views.names.together([identifier(n) for n in names]) + "_flat"))
         flat = views.new_buffer(name.name, (rows, T, B))
         steps = views.operand(names)
         if views.is_constant(names[0]):
@@ -188,7 +189,7 @@ class Products:
         views, lines = self.views, self.views.text.after
         columns = self.columns(stack, lines)
         right = self.columns([gradient.right], lines)
-        wanted = together([identifier(table[s][0]) for s in stack]) + "_rows"
+        wanted = views.names.together([identifier(table[s][0]) for s in stack]) + "_rows"
         name = views.names.get(("gradient", gradient.right, tuple(stack)), wanted)
         heads, n = views.own(stack[0]), views.dim(self.values[gradient.right].shape[-1])
         if heads:
@@ -213,7 +214,7 @@ class Products:
         for total in self.schedule.sums:
             sums.setdefault(total.value, []).append(total.target)
         for summed, wanted in self.sum_stacks(list(sums)):
-            name = views.names.get(("sum", summed), together([identifier(sums[s][0]) for s in wanted]) + "_sum")
+            name = views.names.get(("sum", summed), views.names.together([identifier(sums[s][0]) for s in wanted]) + "_sum")
             buffer = views.new_buffer(name, (views.rows([self.values[n].shape for n in summed]),))
             if summed in self.flats:
                 ones = Apply(Library("ones"), (SAMPLES, Local("dtype")))

@@ -46,7 +46,7 @@ class Setting:
 
     def names(self, taken: Iterable[str]) -> Names:
         """Names for values where ``taken`` have a meaning."""
-        return Names([*taken, *self.common.dims.values(), *self.common.derived.values()])
+        return Names([*taken, *self.common.dims.values(), *self.common.derived.values()], self.common.groups)
 
     def ranks_of(self, values: Mapping[str, Value]) -> dict[str, tuple[int, ...]]:
         """The place of each value's equation."""

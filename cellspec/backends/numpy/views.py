@@ -100,7 +100,7 @@ class Views:
 
     def block_name(self, block: Block) -> str:
         """What lies in a block, in one word."""
-        return block_name(self.storage, block, self.forwards)
+        return block_name(self.storage, block, self.forwards, self.names.groups)
 
     def new_buffer(self, name: str, axes: Axes, home: Home = Home.STEP) -> Buffer:
         """Memory for an array that statements have asked for."""
