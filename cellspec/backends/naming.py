@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 _SPELLING = (
     ("[t]", ""),
@@ -108,6 +109,51 @@ def _shortened(name: str) -> str:
 
 _LONGEST = 23
 """Longer names are shortened; what a number or a suffix adds keeps them within 30 characters."""
+
+
+@dataclass(frozen=True)
+class Like:
+    """A wish to be called as ``name`` is, with ``suffix`` behind."""
+
+    name: str
+    suffix: str
+
+
+Wanted = str | Like
+
+
+@dataclass
+class Wishes:
+    """Names that are not identifiers yet: each is told from the others, and it is known what it is to be called."""
+
+    groups: Groups = field(default_factory=Groups)
+    wanted: dict[str, Wanted] = field(default_factory=dict)  # in the order in which they were asked for
+    by_key: dict[object, str] = field(default_factory=dict)
+
+    def get(self, key: object, wanted: Wanted) -> str:
+        """The name of ``key``, which is to be called ``wanted``."""
+        if key not in self.by_key:
+            plain = f"{wanted.name}{wanted.suffix}" if isinstance(wanted, Like) else wanted
+            name, number = plain, 2
+            while name in self.wanted:
+                name, number = f"{plain}_{number}", number + 1
+            self.wanted[name] = wanted
+            self.by_key[key] = name
+        return self.by_key[key]
+
+    def together(self, names: Sequence[str]) -> str:
+        """What to call neighbours of these names, to be handed to :meth:`get`."""
+        return self.groups.name(names)
+
+    def granted(self, taken: Iterable[str]) -> dict[str, str]:
+        """An identifier for each, none of those that are ``taken``."""
+        names = Names(taken)
+        found: dict[str, str] = {}
+        for name, wanted in self.wanted.items():
+            if isinstance(wanted, Like):
+                wanted = f"{found.get(wanted.name, wanted.name)}{wanted.suffix}"
+            found[name] = names.get(name, wanted)
+        return found
 
 
 class Names:

@@ -21,6 +21,7 @@ from cellspec.backends.arrays.expressions import (
     OfMemory,
     Stretch,
     View,
+    Word,
     buffers,
     dims_of,
     local,
@@ -53,9 +54,10 @@ def test_the_buffers_of_an_expression(expression: Expression, found: set[Buffer]
 
 
 def test_names_inside_a_view_are_not_those_of_whoever_reads_it() -> None:
-    empty = Apply(Local("empty"), (Local("dtype"),))
-    assert locals_of(empty) == {"empty", "dtype"}
-    assert locals_of(Index(View("v", A, empty), (Local("t"),))) == {"t"}
+    empty = Apply(Word("empty"), (Local("dtype"),))
+    assert locals_of(empty) == {Word("empty"), Local("dtype")}
+    assert locals_of(Index(View("v", A, empty), (Local("t"),))) == {Local("t")}
+    assert Word("t") != Local("t")
 
 
 def test_dims_are_found_under_the_names_that_the_module_has_for_them() -> None:

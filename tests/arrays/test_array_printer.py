@@ -32,6 +32,7 @@ from cellspec.backends.arrays.expressions import (
     Stretch,
     Table,
     View,
+    Word,
     reshaped,
 )
 from cellspec.backends.arrays.printer import Printer, Seat
@@ -53,8 +54,8 @@ from cellspec.ir import Program, Value
 
 H = sympy.Symbol("H")
 A = Buffer("a", (T, H, B), Owner.FORWARD)
-X, W = Local("x"), Attribute(Local("params"), "W")
-SEAT = Seat("ws", {Owner.FORWARD: "ws", Owner.TAPE: "saved"})
+X, W = Local("x"), Attribute(Word("params"), "W")
+SEAT = Seat(Owner.FORWARD, "ws", {Owner.FORWARD: "ws", Owner.TAPE: "saved"})
 
 
 def printer(**lies: Owner) -> Printer:
@@ -127,6 +128,16 @@ def test_a_buffer_is_spelt_by_whose_it_is() -> None:
     assert (spelt.text(A), spelt.text(low)) == ("saved.a", "saved.low")
     with pytest.raises(KeyError):  # a part of the memory that is not seen from there
         printer(a=Owner.SCRATCH).text(A)
+
+
+def test_names_are_those_that_the_printer_has_been_given() -> None:
+    names = {Owner.FORWARD: {"x": "x_2", "a": "a_2", "low": "low_2"}, Owner.BACKWARD: {"x": "x_3"}}
+    spelt = Printer({}, SEAT, {A: Owner.TAPE}, names)
+    low = View("low", A, Index(A, (0,)))
+    assert spelt.text(Items((X, Word("x"), A, low))) == "(x_2, x, saved.a_2, saved.low_2)"
+    assert spelt.attribute(low) == "low_2"
+    behind = Printer({}, Seat(Owner.BACKWARD, "ws", {Owner.TAPE: "saved"}), {A: Owner.TAPE}, names)
+    assert behind.text(Items((X, A))) == "(x_3, saved.a_2)"  # a buffer is called as its maker calls it
 
 
 def test_a_place_is_a_buffer_from_somewhere_on() -> None:

@@ -17,6 +17,7 @@ from cellspec.backends.arrays.expressions import (
     Method,
     Stretch,
     View,
+    Word,
     reshaped,
 )
 from cellspec.backends.arrays.statements import (
@@ -69,10 +70,10 @@ def test_what_a_statement_reads_and_writes(statement: Statement, read: set[Buffe
 
 def test_the_names_of_a_statement_are_those_it_binds_and_those_it_reads() -> None:
     statement = When(X, (Bind(FLAT, Apply(Helper("columns"), (Local("y"), A))),))
-    assert names(statement) == {"x", "flat", "y"}
+    assert names(statement) == {X, FLAT, Local("y")}
     assert bound(statement) == (FLAT,)
-    assert names(BindAll((ADD,), (Library("add"),))) == {"add"}
-    assert names(Call(ADD, (X,), Index(Local("out"), (0,)))) == {"add", "x", "out"}
+    assert names(BindAll((ADD,), (Library("add"),))) == {ADD}
+    assert names(Call(ADD, (X,), Index(Word("out"), (0,)))) == {ADD, X, Word("out")}
 
 
 def test_what_stands_under_a_condition_happens_for_itself() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cellspec.backends.naming import Names, identifier, together
+from cellspec.backends.naming import Like, Names, Wishes, identifier, together
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,18 @@ def test_each_name_is_handed_out_once() -> None:
     names = Names(["x"])
     assert [names.get(key, "x") for key in (1, 2, 1)] == ["x_2", "x_3", "x_2"]
     assert names.get(3, "y") == "y"
+
+
+def test_wishes_are_told_apart_before_they_are_granted() -> None:
+    wishes = Wishes()
+    assert [wishes.get(key, "y") for key in (1, 2, 1)] == ["y", "y_2", "y"]
+    assert wishes.get(3, Like("y", "_T")) == "y_T"
+    assert wishes.get(4, Like("other", "_T")) == "other_T"
+    assert wishes.granted([]) == {"y": "y", "y_2": "y_2", "y_T": "y_T", "other_T": "other_T"}
+
+
+def test_what_is_taken_is_not_granted_and_what_is_like_it_follows() -> None:
+    wishes = Wishes()
+    first, second = wishes.get(1, "y"), wishes.get(2, "y")
+    like = wishes.get(3, Like(first, "_T"))
+    assert wishes.granted(["y", "y_3"]) == {first: "y_2", second: "y_4", like: "y_2_T"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sympy
 
 from cellspec import ir
-from cellspec.backends.arrays.expressions import NONE, Attribute, Binary, Choice, Expression, Local, local, reshaped
+from cellspec.backends.arrays.expressions import NONE, Attribute, Binary, Choice, Expression, Word, local, reshaped
 from cellspec.backends.memory.model import Axes, B, T
 from cellspec.cell import Cell
 from cellspec.model.nodes import Shape
@@ -16,7 +16,7 @@ from cellspec.model.nodes import Shape
 SAMPLES, STEPS = (B,), (T, B)
 """The axes before a value's own, of one step and of all."""
 
-DFINAL = Local("dfinal")
+DFINAL = Word("dfinal")
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Caller:
 
     def input(self, name: str, whole: str = "x") -> Expression:
         """An input: ``x``, or one of several; ``whole`` is what all of them are called."""
-        return Local(whole) if len(self.cell.inputs) == 1 else Attribute(Local(whole), name)
+        return Word(whole) if len(self.cell.inputs) == 1 else Attribute(Word(whole), name)
 
     def dy(self, name: str) -> Expression:
         """The gradient of an output."""
-        return Local("dy") if len(self.cell.outputs) == 1 else Attribute(Local("dy"), name)
+        return Word("dy") if len(self.cell.outputs) == 1 else Attribute(Word("dy"), name)
 
 
 def state(name: str) -> Expression:
     """A state before the first step."""
-    return Attribute(Local("state"), name)
+    return Attribute(Word("state"), name)
 
 
 def dfinal(name: str) -> Expression:

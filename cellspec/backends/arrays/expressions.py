@@ -19,8 +19,15 @@ from cellspec.model.nodes import Shape
 
 
 @dataclass(frozen=True)
+class Word:
+    """What the module itself calls something: an argument, a variable that all modules have, or a function."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Local:
-    """What stands under a name where the code runs: a variable, an argument, or a function of the module."""
+    """A variable of a value's. ``name`` tells it from others; what it is called is for the printer to say."""
 
     name: str
 
@@ -139,7 +146,7 @@ class Helper:
 class Apply:
     """``function(*args, **keywords)``, an expression: its array is new, or one that it is given."""
 
-    function: Local | Library | Helper | Attribute
+    function: Word | Local | Library | Helper | Attribute
     args: tuple[Expression, ...]
     keywords: tuple[tuple[str, Expression], ...] = ()
 
@@ -191,7 +198,7 @@ class Formula:
 
 
 Expression: TypeAlias = (
-    Local | Attribute | Buffer | View | Method | Index | Merged | Literal | Number | Items | Table | Library | Helper
+    Word | Local | Attribute | Buffer | View | Method | Index | Merged | Literal | Number | Items | Table | Library | Helper
     | Apply | Binary | Not | Choice | OfMemory | Formula | sympy.Expr | int
 )  # fmt: skip
 
@@ -248,11 +255,11 @@ def buffers(expression: Expression) -> set[Buffer]:
     return {part for part in walk(expression) if isinstance(part, Buffer)}
 
 
-def locals_of(expression: Expression) -> set[str]:
+def locals_of(expression: Expression) -> set[Word | Local]:
     """The names that an expression mentions, where the code runs: not those inside views, which are made elsewhere."""
     if isinstance(expression, View):
         return set()
-    own = {expression.name} if isinstance(expression, Local) else set()
+    own = {expression} if isinstance(expression, Word | Local) else set()
     return own.union(*map(locals_of, children(expression)))
 
 

@@ -29,6 +29,7 @@ from cellspec.backends.arrays.expressions import (
     Stretch,
     Table,
     View,
+    Word,
 )
 from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.statements import (
@@ -53,22 +54,25 @@ INDENT = "    "
 
 @dataclass(frozen=True)
 class Seat:
-    """Where code runs: what it calls the parts of the memory that it sees, and the part that is its own."""
+    """Where code runs: whose it is, what it calls the parts of the memory that it sees, and the part that is its own."""
 
+    owner: Owner
     own: str
     parts: Mapping[Owner, str]
 
 
 @dataclass
 class Printer:
-    """Spells statements; ``lies`` says whose a buffer is where it is not its maker's, ``dims`` what the module calls the dims.
+    """Spells statements.
 
-    The helper functions that have been printed are noted in ``helpers``.
+    ``dims`` are what the module calls the dims, ``names`` what it calls values and their buffers, by whose they are; ``lies``
+    says whose a buffer is where it is not its maker's. The helper functions that have been printed are noted in ``helpers``.
     """
 
     dims: Mapping[str, str]
     seat: Seat
     lies: Mapping[Buffer, Owner] = field(default_factory=dict)
+    names: Mapping[Owner, Mapping[str, str]] = field(default_factory=dict)
     library: str = "np"
     helpers: set[str] = field(default_factory=set)
 
@@ -77,12 +81,12 @@ class Printer:
     def text(self, expression: Expression) -> str:
         """An expression, as it can stand in any other."""
         match expression:
-            case Local(name=name):
+            case Word(name=name):
                 return name
-            case Buffer(name=name):
-                return f"{self.part(expression)}.{name}"
-            case View(name=name, buffer=buffer):
-                return f"{self.part(buffer)}.{name}"
+            case Local(name=name):
+                return self.called(name, self.seat.owner)
+            case Buffer() | View():
+                return f"{self.part(expression)}.{self.attribute(expression)}"
             case OfMemory(name=name):
                 return f"{self.seat.own}.{name}"
             case Attribute(of=of, name=name):
@@ -149,8 +153,17 @@ class Printer:
         self.helpers |= plain.helpers
         return text
 
-    def part(self, buffer: Buffer) -> str:
+    def called(self, name: str, owner: Owner) -> str:
+        """The identifier for a name that values of a part of the module have."""
+        return self.names.get(owner, {}).get(name, name)
+
+    def attribute(self, array: Buffer | View) -> str:
+        """What the memory calls a buffer or a view."""
+        return self.called(array.name, _buffer(array).owner)
+
+    def part(self, array: Buffer | View) -> str:
         """What the part of the memory that holds a buffer is called here."""
+        buffer = _buffer(array)
         return self.seat.parts[self.lies.get(buffer, buffer.owner)]
 
     def row(self, items: Iterable[Expression]) -> str:
@@ -194,7 +207,7 @@ class Printer:
             case Comment(text=text):
                 return [f"# {text}"]
             case Bind(name=name, expression=expression):
-                return [f"{name.name} = {self.value(expression)}"]
+                return [f"{self.text(name)} = {self.value(expression)}"]
             case BindAll(names=names, functions=functions):
                 return [f"{self.row(names)} = {self.row(functions)}"]
             case Call():
@@ -218,3 +231,7 @@ class Printer:
         operands = map(self.text, call.operands)
         keywords, options = self.pairs(call.keywords), self.pairs(call.options)
         return f"{self.text(call.function)}({', '.join([*operands, *keywords, out, *options])})"
+
+
+def _buffer(array: Buffer | View) -> Buffer:
+    return array.buffer if isinstance(array, View) else array

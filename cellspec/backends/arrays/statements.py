@@ -16,6 +16,7 @@ from cellspec.backends.arrays.expressions import (
     Helper,
     Library,
     Local,
+    Word,
     buffers,
     locals_of,
 )
@@ -166,11 +167,11 @@ def writes(statement: Statement) -> set[Buffer]:
     return set[Buffer]().union(*map(buffers, written(statement)))
 
 
-def names(item: Statement | Expression) -> set[str]:
+def names(item: Statement | Expression) -> set[Word | Local]:
     """The variables and functions that a statement or an expression mentions."""
     if not isinstance(item, Statement):
         return locals_of(item)
-    return {name.name for name in bound(item)}.union(*map(locals_of, (*read(item), *written(item))))
+    return set[Word | Local](bound(item)).union(*map(locals_of, (*read(item), *written(item))))
 
 
 def bound(statement: Statement) -> tuple[Local, ...]:
@@ -189,7 +190,7 @@ def bound(statement: Statement) -> tuple[Local, ...]:
 class Behind:
     """The buffers that stand behind variables, as far as the statements have been heard that bind them."""
 
-    variables: dict[str, set[Buffer]] = field(default_factory=dict)
+    variables: dict[Word | Local, set[Buffer]] = field(default_factory=dict)
 
     def hear(self, item: Statement | Expression) -> set[Buffer]:
         """The buffers that a statement or an expression mentions."""
@@ -197,7 +198,7 @@ class Behind:
         for name in names(item):
             found |= self.variables.get(name, set())
         if isinstance(item, Bind):
-            self.variables.setdefault(item.name.name, set()).update(found)
+            self.variables.setdefault(item.name, set()).update(found)
         return found
 
 

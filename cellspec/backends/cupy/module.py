@@ -336,14 +336,15 @@ def arranged(rows: str) -> str:
 
 def _import_of_cupy(cell: Cell) -> list[str]:
     """The lines that import CuPy, or say what to install."""
-    sentence = f"{cell.name}_cupy needs CuPy: pip install 'cellspec[cuda13x]' or 'cupy-cuda13x[ctk]' (cuda12x for CUDA 12)"
+    how = "pip install 'cellspec[cuda13x]' or 'cupy-cuda13x[ctk]' (cuda12x for CUDA 12)"
     return [
         "try:",
         "    import cupy as cp",
         "except ModuleNotFoundError as error:",
         '    if error.name != "cupy":',
         "        raise",
-        f'    raise ModuleNotFoundError("{sentence}", name="cupy") from None',
+        f'    how = "{how}"',
+        f'    raise ModuleNotFoundError(f"{cell.name}_cupy needs CuPy: {{how}}", name="cupy") from None',
     ]
 
 

@@ -17,10 +17,11 @@ from cellspec.backends.arrays.expressions import (
     Library,
     Local,
     Method,
+    Word,
 )
 from cellspec.backends.arrays.statements import Bind, Copy, Increase, Store
 from cellspec.backends.memory.model import B, Home, Owner, T
-from cellspec.backends.naming import Names, identifier
+from cellspec.backends.naming import Wishes, identifier
 from cellspec.backends.numpy.direction import Boundary, Direction
 from cellspec.backends.numpy.earlier import Earlier
 from cellspec.backends.numpy.emit import Emitter
@@ -46,7 +47,7 @@ class Gradients:
 
 def backward(
     setting: Setting,
-    names: Names,
+    names: Wishes,
     schedule: Schedule,
     orientation: Orientation,
     earlier: Earlier,
@@ -134,6 +135,6 @@ def _epilogue(setting: Setting, views: Views, variables: Mapping[str, Local]) ->
     grads = {}
     for param in setting.cell.params:
         target = f"d:{param.name}"
-        zeros = Apply(Library("zeros_like"), (Attribute(Local("params"), param.name),))
+        zeros = Apply(Library("zeros_like"), (Attribute(Word("params"), param.name),))
         grads[param.name] = known[target] if target in program.outputs else variables.get(target, zeros)
     return grads

@@ -18,14 +18,14 @@ from cellspec.backends.arrays.expressions import (
     Index,
     Library,
     Literal,
-    Local,
     Method,
     Stretch,
     View,
+    Word,
 )
 from cellspec.backends.arrays.statements import Copy, Increase, Perform, Statement, Store, When
 from cellspec.backends.memory.model import B, Buffer, Home, Owner, T
-from cellspec.backends.naming import Names, identifier
+from cellspec.backends.naming import Wishes, identifier
 from cellspec.backends.numpy.direction import Boundary
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.text import apart
@@ -35,7 +35,7 @@ from cellspec.cell import Cell
 from cellspec.model.equations import State
 from cellspec.model.nodes import STEP_INDEX, Kind, Shape
 
-CUTS = Local("cuts")
+CUTS = Word("cuts")
 IF_CUT = Binary("is not", CUTS, NONE)
 """Whether the recurrence is cut anywhere."""
 
@@ -84,7 +84,7 @@ class Earlier:
     inputs: Mapping[str, FarInput]
 
     @classmethod
-    def of(cls, cell: Cell, caller: Caller, names: Names) -> Earlier:
+    def of(cls, cell: Cell, caller: Caller, names: Wishes) -> Earlier:
         """Those of a cell; ``names`` hands out the names of their memory."""
         called = {state.name: names.get(("stream", state.name), f"{state.name}_all") for state in cell.streams}
         found: dict[tuple[str, int], Stream] = {}
@@ -141,7 +141,7 @@ class Earlier:
         shape, name = stream.state.shape, stream.state.name
         if stream.follows is None:
             # No gradient flows through the count; without a step the final state is the initial one.
-            idle = Apply(Local("_idle"), (CUTS, T))
+            idle = Apply(Word("_idle"), (CUTS, T))
             zeros = Apply(Library("zeros_like"), (given_state(name),))
             return Boundary((name, if_dfinal(Binary("*", dfinal(name), idle), zeros)))
         views, lines = emitter.views, emitter.text.after
@@ -176,7 +176,7 @@ class Earlier:
         return found
 
 
-def _far_input(each: Far, caller: Caller, names: Names, lagged: Mapping[str, str]) -> FarInput:
+def _far_input(each: Far, caller: Caller, names: Wishes, lagged: Mapping[str, str]) -> FarInput:
     """The memory of an input that is read far back; ``lagged`` are the names of what is read, by label."""
     size = caller.size(each.state.shape[1:])
     called = names.get(("history", each.source), f"{identifier(each.source)}_history")

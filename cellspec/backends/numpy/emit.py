@@ -24,11 +24,13 @@ from cellspec.backends.arrays.expressions import (
     Local,
     Number,
     Stretch,
+    Word,
     reshaped,
     root,
 )
 from cellspec.backends.arrays.statements import Bind, Call, Comment, Copy, Out, Statement
 from cellspec.backends.memory.model import B, Home, Phase, T
+from cellspec.backends.naming import Like
 from cellspec.backends.numpy.instructions import HELPERS, Contraction, Scalar
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.products import Products
@@ -303,14 +305,14 @@ class Emitter:
         key = ("number", number_text(value) if value.is_number else value)  # 1/2 and 0.5 are one
         if key not in self.views.bound:
             self.views.bound[key] = Local(self.views.names.get(key, KNOWN.get(key[1], "number")))
-            array = Apply(Library("array"), (Number(value), Local("dtype")))
+            array = Apply(Library("array"), (Number(value), Word("dtype")))
             self.text.locals.append(Bind(self.views.bound[key], array))
         return self.views.bound[key]
 
-    def transposed(self, weights: Local, product: ir.Product) -> Expression:
+    def transposed(self, weights: Word | Local, product: ir.Product) -> Expression:
         """The weights of a product in the loop the other way round."""
         views, key = self.views, ("transposed", weights.name)
-        wanted = f"{weights.name}_T"
+        wanted = Like(weights.name, "_T")
         if not self.orientation.features_first:
             return views.bind(key, wanted, Apply(Helper("from_left"), (weights,)))
         if key in views.bound or not views.around.lead:
@@ -325,10 +327,10 @@ class Emitter:
         """A product head by head, in the loop."""
         views, weights = self.views, self.products.head_weights(step)
         outs = views.ordered(step.outs)
-        if not isinstance(weights, Local):
+        if not isinstance(weights, Word | Local):
             whole = root(weights)
-            assert isinstance(whole, Local)
-            weights = views.bind(("weights", weights), f"{whole.name}_{'T' if step.transposed else 'heads'}", weights)
+            assert isinstance(whole, Word | Local)
+            weights = views.bind(("weights", weights), Like(whole.name, "_T" if step.transposed else "_heads"), weights)
         operand = views.operand(step.operands, views.own(step.operands[0]))
         blocks = (sympy.Integer(len(outs)),) * (len(outs) > 1)
         return self.call("matmul", (weights, operand), views.operand(outs, (*blocks, *views.own(outs[0]))))

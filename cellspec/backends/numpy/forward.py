@@ -13,13 +13,13 @@ from cellspec.backends.arrays.expressions import (
     Index,
     Items,
     Literal,
-    Local,
     Stretch,
+    Word,
     reshaped,
 )
 from cellspec.backends.arrays.statements import Copy, Store
 from cellspec.backends.memory.model import B, Buffer, Owner, T
-from cellspec.backends.naming import Names, identifier
+from cellspec.backends.naming import Wishes, identifier
 from cellspec.backends.numpy.direction import Boundary, Direction
 from cellspec.backends.numpy.earlier import CUTS, Earlier
 from cellspec.backends.numpy.emit import Emitter
@@ -41,7 +41,7 @@ def given_sequences(setting: Setting, earlier: Earlier, orientation: Orientation
     for item, text in zip(setting.cell.inputs, setting.common.inputs, strict=True):
         whole = caller.flat(caller.input(item.name), item.shape, STEPS)
         arrays[f"{item.name}[t]"] = orientation.of_caller(whole, steps=True)
-        matrices[f"{item.name}[t]"] = Local(str(text["matrix"]))
+        matrices[f"{item.name}[t]"] = Word(str(text["matrix"]))
     for value, steps, shape in earlier.sequences():
         arrays[value] = orientation.of_caller(steps, steps=True)
         matrices[value] = reshaped(steps, MERGED, caller.size(shape))
@@ -49,7 +49,7 @@ def given_sequences(setting: Setting, earlier: Earlier, orientation: Orientation
 
 
 def forward(
-    setting: Setting, names: Names, schedule: Schedule, orientation: Orientation, earlier: Earlier, histories: Histories
+    setting: Setting, names: Wishes, schedule: Schedule, orientation: Orientation, earlier: Earlier, histories: Histories
 ) -> tuple[Direction, Emitter]:
     """The forward direction, and the emitter that knows where it left its values."""
     compiled, caller = setting.compiled, setting.caller
@@ -94,7 +94,7 @@ def _state(emitter: Emitter, setting: Setting, histories: Histories, state: Stat
     first = views.orientation.of_caller(caller.flat(given_state(state.name), state.shape))
     history: Buffer | Index = Index(buffer, (Stretch(each.state.rows),)) if each else buffer
     yield Boundary(
-        (state.name, caller.shaped(Apply(Local("_last"), (history, CUTS)), state.shape)),
+        (state.name, caller.shaped(Apply(Word("_last"), (history, CUTS)), state.shape)),
         (Store(Index(buffer, (each.state.rows if each else 0,)), first),),
         (Items((buffer, before, Literal(float(state.init)))),),
     )

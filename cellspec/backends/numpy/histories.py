@@ -26,12 +26,12 @@ from cellspec.backends.arrays.expressions import (
     Index,
     Items,
     Literal,
-    Local,
     Method,
     OfMemory,
     Stretch,
     Table,
     View,
+    Word,
     reshaped,
 )
 from cellspec.backends.arrays.statements import Increase, Perform, Statement, Store, When
@@ -86,7 +86,7 @@ class Histories:
     def kept(self, history: Expression, each: Far) -> Expression:
         """The rows of a history, ``[T + k, B, n]``, that are left in the end."""
         args = (history, each.state.rows, T, CUTS, Literal(float(each.state.init)))
-        return self.shaped(Apply(Local("_kept"), args), each)
+        return self.shaped(Apply(Word("_kept"), args), each)
 
     def _turns(self, each: Far) -> bool:
         return self.orientation.features_first and not each.of_input
@@ -149,7 +149,7 @@ class Histories:
         views.text.buffers.append(buffer)
         views.text.views += given.views.values()
         lags = ((given.views[ref.label], ref.steps) for ref in each.refs)
-        calls = (Perform(Apply(Local("_earlier"), (buffer, view, steps, CUTS, init)), (view,)) for view, steps in lags)
+        calls = (Perform(Apply(Word("_earlier"), (buffer, view, steps, CUTS, init)), (view,)) for view, steps in lags)
         start = (
             Store(Index(buffer, (Stretch(stop=rows),)), self.by_rows(given_state(name), each)),
             Store(Index(buffer, (Stretch(rows),)), x),

@@ -36,12 +36,13 @@ class Room:
 
 @dataclass(frozen=True)
 class Layout:
-    """The memory of both passes; ``steps``: how many arrays each loop runs over."""
+    """The memory of both passes; ``guests`` lie in the arena's blocks, ``steps``: how many arrays each loop runs over."""
 
     saved: Room
     forward: Room
     backward: Room
     arena: Arena
+    guests: tuple[tuple[Buffer, ...], ...]
     steps: tuple[int, int]
 
     def scratch(self) -> sympy.Expr:
@@ -60,7 +61,8 @@ def lay_out(forward: Direction, backward: Direction) -> Layout:
     saved = {buffer for buffer in spans([*behind, backward.text.views]) if buffer.owner is Owner.FORWARD}
     end = len(list(forward.moments()))
     needs = _needs("forward", forward, saved, 0) + _needs("backward", backward, set(), end)
-    arena = arrange(needs)
+    arena = arrange(need for need, _ in needs)
+    buffers = {need.name: buffer for need, buffer in needs}
     return Layout(
         saved=Room(
             own=tuple(buffer for buffer in forward.text.buffers if buffer in saved),
@@ -70,17 +72,18 @@ def lay_out(forward: Direction, backward: Direction) -> Layout:
         forward=_room("forward", forward, arena, saved),
         backward=_room("backward", backward, arena, set()),
         arena=arena,
+        guests=tuple(tuple(buffers[name] for name in guests) for guests in arena.guests),
         steps=(len(forward.text.steps), len(backward.text.steps)),
     )
 
 
-def _needs(owner: str, direction: Direction, saved: set[Buffer], start: int) -> list[Need]:
-    """The buffers of one pass that may lie in blocks; its first moment is ``start``."""
+def _needs(owner: str, direction: Direction, saved: set[Buffer], start: int) -> list[tuple[Need, Buffer]]:
+    """The buffers of one pass that may lie in blocks, and when they are needed; its first moment is ``start``."""
     moments = list(direction.moments())
     elsewhere = saved | where(direction.results, moments)
     needed = spans(moments)
     return [
-        Need(f"{owner}.{buffer.name}", buffer.size, start + needed[buffer][0], start + needed[buffer][1])
+        (Need(f"{owner}.{buffer.name}", buffer.size, start + needed[buffer][0], start + needed[buffer][1]), buffer)
         for buffer in direction.text.buffers
         if buffer in needed and buffer not in elsewhere and buffer.grows
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cellspec.backends.arrays.expressions import REVERSED, Index
@@ -11,7 +11,8 @@ from cellspec.backends.arrays.printer import Printer, Seat
 from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
-from cellspec.backends.memory.model import Owner
+from cellspec.backends.memory.model import Buffer, Owner
+from cellspec.backends.naming import Wishes
 from cellspec.backends.numpy.backward import Gradients, backward
 from cellspec.backends.numpy.direction import Boundary, Direction
 from cellspec.backends.numpy.earlier import Earlier
@@ -43,18 +44,15 @@ NOTES = {
 """What the head of a module says of a policy for residuals."""
 
 BODIES = {
-    Owner.FORWARD: Seat("ws", {Owner.FORWARD: "ws", Owner.TAPE: "saved"}),
-    Owner.BACKWARD: Seat("ws", {Owner.BACKWARD: "ws", Owner.TAPE: "saved"}),
-    Owner.ALONE: Seat("packed", {Owner.ALONE: "packed"}),
+    Owner.FORWARD: Seat(Owner.FORWARD, "ws", {Owner.FORWARD: "ws", Owner.TAPE: "saved"}),
+    Owner.BACKWARD: Seat(Owner.BACKWARD, "ws", {Owner.BACKWARD: "ws", Owner.TAPE: "saved"}),
+    Owner.ALONE: Seat(Owner.ALONE, "packed", {Owner.ALONE: "packed"}),
 }
 """What the functions that compute something call the memory."""
 
 CLASSES = {
-    Owner.FORWARD: Seat("self", {Owner.FORWARD: "self", Owner.TAPE: "saved", Owner.SCRATCH: "scratch"}),
-    Owner.BACKWARD: Seat("self", {Owner.BACKWARD: "self", Owner.TAPE: "saved", Owner.SCRATCH: "scratch"}),
-    Owner.TAPE: Seat("self", {Owner.TAPE: "self"}),
-    Owner.ALONE: Seat("self", {Owner.ALONE: "self"}),
-    Owner.SCRATCH: Seat("self", {Owner.SCRATCH: "self"}),
+    owner: Seat(owner, "self", {Owner.TAPE: "saved", Owner.SCRATCH: "scratch", owner: "self"})
+    for owner in (Owner.FORWARD, Owner.BACKWARD, Owner.TAPE, Owner.SCRATCH, Owner.ALONE)
 }
 """What the classes that hold the memory call it."""
 
@@ -67,6 +65,7 @@ class Design:
     """All that a module consists of, before any of it is text."""
 
     setting: Setting
+    names: Mapping[Owner, Wishes]
     orientation: Orientation
     earlier: Earlier
     histories: Histories
@@ -93,17 +92,17 @@ def names_alone() -> list[str]:
 
 def design(compiled: Compiled) -> Design:
     """What the module of ``compiled`` is to consist of, in the layout that suits both directions."""
-    own, taken = skeleton("numpy"), names_of_values()
-    common = Common(compiled, taken, own.names(own.open))
+    own = skeleton("numpy")
+    common = Common(compiled, names_of_values(), own.names(own.open))
     setting = Setting.of(compiled, common)
-    earlier = Earlier.of(compiled.cell, setting.caller, common.names)
+    names = {owner: Wishes(common.groups) for owner in (Owner.FORWARD, Owner.BACKWARD)}
+    earlier = Earlier.of(compiled.cell, setting.caller, names[Owner.FORWARD])
     ahead, back = (compiled.schedules[name] for name in (FORWARD, BACKWARD))
     orientation = orientation_for(ahead, back)
     histories = Histories.of(setting.caller, orientation, earlier.inputs)
-    first, emitter = forward(setting, common.names, ahead, orientation, earlier, histories)
-    names = setting.names(taken)
-    second, gradients = backward(setting, names, back, orientation, earlier, histories, emitter)
-    return Design(setting, orientation, earlier, histories, first, second, gradients, lay_out(first, second))
+    first, emitter = forward(setting, names[Owner.FORWARD], ahead, orientation, earlier, histories)
+    second, gradients = backward(setting, names[Owner.BACKWARD], back, orientation, earlier, histories, emitter)
+    return Design(setting, names, orientation, earlier, histories, first, second, gradients, lay_out(first, second))
 
 
 def text(design: Design) -> str:
@@ -115,7 +114,10 @@ def text(design: Design) -> str:
     derived["value"] = f"({''.join(f'{name}, ' for name in strings(derived['names']))})"
     reserved = [*common.reserved, *common.derived.values()]
     plain, more = plain_step(compiled, common.constants, common.derived, common.dims, reserved)
-    spelling = Spelling(design, {*helpers, *more})
+    of_step = Wishes(common.groups)
+    step = alone(setting, of_step, design.earlier)
+    names = identifiers(setting, {**design.names, Owner.ALONE: of_step})
+    spelling = Spelling(design, names, {*helpers, *more})
     policy = compiled.residuals
     context = {
         **common.context("NumPy"),
@@ -149,11 +151,18 @@ def text(design: Design) -> str:
         "segments": segments(cell, common),
         "plain": plain,
         "orientation": design.orientation,
-        "alone": spelling.alone(alone(setting, setting.names(names_alone()), design.earlier)),
+        "alone": spelling.alone(step),
         "step_value": gather([f'np.array(values["{o.name}"])' for o in cell.outputs]),
         "helpers": spelling.helpers,
     }
     return tidy(environment("numpy").get_template("module.py.jinja").render(**context))
+
+
+def identifiers(setting: Setting, wishes: Mapping[Owner, Wishes]) -> dict[Owner, dict[str, str]]:
+    """What values are called, by whose they are: none is called as something else is where it stands."""
+    common = setting.common
+    alone = {*names_alone(), *common.dims.values(), *common.derived.values()}
+    return {owner: own.granted(alone if owner is Owner.ALONE else common.names.taken) for owner, own in wishes.items()}
 
 
 @dataclass(frozen=True)
@@ -161,32 +170,40 @@ class Spelling:
     """What the templates get of a design, spelt; the ``helpers`` that it calls are noted."""
 
     design: Design
+    names: Mapping[Owner, Mapping[str, str]]
     helpers: set[str]
 
     def printer(self, seat: Seat) -> Printer:
         """A printer for code that runs there."""
-        return Printer(self.design.setting.common.dims, seat, self.design.layout.lies, helpers=self.helpers)
+        layout, dims = self.design.layout, self.design.setting.common.dims
+        return Printer(dims, seat, layout.lies, self.names, helpers=self.helpers)
 
     # --- memory -----------------------------------------------------------------------------------------------
 
     def layout(self) -> dict[str, object]:
         """The memory of both passes."""
         layout, scratch = self.design.layout, self.printer(CLASSES[Owner.SCRATCH])
-        blocks = zip(layout.arena.blocks, layout.arena.guests, strict=True)
+        blocks = zip(layout.arena.blocks, layout.guests, strict=True)
         return {
             "saved": self.room(layout.saved, Owner.TAPE),
             "forward": self.room(layout.forward, Owner.FORWARD),
             "backward": self.room(layout.backward, Owner.BACKWARD),
-            "blocks": [(block.name, scratch.text(block.size), ", ".join(guests)) for block, guests in blocks],
+            "blocks": [(block.name, scratch.text(block.size), ", ".join(map(self.guest, guests))) for block, guests in blocks],
         }
+
+    def guest(self, buffer: Buffer) -> str:
+        """Whose a buffer in a block is, and what it is called."""
+        return f"{buffer.owner.name.lower()}.{self.names[buffer.owner][buffer.name]}"
 
     def room(self, room: Room, owner: Owner) -> dict[str, object]:
         """One part of it: arrays of its own with their shapes, arrays in blocks, and views."""
         printer = self.printer(CLASSES[owner])
         return {
-            "own": [(buffer.name, printer.shape(buffer.axes)) for buffer in room.own],
-            "guests": [(buffer.name, printer.shape(buffer.axes), printer.place(place)) for buffer, place in room.guests],
-            "views": [(view.name, printer.text(view.expression)) for view in room.views],
+            "own": [(printer.attribute(buffer), printer.shape(buffer.axes)) for buffer in room.own],
+            "guests": [
+                (printer.attribute(buffer), printer.shape(buffer.axes), printer.place(place)) for buffer, place in room.guests
+            ],
+            "views": [(printer.attribute(view), printer.text(view.expression)) for view in room.views],
         }
 
     # --- directions -------------------------------------------------------------------------------------------
@@ -244,11 +261,11 @@ class Spelling:
         memory, body, common = self.printer(CLASSES[Owner.ALONE]), self.printer(BODIES[Owner.ALONE]), self.design.setting.common
         buffers = {kind: step.buffers(parameters=kind) for kind in (True, False)}
         return {
-            "constant_buffers": [(buffer.name, memory.shape(buffer.axes)) for buffer in buffers[True]],
-            "buffers": [(buffer.name, memory.shape(buffer.axes)) for buffer in buffers[False]],
-            "views": [(view.name, memory.text(view.expression)) for view in step.text.views],
+            "constant_buffers": [(memory.attribute(buffer), memory.shape(buffer.axes)) for buffer in buffers[True]],
+            "buffers": [(memory.attribute(buffer), memory.shape(buffer.axes)) for buffer in buffers[False]],
+            "views": [(memory.attribute(view), memory.text(view.expression)) for view in step.text.views],
             "prologue": memory.lines(step.once),
-            "constants": step.constants,
+            "constants": [body.text(name) for name in step.constants],
             "lines": body.lines(step.every),
             "value": gather([body.text(value) for value in step.outputs]),
             "states": [f"{name}={body.text(value)}" for name, value in step.states],
@@ -258,12 +275,12 @@ class Spelling:
 
 def head(text: Text, forwards: bool, printer: Printer) -> str:
     """What a loop runs over, in several lines if that is long: views of each step, and sequences that come with the call."""
-    variables = [name.name for name, _ in text.steps]
+    variables = [printer.text(name) for name, _ in text.steps]
     each = _tuple(variables)
     rest = "steps"
     if text.fresh:
         arrays = [array if forwards else Index(array, (REVERSED,)) for _, array in text.fresh]
-        each = ", ".join([each, *(name.name for name, _ in text.fresh)])
+        each = ", ".join([each, *(printer.text(name) for name, _ in text.fresh)])
         rest = f"zip(steps, {printer.row(arrays)})"
     if not variables or len(f"{each} in {rest}") <= WIDEST:
         return f"{each} in {rest}"

@@ -18,12 +18,13 @@ from cellspec.backends.arrays.expressions import (
     Local,
     Method,
     Stretch,
+    Word,
     dims_of,
 )
 from cellspec.backends.arrays.statements import Bind, Statement, read, reads, writes, written
 from cellspec.backends.arrays.statements import names as names_of
 from cellspec.backends.memory.model import Buffer, Owner, Phase
-from cellspec.backends.naming import Names
+from cellspec.backends.naming import Wishes
 from cellspec.backends.numpy.earlier import Earlier, Stream
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.instructions import instructions
@@ -47,7 +48,7 @@ class Alone:
 
     text: Text
     once: tuple[Statement, ...]
-    constants: tuple[str, ...]
+    constants: tuple[Word | Local, ...]
     every: tuple[Statement, ...]
     outputs: tuple[Expression, ...]
     states: tuple[tuple[str, Expression], ...]
@@ -65,7 +66,7 @@ def one_step(program: Program) -> Program:
     return ir.typecheck(replace(program, sequences=given, carries=(), delays=(), outputs=tuple(outputs)))
 
 
-def alone(setting: Setting, names: Names, earlier: Earlier) -> Alone:
+def alone(setting: Setting, names: Wishes, earlier: Earlier) -> Alone:
     """One step alone: what packed parameters hold, and the statements of a step."""
     cell, compiled, caller = setting.cell, setting.compiled, setting.caller
     scheduled = compiled.schedules[SINGLE_STEP]
@@ -81,7 +82,7 @@ def alone(setting: Setting, names: Names, earlier: Earlier) -> Alone:
     outputs = tuple(caller.shaped(*results.take(o.label, o.shape)) for o in cell.outputs)
     once, every = _parts(text)
     read_here = {name for statement in every for name in names_of(statement)}
-    bound = dict.fromkeys((*setting.common.derived.values(), *(s.name.name for s in once if isinstance(s, Bind))))
+    bound = dict.fromkeys((*map(Word, setting.common.derived.values()), *(s.name for s in once if isinstance(s, Bind))))
     mentioned = [*outputs, *(value for _, value in states), *(part for s in every for part in (*read(s), *written(s)))]
     dims = set[str]().union(*(dims_of(expression, caller.dims) for expression in mentioned))
     constants = tuple(name for name in bound if name in read_here)

@@ -22,6 +22,7 @@ from cellspec.backends.arrays.expressions import (
     Local,
     Method,
     Stretch,
+    Word,
     reshaped,
     transposed,
 )
@@ -54,7 +55,7 @@ class Products:
 
     # --- weights and matrices -------------------------------------------------------------------------------
 
-    def weights(self, step: ir.Product) -> Local:
+    def weights(self, step: ir.Product) -> Word | Local:
         """The packed weights of a product, stacked in the order of its results and operands."""
         table = dict(zip(step.outs, step.weights, strict=True))
         rows = [table[out] for out in self.views.ordered(step.outs)]
@@ -217,7 +218,7 @@ class Products:
             name = views.names.get(("sum", summed), views.names.together([identifier(sums[s][0]) for s in wanted]) + "_sum")
             buffer = views.new_buffer(name, (views.rows([self.values[n].shape for n in summed]),))
             if summed in self.flats:
-                ones = Apply(Library("ones"), (SAMPLES, Local("dtype")))
+                ones = Apply(Library("ones"), (SAMPLES, Word("dtype")))
                 lines.append(_matmul(self.flats[summed], ones, buffer))
             else:
                 axes = Items(views.orientation.all_steps)

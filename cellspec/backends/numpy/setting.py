@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cellspec import ir
 from cellspec.backends.arrays.caller import Caller
-from cellspec.backends.arrays.expressions import Attribute, Expression, Formula, Local
+from cellspec.backends.arrays.expressions import Attribute, Expression, Formula, Word
 from cellspec.backends.common import Common
 from cellspec.backends.memory.model import Axes, Owner, T
-from cellspec.backends.naming import Names
+from cellspec.backends.naming import Wishes
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.origins import AGAIN, ranks
@@ -41,18 +41,14 @@ class Setting:
     @property
     def constants(self) -> dict[str, Expression]:
         """The arrays of parameters and of derived parameters."""
-        params: dict[str, Expression] = {p.name: Attribute(Local("params"), p.name) for p in self.cell.params}
-        return params | {name: Local(called) for name, called in self.common.derived.items()}
-
-    def names(self, taken: Iterable[str]) -> Names:
-        """Names for values where ``taken`` have a meaning."""
-        return Names([*taken, *self.common.dims.values(), *self.common.derived.values()], self.common.groups)
+        params: dict[str, Expression] = {p.name: Attribute(Word("params"), p.name) for p in self.cell.params}
+        return params | {name: Word(called) for name, called in self.common.derived.items()}
 
     def ranks_of(self, values: Mapping[str, Value]) -> dict[str, tuple[int, ...]]:
         """The place of each value's equation."""
         return {name: self.rank.get(value.origin.removesuffix(AGAIN), (99,)) for name, value in values.items()}
 
-    def emitter(self, storage: Storage, given: Given, names: Names, orientation: Orientation, owner: Owner) -> Emitter:
+    def emitter(self, storage: Storage, given: Given, names: Wishes, orientation: Orientation, owner: Owner) -> Emitter:
         """What writes the statements of a direction, or of one step alone, from its storage plan."""
         prefix = "backward of " if owner is Owner.BACKWARD else ""
         comments = {e.target.name: f"{prefix}{e.text}" for e in self.cell.assignments}
@@ -88,6 +84,6 @@ class Given:
 
 def formula(out: str, op: ir.Op, program: Program, known: Mapping[str, Expression]) -> Expression:
     """What ``op`` makes of what is ``known``: that itself if it makes nothing of it."""
-    if isinstance(op, ir.Stop) and isinstance(known[op.operand], Local):
+    if isinstance(op, ir.Stop) and isinstance(known[op.operand], Word):
         return known[op.operand]
     return Formula(out, op, program, tuple((name, known[name]) for name in program.args(op) if name in known))

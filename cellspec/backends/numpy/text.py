@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cellspec.backends.arrays.expressions import Apply, Choice, Expression, Items, Library, Local, Not, OfMemory, View
+from cellspec.backends.arrays.expressions import Apply, Choice, Expression, Items, Library, Local, Not, OfMemory, View, Word
 from cellspec.backends.arrays.statements import Bind, BindAll, Statement
 from cellspec.backends.memory.model import Axes, Buffer, Owner, T
-from cellspec.backends.naming import Names
+from cellspec.backends.naming import Wishes
 from cellspec.backends.numpy.orientation import Orientation
 
 
@@ -38,7 +38,7 @@ class Text:
 class Around:
     """What a direction's code finds around it."""
 
-    names: Names
+    names: Wishes
     comments: Mapping[str, str]  # origin → comment
     constants: Mapping[str, Expression]  # constant value → its array
     given: Mapping[str, Expression]  # given sequence → its view in the layout's order of axes
@@ -52,4 +52,4 @@ class Around:
 
 def apart(rows: Expression, shape: Axes) -> Expression:
     """What steps read of earlier ones: ``rows`` of what these have left, or memory of its own where it may be others."""
-    return Choice(Not(OfMemory("apart")), rows, Apply(Local("empty"), (Items(shape), Local("dtype"))))
+    return Choice(Not(OfMemory("apart")), rows, Apply(Word("empty"), (Items(shape), Word("dtype"))))

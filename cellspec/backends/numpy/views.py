@@ -20,13 +20,14 @@ from cellspec.backends.arrays.expressions import (
     Number,
     Stretch,
     View,
+    Word,
     local,
     reshaped,
     root,
 )
 from cellspec.backends.arrays.statements import Bind, Call, Copy, Statement
 from cellspec.backends.memory.model import Axes, B, Buffer, Home, Phase, T
-from cellspec.backends.naming import Names, identifier
+from cellspec.backends.naming import Wanted, Wishes, identifier
 from cellspec.backends.numpy.called import block_name, constant_name
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.storage import Block, Storage
@@ -43,7 +44,7 @@ KEPT = {Home.HISTORY: "_all", Home.FLAT: "_flat", Home.USER: "_out"}
 
 @dataclass
 class Views:
-    """Names, buffers and views of one direction, made as its statements ask for them; ``phase`` is that of the statements."""
+    """Wishes, buffers and views of one direction, made as its statements ask for them; ``phase`` is that of the statements."""
 
     storage: Storage
     around: Around
@@ -64,7 +65,7 @@ class Views:
         return self.storage.values
 
     @property
-    def names(self) -> Names:
+    def names(self) -> Wishes:
         return self.around.names
 
     @property
@@ -211,7 +212,7 @@ class Views:
         start, stop = (reach - steps, steps) if self.forwards else (steps, reach - steps)
         return Index(history, (Stretch(start or None, -stop or None),))
 
-    def bind(self, key: object, wanted: str, expression: Expression) -> Expression:
+    def bind(self, key: object, wanted: Wanted, expression: Expression) -> Expression:
         """A local name for ``expression``, bound before the loop: that of its buffer or view if it is one."""
         if self.phase is not Phase.LOOP:
             return expression
@@ -220,7 +221,7 @@ class Views:
             self.text.locals.append(Bind(self.bound[key], expression))
         return self.bound[key]
 
-    def local_for(self, expression: Expression, key: object, wanted: str) -> Local:
+    def local_for(self, expression: Expression, key: object, wanted: Wanted) -> Local:
         """A local name for ``expression``: that of its buffer or view if it is one of this memory."""
         match expression:
             case Buffer(name=name) | View(name=name) if self.is_own(expression):
@@ -323,7 +324,7 @@ class Views:
                 return f"{self.called(of)}_{name}"
             case Buffer(name=name) | View(name=name):
                 return name if self.is_own(array) else f"saved_{name}"
-            case Local(name=name):
+            case Word(name=name):
                 return name
         raise AssertionError(f"{array} has no name")
 
@@ -376,13 +377,13 @@ class Views:
                 return Call(Library("multiply"), (laid(self.around.constants[rest.name]), Number(number)), target)
         return Copy(target, laid(self.around.constants[constant]))
 
-    def matrix(self, name: str) -> Local:
+    def matrix(self, name: str) -> Word | Local:
         """A weight matrix on its own."""
         return self.name_constant(("matrix", name), name, self.around.constants[name])
 
-    def name_constant(self, key: object, name: str, array: Expression) -> Local:
+    def name_constant(self, key: object, name: str, array: Expression) -> Word | Local:
         """A local name for a constant, bound before everything else."""
-        if isinstance(array, Local):
+        if isinstance(array, Word | Local):
             return array
         if key not in self.bound:
             self.bound[key] = Local(self.names.get(key, identifier(name)))
