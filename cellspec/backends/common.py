@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -42,11 +41,14 @@ def environment(backend: str) -> jinja2.Environment:
 
 
 class Common:
-    """The parts of a module that do not depend on the backend; ``taken`` are the names with a meaning inside it."""
+    """The parts of a module that do not depend on the backend; ``taken`` are the names with a meaning inside it.
 
-    def __init__(self, compiled: Compiled, taken: Sequence[str]) -> None:
+    Dims stand in more functions than values do: ``elsewhere`` are the names with a meaning in those.
+    """
+
+    def __init__(self, compiled: Compiled, taken: Sequence[str], elsewhere: Collection[str] = ()) -> None:
         self.compiled, self.cell = compiled, compiled.cell
-        self.dims = {d: d if d not in taken else f"{d}_" for d in self.cell.dims}
+        self.dims = {d: d if d not in taken and d not in elsewhere else f"{d}_" for d in self.cell.dims}
         self.names = Names([*taken, *self.dims.values()])
         written = [e.target.name for e in self.cell.assignments if e.target.kind is Kind.DERIVED]
         read = [n for n in compiled.epilogue.residuals if n not in compiled.prologue.constants]
@@ -149,22 +151,48 @@ class Common:
         """
         program = self.compiled.prologue
         names = Names([*self.reserved, *self.derived.values()])
-        plain = Plain(program.values, dict(self.constants), self.dims, batched=False, dtype=dtype, spelling=spelling)
+        dims = Mentioned(self.dims)
+        plain = Plain(program.values, dict(self.constants), dims, batched=False, dtype=dtype, spelling=spelling)
         lines = []
+        typed = False
         for op in program.ops:
             (out,) = ir.outs(op)
+            shape, texts = program.shape(out), dict(plain.texts)
+            text = plain.whole(op, shape, self.axes(shape), dtype)
+            # What is written out in full mentions its shape; what mentions the dtype is another text with another one.
+            if text != plain.whole(op, shape, "", dtype):
+                dims.mentioned |= {symbol.name for axis in shape for symbol in axis.free_symbols}
+            typed |= text != Plain(program.values, texts, self.dims, batched=False, dtype="").whole(
+                op, shape, self.axes(shape), ""
+            )
             plain.texts[out] = self.derived.get(out) or names.get(out, identifier(out))
-            shape = program.shape(out)
-            lines.append(f"{plain.texts[out]} = {plain.whole(op, shape, self.axes(shape), dtype)}")
-        words = set(re.findall(r"\w+", "\n".join(lines)))
+            lines.append(f"{plain.texts[out]} = {text}")
         context: dict[str, object] = {
             "lines": lines,
             "names": list(self.derived.values()),
             "unpack": unpack(self.derived.values()),
-            "dims": [self.dims[d] for d in self.cell.dims if self.dims[d] in words],
-            "dtype": any("dtype" in line for line in lines),
+            "dims": [self.dims[d] for d in self.cell.dims if d in dims.mentioned],
+            "dtype": typed,
         }
         return context, plain.helpers
+
+
+class Mentioned(Mapping[str, str]):
+    """What the module calls the dims; ``mentioned`` are those that somebody has asked for."""
+
+    def __init__(self, dims: Mapping[str, str]) -> None:
+        self.dims = dims
+        self.mentioned: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.mentioned.add(name)
+        return self.dims[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.dims)
+
+    def __len__(self) -> int:
+        return len(self.dims)
 
 
 def _holds(state: State) -> str:

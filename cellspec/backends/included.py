@@ -30,6 +30,14 @@ def source(folders: tuple[str, ...], name: str) -> str:
     return (_without_head(text) if path.suffix == ".py" else text).rstrip("\n")
 
 
+def sources(folders: tuple[str, ...]) -> Iterator[str]:
+    """The texts of all Python files that modules of these backends may include."""
+    for folder in _runtime(folders):
+        for path in sorted(folder.glob("*.py")):
+            if path.name != "__init__.py":
+                yield source(folders, path.name)
+
+
 def texts_of(folders: tuple[str, ...], names: Iterable[str]) -> list[str]:
     """The texts of functions by their names without the underscore, and of those that they call, in the order of the names."""
     known, found = _functions(folders), set[str]()
@@ -39,21 +47,6 @@ def texts_of(folders: tuple[str, ...], names: Iterable[str]) -> list[str]:
             found.add(name)
             left += known[name].names & known.keys()
     return [known[name].text for name in sorted(found)]
-
-
-def defined(folders: tuple[str, ...]) -> frozenset[str]:
-    """The names of all functions, classes and tables that a module of these folders may have a copy of."""
-    paths = (path for folder in _runtime(folders) for path in folder.glob("*.py"))
-    return frozenset(name for path in paths for node in ast.parse(path.read_text("utf-8")).body for name in _names_of(node))
-
-
-def _names_of(node: ast.stmt) -> list[str]:
-    match node:
-        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-            return [name]
-        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-            return [name]
-    return []
 
 
 def _runtime(folders: tuple[str, ...]) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keyword
 import os
-import re
 from collections.abc import Iterable, Sequence
 
 _SPELLING = (
@@ -32,14 +31,27 @@ def identifier(name: str) -> str:
     """A readable identifier for a value name; different names may give the same one."""
     if name.startswith("%"):
         return "tmp"
-    name = re.sub(r"\*(\d*)$", r"_factor\1", name)
-    name = name.replace("[t-1]", "_prev")
-    name = re.sub(r"\[t-(\d+)\]", r"_lag\1", name)
+    name = _lags(_factor(name).replace("[t-1]", "_prev"))
     for written, spelled in _SPELLING:
         name = name.replace(written, spelled)
-    name = re.sub(r"\W+", "_", name).strip("_")
-    name = re.sub(r"__+", "_", name)
+    words = "".join(char if char.isalnum() or char == "_" else "_" for char in name).split("_")
+    name = "_".join(word for word in words if word)
     return name if name.isidentifier() and not keyword.iskeyword(name) else f"v_{name}"
+
+
+def _factor(name: str) -> str:
+    """A name that ends with ``*`` or ``*2``: a factor of what stands before."""
+    stem = name.rstrip("0123456789")
+    return f"{stem[:-1]}_factor{name[len(stem) :]}" if stem.endswith("*") else name
+
+
+def _lags(name: str) -> str:
+    """``[t-3]`` as ``_lag3``."""
+    first, *others = name.split("[t-")
+    for other in others:
+        steps, bracket, rest = other.partition("]")
+        first += f"_lag{steps}{rest}" if bracket and steps.isdigit() else f"[t-{other}"
+    return first
 
 
 def together(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The names that a module uses itself, read off the templates that it is made from: values are not called by them.
+"""The names that a module uses itself, read off the templates and sources that it is made from: values are not called by them.
 
 A template is Python with gaps. A word in it is a name where it is no keyword, and stands in no comment or string and behind no
 dot, but for attributes of ``self``. Names are known by the function or class in which they stand, so that a value need only
@@ -20,9 +20,6 @@ from cellspec.backends.common import environment
 
 GAP = "__gap__"
 """What stands for all that a template leaves open."""
-
-HELPERS = "fn_"
-"""How the names of templates begin that hold one function each, called as the rest says."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,13 @@ def skeleton(backend: str) -> Skeleton:
     templates = environment(backend)
     assert templates.loader is not None
     found: defaultdict[str, set[str]] = defaultdict(set)
-    outermost = set(included.defined((backend,)))
+    outermost: set[str] = set()
     for template in templates.list_templates(filter_func=lambda name: name.endswith(".py.jinja")):
-        if template.startswith(HELPERS):
-            outermost.add("_" + template.removeprefix(HELPERS).split(".")[0])
         source, _, _ = templates.loader.get_source(templates, template)
         for scope, name in names(_with_gaps(templates, source)):
+            (found[scope] if scope else outermost).add(name)
+    for source in included.sources((backend,)):
+        for scope, name in names(source):
             (found[scope] if scope else outermost).add(name)
     opened = frozenset(scope for scope, inside in found.items() if GAP in inside)
     scopes = {scope: frozenset(inside - {GAP}) for scope, inside in found.items()}
