@@ -49,21 +49,6 @@ def texts_of(folders: tuple[str, ...], names: Iterable[str]) -> list[str]:
     return [known[name].text for name in sorted(found)]
 
 
-def defined(folders: tuple[str, ...]) -> frozenset[str]:
-    """The names of all functions, classes and tables that a module of these folders may have a copy of."""
-    paths = (path for folder in _runtime(folders) for path in folder.glob("*.py"))
-    return frozenset(name for path in paths for node in ast.parse(path.read_text("utf-8")).body for name in _names_of(node))
-
-
-def _names_of(node: ast.stmt) -> list[str]:
-    match node:
-        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-            return [name]
-        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-            return [name]
-    return []
-
-
 def _runtime(folders: tuple[str, ...]) -> list[Path]:
     """Where the sources of backends are, and behind them those that all share."""
     return [*(HERE / folder / "runtime" for folder in folders), HERE / "runtime"]

@@ -33,14 +33,14 @@ MEMORIES = ("_Forward", "_Backward")
 """The classes that hold the memory of a direction: buffers of values are attributes."""
 
 VALUES = (
-    *MEMORIES, "_forward_loop", "_backward_loop", "forward", "backward", "_forward_checked", "_backward_checked", "_pack",
+    "_forward_loop", "_backward_loop", "forward", "backward", "_forward_checked", "_backward_checked", "_pack",
     "_derived", "_equations", "init_params", "init_state", "step", "trace",
 )  # fmt: skip
-"""The functions and classes in which values and dims have names."""
+"""The functions in which values have names; dims have them in the memories too."""
 
-CALLED = ("float", "getattr", "here", "reversed", "rng", "stored", "wide", "x_2d", "y")
+CALLED = ("float", "getattr", "here", "reversed", "rng", "rows", "stored", "wide", "x_2d", "y")
 """Names in no template: what makes numbers of dims and reads them, what the host's lines call, what ``init_params`` draws
-from, the type of which kernels have arrays, the matrix of a single input, and what callers call the outputs.
+from, what kernels call all rows and the type of arrays, the matrix of a single input, and what callers call the outputs.
 """
 
 
@@ -69,7 +69,7 @@ def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]
 
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
-        self.common = Common(compiled, names_of_values())
+        self.common = Common(compiled, names_of_values(), skeleton("cupy").names(MEMORIES))
         self.compiled, self.cell = compiled, compiled.cell
         self.inputs = {f"{given['name']}[t]": {key: str(text) for key, text in given.items()} for given in self.common.inputs}
         streams = {name: given["value"] for name, given in self.inputs.items()}

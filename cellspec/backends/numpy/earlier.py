@@ -24,13 +24,13 @@ from cellspec.backends.arrays.expressions import (
     Word,
 )
 from cellspec.backends.arrays.statements import Copy, Increase, Perform, Statement, Store, When
+from cellspec.backends.lags import Far, far
 from cellspec.backends.memory.model import B, Buffer, Home, Owner, T
 from cellspec.backends.naming import Wishes, identifier
 from cellspec.backends.numpy.direction import Boundary
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.text import apart
 from cellspec.backends.numpy.views import Views
-from cellspec.backends.streams import Far, far
 from cellspec.cell import Cell
 from cellspec.model.equations import State
 from cellspec.model.nodes import STEP_INDEX, Kind, Shape

@@ -35,13 +35,13 @@ from cellspec.backends.arrays.expressions import (
     reshaped,
 )
 from cellspec.backends.arrays.statements import Increase, Perform, Statement, Store, When
+from cellspec.backends.lags import Far, far
 from cellspec.backends.memory.model import B, Buffer, T
 from cellspec.backends.naming import identifier
 from cellspec.backends.numpy.direction import Boundary
 from cellspec.backends.numpy.earlier import CUTS, IF_CUT, FarInput
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.views import Views
-from cellspec.backends.streams import Far, far
 from cellspec.model.equations import State
 
 
