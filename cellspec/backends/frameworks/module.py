@@ -39,6 +39,9 @@ LOCALS = (
 )  # fmt: skip
 """Names with a meaning inside a module's functions, which values are not called by."""
 
+EXPORTS = ("Params", "State", "forward", "forward_plain", "init_params", "init_state", "step", "trace")
+"""What every module gives."""
+
 OPTIONAL = ("math", "functional")
 """What a module imports if it reads something of it."""
 
@@ -111,7 +114,7 @@ class _Module:
         return {
             **common.context(target.title),
             "functional": True,
-            "exports": [*exports, "Params", "State", "forward", "forward_plain", "init_params", "init_state", "step", "trace"],
+            "exports": " ".join(f'"{name}",' for name in (*exports, *EXPORTS)),
             "header": common.command(f" --backend {target.folder}"),
             "notes": [],
             "convert": [],
@@ -128,6 +131,11 @@ class _Module:
             "backward": backward,
             "streams": self.streams(),
             "params": [{"name": p.name, "shape": bracket(p.shape), "init": self.initial(p)} for p in cell.params],
+            "fixed": [
+                (param.name, target.spelling.operation("stop", value=f"params.{param.name}"))
+                for param in cell.params
+                if not param.trainable
+            ],
             "states": [self.state(state) for state in cell.states],
             "carried": [state.name for state in self.carried],
             "starts": self.starts(self.carried),
