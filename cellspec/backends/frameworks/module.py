@@ -35,7 +35,7 @@ LOCALS = (
     "values", "dims", "carry", "row", "saved", "earlier", "masks", "one_step", "lengths", "resets", "reverse", "math", "zip",
     "tuple", "isinstance", "float", "int", "abs", "max", "min", "range", "len", "type", "draw", "device", "now", "t", "like",
     "_equations", "_forward", "_backward", "_derived", "_scan", "_through", "_back", "_full", "_largest", "_gelu", "_maximum",
-    "_minimum", "d_params", "d_earlier", "d_state", "self", "rows", "count", "later",
+    "_minimum", "Arrays", "d_params", "d_earlier", "d_state", "self", "rows", "count", "later",
 )  # fmt: skip
 """Names with a meaning inside a module's functions, which values are not called by."""
 
