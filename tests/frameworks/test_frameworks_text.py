@@ -47,14 +47,20 @@ def test_every_primitive_and_operation_is_spelt(spelling: Spelling) -> None:
             ir.MatMul("y", "R", "heads"), (N, D),
             'torch.einsum("nmk,...nk->...nm", R, heads)', 'jnp.einsum("nmk,...nk->...nm", R, heads)',
         ),
-        (ir.Concat("y", ("v", "c")), (2 * H,), "torch.cat((v, c.expand((T, B, H))), -1)", "jnp.concatenate((v, jnp.broadcast_to(c, (T, B, H))), -1)"),
+        (
+            ir.Concat("y", ("v", "c")), (2 * H,),
+            "torch.cat((v, c.expand((T, B, H))), -1)", "jnp.concatenate((v, jnp.broadcast_to(c, (T, B, H))), -1)",
+        ),
         (ir.Roll("y", "v", 2), (H,), "torch.roll(v, 2, -1)", "jnp.roll(v, 2, -1)"),
         (ir.CumSum("y", "v", True), (H,), "torch.cumsum(v.flip(-1), -1).flip(-1)", "jnp.cumsum(v[..., ::-1], -1)[..., ::-1]"),
         (ir.Largest("y", "v"), (1,), "_largest(v)", "_largest(v)"),
         (ir.Reshape("y", "v"), (H, 1), "v.reshape(T, B, H, 1)", "v.reshape(T, B, H, 1)"),
         (ir.SumTo("y", "v"), (1,), "torch.sum(v, -1, keepdim=True)", "jnp.sum(v, -1, keepdims=True)"),
         (ir.SumTo("y", "heads"), (1, D), "torch.sum(heads, -2, keepdim=True)", "jnp.sum(heads, -2, keepdims=True)"),
-        (ir.SumTo("y", "heads"), (1,), "torch.sum(heads, (-2, -1), keepdim=True)[..., 0]", "jnp.sum(heads, (-2, -1), keepdims=True)[..., 0]"),
+        (
+            ir.SumTo("y", "heads"), (1,),
+            "torch.sum(heads, (-2, -1), keepdim=True)[..., 0]", "jnp.sum(heads, (-2, -1), keepdims=True)[..., 0]",
+        ),
         (ir.Stop("y", "v"), (H,), "v.detach()", "jax.lax.stop_gradient(v)"),
         (ir.Pointwise("y", ir.symbol("heads") * ir.symbol("one")), (N, D), "one[:, :, None]*heads", "one[:, :, None]*heads"),
     ],
@@ -114,7 +120,7 @@ def test_text(name: str, backend: str) -> None:
 
 def test_a_delay_hands_on_by_rows() -> None:
     """To the backward step nothing comes by delays; what it hands on is added to rows, and the nearest row to the carry."""
-    for backend, added in (("torch", "d_h_far[:, 3] += d_h_lag5"), ("jax", "d_h_far = d_h_far.at[:, 3].add(d_h_lag5)")):
+    for backend, added in (("torch", "d_h_lags[:, 3] += d_h_lag5"), ("jax", "d_h_lags = d_h_lags.at[:, 3].add(d_h_lag5)")):
         compiled = compile_cell(cell("far"), "speed", registry.backend(backend))
         program = compiled.backward
         assert program.delays

@@ -174,7 +174,7 @@ def test_steps_give_the_sequence() -> None:
 @pytest.mark.parametrize(
     ("error", "message", "change"),
     [
-        (ValueError, r"^x has shape \(3, 2, 6\), expected \[T, B, I\] = \(3, 2, 5\)$", {"x": lambda x: x.repeat(1, 1, 2)[..., :6]}),
+        (ValueError, r"^x has shape \(3, 2, 4\), expected \[T, B, I\] = \(3, 2, 5\)$", {"x": lambda x: x[..., :4]}),
         (ValueError, r"^x has shape \(3, 5\), expected \[T, B, I\]$", {"x": lambda x: x[:, 0]}),
         (TypeError, r"^x has dtype torch.float32, expected torch.float64$", {"x": lambda x: x.float()}),
         (TypeError, r"^x must be a tensor of shape \[T, B, I\], got ndarray$", {"x": lambda x: x.detach().numpy()}),

@@ -172,7 +172,12 @@ class _Module:
         rows = listed(list(code.read.values()))
         scan = self.scan(code, "_through", ["one_step", first, rows, "T", "masks", self.starts(self.carried)])
         y, kept = gather([code.steps[label] for label in outputs]), listed([code.steps[name] for name in saved])
-        return {"before": [*setup, *code.before], "loop": loop, "after": [*scan, *code.after], "result": [y, "final", kept]}
+        return {
+            "before": [*setup, *code.before],
+            "loop": loop,
+            "after": [*scan, *code.after],
+            "result": wrapped("return ", f"{y}, final, {kept}"),
+        }
 
     def backward(self) -> dict[str, object]:
         """The backward direction, with the gradients of parameters."""
@@ -246,8 +251,8 @@ class _Module:
                 name: f"again {self.equation(origins[name].origin)}" for name in self.compiled.again if name in origins
             }
         return Around(
-            names, self.common.constants, given, befores, tuple(dict.fromkeys(kept)), tuple(handed), self.dims, comments,
-            self.target.spelling, self.like,
+            names, self.common.constants, given, befores, tuple(dict.fromkeys(kept)), tuple(handed),
+            frozenset(e.target.label for e in self.cell.assignments), self.dims, comments, self.target.spelling, self.like,
         )  # fmt: skip
 
     def equation(self, origin: str) -> str:
@@ -295,7 +300,7 @@ class _Module:
         lines = [*unpacked(names, "carry"), *unpacked(list(rows.values()), "row")] if names else []
         return {
             "names": names,
-            "lines": [*lines, f"return {listed(handed)}, {listed(names)}"],
+            "lines": [*lines, *wrapped("return ", f"{listed(handed)}, {listed(names)}")],
             "first": listed([f"state.{name}" for name in names]),
             "inputs": listed(list(self.x.values())),
             "starts": self.starts(self.cell.streams),
