@@ -110,7 +110,7 @@ def test_text(name: str, backend: str) -> None:
     assert max(map(len, text.splitlines())) <= 128
     tree = ast.parse(text)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    assert max(map(len, names)) <= 32
+    assert max(map(len, names)) <= 40  # a derived parameter's name may be long
     forward, backward = text.split("def _backward(")[0], text.split("def _backward(")[1]
     for equation in cell(name).assignments:
         if equation.target.kind.name in ("STATE", "VALUE"):
