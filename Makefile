@@ -80,6 +80,9 @@ $(VENV)/.demo: $(BIN)/python $(SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(BIN)/python $(SOURCES)
+	@if [ -n "$(TORCH_INDEX)" ]; then \
+	  $(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) torch || echo "test: the usual build of PyTorch is taken"; \
+	fi
 	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
 	@touch $@ $(VENV)/.demo $(VENV)/.docs
 

@@ -44,7 +44,8 @@ class Around:
 
     ``constants``, ``sequences`` and ``befores`` are the texts of what it is given: the same at every step, for each step, and
     carried into a step. ``kept`` are the values of which others read all steps afterwards, ``handed`` those that a step hands
-    on. ``like`` is an array of the right kind, ``comments`` the equations by what they define.
+    on, ``labels`` those that equations define. ``like`` is an array of the right kind, ``comments`` the equations by what they
+    define.
     """
 
     names: Names
@@ -53,6 +54,7 @@ class Around:
     befores: Mapping[str, str]
     kept: Sequence[str]
     handed: Sequence[str]
+    labels: frozenset[str]
     dims: Mapping[str, str]
     comments: Mapping[str, str]
     spelling: Spelling
@@ -185,7 +187,7 @@ class _Writer:
 
     def bind(self, out: str, text: str, section: _Section, closed: bool) -> None:
         """``out`` is ``text``: a variable, unless one expression alone reads it, of the same section."""
-        if out in section.inlined and len(text) <= LONGEST_PART:
+        if out in section.inlined and out not in self.around.labels and len(text) <= LONGEST_PART:
             section.plain.texts[out] = text if closed else f"({text})"
             return
         self.explain(out, section)

@@ -35,9 +35,12 @@ LOCALS = (
     "values", "dims", "carry", "row", "saved", "earlier", "masks", "one_step", "lengths", "resets", "reverse", "math", "zip",
     "tuple", "isinstance", "float", "int", "abs", "max", "min", "range", "len", "type", "draw", "device", "now", "t", "like",
     "_equations", "_forward", "_backward", "_derived", "_scan", "_through", "_back", "_full", "_largest", "_gelu", "_maximum",
-    "_minimum", "d_params", "d_earlier", "d_state", "self", "rows", "count", "later",
+    "_minimum", "Arrays", "d_params", "d_earlier", "d_state", "self", "rows", "count", "later",
 )  # fmt: skip
 """Names with a meaning inside a module's functions, which values are not called by."""
+
+EXPORTS = ("Params", "State", "forward", "forward_plain", "init_params", "init_state", "step", "trace")
+"""What every module gives."""
 
 OPTIONAL = ("math", "functional")
 """What a module imports if it reads something of it."""
@@ -111,7 +114,7 @@ class _Module:
         return {
             **common.context(target.title),
             "functional": True,
-            "exports": [*exports, "Params", "State", "forward", "forward_plain", "init_params", "init_state", "step", "trace"],
+            "exports": " ".join(f'"{name}",' for name in (*exports, *EXPORTS)),
             "header": common.command(f" --backend {target.folder}"),
             "notes": [],
             "convert": [],
@@ -128,6 +131,11 @@ class _Module:
             "backward": backward,
             "streams": self.streams(),
             "params": [{"name": p.name, "shape": bracket(p.shape), "init": self.initial(p)} for p in cell.params],
+            "fixed": [
+                (param.name, target.spelling.operation("stop", value=f"params.{param.name}"))
+                for param in cell.params
+                if not param.trainable
+            ],
             "states": [self.state(state) for state in cell.states],
             "carried": [state.name for state in self.carried],
             "starts": self.starts(self.carried),
@@ -164,7 +172,12 @@ class _Module:
         rows = listed(list(code.read.values()))
         scan = self.scan(code, "_through", ["one_step", first, rows, "T", "masks", self.starts(self.carried)])
         y, kept = gather([code.steps[label] for label in outputs]), listed([code.steps[name] for name in saved])
-        return {"before": [*setup, *code.before], "loop": loop, "after": [*scan, *code.after], "result": [y, "final", kept]}
+        return {
+            "before": [*setup, *code.before],
+            "loop": loop,
+            "after": [*scan, *code.after],
+            "result": wrapped("return ", f"{y}, final, {kept}"),
+        }
 
     def backward(self) -> dict[str, object]:
         """The backward direction, with the gradients of parameters."""
@@ -238,8 +251,8 @@ class _Module:
                 name: f"again {self.equation(origins[name].origin)}" for name in self.compiled.again if name in origins
             }
         return Around(
-            names, self.common.constants, given, befores, tuple(dict.fromkeys(kept)), tuple(handed), self.dims, comments,
-            self.target.spelling, self.like,
+            names, self.common.constants, given, befores, tuple(dict.fromkeys(kept)), tuple(handed),
+            frozenset(e.target.label for e in self.cell.assignments), self.dims, comments, self.target.spelling, self.like,
         )  # fmt: skip
 
     def equation(self, origin: str) -> str:
@@ -287,7 +300,7 @@ class _Module:
         lines = [*unpacked(names, "carry"), *unpacked(list(rows.values()), "row")] if names else []
         return {
             "names": names,
-            "lines": [*lines, f"return {listed(handed)}, {listed(names)}"],
+            "lines": [*lines, *wrapped("return ", f"{listed(handed)}, {listed(names)}")],
             "first": listed([f"state.{name}" for name in names]),
             "inputs": listed(list(self.x.values())),
             "starts": self.starts(self.cell.streams),
