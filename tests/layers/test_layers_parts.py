@@ -13,7 +13,7 @@ from layer_support import layer, module
 
 from cellspec.layers.around import Around
 from cellspec.layers.masks import turned, within
-from cellspec.layers.modules import Held, array_library, check_dims, check_module, shapes_of, untold_dims
+from cellspec.layers.modules import Held, array_library, check_dims, checked, shapes_of, untold_dims
 from cellspec.layers.noise import Stream, check_rate, check_rng, dropout, streams
 from cellspec.layers.protocol import expect_shape, parts
 
@@ -98,10 +98,10 @@ def test_what_is_no_generator() -> None:
 
 def test_what_a_module_tells_of_itself() -> None:
     lstm = module("lstm")
-    check_module(lstm)
+    assert checked(lstm) is lstm
     dims = check_dims(lstm, {"H": np.int64(4), "I": 3})
     assert dims == {"H": 4, "I": 3} and all(type(value) is int for value in dims.values())
-    assert shapes_of(lstm, "PARAM", dims)["Wi"] == (4, 3) and shapes_of(lstm, "INPUT", dims) == {"x": (3,)}
+    assert shapes_of(lstm.PARAM_SHAPES, dims)["Wi"] == (4, 3) and shapes_of(lstm.INPUT_SHAPES, dims) == {"x": (3,)}
     assert array_library(lstm) is np
     assert untold_dims(lambda params, I: None, dims) == {"I": 3}  # noqa: E741
 
