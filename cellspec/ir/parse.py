@@ -21,7 +21,7 @@ from cellspec.model.nodes import Shape
 from cellspec.model.primitives import PRIMITIVES
 
 _TOKEN = re.compile(
-    rf"""\s*(?: `(?P<quoted>[^`]+)` | (?P<number>\d+(?:\.\d+)?(?:e[-+]?\d+)?) | (?P<name>{PLAIN.replace("#", "[#]")})
+    rf"""\s*(?: `(?P<quoted>[^`]+)` | (?P<number>\d+(?:\.\d+)?(?:e[-+]?\d+)?) | (?P<name>{PLAIN})
     | (?P<mark>[*][*]|<-|[.]{{3}}|[.]T|[-+*/()\[\],:;@=]) )""",
     re.VERBOSE,
 )

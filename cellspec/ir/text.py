@@ -53,8 +53,16 @@ CALLS: Mapping[str, type[Any]] = {
 }
 """Operations that are written as calls, with their fields in order; a field that tells yes or no is its name, or not there."""
 
-PLAIN = r"[^\W\d]\w*(?:\.(?!T\b)\w+|(?<=\bd):(?=[^\W\d])\w+|[@|](?=[^\W\d])\w*|⊗\w+|#\d+|\[t(?:-\d+)?\]|<-\d*|[@~](?!\w))*"
-"""What a name looks like that needs no backticks: ``d:Ui@h[t-1]⊗h[t-1]``, but neither ``W.T`` nor ``U[0]``."""
+_SUFFIXES = (
+    r"\.(?!T\b)\w+",  # i.pre, but not W.T, a transposed W
+    r"(?<=\bd):[^\W\d]\w*",  # d:i
+    r"[@|][^\W\d]\w*",  # Ui@h, W|x; a product has spaces around its @
+    r"⊗\w+",
+    r"\[t(?:-\d+)?\]",  # h[t-1], but not U[0], a member of U
+    r"<-\d*|[#]\d+|[@~](?!\w)",  # d:h[t]<-3, i.pre#2, i.pre@, c[t]~
+)
+PLAIN = rf"[^\W\d]\w*(?:{'|'.join(_SUFFIXES)})*"
+"""What a name looks like that needs no backticks: ``d:Ui@h[t-1]⊗h[t-1]``."""
 
 _PLAIN = re.compile(PLAIN)
 

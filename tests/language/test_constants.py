@@ -80,6 +80,7 @@ def test_conditions(text: str, holds: bool | None) -> None:
         ("t + t", (2, 0)),
         ("2", (0, 2)),
         ("n - 1", (0, 2)),
+        ("-(t - 1)", (-1, 1)),
         ("2*t", None),
         ("m", None),
     ],

@@ -163,6 +163,7 @@ def test_arguments_are_hygienic() -> None:
     """``b`` in the body is the parameter, ``b`` in the call of a function with an argument ``b`` is what is given."""
     assert inlined("h[t] = f(x[t], b)", f_b_a="a*b")[0] == "b*x[t]"
     assert inlined("h[t] = f(x[t])", f_a="a + b")[0] == "x[t] + b"
+    assert inlined("h[t] = f(x[t])", f_b="g(b)", g_c="c + b")[0] == "x[t] + b", "g means the parameter, whoever calls it"
     assert inlined("h[t] = f(x[t], h[t-1])", f_a_c="g(c, a)", g_a_c="a - c")[0] == "h[t-1] - x[t]"
 
 

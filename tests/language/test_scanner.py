@@ -51,6 +51,11 @@ def test_an_unclosed_bracket_does_not_swallow_the_block() -> None:
     assert said(report) == ["'(' is never closed"]
 
 
+def test_what_stands_further_in_goes_on_with_the_bracket() -> None:
+    _, report = scanned("a = [b,\n  c = d]\ne = f")
+    assert said(report) == ["'=' inside brackets (a keyword argument) is not allowed"]
+
+
 @pytest.mark.parametrize(
     ("text", "column", "message"),
     [

@@ -69,13 +69,14 @@ def test_what_is_written_means_the_same(text: str) -> None:
     ("text", "written"),
     [
         ("(b*x[t])", "b*x[t]"),
+        ("(W @ x[t])*b", "(W @ x[t])*b"),
         ("(W @ (x[t]))", "W @ x[t]"),
         ("b*(x[t])**2", "b*x[t]**2"),
         ("1.0*b", "1*b"),
         ("((b)) + -x[t]", "b - x[t]"),
     ],
 )
-def test_no_more_parentheses_than_are_needed(text: str, written: str) -> None:
+def test_parentheses_where_they_are_needed_or_help(text: str, written: str) -> None:
     assert again(text) == written
 
 
