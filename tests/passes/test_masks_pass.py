@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import sympy
 from program_support import Arrays, drawn, program, run, told
+from support import cell_from
 
 from cellspec import ir
+from cellspec.backends.rewrites import MASKS
 from cellspec.ir import Program
 from cellspec.model.equations import State
 from cellspec.passes.masks import (
@@ -28,6 +30,7 @@ from cellspec.passes.masks import (
     state_at_end,
     with_masks,
 )
+from cellspec.pipeline import compile_cell
 
 FORWARD = program(
     """
@@ -189,3 +192,16 @@ def test_which_cotangent_comes_back_over_a_boundary(after: int, comes: str | flo
     found = run(decided(BACK, GOES_ON, after), given)
     expected = given[comes] if isinstance(comes, str) else np.full(3, comes)
     np.testing.assert_array_equal(found["d:h[t]"], expected + given["d:y"])
+
+
+def test_as_a_pass_of_the_driver() -> None:
+    """Of a cell, with its initial states; what it repeats of the forward step reads boundaries too."""
+    head = "name: small\ninputs: {x: H}\nstates: {h: {shape: H, init: 0.5}}\nparams: {a: H}\n"
+    cell = cell_from(f"{head}equations: |\n  h[t] = a*h[t-1] + x[t]\n")
+    plain = compile_cell(cell)
+    masked = MASKS.run(plain)
+    initial = initial_states(cell.states)
+    assert initial == {"h[t-1]": 0.5}
+    assert (masked.forward, masked.backward) == with_masks(plain.forward, plain.backward, initial)
+    for step in (masked.forward, masked.backward):
+        assert {BOUNDARY_BEFORE, BOUNDARY_AFTER}.intersection(ir.typecheck(step).sequences)

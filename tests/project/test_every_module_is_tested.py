@@ -12,7 +12,6 @@ from support import ROOT
 
 ELSEWHERE = {
     "cellspec.__main__": "runs in processes that tests start: tests/tools/test_cli.py and test_stopping.py",
-    "cellspec.model.rows": "a table: tests/oracle/test_oracle.py and tests/passes/test_accuracy.py go through every row",
     "cellspec.backends": "what they make is run and compared with the equations: tests/*_backend",
 }
 """Modules, or packages with all that is in them, that need no test of their own, and why."""
