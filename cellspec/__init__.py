@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cellspec.cell import Cell
     from cellspec.errors import CellspecError, CompilerError, Diagnostic, Location, SpecError
+    from cellspec.verification.comparison import Report
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "generate",
     "load",
     "regularise",
+    "verify",
 ]
 
 RESIDUALS = ("speed", "memory")
@@ -113,3 +115,16 @@ def build(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> Modul
     with blamed(f"cell {cell.name!r}", *told):
         exec(compile(text, file, "exec"), vars(module))  # the text is the compiler's own, made of checked names
     return built.register(module, text)
+
+
+def verify(cell: Cell, module: ModuleType, *, seed: int = 0, exact: bool = True) -> Report:
+    """What the equations of ``cell`` say of ``module``, generated from it for any backend, on random inputs.
+
+    Results and every gradient, in float64 and float32, with lengths and resets; ``exact`` adds gradients in exact arithmetic.
+    The report is ``ok`` or not, and prints as a table of the worst errors beside what is allowed. Arrays are NumPy's: modules of
+    other libraries are held to the equations by ``cellspec verify --backend``. Raises nothing; what is tried is listed at
+    :func:`cellspec.verification.check.verify`.
+    """
+    from cellspec.verification import check
+
+    return check.verify(cell, module, seed=seed, exact=exact)

@@ -6,7 +6,7 @@ from cellspec.tools import stopping
 def run() -> None:
     """Prepare for signals before anything large is imported, then do what the command line says."""
     stopping.install()
-    from cellspec.tools.cli import main
+    from cellspec.cli import main
 
     try:
         main(prog_name="cellspec")

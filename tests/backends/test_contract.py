@@ -14,10 +14,10 @@ from cellspec import ir
 from cellspec.backends import BACKENDS, registry
 from cellspec.backends.base import Section
 from cellspec.cell import Cell
+from cellspec.cli import main
 from cellspec.passes.policy import SchedulePolicy
 from cellspec.pipeline import BACKWARD, FORWARD, NOTHING, SINGLE_STEP, Compiled, compile_cell, passes, states
 from cellspec.tools.backend_option import ALL, BackendName
-from cellspec.tools.cli import main
 
 
 def shipped(name: str) -> Cell:

@@ -11,10 +11,9 @@ from click.testing import CliRunner
 from support import cell_from
 
 import cellspec
-from cellspec import ir, oracle, pipeline
+from cellspec import cli, ir, oracle, pipeline
 from cellspec.cell import Cell
 from cellspec.errors import CellspecError, CompilerError, SpecError
-from cellspec.tools import cli
 from cellspec.verification.check import verify
 
 HEAD = "inputs: {x: I}\nstates: {h: H}\nparams: {W: [H, I], U: [H, H], b: H}\n"

@@ -401,7 +401,7 @@ def imported(code: str) -> list[str]:
 
 def test_importing_loads_no_more_than_it_must() -> None:
     assert "cellspec.layers" not in imported("import cellspec")
-    assert "cellspec.layers" not in imported("from cellspec.tools.cli import main\nmain(['--help'], standalone_mode=False)")
+    assert "cellspec.layers" not in imported("from cellspec.cli import main\nmain(['--help'], standalone_mode=False)")
     loaded = imported("from cellspec import layers")
     assert "cellspec.layers.storage" in loaded
     assert not {"sympy", "yaml", "jinja2", "safetensors", "cupy", "click"} & set(loaded)

@@ -45,9 +45,9 @@ import cellspec
 from cellspec.backends.memory.arena import Need, arrange
 from cellspec.backends.numpy.backend import BACKEND
 from cellspec.backends.numpy.footprint import Footprint, footprints
+from cellspec.cli import main
 from cellspec.pipeline import Compiled, compile_cell, scheduled
 from cellspec.tools import memory
-from cellspec.tools.cli import main
 from cellspec.verification.check import verify, verify_sample
 from cellspec.verification.sampling import Sample, sample
 

@@ -13,8 +13,8 @@ from support import ROOT
 from cellspec import pipeline
 from cellspec.backends import registry
 from cellspec.backends.base import MEMBERS
+from cellspec.cli import main
 from cellspec.language.keys import CALLABLE, KEYS
-from cellspec.tools.cli import main
 
 TEXTS = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in documents.pages()}
 OTHERS = ("CHANGELOG.md", "benchmarks/README.md", "tests/cuda_host/README.md")

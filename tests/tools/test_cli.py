@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from cellspec import cli
 from cellspec.backends import BACKENDS
 from cellspec.backends.registry import STANDING
+from cellspec.cli import main
 from cellspec.language.read.loader import shipped_names
-from cellspec.tools import cli
-from cellspec.tools.cli import main
 from cellspec.verification import check
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -366,7 +366,7 @@ def test_new_extends_a_wrong_spec(folder: Path) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["--version"]])
 def test_help_is_quick(arguments: list[str]) -> None:
     """Neither SymPy nor NumPy is loaded to say what there is."""
-    code = f"import sys; from cellspec.tools.cli import main; main({arguments!r}, standalone_mode=False)\n"
+    code = f"import sys; from cellspec.cli import main; main({arguments!r}, standalone_mode=False)\n"
     code += "print(sorted({'sympy', 'numpy', 'yaml', 'jinja2', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr

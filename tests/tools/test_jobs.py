@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 from support import ROOT
 
+from cellspec.cli import main
 from cellspec.tools import jobs
-from cellspec.tools.cli import main
 
 CELLS = ("elman", "gru", "indrnn", "mingru")
 

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from support import ROOT, cell_from, cell_of
 
 from cellspec.backends import BACKENDS, registry
+from cellspec.cli import main
 from cellspec.ir.text import program_text
 from cellspec.pipeline import compile_cell, passes
-from cellspec.tools.cli import main
 from cellspec.tools.passes import BEGINS_AS, changes
 
 GRU = ROOT / "specs" / "gru.yaml"

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from support import cell_from
 
 from cellspec.backends import registry
+from cellspec.cli import main
 from cellspec.errors import CellspecError
-from cellspec.tools.cli import main
 from cellspec.verification.check import verify
 from cellspec.verification.subject import dtypes, subject
 

@@ -16,7 +16,7 @@ from test_verify import equations, module
 import cellspec
 from cellspec import oracle
 from cellspec.cell import Cell
-from cellspec.tools.cli import main
+from cellspec.cli import main
 from cellspec.verification.check import ENOUGH, LARGE, fitting, tolerance, verify, verify_sample
 from cellspec.verification.expected import Expected
 from cellspec.verification.sampling import RANGES, NoFiniteSample, sample
