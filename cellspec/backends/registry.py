@@ -70,8 +70,13 @@ def able(residuals: str) -> tuple[Backend, ...]:
 
 
 def told(backends: Sequence[Backend]) -> str:
-    """``NumPy backend``, or ``NumPy and CuPy backends``."""
-    return f"{' and '.join(one.title for one in backends)} backend{'s' * (len(backends) > 1)}"
+    """``NumPy backend``, or ``NumPy, PyTorch and JAX backends``."""
+    return f"{listed([one.title for one in backends], 'and')} backend{'s' * (len(backends) > 1)}"
+
+
+def listed(words: Sequence[str], last: str) -> str:
+    """Words with commas between them, and ``last`` before the last one."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def lacking(name: str) -> tuple[str, ...]:

@@ -99,5 +99,5 @@ def check_residuals(name: str, residuals: str) -> None:
     """A policy that a backend does not know is a mistake; the usual one all know, so that none need be loaded for it."""
     if residuals != RESIDUALS[0] and residuals not in registry.backend(name).residual_policies:
         able = registry.able(residuals)
-        names = " or ".join(one.name for one in able)
+        names = registry.listed([one.name for one in able], "or")
         raise UsageMistake(f"--residuals {residuals} is for the {registry.told(able)} alone: --backend {names}")

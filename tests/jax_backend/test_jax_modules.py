@@ -19,6 +19,7 @@ from cellspec.verification.check import verify
 
 jax = pytest.importorskip("jax", reason="needs JAX")
 jnp = jax.numpy
+jax.config.update("jax_disable_most_optimizations", True)  # what runs once need not be fast, but compiled soon
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,7 @@ def test_all_that_numpys_module_computes(name: str) -> None:
         assert close(found, everything(module(name, "numpy"), drawn, given), tolerance=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gru_before"])
 def test_against_the_equations(name: str) -> None:
     report = verify(cell(name), bridge(name, "jax"), dtypes=(np.float64,), exact=False)

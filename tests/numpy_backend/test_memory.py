@@ -524,7 +524,10 @@ def test_the_command_that_makes_a_module_again(tmp_path: Path) -> None:
 def test_residuals_for_memory_are_for_numpy(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = run("generate", *arguments, "--residuals", "memory", "--out", str(tmp_path))
     assert done.exit_code == 2
-    assert done.stderr == "cellspec: --residuals memory is for the NumPy backend alone: --backend numpy\n"
+    assert (
+        done.stderr
+        == "cellspec: --residuals memory is for the NumPy, PyTorch and JAX backends alone: --backend numpy, torch or jax\n"
+    )
 
 
 def test_verify_takes_the_policy() -> None:

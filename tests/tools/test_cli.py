@@ -187,7 +187,10 @@ def test_set(folder: Path) -> None:
         ("unknown backend 'nunpy'; did you mean 'numpy'?", "show lstm --backend nunpy"),
         (f"unknown backend 'all'; there is {', '.join(BACKENDS)}", "show lstm --backend all"),
         (f"unknown backend 'x'; there is {', '.join(BACKENDS)}, all", "generate lstm --backend x"),
-        ("--residuals memory is for the NumPy backend alone: --backend numpy", "show lstm --backend cupy --residuals memory"),
+        (
+            "--residuals memory is for the NumPy, PyTorch and JAX backends alone: --backend numpy, torch or jax",
+            "show lstm --backend cupy --residuals memory",
+        ),
         ("unknown cell 'lstmm'; did you mean 'lstm'?", "generate lstmm"),
         ("unknown cell 'lstmm'; did you mean 'lstm'?", "check lstmm"),
         ("unknown cell 'mine'; did you mean 'mine.yaml'?", "check mine"),

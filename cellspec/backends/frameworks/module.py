@@ -110,12 +110,13 @@ class _Module:
         exports = ["Inputs"] * several_in + ["Outputs"] * several_out
         forward, backward = self.forward(), self.backward()
         source, _, kind = target.source.partition(":")
+        policy = self.compiled.residuals
         given = f"{source}_" if source in cell.dims else source
         return {
             **common.context(target.title),
             "functional": True,
             "exports": " ".join(f'"{name}",' for name in (*exports, *EXPORTS)),
-            "header": common.command(f" --backend {target.folder}"),
+            "header": common.command(f" --backend {target.folder}" + (f" --residuals {policy}" if policy != "speed" else "")),
             "notes": [],
             "convert": [],
             "target": target,
