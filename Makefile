@@ -74,12 +74,19 @@ clean:
 	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+define torch_for_cpu
+@if [ -n "$(TORCH_INDEX)" ]; then \
+  $(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) torch || echo "the usual build of PyTorch is taken"; \
+fi
+endef
+
 # The stamps say what has been installed, so that it is not done again until pyproject.toml changes.
 $(VENV)/.demo: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/.test: $(BIN)/python $(SOURCES)
+	$(torch_for_cpu)
 	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
 	@touch $@ $(VENV)/.demo $(VENV)/.docs
 
@@ -92,9 +99,7 @@ $(VENV)/.gpu: $(BIN)/python $(SOURCES)
 	@touch $@ $(VENV)/.test $(VENV)/.demo
 
 $(VENV)/.bench: $(BIN)/python $(SOURCES)
-	@if [ -n "$(TORCH_INDEX)" ]; then \
-	  $(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) torch || echo "bench: the usual build of PyTorch is taken"; \
-	fi
+	$(torch_for_cpu)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@ $(VENV)/.demo
 

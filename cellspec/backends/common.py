@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.spelling import NUMPY, Spelling
 from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, length, other_dims, tuple_text
 from cellspec.backends.equations import unpack
-from cellspec.backends.naming import Names, identifier
+from cellspec.backends.naming import Groups, Names, identifier
 from cellspec.backends.plain import dim_text, float_text
+from cellspec.backends.wrap import wrapped
 from cellspec.cell import Cell
 from cellspec.language.read.paths import shipped_dir
 from cellspec.model.equations import State
@@ -25,11 +25,11 @@ from cellspec.model.nodes import Kind, Shape
 from cellspec.pipeline import Compiled
 
 
-def environment(backend: str) -> jinja2.Environment:
-    """The templates of a backend, and behind them those that all share; and likewise the sources that they include."""
-    own = jinja2.PackageLoader(f"cellspec.backends.{backend}", "templates")
+def environment(*folders: str) -> jinja2.Environment:
+    """The templates of a backend, behind them those that it shares with others, and those that all share; likewise sources."""
+    own = [jinja2.PackageLoader(f"cellspec.backends.{folder}", "templates") for folder in folders]
     made = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([own, jinja2.PackageLoader("cellspec.backends", "templates")]),
+        loader=jinja2.ChoiceLoader([*own, jinja2.PackageLoader("cellspec.backends", "templates")]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -37,17 +37,21 @@ def environment(backend: str) -> jinja2.Environment:
         autoescape=False,
     )
     for function in (included.source, included.texts_of):
-        made.globals[function.__name__] = partial(function, (backend,))
+        made.globals[function.__name__] = partial(function, folders)
     return made
 
 
 class Common:
-    """The parts of a module that do not depend on the backend; ``taken`` are the names with a meaning inside it."""
+    """The parts of a module that do not depend on the backend; ``taken`` are the names with a meaning inside it.
 
-    def __init__(self, compiled: Compiled, taken: Sequence[str]) -> None:
+    Dims stand in more functions than values do: ``elsewhere`` are the names with a meaning in those.
+    """
+
+    def __init__(self, compiled: Compiled, taken: Sequence[str], elsewhere: Collection[str] = ()) -> None:
         self.compiled, self.cell = compiled, compiled.cell
-        self.dims = {d: d if d not in taken else f"{d}_" for d in self.cell.dims}
-        self.names = Names([*taken, *self.dims.values()])
+        self.dims = {d: d if d not in taken and d not in elsewhere else f"{d}_" for d in self.cell.dims}
+        self.groups = Groups()
+        self.names = Names([*taken, *self.dims.values()], self.groups)
         written = [e.target.name for e in self.cell.assignments if e.target.kind is Kind.DERIVED]
         read = [n for n in compiled.epilogue.residuals if n not in compiled.prologue.constants]
         derived = dict.fromkeys((*written, *compiled.prologue.outputs, *read))
@@ -145,26 +149,52 @@ class Common:
     def derived_lines(self, dtype: str = "dtype", spelling: Spelling = NUMPY) -> tuple[dict[str, object], set[str]]:
         """What the function that computes derived parameters needs, and the helper functions that it calls.
 
-        ``dtype`` is what it calls the dtype that it computes in, ``spelling`` the words of its array library.
+        ``dtype`` is what it calls the dtype that it computes in, or an array of it, ``spelling`` the words of its library.
         """
         program = self.compiled.prologue
         names = Names([*self.reserved, *self.derived.values()])
-        plain = Plain(program.values, dict(self.constants), self.dims, batched=False, dtype=dtype, spelling=spelling)
+        dims = Mentioned(self.dims)
+        plain = Plain(program.values, dict(self.constants), dims, batched=False, dtype=dtype, spelling=spelling)
         lines = []
+        typed = False
         for op in program.ops:
             (out,) = ir.outs(op)
+            shape, texts = program.shape(out), dict(plain.texts)
+            text = plain.whole(op, shape, self.axes(shape), dtype)
+            # What is written out in full mentions its shape; what mentions the dtype is another text with another one.
+            if text != plain.whole(op, shape, "", dtype):
+                dims.mentioned |= {symbol.name for axis in shape for symbol in axis.free_symbols}
+            typed |= text != Plain(program.values, texts, self.dims, batched=False, dtype="").whole(
+                op, shape, self.axes(shape), ""
+            )
             plain.texts[out] = self.derived.get(out) or names.get(out, identifier(out))
-            shape = program.shape(out)
-            lines.append(f"{plain.texts[out]} = {plain.whole(op, shape, self.axes(shape), dtype)}")
-        words = set(re.findall(r"\w+", "\n".join(lines)))
+            lines.append(f"{plain.texts[out]} = {text}")
         context: dict[str, object] = {
             "lines": lines,
             "names": list(self.derived.values()),
             "unpack": unpack(self.derived.values()),
-            "dims": [self.dims[d] for d in self.cell.dims if self.dims[d] in words],
-            "dtype": any("dtype" in line for line in lines),
+            "dims": [self.dims[d] for d in self.cell.dims if d in dims.mentioned],
+            "dtype": typed,
         }
         return context, plain.helpers
+
+
+class Mentioned(Mapping[str, str]):
+    """What the module calls the dims; ``mentioned`` are those that somebody has asked for."""
+
+    def __init__(self, dims: Mapping[str, str]) -> None:
+        self.dims = dims
+        self.mentioned: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.mentioned.add(name)
+        return self.dims[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.dims)
+
+    def __len__(self) -> int:
+        return len(self.dims)
 
 
 def _holds(state: State) -> str:
@@ -203,10 +233,10 @@ def quotable(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """No blank line twice, no trailing space."""
+    """No blank line twice, no trailing space, no long line."""
     lines = [line.rstrip() for line in text.split("\n")]
     kept: list[str] = []
     for line in lines:
         if line or kept[-2:] != ["", ""]:
             kept.append(line)
-    return "\n".join(kept).rstrip("\n") + "\n"
+    return wrapped("\n".join(kept).rstrip("\n") + "\n")

@@ -10,10 +10,8 @@ import sympy
 from cellspec import ir
 from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.spelling import NUMPY, Spelling
-from cellspec.backends.dims import input_texts
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text
-from cellspec.cell import Cell
 from cellspec.ir import Program
 from cellspec.model.equations import State
 from cellspec.model.nodes import Kind, Shape
@@ -104,13 +102,6 @@ def plain_step(
 def shifted(newest: str, rows: str, spelling: Spelling = NUMPY) -> str:
     """Rows with ``newest`` in front and without the last."""
     return spelling.operation("concat", parts=f"{newest}[:, None], {rows}[:, :-1]", axis=1)
-
-
-def moved_on(cell: Cell, state: State) -> str:
-    """What a state of several rows is after a step from ``state`` with ``x_t``."""
-    source = state.lag_of[0] if state.lag_of else ""
-    texts = {item.name: text.replace("x", "x_t", 1) for item, text in zip(cell.inputs, input_texts(cell), strict=True)}
-    return shifted(texts.get(source, f"state.{source}"), f"state.{state.name}")
 
 
 def _batched_axes(shape: Shape, dims: Mapping[str, str], lead: str = "B") -> str:

@@ -30,6 +30,14 @@ def source(folders: tuple[str, ...], name: str) -> str:
     return (_without_head(text) if path.suffix == ".py" else text).rstrip("\n")
 
 
+def sources(folders: tuple[str, ...]) -> Iterator[str]:
+    """The texts of all Python files that modules of these backends may include."""
+    for folder in _runtime(folders):
+        for path in sorted(folder.glob("*.py")):
+            if path.name != "__init__.py":
+                yield source(folders, path.name)
+
+
 def texts_of(folders: tuple[str, ...], names: Iterable[str]) -> list[str]:
     """The texts of functions by their names without the underscore, and of those that they call, in the order of the names."""
     known, found = _functions(folders), set[str]()

@@ -27,8 +27,13 @@ GROUP = "cellspec.backends"
 BUILT_IN = {
     "numpy": "cellspec.backends.numpy.backend:BACKEND",
     "cupy": "cellspec.backends.cupy.backend:BACKEND",
+    "torch": "cellspec.backends.torch.backend:BACKEND",
+    "jax": "cellspec.backends.jax.backend:BACKEND",
 }
 """Where the backends are that come with cellspec."""
+
+STANDING = ("numpy", "cupy")
+"""Those for which a folder of the shipped cells holds modules; for others they are generated when they are asked for."""
 
 DEFAULT = "numpy"
 """The backend where none is named."""
@@ -70,15 +75,13 @@ def told(backends: Sequence[Backend]) -> str:
 
 
 def lacking(name: str) -> tuple[str, ...]:
-    """The packages that modules of a backend need and that are not installed."""
-    return tuple(package for package in backend(name).needs if not _is_there(package))
-
-
-def _is_there(package: str) -> bool:
-    """Whether ``package`` can be imported, or has been."""
+    """The packages that modules of a backend need and that are neither loaded nor to be found."""
     from importlib.util import find_spec
 
-    return sys.modules[package] is not None if package in sys.modules else find_spec(package) is not None
+    def there(package: str) -> bool:
+        return sys.modules.get(package) is not None or find_spec(package) is not None
+
+    return tuple(package for package in backend(name).needs if not there(package))
 
 
 def _elsewhere() -> dict[str, list[EntryPoint]]:

@@ -66,13 +66,14 @@ def settings(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def backends(choice: str | None, specs: Sequence[str], residuals: str) -> tuple[str, ...]:
-    """The backends that ``--backend`` names; without it the usual one for named SPECs, all for the folder of the shipped cells.
+    """The backends that ``--backend`` names; without it the usual one for named SPECs, or those of the shipped cells' folder.
 
     All of them must know the policy ``residuals``.
     """
     if choice is None:
-        choice = registry.DEFAULT if specs else ALL
-    chosen = tuple(registry.BUILT_IN) if choice == ALL else (known_backend(choice, ALL),)
+        chosen: tuple[str, ...] = (registry.DEFAULT,) if specs else registry.STANDING
+    else:
+        chosen = tuple(registry.BUILT_IN) if choice == ALL else (known_backend(choice, ALL),)
     for name in chosen:
         check_residuals(name, residuals)
     return chosen

@@ -69,6 +69,9 @@ class _Watched:
     def __init__(self, module: Any) -> None:
         self._module = module
 
+    def __dir__(self) -> list[str]:
+        return dir(self._module)
+
     def __getattr__(self, name: str) -> Any:
         try:
             found = getattr(self._module, name)
@@ -218,7 +221,7 @@ def _check_results(cell: Cell, module: Any, drawn: Sample, setting: str, log: Lo
 
     initial = module.init_state(params, batch=drawn.batch) if state is None else state
     ways = {"step": params}
-    if cell.params:  # which tell the dtype
+    if cell.params and "pack" in dir(module):  # whose parameters tell the dtype
         ways["packed step"] = module.pack(params, **{dim: drawn.dims[dim] for dim in other_dims(cell)})
     for way, given in ways.items() if drawn.steps else ():
         streamed: list[list[Array]] = [[] for _ in cell.outputs]

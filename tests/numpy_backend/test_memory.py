@@ -45,8 +45,6 @@ import cellspec
 from cellspec.backends.memory.arena import Need, arrange
 from cellspec.backends.numpy.backend import BACKEND
 from cellspec.backends.numpy.footprint import Footprint, footprints
-from cellspec.backends.numpy.statements import Pass, mentions, returned, size_of
-from cellspec.backends.numpy.views import Text
 from cellspec.pipeline import Compiled, compile_cell, scheduled
 from cellspec.tools import memory
 from cellspec.tools.cli import main
@@ -560,23 +558,6 @@ def test_arrays_that_are_needed_at_once_do_not_overlap() -> None:
                     present = taken.setdefault((place.buffer.name, moment), set())
                     assert not present & mine
                     present |= mine
-
-
-def test_when_buffers_are_mentioned() -> None:
-    """Under their own names, through views and variables, in the loop at one moment; comments say nothing."""
-    text = Text(
-        buffers=[("a", "(T, H, B)"), ("b", "(H, T, B)"), ("c", "(T, H, B)"), ("d", "(T, B, H)")],
-        views=[("a_low", "self.a[:, :2]")],
-        steps=[("x", "self.c")],
-        prologue=["np.copyto(ws.a_low, 1)"],
-        before=["flat = _columns(ws.a, ws.b)", "# ws.d"],
-        loop=["add(x, x, x)"],
-        after=["np.sum(flat, out=ws.d)", "np.add(1, ws.c)"],
-    )
-    whole = Pass(text, ("ws.a[0] = 0",), ("ws.c[T].copy()",), ("ws.d.reshape(T, B, H)",))
-    assert mentions(whole) == {"a": (0, 5), "b": (2, 5), "c": (4, 7), "d": (5, 7)}
-    assert returned(whole) == {"d"}
-    assert size_of("(T + 1, 4*H, B)") == sympy.expand(4 * sympy.Symbol("H") * sympy.Symbol("B") * (sympy.Symbol("T") + 1))
 
 
 # --- the benchmark -------------------------------------------------------------------------------------------

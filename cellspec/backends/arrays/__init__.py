@@ -1,1 +1,1 @@
-"""What targets share whose statements are functions of whole arrays: NumPy, PyTorch, JAX."""
+"""What targets that work on whole arrays share: their code as data, what it says of memory, and its text."""

@@ -12,7 +12,7 @@ import sympy
 from sympy.printing.str import StrPrinter
 
 from cellspec import ir
-from cellspec.backends.arrays.spelling import NUMPY, Spelling
+from cellspec.backends.arrays.spelling import NUMPY, Spelling, own_functions
 from cellspec.backends.plain import bare, dim_text, number_text
 from cellspec.ir import Op, Value
 from cellspec.model.nodes import Shape
@@ -160,14 +160,15 @@ class Plain:
 
     def array_call(self, name: str, args: Sequence[sympy.Expr]) -> str:
         texts = [bare(self.text(a)) for a in args]
-        if name in self.spelling.functions:
-            text = self.spelling.functions[name].format(*texts, all=", ".join(texts))
-            if text.startswith("_"):
-                self.helpers.add(text[1 : text.index("(")])
-            return text
+        if name not in PRIMITIVES:  # a ufunc, of which a row makes its function
+            return self.spelling.operation("ufunc", function=name, args=", ".join(texts))
         if name == "where":
             return self.where(args, texts)
-        return f"({self.text(PRIMITIVES[name].numpy(*args))})"
+        if name not in self.spelling.functions:
+            return f"({self.text(PRIMITIVES[name].numpy(*args))})"
+        spelled = self.spelling.functions[name]
+        self.helpers |= own_functions(spelled.text)
+        return spelled(texts)
 
     def where(self, args: Sequence[sympy.Expr], texts: Sequence[str]) -> str:
         """A choice. A comparison is a condition as it is; two numbers to choose from need a dtype."""
@@ -178,10 +179,8 @@ class Plain:
 
     def word(self, name: str, **parts: object) -> str:
         """An operation in the library's words."""
-        text = self.spelling.operation(name, **parts)
-        if text.startswith("_"):
-            self.helpers.add(text[1 : text.index("(")])
-        return text
+        self.helpers |= own_functions(self.spelling.operations[name])
+        return self.spelling.operation(name, **parts)
 
     def op(self, op: Op, shape: Shape) -> str:
         """The right side of ``op``."""

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+
+from cellspec.model.primitives import COMPARISONS, column
+from cellspec.model.spelling import Spelling as Function
 
 
 @dataclass(frozen=True)
 class Spelling:
     """A library's words.
 
-    ``functions`` spell primitives: ``torch.relu({0})``, with the arguments numbered and ``{all}`` for all of them. A function
-    whose name starts with ``_`` is the module's own. A primitive without a spelling is written as its row defines it by ufuncs.
+    ``functions`` spell primitives; one whose name starts with ``_`` is the module's own. A primitive without a spelling is
+    written as its row makes it of ufuncs.
     ``numbers`` spell primitives of Python numbers, as dims are; without them the array function's result is made one.
     ``operations`` spell operations and what they need, by the names used in :mod:`cellspec.backends.arrays.functional`.
     """
 
-    functions: Mapping[str, str]
+    functions: Mapping[str, Function]
     numbers: Mapping[str, str]
     operations: Mapping[str, str]
 
@@ -25,28 +30,18 @@ class Spelling:
         return self.operations[name].format(**parts)
 
 
+@cache
+def own_functions(spelled: str) -> frozenset[str]:
+    """The functions of a module's own that a spelling calls, without the ``_`` in front."""
+    return frozenset(re.findall(r"(?<![\w.])_(\w+)\(", spelled))
+
+
 NUMPY = Spelling(
-    functions={
-        **{
-            name: f"np.{name}({{all}})"
-            for name in ("tanh", "exp", "log", "sqrt", "sin", "cos", "abs", "sign", "floor", "expm1")
-        },
-        **{name: f"np.{name}({{all}})" for name in ("logaddexp", "maximum", "minimum", "reciprocal")},
-        **{name: f"_{name}({{all}})" for name in ("sigmoid", "gelu", "silu", "softsign", "erf", "erfc", "elu")},
-        "max": "np.maximum({all})",
-        "min": "np.minimum({all})",
-        "mod": "np.mod({all})",
-        "relu": "np.maximum({all}, 0)",
-        "lt": "np.less({all})",
-        "le": "np.less_equal({all})",
-        "gt": "np.greater({all})",
-        "ge": "np.greater_equal({all})",
-        "eq": "np.equal({all})",
-        "ne": "np.not_equal({all})",
-    },
+    functions=column("numpy"),
     numbers={},
     operations={
         "infinity": "np.inf",
+        "ufunc": "np.{function}({args})",
         "like": "{array}.dtype",  # what tells functions that make arrays which kind to make
         "cast": "{value}.astype({dtype})",  # the sum of two truths is no 2
         "truth": "np.asarray({value}) != 0",
@@ -70,3 +65,20 @@ NUMPY = Spelling(
         "stretch": "np.broadcast_to({value}, {shape})",
     },
 )
+
+MATH = {
+    **{name: f"math.{name}({{all}})" for name in ("tanh", "exp", "expm1", "log", "sqrt", "sin", "cos", "erf", "erfc")},
+    **{name: f"float({{0}} {operator} {{1}})" for operator, name in COMPARISONS.items()},
+    "floor": "float(math.floor({0}))",
+    "abs": "abs({0})",
+    "sign": "float(({0} > 0) - ({0} < 0))",
+    "max": "max({all})",
+    "maximum": "max({all})",
+    "min": "min({all})",
+    "minimum": "min({all})",
+    "mod": "({0}) % ({1})",
+    "remainder": "({0}) % ({1})",
+    "logaddexp": "(max({0}, {1}) + math.log1p(math.exp(-abs(({0}) - ({1})))))",
+    "where": "({1} if ({0}) != 0 else {2})",
+}
+"""Primitives of Python numbers."""

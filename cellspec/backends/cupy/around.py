@@ -30,7 +30,7 @@ class Texts:
     """What kernels call things: dims, and above each line the equation that it belongs to."""
 
     dims: Mapping[str, str]  # dim → C++ variable
-    comments: Mapping[str, str]  # origin → comment
+    comments: Mapping[str, str]  # origin → equation
 
 
 class Around:

@@ -72,7 +72,7 @@ class _Chained:
         kind = kernel_of(op, seen)
         function = ROW_FUNCTIONS[kind]
         comment = self.texts.comments.get(self.flow.program.values[op.out].origin, "")
-        lines = [Code(comment)] if comment else []
+        lines = [Code(f"// {comment}")] if comment else []
         if kind == "sum_across":
             column = code("{0} + k/{2}*{1}*{2} + k%{2}", values, length, inner)
             lines += [

@@ -10,7 +10,7 @@ import sympy
 from cellspec import ir
 from cellspec.backends.cupy.host import Host
 from cellspec.backends.fused.memory import Columns
-from cellspec.backends.naming import identifier, together
+from cellspec.backends.naming import identifier
 from cellspec.model.nodes import Shape
 from cellspec.passes.schedule import Gradient
 
@@ -49,7 +49,7 @@ class _Gradients:
         place, order = self.memory.stacks[frozenset(lefts)]
         right, _ = self.memory.stacks[frozenset((gradient.right,))]
         targets = dict.fromkeys(target for target, _ in gradient.rows)
-        name = self.names.get(("gradient", gradient), together([identifier(t) for t in targets]))
+        name = self.names.get(("gradient", gradient), self.names.together([identifier(t) for t in targets]))
         *heads, columns = self.shape(gradient.right)
         rows = sympy.expand(sympy.Add(*(self.shape(left)[-1] for left in order)))
         sizes = ", ".join(map(self.size, (*heads, rows, columns)))
@@ -85,7 +85,7 @@ class _Gradients:
             by_place[Columns(place.buffer, late=place.late)].append(total)
         for place, totals in by_place.items():
             buffer = place.buffer
-            name = self.names.get(("sum", place), together([identifier(t.target) for t in totals]) + "_sum")
+            name = self.names.get(("sum", place), self.names.together([identifier(t.target) for t in totals]) + "_sum")
             units = self.size(buffer.units)
             self.text.buffers.append((name, f"cp.empty(({units},), dtype)"))
             if buffer in self.memory.totals.values():

@@ -12,6 +12,9 @@ from cellspec.backends.lags import Far
 from cellspec.backends.memory.model import Buffer
 from cellspec.backends.plain import float_text
 
+NUMBERED = "numbered"
+"""The attribute that says whether the numbers of rows are those of a call without masks."""
+
 
 class Histories:
     """Writes what a module does with far states; arrays of the caller's have their samples first, histories their steps."""
@@ -82,9 +85,9 @@ class Histories:
                     f"ws.{self.lagged.rows(ref) if forwards else self.lagged.back_rows(ref)}[...] = cp.asarray({made})"
                 )
         if lines:
-            text.buffers.append(("numbered", "False"))
-            inner = [f"    {line}" for line in [*lines, "ws.numbered = masks is None"]]
-            text.prologue[:0] = ["if masks is not None or not ws.numbered:", *inner]
+            text.buffers.append((NUMBERED, "False"))
+            inner = [f"    {line}" for line in [*lines, f"ws.{NUMBERED} = masks is None"]]
+            text.prologue[:0] = [f"if masks is not None or not ws.{NUMBERED}:", *inner]
 
     def final(self, each: Far) -> str:
         """The rows that are left at the samples' ends."""

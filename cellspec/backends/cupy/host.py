@@ -18,21 +18,19 @@ from cellspec.backends.fused.loop_kinds import Choice, Kind
 from cellspec.backends.fused.memory import Columns, Memory
 from cellspec.backends.fused.regions import Region
 from cellspec.backends.memory.model import Buffer, Element, Home, Owner, Phase
-from cellspec.backends.naming import Names, identifier, together
+from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text
+from cellspec.backends.skeleton import skeleton
 from cellspec.ir import Along
 
 DTYPES = {Element.STORED: "dtype", Element.EXACT: "real"}
 """The dtypes of arrays, in the constructor of a memory."""
 
-OWNERS = {Owner.TAPE: "saved"}
-"""What memories are called that a direction does not own."""
+LOOPS = ("_forward_loop", "_backward_loop")
+"""The functions of the loops, where what a step reads and writes has names."""
 
-LOOP_NAMES = (
-    "t", "ws", "dot", "self", "T", "B", "cp", "THREADS", "ALONG_THREADS", "multiply_heads",
-    *(f"{kernel}{real}" for kernel in KERNELS for real in ("", "_real")),
-)  # fmt: skip
-"""Names with a meaning in the loops' functions and where their arguments are prepared."""
+ENTRIES = frozenset(f"{kernel}{real}" for kernel in (*KERNELS, "multiply_heads") for real in ("", "_real"))
+"""Kernels that do the same for every cell, by the names that loops call them."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +106,9 @@ class Host:
         """A number of units as Python, safe as a factor."""
         return self.size(expr) if expr.is_Atom else f"({self.size(expr)})"
 
-    def attribute(self, buffer: Buffer, own: str = "ws") -> str:
-        """A buffer's array; ``own`` is what this direction's memory is called here."""
-        return f"{OWNERS.get(buffer.owner, own)}.{buffer.name}"
+    def attribute(self, buffer: Buffer, own: str = "ws", tape: str = "saved") -> str:
+        """A buffer's array; ``own`` is what this direction's memory is called here, ``tape`` that of the forward direction."""
+        return f"{tape if buffer.owner is Owner.TAPE else own}.{buffer.name}"
 
     def flat(self, place: Columns) -> str:
         """All steps' rows at ``place`` as one matrix."""
@@ -145,7 +143,7 @@ class Host:
     def comments(self, outs: Sequence[str]) -> list[str]:
         """The equations that values belong to, as comments."""
         found = (self.texts.comments.get(self.flow.program.values[n].origin, "") for n in outs)
-        return [f"# {text.removeprefix('// ')}" for text in dict.fromkeys(found) if text]
+        return [f"# {text}" for text in dict.fromkeys(found) if text]
 
     # --- the direction ----------------------------------------------------------------------------------------
 
@@ -212,19 +210,23 @@ class Host:
                     place, order = self.memory.stacks[frozenset(operands)]
                     self.text.by_heads = True
                     lines += self.comments(outs)
-                    weights = self.matrix(step, order, True)
-                    lines.append(f"_multiply_heads({self.flat(place)}, {weights}, {self.flat(self.result(step))})")
+                    weights = self.weights(step, order)
+                    lines.append(f"_multiply_heads({self.flat(place)}, ws.{weights}, {self.flat(self.result(step))})")
                 case ir.Product(outs=outs, operands=operands):
                     place, order = self.memory.stacks[frozenset(operands)]
                     self.text.dots = True
                     lines += self.comments(outs)
-                    lines.append(f"_dot({self.flat(place)}, {self.matrix(step, order, False)}, {self.flat(self.result(step))})")
+                    lines.append(f"_dot({self.flat(place)}, {self.matrix(step, order)}, {self.flat(self.result(step))})")
                 case Along():
                     along = self.along(step)
                     self.text.along.add(along.entry)
                     source, out = self.flat(along.source), self.flat(along.out)
                     lines += self.comments(ir.outs(step))
                     lines.append(f'_along("{along.entry}", {source}, {along.offset}, {along.shape}, {out}, dtype)')
+                case ir.Joined():
+                    pass  # its parts are written side by side
+                case _:
+                    raise NotImplementedError(f"the CuPy backend has no work for {step}")
 
     def along(self, op: Along) -> _Along:
         """What the kernel of a function along an axis is called with."""
@@ -259,22 +261,27 @@ class Host:
         self.text.arguments.append((name, ", ".join(values) + ("," if len(values) == 1 else "")))
         return made
 
-    def matrix(self, op: ir.Product, order: Sequence[str], in_loop: bool) -> str:
-        """The weights of a product as the right factor of rows times matrix, packed if there are several."""
+    def matrix(self, op: ir.Product, order: Sequence[str]) -> str:
+        """The weights of a product as the right factor of rows times matrix: one as it is, several packed."""
+        if len(op.weights) == len(op.operands) == 1:
+            return self.constants[op.weights[0][0]] + ("" if op.transposed else ".T")
+        return f"ws.{self.weights(op, order)}"
+
+    def weights(self, op: ir.Product, order: Sequence[str]) -> str:
+        """The buffer of a product's weights, packed as that factor."""
         heads = int(has_heads(self.flow.program, op))
         if len(op.operands) > 1:
             rows, axis = [op.weights[0][op.operands.index(name)] for name in order], heads
         else:
             rows, axis = [row[0] for row in op.weights], heads + 1
-        if len(rows) == 1 and not in_loop:
-            return self.constants[rows[0]] + ("" if op.transposed else ".T")
-        return f"ws.{self.packed(rows, axis, op.transposed)}"
+        return self.packed(rows, axis, op.transposed)
 
     def packed(self, rows: Sequence[str], axis: int, transposed: bool) -> str:
         """The buffer of packed weights, [inputs, results] of each head, copied once a call."""
         key = (tuple(rows), axis, transposed)
         if key not in self.made:
-            name = self.names.get(("packed", key), together([identifier(r) for r in rows]) + ("" if transposed else "_T"))
+            wanted = self.names.together([identifier(r) for r in rows]) + ("" if transposed else "_T")
+            name = self.names.get(("packed", key), wanted)
             self.made[key] = name
             shapes = [ir.turned(self.flow.program.shape(r), not transposed) for r in rows]
             turn = ".T" if len(shapes[0]) == 2 else ".transpose(0, 2, 1)"
@@ -292,7 +299,7 @@ class Host:
 
     def loop(self) -> None:
         """The body of the loop: products and launches, whose arguments are prepared for every step."""
-        names = Names([*LOOP_NAMES, *self.dims.values()])
+        names = Names([*skeleton("cupy").names(LOOPS), *ENTRIES, "range", *self.dims.values()], self.names.groups)
         for step in launches(self.memory.plan, Phase.LOOP):
             match step:
                 case Region() | Chain():
@@ -314,22 +321,26 @@ class Host:
                     self.loop_heads(names, step)
                 case ir.Product(outs=outs, operands=operands):
                     place, order = self.memory.stacks[frozenset(operands)]
-                    left = self.argument(names, place, together([identifier(n) for n in order]))
-                    matrix = self.matrix(step, order, True)
-                    weights = names.get(matrix, matrix.removeprefix("ws.").replace(".", "_"))
-                    self.local(weights, matrix)
-                    out = self.argument(names, self.result(step), together([identifier(n) for n in outs]))
+                    left = self.argument(names, place, names.together([identifier(n) for n in order]))
+                    packed = self.weights(step, order)
+                    weights = names.get(("weights", packed), packed)
+                    self.local(weights, f"ws.{packed}")
+                    out = self.argument(names, self.result(step), names.together([identifier(n) for n in outs]))
                     self.text.dots = self.text.multiplies = True
                     self.text.loop += [*self.comments(outs), f"dot({left}, {weights}, {out})"]
                 case Along():
                     self.loop_along(names, step)
+                case ir.Joined():
+                    pass  # its parts are written side by side
+                case _:
+                    raise NotImplementedError(f"the CuPy backend has no work for {step}")
 
     def loop_heads(self, names: Names, op: ir.Product) -> None:
         """A product head by head: one launch of a kernel of the module's own, also where the loop is captured."""
         place, order = self.memory.stacks[frozenset(op.operands)]
         self.text.by_heads = True
-        weights = self.matrix(op, order, True).removeprefix("ws.")
-        name = names.get(("heads", op), together([identifier(n) for n in op.outs]))
+        weights = self.weights(op, order)
+        name = names.get(("heads", op), names.together([identifier(n) for n in op.outs]))
         arguments = f"{self.at_step(place)}, self.{weights}, {self.at_step(self.result(op))}"
         self.local("multiply_heads", '_kernel("multiply_heads", ws.dtype)')
         blocks = f"{name}_blocks"
@@ -366,7 +377,7 @@ class Host:
         element = self.at_step(place)
         name = names.get(element, wanted)
         if element == self.attribute(place.buffer, "self"):
-            self.local(name, self.attribute(place.buffer, "ws").replace("saved.", "ws.saved."))
+            self.local(name, self.attribute(place.buffer, "ws", "ws.saved"))
         else:
             self.step(name, element)
         return name

@@ -174,7 +174,7 @@ class Writer:
             origin = self.flow.program.values[op.out].origin
             comment = self.texts.comments.get(origin, "")
             if comment and comment != shown:
-                lines.append(Code(comment))
+                lines.append(Code(f"// {comment}"))
             shown = comment or shown
             lines.append(code("const real {} = {};", self.variables[op.out], self.printer.code(op.expr)))
         return lines

@@ -11,48 +11,48 @@ from cellspec.backends.cupy.around import TAKEN, Texts
 from cellspec.backends.cupy.cuda import CUDA
 from cellspec.backends.cupy.earlier import Earlier
 from cellspec.backends.cupy.gradients import add_gradients
+from cellspec.backends.cupy.histories import NUMBERED
 from cellspec.backends.cupy.host import Host, Text
 from cellspec.backends.cupy.spelling import CUPY
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
-from cellspec.backends.fused.directions import Directions
+from cellspec.backends.fused.directions import SLOTS, Directions
 from cellspec.backends.fused.loop_kinds import Choice, Kind
 from cellspec.backends.fused.memory import Memory, owner
 from cellspec.backends.fused.regions import Plan
 from cellspec.backends.memory.model import Home
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text
+from cellspec.backends.skeleton import skeleton
 from cellspec.cell import Cell
 from cellspec.model.equations import Input
 from cellspec.passes.masks import final_cotangent, last_state
 from cellspec.pipeline import Compiled
 
-LOCALS = (
-    "cp", "np", "params", "x", "Inputs", "state", "workspace", "graph", "tape", "dy", "dfinal", "ws", "saved", "self", "T", "B",
-    "dtype", "real", "y", "final", "grads", "forward", "backward", "step", "trace", "init_params", "init_state", "Params",
-    "State", "Grads", "Outputs", "Workspace", "Tape", "NamedTuple", "Any", "float", "zip", "list", "range", "len",
-    "tuple", "isinstance", "rng", "batch", "derived", "x_t", "values", "x_2d", "steps", "use", "key", "dims", "type",
-    "name", "now", "t", "reversed", "dict", "getattr", "vectors", "dot", "THREADS", "ALONG_THREADS", "rows", "stored",
-    "max", "min", "map", "captured", "wide", "_Backward", "_Forward", "_array", "_axis", "_backward_loop", "_blocks",
-    "_check", "_check_graph", "_derived", "_dot", "_elu", "_equations", "_erf", "_erfc", "_expect", "_fields", "_forward_loop",
-    "_gelu", "_kernel", "_largest", "_loop", "_parts", "_real", "_run", "_sigmoid", "_silu", "_size", "_softsign", "_sum_parts",
-    "_sum_rows", "_along", "_along_arguments", "_along_blocks", "_gradient_of_heads", "_heads_arguments",
-    "_heads_blocks", "_run_blocks",
-    "_multiply_heads", "_where", "_CUDA", "_TYPES", "_MODULES", "lengths", "resets", "reverse", "masks", "order", "d_state",
-    "owner", "get_ident", "_check_params",
-    "_Masks", "_Rows", "_arranged", "_back", "_begun", "_chosen", "_count_anew", "_cut", "_first_gradient", "_last",
-    "_last_rows", "_masks", "_on_host", "_readings", "_rows", "_rows_back", "_rows_read", "_started", "given",
-    "contextlib", "ctypes", "functools", "os", "here", "stream", "Packed", "_by_columns", "_captured", "_captured_products",
-    "_cublas", "_device_of", "_in_turn", "_numbers", "_on_its_device", "_pack", "_product", "_forward_checked",
-    "_backward_checked", "_CUBLAS_TYPES", "_FACTORS", "_KERNELS", "_NUMBERS",
-)  # fmt: skip
-"""Names with a meaning inside the module's functions, which values are not called by."""
+MEMORIES = ("_Forward", "_Backward")
+"""The classes that hold the memory of a direction: buffers of values are attributes."""
 
-ATTRIBUTES = (
-    "use", "T", "B", "dtype", "captured", "saved", "steps", "cuts", "rows", "is_cut", "stream", "latest", "device", "scratch",
-    "owner", "key", "numbered",
+VALUES = (
+    "_forward_loop", "_backward_loop", "forward", "backward", "_forward_checked", "_backward_checked", "_pack",
+    "_derived", "_equations", "init_params", "init_state", "step", "trace",
 )  # fmt: skip
-"""Attributes that the memory of either direction has."""
+"""The functions in which values have names; dims have them in the memories too."""
+
+CALLED = ("float", "getattr", "here", "reversed", "rng", "rows", "stored", "wide", "x_2d", "y")
+"""Names in no template: what makes numbers of dims and reads them, what the host's lines call, what ``init_params`` draws
+from, what kernels call all rows and the type of arrays, the matrix of a single input, and what callers call the outputs.
+"""
+
+
+def names_of_values() -> list[str]:
+    """The names with a meaning inside the module's functions, which values are not called by."""
+    return sorted({*skeleton("cupy").names(VALUES), *CALLED})
+
+
+def attributes() -> list[str]:
+    """What the memory of either direction has besides buffers of values."""
+    own = skeleton("cupy")
+    return sorted({*(name for memory in MEMORIES for name in own.scopes[memory]), SLOTS.name, NUMBERED} - {"self"})
 
 
 def module_text(compiled: Compiled) -> str:
@@ -69,11 +69,11 @@ def plans(compiled: Compiled) -> tuple[tuple[Plan, Choice], tuple[Plan, Choice]]
 
 class _Module:
     def __init__(self, compiled: Compiled) -> None:
-        self.common = Common(compiled, LOCALS)
+        self.common = Common(compiled, names_of_values(), skeleton("cupy").names(MEMORIES))
         self.compiled, self.cell = compiled, compiled.cell
         self.inputs = {f"{given['name']}[t]": {key: str(text) for key, text in given.items()} for given in self.common.inputs}
         streams = {name: given["value"] for name, given in self.inputs.items()}
-        self.both = Directions(compiled, streams, TAKEN, ATTRIBUTES)
+        self.both = Directions(compiled, streams, TAKEN, attributes())
         self.lagged = self.both.lagged
         self.earlier = Earlier(self.lagged, self.common)
         self.histories = self.earlier.histories
@@ -83,7 +83,7 @@ class _Module:
 
     def host(self, direction: str, memory: Memory, choice: Choice) -> Host:
         prefix = "" if memory.flow.forwards else "backward of "
-        comments = {e.target.name: f"// {prefix}{e.text}" for e in self.cell.assignments}
+        comments = {e.target.name: f"{prefix}{e.text}" for e in self.cell.assignments}
         texts = Texts(self.both.dims, comments)
         constants = dict(self.common.constants)
         program = memory.flow.program
@@ -125,7 +125,7 @@ class _Module:
         memory, choice = self.both.forward_memory()
         host = self.host("forward", memory, choice)
         if memory.carries:
-            host.text.buffers.append(("cuts", "cp.zeros((T + 1, B, 1), real)"))
+            host.text.buffers.append((SLOTS.name, "cp.zeros((T + 1, B, 1), real)"))
         text = host.run()
         outputs = [
             {
@@ -336,14 +336,15 @@ def arranged(rows: str) -> str:
 
 def _import_of_cupy(cell: Cell) -> list[str]:
     """The lines that import CuPy, or say what to install."""
-    sentence = f"{cell.name}_cupy needs CuPy: pip install 'cellspec[cuda13x]' or 'cupy-cuda13x[ctk]' (cuda12x for CUDA 12)"
+    how = "pip install 'cellspec[cuda13x]' or 'cupy-cuda13x[ctk]' (cuda12x for CUDA 12)"
     return [
         "try:",
         "    import cupy as cp",
         "except ModuleNotFoundError as error:",
         '    if error.name != "cupy":',
         "        raise",
-        f'    raise ModuleNotFoundError("{sentence}", name="cupy") from None',
+        f'    how = "{how}"',
+        f'    raise ModuleNotFoundError(f"{cell.name}_cupy needs CuPy: {{how}}", name="cupy") from None',
     ]
 
 

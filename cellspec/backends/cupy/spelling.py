@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 from cellspec.backends.arrays.spelling import NUMPY, Spelling
 
 
-def _of_cupy(words: Mapping[str, str]) -> dict[str, str]:
-    return {name: text.replace("np.", "cp.") for name, text in words.items()}
+def _of_cupy(text: str) -> str:
+    return text.replace("np.", "cp.")
 
 
-CUPY = Spelling(_of_cupy(NUMPY.functions), _of_cupy(NUMPY.numbers), _of_cupy(NUMPY.operations))
+CUPY = Spelling(
+    functions={name: replace(word, text=_of_cupy(word.text)) for name, word in NUMPY.functions.items()},
+    numbers={name: _of_cupy(text) for name, text in NUMPY.numbers.items()},
+    operations={name: _of_cupy(text) for name, text in NUMPY.operations.items()},
+)

@@ -19,7 +19,7 @@ from cellspec.backends.fused.flow import Flow, origin, vectors
 from cellspec.backends.fused.memory import Columns, Kept, Memory, buffer, owner
 from cellspec.backends.fused.regions import Plan, Region
 from cellspec.backends.memory.model import Buffer, Element, Home, Owner, Phase
-from cellspec.backends.naming import Names, identifier, together
+from cellspec.backends.naming import Names, identifier
 from cellspec.ir import Along, Carry, Joined, Move, Op
 from cellspec.passes.masks import first_state, last_state
 
@@ -126,7 +126,7 @@ class _Draft:
 
     def add(self, task: _Task, names: Sequence[str], home: Home, *, exact: bool = False, called: str = "") -> Buffer:
         """A new buffer for ``names`` side by side."""
-        wanted = called or together([ascii_name(identifier(n)) for n in names]) + SUFFIXES[home]
+        wanted = called or self.names.together([ascii_name(identifier(n)) for n in names]) + SUFFIXES[home]
         name = self.names.get(("buffer", len(self.buffers), wanted), wanted)
         units = sympy.Add(*(task.flow.width(n) for n in names))
         made = buffer(name, home, units, self.owner, Element.EXACT if exact else Element.STORED)
@@ -374,7 +374,7 @@ def _rename(task: _Task, draft: _Draft) -> None:
         residents = [by_start[start] for start in dict.fromkeys(draft.reads[name].start for name in here)]
         if old.home is not Home.SEQUENCE or len(here) == len(residents) or any(not draft.stores[n] for n in residents):
             continue
-        wanted = together([ascii_name(identifier(name)) for name in residents]) + SUFFIXES[Home.SEQUENCE]
+        wanted = draft.names.together([ascii_name(identifier(name)) for name in residents]) + SUFFIXES[Home.SEQUENCE]
         draft.replaced(old, replace(old, name=draft.names.get(("renamed", old), wanted)))
 
 

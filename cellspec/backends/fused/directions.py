@@ -16,13 +16,15 @@ from cellspec.backends.fused.loop_kinds import Choice, Kind, choose
 from cellspec.backends.fused.memory import Columns, Memory, as_saved, buffer, matrices, owner
 from cellspec.backends.fused.regions import Plan, plan
 from cellspec.backends.memory.model import Element, Home, Owner
-from cellspec.backends.naming import Names, identifier
+from cellspec.backends.naming import Groups, Names, identifier
 from cellspec.model.nodes import STEP_INDEX
 from cellspec.passes.masks import BOUNDARY_AFTER, BOUNDARY_BEFORE, final_cotangent, first_state, last_state
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled
 
-_SLOTS = buffer("cuts", Home.HISTORY, ir.size(()), element=Element.EXACT)
-BOUNDARIES = {BOUNDARY_BEFORE: Columns(_SLOTS), BOUNDARY_AFTER: Columns(_SLOTS, late=True)}
+SLOTS = buffer("cuts", Home.HISTORY, ir.size(()), element=Element.EXACT)
+"""What the boundaries are: a slot before each step, and one behind the last."""
+
+BOUNDARIES = {BOUNDARY_BEFORE: Columns(SLOTS), BOUNDARY_AFTER: Columns(SLOTS, late=True)}
 """Where the boundaries lie, before and after each step."""
 
 
@@ -64,7 +66,8 @@ class Directions:
         self.dims = {d: own.get(("dim", d), ascii_name(d)) for d in self.cell.dims}
         self.rank = {e.target.name: k for k, e in enumerate(self.cell.assignments)}
         self.attributes = [*taken, *self.dims.values(), *attributes]
-        self.names = Names(self.attributes)
+        self.groups = Groups()
+        self.names = Names(self.attributes, self.groups)
         self.lagged = Lagged(self.cell, self.names)
         self.attributes += self.lagged.attributes
 
@@ -112,7 +115,8 @@ class Directions:
 
     def backward_memory(self, forward: Memory) -> tuple[Memory, Choice]:
         made, choice = self.backward_plan(forward)
-        self.names = Names([*self.attributes, *(b.name for b in forward.buffers if b.home in (Home.SEQUENCE, Home.HISTORY))])
+        kept = (b.name for b in forward.buffers if b.home in (Home.SEQUENCE, Home.HISTORY))
+        self.names = Names([*self.attributes, *kept], self.groups)
         saved = {n: as_saved(p) for n, p in boundaries_in(made.flow).items()}
         saved |= {n: as_saved(forward.reads[n]) for n in self.compiled.stash if n in forward.reads}
         befores = (carry.before for carry in self.compiled.forward.carries)

@@ -1,79 +1,193 @@
-"""Earlier inputs and the index of the step, in the text of a NumPy module: where they lie, and their gradients."""
+"""Earlier inputs and the index of the step, in a NumPy module: where they lie, and their gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from cellspec.backends.common import Common
-from cellspec.backends.naming import Names, identifier
+from cellspec.backends.arrays.caller import STEPS, Caller, dfinal, if_dfinal
+from cellspec.backends.arrays.caller import state as given_state
+from cellspec.backends.arrays.expressions import (
+    ELLIPSIS,
+    EVERYTHING,
+    NONE,
+    Apply,
+    Attribute,
+    Binary,
+    Expression,
+    Index,
+    Library,
+    Literal,
+    Method,
+    Stretch,
+    View,
+    Word,
+)
+from cellspec.backends.arrays.statements import Copy, Increase, Perform, Statement, Store, When
+from cellspec.backends.lags import Far, far
+from cellspec.backends.memory.model import B, Buffer, Home, Owner, T
+from cellspec.backends.naming import Wishes, identifier
+from cellspec.backends.numpy.direction import Boundary
 from cellspec.backends.numpy.emit import Emitter
-from cellspec.backends.numpy.orientation import Orientation
-from cellspec.backends.plain import float_text
-from cellspec.backends.streams import Stream, streams
+from cellspec.backends.numpy.text import apart
+from cellspec.backends.numpy.views import Views
 from cellspec.cell import Cell
-from cellspec.model.nodes import Kind, Shape
+from cellspec.model.equations import State
+from cellspec.model.nodes import STEP_INDEX, Kind, Shape
+
+CUTS = Word("cuts")
+IF_CUT = Binary("is not", CUTS, NONE)
+"""Whether the recurrence is cut anywhere."""
 
 
+@dataclass(frozen=True)
+class Stream:
+    """An earlier value, or the index of the step: its state, the buffer ``[T + 1, B, n]``, and what it is one step behind.
+
+    That is an input, by its name, or another stream; None of the index.
+    """
+
+    state: State
+    buffer: Buffer
+    follows: str | Stream | None
+
+    @property
+    def value(self) -> str:
+        """The value's name in the program."""
+        return f"{self.state.name}[t-1]"
+
+    @property
+    def steps(self) -> Expression:
+        """What all steps read."""
+        return Index(self.buffer, (Stretch(stop=-1),))
+
+    @property
+    def init(self) -> Literal:
+        return Literal(float(self.state.init))
+
+
+@dataclass(frozen=True)
+class FarInput:
+    """An input that is read far back: the buffer ``[T + k, B, n]`` with what lies before its first step, and a view a lag."""
+
+    far: Far
+    buffer: Buffer
+    views: Mapping[str, View]
+
+
+@dataclass(frozen=True)
 class Earlier:
     """The streams of a cell, each in memory of T + 1 steps of which the last is the final state; and inputs further back."""
 
-    def __init__(self, cell: Cell, common: Common, names: Names) -> None:
-        self.cell, self.common = cell, common
-        buffers = {state.name: names.get(("stream", state.name), f"{state.name}_all") for state in cell.streams}
-        self.known = streams(cell, buffers)
+    caller: Caller
+    known: tuple[Stream, ...]
+    inputs: Mapping[str, FarInput]
+
+    @classmethod
+    def of(cls, cell: Cell, caller: Caller, names: Wishes) -> Earlier:
+        """Those of a cell; ``names`` hands out the names of their memory."""
+        called = {state.name: names.get(("stream", state.name), f"{state.name}_all") for state in cell.streams}
+        found: dict[tuple[str, int], Stream] = {}
+        for state in cell.streams:
+            if state.rows:
+                continue
+            assert state.lag_of is not None
+            source, lag = state.lag_of
+            axes = (T + 1, B, caller.size(state.shape))
+            follows = None if source == STEP_INDEX else found.get((source, lag - 1), source)
+            found[source, lag] = Stream(state, Buffer(called[state.name], axes, Owner.FORWARD, Home.HISTORY), follows)
         labels = [ref.label for ref in cell.distant if ref.kind is Kind.INPUT]
-        self.views = {label: names.get(("stream", label), identifier(label)) for label in labels}
+        lagged = {label: names.get(("stream", label), identifier(label)) for label in labels}
+        inputs = {each.source: _far_input(each, caller, names, lagged) for each in far(cell) if each.of_input}
+        return cls(caller, tuple(found.values()), inputs)
 
-    def sequences(self, memory: str) -> Iterator[tuple[str, str, Shape]]:
-        """Each value, the expression of all its steps as the caller has sequences, and its shape."""
+    @property
+    def counts(self) -> bool:
+        """Whether the cell reads the index of the step."""
+        return any(stream.follows is None for stream in self.known)
+
+    def sequences(self) -> Iterator[tuple[str, Expression, Shape]]:
+        """Each value, all its steps as the caller has sequences, and its shape."""
         for stream in self.known:
-            yield stream.value, f"{memory}.{stream.buffer}[:-1]", stream.state.shape
-        for ref in self.cell.distant:
-            if ref.label in self.views:
-                yield ref.label, f"{memory}.{self.views[ref.label]}", ref.shape
+            yield stream.value, stream.steps, stream.state.shape
+        for ref in self.caller.cell.distant:
+            if ref.kind is Kind.INPUT:
+                yield ref.label, self.inputs[ref.name].views[ref.label], ref.shape
 
-    def forward(self, stream: Stream) -> dict[str, object]:
+    def forward(self, stream: Stream) -> Boundary:
         """How a stream is made before anything is computed, and what it leaves as the final state."""
-        shape, name, whole = stream.state.shape, stream.state.name, f"ws.{stream.buffer}"
-        start, cut = [f"{whole}[...] = state.{name} + np.arange(T + 1)[:, None, None]"], "recount"
-        if stream.follows is not None:
+        shape, whole, first = stream.state.shape, stream.buffer, given_state(stream.state.name)
+        start: list[Statement]
+        if stream.follows is None:
+            steps = Apply(Library("arange"), (T + 1,))
+            start, cut = (
+                [Store(Index(whole, (ELLIPSIS,)), Binary("+", first, Index(steps, (EVERYTHING, None, None))))],
+                "recount",
+            )
+        else:
+            follows = stream.follows.steps if isinstance(stream.follows, Stream) else self.input(stream.follows, shape)
+            start = [Store(Index(whole, (0,)), self.caller.flat(first, shape)), Store(Index(whole, (Stretch(1),)), follows)]
             cut = "restart"
-            follows = stream.follows if stream.follows.startswith("ws.") else self.common.flat(stream.follows, shape, "T, B")
-            start = [f"{whole}[0] = {self.common.flat(f'state.{name}', shape)}", f"{whole}[1:] = {follows}"]
-        start += ["if cuts is not None:", f"    cuts.{cut}({whole}, {float_text(float(stream.state.init))})"]
-        final = f"{name}={self.common.shaped(f'{whole}[T].copy()', shape)}"
-        return {"carried": "", "start": start, "final": final}
+        start.append(_if_cut(cut, whole, stream.init))
+        final = self.caller.shaped(Method(Index(whole, (T,)), "copy"), shape)
+        return Boundary((stream.state.name, final), tuple(start))
 
-    def backward(self, emitter: Emitter, orientation: Orientation, stream: Stream) -> dict[str, object]:
+    def input(self, name: str, shape: Shape) -> Expression:
+        """All steps of an input."""
+        return self.caller.flat(self.caller.input(name), shape, STEPS)
+
+    def backward(self, emitter: Emitter, stream: Stream) -> Boundary:
         """The gradient of a stream's initial state; its other steps' are handed on to what it follows."""
         shape, name = stream.state.shape, stream.state.name
         if stream.follows is None:
             # No gradient flows through the count; without a step the final state is the initial one.
-            passed = f"np.zeros_like(state.{name}) if dfinal is None else dfinal.{name}*_idle(cuts, T)"
-            return {"carried": "", "start": [], "final": f"{name}={passed}"}
-        whole = f"ws.{self.gradient_buffer(emitter, stream)}"
-        lines = emitter.text.after
-        if (d := f"d:{stream.value}") in emitter.storage.place:
-            lines.append(f"np.copyto({orientation.of_caller(f'{whole}[:-1]', steps=True)}, {emitter.operand([d])})")
+            idle = Apply(Word("_idle"), (CUTS, T))
+            zeros = Apply(Library("zeros_like"), (given_state(name),))
+            return Boundary((name, if_dfinal(Binary("*", dfinal(name), idle), zeros)))
+        views, lines = emitter.views, emitter.text.after
+        whole = self.gradient_buffer(views, stream)
+        steps = Index(whole, (Stretch(stop=-1),))
+        if (d := f"d:{stream.value}") in views.storage.place:
+            lines.append(Copy(views.orientation.of_caller(steps, steps=True), views.operand([d])))
         else:
-            lines.append(f"{whole}[:-1] = 0")
-        later = next((s for s in self.known if s.follows == f"ws.{stream.buffer}[:-1]"), None)
+            lines.append(Store(steps, 0))
+        later = next((s for s in self.known if s.follows == stream), None)
         if later is not None:
-            lines.append(f"{whole}[:-1] += ws.{self.gradient_buffer(emitter, later)}[1:]")
-        dfinal = self.common.flat(f"dfinal.{name}", shape)
-        lines.append(f"{whole}[T] = 0 if dfinal is None else {dfinal}")
-        lines += ["if cuts is not None:", f"    cuts.part({whole}, None if dfinal is None else {dfinal})"]
-        return {"carried": "", "start": [], "final": f"{name}={self.common.shaped(f'{whole}[0].copy()', shape)}"}
+            lines.append(Increase(steps, Index(self.gradient_buffer(views, later), (Stretch(1),))))
+        given = self.caller.flat(dfinal(name), shape)
+        lines.append(Store(Index(whole, (T,)), if_dfinal(given, 0)))
+        lines.append(_if_cut("part", whole, if_dfinal(given, NONE)))
+        final = self.caller.shaped(Method(Index(whole, (0,)), "copy"), shape)
+        return Boundary((name, final))
 
-    def of_input(self, emitter: Emitter, name: str) -> str | None:
+    def of_input(self, views: Views, name: str) -> Expression | None:
         """What the stream that follows an input adds to the input's gradient, ``[T, B, n]``."""
-        follower = next((s for s in self.known if s.state.lag_of == (name, 1)), None)
-        return None if follower is None else f"ws.{self.gradient_buffer(emitter, follower)}[1:]"
+        follower = next((s for s in self.known if s.follows == name), None)
+        return None if follower is None else Index(self.gradient_buffer(views, follower), (Stretch(1),))
 
-    def gradient_buffer(self, emitter: Emitter, stream: Stream) -> str:
-        """The attribute that holds a stream's gradient."""
+    def gradient_buffer(self, views: Views, stream: Stream) -> Buffer:
+        """The memory of a stream's gradient."""
         key = ("gradient of", stream.state.name)
-        if key not in emitter.names.by_key:
-            buffer = emitter.names.get(key, f"d_{stream.buffer}")
-            emitter.text.buffers.append((buffer, f"(T + 1, B, {self.common.size(stream.state.shape)})"))
-        return emitter.names.by_key[key]
+        if key not in views.attributes:
+            name = views.names.get(key, f"d_{stream.buffer.name}")
+            views.attributes[key] = views.new_buffer(name, (T + 1, B, self.caller.size(stream.state.shape)))
+        found = views.attributes[key]
+        assert isinstance(found, Buffer)
+        return found
+
+
+def _far_input(each: Far, caller: Caller, names: Wishes, lagged: Mapping[str, str]) -> FarInput:
+    """The memory of an input that is read far back; ``lagged`` are the names of what is read, by label."""
+    size = caller.size(each.state.shape[1:])
+    called = names.get(("history", each.source), f"{identifier(each.source)}_history")
+    buffer = Buffer(called, (T + each.reach, B, size), Owner.FORWARD, Home.HISTORY)
+    views = {}
+    for ref in each.refs:
+        rows = Index(buffer, (Stretch(each.reach - ref.steps or None, -ref.steps),))
+        views[ref.label] = View(lagged[ref.label], buffer, apart(rows, (T, B, size)))
+    return FarInput(each, buffer, views)
+
+
+def _if_cut(method: str, array: Buffer, given: Expression) -> When:
+    """What is done to an array where the recurrence is cut."""
+    return When(IF_CUT, (Perform(Apply(Attribute(CUTS, method), (array, given)), (array,)),))

@@ -14,7 +14,7 @@ import sympy
 
 from cellspec import ir
 from cellspec.backends.memory.model import BATCH, STEPS
-from cellspec.backends.numpy.module import layout_of
+from cellspec.backends.numpy.module import design
 from cellspec.model.nodes import Shape
 from cellspec.pipeline import Compiled
 
@@ -71,7 +71,8 @@ def footprints(compiled: Compiled) -> tuple[Footprint, Footprint]:
     A segment is run in the memory of a whole sequence of k steps. Beside it there are the state before each segment, and whole
     results.
     """
-    layout, common = layout_of(compiled)
+    made = design(compiled)
+    layout, common = made.layout, made.setting.common
     cell, dims = compiled.cell, {name: sympy.Symbol(local) for name, local in common.dims.items()}
 
     def numbers(shapes: Iterable[Shape]) -> sympy.Expr:

@@ -9,118 +9,90 @@ A buffer whose size grows with the number of steps lies
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import sympy
 
+from cellspec.backends.arrays.expressions import View
+from cellspec.backends.arrays.statements import spans, where
 from cellspec.backends.memory.arena import Arena, Need, arrange
-from cellspec.backends.memory.model import STEPS
-from cellspec.backends.numpy.statements import OF_MEMORY, OF_SAVED, Pass, bases, mentions, returned, shape_of, size_of
-from cellspec.backends.numpy.views import Text
-from cellspec.backends.plain import dim_text
-
-Lines = tuple[tuple[str, str], ...]
+from cellspec.backends.memory.model import Buffer, Owner, Place
+from cellspec.backends.numpy.direction import Direction
 
 
 @dataclass(frozen=True)
 class Room:
-    """One part of the memory, as attributes and Python.
+    """One part of the memory: buffers of its ``own``, ``guests`` of blocks with their places, and ``views``."""
 
-    ``own``: arrays with their shapes; ``guests``: arrays in blocks, with shape and place; ``views``: views with expressions.
-    """
-
-    own: Lines
-    guests: tuple[tuple[str, str, str], ...]
-    views: Lines
+    own: tuple[Buffer, ...]
+    guests: tuple[tuple[Buffer, Place], ...]
+    views: tuple[View, ...]
 
     def size(self) -> sympy.Expr:
-        """The numbers in its own arrays."""
-        return sympy.expand(sympy.Add(*(size_of(shape) for _, shape in self.own)))
+        """The numbers in its own buffers."""
+        return sympy.expand(sympy.Add(*(buffer.size for buffer in self.own)))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The memory of both passes; ``blocks``: name, size and guests of each; ``steps``: how many arrays each loop runs over."""
+    """The memory of both passes; ``guests`` lie in the arena's blocks, ``steps``: how many arrays each loop runs over."""
 
     saved: Room
     forward: Room
     backward: Room
-    blocks: tuple[tuple[str, str, str], ...]
+    arena: Arena
+    guests: tuple[tuple[Buffer, ...], ...]
     steps: tuple[int, int]
 
     def scratch(self) -> sympy.Expr:
         """The numbers in all blocks."""
-        return sympy.expand(sympy.Add(*(size_of(f"({size},)") for _, size, _ in self.blocks)))
+        return sympy.expand(sympy.Add(*(block.size for block in self.arena.blocks)))
 
-    def moved(self, item: Any) -> Any:
-        """``item``, what the template needs of the forward pass, with ``saved.h`` for ``ws.h`` where that is saved."""
-        names = {name for name, _ in (*self.saved.own, *self.saved.views)}
-        match item:
-            case str():
-                return OF_MEMORY.sub(lambda m: f"saved.{m[1]}" if m[1] in names else m[0], item)
-            case list() | tuple() | set():
-                return type(item)(self.moved(part) for part in item)
-            case dict():
-                return {key: self.moved(part) for key, part in item.items()}
-            case Text():
-                return replace(item, **{name: self.moved(part) for name, part in vars(item).items()})
-            case _:
-                return item
+    @property
+    def lies(self) -> Mapping[Buffer, Owner]:
+        """Whose those buffers are that are not their pass's: the tape's."""
+        return dict.fromkeys(self.saved.own, Owner.TAPE)
 
 
-def lay_out(forward: Pass, backward: Pass) -> Layout:
+def lay_out(forward: Direction, backward: Direction) -> Layout:
     """Decide where every buffer of the two passes lies."""
-    seen = bases(forward.text.views)
-    read = {name for lines in backward.moments() for line in lines for name in OF_SAVED.findall(line)}
-    read |= {name for _, expression in backward.text.views for name in OF_SAVED.findall(expression)}
-    saved = {seen.get(name, name) for name in read}
+    behind = list(backward.moments())
+    saved = {buffer for buffer in spans([*behind, backward.text.views]) if buffer.owner is Owner.FORWARD}
     end = len(list(forward.moments()))
     needs = _needs("forward", forward, saved, 0) + _needs("backward", backward, set(), end)
-    arena = arrange(needs)
+    arena = arrange(need for need, _ in needs)
+    buffers = {need.name: buffer for need, buffer in needs}
     return Layout(
         saved=Room(
-            own=tuple((name, shape) for name, shape in forward.text.buffers if name in saved),
+            own=tuple(buffer for buffer in forward.text.buffers if buffer in saved),
             guests=(),
-            views=tuple((name, expression) for name, expression in forward.text.views if seen[name] in saved),
+            views=tuple(view for view in forward.text.views if view.buffer in saved),
         ),
-        forward=_room("forward", forward.text, arena, saved),
-        backward=_room("backward", backward.text, arena, set()),
-        blocks=tuple(
-            (block.name, _text(block.size), ", ".join(guests)) for block, guests in zip(arena.blocks, arena.guests, strict=True)
-        ),
+        forward=_room("forward", forward, arena, saved),
+        backward=_room("backward", backward, arena, set()),
+        arena=arena,
+        guests=tuple(tuple(buffers[name] for name in guests) for guests in arena.guests),
         steps=(len(forward.text.steps), len(backward.text.steps)),
     )
 
 
-def _needs(owner: str, direction: Pass, saved: set[str], start: int) -> list[Need]:
-    """The buffers of one pass that may lie in blocks; its first moment is ``start``."""
-    apart = saved | returned(direction)
-    spans = mentions(direction)
+def _needs(owner: str, direction: Direction, saved: set[Buffer], start: int) -> list[tuple[Need, Buffer]]:
+    """The buffers of one pass that may lie in blocks, and when they are needed; its first moment is ``start``."""
+    moments = list(direction.moments())
+    elsewhere = saved | where(direction.results, moments)
+    needed = spans(moments)
     return [
-        Need(f"{owner}.{name}", size_of(shape), start + spans[name][0], start + spans[name][1])
-        for name, shape in direction.text.buffers
-        if name in spans and name not in apart and _grows(shape)
+        (Need(f"{owner}.{buffer.name}", buffer.size, start + needed[buffer][0], start + needed[buffer][1]), buffer)
+        for buffer in direction.text.buffers
+        if buffer in needed and buffer not in elsewhere and buffer.grows
     ]
 
 
-def _grows(shape: str) -> bool:
-    return any(sympy.Symbol(STEPS) in axis.free_symbols for axis in shape_of(shape))
-
-
-def _room(owner: str, text: Text, arena: Arena, saved: set[str]) -> Room:
-    seen = bases(text.views)
-    own, guests = [], []
-    for name, shape in text.buffers:
-        place = arena.places.get(f"{owner}.{name}")
-        if place is not None:
-            behind = f"[{_text(place.start)}:]" if place.start != 0 else ""
-            guests.append((name, shape, f"scratch.{place.buffer.name}{behind}"))
-        elif name not in saved:
-            own.append((name, shape))
-    views = tuple((name, expression) for name, expression in text.views if seen[name] not in saved)
-    return Room(tuple(own), tuple(guests), views)
-
-
-def _text(size: sympy.Expr) -> str:
-    return dim_text(size, {})
+def _room(owner: str, direction: Direction, arena: Arena, saved: set[Buffer]) -> Room:
+    places = {buffer: arena.places.get(f"{owner}.{buffer.name}") for buffer in direction.text.buffers if buffer not in saved}
+    return Room(
+        own=tuple(buffer for buffer, place in places.items() if place is None),
+        guests=tuple((buffer, place) for buffer, place in places.items() if place is not None),
+        views=tuple(view for view in direction.text.views if view.buffer not in saved),
+    )

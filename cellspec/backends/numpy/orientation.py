@@ -14,39 +14,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import sympy
+
 from cellspec import ir
+from cellspec.backends.arrays.expressions import ELLIPSIS, EVERYTHING, Attribute, Expression, Index, Method, Stretch
+from cellspec.backends.memory.model import Axes, B
 from cellspec.passes.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """How arrays are laid out; expressions are Python text. ``lead`` is the text of the axes before: ``""`` or ``"T"``."""
+    """How arrays are laid out. ``lead`` are the axes before: none, or T."""
 
     features_first: bool
     name: str
     axes_doc: str
     why: str
 
-    def shape(self, lead: str, *rows: str) -> str:
+    def shape(self, lead: Axes, *rows: sympy.Expr) -> Axes:
         """The axes of an array of values: ``T, n, B`` or ``T, B, n``."""
-        axes = (*rows, "B") if self.features_first else ("B", *rows)
-        return ", ".join((lead, *axes) if lead else axes)
+        return (*lead, *rows, B) if self.features_first else (*lead, B, *rows)
 
-    def single(self, *rows: str) -> str:
+    def single(self, *rows: sympy.Expr) -> Axes:
         """The axes of an array that stands for every sample of a step: ``n, 1`` or ``1, n``."""
-        return ", ".join((*rows, "1") if self.features_first else ("1", *rows))
+        return (*rows, sympy.S.One) if self.features_first else (sympy.S.One, *rows)
 
-    def part(self, rows: str, *, steps: bool) -> str:
-        """The index of a stretch of the features, ``a:b``, of a step or of all steps."""
+    def part(self, array: Expression, rows: Stretch, *, steps: bool) -> Expression:
+        """A stretch of the features, of a step or of all steps."""
         if not self.features_first:
-            return f"[..., {rows}]"
-        return f"[:, {rows}]" if steps else f"[{rows}]"
+            return Index(array, (ELLIPSIS, rows))
+        return Index(array, (EVERYTHING, rows) if steps else (rows,))
 
-    def of_caller(self, expression: str, *, steps: bool = False) -> str:
+    def of_caller(self, array: Expression, *, steps: bool = False) -> Expression:
         """A caller's array ``[B, n]`` or ``[T, B, n]`` as a view in this layout."""
         if not self.features_first:
-            return expression
-        return f"{expression}.transpose(0, 2, 1)" if steps else f"{expression}.T"
+            return array
+        return Method(array, "transpose", (0, 2, 1)) if steps else Attribute(array, "T")
 
     @property
     def all_steps(self) -> tuple[int, int]:

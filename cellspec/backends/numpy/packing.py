@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from heapq import heappop, heappush
+from dataclasses import dataclass, field, replace
 
 from cellspec import ir
 from cellspec.backends.memory.model import Home, Phase
@@ -19,64 +18,70 @@ from cellspec.backends.numpy.instructions import (
     reads,
     writes,
 )
-from cellspec.backends.numpy.sharing import Sharing
+from cellspec.backends.numpy.sharing import Sharing, share
 from cellspec.backends.numpy.storage import Demands, Packed, Slots, Step, Storage, is_mixed, step_reads, step_writes
+from cellspec.backends.numpy.turns import in_turn, unpacked
 
 
 def plan(code: Code, demands: Demands) -> Storage:
     """Decide where every value of ``code`` lives."""
-    return _Planner(code, demands).run()
+    return _Planner(share(code, demands), code.regions).run()
 
 
-class _Planner(Sharing):
-    def __init__(self, code: Code, demands: Demands) -> None:
-        super().__init__(code, demands)
-        self.packs: list[list[str]] = []
-        self.in_pack: dict[str, tuple[int, int]] = {}  # root -> its pack, and its place there
-        self.products_packed = False
+@dataclass
+class _Planner:
+    known: Sharing
+    regions: tuple[tuple[Instruction, ...], ...]
+    packs: list[list[str]] = field(default_factory=list)
+    in_pack: dict[str, tuple[int, int]] = field(default_factory=dict)  # root -> its pack, and its place there
+    products_packed: bool = False
 
     def packable(self, name: str) -> bool:
-        if not self.demands.neighbours or self.homes[name] in (Home.GIVEN, Home.HISTORY, Home.USER):
+        if not self.known.demands.neighbours or self.known.homes[name] in (Home.GIVEN, Home.HISTORY, Home.USER):
             return False
-        if self.homes[name] is Home.FLAT and self.products_packed:
+        if self.known.homes[name] is Home.FLAT and self.products_packed:
             return False  # a product over all steps writes the whole of its buffer
-        return self.homes[name] is Home.CONSTANT or self.home_of_class(name) is not Home.HISTORY
+        return self.known.homes[name] is Home.CONSTANT or self.known.home_of_class(name) is not Home.HISTORY
 
     def fits(self, names: Sequence[str]) -> bool:
         """Whether ``names`` are, or can be made, neighbours in this order."""
-        roots = [self.root(n) for n in names]
+        roots = [self.known.root(n) for n in names]
         if len(set(roots)) != len(roots):
             return False
         first = self.in_pack.get(roots[0])
         if first is None:
             free = not any(r in self.in_pack for r in roots) and all(map(self.packable, names))
-            return free and len({self.home_of_class(n) for n in names}) == 1
+            return free and len({self.known.home_of_class(n) for n in names}) == 1
         return all(self.in_pack.get(r) == (first[0], first[1] + k) for k, r in enumerate(roots))
 
     def follows(self, name: str, stack: Sequence[str], roots: Collection[str]) -> bool:
         """Whether ``name`` fits behind ``stack``, which fits itself; ``roots`` are its classes."""
-        root, last = self.root(name), self.in_pack.get(self.root(stack[-1]))
+        root, last = self.known.root(name), self.in_pack.get(self.known.root(stack[-1]))
         if root in roots:
             return False
         if last is None:
-            return root not in self.in_pack and self.packable(name) and self.home_of_class(name) is self.home_of_class(stack[0])
+            return (
+                root not in self.in_pack
+                and self.packable(name)
+                and self.known.home_of_class(name) is self.known.home_of_class(stack[0])
+            )
         return self.in_pack.get(root) == (last[0], last[1] + 1)
 
     def make_pack(self, names: Sequence[str]) -> None:
-        roots = [self.root(n) for n in names]
+        roots = [self.known.root(n) for n in names]
         if roots[0] not in self.in_pack:
             self.in_pack |= {root: (len(self.packs), k) for k, root in enumerate(roots)}
             self.packs.append(roots)
 
     def ranked(self, names: Iterable[str]) -> list[str]:
         order = list(names)
-        return sorted(order, key=lambda n: (self.demands.rank.get(n, (99,)), order.index(n)))
+        return sorted(order, key=lambda n: (self.known.demands.rank.get(n, (99,)), order.index(n)))
 
     def pack_products(self) -> None:
         """Stacks that products write and read, and the stacks of gradients."""
-        products = [i for _, i in self.sequence if isinstance(i, ir.Product)]
+        products = [i for _, i in self.known.sequence if isinstance(i, ir.Product)]
         for product in products:
-            if len(product.outs) > 1 and self.homes[product.outs[0]] is Home.FLAT and not self.uneven(product):
+            if len(product.outs) > 1 and self.known.homes[product.outs[0]] is Home.FLAT and not self.uneven(product):
                 self.make_pack(self.ranked(product.outs))
         self.products_packed = True
         even = [p for p in products if not self.uneven(p)]
@@ -86,16 +91,16 @@ class _Planner(Sharing):
                 self.make_pack(names)
         self.regions = tuple(
             tuple(part for i in region for part in (self.split(i) if isinstance(i, ir.Product) else (i,)))
-            for region in self.code.regions
+            for region in self.known.code.regions
         )
-        for gradient in self.code.schedule.gradients:
+        for gradient in self.known.code.schedule.gradients:
             lefts = self.ranked(left for _, left in gradient.rows)
             if len(lefts) > 1 and self.fits(lefts):
                 self.make_pack(lefts)
 
     def uneven(self, product: ir.Product) -> bool:
         """Whether the heads' matrices of several results have several shapes: they do not make one array."""
-        shapes = {self.values[weight].shape for row in product.weights for weight in row}
+        shapes = {self.known.values[weight].shape for row in product.weights for weight in row}
         return len(shapes) > 1 and any(len(shape) == 3 for shape in shapes)
 
     def split(self, product: ir.Product) -> Iterator[Instruction]:
@@ -125,7 +130,7 @@ class _Planner(Sharing):
             else:
                 runs.append([name])
                 roots = set()
-            roots.add(self.root(name))
+            roots.add(self.known.root(name))
         return runs
 
     def summed(self, product: ir.Product, runs: Sequence[Sequence[str]]) -> Iterator[Instruction]:
@@ -138,30 +143,30 @@ class _Planner(Sharing):
         def term(result: str, run: Sequence[str]) -> ir.Product:
             return ir.Product((result,), (tuple(weights[name].pop(0) for name in run),), tuple(run), product.transposed)
 
-        whole = self.homes[out] if self.homes[out] in (Home.FLAT, Home.USER) else Home.SEQUENCE
-        apart = Home.STEP if self.sequence[self.defined[out]][0] is Phase.LOOP else whole
-        total = self.add_value(f"%{out}.0", out, self.homes[out])
+        whole = self.known.homes[out] if self.known.homes[out] in (Home.FLAT, Home.USER) else Home.SEQUENCE
+        apart = Home.STEP if self.known.sequence[self.known.defined[out]][0] is Phase.LOOP else whole
+        total = self.add_value(f"%{out}.0", out, self.known.homes[out])
         yield from self.split(term(total, runs[0]))
-        self.join(total, out)  # the sum grows where it will stay
+        self.known.join(total, out)  # the sum grows where it will stay
         spare = f"%{out}.1"
         for k, run in enumerate(runs[1:], 1):
             part = self.add_value(f"%{out}.{k}", out, apart)
             if part != spare:
-                self.join(part, spare)
+                self.known.join(part, spare)
             yield from self.split(term(part, run))
             before, total = total, out
             if k < len(runs) - 1:
-                total = self.add_value(f"%{out}.sum{k + 1}", out, self.homes[out])
-                self.join(total, out)
+                total = self.add_value(f"%{out}.sum{k + 1}", out, self.known.homes[out])
+                self.known.join(total, out)
             yield Elementwise("add", total, (before, part))
 
     def add_value(self, name: str, like: str, home: Home) -> str:
         """A value that comes up between others: ``name``, of the shape of ``like`` and used up where that is defined."""
-        self.values[name] = replace(self.values[like], name=name)
-        self.homes[name] = home
-        self.classes.add(name)
-        self.class_homes[name] = {home}
-        self.defined[name], self.last[name] = self.defined[like], self.defined[like]
+        self.known.values[name] = replace(self.known.values[like], name=name)
+        self.known.homes[name] = home
+        self.known.classes.add(name)
+        self.known.class_homes[name] = {home}
+        self.known.defined[name], self.known.last[name] = self.known.defined[like], self.known.defined[like]
         return name
 
     def group(self, instructions: Sequence[Instruction]) -> list[Step]:
@@ -175,7 +180,11 @@ class _Planner(Sharing):
                 shapes = tuple(
                     a
                     if isinstance(a, Scalar)
-                    else (self.values[a].shape, self.homes[a] is Home.CONSTANT, self.homes[a] is Home.FLAT)
+                    else (
+                        self.known.values[a].shape,
+                        self.known.homes[a] is Home.CONSTANT,
+                        self.known.homes[a] is Home.FLAT,
+                    )
                     for a in instruction.args
                 )
                 kinds[(level, instruction.ufunc, *shapes)].append(instruction)
@@ -187,12 +196,12 @@ class _Planner(Sharing):
 
     def groups(self, instruction: Elementwise) -> bool:
         """Whether one call can do the work of several such instructions."""
-        shapes = (self.values[name].shape for name in reads(instruction))
-        return instruction.ufunc not in HELPERS and not is_mixed(self.values[instruction.out].shape, shapes)
+        shapes = (self.known.values[name].shape for name in reads(instruction))
+        return instruction.ufunc not in HELPERS and not is_mixed(self.known.values[instruction.out].shape, shapes)
 
     def runs(self, members: list[Elementwise]) -> list[Packed]:
         """Maximal runs of ``members`` whose results and arguments can be neighbours; whoever cannot join ends a run."""
-        members = sorted(members, key=lambda i: self.demands.rank.get(i.out, (99,)))
+        members = sorted(members, key=lambda i: self.known.demands.rank.get(i.out, (99,)))
         result: list[Packed] = []
         pending = members
         while pending:
@@ -210,7 +219,7 @@ class _Planner(Sharing):
                 elif len(run) > 1 and not rest and self.continues(stacks, run[0], candidate):
                     run.append(candidate)
                     for position, stack in stacks.items():
-                        stack.add(_mentioned(candidate)[position], self.root)
+                        stack.add(_mentioned(candidate)[position], self.known.root)
                 else:
                     rest.append(candidate)
             columns = self.columns(run)
@@ -222,14 +231,14 @@ class _Planner(Sharing):
             if all(map(self.fits, rows)):
                 result.append(packed)
             else:
-                result.extend(_unpacked(packed))
+                result.extend(unpacked(packed))
             pending = rest
         return result
 
     def is_single(self, instruction: Elementwise) -> bool:
         """Whether an instruction mentions what has no neighbours, so that it joins no other."""
-        names = [n for n in reads(instruction) if not ir.is_one(self.values[n].shape)]
-        return not all(self.root(n) in self.in_pack or self.packable(n) for n in (*names, instruction.out))
+        names = [n for n in reads(instruction) if not ir.is_one(self.known.values[n].shape)]
+        return not all(self.known.root(n) in self.in_pack or self.packable(n) for n in (*names, instruction.out))
 
     def columns(self, run: Sequence[Elementwise]) -> tuple[tuple[str, ...] | Scalar, ...]:
         columns: list[tuple[str, ...] | Scalar] = []
@@ -246,10 +255,10 @@ class _Planner(Sharing):
         """Whether the instructions of ``run`` can be one call."""
         columns = self.columns(run)
         stacks = [c for c in columns if not isinstance(c, Scalar) and len(c) > 1]
-        outs = [self.values[i.out].shape for i in run]
-        if not stacks or any([self.values[n].shape for n in c] != outs for c in stacks):
+        outs = [self.known.values[i.out].shape for i in run]
+        if not stacks or any([self.known.values[n].shape for n in c] != outs for c in stacks):
             return False
-        if any(not isinstance(c, Scalar) and len(c) == 1 and not ir.is_one(self.values[c[0]].shape) for c in columns):
+        if any(not isinstance(c, Scalar) and len(c) == 1 and not ir.is_one(self.known.values[c[0]].shape) for c in columns):
             return False  # a shared argument is stretched over the blocks: that takes NumPy longer than calls of equal shapes
         return all(map(self.fits, [tuple(i.out for i in run), *stacks]))
 
@@ -257,17 +266,17 @@ class _Planner(Sharing):
         """What of the instructions of ``run`` lies in stacks, by its position among what they mention."""
         columns = list(zip(*map(_mentioned, run), strict=True))
         several = [k for k, names in enumerate(columns) if isinstance(names[0], str) and len(set(names)) > 1]
-        return {k: _Stack([str(n) for n in columns[k]], {self.root(str(n)) for n in columns[k]}) for k in several}
+        return {k: _Stack([str(n) for n in columns[k]], {self.known.root(str(n)) for n in columns[k]}) for k in several}
 
     def continues(self, stacks: Mapping[int, _Stack], first: Elementwise, candidate: Elementwise) -> bool:
         """Whether ``candidate`` can join a run of at least two, of which ``first`` is the first and ``stacks`` the operands."""
-        shape = self.values[candidate.out].shape
+        shape = self.known.values[candidate.out].shape
         for position, (name, like) in enumerate(zip(_mentioned(candidate), _mentioned(first), strict=True)):
             stack = stacks.get(position)
             if stack is None:
                 if name != like:
                     return False
-            elif self.values[str(name)].shape != shape or not self.follows(str(name), stack.names, stack.roots):
+            elif self.known.values[str(name)].shape != shape or not self.follows(str(name), stack.names, stack.roots):
                 return False
         return True
 
@@ -300,72 +309,37 @@ class _Planner(Sharing):
         for instruction in instructions:
             outs = writes(instruction)
             for out in outs:
-                blockers[out] = set(touched[self.root(out)])
+                blockers[out] = set(touched[self.known.root(out)])
             for name in reads(instruction):
-                if name in self.defined:
-                    touched[self.root(name)].update(outs)
-            touched |= {self.root(out): set(outs) for out in outs}
+                if name in self.known.defined:
+                    touched[self.known.root(name)].update(outs)
+            touched |= {self.known.root(out): set(outs) for out in outs}
         return blockers
 
     def run(self) -> Storage:
         self.pack_products()
         steps = tuple(tuple(self.group(self.regions[region])) for region in Phase)
-        groups = self.members()
+        groups = self.known.members()
         buffers: list[Slots] = []
         place: dict[str, tuple[int, int]] = {}
-        links = self.program.links if self.demands.states else self.program.delays  # with both ends in one history
+        links = (
+            self.known.program.links if self.known.demands.states else self.known.program.delays
+        )  # with both ends in one history
         befores = {link.before for link in links}
-        alone = [[r] for r in groups if r not in self.in_pack and self.homes[r] is not Home.GIVEN and r not in befores]
+        alone = [[r] for r in groups if r not in self.in_pack and self.known.homes[r] is not Home.GIVEN and r not in befores]
         for pack in (*self.packs, *alone):
-            home = self.home_of_class(pack[0])
+            home = self.known.home_of_class(pack[0])
             if home is Home.CONSTANT and len(pack) == 1:
                 continue
-            members = tuple(tuple(sorted(groups[root], key=self.defined.__getitem__)) for root in pack)
+            members = tuple(tuple(sorted(groups[root], key=self.known.defined.__getitem__)) for root in pack)
             for k, names in enumerate(members):
                 place |= dict.fromkeys(names, (len(buffers), k))
-            buffers.append(Slots(home, tuple(self.values[root].shape for root in pack), members))
+            buffers.append(Slots(home, tuple(self.known.values[root].shape for root in pack), members))
         place |= {link.before: place[link.after] for link in links}
-        copied = tuple(c for c in self.program.carries if not self.demands.states and place[c.before] != place[c.after])
-        return Storage(self.code, steps, tuple(buffers), place, self.values, copied, self.aliases)
-
-
-def in_turn(steps: Sequence[Step], needs: Callable[[Step], set[str]]) -> list[Step]:
-    """``steps`` so that each comes after those that write what it ``needs``, and otherwise as early as it stands."""
-    waiting: dict[tuple[int, ...], Step] = {(k,): step for k, step in enumerate(steps)}
-    missing = {place: needs(step) for place, step in waiting.items()}
-    readers: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)
-    done: set[str] = set()
-    ready: list[tuple[int, ...]] = []
-
-    def wait(place: tuple[int, ...]) -> None:
-        missing[place] -= done
-        for name in missing[place]:
-            readers[name].append(place)
-        if not missing[place]:
-            heappush(ready, place)
-
-    for place in list(waiting):
-        wait(place)
-    result: list[Step] = []
-    while waiting:
-        if not ready:  # neighbours that wait for one another: call by call, then
-            stuck = min(p for p, step in waiting.items() if isinstance(step, Packed) and len(step.outs) > 1)
-            step = waiting.pop(stuck)
-            assert isinstance(step, Packed)
-            for k, part in enumerate(_unpacked(step)):
-                waiting[*stuck, k] = part
-                missing[*stuck, k] = needs(part)
-                wait((*stuck, k))
-            continue
-        step = waiting.pop(heappop(ready))
-        result.append(step)
-        for name in step_writes(step):
-            done.add(name)
-            for place in readers.pop(name, ()):
-                missing[place].discard(name)
-                if place in waiting and not missing[place]:
-                    heappush(ready, place)
-    return result
+        copied = tuple(
+            c for c in self.known.program.carries if not self.known.demands.states and place[c.before] != place[c.after]
+        )
+        return Storage(self.known.code, steps, tuple(buffers), place, self.known.values, copied, self.known.aliases)
 
 
 @dataclass
@@ -382,11 +356,3 @@ class _Stack:
 
 def _mentioned(instruction: Elementwise) -> tuple[Arg, ...]:
     return (*instruction.args, instruction.out)
-
-
-def _unpacked(step: Packed) -> list[Packed]:
-    """The calls that ``step`` had joined."""
-    return [
-        Packed(step.ufunc, (out,), tuple(c if isinstance(c, Scalar) else c[k : k + 1] if len(c) > 1 else c for c in step.args))
-        for k, out in enumerate(step.outs)
-    ]

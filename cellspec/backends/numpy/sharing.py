@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 
 from cellspec import ir
 from cellspec.backends.memory.model import Home, Phase
 from cellspec.backends.memory.sharing import Classes
 from cellspec.backends.numpy.instructions import HELPERS, Code, Elementwise, Instruction, reads, writes
 from cellspec.backends.numpy.storage import Demands
+from cellspec.ir import Program, Value
 
 
+def share(code: Code, demands: Demands) -> Sharing:
+    """Decide which values of a direction lie in the same place, one after the other."""
+    made = (name for op in code.schedule.prologue for name in ir.outs(op))
+    constants = dict.fromkeys((*code.schedule.program.constants, *made))
+    sequence = tuple((phase, instruction) for phase in Phase for instruction in code.regions[phase])
+    sharing = Sharing(code, demands, dict(code.values), sequence, constants)
+    sharing.lifetimes()
+    sharing.find_homes()
+    sharing.classes = Classes.of(sharing.defined)
+    sharing.find_aliases()
+    sharing.class_homes = {root: {sharing.homes[n] for n in names} for root, names in sharing.classes.members.items()}
+    sharing.share()
+    return sharing
+
+
+@dataclass
 class Sharing:
     """Lifetimes, the memory that each value asks for, and the classes of values that share a place.
 
-    A class is a set of values; ``root`` names it, and what is asked of a class is kept as classes are joined, so that the time
-    does not grow with their sizes. Positions count the direction's instructions.
+    What is asked of a class is kept, by its root, as classes are joined, so that the time does not grow with their sizes.
+    Positions count the direction's instructions.
     """
 
-    def __init__(self, code: Code, demands: Demands) -> None:
-        self.code, self.demands = code, demands
-        self.program = code.schedule.program
-        self.values = dict(code.values)
-        self.regions: tuple[tuple[Instruction, ...], ...] = code.regions
-        self.sequence: list[tuple[Phase, Instruction]] = [(r, i) for r in Phase for i in code.regions[r]]
-        made = (name for op in code.schedule.prologue for name in ir.outs(op))
-        self.constants = dict.fromkeys((*self.program.constants, *made))
-        self.defined: dict[str, int] = {}
-        self.last: dict[str, int] = {}
-        self.homes: dict[str, Home] = {}
-        self.class_homes: dict[str, set[Home]] = {}  # by the roots of classes
-        self.aliases: dict[str, str] = {}
-        self.lifetimes()
-        self.find_homes()
-        self.classes = Classes.of(self.defined)
-        self.find_aliases()
-        self.class_homes = {root: {self.homes[n] for n in names} for root, names in self.classes.members.items()}
-        self.share()
+    code: Code
+    demands: Demands
+    values: dict[str, Value]
+    sequence: tuple[tuple[Phase, Instruction], ...]
+    constants: dict[str, None]
+    defined: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
+    homes: dict[str, Home] = field(default_factory=dict)
+    classes: Classes = field(default_factory=Classes)
+    class_homes: dict[str, set[Home]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def program(self) -> Program:
+        return self.code.schedule.program
 
     def lifetimes(self) -> None:
         """When each value is defined and last read, as positions in the direction's instructions."""

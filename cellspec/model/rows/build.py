@@ -34,11 +34,12 @@ def row(
 ) -> Primitive:
     """A pointwise function.
 
-    ``numpy`` defaults to the ufunc of the same name, and then so does its spelling in NumPy; that in CUDA defaults to CUDA's
-    function of this name. One ``wants`` serves all arguments.
+    ``numpy`` defaults to the ufunc of the same name, and then so do its spellings in NumPy, PyTorch and JAX; that in CUDA
+    defaults to CUDA's function of this name. One ``wants`` serves all arguments.
     """
     arity = len(derivatives)
-    words = {"cuda": name} | ({} if numpy else {"numpy": f"np.{name}"}) | dict(spellings or {})
+    same = {"numpy": f"np.{name}", "torch": f"torch.{name}", "jax": f"jnp.{name}"}
+    words = {"cuda": name} | ({} if numpy else same) | dict(spellings or {})
     _ROWS[name] = Primitive(
         name=name,
         arity=arity,

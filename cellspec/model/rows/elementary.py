@@ -23,7 +23,12 @@ ROWS = (
             zero,
             numpy=ufunc(word),
             listed=False,
-            spellings={"numpy": f"np.{word}", "cuda": f"{name}(a, b) = a {operator} b"},
+            spellings={
+                "numpy": f"np.{word}",
+                "torch": f"({{0}} {operator} {{1}})",
+                "jax": f"({{0}} {operator} {{1}})",
+                "cuda": f"{name}(a, b) = a {operator} b",
+            },
             wants=Want.SIDE,
             size=Size.BOUNDED,
             sign=Sign.NOT_NEGATIVE,

@@ -1,0 +1,1 @@
+"""JAX: plain source to be transformed, differentiable through the derived backward pass."""
