@@ -48,6 +48,8 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 	env NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/cellspec generate --check
+	$(BIN)/cellspec generate --check --backend torch elman lstm lstm_concat gru gru_after gru_concat
+	$(BIN)/cellspec generate --check --backend jax elman lstm lstm_concat gru gru_after gru_concat
 
 docs: $(VENV)/.docs
 	env NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

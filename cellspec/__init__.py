@@ -120,9 +120,9 @@ def build(cell: Cell, backend: str = "numpy", residuals: str = "speed") -> Modul
 def verify(cell: Cell, module: ModuleType, *, seed: int = 0, exact: bool = True) -> Report:
     """What the equations of ``cell`` say of ``module``, generated from it for any backend, on random inputs.
 
-    Results and every gradient, in float64 and float32, with lengths and resets; ``exact`` adds gradients in exact arithmetic.
-    The report is ``ok`` or not, and prints as a table of the worst errors beside what is allowed. Arrays are NumPy's: modules of
-    other libraries are held to the equations by ``cellspec verify --backend``. Raises nothing; what is tried is listed at
+    Results and every gradient, in float64 and float32, with lengths and resets; ``exact`` adds exact gradients.
+    The report is ``ok`` or not, and prints as a table of the worst errors beside what is allowed. Arrays are NumPy's; other
+    libraries' modules are held to the equations by ``cellspec verify --backend``. Raises nothing; what is tried is listed at
     :func:`cellspec.verification.check.verify`.
     """
     from cellspec.verification import check
