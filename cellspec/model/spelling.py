@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def called_in(words: str) -> list[str]:
+    """The functions that a target's words call: names before a parenthesis, without those that are a part of something."""
+    return re.findall(r"(?<![\w.])(\w+)\(", words)
+
+
 @dataclass(frozen=True)
 class Definition:
     """A function of a module's own: ``name(arguments) = value``, after some local names have been given their values."""
@@ -18,9 +23,9 @@ class Definition:
 
     @property
     def calls(self) -> tuple[str, ...]:
-        """The functions that it calls, whoever defines them: names before a parenthesis, without what they are a part of."""
+        """The functions that it calls, whoever defines them."""
         texts = (self.value, *(value for _, value in self.locals))
-        return tuple(dict.fromkeys(name for text in texts for name in re.findall(r"(?<![\w.])(\w+)\(", text)))
+        return tuple(dict.fromkeys(name for text in texts for name in called_in(text)))
 
 
 @dataclass(frozen=True)

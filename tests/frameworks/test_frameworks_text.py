@@ -34,7 +34,7 @@ def plain(spelling: Spelling, lead: str = "B", batched: bool = True) -> Plain:
 def test_every_primitive_and_operation_is_spelt(spelling: Spelling) -> None:
     pointwise = set(PRIMITIVES) - set(OPERATORS.values()) - {"neg", "identity", "where"}
     assert pointwise <= set(spelling.functions)
-    assert set(NUMPY.operations) <= set(spelling.operations)
+    assert set(NUMPY.operations) - {"ufunc"} <= set(spelling.operations), "what has words of its own is made of no ufuncs"
     assert set(TORCH.operations) == set(JAX.operations)
 
 

@@ -21,7 +21,7 @@ from cellspec.oracle.primitives import rule
 FUNCTIONS = {name: row for name, row in PRIMITIVES.items() if row.derivatives}
 """All but operators, which printers of expressions spell."""
 
-TARGETS, ARRAYS = {"numpy", "cuda"}, {"numpy"}
+TARGETS, ARRAYS = {"numpy", "cuda", "torch", "jax"}, {"numpy"}
 """The columns; those of array libraries, which may do without words where they have the ufuncs of which a row is made."""
 
 UFUNCS = ("minimum", "maximum", "abs", "expm1", "logaddexp")
