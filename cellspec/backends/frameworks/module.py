@@ -54,7 +54,8 @@ class Target:
     ``xp`` has its functions. ``empty`` is an array of the default dtype, ``diagonal`` that of ``r``; ``copy`` makes a view an
     array.
     ``differentiable`` says who takes derivatives of ``forward``. ``source``, ``options``, ``draws`` and ``seeded`` are the
-    arguments of ``init_params``, those of its random numbers, and the sentence about them.
+    arguments of ``init_params``, those of its random numbers, and the sentence about them. ``standard`` are lines that import
+    of the standard library.
     """
 
     folder: str
@@ -72,6 +73,7 @@ class Target:
     options: str
     draws: str
     seeded: str
+    standard: tuple[str, ...] = ()
 
 
 def module_text(compiled: Compiled, target: Target) -> str:
@@ -115,6 +117,7 @@ class _Module:
         return {
             **common.context(target.title),
             "functional": True,
+            "standard": target.standard,
             "exports": " ".join(f'"{name}",' for name in (*exports, *EXPORTS)),
             "header": common.command(f" --backend {target.folder}" + (f" --residuals {policy}" if policy != "speed" else "")),
             "notes": [],

@@ -25,6 +25,7 @@ TARGET = Target(
     source="key: jax.Array",
     options="dtype: Any = jnp.float32",
     draws="{source}, dtype",
+    standard=("from functools import partial",),
     seeded="``key`` is one of JAX's random keys",
 )
 
