@@ -40,6 +40,8 @@ def test_what_a_row_leaves_out_follows_from_the_rest(twice: Primitive) -> None:
     assert {target: word(["p", "q"]) for target, word in twice.spellings.items()} == {
         "numpy": "np.twice(p, q)",
         "cuda": "twice(p, q)",
+        "torch": "torch.twice(p, q)",
+        "jax": "jnp.twice(p, q)",
     }
     assert str(twice.numpy(x, y)) == "twice(x, y)"
 

@@ -330,7 +330,7 @@ def test_a_tape_goes_stale_with_its_workspace(path: Path, residuals: str) -> Non
 def test_residuals_that_are_unknown_or_not_for_a_backend() -> None:
     cell = cell_of(shipped("lstm"))
     fails(ValueError, "unknown residuals 'little'; there is speed, memory", lambda: cellspec.generate(cell, residuals="little"))
-    message = "residuals='memory' is for the NumPy backend; the CuPy backend has 'speed' alone"
+    message = "residuals='memory' is for the NumPy, PyTorch and JAX backends; the CuPy backend has 'speed' alone"
     fails(ValueError, message, lambda: cellspec.build(cell, "cupy", residuals="memory"))
 
 

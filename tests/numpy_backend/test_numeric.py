@@ -215,7 +215,7 @@ def test_large_weights_in_another_order_of_memory_change_nothing() -> None:
     for workspace in (None, module.Workspace(T, 2, params)):
         *_, tape = module.forward(params, x, workspace=workspace)
         grads = module.backward(params, tape, dy, workspace=workspace)
-        assert (workspace is None) or np.array_equal(workspace.backward.Uo_Ui_Uf_Ug_T, workspace.backward.Uo_Ui_Uf_Ug.T)
+        assert (workspace is None) or np.array_equal(workspace.backward.U_gates_T, workspace.backward.U_gates.T)
         _, _, parts = module.forward(params, x, checkpoint=20)
         assert close(module.backward(params, parts, dy), grads)
 
