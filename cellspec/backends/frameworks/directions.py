@@ -19,6 +19,7 @@ from cellspec.backends.arrays.spelling import Spelling
 from cellspec.backends.dims import tuple_text
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import bare, dim_text
+from cellspec.backends.remarks import Account, Remarks
 from cellspec.ir import Op
 from cellspec.model.nodes import Shape
 from cellspec.passes.schedule import Gradient, Schedule
@@ -44,8 +45,7 @@ class Around:
 
     ``constants``, ``sequences`` and ``befores`` are the texts of what it is given: the same at every step, for each step, and
     carried into a step. ``kept`` are the values of which others read all steps afterwards, ``handed`` those that a step hands
-    on, ``labels`` those that equations define. ``like`` is an array of the right kind, ``comments`` the equations by what they
-    define.
+    on, ``labels`` those that equations define. ``like`` is an array of the right kind.
     """
 
     names: Names
@@ -56,7 +56,7 @@ class Around:
     handed: Sequence[str]
     labels: frozenset[str]
     dims: Mapping[str, str]
-    comments: Mapping[str, str]
+    remarks: Remarks
     spelling: Spelling
     like: str
 
@@ -92,6 +92,7 @@ class _Section:
     plain: Plain
     lines: list[str]
     inlined: frozenset[str]
+    account: Account = field(default_factory=Account)
 
 
 class _Writer:
@@ -102,7 +103,6 @@ class _Writer:
         uses = _uses(schedule, (*around.kept, *around.handed))
         self.texts: dict[str, str] = dict(around.constants)
         self.stacks: dict[str, str] = {}
-        self.explained: tuple[str, int] = ("", 0)
 
         def section(ops: Sequence[Op], lines: list[str], batched: bool = True, lead: str = "B") -> _Section:
             values, like, words = self.program.values, around.like, around.spelling
@@ -170,7 +170,7 @@ class _Writer:
             self.product(op, section)
             return
         (out,) = ir.outs(op)
-        self.bind(out, self.right_side(op, out, section.plain), section, _closed(op))
+        self.bind(op, self.right_side(op, out, section.plain), section, _closed(op))
 
     def right_side(self, op: Op, out: str, plain: Plain) -> str:
         """The text of ``op``, an array with all axes in front and of its whole shape unless it is a constant."""
@@ -185,12 +185,13 @@ class _Writer:
             return text
         return plain.word("full", shape=_axes(shape, plain), value=text, dtype=plain.dtype)
 
-    def bind(self, out: str, text: str, section: _Section, closed: bool) -> None:
-        """``out`` is ``text``: a variable, unless one expression alone reads it, of the same section."""
+    def bind(self, op: Op, text: str, section: _Section, closed: bool) -> None:
+        """The result of ``op`` is ``text``: a variable, unless one expression alone reads it, of the same section."""
+        (out,) = ir.outs(op)
         if out in section.inlined and out not in self.around.labels and len(text) <= LONGEST_PART:
             section.plain.texts[out] = text if closed else f"({text})"
             return
-        self.explain(out, section)
+        self.explain(out, op, section)
         section.plain.texts[out] = self.name(out)
         section.lines.extend(wrapped(f"{section.plain.texts[out]} = ", text))
 
@@ -204,7 +205,7 @@ class _Writer:
         else:
             text = f"{vector} @ {weights}{'' if op.transposed else '.T'}"
         if len(op.outs) == 1:
-            self.bind(op.outs[0], text, section, closed=False)
+            self.bind(op, text, section, closed=False)
             return
         plain.texts |= {out: self.name(out) for out in op.outs}
         parts = self.parts(text, [self.program.shape(out)[-1] for out in op.outs], -1)
@@ -273,12 +274,10 @@ class _Writer:
         wanted = wanted or identifier(value)
         return self.around.names.get(value, wanted if len(wanted) <= LONGEST_NAME else "part")
 
-    def explain(self, out: str, section: _Section) -> None:
-        """The equation that ``out`` belongs to, unless it stands above."""
-        comment = self.around.comments.get(out) or self.around.comments.get(self.program.values[out].origin, "")
-        if comment and (comment, id(section)) != self.explained:
-            self.explained = comment, id(section)
-            section.lines.extend(textwrap.wrap(f"# {comment}", WIDTH, subsequent_indent="#     ", break_long_words=False))
+    def explain(self, out: str, op: Op, section: _Section) -> None:
+        """What is to be said of ``out``, which ``op`` computes, unless it stands above."""
+        for text in section.account.lines([self.around.remarks.about(self.program.values[out], op)]):
+            section.lines.extend(textwrap.wrap(f"# {text}", WIDTH, subsequent_indent="#     ", break_long_words=False))
 
 
 def _uses(schedule: Schedule, roots: Sequence[str]) -> Counter[str]:

@@ -23,8 +23,10 @@ from cellspec.backends.frameworks.directions import (
     unpacked,
     wrapped,
 )
+from cellspec.backends.legend import legend
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import float_text
+from cellspec.backends.remarks import Remarks
 from cellspec.model.equations import Param, State
 from cellspec.model.nodes import STEP_INDEX, Kind
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled
@@ -95,7 +97,8 @@ class _Module:
         template = environment(self.target.folder, "frameworks").get_template("module.py.jinja")
         context = self.context()
         draft = template.render(context, imported=())
-        return tidy(template.render(context, imported=tuple(name for name in OPTIONAL if f"{name}." in draft)))
+        text = template.render(context, imported=tuple(name for name in OPTIONAL if f"{name}." in draft))
+        return tidy(text, legend(self.common.groups, text))
 
     def context(self) -> dict[str, object]:
         """What the templates need."""
@@ -159,7 +162,7 @@ class _Module:
         lags = {label: names.get(label, identifier(label)) for label in far}
         saved, outputs = self.saved(), [o.label for o in self.cell.outputs]
         carried = {**{f"{name}[t-1]": text for name, text in befores.items()}, **lags}
-        around = self.around(names, given, carried, (*outputs, *saved), program.afters, "")
+        around = self.around(names, given, carried, (*outputs, *saved), program.afters, forwards=True)
         code = direction(self.compiled.schedules[FORWARD], around)
         handed = {carry.before.removesuffix("[t-1]"): code.step[carry.after] for carry in program.carries}
         head = []
@@ -190,7 +193,7 @@ class _Module:
             given[f"d:{o.label} given"] = Given(dy, names.get(("row", dy), f"{dy.replace('.', '_')}_t"))
         befores = {state.name: names.get(label := f"d:{state.name}[t]<-", identifier(label)) for state in self.carried}
         carried = {f"d:{name}[t]<-": text for name, text in befores.items()}
-        around = self.around(names, given, carried, program.outputs, program.afters, "backward of ")
+        around = self.around(names, given, carried, program.outputs, program.afters, forwards=False)
         code = direction(self.compiled.schedules[BACKWARD], around)
         of = {text: name for name, text in carried.items()}
         after = {carry.before: code.step[carry.after] for carry in program.carries}
@@ -242,22 +245,13 @@ class _Module:
         befores: Mapping[str, str],
         kept: Sequence[str],
         handed: Sequence[str],
-        prefix: str,
+        forwards: bool,
     ) -> Around:
-        comments = {e.target.name: f"{prefix}{e.text}" for e in self.cell.assignments}
-        if prefix:
-            origins = self.compiled.backward.values
-            comments |= {
-                name: f"again {self.equation(origins[name].origin)}" for name in self.compiled.again if name in origins
-            }
+        remarks = Remarks.of(self.compiled, forwards)
         return Around(
             names, self.common.constants, given, befores, tuple(dict.fromkeys(kept)), tuple(handed),
-            frozenset(e.target.label for e in self.cell.assignments), self.dims, comments, self.target.spelling, self.like,
+            frozenset(e.target.label for e in self.cell.assignments), self.dims, remarks, self.target.spelling, self.like,
         )  # fmt: skip
-
-    def equation(self, origin: str) -> str:
-        """The equation of a value."""
-        return next((e.text for e in self.cell.assignments if e.target.name == origin), origin)
 
     def saved(self) -> list[str]:
         """What the forward pass leaves for the backward pass besides its own arguments."""

@@ -11,6 +11,7 @@ from cellspec.backends.arrays.printer import Printer, Seat
 from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
+from cellspec.backends.legend import legend
 from cellspec.backends.memory.model import Buffer, Owner
 from cellspec.backends.naming import Wishes
 from cellspec.backends.numpy.backward import Gradients, backward
@@ -155,7 +156,8 @@ def text(design: Design) -> str:
         "step_value": gather([f'np.array(values["{o.name}"])' for o in cell.outputs]),
         "helpers": spelling.helpers,
     }
-    return tidy(environment("numpy").get_template("module.py.jinja").render(**context))
+    made = environment("numpy").get_template("module.py.jinja").render(**context)
+    return tidy(made, legend(common.groups, made, compiled.forward))
 
 
 def identifiers(setting: Setting, wishes: Mapping[Owner, Wishes]) -> dict[Owner, dict[str, str]]:
