@@ -38,7 +38,19 @@ def environment(*folders: str) -> jinja2.Environment:
     )
     for function in (included.source, included.texts_of):
         made.globals[function.__name__] = partial(function, folders)
+    made.filters |= {"row": row, "each": each}
     return made
+
+
+def row(items: Iterable[str]) -> str:
+    """What stands between the parentheses of a tuple."""
+    texts = list(items)
+    return ", ".join(texts) + "," * (len(texts) == 1)
+
+
+def each(items: Iterable[str], template: str) -> list[str]:
+    """``template`` with each of ``items`` in the place of ``%s``."""
+    return [template % item for item in items]
 
 
 class Common:

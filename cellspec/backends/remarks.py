@@ -28,6 +28,9 @@ AGAIN = " again"
 LONGEST = 100
 """A longer remark gives way to a shorter one that says less."""
 
+GRADIENTS = "gradients of the parameters: products and sums over all steps and samples"
+"""The remark on what follows the backward loop."""
+
 _SHORT_PART = 40
 """A part of an equation is written out up to this length."""
 

@@ -11,6 +11,7 @@ from cellspec import ir
 from cellspec.backends.cupy.host import Host
 from cellspec.backends.fused.memory import Columns
 from cellspec.backends.naming import identifier
+from cellspec.backends.remarks import GRADIENTS
 from cellspec.model.nodes import Shape
 from cellspec.passes.schedule import Gradient
 
@@ -29,6 +30,8 @@ class _Gradients:
         self.parts: defaultdict[str, list[str]] = defaultdict(list)
 
     def run(self, variable: Callable[[str], str]) -> None:
+        if self.flow.program.totals:
+            self.text.after.append(f"# {GRADIENTS}")
         for gradient in self.flow.gradients:
             self.product(gradient)
         self.sums()

@@ -326,7 +326,7 @@ class _Module:
                 helpers=self.helpers | helpers | more,
             )
         )
-        return tidy(text, legend(self.both.names.groups, text))
+        return tidy(text, legend(self.both.names.groups, text, MEMORIES, "cupy"))
 
 
 def arranged(rows: str) -> str:

@@ -6,7 +6,6 @@ handed as rows of them, and what is read of its values afterwards it hands out a
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +18,13 @@ from cellspec.backends.arrays.spelling import Spelling
 from cellspec.backends.dims import tuple_text
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import bare, dim_text
-from cellspec.backends.remarks import Account, Remarks
+from cellspec.backends.remarks import GRADIENTS, Account, Remarks
 from cellspec.ir import Op
 from cellspec.model.nodes import Shape
 from cellspec.passes.schedule import Gradient, Schedule
 
 WIDTH = 108
-"""Where lines are broken, without their indentation."""
+"""A longer line, without its indentation, is to be broken: see :mod:`cellspec.backends.wrap`."""
 
 LONGEST_NAME, LONGEST_PART = 30, 48
 """A longer name of a value that no equation has gives way to ``part``; a longer text is not written into another."""
@@ -193,7 +192,7 @@ class _Writer:
             return
         self.explain(out, op, section)
         section.plain.texts[out] = self.name(out)
-        section.lines.extend(wrapped(f"{section.plain.texts[out]} = ", text))
+        section.lines.append(wrapped(f"{section.plain.texts[out]} = ", text))
 
     def product(self, op: ir.Product, section: _Section) -> None:
         """Packed products as one: of stacked weights, with vectors side by side."""
@@ -209,7 +208,7 @@ class _Writer:
             return
         plain.texts |= {out: self.name(out) for out in op.outs}
         parts = self.parts(text, [self.program.shape(out)[-1] for out in op.outs], -1)
-        section.lines.extend(unpacked([plain.texts[out] for out in op.outs], parts))
+        section.lines.append(unpacked([plain.texts[out] for out in op.outs], parts))
 
     def stacked(self, op: ir.Product) -> str:
         """The matrix of all weights, below and beside one another: made once, before the loop."""
@@ -223,7 +222,7 @@ class _Writer:
         if text not in self.stacks:
             name = self.around.names.together([identifier(weight) for row in op.weights for weight in row])
             self.stacks[text] = self.around.names.get(("stack", text), name)
-            self.result.before += wrapped(f"{self.stacks[text]} = ", text)
+            self.result.before.append(wrapped(f"{self.stacks[text]} = ", text))
         return self.stacks[text]
 
     def joined(self, parts: Sequence[str], axis: int) -> str:
@@ -242,6 +241,8 @@ class _Writer:
         """Every total, by its target: a matrix's as one product over all steps and samples."""
         plain, found = self.late.plain, dict[str, list[str]]()
         targets = [target for g in self.schedule.gradients for target, _ in g.rows] + [s.target for s in self.schedule.sums]
+        if targets:
+            self.result.after.append(f"# {GRADIENTS}")
         several = {target for target, count in Counter(targets).items() if count > 1}
         for gradient in self.schedule.gradients:
             for target, text in self.gradient(gradient, several):
@@ -252,7 +253,7 @@ class _Writer:
         for target, texts in found.items():
             self.result.totals[target] = self.name(target)
             if texts != [self.result.totals[target]]:
-                self.result.after += wrapped(f"{self.result.totals[target]} = ", " + ".join(texts))
+                self.result.after.append(wrapped(f"{self.result.totals[target]} = ", " + ".join(texts)))
 
     def gradient(self, gradient: Gradient, several: set[str]) -> list[tuple[str, str]]:
         """What one product gives each of its targets; of ``several`` it is a part."""
@@ -264,7 +265,7 @@ class _Writer:
             return [(targets[0], text)]
         names = [self.name(t) if t not in several else self.name(f"{t} part {text}", f"{identifier(t)}_part") for t in targets]
         sizes = [self.program.shape(left)[-1] for _, left in gradient.rows]
-        self.result.after += unpacked(names, self.parts(text, sizes, -2))
+        self.result.after.append(unpacked(names, self.parts(text, sizes, -2)))
         return list(zip(targets, names, strict=True))
 
     # --- names ------------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class _Writer:
     def explain(self, out: str, op: Op, section: _Section) -> None:
         """What is to be said of ``out``, which ``op`` computes, unless it stands above."""
         for text in section.account.lines([self.around.remarks.about(self.program.values[out], op)]):
-            section.lines.extend(textwrap.wrap(f"# {text}", WIDTH, subsequent_indent="#     ", break_long_words=False))
+            section.lines.append(f"# {text}")
 
 
 def _uses(schedule: Schedule, roots: Sequence[str]) -> Counter[str]:
@@ -307,32 +308,24 @@ def _axes(shape: Shape, plain: Plain) -> str:
     return f"({plain.lead}, {', '.join(dim_text(s, plain.dims) for s in shape) or '1'})"
 
 
-def wrapped(head: str, text: str) -> list[str]:
-    """``head`` and an expression, in parentheses over several lines if it is long."""
-    if len(head) + len(text) <= WIDTH:
-        return [head + text]
-    inner = textwrap.wrap(text, WIDTH - 4, break_long_words=False, break_on_hyphens=False)
-    return [f"{head}(", *(f"    {line}" for line in inner), ")"]
+def wrapped(head: str, text: str) -> str:
+    """``head`` and an expression, in parentheses if it is long and no call, so that it may be broken."""
+    return f"{head}{text}" if len(head) + len(text) <= WIDTH or _is_call(text) else f"{head}({text})"
 
 
-def unpacked(names: Sequence[str], text: str) -> list[str]:
-    """An assignment that unpacks ``text``, over several lines if it is long."""
-    left = ", ".join(names)
-    if len(names) == 1:
-        return [f"({left},) = {text}"]
-    if len(left) <= WIDTH // 2:
-        return wrapped(f"{left} = ", text)
-    if len(left) + len(text) <= WIDTH:
-        return [f"{left} = {text}"]
-    return ["(", *(f"    {line}" for line in textwrap.wrap(f"{left},", WIDTH - 4)), *wrapped(") = ", text)]
+def _is_call(text: str) -> bool:
+    """Whether ``text`` is a call or a pair of parentheses as a whole."""
+    depth = 0
+    for k, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if depth == 0 and char == ")":
+            return k == len(text) - 1
+    return False
 
 
-def called(head: str, function: str, arguments: Sequence[str]) -> list[str]:
-    """``head`` and a call, with its arguments on lines of their own if it is long."""
-    text = ", ".join(arguments)
-    if len(head) + len(function) + len(text) + 2 <= WIDTH:
-        return [f"{head}{function}({text})"]
-    return [f"{head}{function}(", *(f"    {line}" for line in textwrap.wrap(text, WIDTH - 4)), ")"]
+def unpacked(names: Sequence[str], text: str) -> str:
+    """An assignment that unpacks ``text``."""
+    return wrapped(f"({names[0]},) = " if len(names) == 1 else f"{', '.join(names)} = ", text)
 
 
 def listed(items: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +12,9 @@ from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.dims import bracket, tuple_text
 from cellspec.backends.equations import plain_step, shifted
 from cellspec.backends.frameworks.directions import (
-    WIDTH,
     Around,
     Direction,
     Given,
-    called,
     direction,
     listed,
     unpacked,
@@ -98,7 +95,7 @@ class _Module:
         context = self.context()
         draft = template.render(context, imported=())
         text = template.render(context, imported=tuple(name for name in OPTIONAL if f"{name}." in draft))
-        return tidy(text, legend(self.common.groups, text))
+        return tidy(text, legend(self.common.groups, text, ("_forward", "_backward")))
 
     def context(self) -> dict[str, object]:
         """What the templates need."""
@@ -106,7 +103,7 @@ class _Module:
         derived, helpers = common.derived_lines("like", target.spelling)
         reserved = [*common.reserved, *common.derived.values()]
         plain, more = plain_step(self.compiled, common.constants, common.derived, self.dims, reserved, target.spelling)
-        plain["lines"] = [shown for line in strings(plain["lines"]) for shown in _within(line)]
+        plain["lines"] = [_within(line) for line in strings(plain["lines"])]
         shapes = {e.target.name: tuple_text(e.target.shape, self.dims) for e in cell.assignments}
         self.helpers |= helpers | more
         several_in, several_out = len(cell.inputs) > 1, len(cell.outputs) > 1
@@ -179,7 +176,7 @@ class _Module:
             "before": [*setup, *code.before],
             "loop": loop,
             "after": [*scan, *code.after],
-            "result": wrapped("return ", f"{y}, final, {kept}"),
+            "result": [wrapped("return ", f"{y}, final, {kept}")],
         }
 
     def backward(self) -> dict[str, object]:
@@ -216,7 +213,7 @@ class _Module:
         more, d_earlier = self.d_earlier(code, names, given)
         d_x = [code.steps.get(f"d:{name}[t]", words.operation("zeros", value=text)) for name, text in self.x.items()]
         return {
-            "before": [*(unpacked(list(saved.values()), "saved") if saved else []), *setup, *code.before],
+            "before": [*([unpacked(list(saved.values()), "saved")] if saved else []), *setup, *code.before],
             "loop": loop,
             "after": [*scan, *code.after, *lines, *more],
             "grads": sources,
@@ -226,13 +223,13 @@ class _Module:
     def loop(self, code: Direction, carried: Iterable[str], lines: Sequence[str], handed: Sequence[str]) -> list[str]:
         """The step that is repeated, from its carry and the rows that it is handed to those that it hands on and out."""
         self.helpers |= code.helpers
-        start = unpacked(list(carried), "carry") if handed else []
-        start += unpacked(list(code.read), "row") if code.read else []
-        return [*start, *lines, *wrapped("return ", f"{listed(handed)}, {listed(code.rows)}")]
+        start = [unpacked(list(carried), "carry")] if handed else []
+        start += [unpacked(list(code.read), "row")] if code.read else []
+        return [*start, *lines, wrapped("return ", f"{listed(handed)}, {listed(code.rows)}")]
 
     def scan(self, code: Direction, function: str, arguments: Sequence[str]) -> list[str]:
         """What repeats it."""
-        return [*called("final, rows = ", function, arguments), *(unpacked(code.rows, "rows") if code.rows else [])]
+        return [f"final, rows = {function}({', '.join(arguments)})", *([unpacked(code.rows, "rows")] if code.rows else [])]
 
     def names(self) -> Names:
         """The variables of one direction."""
@@ -275,7 +272,7 @@ class _Module:
                     lag = names.get(ref.label, identifier(ref.label))
                     given[ref.label] = Given(lag, lag)
                     lines.append(f"{lag} = {variables[-1]}[:, :, {ref.back - 1}]")
-        return given, [*(unpacked(variables, "earlier") if variables else []), *lines]
+        return given, [*([unpacked(variables, "earlier")] if variables else []), *lines]
 
     def streams(self) -> dict[str, object]:
         """The step that hands earlier inputs on, which are known before anything is computed."""
@@ -291,10 +288,10 @@ class _Module:
             else:
                 handed.append(shifted(rows[source], state.name, words) if state.rows else (*nearer, rows[source])[0])
         names = [state.name for state in self.cell.streams]
-        lines = [*unpacked(names, "carry"), *unpacked(list(rows.values()), "row")] if names else []
+        lines = [unpacked(names, "carry"), unpacked(list(rows.values()), "row")] if names else []
         return {
             "names": names,
-            "lines": [*lines, *wrapped("return ", f"{listed(handed)}, {listed(names)}")],
+            "lines": [*lines, wrapped("return ", f"{listed(handed)}, {listed(names)}")],
             "first": listed([f"state.{name}" for name in names]),
             "inputs": listed(list(self.x.values())),
             "starts": self.starts(self.cell.streams),
@@ -327,7 +324,7 @@ class _Module:
             (out,) = ir.outs(op)
             plain.texts[out] = names.get(("epilogue", out), identifier(out))
             shape = program.shape(out)
-            lines += wrapped(f"{plain.texts[out]} = ", plain.whole(op, shape, tuple_text(shape, self.dims), plain.dtype))
+            lines.append(wrapped(f"{plain.texts[out]} = ", plain.whole(op, shape, tuple_text(shape, self.dims), plain.dtype)))
         self.helpers |= plain.helpers
         grads = []
         for param in self.cell.params:
@@ -351,9 +348,7 @@ class _Module:
         return {**self.common.state(state), "init": init}
 
 
-def _within(line: str) -> list[str]:
-    """A line of code or a comment, broken if it is long."""
-    if line.startswith("#"):
-        return textwrap.wrap(line, WIDTH, subsequent_indent="#     ", break_long_words=False)
+def _within(line: str) -> str:
+    """A line of code or a comment; code in parentheses if it is long."""
     head, _, text = line.partition(" = ")
-    return wrapped(f"{head} = ", text)
+    return line if line.startswith("#") else wrapped(f"{head} = ", text)
