@@ -85,7 +85,8 @@ def number_name(value: sympy.Expr) -> str:
     for known, word in _NUMBERS.items():
         if abs(number) == float(known):
             return f"minus_{word}" if number < 0 else word
-    name = identifier(f"c_{number!r}".replace("-", "minus_"))
+    text = str(int(number)) if number.is_integer() else repr(number)
+    name = identifier(f"c_{text}".replace("-", "_minus_"))
     return name if len(name) <= _SHORT else "number"
 
 

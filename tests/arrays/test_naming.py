@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cellspec.backends.naming import Like, Names, Wishes, identifier, together
+from cellspec.backends.naming import Like, Names, Wishes, identifier
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,6 @@ from cellspec.backends.naming import Like, Names, Wishes, identifier, together
 def test_identifiers(name: str, expected: str) -> None:
     assert identifier(name) == expected
     assert identifier(name).isidentifier()
-
-
-def test_what_neighbours_have_in_common_is_said_once() -> None:
-    assert together(["d_i_pre", "d_f_pre", "d_g_pre"]) == "d_i_f_g_pre"
-    assert together(["h"]) == "h"
-    assert together([f"quantity_{k}_of_gate" for k in "abcdefgh"]) == "quantity_a_b_c_d_e_f_g_h_of_gate"
-    assert together([f"first_{k}" for k in ("quantity", "number", "velocity", "mass")]) == "first_quantity_etc"
 
 
 def test_each_name_is_handed_out_once() -> None:
