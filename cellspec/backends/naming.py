@@ -126,13 +126,29 @@ class Groups:
         short = f"{head}{'_'.join(parts)}{tail}{half}"
         if len(parts) < _MANY and len(short) <= _SHORT:
             return short
-        head, parts, tail = _common(plain, to_the_letter=True)
+        stems = {_stem(name) for name in plain}
+        if len(stems) == 1:
+            return f"{stems.pop()}s{half}"
+        head, parts, tail = _common(plain, to_the_letter=_differ_within_words(plain))
         return f"{head}{'_' * bool(head and not head.endswith('_'))}{self.word(parts)}{tail}{half}"
 
 
 _HALF = "_half"
 _MANY, _SHORT = 4, 24
 """So many values are a word together; fewer are named one by one where the name is not long."""
+
+
+def _stem(name: str) -> str:
+    """A name without the number that tells it from others."""
+    stem, _, number = name.rpartition("_")
+    return stem if number.isdigit() else name
+
+
+def _differ_within_words(names: Sequence[str]) -> bool:
+    """Whether the words in which ``names`` first differ are equally long, as ``Ui`` and ``Uf`` are."""
+    start = os.path.commonprefix(list(names)).rfind("_") + 1  # noqa: RUF071
+    words = [name[start:].split("_")[0] for name in names]
+    return len({*words}) > 1 and len({*map(len, words)}) == 1
 
 
 def _common(names: Sequence[str], *, to_the_letter: bool) -> tuple[str, tuple[str, ...], str]:

@@ -46,10 +46,11 @@ _MASKED = {
 
 @dataclass(frozen=True)
 class Remark:
-    """What is said of lines, and what of those that go on with the same."""
+    """What is said of lines, ``text``; of those that go on with the same, ``way`` and what it leads to or through."""
 
     text: str
-    short: str
+    way: str
+    label: str
 
 
 @dataclass
@@ -65,10 +66,13 @@ class Account:
         if set(now) <= set(self.last):
             return []
         self.last = now
-        known = [remark.short for remark in now if remark in self.said]
         lines = [remark.text for remark in now if remark not in self.said]
+        known: dict[str, list[str]] = {}
+        for remark in now:
+            if remark in self.said:
+                known.setdefault(remark.way, []).append(remark.label)
         self.said.update(now)
-        return [*lines, f"{', '.join(known)}, continued"] if known else lines
+        return [*lines, *(f"{way}{_and(labels)}, continued" for way, labels in known.items())]
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,11 @@ class Remarks:
         """The remark on the lines that compute ``value``, be it by the product ``op``; None if there is nothing to say."""
         for ending, text in _MASKED.items():
             if value.origin and value.name.endswith(ending):
-                return Remark(text, text)
+                return _same(text)
         origin = value.origin.removesuffix(AGAIN)
         equation = self.equations.get(origin)
         if self.forwards:
-            return Remark(equation.text, equation.target.label) if equation else None
+            return Remark(equation.text, "", equation.target.label) if equation else None
         if value.origin.endswith(AGAIN) or value.name in self.again:
             return self.repeated(value.name, equation)
         return self.backward(value.name, equation, op)
@@ -128,7 +132,7 @@ class Remarks:
         label = equation.target.label
         part = "" if name == label else self.part(name)
         text = f"{part}, in {label}" if part else equation.text if name == label else f"a part of {equation.text}"
-        return Remark(f"again: {text}", f"again: {label}")
+        return Remark(f"again: {text}", "again: ", label)
 
     def backward(self, name: str, equation: Equation | None, op: object) -> Remark | None:
         """The remark on what passes cotangents back."""
@@ -138,7 +142,7 @@ class Remarks:
         stem = name.rstrip("0123456789")
         if stem.endswith(("*", "+")) and name not in self.program.values:
             remark = self.cotangent(stem[:-1], equation, within=True)
-            return remark and Remark(f"for the way {remark.text}", f"for the way {remark.short}")
+            return remark and Remark(f"for the way {remark.text}", f"for the way {remark.way}", remark.label)
         return self.cotangent(name.removesuffix("@"), equation, within=False)
 
     def cotangent(self, name: str, equation: Equation | None, within: bool) -> Remark | None:
@@ -152,7 +156,7 @@ class Remarks:
         if equation is None:
             return None
         label = equation.target.label
-        return Remark(_fitting(f"back through {equation.text}", f"back through {label}"), f"back through {label}")
+        return Remark(_fitting(f"back through {equation.text}", f"back through {label}"), "back through ", label)
 
     # --- where cotangents go ----------------------------------------------------------------------------------
 
@@ -169,7 +173,7 @@ class Remarks:
             sources = [*([] if within else outside), *each]
             longer = f"{short}, from {_and(sources)}" if sources else short
             found = _fitting(longer, found)
-        return Remark(found, short)
+        return Remark(found, "back to ", name)
 
     def products(self, op: ir.Product) -> Remark | None:
         """The remark on products with transposed weights."""
@@ -209,7 +213,8 @@ class Remarks:
 
 
 def _same(text: str) -> Remark:
-    return Remark(text, text)
+    """A remark that is never shortened."""
+    return Remark(text, text, "")
 
 
 def _fitting(text: str, shorter: str) -> str:

@@ -37,6 +37,18 @@ def test_many_are_a_word_and_what_they_have_in_common() -> None:
     assert groups.words == {("o", "i", "f", "g"): "gates"}
 
 
+def test_words_are_not_cut_where_they_have_little_in_common() -> None:
+    groups = Groups()
+    assert groups.name(["sqrt_rx_pre", "sum_rx_part_2", "sum_rx_part_3", "sum_rx_part_4"]) == "gates"
+    assert list(groups.words) == [("sqrt_rx_pre", "sum_rx_part_2", "sum_rx_part_3", "sum_rx_part_4")]
+
+
+def test_a_series_is_a_plural() -> None:
+    groups = Groups()
+    assert groups.name(["rh_part", "rh_part_2", "rh_part_3", "rh_part_4"]) == "rh_parts"
+    assert groups.name(["tmp_3", "tmp_4", "tmp_5", "tmp_7"]) == "tmps" and not groups.words
+
+
 def test_another_order_is_another_word() -> None:
     groups = Groups()
     assert groups.name(["Uo", "Ui", "Uf", "Ug"]) == "U_gates"

@@ -186,9 +186,11 @@ def test_remarks_are_short_and_name_their_equations(path: Path) -> None:
 
 def test_what_has_been_said_is_not_said_again() -> None:
     account = Account()
-    n, h = Remark("n = phi(x)", "n"), Remark("h = n", "h")
+    n, h, d = Remark("n = phi(x)", "", "n"), Remark("h = n", "", "h"), Remark("back to n, from h", "back to ", "n")
     assert account.lines([n]) == ["n = phi(x)"]
     assert account.lines([n, None]) == [] and account.lines([]) == []
     assert account.lines([h]) == ["h = n"]
     assert account.lines([n]) == ["n, continued"]
-    assert account.lines([n, h]) == ["n, h, continued"]
+    assert account.lines([n, h]) == ["n and h, continued"]
+    assert account.lines([d, n]) == ["back to n, from h", "n, continued"]
+    assert account.lines([h, d, n]) == ["h and n, continued", "back to n, continued"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sympy
@@ -344,8 +344,17 @@ def serves(steps: Sequence[Step]) -> dict[str, str]:
     """For each nameless value that ``steps`` define, the named one that it is first a part of."""
     found: dict[str, str] = {}
     for step in reversed(steps):
-        (out, *_) = step_writes(step)
-        for name in step_reads(step):
+        for name, out in _readers(step):
             if name.startswith("%"):
                 found[name] = found.get(out, out)
     return found
+
+
+def _readers(step: Step) -> Iterator[tuple[str, str]]:
+    """What a step reads, each with what is made of it."""
+    if isinstance(step, Packed):
+        for column in step.args:
+            yield from () if isinstance(column, Scalar) else zip(column, step.outs, strict=False)
+    else:
+        (out, *_) = step_writes(step)
+        yield from ((name, out) for name in step_reads(step))
