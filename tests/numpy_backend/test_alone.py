@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cellspec
+from cellspec.backends import registry
 from cellspec.backends.arrays.expressions import Local
 from cellspec.backends.arrays.statements import Bind, BindAll, Comment, reads, writes
 from cellspec.backends.memory.model import Owner
@@ -17,7 +18,7 @@ VALID = Path(__file__).parents[1] / "valid"
 
 
 def step_of(source: str | Path) -> Alone:
-    made = design(compile_cell(cellspec.load(source), "speed"))
+    made = design(compile_cell(cellspec.load(source), "speed", registry.backend("numpy")))
     return alone(made.setting, Wishes(), made.earlier)
 
 
