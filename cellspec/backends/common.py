@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +38,19 @@ def environment(*folders: str) -> jinja2.Environment:
     )
     for function in (included.source, included.texts_of):
         made.globals[function.__name__] = partial(function, folders)
+    made.filters |= {"row": row, "each": each}
     return made
+
+
+def row(items: Iterable[str]) -> str:
+    """What stands between the parentheses of a tuple."""
+    texts = list(items)
+    return ", ".join(texts) + "," * (len(texts) == 1)
+
+
+def each(items: Iterable[str], template: str) -> list[str]:
+    """``template`` with each of ``items`` in the place of ``%s``."""
+    return [template % item for item in items]
 
 
 class Common:
@@ -50,7 +62,7 @@ class Common:
     def __init__(self, compiled: Compiled, taken: Sequence[str], elsewhere: Collection[str] = ()) -> None:
         self.compiled, self.cell = compiled, compiled.cell
         self.dims = {d: d if d not in taken and d not in elsewhere else f"{d}_" for d in self.cell.dims}
-        self.groups = Groups()
+        self.groups = Groups(frozenset(param.name for param in self.cell.params))
         self.names = Names([*taken, *self.dims.values()], self.groups)
         written = [e.target.name for e in self.cell.assignments if e.target.kind is Kind.DERIVED]
         read = [n for n in compiled.epilogue.residuals if n not in compiled.prologue.constants]
@@ -232,8 +244,14 @@ def quotable(text: str) -> str:
     return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
 
 
-def tidy(text: str) -> str:
-    """No blank line twice, no trailing space, no long line."""
+LEGEND = "# (legend)"
+"""The line of a template that gives way to the legend of a module, if it has one."""
+
+
+def tidy(text: str, legend: Iterable[str] = ()) -> str:
+    """No blank line twice, no trailing space, no long line, and the ``legend`` where it belongs."""
+    told = "".join(f"# {line}\n" for line in legend)
+    text = text.replace(f"{LEGEND}\n", told) if told else text.replace(f"{LEGEND}\n\n", "")
     lines = [line.rstrip() for line in text.split("\n")]
     kept: list[str] = []
     for line in lines:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import keyword
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+
+import sympy
 
 _SPELLING = (
     ("[t]", ""),
@@ -54,16 +57,64 @@ def _lags(name: str) -> str:
     return first
 
 
+_NUMBERS = {
+    Fraction(0): "zero",
+    Fraction(1): "one",
+    Fraction(2): "two",
+    Fraction(3): "three",
+    Fraction(4): "four",
+    Fraction(10): "ten",
+    Fraction(1, 2): "half",
+    Fraction(1, 3): "third",
+    Fraction(2, 3): "two_thirds",
+    Fraction(1, 4): "quarter",
+    Fraction(3, 4): "three_quarters",
+    Fraction(1, 5): "fifth",
+    Fraction(1, 6): "sixth",
+    Fraction(1, 8): "eighth",
+    Fraction(1, 10): "tenth",
+}
+
+
+def number_name(value: sympy.Expr) -> str:
+    """What a number is called: ``half``, ``minus_one``, ``c_0_05``; one that depends on the dims after them, ``sqrt_D``."""
+    if not value.is_number:
+        name = identifier(str(value))
+        return name if len(name) <= _SHORT else "number"
+    number = float(value)
+    for known, word in _NUMBERS.items():
+        if abs(number) == float(known):
+            return f"minus_{word}" if number < 0 else word
+    text = str(int(number)) if number.is_integer() else repr(number)
+    name = identifier(f"c_{text}".replace("-", "_minus_"))
+    return name if len(name) <= _SHORT else "number"
+
+
 class Groups:
     """Words for values that lie side by side: what they have in common is said once, and four gates are one word.
 
     ``words`` is the legend, each word's members in their order: ``gates`` for ``[o, i, f, g]``, so that ``Uo, Ui, Uf, Ug`` are
-    ``U_gates`` and the cotangents of their pre-activations ``d_gates_pre``. Where some of the values are halves (a sigmoid in
-    terms of tanh takes half its sum) and others are not, the name does not tell: the lines that fill the buffer do.
+    ``U_gates`` and the cotangents of their pre-activations ``d_gates_pre``. Whole ``params`` that have nothing in common are
+    ``weights``. Where some values are halves (a sigmoid in terms of tanh takes half its sum) and others are not, the name
+    does not tell: the lines that fill the buffer do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, params: Collection[str] = ()) -> None:
         self.words: dict[tuple[str, ...], str] = {}
+        self.params = params
+
+    def word(self, members: tuple[str, ...]) -> str:
+        """The word for ``members``, a new one if they have none yet."""
+        if members not in self.words:
+            kind = "weights" if set(members) <= set(self.params) else "gates"
+            number = sum(word.rstrip("0123456789") == kind for word in self.words.values()) + 1
+            self.words[members] = kind if number == 1 else f"{kind}{number}"
+        return self.words[members]
+
+    def used(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """The members of each word that stands in some of ``names``, identifiers of which it is a part."""
+        found = {part for name in names for part in name.split("_")}
+        return {word: members for members, word in self.words.items() if word in found}
 
     def name(self, names: Sequence[str]) -> str:
         """One identifier for neighbours."""
@@ -75,16 +126,29 @@ class Groups:
         short = f"{head}{'_'.join(parts)}{tail}{half}"
         if len(parts) < _MANY and len(short) <= _SHORT:
             return short
-        head, parts, tail = _common(plain, to_the_letter=True)
-        if parts not in self.words:
-            number = len(self.words) + 1
-            self.words[parts] = "gates" if number == 1 else f"gates_{number}"
-        return f"{head}{'_' * bool(head and not head.endswith('_'))}{self.words[parts]}{tail}{half}"
+        stems = {_stem(name) for name in plain}
+        if len(stems) == 1:
+            return f"{stems.pop()}s{half}"
+        head, parts, tail = _common(plain, to_the_letter=_differ_within_words(plain))
+        return f"{head}{'_' * bool(head and not head.endswith('_'))}{self.word(parts)}{tail}{half}"
 
 
 _HALF = "_half"
 _MANY, _SHORT = 4, 24
 """So many values are a word together; fewer are named one by one where the name is not long."""
+
+
+def _stem(name: str) -> str:
+    """A name without the number that tells it from others."""
+    stem, _, number = name.rpartition("_")
+    return stem if number.isdigit() else name
+
+
+def _differ_within_words(names: Sequence[str]) -> bool:
+    """Whether the words in which ``names`` first differ are equally long, as ``Ui`` and ``Uf`` are."""
+    start = os.path.commonprefix(list(names)).rfind("_") + 1  # noqa: RUF071
+    words = [name[start:].split("_")[0] for name in names]
+    return len({*words}) > 1 and len({*map(len, words)}) == 1
 
 
 def _common(names: Sequence[str], *, to_the_letter: bool) -> tuple[str, tuple[str, ...], str]:

@@ -154,6 +154,8 @@ def _filled(code: str, indent: str) -> list[str]:
         return [f"{indent}{code}"]
     marks = _marks(code)
     least = min((mark.depth for mark in marks if mark.text == "," and mark.depth >= 0), default=None)
+    if least and any(_pairs(marks)):  # nothing to break at but what stands in brackets of its own
+        return _folded(code, indent)
     cuts = [mark.at + 1 for mark in marks if mark.text == "," and mark.depth == least]
     if not cuts:
         cuts = [mark.at for mark in marks if mark.text in _BREAKS and mark.depth == 0 and mark.at]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cellspec.backends.naming import Groups, Like, Names, Wishes, identifier
+from cellspec.backends.naming import Like, Names, Wishes, identifier
 
 
 @pytest.mark.parametrize(
@@ -35,22 +35,6 @@ from cellspec.backends.naming import Groups, Like, Names, Wishes, identifier
 def test_identifiers(name: str, expected: str) -> None:
     assert identifier(name) == expected
     assert identifier(name).isidentifier()
-
-
-def test_what_neighbours_have_in_common_is_said_once() -> None:
-    groups = Groups()
-    assert groups.name(["d_i_pre", "d_f_pre", "d_g_pre"]) == "d_i_f_g_pre"
-    assert groups.name(["h"]) == "h" and groups.words == {}
-
-
-def test_many_neighbours_are_one_word_with_a_legend() -> None:
-    """The same members are the same word wherever they stand; halves are told if all of them are."""
-    groups = Groups()
-    assert groups.name(["d_o_pre", "d_i_pre", "d_f_pre", "d_g_pre"]) == "d_gates_pre"
-    assert groups.name(["Uo", "Ui", "Uf", "Ug"]) == "U_gates"
-    assert groups.name([f"U{k}_half" for k in "oifg"]) == "U_gates_half"
-    assert groups.name([f"quantity_{k}_of_gate" for k in "abcd"]) == "quantity_gates_2_of_gate"
-    assert groups.words == {tuple("oifg"): "gates", tuple("abcd"): "gates_2"}
 
 
 def test_each_name_is_handed_out_once() -> None:

@@ -1,46 +1,76 @@
-"""Long lines of modules are broken, and say afterwards what they have said before."""
+"""No long lines, the same program: how a module's text is broken."""
 
 from __future__ import annotations
 
 import ast
 
 import pytest
+from support import VALID
 
+import cellspec
 from cellspec.backends.wrap import COLUMNS, wrapped
 
-NAMES = [f"variable_{number}" for number in range(20)]
-LONG = {
-    "call": f"result = function({', '.join(NAMES)})\n",
-    "call in a call": f"result = outer(first, inner({', '.join(NAMES)}), last)\n",
-    "tuples": f"{', '.join(NAMES)} = {', '.join(NAMES[::-1])}\n",
-    "loop": f"def f():\n    for {', '.join(NAMES)} in zip({', '.join(NAMES)}):\n        pass\n",
-    "sum": f"total = ({' + '.join(NAMES)})\n",
-}
+LONG = ", ".join(f"argument_{k}" for k in range(14))
+NESTED = f"f(g({LONG}), [h({LONG})])"
 
 
-@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
-def test_code_stays_what_it_is(text: str) -> None:
-    assert max(map(len, text.splitlines())) > COLUMNS
-    found = wrapped(text)
-    assert max(map(len, found.splitlines())) <= COLUMNS
-    assert ast.dump(ast.parse(found)) == ast.dump(ast.parse(text))
-    assert wrapped(found) == found
+def test_short_lines_stay() -> None:
+    text = 'x = f(1)\n"""doc"""\n# comment\n'
+    assert wrapped(text) == text
 
 
-def test_a_comment_behind_code_comes_before_it() -> None:
-    found = wrapped(f"x = 1  # {'word ' * 40}\n")
-    *comments, code = found.splitlines()
-    assert code == "x = 1" and len(comments) == 2 and all(line.startswith("# word") for line in comments)
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"y = f({LONG})",
+        f"y = {NESTED}",
+        f"y = dict(zip(({LONG}), rows))",
+        f"{LONG} = y",
+        f"y = {LONG}",
+        f"({LONG}) = f({LONG})",
+        f"for {LONG} in steps:\n    pass",
+        f"for ({LONG}) in zip(steps, others):\n    pass",
+        f"def f({LONG}):\n    return g({LONG})",
+        f"class A:\n    def f(self):\n        self.x = {NESTED}  # {'why ' * 30}",
+        f"y = ({' + '.join(f'f(value_{k})' for k in range(14))})",
+        f"y = ({' and '.join(f'value_{k}' for k in range(14))})",
+        f"y = a if f({LONG}) else b",
+    ],
+)
+def test_code_is_broken_within_brackets(code: str) -> None:
+    text = wrapped(f"{code}\n")
+    assert max(map(len, text.splitlines())) <= COLUMNS < max(map(len, code.splitlines()))
+    assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(code))
 
 
-def test_words_of_docstrings_go_to_the_next_line() -> None:
-    text = f'def f():\n    """{"word " * 30}end.\n\n    Another.\n    """\n'
-    found = wrapped(text)
-    assert max(map(len, found.splitlines())) <= COLUMNS
-    before, after = (ast.get_docstring(ast.parse(each).body[0]) for each in (text, found))  # type: ignore[arg-type]
-    assert before is not None and after is not None and before.split() == after.split()
+def test_a_comment_behind_a_long_line_comes_before_it() -> None:
+    text = wrapped(f"    y = 1  # {'word ' * 30}\n")
+    first, *_, last = text.splitlines()
+    assert first.startswith("    # word word") and last == "    y = 1"
 
 
-def test_what_is_short_stays() -> None:
-    text = 'x = [1,\n     2]\n"""Text."""\n'
+def test_docstrings_are_broken_between_words() -> None:
+    words = " ".join(f"word{k}" for k in range(40))
+    text = wrapped(f'def f():\n    """{words}\n\n    {words}\n    short\n    """\n')
+    assert max(map(len, text.splitlines())) <= COLUMNS
+    doc = ast.get_docstring(ast.parse(text).body[0])  # type: ignore[arg-type]
+    assert doc is not None and doc.split() == [*words.split(), *words.split(), "short"]
+    assert "\n\n" in doc
+
+
+def test_cuda_within_a_string_is_broken_at_spaces() -> None:
+    line = f"    const real x = f({LONG});"
+    comment = f"    // {'word ' * 30}".rstrip()
+    text = wrapped(f'SOURCE = r"""\n{line}\n{comment}\n"""\n')
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= COLUMNS
+    assert all(each.startswith("    // ") for each in lines if "word" in each)
+    (source,) = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
+    assert isinstance(source, str)
+    assert source.replace("// ", "").split() == [*line.split(), *comment.replace("// ", "").split()]
+
+
+def test_a_module_is_broken_without_a_change() -> None:
+    """Broken once more nothing moves."""
+    text = cellspec.generate(cellspec.load(VALID[0]))
     assert wrapped(text) == text

@@ -13,7 +13,7 @@ from cellspec import ir
 from cellspec.backends import registry
 from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.spelling import MATH, NUMPY, Spelling, own_functions
-from cellspec.backends.frameworks.directions import called, listed, unpacked, wrapped
+from cellspec.backends.frameworks.directions import listed, unpacked, wrapped
 from cellspec.backends.jax.spelling import JAX
 from cellspec.backends.torch.spelling import TORCH
 from cellspec.ir import Value
@@ -93,12 +93,12 @@ def test_helpers_are_noted() -> None:
 
 
 def test_lines() -> None:
-    assert wrapped("y = ", "a + b") == ["y = a + b"]
+    assert wrapped("y = ", "a + b") == "y = a + b"
     long = " + ".join(f"value_{k}" for k in range(20))
-    lines = wrapped("y = ", long)
-    assert (lines[0], lines[-1]) == ("y = (", ")") and " ".join(line.strip() for line in lines[1:-1]) == long
-    assert unpacked(["a"], "rows") == ["(a,) = rows"] and unpacked(["a", "b"], "rows") == ["a, b = rows"]
-    assert called("y = ", "f", ["a", "b"]) == ["y = f(a, b)"] and listed(["a"]) == "(a,)" and listed([]) == "()"
+    assert wrapped("y = ", long) == f"y = ({long})" and wrapped("y = ", f"f({long})") == f"y = f({long})"
+    assert wrapped("y = ", f"f({long})*g({long})") == f"y = (f({long})*g({long}))"
+    assert unpacked(["a"], "rows") == "(a,) = rows" and unpacked(["a", "b"], "rows") == "a, b = rows"
+    assert listed(["a"]) == "(a,)" and listed([]) == "()"
 
 
 @pytest.mark.parametrize("backend", LIBRARIES)
@@ -107,7 +107,7 @@ def test_text(name: str, backend: str) -> None:
     """The same each time; equations in the loops; no long lines or names."""
     text = cellspec.generate(cell(name), backend)
     assert text == cellspec.generate(cell(name), backend)
-    assert max(map(len, text.splitlines())) <= 128
+    assert max(map(len, text.splitlines())) <= 120
     tree = ast.parse(text)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert max(map(len, names)) <= 40  # a derived parameter's name may be long
@@ -115,7 +115,7 @@ def test_text(name: str, backend: str) -> None:
     for equation in cell(name).assignments:
         if equation.target.kind.name in ("STATE", "VALUE"):
             assert " ".join(equation.text.split())[:40] in " ".join(forward.replace("#", "").split())
-    assert "# backward of " in backward
+    assert "# back " in backward
 
 
 def test_a_delay_hands_on_by_rows() -> None:

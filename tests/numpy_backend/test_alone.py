@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import cellspec
+from cellspec.backends import registry
 from cellspec.backends.arrays.expressions import Local
 from cellspec.backends.arrays.statements import Bind, BindAll, Comment, reads, writes
 from cellspec.backends.memory.model import Owner
 from cellspec.backends.naming import Wishes
-from cellspec.backends.numpy.backend import BACKEND
 from cellspec.backends.numpy.module import design
 from cellspec.backends.numpy.one_step import Alone, alone
-from cellspec.pipeline import compile_cell, scheduled
+from cellspec.pipeline import compile_cell
 
 VALID = Path(__file__).parents[1] / "valid"
 
 
 def step_of(source: str | Path) -> Alone:
-    made = design(scheduled(compile_cell(cellspec.load(source), "speed"), BACKEND))
+    made = design(compile_cell(cellspec.load(source), "speed", registry.backend("numpy")))
     return alone(made.setting, Wishes(), made.earlier)
 
 

@@ -14,6 +14,7 @@ from cellspec.backends.fused.indices import UNIT, ZERO, first, stretched, sum_of
 from cellspec.backends.fused.memory import Columns, Memory
 from cellspec.backends.fused.regions import Region
 from cellspec.backends.memory.model import Buffer, Home, Phase
+from cellspec.backends.remarks import Remarks
 from cellspec.model.nodes import Shape
 
 STEPS, SAMPLES, STEP, ROWS, ROW, SAMPLE, AT, K = map(name, ("T", "B", "t", "rows", "row", "sample", "at", "k"))
@@ -27,10 +28,10 @@ TAKEN = (*RESERVED, *(variable.text for variable in (STEPS, SAMPLES, STEP, ROWS,
 
 @dataclass(frozen=True)
 class Texts:
-    """What kernels call things: dims, and above each line the equation that it belongs to."""
+    """What kernels call things: dims, and what is said above their lines."""
 
     dims: Mapping[str, str]  # dim → C++ variable
-    comments: Mapping[str, str]  # origin → equation
+    remarks: Remarks
 
 
 class Around:

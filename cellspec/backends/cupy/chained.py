@@ -71,8 +71,8 @@ class _Chained:
         )
         kind = kernel_of(op, seen)
         function = ROW_FUNCTIONS[kind]
-        comment = self.texts.comments.get(self.flow.program.values[op.out].origin, "")
-        lines = [Code(f"// {comment}")] if comment else []
+        remark = self.texts.remarks.about(self.flow.program.values[op.out])
+        lines = [Code(f"// {remark.text}")] if remark else []
         if kind == "sum_across":
             column = code("{0} + k/{2}*{1}*{2} + k%{2}", values, length, inner)
             lines += [

@@ -11,6 +11,7 @@ from cellspec import ir
 from cellspec.backends.cupy.host import Host
 from cellspec.backends.fused.memory import Columns
 from cellspec.backends.naming import identifier
+from cellspec.backends.remarks import GRADIENTS
 from cellspec.model.nodes import Shape
 from cellspec.passes.schedule import Gradient
 
@@ -29,6 +30,8 @@ class _Gradients:
         self.parts: defaultdict[str, list[str]] = defaultdict(list)
 
     def run(self, variable: Callable[[str], str]) -> None:
+        if self.flow.program.totals:
+            self.text.after.append(f"# {GRADIENTS}")
         for gradient in self.flow.gradients:
             self.product(gradient)
         self.sums()
@@ -48,7 +51,7 @@ class _Gradients:
         lefts = [left for _, left in gradient.rows]
         place, order = self.memory.stacks[frozenset(lefts)]
         right, _ = self.memory.stacks[frozenset((gradient.right,))]
-        targets = dict.fromkeys(target for target, _ in gradient.rows)
+        targets = dict.fromkeys(target for target, _ in sorted(gradient.rows, key=lambda row: order.index(row[1])))
         name = self.names.get(("gradient", gradient), self.names.together([identifier(t) for t in targets]))
         *heads, columns = self.shape(gradient.right)
         rows = sympy.expand(sympy.Add(*(self.shape(left)[-1] for left in order)))
@@ -85,7 +88,8 @@ class _Gradients:
             by_place[Columns(place.buffer, late=place.late)].append(total)
         for place, totals in by_place.items():
             buffer = place.buffer
-            name = self.names.get(("sum", place), self.names.together([identifier(t.target) for t in totals]) + "_sum")
+            side_by_side = sorted(totals, key=lambda total: _far(self.place(total).start))
+            name = self.names.get(("sum", place), self.names.together([identifier(t.target) for t in side_by_side]) + "_sum")
             units = self.size(buffer.units)
             self.text.buffers.append((name, f"cp.empty(({units},), dtype)"))
             if buffer in self.memory.totals.values():
@@ -113,3 +117,8 @@ class _Gradients:
         if place.start != 0 or stop != place.buffer.units:
             sums = f"{sums}[{self.host.span(place.start, stop)}]"
         return sums if len(shape) < 2 else f"{sums}.reshape({axes})"
+
+
+def _far(start: sympy.Expr) -> int:
+    """A number that is larger for a place further behind, whatever the dims are."""
+    return int(start.subs(dict.fromkeys(start.free_symbols, 2)))

@@ -140,10 +140,10 @@ class Host:
             self.text.buffers_after.append((name, f"(self.{buffer.name}[0], self.{buffer.name}[1])"))
         return f"{own}.{name}"
 
-    def comments(self, outs: Sequence[str]) -> list[str]:
-        """The equations that values belong to, as comments."""
-        found = (self.texts.comments.get(self.flow.program.values[n].origin, "") for n in outs)
-        return [f"# {text}" for text in dict.fromkeys(found) if text]
+    def comments(self, op: ir.Operation) -> list[str]:
+        """What is to be said of an operation's results, as comments."""
+        found = (self.texts.remarks.about(self.flow.program.values[name], op) for name in op.defines())
+        return [f"# {remark.text}" for remark in dict.fromkeys(found) if remark]
 
     # --- the direction ----------------------------------------------------------------------------------------
 
@@ -206,22 +206,22 @@ class Host:
                 case Region():
                     made = self.kernel(step, phase)
                     lines.append(f'_run(_kernel("{made.name}", dtype), T*B*{self.factor(made.units)}, ws.{made.name})')
-                case ir.Product(outs=outs, operands=operands) if has_heads(self.flow.program, step):
+                case ir.Product(operands=operands) if has_heads(self.flow.program, step):
                     place, order = self.memory.stacks[frozenset(operands)]
                     self.text.by_heads = True
-                    lines += self.comments(outs)
+                    lines += self.comments(step)
                     weights = self.weights(step, order)
                     lines.append(f"_multiply_heads({self.flat(place)}, ws.{weights}, {self.flat(self.result(step))})")
-                case ir.Product(outs=outs, operands=operands):
+                case ir.Product(operands=operands):
                     place, order = self.memory.stacks[frozenset(operands)]
                     self.text.dots = True
-                    lines += self.comments(outs)
+                    lines += self.comments(step)
                     lines.append(f"_dot({self.flat(place)}, {self.matrix(step, order)}, {self.flat(self.result(step))})")
                 case Along():
                     along = self.along(step)
                     self.text.along.add(along.entry)
                     source, out = self.flat(along.source), self.flat(along.out)
-                    lines += self.comments(ir.outs(step))
+                    lines += self.comments(step)
                     lines.append(f'_along("{along.entry}", {source}, {along.offset}, {along.shape}, {out}, dtype)')
                 case ir.Joined():
                     pass  # its parts are written side by side
@@ -327,7 +327,7 @@ class Host:
                     self.local(weights, f"ws.{packed}")
                     out = self.argument(names, self.result(step), names.together([identifier(n) for n in outs]))
                     self.text.dots = self.text.multiplies = True
-                    self.text.loop += [*self.comments(outs), f"dot({left}, {weights}, {out})"]
+                    self.text.loop += [*self.comments(step), f"dot({left}, {weights}, {out})"]
                 case Along():
                     self.loop_along(names, step)
                 case ir.Joined():
@@ -347,7 +347,7 @@ class Host:
         self.text.buffers_after.append((blocks, f"_heads_blocks(B, self.{weights})"))
         self.local(blocks, f"ws.{blocks}")
         self.step(f"{name}_arguments", f"_heads_arguments({arguments})")
-        self.text.loop += [*self.comments(op.outs), f"multiply_heads({blocks}, (32, 8), {name}_arguments)"]
+        self.text.loop += [*self.comments(op), f"multiply_heads({blocks}, (32, 8), {name}_arguments)"]
 
     def loop_along(self, names: Names, op: Along) -> None:
         """A function along an axis."""
@@ -360,7 +360,7 @@ class Host:
         self.local(blocks, f"ws.{blocks}")
         rows, out = self.at_step(along.source), self.at_step(along.out)
         self.step(name, f"_along_arguments({rows}, {along.offset}, {along.shape}, {out})")
-        self.text.loop += [*self.comments(ir.outs(op)), f"{along.entry}({blocks}, ALONG_THREADS, {name})"]
+        self.text.loop += [*self.comments(op), f"{along.entry}({blocks}, ALONG_THREADS, {name})"]
 
     def local(self, name: str, text: str) -> None:
         if (name, text) not in self.text.locals:

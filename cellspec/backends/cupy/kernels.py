@@ -19,6 +19,7 @@ from cellspec.backends.fused.memory import Columns, Memory
 from cellspec.backends.fused.regions import Region
 from cellspec.backends.memory.model import Buffer, Element, Home, Phase
 from cellspec.backends.naming import identifier
+from cellspec.backends.remarks import Account
 from cellspec.ir import symbol
 from cellspec.model.nodes import Shape
 from cellspec.passes.masks import BOUNDARY_AFTER, ENDED
@@ -167,15 +168,12 @@ class Writer:
         return code("real {} = {}[{}];", self.variables[before], name(state.name), index)
 
     def equations(self) -> list[Code]:
-        """The lines that compute, under the equations that they belong to."""
+        """The lines that compute, under what is to be said of them."""
         lines: list[Code] = []
-        shown = ""
+        account = Account()
         for op in self.body.ops:
-            origin = self.flow.program.values[op.out].origin
-            comment = self.texts.comments.get(origin, "")
-            if comment and comment != shown:
-                lines.append(Code(f"// {comment}"))
-            shown = comment or shown
+            remark = self.texts.remarks.about(self.flow.program.values[op.out])
+            lines += [Code(f"// {text}") for text in account.lines((remark,))]
             lines.append(code("const real {} = {};", self.variables[op.out], self.printer.code(op.expr)))
         return lines
 

@@ -20,9 +20,11 @@ from cellspec.backends.fused.directions import SLOTS, Directions
 from cellspec.backends.fused.loop_kinds import Choice, Kind
 from cellspec.backends.fused.memory import Memory, owner
 from cellspec.backends.fused.regions import Plan
+from cellspec.backends.legend import legend
 from cellspec.backends.memory.model import Home
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import dim_text
+from cellspec.backends.remarks import Remarks
 from cellspec.backends.skeleton import skeleton
 from cellspec.cell import Cell
 from cellspec.model.equations import Input
@@ -82,9 +84,7 @@ class _Module:
     # --- the two directions ---------------------------------------------------------------------------------
 
     def host(self, direction: str, memory: Memory, choice: Choice) -> Host:
-        prefix = "" if memory.flow.forwards else "backward of "
-        comments = {e.target.name: f"{prefix}{e.text}" for e in self.cell.assignments}
-        texts = Texts(self.both.dims, comments)
+        texts = Texts(self.both.dims, Remarks.of(self.compiled, memory.flow.forwards))
         constants = dict(self.common.constants)
         program = memory.flow.program
         plain = Plain(program.values, constants, self.common.dims, batched=False, spelling=CUPY)
@@ -326,7 +326,7 @@ class _Module:
                 helpers=self.helpers | helpers | more,
             )
         )
-        return tidy(text)
+        return tidy(text, legend(self.both.names.groups, text, MEMORIES, "cupy"))
 
 
 def arranged(rows: str) -> str:

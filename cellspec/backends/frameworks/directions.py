@@ -6,7 +6,6 @@ handed as rows of them, and what is read of its values afterwards it hands out a
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +18,13 @@ from cellspec.backends.arrays.spelling import Spelling
 from cellspec.backends.dims import tuple_text
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import bare, dim_text
+from cellspec.backends.remarks import GRADIENTS, Account, Remarks
 from cellspec.ir import Op
 from cellspec.model.nodes import Shape
 from cellspec.passes.schedule import Gradient, Schedule
 
 WIDTH = 108
-"""Where lines are broken, without their indentation."""
+"""A longer line, without its indentation, is to be broken: see :mod:`cellspec.backends.wrap`."""
 
 LONGEST_NAME, LONGEST_PART = 30, 48
 """A longer name of a value that no equation has gives way to ``part``; a longer text is not written into another."""
@@ -44,8 +44,7 @@ class Around:
 
     ``constants``, ``sequences`` and ``befores`` are the texts of what it is given: the same at every step, for each step, and
     carried into a step. ``kept`` are the values of which others read all steps afterwards, ``handed`` those that a step hands
-    on, ``labels`` those that equations define. ``like`` is an array of the right kind, ``comments`` the equations by what they
-    define.
+    on, ``labels`` those that equations define. ``like`` is an array of the right kind.
     """
 
     names: Names
@@ -56,7 +55,7 @@ class Around:
     handed: Sequence[str]
     labels: frozenset[str]
     dims: Mapping[str, str]
-    comments: Mapping[str, str]
+    remarks: Remarks
     spelling: Spelling
     like: str
 
@@ -92,6 +91,7 @@ class _Section:
     plain: Plain
     lines: list[str]
     inlined: frozenset[str]
+    account: Account = field(default_factory=Account)
 
 
 class _Writer:
@@ -102,7 +102,6 @@ class _Writer:
         uses = _uses(schedule, (*around.kept, *around.handed))
         self.texts: dict[str, str] = dict(around.constants)
         self.stacks: dict[str, str] = {}
-        self.explained: tuple[str, int] = ("", 0)
 
         def section(ops: Sequence[Op], lines: list[str], batched: bool = True, lead: str = "B") -> _Section:
             values, like, words = self.program.values, around.like, around.spelling
@@ -170,7 +169,7 @@ class _Writer:
             self.product(op, section)
             return
         (out,) = ir.outs(op)
-        self.bind(out, self.right_side(op, out, section.plain), section, _closed(op))
+        self.bind(op, self.right_side(op, out, section.plain), section, _closed(op))
 
     def right_side(self, op: Op, out: str, plain: Plain) -> str:
         """The text of ``op``, an array with all axes in front and of its whole shape unless it is a constant."""
@@ -185,14 +184,15 @@ class _Writer:
             return text
         return plain.word("full", shape=_axes(shape, plain), value=text, dtype=plain.dtype)
 
-    def bind(self, out: str, text: str, section: _Section, closed: bool) -> None:
-        """``out`` is ``text``: a variable, unless one expression alone reads it, of the same section."""
+    def bind(self, op: Op, text: str, section: _Section, closed: bool) -> None:
+        """The result of ``op`` is ``text``: a variable, unless one expression alone reads it, of the same section."""
+        (out,) = ir.outs(op)
         if out in section.inlined and out not in self.around.labels and len(text) <= LONGEST_PART:
             section.plain.texts[out] = text if closed else f"({text})"
             return
-        self.explain(out, section)
+        self.explain(out, op, section)
         section.plain.texts[out] = self.name(out)
-        section.lines.extend(wrapped(f"{section.plain.texts[out]} = ", text))
+        section.lines.append(wrapped(f"{section.plain.texts[out]} = ", text))
 
     def product(self, op: ir.Product, section: _Section) -> None:
         """Packed products as one: of stacked weights, with vectors side by side."""
@@ -204,11 +204,11 @@ class _Writer:
         else:
             text = f"{vector} @ {weights}{'' if op.transposed else '.T'}"
         if len(op.outs) == 1:
-            self.bind(op.outs[0], text, section, closed=False)
+            self.bind(op, text, section, closed=False)
             return
         plain.texts |= {out: self.name(out) for out in op.outs}
         parts = self.parts(text, [self.program.shape(out)[-1] for out in op.outs], -1)
-        section.lines.extend(unpacked([plain.texts[out] for out in op.outs], parts))
+        section.lines.append(unpacked([plain.texts[out] for out in op.outs], parts))
 
     def stacked(self, op: ir.Product) -> str:
         """The matrix of all weights, below and beside one another: made once, before the loop."""
@@ -222,7 +222,7 @@ class _Writer:
         if text not in self.stacks:
             name = self.around.names.together([identifier(weight) for row in op.weights for weight in row])
             self.stacks[text] = self.around.names.get(("stack", text), name)
-            self.result.before += wrapped(f"{self.stacks[text]} = ", text)
+            self.result.before.append(wrapped(f"{self.stacks[text]} = ", text))
         return self.stacks[text]
 
     def joined(self, parts: Sequence[str], axis: int) -> str:
@@ -241,6 +241,8 @@ class _Writer:
         """Every total, by its target: a matrix's as one product over all steps and samples."""
         plain, found = self.late.plain, dict[str, list[str]]()
         targets = [target for g in self.schedule.gradients for target, _ in g.rows] + [s.target for s in self.schedule.sums]
+        if targets:
+            self.result.after.append(f"# {GRADIENTS}")
         several = {target for target, count in Counter(targets).items() if count > 1}
         for gradient in self.schedule.gradients:
             for target, text in self.gradient(gradient, several):
@@ -251,7 +253,7 @@ class _Writer:
         for target, texts in found.items():
             self.result.totals[target] = self.name(target)
             if texts != [self.result.totals[target]]:
-                self.result.after += wrapped(f"{self.result.totals[target]} = ", " + ".join(texts))
+                self.result.after.append(wrapped(f"{self.result.totals[target]} = ", " + ".join(texts)))
 
     def gradient(self, gradient: Gradient, several: set[str]) -> list[tuple[str, str]]:
         """What one product gives each of its targets; of ``several`` it is a part."""
@@ -263,7 +265,7 @@ class _Writer:
             return [(targets[0], text)]
         names = [self.name(t) if t not in several else self.name(f"{t} part {text}", f"{identifier(t)}_part") for t in targets]
         sizes = [self.program.shape(left)[-1] for _, left in gradient.rows]
-        self.result.after += unpacked(names, self.parts(text, sizes, -2))
+        self.result.after.append(unpacked(names, self.parts(text, sizes, -2)))
         return list(zip(targets, names, strict=True))
 
     # --- names ------------------------------------------------------------------------------------------------
@@ -273,12 +275,10 @@ class _Writer:
         wanted = wanted or identifier(value)
         return self.around.names.get(value, wanted if len(wanted) <= LONGEST_NAME else "part")
 
-    def explain(self, out: str, section: _Section) -> None:
-        """The equation that ``out`` belongs to, unless it stands above."""
-        comment = self.around.comments.get(out) or self.around.comments.get(self.program.values[out].origin, "")
-        if comment and (comment, id(section)) != self.explained:
-            self.explained = comment, id(section)
-            section.lines.extend(textwrap.wrap(f"# {comment}", WIDTH, subsequent_indent="#     ", break_long_words=False))
+    def explain(self, out: str, op: Op, section: _Section) -> None:
+        """What is to be said of ``out``, which ``op`` computes, unless it stands above."""
+        for text in section.account.lines([self.around.remarks.about(self.program.values[out], op)]):
+            section.lines.append(f"# {text}")
 
 
 def _uses(schedule: Schedule, roots: Sequence[str]) -> Counter[str]:
@@ -308,32 +308,24 @@ def _axes(shape: Shape, plain: Plain) -> str:
     return f"({plain.lead}, {', '.join(dim_text(s, plain.dims) for s in shape) or '1'})"
 
 
-def wrapped(head: str, text: str) -> list[str]:
-    """``head`` and an expression, in parentheses over several lines if it is long."""
-    if len(head) + len(text) <= WIDTH:
-        return [head + text]
-    inner = textwrap.wrap(text, WIDTH - 4, break_long_words=False, break_on_hyphens=False)
-    return [f"{head}(", *(f"    {line}" for line in inner), ")"]
+def wrapped(head: str, text: str) -> str:
+    """``head`` and an expression, in parentheses if it is long and no call, so that it may be broken."""
+    return f"{head}{text}" if len(head) + len(text) <= WIDTH or _is_call(text) else f"{head}({text})"
 
 
-def unpacked(names: Sequence[str], text: str) -> list[str]:
-    """An assignment that unpacks ``text``, over several lines if it is long."""
-    left = ", ".join(names)
-    if len(names) == 1:
-        return [f"({left},) = {text}"]
-    if len(left) <= WIDTH // 2:
-        return wrapped(f"{left} = ", text)
-    if len(left) + len(text) <= WIDTH:
-        return [f"{left} = {text}"]
-    return ["(", *(f"    {line}" for line in textwrap.wrap(f"{left},", WIDTH - 4)), *wrapped(") = ", text)]
+def _is_call(text: str) -> bool:
+    """Whether ``text`` is a call or a pair of parentheses as a whole."""
+    depth = 0
+    for k, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if depth == 0 and char == ")":
+            return k == len(text) - 1
+    return False
 
 
-def called(head: str, function: str, arguments: Sequence[str]) -> list[str]:
-    """``head`` and a call, with its arguments on lines of their own if it is long."""
-    text = ", ".join(arguments)
-    if len(head) + len(function) + len(text) + 2 <= WIDTH:
-        return [f"{head}{function}({text})"]
-    return [f"{head}{function}(", *(f"    {line}" for line in textwrap.wrap(text, WIDTH - 4)), ")"]
+def unpacked(names: Sequence[str], text: str) -> str:
+    """An assignment that unpacks ``text``."""
+    return wrapped(f"({names[0]},) = " if len(names) == 1 else f"{', '.join(names)} = ", text)
 
 
 def listed(items: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,18 +12,18 @@ from cellspec.backends.common import Common, environment, gather, strings, tidy
 from cellspec.backends.dims import bracket, tuple_text
 from cellspec.backends.equations import plain_step, shifted
 from cellspec.backends.frameworks.directions import (
-    WIDTH,
     Around,
     Direction,
     Given,
-    called,
     direction,
     listed,
     unpacked,
     wrapped,
 )
+from cellspec.backends.legend import legend
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import float_text
+from cellspec.backends.remarks import Remarks
 from cellspec.model.equations import Param, State
 from cellspec.model.nodes import STEP_INDEX, Kind
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled
@@ -97,7 +96,8 @@ class _Module:
         template = environment(self.target.folder, "frameworks").get_template("module.py.jinja")
         context = self.context()
         draft = template.render(context, imported=())
-        return tidy(template.render(context, imported=tuple(name for name in OPTIONAL if f"{name}." in draft)))
+        text = template.render(context, imported=tuple(name for name in OPTIONAL if f"{name}." in draft))
+        return tidy(text, legend(self.common.groups, text, ("_forward", "_backward")))
 
     def context(self) -> dict[str, object]:
         """What the templates need."""
@@ -105,7 +105,7 @@ class _Module:
         derived, helpers = common.derived_lines("like", target.spelling)
         reserved = [*common.reserved, *common.derived.values()]
         plain, more = plain_step(self.compiled, common.constants, common.derived, self.dims, reserved, target.spelling)
-        plain["lines"] = [shown for line in strings(plain["lines"]) for shown in _within(line)]
+        plain["lines"] = [_within(line) for line in strings(plain["lines"])]
         shapes = {e.target.name: tuple_text(e.target.shape, self.dims) for e in cell.assignments}
         self.helpers |= helpers | more
         several_in, several_out = len(cell.inputs) > 1, len(cell.outputs) > 1
@@ -163,7 +163,7 @@ class _Module:
         lags = {label: names.get(label, identifier(label)) for label in far}
         saved, outputs = self.saved(), [o.label for o in self.cell.outputs]
         carried = {**{f"{name}[t-1]": text for name, text in befores.items()}, **lags}
-        around = self.around(names, given, carried, (*outputs, *saved), program.afters, "")
+        around = self.around(names, given, carried, (*outputs, *saved), program.afters, forwards=True)
         code = direction(self.compiled.schedules[FORWARD], around)
         handed = {carry.before.removesuffix("[t-1]"): code.step[carry.after] for carry in program.carries}
         head = []
@@ -180,7 +180,7 @@ class _Module:
             "before": [*setup, *code.before],
             "loop": loop,
             "after": [*scan, *code.after],
-            "result": wrapped("return ", f"{y}, final, {kept}"),
+            "result": [wrapped("return ", f"{y}, final, {kept}")],
         }
 
     def backward(self) -> dict[str, object]:
@@ -194,7 +194,7 @@ class _Module:
             given[f"d:{o.label} given"] = Given(dy, names.get(("row", dy), f"{dy.replace('.', '_')}_t"))
         befores = {state.name: names.get(label := f"d:{state.name}[t]<-", identifier(label)) for state in self.carried}
         carried = {f"d:{name}[t]<-": text for name, text in befores.items()}
-        around = self.around(names, given, carried, program.outputs, program.afters, "backward of ")
+        around = self.around(names, given, carried, program.outputs, program.afters, forwards=False)
         code = direction(self.compiled.schedules[BACKWARD], around)
         of = {text: name for name, text in carried.items()}
         after = {carry.before: code.step[carry.after] for carry in program.carries}
@@ -217,7 +217,7 @@ class _Module:
         more, d_earlier = self.d_earlier(code, names, given)
         d_x = [code.steps.get(f"d:{name}[t]", words.operation("zeros", value=text)) for name, text in self.x.items()]
         return {
-            "before": [*(unpacked(list(saved.values()), "saved") if saved else []), *setup, *code.before],
+            "before": [*([unpacked(list(saved.values()), "saved")] if saved else []), *setup, *code.before],
             "loop": loop,
             "after": [*scan, *code.after, *lines, *more],
             "grads": sources,
@@ -227,13 +227,13 @@ class _Module:
     def loop(self, code: Direction, carried: Iterable[str], lines: Sequence[str], handed: Sequence[str]) -> list[str]:
         """The step that is repeated, from its carry and the rows that it is handed to those that it hands on and out."""
         self.helpers |= code.helpers
-        start = unpacked(list(carried), "carry") if handed else []
-        start += unpacked(list(code.read), "row") if code.read else []
-        return [*start, *lines, *wrapped("return ", f"{listed(handed)}, {listed(code.rows)}")]
+        start = [unpacked(list(carried), "carry")] if handed else []
+        start += [unpacked(list(code.read), "row")] if code.read else []
+        return [*start, *lines, wrapped("return ", f"{listed(handed)}, {listed(code.rows)}")]
 
     def scan(self, code: Direction, function: str, arguments: Sequence[str]) -> list[str]:
         """What repeats it."""
-        return [*called("final, rows = ", function, arguments), *(unpacked(code.rows, "rows") if code.rows else [])]
+        return [f"final, rows = {function}({', '.join(arguments)})", *([unpacked(code.rows, "rows")] if code.rows else [])]
 
     def names(self) -> Names:
         """The variables of one direction."""
@@ -246,22 +246,13 @@ class _Module:
         befores: Mapping[str, str],
         kept: Sequence[str],
         handed: Sequence[str],
-        prefix: str,
+        forwards: bool,
     ) -> Around:
-        comments = {e.target.name: f"{prefix}{e.text}" for e in self.cell.assignments}
-        if prefix:
-            origins = self.compiled.backward.values
-            comments |= {
-                name: f"again {self.equation(origins[name].origin)}" for name in self.compiled.again if name in origins
-            }
+        remarks = Remarks.of(self.compiled, forwards)
         return Around(
             names, self.common.constants, given, befores, tuple(dict.fromkeys(kept)), tuple(handed),
-            frozenset(e.target.label for e in self.cell.assignments), self.dims, comments, self.target.spelling, self.like,
+            frozenset(e.target.label for e in self.cell.assignments), self.dims, remarks, self.target.spelling, self.like,
         )  # fmt: skip
-
-    def equation(self, origin: str) -> str:
-        """The equation of a value."""
-        return next((e.text for e in self.cell.assignments if e.target.name == origin), origin)
 
     def saved(self) -> list[str]:
         """What the forward pass leaves for the backward pass besides its own arguments."""
@@ -285,7 +276,7 @@ class _Module:
                     lag = names.get(ref.label, identifier(ref.label))
                     given[ref.label] = Given(lag, lag)
                     lines.append(f"{lag} = {variables[-1]}[:, :, {ref.back - 1}]")
-        return given, [*(unpacked(variables, "earlier") if variables else []), *lines]
+        return given, [*([unpacked(variables, "earlier")] if variables else []), *lines]
 
     def streams(self) -> dict[str, object]:
         """The step that hands earlier inputs on, which are known before anything is computed."""
@@ -301,10 +292,10 @@ class _Module:
             else:
                 handed.append(shifted(rows[source], state.name, words) if state.rows else (*nearer, rows[source])[0])
         names = [state.name for state in self.cell.streams]
-        lines = [*unpacked(names, "carry"), *unpacked(list(rows.values()), "row")] if names else []
+        lines = [unpacked(names, "carry"), unpacked(list(rows.values()), "row")] if names else []
         return {
             "names": names,
-            "lines": [*lines, *wrapped("return ", f"{listed(handed)}, {listed(names)}")],
+            "lines": [*lines, wrapped("return ", f"{listed(handed)}, {listed(names)}")],
             "first": listed([f"state.{name}" for name in names]),
             "inputs": listed(list(self.x.values())),
             "starts": self.starts(self.cell.streams),
@@ -337,7 +328,7 @@ class _Module:
             (out,) = ir.outs(op)
             plain.texts[out] = names.get(("epilogue", out), identifier(out))
             shape = program.shape(out)
-            lines += wrapped(f"{plain.texts[out]} = ", plain.whole(op, shape, tuple_text(shape, self.dims), plain.dtype))
+            lines.append(wrapped(f"{plain.texts[out]} = ", plain.whole(op, shape, tuple_text(shape, self.dims), plain.dtype)))
         self.helpers |= plain.helpers
         grads = []
         for param in self.cell.params:
@@ -361,9 +352,7 @@ class _Module:
         return {**self.common.state(state), "init": init}
 
 
-def _within(line: str) -> list[str]:
-    """A line of code or a comment, broken if it is long."""
-    if line.startswith("#"):
-        return textwrap.wrap(line, WIDTH, subsequent_indent="#     ", break_long_words=False)
+def _within(line: str) -> str:
+    """A line of code or a comment; code in parentheses if it is long."""
     head, _, text = line.partition(" = ")
-    return wrapped(f"{head} = ", text)
+    return line if line.startswith("#") else wrapped(f"{head} = ", text)

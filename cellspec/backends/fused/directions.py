@@ -66,7 +66,7 @@ class Directions:
         self.dims = {d: own.get(("dim", d), ascii_name(d)) for d in self.cell.dims}
         self.rank = {e.target.name: k for k, e in enumerate(self.cell.assignments)}
         self.attributes = [*taken, *self.dims.values(), *attributes]
-        self.groups = Groups()
+        self.groups = Groups(frozenset(param.name for param in self.cell.params))
         self.names = Names(self.attributes, self.groups)
         self.lagged = Lagged(self.cell, self.names)
         self.attributes += self.lagged.attributes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sympy
@@ -30,7 +30,7 @@ from cellspec.backends.arrays.expressions import (
 )
 from cellspec.backends.arrays.statements import Bind, Call, Comment, Copy, Out, Statement
 from cellspec.backends.memory.model import B, Home, Phase, T
-from cellspec.backends.naming import Like
+from cellspec.backends.naming import Like, number_name
 from cellspec.backends.numpy.instructions import HELPERS, Contraction, Scalar
 from cellspec.backends.numpy.orientation import Orientation
 from cellspec.backends.numpy.products import Products
@@ -38,6 +38,7 @@ from cellspec.backends.numpy.storage import Block, Packed, Step, Storage, is_mix
 from cellspec.backends.numpy.text import Around, Text
 from cellspec.backends.numpy.views import Views
 from cellspec.backends.plain import number_text
+from cellspec.backends.remarks import Account
 from cellspec.ir import Value
 
 KEYWORD_OUT = ("maximum", "minimum")
@@ -46,18 +47,14 @@ KEYWORD_OUT = ("maximum", "minimum")
 NEEDS_OUT = (*HELPERS, "copyto", "greater", "greater_equal", "negative")
 """Functions that are not called for a new array: of comparisons that would be one of truths."""
 
-KNOWN = {"0": "zero", "0.5": "half", "1": "one", "-1": "minus_one", "2": "two", "3": "three"}
-"""What numbers are called in the loop."""
-
 
 @dataclass
 class Emitter:
-    """Writes one direction; ``said`` are the equations that have been spelt out in each phase."""
+    """Writes one direction; ``account`` is what has been said in this phase."""
 
     views: Views
     products: Products
-    said: set[tuple[Phase, str]] = field(default_factory=set)
-    last_said: tuple[str, ...] = ()
+    account: Account = field(default_factory=Account)
 
     @classmethod
     def of(cls, storage: Storage, around: Around, forwards: bool) -> Emitter:
@@ -82,18 +79,11 @@ class Emitter:
         """Whether statements are those of one step."""
         return self.views.phase is Phase.LOOP
 
-    def comment(self, origins: Iterable[str], lines: list[Statement]) -> None:
-        """Say which equations the next statements compute: in full the first time, by name afterwards."""
-        comments, phase = self.views.around.comments, self.views.phase
-        now = tuple(dict.fromkeys(o for o in origins if o in comments))
-        if not now or set(now) <= set(self.last_said):
-            return
-        self.last_said = now
-        if any((phase, o) in self.said for o in now):
-            lines.append(Comment(", ".join(now)))
-        else:
-            lines.extend(Comment(comments[o]) for o in now)
-        self.said |= {(phase, o) for o in now}
+    def comment(self, step: Step, served: Mapping[str, str]) -> list[Statement]:
+        """What is to be said of the values that ``step`` defines, or that those without a name are ``served`` to."""
+        remarks = self.views.around.remarks
+        found = [remarks.about(self.values[served.get(name, name)], step) for name in step_writes(step)]
+        return [Comment(text) for text in self.account.lines(found)]
 
     def run(self) -> Text:
         """Write everything but the gradients."""
@@ -101,10 +91,12 @@ class Emitter:
         storage, operand = self.views.storage, self.views.operand
         for phase, lines in zip(Phase, (self.text.before, self.text.loop, self.text.after), strict=True):
             self.views.phase = phase
-            self.last_said = ()
+            self.account = Account()
+            served = serves(storage.steps[phase])
             for step in storage.steps[phase]:
-                self.comment((self.values[n].origin for n in step_writes(step)), lines)
-                self.statement(step, lines)
+                made: list[Statement] = []
+                self.statement(step, made)
+                lines += [*self.comment(step, served), *made] if made else []
         self.views.phase = Phase.LOOP
         for carry in storage.copied_carries:
             self.text.loop.append(Copy(operand([carry.before]), operand([carry.after])))
@@ -304,7 +296,7 @@ class Emitter:
             return Number(value)
         key = ("number", number_text(value) if value.is_number else value)  # 1/2 and 0.5 are one
         if key not in self.views.bound:
-            self.views.bound[key] = Local(self.views.names.get(key, KNOWN.get(key[1], "number")))
+            self.views.bound[key] = Local(self.views.names.get(key, number_name(value)))
             array = Apply(Library("array"), (Number(value), Word("dtype")))
             self.text.locals.append(Bind(self.views.bound[key], array))
         return self.views.bound[key]
@@ -346,3 +338,23 @@ class Emitter:
                 stretches = self.products.stretches(map(ir.size, slots.shapes))
                 for (member, *_), stretch in zip(slots.members, stretches, strict=True):
                     views.text.prologue.append(views.fill(member, self.orientation.part(name, stretch, steps=False)))
+
+
+def serves(steps: Sequence[Step]) -> dict[str, str]:
+    """For each nameless value that ``steps`` define, the named one that it is first a part of."""
+    found: dict[str, str] = {}
+    for step in reversed(steps):
+        for name, out in _readers(step):
+            if name.startswith("%"):
+                found[name] = found.get(out, out)
+    return found
+
+
+def _readers(step: Step) -> Iterator[tuple[str, str]]:
+    """What a step reads, each with what is made of it."""
+    if isinstance(step, Packed):
+        for column in step.args:
+            yield from () if isinstance(column, Scalar) else zip(column, step.outs, strict=False)
+    else:
+        (out, *_) = step_writes(step)
+        yield from ((name, out) for name in step_reads(step))

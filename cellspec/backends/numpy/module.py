@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from cellspec.backends.arrays.expressions import REVERSED, Index
 from cellspec.backends.arrays.printer import Printer, Seat
-from cellspec.backends.common import Common, environment, gather, strings, tidy
+from cellspec.backends.common import Common, environment, gather, row, strings, tidy
 from cellspec.backends.dims import bracket
 from cellspec.backends.equations import plain_step
+from cellspec.backends.legend import legend
 from cellspec.backends.memory.model import Buffer, Owner
 from cellspec.backends.naming import Wishes
 from cellspec.backends.numpy.backward import Gradients, backward
@@ -111,7 +112,7 @@ def text(design: Design) -> str:
     common, cell, compiled = setting.common, setting.cell, setting.compiled
     derived, helpers = common.derived_lines()
     derived["lines"] = [*(["dtype = _params_dtype(params)"] if derived["dtype"] else []), *strings(derived["lines"])]
-    derived["value"] = f"({''.join(f'{name}, ' for name in strings(derived['names']))})"
+    derived["value"] = f"({row(strings(derived['names']))})"
     reserved = [*common.reserved, *common.derived.values()]
     plain, more = plain_step(compiled, common.constants, common.derived, common.dims, reserved)
     of_step = Wishes(common.groups)
@@ -155,7 +156,8 @@ def text(design: Design) -> str:
         "step_value": gather([f'np.array(values["{o.name}"])' for o in cell.outputs]),
         "helpers": spelling.helpers,
     }
-    return tidy(environment("numpy").get_template("module.py.jinja").render(**context))
+    made = environment("numpy").get_template("module.py.jinja").render(**context)
+    return tidy(made, legend(common.groups, made, (*VALUES, *ALONE), "numpy", compiled.forward))
 
 
 def identifiers(setting: Setting, wishes: Mapping[Owner, Wishes]) -> dict[Owner, dict[str, str]]:

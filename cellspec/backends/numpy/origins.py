@@ -8,10 +8,8 @@ from dataclasses import replace
 import sympy
 
 from cellspec import ir
+from cellspec.backends.remarks import AGAIN
 from cellspec.ir import Program
-
-AGAIN = " again"
-"""What is added to the origin of values that the backward pass computes as the forward pass has."""
 
 
 def marked(program: Program, again: Sequence[str]) -> Program:

@@ -26,11 +26,12 @@ from cellspec.backends.arrays.expressions import (
     reshaped,
     transposed,
 )
-from cellspec.backends.arrays.statements import Bind, Call, Statement
+from cellspec.backends.arrays.statements import Bind, Call, Comment, Statement
 from cellspec.backends.memory.model import B, Home, Phase, T
 from cellspec.backends.naming import identifier
 from cellspec.backends.numpy.storage import step_writes
 from cellspec.backends.numpy.views import Views
+from cellspec.backends.remarks import GRADIENTS
 from cellspec.ir import Value
 from cellspec.passes.schedule import Gradient, Schedule
 
@@ -177,6 +178,8 @@ class Products:
             lines.append(Bind(name, Binary("+", name, part) if target in written else part))
             written.add(target)
 
+        if self.schedule.gradients or self.schedule.sums:
+            lines.append(Comment(GRADIENTS))
         for gradient in self.schedule.gradients:
             table: dict[str, list[str]] = {}
             for target, left in gradient.rows:

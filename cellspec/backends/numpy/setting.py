@@ -13,9 +13,10 @@ from cellspec.backends.memory.model import Axes, Owner, T
 from cellspec.backends.naming import Wishes
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.orientation import Orientation
-from cellspec.backends.numpy.origins import AGAIN, ranks
+from cellspec.backends.numpy.origins import ranks
 from cellspec.backends.numpy.storage import Storage
 from cellspec.backends.numpy.text import Around
+from cellspec.backends.remarks import AGAIN, Remarks
 from cellspec.cell import Cell
 from cellspec.ir import Program, Value
 from cellspec.pipeline import Compiled
@@ -50,16 +51,13 @@ class Setting:
 
     def emitter(self, storage: Storage, given: Given, names: Wishes, orientation: Orientation, owner: Owner) -> Emitter:
         """What writes the statements of a direction, or of one step alone, from its storage plan."""
-        prefix = "backward of " if owner is Owner.BACKWARD else ""
-        comments = {e.target.name: f"{prefix}{e.text}" for e in self.cell.assignments}
-        comments |= {f"{e.target.name}{AGAIN}": f"again {e.text}" for e in self.cell.assignments}
         constants, program = self.constants, storage.code.schedule.program
         for op in storage.code.schedule.prologue:
             (out,) = ir.outs(op)
             constants[out] = formula(out, op, program, constants)
         around = Around(
             names,
-            comments,
+            Remarks.of(self.compiled, owner is not Owner.BACKWARD),
             constants,
             given.arrays,
             given.fixed,

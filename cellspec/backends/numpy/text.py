@@ -10,6 +10,7 @@ from cellspec.backends.arrays.statements import Bind, BindAll, Statement
 from cellspec.backends.memory.model import Axes, Buffer, Owner, T
 from cellspec.backends.naming import Wishes
 from cellspec.backends.numpy.orientation import Orientation
+from cellspec.backends.remarks import Remarks
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Around:
     """What a direction's code finds around it."""
 
     names: Wishes
-    comments: Mapping[str, str]  # origin → comment
+    remarks: Remarks
     constants: Mapping[str, Expression]  # constant value → its array
     given: Mapping[str, Expression]  # given sequence → its view in the layout's order of axes
     fixed: frozenset[str]  # given sequences whose arrays outlive a call

@@ -17,7 +17,7 @@ class _Masks(NamedTuple):
     resets: np.ndarray | None  # [T, B], in the order in which the steps are run; none past a sample's end
     index: np.ndarray | None  # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
