@@ -152,9 +152,7 @@ def test_conditions_and_members_of_a_loop_may_be_functions_of_its_index() -> Non
     text = "name: odd\ninputs: {x: H}\nstates: {h: H}\nparams: {R: {shape: [H, H], repeat: 2}}\nequations: |\n  s[0] = x[t]\n"
     text += "  for l in range(0, 4):\n    s[l+1] = where(mod(l, 2) == 0, R[mod(l, 2)] @ s[l], tanh(s[l]))\n"
     cell = cell_from(text + "  h[t] = s[4] + R[max(1, 0)] @ h[t-1]\n")
-    assert "np.where" not in cellspec.generate(cell).split("def _equations")[1].split("\n\n\n")[0], (
-        "both branches are computed"
-    )
+    assert "np.where" not in cellspec.generate(cell).split("def _equations")[1].split("\n\n\n")[0], "both branches are computed"
     report = verify(cell, built(cell), seed=1, dtypes=(np.float64,), exact=False)
     assert report.ok, str(report)
 
