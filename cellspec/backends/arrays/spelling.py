@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from cellspec.model.primitives import COMPARISONS, column
 from cellspec.model.spelling import Spelling as Function
+from cellspec.model.spelling import called
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Spelling:
 @cache
 def own_functions(spelled: str) -> frozenset[str]:
     """The functions of a module's own that a spelling calls, without the ``_`` in front."""
-    return frozenset(re.findall(r"(?<![\w.])_(\w+)\(", spelled))
+    return frozenset(name[1:] for name in called(spelled) if name[0] == "_" and "." not in name)
 
 
 NUMPY = Spelling(

@@ -276,17 +276,14 @@ class Spelling:
 def head(text: Text, forwards: bool, printer: Printer) -> str:
     """What a loop runs over, in several lines if that is long: views of each step, and sequences that come with the call."""
     variables = [printer.text(name) for name, _ in text.steps]
-    each = _tuple(variables)
-    rest = "steps"
+    each, behind, rest = _tuple(variables), "", "steps"
     if text.fresh:
         arrays = [array if forwards else Index(array, (REVERSED,)) for _, array in text.fresh]
-        each = ", ".join([each, *(printer.text(name) for name, _ in text.fresh)])
+        behind = "".join(f", {printer.text(name)}" for name, _ in text.fresh)
         rest = f"zip(steps, {printer.row(arrays)})"
-    if not variables or len(f"{each} in {rest}") <= WIDEST:
-        return f"{each} in {rest}"
-    lines = textwrap.wrap(_tuple(variables)[1:-1], WIDEST)
-    indented = "\n            ".join(lines)
-    behind = each.removeprefix(_tuple(variables))
+    if not variables or len(f"{each}{behind} in {rest}") <= WIDEST:
+        return f"{each}{behind} in {rest}"
+    indented = "\n            ".join(textwrap.wrap(each[1:-1], WIDEST))
     return f"(\n            {indented}\n        ){behind} in {rest}"
 
 
