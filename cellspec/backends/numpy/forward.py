@@ -53,7 +53,7 @@ def forward(
 ) -> tuple[Direction, Emitter]:
     """The forward direction, and the emitter that knows where it left its values."""
     compiled, caller = setting.compiled, setting.caller
-    code = instructions(schedule, compiled.facts, compiled.delicate)
+    code = instructions(schedule)
     ranks = setting.ranks_of(code.values)
     demands = Demands(frozenset(compiled.kept), frozenset(), True, orientation.features_first, ranks)
     given = given_sequences(setting, earlier, orientation)

@@ -70,7 +70,7 @@ def alone(setting: Setting, names: Wishes, earlier: Earlier) -> Alone:
     """One step alone: what packed parameters hold, and the statements of a step."""
     cell, compiled, caller = setting.cell, setting.compiled, setting.caller
     scheduled = compiled.schedules[SINGLE_STEP]
-    code = instructions(scheduled, compiled.facts, compiled.delicate)
+    code = instructions(scheduled)
     orientation = FEATURE_MAJOR if has_heads(scheduled) else BATCH_MAJOR
     demands = Demands(frozenset(), frozenset(), False, True, setting.ranks_of(code.values), alone=True)
     arrays = {name: orientation.of_caller(caller.flat(array, shape)) for name, array, shape in _given(setting)}
