@@ -23,9 +23,10 @@ from cellspec.backends.arrays.expressions import (
 )
 from cellspec.backends.arrays.statements import Bind, Statement, read, reads, writes, written
 from cellspec.backends.arrays.statements import names as names_of
+from cellspec.backends.lags import Stream
 from cellspec.backends.memory.model import Buffer, Owner, Phase
 from cellspec.backends.naming import Wishes
-from cellspec.backends.numpy.earlier import Earlier, Stream
+from cellspec.backends.numpy.earlier import Earlier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.instructions import instructions
 from cellspec.backends.numpy.orientation import BATCH_MAJOR, FEATURE_MAJOR, has_heads
