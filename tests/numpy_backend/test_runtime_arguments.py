@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from cellspec.backends.numpy.runtime import arguments, begun, cuts, expected, run, within
+from cellspec.backends.numpy.runtime import arguments, begun, cuts, expected, lags, run, within
 
 
 class Params(NamedTuple):
@@ -134,6 +134,47 @@ def test_cuts_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cuts._cuts(short, 2, 2) is cuts._cuts(short, 2, 2) and made == [(2, 2)]
     put_back: Any = SimpleNamespace(resets=np.zeros((4, 2), bool), lengths=np.array([4, 4]), cuts={})
     assert cuts._cuts(put_back, 0, 4) is not None
+
+
+@pytest.fixture
+def history(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """``[T + K, B, 1]`` of T = 4 steps, K = 2 rows before them, and two samples: row i of sample b is 10*b + i."""
+    monkeypatch.setattr(lags, "_by_step", begun._by_step, raising=False)
+    monkeypatch.setattr(lags, "_firsts", begun._firsts, raising=False)
+    return np.arange(6.0)[:, None, None] + np.array([0.0, 10.0])[None, :, None]
+
+
+def cut_at(steps: list[int], columns: list[int], sources: list[int], lengths: list[int]) -> Any:
+    """Samples that begin anew before steps, from what other samples were given or (-1) from the spec's own."""
+    given = [np.array(each, int) for each in (steps, columns, sources)]
+    begins = begun._by_step(given[0], given[1])
+    return SimpleNamespace(steps=given[0], columns=given[1], sources=given[2], begins=begins, lengths=np.array(lengths))
+
+
+@pytest.mark.parametrize(
+    ("k", "expected"),
+    [(1, [[1, 2, 7, 4], [11, 12, 13, 1]]), (2, [[0, 1, 7, 7], [10, 11, 12, 0]])],
+)
+def test_what_is_read_far_back(k: int, expected: list[list[float]], history: np.ndarray) -> None:
+    """Behind a beginning, what was given before it: the spec's number, or the first rows of another sample."""
+    whole, before = np.empty((4, 2, 1)), np.empty((4, 2, 1))
+    lags._earlier(history, whole, k, None, 7.0)
+    np.testing.assert_array_equal(whole, history[2 - k : 6 - k])
+    lags._earlier(history, before, k, cut_at([2, 3], [0, 1], [-1, 0], [4, 4]), 7.0)
+    assert before[:, :, 0].T.tolist() == expected
+
+
+def test_what_is_left_far_back(history: np.ndarray) -> None:
+    """The newest first, of each sample up to its own end."""
+    whole = lags._kept(history, 2, 4, None, 7.0)
+    assert whole[:, :, 0].tolist() == [[5, 4], [15, 14]]
+    found = lags._kept(history, 2, 4, cut_at([3], [0], [-1], [4, 2]), 7.0)
+    assert found[:, :, 0].tolist() == [[5, 7], [13, 12]]
+
+
+def test_what_steps_have_left(history: np.ndarray) -> None:
+    assert lags._window(history, 2, 3).tolist() == history[3:5].tolist()
+    assert lags._window(history, 0, 3) is history
 
 
 def test_segments_in_which_there_is_a_step() -> None:

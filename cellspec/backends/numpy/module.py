@@ -123,6 +123,7 @@ def text(design: Design) -> str:
         **common.context("NumPy"),
         "carried": len(cell.streams) < len(cell.states),
         "far": design.histories.any,
+        "samples": samples(design),
         "streams": design.earlier.known,
         "counts": design.earlier.counts,
         "header": common.command(f" --residuals {policy}" if policy in NOTES else ""),
@@ -156,6 +157,14 @@ def text(design: Design) -> str:
         "helpers": spelling.helpers,
     }
     return tidy(environment("numpy").get_template("module.py.jinja").render(**context))
+
+
+def samples(design: Design) -> dict[str, object]:
+    """How states' samples are chosen: by which axis, behind what, and how histories of states with samples first are told."""
+    features_first = design.orientation.features_first
+    axis = features_first + design.histories.any  # of a state, or of all the rows that a step can read
+    first = ("history.transpose(0, 2, 1)", "before.transpose(0, 2, 1)") if features_first else ("history", "before")
+    return {"axis": axis, "every": ":, " * axis, "first": ", ".join(first)}
 
 
 def identifiers(setting: Setting, wishes: Mapping[Owner, Wishes]) -> dict[Owner, dict[str, str]]:

@@ -25,6 +25,11 @@ class Workspace:
 class _Cuts:
     rows: np.ndarray
     samples: np.ndarray
+    lengths: np.ndarray
+    steps: np.ndarray
+    columns: np.ndarray
+    sources: np.ndarray
+    begins: dict[int, np.ndarray]
     def __init__(self, masks: _Masks, start: int, T: int) -> None: ...
 
 class _Segments:
