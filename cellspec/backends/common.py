@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from cellspec import ir
 from cellspec.backends import included, initial
 from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.spelling import NUMPY, Spelling
-from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, length, other_dims, tuple_text
+from cellspec.backends.dims import bracket, dim_lines, dim_texts, input_texts, length, other_dims, step_texts, tuple_text
 from cellspec.backends.equations import unpack
 from cellspec.backends.naming import Groups, Names, identifier
-from cellspec.backends.plain import dim_text, float_text
+from cellspec.backends.plain import Mentioned, Noted, dim_text, float_text
 from cellspec.backends.wrap import wrapped
 from cellspec.cell import Cell
 from cellspec.language.read.paths import shipped_dir
@@ -74,7 +74,7 @@ class Common:
             {
                 "name": item.name,
                 "value": text,
-                "step": text.replace("x", "x_t", 1),
+                "step": step,
                 "axes": bracket(item.shape, 2),
                 "step_axes": bracket(item.shape, 1),
                 "shape": self.batched(item.shape, "T, B"),
@@ -83,7 +83,7 @@ class Common:
                 "matrix": "x_2d" if text == "x" else self.names.get(("matrix", item.name), f"{item.name}_2d"),
                 "size": self.size(item.shape),
             }
-            for item, text in zip(self.cell.inputs, input_texts(self.cell), strict=True)
+            for item, text, step in zip(self.cell.inputs, input_texts(self.cell), step_texts(self.cell), strict=True)
         ]
 
     def context(self, runs_on: str) -> dict[str, object]:
@@ -133,6 +133,7 @@ class Common:
         return {
             "name": state.name,
             "axes": self.batched(state.shape),
+            "fresh": self.batched(state.shape, "batch"),
             "spec": bracket(state.shape, 1),
             "init": float_text(float(state.init)),
             "holds": _holds(state),
@@ -166,19 +167,16 @@ class Common:
         program = self.compiled.prologue
         names = Names([*self.reserved, *self.derived.values()])
         dims = Mentioned(self.dims)
-        plain = Plain(program.values, dict(self.constants), dims, batched=False, dtype=dtype, spelling=spelling)
+        kind = Noted(dtype)
+        plain = Plain(program.values, dict(self.constants), dims, batched=False, dtype=kind, spelling=spelling)
         lines = []
-        typed = False
         for op in program.ops:
             (out,) = ir.outs(op)
-            shape, texts = program.shape(out), dict(plain.texts)
-            text = plain.whole(op, shape, self.axes(shape), dtype)
-            # What is written out in full mentions its shape; what mentions the dtype is another text with another one.
-            if text != plain.whole(op, shape, "", dtype):
+            shape = program.shape(out)
+            axes = Noted(self.axes(shape))
+            text = plain.whole(op, shape, axes, kind)
+            if axes.written:
                 dims.mentioned |= {symbol.name for axis in shape for symbol in axis.free_symbols}
-            typed |= text != Plain(program.values, texts, self.dims, batched=False, dtype="").whole(
-                op, shape, self.axes(shape), ""
-            )
             plain.texts[out] = self.derived.get(out) or names.get(out, identifier(out))
             lines.append(f"{plain.texts[out]} = {text}")
         context: dict[str, object] = {
@@ -186,27 +184,9 @@ class Common:
             "names": list(self.derived.values()),
             "unpack": unpack(self.derived.values()),
             "dims": [self.dims[d] for d in self.cell.dims if d in dims.mentioned],
-            "dtype": typed,
+            "dtype": kind.written,
         }
         return context, plain.helpers
-
-
-class Mentioned(Mapping[str, str]):
-    """What the module calls the dims; ``mentioned`` are those that somebody has asked for."""
-
-    def __init__(self, dims: Mapping[str, str]) -> None:
-        self.dims = dims
-        self.mentioned: set[str] = set()
-
-    def __getitem__(self, name: str) -> str:
-        self.mentioned.add(name)
-        return self.dims[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.dims)
-
-    def __len__(self) -> int:
-        return len(self.dims)
 
 
 def _holds(state: State) -> str:

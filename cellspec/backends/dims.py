@@ -37,6 +37,11 @@ def input_texts(cell: Cell) -> list[str]:
     return ["x"] if len(cell.inputs) == 1 else [f"x.{item.name}" for item in cell.inputs]
 
 
+def step_texts(cell: Cell) -> list[str]:
+    """The same of one step alone: ``x_t``, or ``x_t.a`` and ``x_t.b``."""
+    return ["x_t"] if len(cell.inputs) == 1 else [f"x_t.{item.name}" for item in cell.inputs]
+
+
 def other_dims(cell: Cell) -> list[str]:
     """The dims that no parameter's shape tells, which are arguments of what is given parameters alone."""
     return untold_by_params(cell)

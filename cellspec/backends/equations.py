@@ -4,18 +4,45 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-
-import sympy
+from dataclasses import dataclass
+from typing import TypedDict
 
 from cellspec import ir
 from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.spelling import NUMPY, Spelling
 from cellspec.backends.naming import Names, identifier
-from cellspec.backends.plain import dim_text
+from cellspec.backends.plain import Mentioned, Noted, dim_text
 from cellspec.ir import Program
 from cellspec.model.equations import State
 from cellspec.model.nodes import Kind, Shape
 from cellspec.pipeline import Compiled
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """``target = text``, below the equation that it is, as a comment, if it is one."""
+
+    target: str
+    text: str
+    comment: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        return [*([self.comment] if self.comment else []), f"{self.target} = {self.text}"]
+
+
+class PlainStep(TypedDict):
+    """What the templates of ``step`` and ``trace`` need; ``dims`` are those that are mentioned."""
+
+    lines: list[str]
+    assignments: list[Assignment]
+    streams: str
+    previous: str
+    traced: list[dict[str, str]]
+    derived: list[dict[str, str]]
+    states: list[dict[str, str]]
+    shapes: dict[str, str]
+    dims: list[str]
 
 
 def plain_step(
@@ -25,7 +52,7 @@ def plain_step(
     dims: Mapping[str, str],
     reserved: Iterable[str],
     spelling: Spelling = NUMPY,
-) -> tuple[dict[str, object], set[str]]:
+) -> tuple[PlainStep, set[str]]:
     """What the template of ``step`` and ``trace`` needs, and the helper functions that the equations call.
 
     ``constants`` are the texts of parameters and derived parameters, ``derived`` the variables of the latter, ``reserved`` the
@@ -42,13 +69,14 @@ def plain_step(
         texts[ref.label] = f"state.{cell.keeper(ref).name}[:, {ref.back - 1}]"
     for state in cell.states:
         texts[f"{state.name}[t-1]"] = names.get(f"{state.name}[t-1]", identifier(f"{state.name}[t-1]"))
-    plain = Plain(program.values, texts, dims, True, constants, dtype, spelling)
+    mentioned = Mentioned(dims)
+    plain = Plain(program.values, texts, mentioned, True, constants, dtype, spelling)
     labels = {e.target.label: e for e in cell.assignments}
     uses: dict[str, int] = defaultdict(int)
     for op in program.ops:
         for name in program.args(op):
             uses[name] += 1 if not isinstance(op, ir.Pointwise) else op.expr.count(ir.symbol(name))
-    lines: list[str] = []
+    assignments: list[Assignment] = []
     batched = _batched(program, constants)
     # What is given out, or moved along axes, has its batch axis, even where nothing is left in it that depends on the sample.
     whole = {o.label for o in cell.outputs} | {f"{s.name}[t]" for s in cell.states}
@@ -57,20 +85,20 @@ def plain_step(
     for op in program.ops:
         (out,) = ir.outs(op)
         shape = program.shape(out)
-        axes = _batched_axes(shape, dims)
+        axes = Noted(_batched_axes(shape, dims))
         text = plain.whole(op, shape, axes, dtype)
-        full = spelling.operation("full", shape=axes, value=text, dtype=dtype)
-        if out in whole and not batched[out] and not text.startswith(full[: full.index("(") + 1]):
-            text = full
+        if out in whole and not batched[out] and not axes.written:
+            text = spelling.operation("full", shape=axes, value=text, dtype=dtype)
+        if axes.written:
+            mentioned.mentioned |= {symbol.name for axis in shape for symbol in axis.free_symbols}
         if out in labels:
             plain.texts[out] = names.get(out, identifier(out))
-            lines.append(f"# {labels[out].text}")
-            lines.append(f"{plain.texts[out]} = {text}")
+            assignments.append(Assignment(plain.texts[out], text, f"# {labels[out].text}"))
         elif uses[out] == 1:
-            plain.texts[out] = text if _closed(op, text) else f"({text})"
+            plain.texts[out] = text if _closed(op, plain) else f"({text})"
         else:
             plain.texts[out] = names.get(out, identifier(out))
-            lines.append(f"{plain.texts[out]} = {text}")
+            assignments.append(Assignment(plain.texts[out], text))
 
     def after(state: State) -> str:
         if not state.rows or state.lag_of is None:
@@ -79,9 +107,9 @@ def plain_step(
         newest = plain.texts[f"{state.lag_of[0]}[t]" if of_input else f"{state.lag_of[0]}[t-1]"]
         return shifted(newest, plain.texts[f"{state.name}[t-1]"], spelling)
 
-    used = "\n".join(lines)
-    context: dict[str, object] = {
-        "lines": lines,
+    context: PlainStep = {
+        "lines": [line for each in assignments for line in each.lines],
+        "assignments": assignments,
         "streams": unpack(texts[name] for name in streams),
         "previous": unpack(texts[f"{s.name}[t-1]"] for s in cell.states),
         "traced": [
@@ -94,7 +122,7 @@ def plain_step(
         ],
         "states": [{"name": s.name, "text": after(s)} for s in cell.states],
         "shapes": {e.target.name: _batched_axes(e.target.shape, dims, "T, B") for e in cell.assignments},
-        "dims": [d for d in dims.values() if d in used],
+        "dims": [local for name, local in dims.items() if name in mentioned.mentioned],
     }
     return context, plain.helpers
 
@@ -115,10 +143,10 @@ def unpack(names: Iterable[str]) -> str:
     return f"({listed[0]},)" if len(listed) == 1 else ", ".join(listed)
 
 
-def _closed(op: ir.Op, text: str) -> bool:
+def _closed(op: ir.Op, plain: Plain) -> bool:
     """Whether the text of ``op`` can stand inside any expression without parentheses."""
     if isinstance(op, ir.Pointwise):
-        return bool(op.expr.is_Atom or (isinstance(op.expr, sympy.Function) and not text.startswith("-")))
+        return plain.is_closed(op.expr)
     return not isinstance(op, ir.MatMul) and op.source() is None
 
 

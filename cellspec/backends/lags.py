@@ -10,6 +10,7 @@ neither the text of a module nor the time that it takes to make it grows with k.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cellspec.cell import Cell
@@ -42,6 +43,11 @@ def streams(cell: Cell) -> tuple[Stream, ...]:
     return tuple(found.values())
 
 
+def counts(known: Iterable[Stream]) -> bool:
+    """Whether the index of the step is among them."""
+    return any(stream.follows is None for stream in known)
+
+
 def follower(known: tuple[Stream, ...], of: str | Stream) -> Stream | None:
     """The stream that is one step behind an input or a stream: what it is given, it hands on to that one."""
     return next((stream for stream in known if stream.follows == of), None)
@@ -57,6 +63,11 @@ class Far:
     refs: tuple[Ref, ...]
     of_input: bool
 
+    @property
+    def farthest(self) -> Ref:
+        """The lag behind whose last step the final state's cotangent comes in."""
+        return next(ref for ref in self.refs if ref.steps == self.reach)
+
 
 def far(cell: Cell) -> tuple[Far, ...]:
     """All of them, those of states first."""
@@ -68,3 +79,13 @@ def far(cell: Cell) -> tuple[Far, ...]:
             refs = tuple(ref for ref in cell.distant if ref.name == source)
             found.append(Far(state, source, reach, refs, source in inputs))
     return tuple(found)
+
+
+def far_states(cell: Cell) -> dict[str, Far]:
+    """Those of states, by what they are earlier values of."""
+    return {each.source: each for each in far(cell) if not each.of_input}
+
+
+def far_inputs(cell: Cell) -> dict[str, Far]:
+    """Those of inputs, likewise."""
+    return {each.source: each for each in far(cell) if each.of_input}

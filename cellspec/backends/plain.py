@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import sympy
 
@@ -25,6 +26,36 @@ def dim_text(expr: sympy.Expr, dims: Mapping[str, str]) -> str:
     """A dim expression as Python: ``4*H``."""
     renamed = expr.xreplace({s: sympy.Symbol(dims.get(s.name, s.name)) for s in expr.free_symbols})
     return str(sympy.sstr(renamed, order="lex"))
+
+
+@dataclass
+class Noted:
+    """A text that may or may not be written into others; ``written`` says whether it has been."""
+
+    text: str
+    written: bool = False
+
+    def __str__(self) -> str:
+        self.written = True
+        return self.text
+
+
+class Mentioned(Mapping[str, str]):
+    """What the module calls the dims; ``mentioned`` are those that somebody has asked for."""
+
+    def __init__(self, dims: Mapping[str, str]) -> None:
+        self.dims = dims
+        self.mentioned: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.mentioned.add(name)
+        return self.dims[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.dims)
+
+    def __len__(self) -> int:
+        return len(self.dims)
 
 
 def bare(text: str) -> str:

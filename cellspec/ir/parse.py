@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import sympy
 
 from cellspec.errors import CellspecError, did_you_mean
+from cellspec.ir.forms import FORMS
 from cellspec.ir.ops import Concat, Eye, Index, MatMul, Op, Pointwise, Product, Slice, Transpose
 from cellspec.ir.ops.row import symbol
 from cellspec.ir.program import Carry, Delay, Program, Total, Value
@@ -339,14 +340,15 @@ class _Line:
             return symbol(self.name("a number, a name or '('"))
         function = self.next()
         row = PRIMITIVES.get(function)
-        if row is None or not row.derivatives:
+        made, arity = FORMS.get(function, (None, 0)) if row is None or not row.derivatives else (row.symbol, row.arity)
+        if made is None:
             self.fail(f"there is no function {function!r}{did_you_mean(function, (*PRIMITIVES, *CALLS))}")
         self.expect("(")
         arguments = self.separated(self.sum)
         self.expect(")")
-        if len(arguments) != row.arity:
-            self.fail(f"{function!r} takes {row.arity} arguments, not {len(arguments)}")
-        return row.symbol(*arguments)
+        if len(arguments) != arity:
+            self.fail(f"{function!r} takes {arity} arguments, not {len(arguments)}")
+        return made(*arguments)
 
 
 def _number(text: str) -> sympy.Expr:

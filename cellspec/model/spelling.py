@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-
-def called_in(words: str) -> list[str]:
-    """The functions that a target's words call: names before a parenthesis, without those that are a part of something."""
-    return re.findall(r"(?<![\w.])(\w+)\(", words)
 
 
 @dataclass(frozen=True)
@@ -23,9 +17,9 @@ class Definition:
 
     @property
     def calls(self) -> tuple[str, ...]:
-        """The functions that it calls, whoever defines them."""
+        """The functions that it calls, whoever defines them, but for what is a part of something else."""
         texts = (self.value, *(value for _, value in self.locals))
-        return tuple(dict.fromkeys(name for text in texts for name in called_in(text)))
+        return tuple(dict.fromkeys(name for text in texts for name in called(text) if "." not in name))
 
 
 @dataclass(frozen=True)
@@ -43,9 +37,25 @@ class Spelling:
         return self.text.format(*args, all=", ".join(args))
 
     @property
+    def is_negation(self) -> bool:
+        """Whether a minus stands in front, so that the words bind less than a call."""
+        return self.text[0] == "-"
+
+    @property
     def function(self) -> str:
         """The function that is called."""
         return self.text.split("(", 1)[0]
+
+
+def called(text: str) -> list[str]:
+    """The functions that a table's words call: the names before a parenthesis, ``np.maximum``, ``_erf``."""
+    found = []
+    for before in text.split("(")[:-1]:
+        start = len(before)
+        while start and (before[start - 1].isalnum() or before[start - 1] in "._"):
+            start -= 1
+        found.append(before[start:])
+    return [name for name in found if name]
 
 
 def spelling(text: str) -> Spelling:

@@ -1,4 +1,4 @@
-"""Forms of expressions that take fewer calls, for targets that pay for each: a program rewritten, and what is found in sums.
+"""Forms of expressions that take fewer calls, for targets that pay for each: programs and schedules rewritten.
 
 ``sigmoid(z) = 1/2 + tanh(z/2)/2``, with the half folded into the weights, lets one ``tanh`` serve gates of both kinds. The form
 is exact to rounding in absolute terms, but not relative to a tiny result; so it is used only where that is enough in both
@@ -12,7 +12,7 @@ and again the result may be no value of which more is asked.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 
@@ -20,7 +20,10 @@ import sympy
 
 from cellspec import ir
 from cellspec.ir import Op, Program, Value, symbol
+from cellspec.ir.forms import MIXTURE
 from cellspec.model.primitives import PRIMITIVES
+from cellspec.passes.accuracy import Fact, delicate, facts
+from cellspec.passes.schedule import Schedule
 
 _SIGMOID, _TANH = PRIMITIVES["sigmoid"].symbol, PRIMITIVES["tanh"].symbol
 _HALF = sympy.Rational(1, 2)
@@ -91,6 +94,50 @@ class _Halving:
         """A new value with the shape and the origin of another."""
         self.values[name] = replace(self.program.values[like], name=name)
         return name
+
+
+def mixtures(
+    schedule: Schedule, known: Mapping[str, Fact], careful: Collection[str] = (), *, backwards: bool = False
+) -> Schedule:
+    """``schedule`` with mixtures in three calls, where its loop and what stands around it compute one.
+
+    ``known`` is what is known of values that are given; those in ``careful`` must be accurate beside themselves. It is a
+    schedule that is rewritten: a term that is known before the loop is none of a mixture there.
+    """
+    program = schedule.program
+    told = facts(program, known)
+    exact = delicate(program, told, backwards=backwards).union(careful)
+    huge = {name for name, fact in told.table.items() if fact.huge}
+    once = {out for op in schedule.prologue for out in ir.outs(op)}
+
+    def rewritten(ops: tuple[Op, ...]) -> tuple[Op, ...]:
+        return tuple(_with_mixtures(op) if is_free(op) else op for op in ops)
+
+    def is_free(op: Op) -> bool:
+        """Whether an error that is small beside the largest value in ``op`` is small enough."""
+        return once.isdisjoint(ir.outs(op)) and exact.isdisjoint(ir.outs(op)) and huge.isdisjoint(program.args(op))
+
+    return replace(
+        schedule,
+        program=replace(program, ops=rewritten(program.ops)),
+        before=rewritten(schedule.before),
+        levels=tuple(map(rewritten, schedule.levels)),
+        after=rewritten(schedule.after),
+    )
+
+
+def _with_mixtures(op: Op) -> Op:
+    if not isinstance(op, ir.Pointwise) or (expr := _mixed(op.expr)) == op.expr:
+        return op
+    return replace(op, expr=expr)
+
+
+def _mixed(expr: sympy.Expr) -> sympy.Expr:
+    """``expr`` with the mixtures in it in their own form, the outermost first."""
+    if isinstance(expr, sympy.Add) and (found := mixture(expr)):
+        return MIXTURE(*map(_mixed, found))
+    args = [_mixed(arg) for arg in expr.args]
+    return expr if args == list(expr.args) else expr.func(*args)
 
 
 def mixture(expr: sympy.Add) -> tuple[sympy.Symbol, sympy.Expr, sympy.Expr] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support import cell_from
 
-from cellspec.backends.lags import far, follower, streams
+from cellspec.backends.lags import counts, far, far_inputs, far_states, follower, streams
 from cellspec.cell import Cell
 
 HEAD = """
@@ -30,7 +30,7 @@ def test_a_stream_follows_an_input_or_another_stream() -> None:
 
 def test_the_index_of_the_step_follows_nothing() -> None:
     (index,) = streams(cell("h[t] = tanh(W @ x[t] + u[t] + U @ h[t-1])/t_now"))
-    assert index.follows is None and index.value == "t_now[t-1]"
+    assert counts((index,)) and not counts(()) and index.follows is None and index.value == "t_now[t-1]"
     assert follower((index,), "x") is None
 
 
@@ -47,5 +47,7 @@ def test_far_states_hold_several_values_however_many(reach: int) -> None:
     of_state, of_input = far(found)
     assert (of_state.source, of_state.reach, of_state.of_input) == ("h", reach, False)
     assert (of_input.source, of_input.reach, of_input.of_input) == ("x", reach, True)
+    assert far_states(found) == {"h": of_state} and far_inputs(found) == {"x": of_input}
+    assert of_input.farthest == of_input.refs[-1] and of_state.farthest.steps == reach
     assert [ref.back for ref in of_input.refs] == [1, reach] and of_input.state.rows == reach
     assert streams(found) == (), "a state of several rows is none"

@@ -12,8 +12,9 @@ import sympy
 from support import ROOT, cell_from, cell_of
 
 from cellspec.backends import common, initial
+from cellspec.backends.arrays.spelling import NUMPY
 from cellspec.backends.equations import plain_step, shifted, unpack
-from cellspec.backends.plain import bare, dim_text, float_text, number_text
+from cellspec.backends.plain import Mentioned, Noted, bare, dim_text, float_text, number_text
 from cellspec.cell import Cell
 from cellspec.pipeline import compile_cell
 
@@ -114,6 +115,21 @@ def test_the_plain_step_is_the_equations() -> None:
     exec("\n".join(lines), names)
     expected = np.tanh(x @ (given["W"] + given["V"]).T + h @ given["U"].T + given["b"])
     np.testing.assert_allclose(names["h"], expected, rtol=1e-12)
+
+
+def test_what_is_written_into_a_text_is_noted() -> None:
+    there, elsewhere = Noted("float"), Noted("int")
+    assert NUMPY.operation("number", dtype=there, value=2, shape=elsewhere) == "float.type(2)"
+    assert there.written and not elsewhere.written
+    dims = Mentioned({"H": "H_", "I": "I"})
+    assert dims.get("H") == "H_" and dims.get("x", "x") == "x" and len(dims) == 2 and list(dims) == ["H", "I"]
+    assert dims.mentioned >= {"H"} and "I" not in dims.mentioned
+
+
+def test_a_step_mentions_the_dims_that_its_text_does() -> None:
+    assert step_of(cell_from(STARTING))["dims"] == []
+    grown = STARTING.replace("tanh(W", "(1/H)*tanh(W")
+    assert step_of(cell_from(grown))["dims"] == ["H"]
 
 
 def test_rows_move_on() -> None:

@@ -120,7 +120,98 @@ def test_launches_along_an_axis(machine: str) -> None:
     assert [int(number) for number in arguments[:6]] == [6, 40, 8, 4, 8, 1] and arguments[6] is rows and arguments[7] is out
 
 
+# --- launches ----------------------------------------------------------------------------------------------
+
+
+def test_a_thread_for_each_element(machine: str) -> None:
+    launched: list[Any] = []
+    with loaded(machine, "launched", THREADS=(128,)) as (_, module):
+        module._run(lambda *given: launched.append(given), 129, ("arguments",))
+        assert module._blocks(0) == (1,) and module._blocks(128) == (1,)
+        assert module._real(np.dtype("float16")) == np.float32 and module._real(np.dtype("float64")) == np.float64
+    assert launched == [((2,), (128,), ("arguments",))]
+
+
+def test_kernels_of_a_dtype_are_compiled_once(machine: str) -> None:
+    around = {"_TYPES": {"float32": TYPES}, "_CUDA": included.source(("cupy",), "sums.cu"), "_MODULES": {}, "_KERNELS": {}}
+    with loaded(machine, "compiled", **around) as (_, module):
+        dtype = np.dtype("float32")
+        assert module._kernel("sum_rows", dtype) is module._kernel("sum_rows", dtype)
+        assert list(module._MODULES) == ["float32"] and list(module._KERNELS) == [("sum_rows", dtype)]
+        module._kernel("sum_parts", dtype)
+        assert len(module._MODULES) == 1 and len(module._KERNELS) == 2
+
+
+def test_streams_take_turns(machine: str) -> None:
+    """Work of another stream comes before what stands inside, and its later work behind it."""
+    seen: list[Any] = []
+
+    class Stream:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def record(self) -> str:
+            return self.name
+
+        def wait_event(self, event: str) -> None:
+            seen.append((self.name, event))
+
+    with loaded(machine, "streams") as (_, module):
+        here, other = Stream("here"), Stream("other")
+        module.cp = SimpleNamespace(cuda=SimpleNamespace(get_current_stream=lambda: here))
+        with pytest.raises(KeyError), module._in_turn(here, other) as found:
+            assert found is here and seen == [("here", "other")]
+            raise KeyError
+    assert seen == [("here", "other"), ("other", "here")]
+
+
 # --- masks -------------------------------------------------------------------------------------------------
+
+
+def test_what_the_host_reads(machine: str) -> None:
+    with loaded(machine, "on_host", _array=lambda name, value: value) as (cupy, module):
+        assert module._on_host("lengths", [1, 2]).tolist() == [1, 2]
+        found = module._on_host("lengths", cupy.asarray(np.array([3, 4])))
+        assert type(found) is np.ndarray and found.tolist() == [3, 4]
+        with pytest.raises(TypeError, match="lengths must be an array or a list, got MaskedArray"):
+            module._on_host("lengths", np.ma.array([1]))
+
+
+def test_what_samples_hold_behind_their_last_step(machine: str) -> None:
+    def run(kernel: Any, count: int, arguments: Any) -> None:
+        size, columns, order, given, _ = (cupy.asnumpy(a) if hasattr(a, "ndim") and a.ndim else a for a in arguments)
+        assert int(size) == count == 6 and int(columns) == 2 and kernel == "arrange"
+        arguments[4][...] = cupy.asarray(given.reshape(-1, 2)[order])
+
+    with loaded(machine, "arranged", _kernel=lambda name, dtype: name, _run=run) as (cupy, module):
+        history, dtype = cupy.asarray(np.arange(18.0).reshape(3, 3, 2)), np.dtype("float64")
+        ws = SimpleNamespace(rows=None, T=2, dtype=dtype)
+        assert cupy.asnumpy(module._last(ws, history)).tolist() == [[12, 13], [14, 15], [16, 17]]
+        ws.rows = SimpleNamespace(ends=cupy.asarray(np.array([6, 1, 5])))
+        assert cupy.asnumpy(module._last(ws, history)).tolist() == [[12, 13], [2, 3], [10, 11]]
+        assert module._last(ws, history, "kept apart") == "kept apart"
+        assert module._arranged(None, history, dtype) is history
+
+
+def test_kernels_are_told_of_cuts_until_there_are_none(machine: str) -> None:
+    with loaded(machine, "told") as (cupy, module):
+        ws = SimpleNamespace(rows=None, is_cut=False, cuts=cupy.full((3, 2, 1), 9.0, "float32"))
+        module._cut(ws)
+        assert float(cupy.asnumpy(ws.cuts).sum()) == 54 and not ws.is_cut
+        ws.rows = SimpleNamespace(cuts=np.array([[0, 1], [2, 0], [3, 0]]))
+        module._cut(ws)
+        assert cupy.asnumpy(ws.cuts)[:, :, 0].tolist() == [[0, 1], [2, 0], [3, 0]] and ws.is_cut
+        ws.rows = None
+        module._cut(ws)
+        assert not cupy.asnumpy(ws.cuts).any() and not ws.is_cut
+
+
+def test_the_count_begins_anew(machine: str) -> None:
+    """From 0 behind a reset, from its first number where a sample is run again; the last row is that of the ends."""
+    with loaded(machine, "counted", _readings=masks._readings) as (cupy, module):
+        count = cupy.full((5, 2, 1), 7.0, "float32")
+        module._count_anew(count, masks_of(4, 2, [4, 2], [(2, 0)]))
+        assert cupy.asnumpy(count)[:, :, 0].T.tolist() == [[7, 8, 0, 1, 2], [7, 8, 7, 8, 9]]
 
 
 def masks_of(T: int, B: int, lengths: list[int] | None, resets: list[tuple[int, int]]) -> Any:

@@ -160,6 +160,7 @@ def test_a_number_that_no_float64_holds_is_all_there() -> None:
         ("a: [H] = tahn(x)", "line 1: there is no function 'tahn'; did you mean 'tanh'?"),
         ("a: [H] = add(x, x)", "line 1: there is no function 'add'"),
         ("a: [H] = tanh(x, x)", "line 1: 'tanh' takes 1 arguments, not 2"),
+        ("a: [H] = mixture(x, x)", "line 1: 'mixture' takes 3 arguments, not 2"),
         ("a: [H], b: [H] = tanh(x)", "line 1: 2 values are defined at once, which a product of '[' and ']' alone does"),
         ("a: [H] = [V; W]", "line 1: '@' is expected, but there is the end of the line"),
         ("a: [H] = [V, W] @ [x]", "line 1: a product that defines 1 of 1 has as many rows of as many weights"),

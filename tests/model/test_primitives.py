@@ -15,7 +15,7 @@ import sympy
 import cellspec
 from cellspec.model.primitive import Primitive
 from cellspec.model.primitives import CALLABLE, PRIMITIVES, column
-from cellspec.model.spelling import Definition, Spelling, spelling
+from cellspec.model.spelling import Definition, Spelling, called, spelling
 from cellspec.oracle.primitives import rule
 
 FUNCTIONS = {name: row for name, row in PRIMITIVES.items() if row.derivatives}
@@ -40,6 +40,8 @@ def test_forms_of_a_spelling() -> None:
     assert own(["x", "2*y"]) == "f(x, 2*y)" and own.function == "f"
     assert own.definition == Definition("f", ("a", "b"), "e/(1 + g(np.e(b)))", (("e", "exp(-a)"), ("c", "h(a)")))
     assert own.definition.calls == ("g", "exp", "h"), "what is a part of something else is no function of a module"
+    assert called("a*(b + np.maximum(_f({0}), (c)))") == ["np.maximum", "_f"]
+    assert spelling("-np.f({0})").is_negation and not own.is_negation
 
 
 def _ufuncs(row: Primitive) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sympy
@@ -9,7 +11,11 @@ from program_support import assert_same_numbers, program, told
 from support import cell_from
 
 import cellspec
-from cellspec.passes.forms import mixture, tanh_form
+from cellspec import ir
+from cellspec.ir import Program
+from cellspec.ir.forms import unfolded
+from cellspec.passes.forms import mixture, mixtures, tanh_form
+from cellspec.passes.schedule import schedule
 
 GATED = """
     constant  W: [H, I], U: [H, H], b: [H]
@@ -131,6 +137,53 @@ def test_a_mixture_is_found(expr: sympy.Add, expected: tuple[sympy.Expr, ...]) -
 )
 def test_what_is_no_mixture_stays_as_it_is(expr: sympy.Add) -> None:
     assert mixture(expr) is None
+
+
+BLENDED = """
+    constant  U: [H, H]
+    sequence  x[t]: [H]
+    carried   h[t-1]: [H]
+      U@h: [H]  = U @ h[t-1]
+      p: [H]    = sigmoid(U@h)
+      n: [H]    = tanh(U@h + x[t])
+      h[t]: [H] = p*n + (1 - p)*h[t-1]
+    carry     h[t-1] <- h[t]
+    give out  h[t]
+"""
+
+
+def mixed(text: str, careful: tuple[str, ...] = ()) -> Program:
+    """All that happens in the schedule of a step, its mixtures rewritten."""
+    return ir.typecheck(mixtures(schedule(program(text)), {}, careful).listing)
+
+
+def test_a_mixture_in_a_loop_is_rewritten() -> None:
+    expected = BLENDED.replace("p*n + (1 - p)*h[t-1]", "mixture(p, n, h[t-1])").replace("= U @ h[t-1]", "= [U] @ [h[t-1]]")
+    made = mixed(BLENDED)
+    assert told(made) == told(expected)
+    plain = [replace(op, expr=unfolded(op.expr)) if isinstance(op, ir.Pointwise) else op for op in made.ops]
+    assert_same_numbers(program(BLENDED), made.with_ops(plain))
+
+
+def test_a_mixture_within_another_and_within_a_function_is_rewritten() -> None:
+    inner = BLENDED.replace("p*n + (1 - p)*h[t-1]", "tanh(p*n + (1 - p)*(n*x[t] + (1 - n)*h[t-1]))")
+    assert "h[t]: [H] = tanh(mixture(p, n, mixture(n, x[t], h[t-1])))" in told(mixed(inner))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "careful"),
+    [
+        ("h[t-1]\n    carry", "h[t-1]\n    carry", ("h[t]",)),
+        ("n: [H]    = tanh", "n: [H]    = exp", ()),  # what is left of a huge one would be lost
+        ("p*n + (1 - p)*h[t-1]", "p*h[t-1] + (1 - p)*n", ()),  # where p is 1 the state must stay as it is, to the bit
+        ("    carry", "      q: [H]    = 1/h[t]\n    carry", ()),  # a small one beside a large one before it would be lost
+    ],
+)
+def test_what_keeps_a_mixture_as_it_is(old: str, new: str, careful: tuple[str, ...]) -> None:
+    text = BLENDED.replace(old, new)
+    text = text.replace("give out  h[t]", "give out  h[t], q") if "q:" in text else text
+    assert "mixture(" not in told(mixed(text, careful))
+    assert "mixture(" in told(mixed(BLENDED))
 
 
 MEAN = """

@@ -13,7 +13,7 @@ from sympy.printing.str import StrPrinter
 
 from cellspec import ir
 from cellspec.backends.arrays.spelling import NUMPY, Spelling, own_functions
-from cellspec.backends.plain import bare, dim_text, number_text
+from cellspec.backends.plain import Noted, bare, dim_text, number_text
 from cellspec.ir import Op, Value
 from cellspec.model.nodes import Shape
 from cellspec.model.primitive import divides, divisors
@@ -103,7 +103,7 @@ class Plain:
         dims: Mapping[str, str],
         batched: bool,
         constants: Iterable[str] = (),
-        dtype: str = "dtype",
+        dtype: str | Noted = "dtype",
         spelling: Spelling = NUMPY,
         lead: str = "B",
     ) -> None:
@@ -169,6 +169,17 @@ class Plain:
         spelled = self.spelling.functions[name]
         self.helpers |= own_functions(spelled.text)
         return spelled(texts)
+
+    def is_closed(self, expr: sympy.Expr) -> bool:
+        """Whether the text of ``expr`` can stand inside any other: a name, a number, or a call, be it of a row's ufuncs."""
+        if not isinstance(expr, sympy.Function):
+            return bool(expr.is_Atom)
+        name = type(expr).__name__
+        if name not in PRIMITIVES or not any(map(self.holds_values, expr.args)):
+            return True
+        if name in self.spelling.functions:
+            return not self.spelling.functions[name].is_negation
+        return name == "where" or self.is_closed(PRIMITIVES[name].numpy(*expr.args))
 
     def where(self, args: Sequence[sympy.Expr], texts: Sequence[str]) -> str:
         """A choice. A comparison is a condition as it is; two numbers to choose from need a dtype."""
@@ -241,11 +252,12 @@ class Plain:
         summed = self.word("sum kept", value=bare(text), axes=behind[0] if len(behind) == 1 else behind)
         return f"{summed}[..., {', '.join(['0'] * dropped)}]" if (dropped := len(large) - max(1, len(shape))) else summed
 
-    def whole(self, op: Op, shape: Shape, axes: str, dtype: str) -> str:
+    def whole(self, op: Op, shape: Shape, axes: str | Noted, dtype: str | Noted) -> str:
         """The right side of ``op`` as an array of its whole shape ``axes``, also where its arguments are smaller."""
         text = bare(self.op(op, shape))
         if not shape and isinstance(op, ir.Pointwise) and op.expr.has(sympy.Function) and not self.spelling.numbers:
-            return text if text.startswith("float(") and bare(text[5:]) != text[5:] else f"float({text})"
+            is_number = isinstance(op.expr, sympy.Function) and not any(map(self.holds_values, op.expr.args))
+            return text if is_number else f"float({text})"  # a function of numbers is one
         if shape and isinstance(op, ir.Pointwise) and not self.spans(op, shape):
             return self.word("full", shape=axes, value=text, dtype=dtype)
         return text

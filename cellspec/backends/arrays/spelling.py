@@ -8,7 +8,7 @@ from functools import cache
 
 from cellspec.model.primitives import COMPARISONS, column
 from cellspec.model.spelling import Spelling as Function
-from cellspec.model.spelling import called_in
+from cellspec.model.spelling import called
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Spelling:
 @cache
 def own_functions(spelled: str) -> frozenset[str]:
     """The functions of a module's own that a spelling calls, without the ``_`` in front."""
-    return frozenset(name[1:] for name in called_in(spelled) if name.startswith("_"))
+    return frozenset(name[1:] for name in called(spelled) if name[0] == "_" and "." not in name)
 
 
 NUMPY = Spelling(

@@ -79,7 +79,7 @@ class Histories:
         for each in self.lagged.far:
             for ref in each.refs:
                 size = f"T, B, {each.reach}, {ref.steps}"
-                rows = each.state.rows if ref.steps == each.reach else 0
+                rows = each.state.rows if ref == each.farthest else 0
                 made = f"_rows_read(masks, {size})" if forwards else f"_rows_back(masks, {size}, {rows})"
                 lines.append(
                     f"ws.{self.lagged.rows(ref) if forwards else self.lagged.back_rows(ref)}[...] = cp.asarray({made})"
@@ -137,7 +137,7 @@ class Histories:
     def buffers(self, each: Far, real: str) -> list[tuple[str, str]]:
         found = []
         for ref in each.refs:
-            last = f"T + {each.state.rows}" if ref.steps == each.reach else "T"
+            last = f"T + {each.state.rows}" if ref == each.farthest else "T"
             found.append((self.lagged.back(ref), f"cp.empty(({last}, B, {self.size(each)}), {real})"))
             found.append((self.lagged.back_rows(ref), f"cp.empty((T + {each.reach}, B), np.int64)"))
             if not each.of_input:
@@ -146,6 +146,5 @@ class Histories:
 
     def ended(self, each: Far) -> str:
         """The line that puts the final state's cotangent behind what steps leave."""
-        farthest = next(ref for ref in each.refs if ref.steps == each.reach)
         given = self.by_rows(f"dfinal.{each.state.name}", each)
-        return f"ws.{self.lagged.back(farthest)}[T:] = 0 if dfinal is None else {given}"
+        return f"ws.{self.lagged.back(each.farthest)}[T:] = 0 if dfinal is None else {given}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,9 @@ from cellspec.ir import Along
 
 DTYPES = {Element.STORED: "dtype", Element.EXACT: "real"}
 """The dtypes of arrays, in the constructor of a memory."""
+
+BY_STEP = (Home.SEQUENCE, Home.HISTORY, Home.ROLLING)
+"""Of these every step has rows of its own."""
 
 LOOPS = ("_forward_loop", "_backward_loop")
 """The functions of the loops, where what a step reads and writes has names."""
@@ -62,6 +66,7 @@ class Text:
     arguments: list[tuple[str, str]] = field(default_factory=list)
     buffers_after: list[tuple[str, str]] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
+    numbered: bool = False  # whether steps are told their numbers
     packing: list[str] = field(default_factory=list)
     prologue: list[str] = field(default_factory=list)
     masked: list[str] = field(default_factory=list)
@@ -74,7 +79,7 @@ class Text:
     dots: bool = False
     multiplies: bool = False
     by_heads: bool = False
-    along: set[str] = field(default_factory=set)
+    along: dict[str, str] = field(default_factory=dict)  # entries, and the kernels that they are for one dtype
     chained: set[str] = field(default_factory=set)
 
 
@@ -93,6 +98,7 @@ class Host:
         self.text = Text()
         self.single = choice.kind is Kind.SEQUENCE
         self.made: dict[object, str] = {}
+        self.written: Counter[Phase] = Counter()  # kernels
         steps = {phase: launches(memory.plan, phase) for phase in Phase}
         self.kernels_in = {phase: sum(isinstance(step, Region | Chain) for step in found) for phase, found in steps.items()}
 
@@ -219,7 +225,7 @@ class Host:
                     lines.append(f"_dot({self.flat(place)}, {self.matrix(step, order)}, {self.flat(self.result(step))})")
                 case Along():
                     along = self.along(step)
-                    self.text.along.add(along.entry)
+                    self.text.along[along.entry] = along.kernel
                     source, out = self.flat(along.source), self.flat(along.out)
                     lines += self.comments(step)
                     lines.append(f'_along("{along.entry}", {source}, {along.offset}, {along.shape}, {out}, dtype)')
@@ -246,8 +252,8 @@ class Host:
         """The kernel of a region or a chain, and its arguments."""
         suffix = {Phase.BEFORE: "before", Phase.LOOP: "loop" if self.single else "step", Phase.AFTER: "after"}[phase]
         several = self.kernels_in[phase] > 1
-        number = len([k for k in self.text.kernels if k.name.startswith(f"{self.direction}_{suffix}")]) + 1
-        name = f"{self.direction}_{suffix}_{number}" if several else f"{self.direction}_{suffix}"
+        self.written[phase] += 1
+        name = f"{self.direction}_{suffix}_{self.written[phase]}" if several else f"{self.direction}_{suffix}"
         if isinstance(step, Chain):
             made = chain_kernel(name, self.memory, step, phase, self.texts)
             self.text.chained |= {self.along(link).kernel for link in step.links if not isinstance(link, Region)}
@@ -315,6 +321,7 @@ class Host:
                     else:
                         argument = names.get(made.name, f"{made.name}_arguments")
                         self.step(argument, f"(now[t], *self.{made.name})")
+                        self.text.numbered = True
                     threads = "ALONG_THREADS" if made.by_sample else "THREADS"
                     self.text.loop.append(f"{made.name}({grid}, {threads}, {argument})")
                 case ir.Product() if has_heads(self.flow.program, step):
@@ -352,7 +359,7 @@ class Host:
     def loop_along(self, names: Names, op: Along) -> None:
         """A function along an axis."""
         along = self.along(op)
-        self.text.along.add(along.entry)
+        self.text.along[along.entry] = along.kernel
         name = names.get(("along", op), f"{identifier(op.out)}_along")
         blocks = f"{name}_blocks"
         self.text.buffers_after.append((blocks, f'_along_blocks("{along.entry}", B*{along.results})'))
@@ -376,7 +383,7 @@ class Host:
         """The variable that holds the rows of a step: set in the loop's head, or before it where it is always the same."""
         element = self.at_step(place)
         name = names.get(element, wanted)
-        if element == self.attribute(place.buffer, "self"):
+        if place.buffer.home not in BY_STEP:
             self.local(name, self.attribute(place.buffer, "ws", "ws.saved"))
         else:
             self.step(name, element)

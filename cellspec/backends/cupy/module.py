@@ -279,11 +279,11 @@ class _Module:
         assert isinstance(params, list)
         context["params"] = [{**p, "init": f"cp.asarray({p['init']})"} for p in params]
         kernels = [*_of(forward).kernels, *_of(backward).kernels]
-        along = _of(forward).along | _of(backward).along
+        along = {**_of(forward).along, **_of(backward).along}
         chained = _of(forward).chained | _of(backward).chained
         dots, multiplies = (any(getattr(_of(d), name) for d in (forward, backward)) for name in ("dots", "multiplies"))
         functions = frozenset().union(*(k.functions for k in kernels))
-        axes = chained | {entry.removesuffix("_real") for entry in along}
+        axes = chained.union(along.values())
         text = (
             environment("cupy")
             .get_template("module.py.jinja")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from cellspec import ir
 from cellspec.backends.arrays.functional import Plain
 from cellspec.backends.arrays.spelling import Spelling
-from cellspec.backends.common import Common, environment, gather, strings, tidy
+from cellspec.backends.common import Common, environment, gather, tidy
 from cellspec.backends.dims import bracket, tuple_text
-from cellspec.backends.equations import plain_step, shifted
+from cellspec.backends.equations import Assignment, plain_step, shifted
 from cellspec.backends.frameworks.directions import (
     Around,
     Direction,
@@ -87,6 +87,7 @@ class _Module:
         self.common = Common(compiled, self.taken)
         self.dims = self.common.dims
         self.x = {item.name: str(text["value"]) for item, text in zip(self.cell.inputs, self.common.inputs, strict=True)}
+        self.x_t = {name: "x_t" if len(self.x) == 1 else f"x_t_{name}" for name in self.x}
         self.like = target.spelling.operation("like", array=next(iter(self.x.values())))
         self.carried = [state for state in self.cell.states if state not in self.cell.streams]
         self.helpers: set[str] = set()
@@ -105,7 +106,7 @@ class _Module:
         derived, helpers = common.derived_lines("like", target.spelling)
         reserved = [*common.reserved, *common.derived.values()]
         plain, more = plain_step(self.compiled, common.constants, common.derived, self.dims, reserved, target.spelling)
-        plain["lines"] = [_within(line) for line in strings(plain["lines"])]
+        plain["lines"] = [line for each in plain["assignments"] for line in _within(each)]
         shapes = {e.target.name: tuple_text(e.target.shape, self.dims) for e in cell.assignments}
         self.helpers |= helpers | more
         several_in, several_out = len(cell.inputs) > 1, len(cell.outputs) > 1
@@ -190,8 +191,8 @@ class _Module:
         saved = {name: names.get(name, identifier(name)) for name in self.saved()}
         given |= {name: Given(text, text) for name, text in saved.items()}
         for o in self.cell.outputs:
-            dy = f"dy.{o.name}" if len(self.cell.outputs) > 1 else "dy"
-            given[f"d:{o.label} given"] = Given(dy, names.get(("row", dy), f"{dy.replace('.', '_')}_t"))
+            dy, dy_t = ("dy", "dy_t") if len(self.cell.outputs) == 1 else (f"dy.{o.name}", f"dy_{o.name}_t")
+            given[f"d:{o.label} given"] = Given(dy, names.get(("row", dy), dy_t))
         befores = {state.name: names.get(label := f"d:{state.name}[t]<-", identifier(label)) for state in self.carried}
         carried = {f"d:{name}[t]<-": text for name, text in befores.items()}
         around = self.around(names, given, carried, program.outputs, program.afters, forwards=False)
@@ -265,7 +266,7 @@ class _Module:
         """Inputs and earlier inputs, and the lines that name the latter."""
         given = {}
         for name, text in self.x.items():
-            given[f"{name}[t]"] = Given(text, names.get(("row", text), text.replace(".", "_").replace("x", "x_t", 1)))
+            given[f"{name}[t]"] = Given(text, names.get(("row", text), self.x_t[name]))
         lines: list[str] = []
         variables = []
         for state in self.cell.streams:
@@ -281,7 +282,7 @@ class _Module:
     def streams(self) -> dict[str, object]:
         """The step that hands earlier inputs on, which are known before anything is computed."""
         words = self.target.spelling
-        rows = {name: text.replace(".", "_").replace("x", "x_t", 1) for name, text in self.x.items()}
+        rows = self.x_t
         handed = []
         for state in self.cell.streams:
             assert state.lag_of is not None
@@ -352,7 +353,6 @@ class _Module:
         return {**self.common.state(state), "init": init}
 
 
-def _within(line: str) -> str:
-    """A line of code or a comment; code in parentheses if it is long."""
-    head, _, text = line.partition(" = ")
-    return line if line.startswith("#") else wrapped(f"{head} = ", text)
+def _within(line: Assignment) -> list[str]:
+    """An equation and its code, in parentheses if it is long."""
+    return [*([line.comment] if line.comment else []), wrapped(f"{line.target} = ", line.text)]

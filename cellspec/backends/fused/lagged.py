@@ -15,7 +15,7 @@ from cellspec import ir
 from cellspec.backends.fused.c_family import ascii_name
 from cellspec.backends.fused.flow import Flow
 from cellspec.backends.fused.memory import Columns, buffer, is_matrix
-from cellspec.backends.lags import Far, Stream, far, streams
+from cellspec.backends.lags import Far, Stream, counts, far_inputs, far_states, streams
 from cellspec.backends.memory.model import Buffer, Element, Home, Owner
 from cellspec.backends.naming import Names, identifier
 from cellspec.cell import Cell
@@ -30,8 +30,7 @@ class Lagged:
         self.cell, self.names = cell, names
         self.streams = streams(cell)
         self.called = {s: names.get(("stream", s.state.name), f"{ascii_name(s.state.name)}_all") for s in self.streams}
-        self.of_states = {each.source: each for each in far(cell) if not each.of_input}
-        self.of_inputs = {each.source: each for each in far(cell) if each.of_input}
+        self.of_states, self.of_inputs = far_states(cell), far_inputs(cell)
         self.attributes = [name for called in self.called.values() for name in (called, f"d_{called}")]
         for each in self.far:
             own = [self.history(each)]
@@ -52,7 +51,7 @@ class Lagged:
     @property
     def counts(self) -> bool:
         """Whether the index of the step is read."""
-        return any(stream.follows is None for stream in self.streams)
+        return counts(self.streams)
 
     # --- names ------------------------------------------------------------------------------------------------
 

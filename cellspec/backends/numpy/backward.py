@@ -56,7 +56,7 @@ def backward(
 ) -> tuple[Direction, Gradients]:
     """The backward direction; ``forward`` knows where the forward pass has left its values."""
     compiled, caller = setting.compiled, setting.caller
-    code = instructions(schedule, compiled.facts, backwards=True)
+    code = instructions(schedule)
     ranks = setting.ranks_of(code.values)
     demands = Demands(frozenset(), frozenset(compiled.stash), False, orientation.features_first, ranks)
     sequences = given_sequences(setting, earlier, orientation)

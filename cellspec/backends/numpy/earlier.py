@@ -24,7 +24,7 @@ from cellspec.backends.arrays.expressions import (
     Word,
 )
 from cellspec.backends.arrays.statements import Copy, Increase, Perform, Statement, Store, When
-from cellspec.backends.lags import Far, far
+from cellspec.backends.lags import Far, Stream, counts, far_inputs, follower, streams
 from cellspec.backends.memory.model import B, Buffer, Home, Owner, T
 from cellspec.backends.naming import Wishes, identifier
 from cellspec.backends.numpy.direction import Boundary
@@ -32,38 +32,11 @@ from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.text import apart
 from cellspec.backends.numpy.views import Views
 from cellspec.cell import Cell
-from cellspec.model.equations import State
-from cellspec.model.nodes import STEP_INDEX, Kind, Shape
+from cellspec.model.nodes import Kind, Shape
 
 CUTS = Word("cuts")
 IF_CUT = Binary("is not", CUTS, NONE)
 """Whether the recurrence is cut anywhere."""
-
-
-@dataclass(frozen=True)
-class Stream:
-    """An earlier value, or the index of the step: its state, the buffer ``[T + 1, B, n]``, and what it is one step behind.
-
-    That is an input, by its name, or another stream; None of the index.
-    """
-
-    state: State
-    buffer: Buffer
-    follows: str | Stream | None
-
-    @property
-    def value(self) -> str:
-        """The value's name in the program."""
-        return f"{self.state.name}[t-1]"
-
-    @property
-    def steps(self) -> Expression:
-        """What all steps read."""
-        return Index(self.buffer, (Stretch(stop=-1),))
-
-    @property
-    def init(self) -> Literal:
-        return Literal(float(self.state.init))
 
 
 @dataclass(frozen=True)
@@ -77,46 +50,51 @@ class FarInput:
 
 @dataclass(frozen=True)
 class Earlier:
-    """The streams of a cell, each in memory of T + 1 steps of which the last is the final state; and inputs further back."""
+    """The streams of a cell, each in memory of T + 1 steps of which the last is the final state; and inputs further back.
+
+    ``buffers`` are that memory, ``[T + 1, B, n]``, by the names of the streams' states.
+    """
 
     caller: Caller
     known: tuple[Stream, ...]
+    buffers: Mapping[str, Buffer]
     inputs: Mapping[str, FarInput]
 
     @classmethod
     def of(cls, cell: Cell, caller: Caller, names: Wishes) -> Earlier:
         """Those of a cell; ``names`` hands out the names of their memory."""
         called = {state.name: names.get(("stream", state.name), f"{state.name}_all") for state in cell.streams}
-        found: dict[tuple[str, int], Stream] = {}
-        for state in cell.streams:
-            if state.rows:
-                continue
-            assert state.lag_of is not None
-            source, lag = state.lag_of
-            axes = (T + 1, B, caller.size(state.shape))
-            follows = None if source == STEP_INDEX else found.get((source, lag - 1), source)
-            found[source, lag] = Stream(state, Buffer(called[state.name], axes, Owner.FORWARD, Home.HISTORY), follows)
+        known = streams(cell)
+        buffers = {
+            name: Buffer(called[name], (T + 1, B, caller.size(stream.state.shape)), Owner.FORWARD, Home.HISTORY)
+            for name, stream in ((stream.state.name, stream) for stream in known)
+        }
         labels = [ref.label for ref in cell.distant if ref.kind is Kind.INPUT]
         lagged = {label: names.get(("stream", label), identifier(label)) for label in labels}
-        inputs = {each.source: _far_input(each, caller, names, lagged) for each in far(cell) if each.of_input}
-        return cls(caller, tuple(found.values()), inputs)
+        inputs = {source: _far_input(each, caller, names, lagged) for source, each in far_inputs(cell).items()}
+        return cls(caller, known, buffers, inputs)
 
     @property
     def counts(self) -> bool:
         """Whether the cell reads the index of the step."""
-        return any(stream.follows is None for stream in self.known)
+        return counts(self.known)
+
+    def steps(self, stream: Stream) -> Expression:
+        """What all steps read of a stream."""
+        return Index(self.buffers[stream.state.name], (Stretch(stop=-1),))
 
     def sequences(self) -> Iterator[tuple[str, Expression, Shape]]:
         """Each value, all its steps as the caller has sequences, and its shape."""
         for stream in self.known:
-            yield stream.value, stream.steps, stream.state.shape
+            yield stream.value, self.steps(stream), stream.state.shape
         for ref in self.caller.cell.distant:
             if ref.kind is Kind.INPUT:
                 yield ref.label, self.inputs[ref.name].views[ref.label], ref.shape
 
     def forward(self, stream: Stream) -> Boundary:
         """How a stream is made before anything is computed, and what it leaves as the final state."""
-        shape, whole, first = stream.state.shape, stream.buffer, given_state(stream.state.name)
+        shape, name = stream.state.shape, stream.state.name
+        whole, first = self.buffers[name], given_state(name)
         start: list[Statement]
         if stream.follows is None:
             steps = Apply(Library("arange"), (T + 1,))
@@ -125,12 +103,12 @@ class Earlier:
                 "recount",
             )
         else:
-            follows = stream.follows.steps if isinstance(stream.follows, Stream) else self.input(stream.follows, shape)
+            follows = self.steps(stream.follows) if isinstance(stream.follows, Stream) else self.input(stream.follows, shape)
             start = [Store(Index(whole, (0,)), self.caller.flat(first, shape)), Store(Index(whole, (Stretch(1),)), follows)]
             cut = "restart"
-        start.append(_if_cut(cut, whole, stream.init))
+        start.append(_if_cut(cut, whole, Literal(float(stream.state.init))))
         final = self.caller.shaped(Method(Index(whole, (T,)), "copy"), shape)
-        return Boundary((stream.state.name, final), tuple(start))
+        return Boundary((name, final), tuple(start))
 
     def input(self, name: str, shape: Shape) -> Expression:
         """All steps of an input."""
@@ -151,8 +129,7 @@ class Earlier:
             lines.append(Copy(views.orientation.of_caller(steps, steps=True), views.operand([d])))
         else:
             lines.append(Store(steps, 0))
-        later = next((s for s in self.known if s.follows == stream), None)
-        if later is not None:
+        if (later := follower(self.known, stream)) is not None:
             lines.append(Increase(steps, Index(self.gradient_buffer(views, later), (Stretch(1),))))
         given = self.caller.flat(dfinal(name), shape)
         lines.append(Store(Index(whole, (T,)), if_dfinal(given, 0)))
@@ -162,14 +139,14 @@ class Earlier:
 
     def of_input(self, views: Views, name: str) -> Expression | None:
         """What the stream that follows an input adds to the input's gradient, ``[T, B, n]``."""
-        follower = next((s for s in self.known if s.follows == name), None)
-        return None if follower is None else Index(self.gradient_buffer(views, follower), (Stretch(1),))
+        first = follower(self.known, name)
+        return None if first is None else Index(self.gradient_buffer(views, first), (Stretch(1),))
 
     def gradient_buffer(self, views: Views, stream: Stream) -> Buffer:
         """The memory of a stream's gradient."""
         key = ("gradient of", stream.state.name)
         if key not in views.attributes:
-            name = views.names.get(key, f"d_{stream.buffer.name}")
+            name = views.names.get(key, f"d_{self.buffers[stream.state.name].name}")
             views.attributes[key] = views.new_buffer(name, (T + 1, B, self.caller.size(stream.state.shape)))
         found = views.attributes[key]
         assert isinstance(found, Buffer)

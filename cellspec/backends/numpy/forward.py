@@ -53,7 +53,7 @@ def forward(
 ) -> tuple[Direction, Emitter]:
     """The forward direction, and the emitter that knows where it left its values."""
     compiled, caller = setting.compiled, setting.caller
-    code = instructions(schedule, compiled.facts, compiled.delicate)
+    code = instructions(schedule)
     ranks = setting.ranks_of(code.values)
     demands = Demands(frozenset(compiled.kept), frozenset(), True, orientation.features_first, ranks)
     given = given_sequences(setting, earlier, orientation)
@@ -70,7 +70,7 @@ def forward(
             views.operand([name])
     boundaries = [boundary for state in carried(setting) for boundary in _state(emitter, setting, histories, state)]
     for stream in earlier.known:
-        text.buffers.append(stream.buffer)
+        text.buffers.append(earlier.buffers[stream.state.name])
         boundaries.append(earlier.forward(stream))
     boundaries += [histories.input_forward(views, each) for each in histories.of_inputs.values()]
     return Direction(text, True, tuple(boundaries), tuple(results)), emitter

@@ -35,7 +35,7 @@ from cellspec.backends.arrays.expressions import (
     reshaped,
 )
 from cellspec.backends.arrays.statements import Increase, Perform, Statement, Store, When
-from cellspec.backends.lags import Far, far
+from cellspec.backends.lags import Far, far_states
 from cellspec.backends.memory.model import B, Buffer, T
 from cellspec.backends.naming import identifier
 from cellspec.backends.numpy.direction import Boundary
@@ -57,7 +57,7 @@ class Histories:
     @classmethod
     def of(cls, caller: Caller, orientation: Orientation, inputs: Mapping[str, FarInput]) -> Histories:
         """Those of a cell, with the memory of ``inputs``."""
-        return cls(caller, orientation, {each.source: each for each in far(caller.cell) if not each.of_input}, inputs)
+        return cls(caller, orientation, far_states(caller.cell), inputs)
 
     @property
     def any(self) -> bool:

@@ -6,18 +6,17 @@ Values made here are called ``%1``, ``%2``, …; they have a shape like any othe
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import sympy
 
 from cellspec import ir
 from cellspec.ir import Along, Combine, Op, Value
+from cellspec.ir.forms import MIXTURE
 from cellspec.model.nodes import Shape
 from cellspec.model.primitive import divides, divisors
 from cellspec.model.primitives import PRIMITIVES
-from cellspec.passes.accuracy import Fact, delicate, facts
-from cellspec.passes.forms import mixture
 from cellspec.passes.schedule import Gradient, Schedule
 
 HELPERS = tuple(name for name, row in PRIMITIVES.items() if not row.in_place)
@@ -125,16 +124,9 @@ def keep_carries(schedule: Schedule) -> Schedule:
     )
 
 
-def instructions(
-    schedule: Schedule, known: Mapping[str, Fact], careful: Collection[str] = (), *, backwards: bool = False
-) -> Code:
-    """Flatten the pointwise operations of ``schedule``; :mod:`cellspec.passes.accuracy` says which forms they may have.
-
-    ``known`` is what is known of values that are given; those in ``careful`` must be accurate beside themselves.
-    """
-    told = facts(schedule.program, known)
-    huge = {name for name, fact in told.table.items() if fact.huge}
-    flat = _Flattener(schedule, delicate(schedule.program, told, backwards=backwards).union(careful), huge)
+def instructions(schedule: Schedule) -> Code:
+    """Flatten the pointwise operations of ``schedule``."""
+    flat = _Flattener(schedule)
     regions = tuple(tuple(flat.region(ops)) for ops in (schedule.before, schedule.loop, schedule.after))
     values = {**schedule.program.values, **flat.values}
     return Code(schedule, _contracted(schedule, regions, values), values)
@@ -169,8 +161,6 @@ def _contracted(
 @dataclass
 class _Flattener:
     schedule: Schedule
-    delicate: set[str]
-    huge: set[str]
     values: dict[str, Value] = field(default_factory=dict)
     order: dict[str, int] = field(default_factory=dict)
     numbers: dict[str, Scalar] = field(default_factory=dict)
@@ -179,7 +169,6 @@ class _Flattener:
     first: dict[str, int] = field(default_factory=dict)  # where in ``out`` a value made here is defined
     out: list[Instruction] = field(default_factory=list)
     origin: str = ""
-    careful: bool = False  # whether what is made now must be accurate beside itself
 
     def __post_init__(self) -> None:
         program = self.schedule.program
@@ -199,7 +188,6 @@ class _Flattener:
             match op:
                 case ir.Pointwise(out=out, expr=expr):
                     self.origin = self.schedule.program.values[out].origin
-                    self.careful = out in self.delicate or not self.huge.isdisjoint(self.schedule.program.args(op))
                     self.assign(out, expr)
                 case _:
                     self.out.append(op)
@@ -267,6 +255,8 @@ class _Flattener:
                 return self.product(expr)
             case sympy.Pow():
                 return self.power(self.visit(expr.base), expr.exp)
+        if isinstance(expr, MIXTURE):
+            return self.mixture(*expr.args)
         name = type(expr).__name__
         if name in PRIMITIVES and isinstance(expr, PRIMITIVES[name].symbol):
             return self.visit(PRIMITIVES[name].numpy(*expr.args))
@@ -276,12 +266,13 @@ class _Flattener:
         """Operands are taken in the order in which they are defined: the same for every gate of a kind."""
         return max((self.order.get(s.name, -1) for s in expr.free_symbols), default=-1), str(expr)
 
+    def mixture(self, weight: sympy.Expr, this: sympy.Expr, other: sympy.Expr) -> Arg:
+        """``other + weight*(this - other)``."""
+        start = self.visit(other)
+        difference = self.call("subtract", self.visit(this), start)
+        return self.call("add", start, self.call("multiply", self.visit(weight), difference))
+
     def sum(self, expr: sympy.Add) -> Arg:
-        if not self.careful and (mixed := mixture(expr)):
-            weight, this, other = mixed
-            start = self.visit(other)
-            difference = self.call("subtract", self.visit(this), start)
-            return self.call("add", start, self.call("multiply", self.visit(weight), difference))
         plus = [t for t in expr.args if not t.could_extract_minus_sign()]
         minus = [-t for t in expr.args if t.could_extract_minus_sign()]
         plus.sort(key=lambda t: (t.is_number, self.rank(t)))

@@ -124,6 +124,7 @@ def text(design: Design) -> str:
         **common.context("NumPy"),
         "carried": len(cell.streams) < len(cell.states),
         "far": design.histories.any,
+        "samples": samples(design),
         "streams": design.earlier.known,
         "counts": design.earlier.counts,
         "header": common.command(f" --residuals {policy}" if policy in NOTES else ""),
@@ -158,6 +159,14 @@ def text(design: Design) -> str:
     }
     made = environment("numpy").get_template("module.py.jinja").render(**context)
     return tidy(made, legend(common.groups, made, (*VALUES, *ALONE), "numpy", compiled.forward))
+
+
+def samples(design: Design) -> dict[str, object]:
+    """How states' samples are chosen: by which axis, behind what, and how histories of states with samples first are told."""
+    features_first = design.orientation.features_first
+    axis = features_first + design.histories.any  # of a state, or of all the rows that a step can read
+    first = ("history.transpose(0, 2, 1)", "before.transpose(0, 2, 1)") if features_first else ("history", "before")
+    return {"axis": axis, "every": ":, " * axis, "first": ", ".join(first)}
 
 
 def identifiers(setting: Setting, wishes: Mapping[Owner, Wishes]) -> dict[Owner, dict[str, str]]:
@@ -278,17 +287,14 @@ class Spelling:
 def head(text: Text, forwards: bool, printer: Printer) -> str:
     """What a loop runs over, in several lines if that is long: views of each step, and sequences that come with the call."""
     variables = [printer.text(name) for name, _ in text.steps]
-    each = _tuple(variables)
-    rest = "steps"
+    each, behind, rest = _tuple(variables), "", "steps"
     if text.fresh:
         arrays = [array if forwards else Index(array, (REVERSED,)) for _, array in text.fresh]
-        each = ", ".join([each, *(printer.text(name) for name, _ in text.fresh)])
+        behind = "".join(f", {printer.text(name)}" for name, _ in text.fresh)
         rest = f"zip(steps, {printer.row(arrays)})"
-    if not variables or len(f"{each} in {rest}") <= WIDEST:
-        return f"{each} in {rest}"
-    lines = textwrap.wrap(_tuple(variables)[1:-1], WIDEST)
-    indented = "\n            ".join(lines)
-    behind = each.removeprefix(_tuple(variables))
+    if not variables or len(f"{each}{behind} in {rest}") <= WIDEST:
+        return f"{each}{behind} in {rest}"
+    indented = "\n            ".join(textwrap.wrap(each[1:-1], WIDEST))
     return f"(\n            {indented}\n        ){behind} in {rest}"
 
 

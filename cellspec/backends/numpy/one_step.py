@@ -23,9 +23,10 @@ from cellspec.backends.arrays.expressions import (
 )
 from cellspec.backends.arrays.statements import Bind, Statement, read, reads, writes, written
 from cellspec.backends.arrays.statements import names as names_of
+from cellspec.backends.lags import Stream
 from cellspec.backends.memory.model import Buffer, Owner, Phase
 from cellspec.backends.naming import Wishes
-from cellspec.backends.numpy.earlier import Earlier, Stream
+from cellspec.backends.numpy.earlier import Earlier
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.instructions import instructions
 from cellspec.backends.numpy.orientation import BATCH_MAJOR, FEATURE_MAJOR, has_heads
@@ -70,7 +71,7 @@ def alone(setting: Setting, names: Wishes, earlier: Earlier) -> Alone:
     """One step alone: what packed parameters hold, and the statements of a step."""
     cell, compiled, caller = setting.cell, setting.compiled, setting.caller
     scheduled = compiled.schedules[SINGLE_STEP]
-    code = instructions(scheduled, compiled.facts, compiled.delicate)
+    code = instructions(scheduled)
     orientation = FEATURE_MAJOR if has_heads(scheduled) else BATCH_MAJOR
     demands = Demands(frozenset(), frozenset(), False, True, setting.ranks_of(code.values), alone=True)
     arrays = {name: orientation.of_caller(caller.flat(array, shape)) for name, array, shape in _given(setting)}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from cellspec.backends.numpy.instructions import keep_carries
 from cellspec.backends.numpy.one_step import one_step
 from cellspec.backends.numpy.origins import marked
-from cellspec.passes.forms import tanh_form
+from cellspec.passes.forms import mixtures, tanh_form
 from cellspec.passes.policy import SchedulePolicy
 from cellspec.pipeline import BACKWARD, Compiled, Pass
 
@@ -33,10 +33,22 @@ def again(state: Compiled) -> Compiled:
     return replace(state, backward=marked(state.backward, state.again))
 
 
+def with_mixtures(state: Compiled) -> Compiled:
+    """Mixtures in three calls, in every direction."""
+    made = {
+        name: mixtures(schedule, state.facts, () if name == BACKWARD else state.delicate, backwards=name == BACKWARD)
+        for name, schedule in state.schedules.items()
+    }
+    return replace(state, schedules=made)
+
+
 def kept_carries(state: Compiled) -> Compiled:
     """What is read after the loop of memory that the next step overwrites is copied at every step."""
     return replace(state, schedules={**state.schedules, BACKWARD: keep_carries(state.schedules[BACKWARD])})
 
 
 REWRITES = (Pass("single step", single_step), Pass("tanh form", tanh_forms), Pass("mark what is repeated", again))
-FINISH = (Pass("keep carries", kept_carries),)
+FINISH = (
+    Pass("mixtures", with_mixtures),
+    Pass("keep carries", kept_carries),
+)
