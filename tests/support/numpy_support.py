@@ -1,0 +1,123 @@
+"""Helpers of the tests of the NumPy backend: from the text of a step to its instructions, its plan and its statements."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import sympy
+from program_support import scheduled, told
+
+from cellspec.backends.arrays.expressions import Expression, Word
+from cellspec.backends.memory.model import Axes, Home, Owner, Phase, T
+from cellspec.backends.naming import Wishes
+from cellspec.backends.numpy.emit import Emitter
+from cellspec.backends.numpy.instructions import Code, Contraction, Elementwise, Instruction, Scalar, instructions
+from cellspec.backends.numpy.orientation import FEATURE_MAJOR, Orientation
+from cellspec.backends.numpy.packing import plan
+from cellspec.backends.numpy.storage import Demands, Packed, Step, Storage
+from cellspec.backends.numpy.text import Around
+from cellspec.ir import Program
+from cellspec.passes.accuracy import Fact
+from cellspec.passes.schedule import Schedule
+
+RANKS: dict[str, tuple[int, ...]] = {}
+
+
+def code_of(
+    step: Schedule | str, *, known: Mapping[str, Fact] = {}, careful: Collection[str] = (), backwards: bool = False
+) -> Code:
+    """The instructions of a step, scheduled as the NumPy backend has it."""
+    schedule = scheduled(step, blocks=True) if isinstance(step, str) else step
+    return instructions(schedule, known, careful, backwards=backwards)
+
+
+def demands(
+    *, keep: Iterable[str] = (), given: Iterable[str] = (), states: bool = True, neighbours: bool = True,
+    rank: Mapping[str, tuple[int, ...]] = RANKS, alone: bool = False,
+) -> Demands:  # fmt: skip
+    """What the surroundings ask of memory: by default what a forward pass asks of a feature-major one."""
+    return Demands(frozenset(keep), frozenset(given), states, neighbours, rank, alone)
+
+
+def storage_of(step: Schedule | str, **options: object) -> Storage:
+    """The plan of a step, under :func:`demands` with these options."""
+    return plan(code_of(step), demands(**options))  # type: ignore[arg-type]
+
+
+def emitter_of(
+    step: Schedule | str, *, orientation: Orientation = FEATURE_MAJOR, owner: Owner = Owner.FORWARD, lead: Axes = (T,),
+    fixed: Iterable[str] = (), constants: Mapping[str, Expression] | None = None, **options: object,
+) -> Emitter:  # fmt: skip
+    """What writes a step's statements; ``x[t]`` is the word ``x`` and a constant ``U`` the word ``U``."""
+    storage = storage_of(step, states=owner is not Owner.BACKWARD, neighbours=orientation.features_first, **options)
+    program = storage.code.schedule.program
+    words = {name: Word(name.partition("[")[0]) for name in program.sequences}
+    matrices = {name: Word(f"{word.name}_2d") for name, word in words.items()}
+    prologue = [op.out for op in storage.code.schedule.prologue]  # type: ignore[union-attr]
+    known = {name: Word(name) for name in (*program.constants, *prologue)} if constants is None else constants
+    around = Around(Wishes(), {}, known, words, frozenset(fixed), matrices, {}, orientation, owner, lead)
+    return Emitter.of(storage, around, forwards=owner is not Owner.BACKWARD)
+
+
+# --- as text ---------------------------------------------------------------------------------------------------------
+
+
+def shown(code: Code) -> dict[str, list[str]]:
+    """The instructions of each phase that has any, as text; values made in between are ``%1``, ``%2``, … as they come."""
+    names: dict[str, str] = {}
+
+    def name(value: str) -> str:
+        return names.setdefault(value, f"%{len(names) + 1}") if value.startswith("%") else value
+
+    found = {}
+    for phase, region in zip(Phase, code.regions, strict=True):
+        if region:
+            found[phase.name.lower()] = [_line(code.schedule.program, instruction, name) for instruction in region]
+    return found
+
+
+def _line(program: Program, instruction: Instruction, name: object) -> str:
+    assert callable(name)
+    match instruction:
+        case Elementwise(ufunc=ufunc, out=out, args=args):
+            texts = [str(arg.value) if isinstance(arg, Scalar) else name(arg) for arg in args]
+            return f"{name(out)} = {ufunc}({', '.join(texts)})"
+        case Contraction(out=out, left=left, right=right, shape=shape):
+            return f"{name(out)} = sum({name(left)}*{name(right)}) of {list(shape)}"
+        case _:
+            return told(Program(program.values, (), (), (), (instruction,), ()))
+
+
+def steps_of(storage: Storage) -> dict[str, list[str]]:
+    """The steps of each phase that has any: ``a|b = ufunc(c|d, 2)`` for neighbours, a product by its results."""
+    return {phase.name.lower(): [_step(s) for s in steps] for phase, steps in zip(Phase, storage.steps, strict=True) if steps}
+
+
+def _step(step: Step) -> str:
+    match step:
+        case Packed(ufunc=ufunc, outs=outs, args=args):
+            texts = [str(arg.value) if isinstance(arg, Scalar) else "|".join(arg) for arg in args]
+            return f"{'|'.join(outs)} = {ufunc}({', '.join(texts)})"
+        case Contraction(out=out):
+            return f"{out} = contraction"
+        case _:
+            return f"{', '.join(_outs(step))} = {type(step).__name__}"
+
+
+def _outs(step: Step) -> tuple[str, ...]:
+    from cellspec.backends.numpy.storage import step_writes
+
+    return step_writes(step)
+
+
+def homes(storage: Storage) -> dict[str, Home]:
+    """The kind of memory of each value that has a place."""
+    return {name: storage.home(name) for name in storage.place}
+
+
+def sharers(storage: Storage) -> list[tuple[str, ...]]:
+    """The values that lie in one place, one after the other; of places that have several."""
+    return [members for slots in storage.buffers for members in slots.members if len(members) > 1]
+
+
+H = sympy.Symbol("H")
