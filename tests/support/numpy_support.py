@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-import sympy
 from program_support import scheduled, told
 
 from cellspec.backends.arrays.expressions import Expression, Word
@@ -14,7 +13,7 @@ from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.instructions import Code, Contraction, Elementwise, Instruction, Scalar, instructions
 from cellspec.backends.numpy.orientation import FEATURE_MAJOR, Orientation
 from cellspec.backends.numpy.packing import plan
-from cellspec.backends.numpy.storage import Demands, Packed, Step, Storage
+from cellspec.backends.numpy.storage import Demands, Packed, Step, Storage, step_writes
 from cellspec.backends.numpy.text import Around
 from cellspec.ir import Program
 from cellspec.passes.accuracy import Fact
@@ -101,13 +100,7 @@ def _step(step: Step) -> str:
         case Contraction(out=out):
             return f"{out} = contraction"
         case _:
-            return f"{', '.join(_outs(step))} = {type(step).__name__}"
-
-
-def _outs(step: Step) -> tuple[str, ...]:
-    from cellspec.backends.numpy.storage import step_writes
-
-    return step_writes(step)
+            return f"{', '.join(step_writes(step))} = {type(step).__name__}"
 
 
 def homes(storage: Storage) -> dict[str, Home]:
@@ -118,6 +111,3 @@ def homes(storage: Storage) -> dict[str, Home]:
 def sharers(storage: Storage) -> list[tuple[str, ...]]:
     """The values that lie in one place, one after the other; of places that have several."""
     return [members for slots in storage.buffers for members in slots.members if len(members) > 1]
-
-
-H = sympy.Symbol("H")
