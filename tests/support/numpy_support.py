@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
 
-from program_support import scheduled, told
+import numpy as np
+from program_support import Arrays, scheduled, size_of, told
 
 from cellspec.backends.arrays.expressions import Expression, Word
+from cellspec.backends.arrays.printer import Printer, Seat
+from cellspec.backends.arrays.statements import Statement
 from cellspec.backends.memory.model import Axes, Home, Owner, Phase, T
 from cellspec.backends.naming import Wishes
 from cellspec.backends.numpy.emit import Emitter
 from cellspec.backends.numpy.instructions import Code, Contraction, Elementwise, Instruction, Scalar, instructions
 from cellspec.backends.numpy.orientation import FEATURE_MAJOR, Orientation
 from cellspec.backends.numpy.packing import plan
+from cellspec.backends.numpy.runtime import activations, arrays, turned
 from cellspec.backends.numpy.storage import Demands, Packed, Step, Storage, step_writes
 from cellspec.backends.numpy.text import Around
 from cellspec.ir import Program
 from cellspec.passes.accuracy import Fact
 from cellspec.passes.schedule import Schedule
+
+RUNTIME = (activations, arrays, turned)
 
 RANKS: dict[str, tuple[int, ...]] = {}
 
@@ -111,3 +119,62 @@ def homes(storage: Storage) -> dict[str, Home]:
 def sharers(storage: Storage) -> list[tuple[str, ...]]:
     """The values that lie in one place, one after the other; of places that have several."""
     return [members for slots in storage.buffers for members in slots.members if len(members) > 1]
+
+
+def printer(owner: Owner = Owner.FORWARD) -> Printer:
+    """One that calls everything what it is called, and the memory ``ws``."""
+    return Printer({}, Seat(owner, "ws", dict.fromkeys(Owner, "ws")))
+
+
+def spelt(emitter: Emitter) -> dict[str, list[str]]:
+    """What a direction consists of that it has any of, as text."""
+    text, made = emitter.run(), printer(emitter.views.around.owner)
+    statements: dict[str, list[Statement]] = {
+        "prologue": text.prologue,
+        "locals": [*text.locals],
+        "before": text.before,
+        "loop": text.loop,
+    }
+    steps = [f"{made.text(name)} in {made.text(over)}" for name, over in (*text.steps, *text.fresh)]
+    found = {name: made.lines(lines) for name, lines in statements.items()}
+    found |= {"over": steps, "after": made.lines(text.after)}
+    return {name: lines for name, lines in found.items() if lines}
+
+
+def executed(emitter: Emitter, given: Mapping[str, Arrays], steps: int, batch: int, dims: Mapping[str, int]) -> dict[str, Any]:
+    """The names that a direction's statements, which have been written, have defined when they have been run.
+
+    ``given`` are ``constants`` by name, ``sequences`` of all steps and samples, the samples last, and what ``befores`` are in
+    the first step.
+    """
+    text, made, first = emitter.text, printer(emitter.views.around.owner), emitter.orientation.features_first
+    ws = SimpleNamespace(apart=False)
+    scope: dict[str, Any] = {name: it for module in RUNTIME for name, it in vars(module).items() if name.startswith("_")}
+    scope |= {"np": np, "ws": ws, "dtype": np.dtype(float), "T": steps, "B": batch, **dims, **given["constants"]}
+    for name, array in given["sequences"].items():
+        rows = array.reshape(steps, -1, batch)
+        word = name.partition("[")[0]
+        scope[word] = rows if first else rows.swapaxes(1, 2)
+        scope[f"{word}_2d"] = rows.swapaxes(1, 2).reshape(steps * batch, -1)
+    for buffer in text.buffers:
+        setattr(ws, buffer.name, np.full(size_of(buffer.axes, {**dims, "T": steps, "B": batch}), np.nan))
+    for view in text.views:
+        setattr(ws, view.name, eval(made.text(view.expression), scope))
+    for name, array in given["befores"].items():
+        emitter.views.phase = Phase.AFTER
+        block = emitter.views.storage.block([name])
+        assert block is not None
+        place = eval(made.text(emitter.views.view(block, [name], ())), scope)
+        place = place[0] if emitter.views.storage.home(name) is Home.HISTORY else place
+        place[...] = array.reshape(-1, batch) if first else array.reshape(-1, batch).T
+
+    def run(lines: list[str]) -> None:
+        exec("\n".join(lines), scope)
+
+    run(made.lines([*text.prologue, *text.locals, *text.short, *text.before]))
+    over = [(made.text(name), eval(made.text(sequence), scope)) for name, sequence in (*text.steps, *text.fresh)]
+    for t in range(steps):
+        scope |= {name: sequence[t] for name, sequence in over}
+        run(made.lines(text.loop))
+    run(made.lines(text.after))
+    return scope
