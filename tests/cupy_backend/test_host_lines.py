@@ -20,6 +20,7 @@ from cellspec.backends.cupy.earlier import Earlier
 from cellspec.backends.cupy.gradients import add_gradients
 from cellspec.backends.cupy.histories import NUMBERED, Histories
 from cellspec.backends.cupy.host import Host, Text
+from cellspec.backends.fused.directions import Directions
 from cellspec.backends.fused.lagged import Lagged
 from cellspec.backends.fused.loop_kinds import choose
 from cellspec.backends.fused.memory import Memory
@@ -244,6 +245,19 @@ def test_rows_go_to_a_history_and_back(name: str) -> None:
     np.testing.assert_array_equal(history[0], given[:, -1].reshape(SIZES["B"], -1))
     assert len(history) == each.state.rows
     np.testing.assert_array_equal(eval(made.for_caller("history", each), {**scope, "history": history}), given)
+
+
+def test_a_states_history_has_rows_before_those_of_its_steps() -> None:
+    """What steps leave is a part of it: the state itself lies behind its older values."""
+    made = Directions(common(FAR).compiled, {"x[t]": "x"}, [], [])
+    memory, _ = made.forward_memory()
+    kept, each, text = memory.kept("h[t-1]"), made.lagged.of_states["h"], Text(buffers=[("h_all", "to be replaced")])
+    assert kept is not None and kept.state.name == "h_all"
+    final = Histories(made.lagged, common(FAR)).state_forward(text, memory, each)
+    assert text.buffers[:2] == [("h_history", "cp.empty((T + 5, B, H), real)"), ("h_all", "self.h_history[4:]")]
+    assert [size for _, size in text.buffers[2:]] == ["cp.empty((T, B), np.int64)"] * 2, "rows that steps read, of each lag"
+    assert text.prologue == ["ws.h_history[:4] = state.h_lags[:, ::-1].swapaxes(0, 1)"]
+    assert "_last_rows(ws.h_history, masks, T, 4, 0.25, dtype)" in final
 
 
 def test_an_inputs_history_has_what_lies_before_its_first_step() -> None:

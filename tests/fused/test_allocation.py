@@ -71,6 +71,7 @@ MEMORIES = {
     "gates": memory_of(GATES, kept=("i", "f")),
     "scan": memory_of(SCAN, single=True),
     "spread": memory_of(SPREAD),
+    "given out": memory_of(SPREAD.replace("give out  h[t]", "give out  h[t], e")),
     "back": memory_of(BACK, forwards=False),
 }
 

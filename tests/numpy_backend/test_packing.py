@@ -223,9 +223,10 @@ def test_each_step_comes_after_what_it_reads_and_otherwise_as_it_stands() -> Non
 
 
 def test_neighbours_that_wait_for_one_another_are_calls_of_their_own() -> None:
-    """a|b reads d, c|d reads a: together neither can begin."""
-    found = order(call("a b", "x d"), call("c d", "a y"))
-    assert sorted(found) == [("a",), ("b",), ("c", "d")] and found.index(("a",)) < found.index(("c", "d")) < found.index(("b",))
+    """a|b reads d, c|d reads a: together neither can begin. What they read of what is there already, they do not wait for."""
+    found = order(call("z", "x"), call("a b", "x d", "z"), call("c d", "a y"))
+    assert sorted(found) == [("a",), ("b",), ("c", "d"), ("z",)] and found[0] == ("z",)
+    assert found.index(("a",)) < found.index(("c", "d")) < found.index(("b",))
 
 
 def test_calls_that_were_joined() -> None:
