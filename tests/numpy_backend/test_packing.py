@@ -64,6 +64,22 @@ def test_ranks_say_who_stands_where() -> None:
     assert {"f = exp(f.pre)", "z = tanh(z.pre)", "i = exp(i.pre)"} <= set(lines), "what stands between them parts them"
 
 
+def test_whoever_cannot_join_ends_a_run() -> None:
+    """Two before it are one call still."""
+    step = GATES
+    for line in ("      Wz@x: [H]  = Wz @ x[t]", "      Uz@h: [H]  = Uz @ h[t-1]", "      z.pre: [H] = Wz@x + Uz@h"):
+        other = line.replace("z.pre", "o.pre").replace("Wz", "Wo").replace("Uz", "Uo")
+        step = step.replace(line, f"{line}\n{other}")
+    step = step.replace("      z: [H]     = tanh(z.pre)", "      z: [H]     = tanh(z.pre)\n      o: [H]     = exp(o.pre)")
+    step = (
+        step.replace("+ i*z", "+ i*z*o")
+        .replace("Wz: [H, I]", "Wz: [H, I], Wo: [H, I]")
+        .replace("Uz: [H, H]", "Uz: [H, H], Uo: [H, H]")
+    )
+    lines = steps_of(storage_of(step, keep=(*KEPT, "o")))["loop"]
+    assert {"i|f = exp(i.pre|f.pre)", "z = tanh(z.pre)", "o = exp(o.pre)"} <= set(lines)
+
+
 def test_where_samples_come_first_nothing_is_joined() -> None:
     """A part of an array would be no array in one piece."""
     storage = storage_of(GATES, keep=KEPT, neighbours=False)
