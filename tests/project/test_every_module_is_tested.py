@@ -12,7 +12,7 @@ from support import ROOT
 
 ELSEWHERE = {
     "cellspec.__main__": "runs in processes that tests start: tests/tools/test_cli.py and test_stopping.py",
-    "cellspec.backends": "what they make is run and compared with the equations: tests/*_backend",
+    "cellspec.backends.cupy.runtime": "read as text, which asks for no CuPy: tests/cupy_backend/test_cupy_{runtime,hazards}.py",
 }
 """Modules, or packages with all that is in them, that need no test of their own, and why."""
 
