@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import sympy
 from fused_support import GATED, SCAN, memory_of
+from numpy_support import SILENT
 
 from cellspec import ir
 from cellspec.backends.cupy.around import Texts
@@ -20,7 +21,7 @@ from cellspec.backends.fused.memory import Memory
 from cellspec.backends.memory.model import Buffer, Element, Home, Owner, Phase
 
 H, N = sympy.symbols("H N")
-TEXTS = Texts({"H": "H", "I": "I", "N": "N"}, {})
+TEXTS = Texts({"H": "H", "I": "I", "N": "N"}, SILENT)
 
 TOTAL = """
     constant  b: [H]
@@ -220,11 +221,8 @@ def test_what_a_kernel_is_for(name: str, about: str) -> None:
     assert about in [made.about for made in CASES[name]]
 
 
-def test_equations_stand_above_what_belongs_to_them() -> None:
-    memory = memory_of(GATED)
-    (region,) = memory.plan.in_phase(Phase.LOOP)
-    made = kernel("k", memory, region, Texts(TEXTS.dims, {"": "the equation"}), False)
-    assert [line for line in made.body if line.startswith("//")] == ["// the equation"], "once"
+def test_functions_that_a_module_must_have() -> None:
+    (made,) = CASES["gated"]
     assert made.functions == {"sigmoid"}
 
 

@@ -125,7 +125,7 @@ def test_whoever_reads_a_value_finds_it_in_real_cells(name: str) -> None:
     for direction in (FORWARD, BACKWARD):
         ahead = direction == FORWARD
         given = () if ahead else compiled.stash
-        code = instructions(compiled.schedules[direction], compiled.facts, compiled.delicate, backwards=not ahead)
+        code = instructions(compiled.schedules[direction])
         wanted = demands(keep=compiled.kept if ahead else (), given=given, states=ahead)
         simulate(plan(code, wanted), wanted)
 

@@ -197,7 +197,7 @@ def test_streams_know_one_another() -> None:
     one, two, other, index = made.earlier.known
     assert (one.follows, two.follows, other.follows, index.follows) == ("x", one, "u", None)
     assert made.earlier.counts and not designed(FAR).earlier.counts
-    assert one.buffer.axes == (T + 1, B, I) and one.buffer.home is Home.HISTORY
+    assert made.earlier.buffers["x_lag1"].axes == (T + 1, B, I) and made.earlier.buffers["x_lag1"].home is Home.HISTORY
     assert isinstance(made.earlier, Earlier) and {value for value, _, _ in made.earlier.sequences()} == {
         "x_lag1[t-1]", "x_lag2[t-1]", "u_lag1[t-1]", "t_now[t-1]",
     }  # fmt: skip

@@ -21,9 +21,15 @@ from cellspec.backends.numpy.packing import plan
 from cellspec.backends.numpy.runtime import activations, arrays, turned
 from cellspec.backends.numpy.storage import Demands, Packed, Step, Storage, step_writes
 from cellspec.backends.numpy.text import Around
+from cellspec.backends.remarks import Remarks
 from cellspec.ir import Program
 from cellspec.passes.accuracy import Fact
+from cellspec.passes.forms import mixtures
 from cellspec.passes.schedule import Schedule
+from cellspec.pipeline import NOTHING
+
+SILENT = Remarks(True, NOTHING, frozenset(), {}, {}, {}, {})
+"""Nothing is said of any value: it belongs to no equation."""
 
 RUNTIME = (activations, arrays, turned)
 
@@ -35,7 +41,7 @@ def code_of(
 ) -> Code:
     """The instructions of a step, scheduled as the NumPy backend has it."""
     schedule = scheduled(step, blocks=True) if isinstance(step, str) else step
-    return instructions(schedule, known, careful, backwards=backwards)
+    return instructions(mixtures(schedule, known, careful, backwards=backwards))
 
 
 def demands(
@@ -62,7 +68,7 @@ def emitter_of(
     matrices = {name: Word(f"{word.name}_2d") for name, word in words.items()}
     prologue = [op.out for op in storage.code.schedule.prologue]  # type: ignore[union-attr]
     known = {name: Word(name) for name in (*program.constants, *prologue)} if constants is None else constants
-    around = Around(Wishes(), {}, known, words, frozenset(fixed), matrices, {}, orientation, owner, lead)
+    around = Around(Wishes(), SILENT, known, words, frozenset(fixed), matrices, {}, orientation, owner, lead)
     return Emitter.of(storage, around, forwards=owner is not Owner.BACKWARD)
 
 
