@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "antisymmetric"
 SPEC_SHA256 = "812a7a506affa009bc7f2699f67f3e7ee70823005431132b6de540c85bb3219d"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -67,6 +67,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -90,13 +95,13 @@ def _forward(
     # In the loop, the last argument is where the result goes.
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     A_h_prev = ws.A_h_prev
-    number = np.array(0.1, dtype)
+    tenth = np.array(0.1, dtype)
     for (h_prev, tanh_h_pre, h) in steps:
         # h[t] = h[t-1] + eps*phi(A @ h[t-1] + W @ x[t] + b)
         dot(A, h_prev, A_h_prev)
         add(tanh_h_pre, A_h_prev, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
-        multiply(tanh_h_pre, number, h)
+        multiply(tanh_h_pre, tenth, h)
         add(h_prev, h, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
@@ -116,14 +121,14 @@ def _backward(
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = h[t-1] + eps*phi(A @ h[t-1] + W @ x[t] + b)
+    # for the way back through h[t] = h[t-1] + eps*phi(A @ h[t-1] + W @ x[t] + b)
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
     np.multiply(ws.d_h_pre, 0.1, out=ws.d_h_pre)
     np.subtract(0.1, ws.d_h_pre, out=ws.d_h_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -131,14 +136,19 @@ def _backward(
     A_T = _transposed(A, T, B, ws.A_T)
     AT_d_A_h_prev = ws.AT_d_A_h_prev
     for (dy_t, d_h_pre) in steps:
-        # backward of h[t] = h[t-1] + eps*phi(A @ h[t-1] + W @ x[t] + b)
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
+        # back through h[t] = h[t-1] + eps*phi(A @ h[t-1] + W @ x[t] + b)
         multiply(d_h_pre, d_h, d_h_pre)
+        # back through A @ h[t-1]
         dot(A_T, d_h_pre, AT_d_A_h_prev)
+        # back to h[t-1], from h[t] = h[t-1] + eps*phi(A @ h[t-1] + W @ x[t] + b)
         add(d_h, AT_d_A_h_prev, d_h)
 
+    # back through W @ x[t]
     d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
     np.matmul(d_h_pre_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_h_pre_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
@@ -181,7 +191,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (A_W_T, b_row, number, ) = packed.constants
+        (A_W_T, b_row, tenth) = packed.constants
         h_prev_here = packed.h_prev_here
         x_here = packed.x_here
         h_prev_x_here = packed.h_prev_x_here
@@ -195,7 +205,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(h_prev_x_here, A_W_T, tanh_h_pre)
         add(b_row, tanh_h_pre, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
-        multiply(tanh_h_pre, number, tanh_h_pre)
+        multiply(tanh_h_pre, tenth, tanh_h_pre)
         h = add(h_prev, tanh_h_pre)
         return h.copy(), State(h=h)
     finally:
@@ -251,7 +261,7 @@ def _derived(params: Params, H: int) -> tuple[Any, ...]:
     M_T = params.M.T
     eye_H = np.eye(H, dtype=dtype)
     A = params.M - M_T - 0.01*eye_H
-    return (A, )
+    return (A,)
 
 
 class Tape(NamedTuple):
@@ -355,7 +365,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -375,8 +385,8 @@ class Packed:
         np.copyto(A_W[:, H:H + I], params.W)
         A_W_T = _from_left(A_W)
         b_row = params.b[None]
-        number = np.array(0.1, dtype)
-        self.constants = (A_W_T, b_row, number, )
+        tenth = np.array(0.1, dtype)
+        self.constants = (A_W_T, b_row, tenth)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -425,8 +435,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -567,7 +577,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.tanh_h_pre = empty((T, H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -608,7 +618,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.tanh_h_pre, saved.h))
 
 
@@ -629,7 +640,7 @@ class _Backward:
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.d_h_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_h_pre))[::-1]
 
 
@@ -641,7 +652,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -750,7 +761,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -861,7 +872,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -870,7 +881,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -898,7 +909,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -907,9 +918,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -929,8 +941,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -956,8 +968,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "M": ("H", "H",),
+    "W": ("H", "I"),
+    "M": ("H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1088,7 +1100,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "atr"
 SPEC_SHA256 = "36ba24b637b2c683fdf1562740cc394d64a5fc7d8cfd32040f12de9af045a1ae"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -76,6 +76,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -97,8 +101,8 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after U @ h_prev.
 extern "C" __global__ void forward_step(
@@ -123,7 +127,9 @@ extern "C" __global__ void forward_step(
     const real sigmoid_h_pre = sigmoid(p + q);
     const real sigmoid_h_pre_2 = sigmoid(p - q);
     const real h = p*sigmoid_h_pre + h_prev*sigmoid_h_pre_2;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     sigmoid_h_pre_all[at] = sigmoid_h_pre;
@@ -155,14 +161,16 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
+    // back through h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
     const real d_h_pre_2 = h_prev*(1 - sigmoid_h_pre_2)*sigmoid_h_pre_2*d_h;
     const real d_h_pre = (W_x + b_j)*(1 - sigmoid_h_pre)*sigmoid_h_pre*d_h;
-    // backward of q = U @ h[t-1]
+    // back to q, from h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
     const real d_q = d_h_pre - d_h_pre_2;
-    // backward of p = W @ x[t] + b
+    // back to p, from h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
     const real d_p = sigmoid_h_pre*d_h + d_h_pre_2 + d_h_pre;
 
     d_q_all[at] = d_q;
@@ -185,8 +193,9 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UT_d_q = UT_d_q_now[k];
 
-    // backward of h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t-1], from q and h[t]
     const real d_h_prev = sigmoid_h_pre_2*(d_h_given + d_h_next_here) + UT_d_q;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -271,7 +280,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_q, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
+        # back through U @ h[t-1]
         dot(d_q, U, UT_d_q)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -331,7 +340,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through W @ x[t]
     _dot(ws.d_p_all.reshape(T*B, H), params.W, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_p_all.reshape(T*B, H).T, x_2d, ws.d_W)
     _dot(ws.d_q_all.reshape(T*B, H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U)
     _sum_rows(ws.d_p_all.reshape(T*B, H), ws.d_b_sum_parts, ws.d_b_sum)
@@ -560,7 +571,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -756,8 +767,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_q_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_q_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -946,7 +958,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1013,8 +1025,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1046,15 +1057,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1124,8 +1134,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1241,7 +1251,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "atr"
 SPEC_SHA256 = "36ba24b637b2c683fdf1562740cc394d64a5fc7d8cfd32040f12de9af045a1ae"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -66,6 +66,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
 
 
 def _forward(
@@ -131,9 +136,9 @@ def _backward(
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # again p = W @ x[t] + b
+    # again: p = W @ x[t] + b
     np.add(b_batch, saved.W_x, out=ws.p)
-    # backward of h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
+    # for the way back through h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
     np.subtract(1, saved.sigmoid_h_pre_2, out=ws.d_h_pre_2)
     np.multiply(saved.h_prev, ws.d_h_pre_2, out=ws.d_h_pre_2)
     np.multiply(ws.d_h_pre_2, saved.sigmoid_h_pre_2, out=ws.d_h_pre_2)
@@ -143,7 +148,7 @@ def _backward(
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, subtract, dot = np.add, np.multiply, np.subtract, np.dot
@@ -151,23 +156,27 @@ def _backward(
     U_T = _transposed(U, T, B, ws.U_T)
     UT_d_q = ws.UT_d_q
     for (dy_t, d_p, d_h_pre_2, d_h_pre, d_q, sigmoid_h_pre_2) in steps:
-        # backward of h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_p)
+        # back through h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
         multiply(d_h_pre_2, d_p, d_h_pre_2)
         multiply(d_h_pre, d_p, d_h_pre)
-        # backward of q = U @ h[t-1]
+        # back to q, from h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
         subtract(d_h_pre, d_h_pre_2, d_q)
-        # h
+        # back through U @ h[t-1]
         dot(U_T, d_q, UT_d_q)
+        # back to h[t-1], from q and h[t]
         multiply(sigmoid_h_pre_2, d_p, d_h)
         add(d_h, UT_d_q, d_h)
 
-    # backward of p = W @ x[t] + b
+    # back to p, from h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
     np.multiply(saved.sigmoid_h_pre, ws.d_p, out=ws.d_p)
     np.add(ws.d_p, ws.d_h_pre_2, out=ws.d_p)
     np.add(ws.d_p, ws.d_h_pre, out=ws.d_p)
+    # back through W @ x[t]
     d_p_flat = _columns(ws.d_p, ws.d_p_flat)
     np.matmul(d_p_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_p_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     d_q_flat = _columns(ws.d_q, ws.d_q_flat)
@@ -207,7 +216,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W_T, U_T, b_row, minus_one, one, ) = packed.constants
+        (W_T, U_T, b_row, minus_one, one) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         p = packed.p
@@ -226,7 +235,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(x_here, W_T, p)
         # q = U @ h[t-1]
         matmul(h_prev_here, U_T, sigmoid_h_pre_2)
-        # p
+        # p, continued
         add(b_row, p, p)
         # h[t] = sigma(p + q)*p + sigma(p - q)*h[t-1]
         add(sigmoid_h_pre_2, p, sigmoid_h_pre)
@@ -395,7 +404,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -415,7 +424,7 @@ class Packed:
         b_row = params.b[None]
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
-        self.constants = (W_T, U_T, b_row, minus_one, one, )
+        self.constants = (W_T, U_T, b_row, minus_one, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -467,8 +476,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -608,7 +617,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.W_x_flat = empty((H, T, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -654,7 +663,8 @@ class _Forward:
         self.tmp_tmp = empty((2*H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(
             zip(saved.h_all[:-1], saved.sigmoid_h_pre_2, saved.h, saved.sigmoid_h_pre, saved.sigmoid_h_pre_pre_2)
         )
@@ -683,7 +693,7 @@ class _Backward:
         self.d_p_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.d_q_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(
             zip(self.dy_rows, self.d_p, self.d_h_pre_2, self.d_h_pre, self.d_q, saved.sigmoid_h_pre_2)
         )[::-1]
@@ -697,7 +707,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -806,7 +816,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -917,7 +927,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -926,7 +936,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -954,7 +964,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -963,9 +973,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -985,8 +996,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1012,8 +1023,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1144,7 +1155,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -46,7 +46,7 @@ __all__ = [
 
 CELL = "brc"
 SPEC_SHA256 = "40357ecfde301e595da9b7edcfd92beec8fe2c3f2c3a3f140856340ccf0ff6b1"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -77,6 +77,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -99,8 +102,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -123,7 +126,7 @@ extern "C" __global__ void forward_loop(
         const real Wc_x = tanh_a_pre_c_tanh_h_all[row*3*H + H + j];
         const real Wh_x = tanh_a_pre_c_tanh_h_all[row*3*H + 2*H + j];
 
-        // h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
         // a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
         const real tanh_a_pre = tanh(wa_j*h_prev_here + Wa_x + ba_j);
@@ -171,16 +174,19 @@ extern "C" __global__ void backward_loop(
         const real tanh_h_pre = tanh_a_pre_c_tanh_h_all[row*3*H + 2*H + j];
         const real d_h_given = dy_all[at];
 
-        // backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // back to h[t], from the output and the next step
         const real d_h = d_h_given + d_h_next_here;
+        // back through h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
         const real d_h_pre = (1 - c)*(1 - square(tanh_h_pre))*d_h;
-        // backward of c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
+        // back through c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
         const real d_c_pre = (1 - c)*c*(h_prev_here - tanh_h_pre)*d_h;
-        // backward of a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
+        // back through a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
         const real d_a_pre = h_prev_here*(1 - square(tanh_a_pre))*d_h_pre;
-        // backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
+        // back to h[t-1], from a, c and h[t]
         const real d_h_prev = c*d_h + (tanh_a_pre + 1)*d_h_pre + wc_j*d_c_pre + wa_j*d_a_pre;
         const real d_wa_each = h_prev_here*d_a_pre;
         const real d_wc_each = h_prev_here*d_c_pre;
@@ -329,7 +335,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wa; Wc; Wh] @ x[t]
     _dot(ws.d_a_c_h_pre_all.reshape(T*B, 3*H), ws.Wa_Wc_Wh, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_a_c_h_pre_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wa_Wc_Wh)
     _sum_parts(ws.d_wa_each_totals, ws.d_wa_sum)
     _sum_parts(ws.d_wc_each_totals, ws.d_wc_sum)
@@ -572,7 +580,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wa", params.Wa, 2, 0, "[H, I]")
     I = _axis("params.Wa", params.Wa, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -895,7 +903,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -962,8 +970,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -995,15 +1002,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1073,9 +1079,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wa": ("H", "I",),
-    "Wc": ("H", "I",),
-    "Wh": ("H", "I",),
+    "Wa": ("H", "I"),
+    "Wc": ("H", "I"),
+    "Wh": ("H", "I"),
     "wa": ("H",),
     "wc": ("H",),
     "ba": ("H",),
@@ -1194,7 +1200,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

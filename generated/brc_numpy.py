@@ -38,7 +38,7 @@ __all__ = [
 
 CELL = "brc"
 SPEC_SHA256 = "40357ecfde301e595da9b7edcfd92beec8fe2c3f2c3a3f140856340ccf0ff6b1"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -69,6 +69,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes;
+# _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -97,7 +102,7 @@ def _forward(
     # a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
     np.matmul(x_2d, Wa.T, out=saved.tanh_a_pre.reshape(T*B, H))
     np.add(ba_batch, saved.tanh_a_pre, out=saved.tanh_a_pre)
-    # c
+    # c, continued
     np.add(bc_half_batch, saved.c, out=saved.c)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -152,24 +157,24 @@ def _backward(
     Wa = params.Wa
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
-    # again a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
+    # again: a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
     np.add(saved.tanh_a_pre, 1, out=ws.a)
-    # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
+    # for the way back through h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
     np.subtract(1, saved.c, out=ws.d_c_pre)
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.multiply(ws.d_c_pre, ws.d_h_pre, out=ws.d_h_pre)
-    # backward of c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
+    # for the way back through c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
     np.multiply(ws.d_c_pre, saved.c, out=ws.d_c_pre)
     np.subtract(saved.h_prev, saved.tanh_h_pre, out=ws.tmp)
     np.multiply(ws.d_c_pre, ws.tmp, out=ws.d_c_pre)
-    # backward of a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
+    # for the way back through a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
     np.square(saved.tanh_a_pre, out=ws.d_a_pre)
     np.subtract(1, ws.d_a_pre, out=ws.d_a_pre)
     np.multiply(saved.h_prev, ws.d_a_pre, out=ws.d_a_pre)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, )
+        finals = None if dfinal is None else (dfinal.h,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -178,14 +183,15 @@ def _backward(
     tmp_3 = ws.tmp_3
     tmp_4 = ws.tmp_4
     for (d_h_pre, d_c_pre, d_a_pre, c, a), dy_t in zip(steps, dy[::-1]):
-        # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
+        # back through h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
         multiply(d_h_pre, d_h, d_h_pre)
-        # backward of c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
+        # back through c = sigmoid(Wc @ x[t] + wc*h[t-1] + bc)
         multiply(d_c_pre, d_h, d_c_pre)
-        # backward of a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
+        # back through a = 1 + tanh(Wa @ x[t] + wa*h[t-1] + ba)
         multiply(d_a_pre, d_h_pre, d_a_pre)
-        # h
+        # back to h[t-1], from a, c and h[t]
         multiply(c, d_h, d_h)
         multiply(a, d_h_pre, tmp_2)
         add(d_h, tmp_2, d_h)
@@ -194,6 +200,7 @@ def _backward(
         multiply(wa_batch, d_a_pre, tmp_4)
         add(d_h, tmp_4, d_h)
 
+    # back to x[t], from a, c and h[t]
     d_c_pre_2d = ws.d_c_pre.reshape(T*B, H)
     np.matmul(d_c_pre_2d, Wc, out=ws.d_x_out.reshape(T*B, I))
     d_h_pre_2d = ws.d_h_pre.reshape(T*B, H)
@@ -204,6 +211,7 @@ def _backward(
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.multiply(saved.h_prev, ws.d_a_pre, out=ws.d_wa_each)
     np.multiply(saved.h_prev, ws.d_c_pre, out=ws.d_wc_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_c_pre_2d.T, x_2d, out=ws.d_Wc_rows)
     d_Wc = ws.d_Wc_rows
     np.matmul(d_h_pre_2d.T, x_2d, out=ws.d_Wh_rows)
@@ -253,7 +261,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Wc_Wh_Wa_T, wa_row, ba_row, c_pre_factor_row, c_pre_factor2_row, one, half, ) = packed.constants
+        (Wc_Wh_Wa_T, wa_row, ba_row, c_pre_factor_row, c_pre_factor2_row, one, half) = packed.constants
         x_here = packed.x_here
         Wc_x_tanh_h_pre_Wa_x = packed.Wc_x_tanh_h_pre_Wa_x
         a = packed.a
@@ -446,7 +454,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wa", params.Wa, 2, 0, "[H, I]")
     I = _axis("params.Wa", params.Wa, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -471,7 +479,7 @@ class Packed:
         c_pre_factor2_row = (0.5*params.bc)[None]
         one = np.array(1, dtype)
         half = np.array(0.5, dtype)
-        self.constants = (Wc_Wh_Wa_T, wa_row, ba_row, c_pre_factor_row, c_pre_factor2_row, one, half, )
+        self.constants = (Wc_Wh_Wa_T, wa_row, ba_row, c_pre_factor_row, c_pre_factor2_row, one, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -525,8 +533,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -666,7 +674,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.c = empty((T, B, H), dtype)
         self.tanh_h_pre = empty((T, B, H), dtype)
@@ -716,7 +724,8 @@ class _Forward:
         self.tmp_2 = empty((B, H), dtype)
         self.tmp_3 = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.tanh_a_pre, saved.c, saved.tanh_h_pre, saved.h))
 
 
@@ -748,7 +757,7 @@ class _Backward:
         self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_5)
         self.d_wa_each = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.d_wc_each = np.ndarray((T, B, H), dtype, scratch.block_6)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_h_pre, self.d_c_pre, self.d_a_pre, saved.c, self.a))[::-1]
 
 
@@ -760,7 +769,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -869,7 +878,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -980,7 +989,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -989,7 +998,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1017,7 +1026,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1026,9 +1035,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1048,8 +1058,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1075,9 +1085,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wa": ("H", "I",),
-    "Wc": ("H", "I",),
-    "Wh": ("H", "I",),
+    "Wa": ("H", "I"),
+    "Wc": ("H", "I"),
+    "Wh": ("H", "I"),
     "wa": ("H",),
     "wc": ("H",),
     "ba": ("H",),
@@ -1211,7 +1221,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -48,7 +48,7 @@ __all__ = [
 
 CELL = "cfc"
 SPEC_SHA256 = "5150062be3af02b88d3b4e23c71da8aaac2e98754239b96f030ecfbedc3474cf"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -87,6 +87,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [a, b, 1, 2]; gates2 = [k_pre, Wa_h_prev_h_prev, h_pre_2, h_pre]; gates3 = [b,
+# a, 2, 1].
+# Endings of names: _prev one step before; _all of all steps, of a state also before the first; _pair of two steps in
+# turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples; _T transposed;
+# _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -109,8 +115,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -173,7 +179,9 @@ extern "C" __global__ void forward_step(
     const real tanh_h_pre = tanh(W1_x_x + W1_h_prev_h_prev + c1_j);
     const real tanh_h_pre_2 = tanh(W2_x_x + W2_h_prev_h_prev + c2_j);
     const real h = (1 - k_2)*tanh_h_pre + k_2*tanh_h_pre_2;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     W_gates_x_x_all[row*4*H + H + j] = k_2;
@@ -189,7 +197,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step(
     const long long t, const long long B, const long long H, const real* d_h_final, const stored* ca,
     const real* cuts, const stored* W_gates_h_prev_h_all, const stored* W_gates_x_x_all, const stored* x_dt_all,
-    const stored* dy_all, const stored* d_h_pair, stored* d_gates_2_all, stored* d_k_pre_dt_all)
+    const stored* dy_all, const stored* d_h_pair, stored* d_gates2_all, stored* d_k_pre_dt_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -207,20 +215,22 @@ extern "C" __global__ void backward_step(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
+    // back through h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
     const real d_h_pre_2 = k_2*(1 - square(tanh_h_pre_2))*d_h;
     const real d_h_pre = (1 - k_2)*(1 - square(tanh_h_pre))*d_h;
-    // backward of k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
+    // back through k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
     const real d_k_pre = (1 - k_2)*k_2*(tanh_h_pre_2 - tanh_h_pre)*d_h;
     const real d_Wa_h_prev_h_prev = dt*d_k_pre;
     const real d_k_pre_dt = (Wa_h_prev_h_prev + Wa_x_x + ca_j)*d_k_pre;
 
-    d_gates_2_all[row*4*H + 2*H + j] = d_h_pre_2;
-    d_gates_2_all[row*4*H + 3*H + j] = d_h_pre;
-    d_gates_2_all[row*4*H + j] = d_k_pre;
-    d_gates_2_all[row*4*H + H + j] = d_Wa_h_prev_h_prev;
+    d_gates2_all[row*4*H + 2*H + j] = d_h_pre_2;
+    d_gates2_all[row*4*H + 3*H + j] = d_h_pre;
+    d_gates2_all[row*4*H + j] = d_k_pre;
+    d_gates2_all[row*4*H + H + j] = d_Wa_h_prev_h_prev;
     d_k_pre_dt_all[at] = d_k_pre_dt;
 }
 
@@ -234,6 +244,7 @@ extern "C" __global__ void backward_after(
 
     const real d_dt_allraw = d_dt_allraw_all[at];
 
+    // back to dt[t], from k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
     const real d_dt = d_dt_allraw;
 
     d_dt_out[at] = d_dt;
@@ -325,11 +336,11 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step = _kernel("backward_step", ws.dtype)
     backward_step_blocks = ws.backward_step_blocks
-    W_gates_3_h_prev = ws.W_gates_3_h_prev
-    for backward_step_arguments, d_gates_2, d_h_prev in ws.steps:
+    W_gates3_h_prev = ws.W_gates3_h_prev
+    for backward_step_arguments, d_gates2, d_h_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
-        dot(d_gates_2, W_gates_3_h_prev, d_h_prev)
+        # back through [W2|h[t-1]; W1|h[t-1]; Wb|h[t-1]; Wa|h[t-1]] @ h[t-1]
+        dot(d_gates2, W_gates3_h_prev, d_h_prev)
 
 
 def _forward_checked(
@@ -386,8 +397,8 @@ def _backward_checked(
     dt_2d = x.dt.reshape(T*B, 1)
     Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x, W2_h_prev = tape.derived
     cp.copyto(ws.ca, params.ca)
-    cp.concatenate((Wb_h_prev, Wa_h_prev, W2_h_prev, W1_h_prev), axis=0, out=ws.W_gates_3_h_prev)
-    cp.concatenate((Wb_x, Wa_x, W2_x, W1_x), axis=0, out=ws.W_gates_3_x)
+    cp.concatenate((Wb_h_prev, Wa_h_prev, W2_h_prev, W1_h_prev), axis=0, out=ws.W_gates3_h_prev)
+    cp.concatenate((Wb_x, Wa_x, W2_x, W1_x), axis=0, out=ws.W_gates3_x)
     cp.copyto(ws.x_dt_all, x.dt)
     cp.copyto(ws.dy_all, dy)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
@@ -396,23 +407,25 @@ def _backward_checked(
 
     _loop(ws, _backward_loop, graph)
     _along("sum_units", ws.d_k_pre_dt_all.reshape(T*B, H), 0, (1, H, 1), ws.d_dt_allraw_all.reshape(T*B, 1), dtype)
-    _dot(ws.d_gates_2_all.reshape(T*B, 4*H), ws.W_gates_3_x, ws.d_x_out.reshape(T*B, I))
+    # back through [W2|x[t]; W1|x[t]; Wb|x[t]; Wa|x[t]] @ x[t]
+    _dot(ws.d_gates2_all.reshape(T*B, 4*H), ws.W_gates3_x, ws.d_x_out.reshape(T*B, I))
     _run(_kernel("backward_after", dtype), T*B*1, ws.backward_after)
-    _dot(ws.d_gates_2_all.reshape(T*B, 4*H).T, x_2d_2, ws.d_W_gates_x)
-    _dot(ws.d_gates_2_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_W_gates_h_prev)
-    _sum_rows(ws.d_gates_2_all.reshape(T*B, 4*H), ws.d_c_gates_4_sum_parts, ws.d_c_gates_4_sum)
-    d_c1 = ws.d_c_gates_4_sum[3*H:4*H]
-    d_c2 = ws.d_c_gates_4_sum[2*H:3*H]
-    d_ca = ws.d_c_gates_4_sum[H:2*H]
-    d_cb = ws.d_c_gates_4_sum[:H]
-    d_Wa_x = ws.d_W_gates_x[H:2*H]
-    d_Wa_h_prev = ws.d_W_gates_h_prev[H:2*H]
-    d_Wb_x = ws.d_W_gates_x[:H]
-    d_Wb_h_prev = ws.d_W_gates_h_prev[:H]
-    d_W1_x = ws.d_W_gates_x[3*H:4*H]
-    d_W1_h_prev = ws.d_W_gates_h_prev[3*H:4*H]
-    d_W2_x = ws.d_W_gates_x[2*H:3*H]
-    d_W2_h_prev = ws.d_W_gates_h_prev[2*H:3*H]
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates2_all.reshape(T*B, 4*H).T, x_2d_2, ws.d_W_gates3_x)
+    _dot(ws.d_gates2_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_W_gates3_h_prev)
+    _sum_rows(ws.d_gates2_all.reshape(T*B, 4*H), ws.d_c_gates3_sum_parts, ws.d_c_gates3_sum)
+    d_c1 = ws.d_c_gates3_sum[3*H:4*H]
+    d_c2 = ws.d_c_gates3_sum[2*H:3*H]
+    d_ca = ws.d_c_gates3_sum[H:2*H]
+    d_cb = ws.d_c_gates3_sum[:H]
+    d_Wa_x = ws.d_W_gates3_x[H:2*H]
+    d_Wa_h_prev = ws.d_W_gates3_h_prev[H:2*H]
+    d_Wb_x = ws.d_W_gates3_x[:H]
+    d_Wb_h_prev = ws.d_W_gates3_h_prev[:H]
+    d_W1_x = ws.d_W_gates3_x[3*H:4*H]
+    d_W1_h_prev = ws.d_W_gates3_h_prev[3*H:4*H]
+    d_W2_x = ws.d_W_gates3_x[2*H:3*H]
+    d_W2_h_prev = ws.d_W_gates3_h_prev[2*H:3*H]
     real = _real(dtype)
     wide = Params(*(value.astype(real, copy=False) for value in params))
     d_Wa_x = d_Wa_x.astype(real, copy=False)
@@ -549,8 +562,9 @@ def _derived(params: Params, I: int, H: int) -> tuple[Any, ...]:
     W2_x = params.W2[..., 0:I]
     W2_h_prev = params.W2[..., I:H + I]
     return tuple(
-        cp.asarray(value, dtype, order='C') for value in (Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x,
-        W2_h_prev, )
+        cp.asarray(value, dtype, order='C') for value in (
+            Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x, W2_h_prev,
+        )
     )
 
 
@@ -691,7 +705,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W1", params.W1, 2, 0, "[H, H + I]")
     I = _axis("params.W1", params.W1, 2, 1, "[H, H + I]") - (H)
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -874,27 +888,28 @@ class _Backward:
         self.d_dt_allraw_all = cp.empty((T, B, 1), real)
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), dtype)
-        self.d_gates_2_all = cp.empty((T, B, 4*H), dtype)
+        self.d_gates2_all = cp.empty((T, B, 4*H), dtype)
         self.d_dt_out = cp.empty((T, B, 1), dtype)
         self.d_k_pre_dt_all = cp.empty((T, B, H), dtype)
         self.ca = cp.empty((H,), dtype)
-        self.W_gates_3_h_prev = cp.empty((4*H, H), dtype)
-        self.W_gates_3_x = cp.empty((4*H, I), dtype)
-        self.d_W_gates_x = cp.empty((4*H, I), dtype)
-        self.d_W_gates_h_prev = cp.empty((4*H, H), dtype)
-        self.d_c_gates_4_sum = cp.empty((4*H,), dtype)
-        self.d_c_gates_4_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.W_gates3_h_prev = cp.empty((4*H, H), dtype)
+        self.W_gates3_x = cp.empty((4*H, I), dtype)
+        self.d_W_gates3_x = cp.empty((4*H, I), dtype)
+        self.d_W_gates3_h_prev = cp.empty((4*H, H), dtype)
+        self.d_c_gates3_sum = cp.empty((4*H,), dtype)
+        self.d_c_gates3_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step = (
             cp.int64(B), cp.int64(H), self.d_h_final, self.ca, saved.cuts, saved.W_gates_h_prev_h_all,
-            saved.W_gates_x_x_all, self.x_dt_all, self.dy_all, self.d_h_pair, self.d_gates_2_all, self.d_k_pre_dt_all
+            saved.W_gates_x_x_all, self.x_dt_all, self.dy_all, self.d_h_pair, self.d_gates2_all, self.d_k_pre_dt_all
         )
         self.backward_after = (cp.int64(T*B), self.d_dt_allraw_all, self.d_dt_out)
         self.backward_step_blocks = _blocks(B*H)
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_gates_2_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_gates2_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1084,7 +1099,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1151,8 +1166,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1184,15 +1198,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1285,10 +1298,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W1": ("H", "H + I",),
-    "W2": ("H", "H + I",),
-    "Wa": ("H", "H + I",),
-    "Wb": ("H", "H + I",),
+    "W1": ("H", "H + I"),
+    "W2": ("H", "H + I"),
+    "Wa": ("H", "H + I"),
+    "Wb": ("H", "H + I"),
     "c1": ("H",),
     "c2": ("H",),
     "ca": ("H",),
@@ -1409,7 +1422,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x.dt", x.dt, dtype, (T, B, 1), "[T, B, 1]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "cfc"
 SPEC_SHA256 = "5150062be3af02b88d3b4e23c71da8aaac2e98754239b96f030ecfbedc3474cf"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -78,6 +78,15 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [a, b, 1, 2]; gates2 = [k_pre_base, k, tanh_h_pre, tanh_h_pre_2]; gates3 =
+# [k_pre, Wa_h_prev_h_prev, h_pre_2, h_pre]; gates4 = [b, a, 2, 1]; gates5 = [b_x, b_h_prev, 1_x, 1_h_prev, 2_x,
+# 2_h_prev]; gates6 = [k_pre, tanh_h_pre, tanh_h_pre_2].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix;
+# _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all
+# steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: Inputs, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -107,8 +116,8 @@ def _forward(
     # k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
     # h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
     np.matmul(W_gates_x, x_2d_2.T, out=saved.W_gates_x_x_flat.reshape(4*H, T*B))
-    _move(saved.W_gates_x_x, saved.gates_2)
-    np.add(c_gates, saved.gates_2, out=saved.gates_2)
+    _move(saved.W_gates_x_x, saved.gates2)
+    np.add(c_gates, saved.gates2, out=saved.gates2)
     np.multiply(x.dt.transpose(0, 2, 1), 0.5, out=ws.k_pre_factor)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -124,7 +133,8 @@ def _forward(
         ) in steps:
         # k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
         dot(Wa_h_prev, h_prev, Wa_h_prev_h_prev)
-        # k, h
+        # h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
+        # k, continued
         dot(Wb_W1_W2_h_prev, h_prev, Wb_W1_W2_h_prev_h_prev)
         add(k_pre_base, Wa_h_prev_h_prev, tmp)
         multiply(k_pre_factor, tmp, tmp)
@@ -154,28 +164,28 @@ def _backward(
     x_2d_2 = x.x.reshape(T*B, I)
     dt_2d = x.dt.reshape(T*B, 1)
     Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x, W2_h_prev = derived
-    W_gates_4_h_prev = ws.W_gates_4_h_prev
-    np.copyto(W_gates_4_h_prev[0:H], Wb_h_prev)
-    np.copyto(W_gates_4_h_prev[H:2*H], Wa_h_prev)
-    np.copyto(W_gates_4_h_prev[2*H:3*H], W2_h_prev)
-    np.copyto(W_gates_4_h_prev[3*H:4*H], W1_h_prev)
+    W_gates4_h_prev = ws.W_gates4_h_prev
+    np.copyto(W_gates4_h_prev[0:H], Wb_h_prev)
+    np.copyto(W_gates4_h_prev[H:2*H], Wa_h_prev)
+    np.copyto(W_gates4_h_prev[2*H:3*H], W2_h_prev)
+    np.copyto(W_gates4_h_prev[3*H:4*H], W1_h_prev)
     ca_batch = ws.ca_batch
     np.copyto(ca_batch, params.ca[:, None])
-    W_gates_4_x = ws.W_gates_4_x
-    np.copyto(W_gates_4_x[0:H], Wb_x)
-    np.copyto(W_gates_4_x[H:2*H], Wa_x)
-    np.copyto(W_gates_4_x[2*H:3*H], W2_x)
-    np.copyto(W_gates_4_x[3*H:4*H], W1_x)
+    W_gates4_x = ws.W_gates4_x
+    np.copyto(W_gates4_x[0:H], Wb_x)
+    np.copyto(W_gates4_x[H:2*H], Wa_x)
+    np.copyto(W_gates4_x[2*H:3*H], W2_x)
+    np.copyto(W_gates4_x[3*H:4*H], W1_x)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
+    # for the way back through h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
     np.square(saved.tanh_h_pre_2, out=ws.d_h_pre_2)
     np.subtract(1, saved.k, out=ws.d_k_pre)
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre_2_pre, out=ws.d_h_pre_2_pre)
     np.multiply(saved.k, ws.d_h_pre_2, out=ws.d_h_pre_2)
     np.multiply(ws.d_k_pre, ws.d_h_pre, out=ws.d_h_pre)
-    # backward of k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
+    # for the way back through k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
     np.multiply(ws.d_k_pre, saved.k, out=ws.d_k_pre)
     np.subtract(saved.tanh_h_pre_2, saved.tanh_h_pre, out=ws.tmp)
     np.multiply(ws.d_k_pre, ws.tmp, out=ws.d_k_pre)
@@ -183,46 +193,51 @@ def _backward(
     np.copyto(ws.x_dt_rows, x.dt.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    W_gates_4_h_prev_T = _transposed(W_gates_4_h_prev, T, B, ws.W_gates_4_h_prev_T)
-    for (dy_t, d_h_pre_2, d_h_pre, d_k_pre, x_dt_t, d_Wa_h_prev_h_prev, d_gates_3) in steps:
-        # backward of h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
+    W_gates4_h_prev_T = _transposed(W_gates4_h_prev, T, B, ws.W_gates4_h_prev_T)
+    for (dy_t, d_h_pre_2, d_h_pre, d_k_pre, x_dt_t, d_Wa_h_prev_h_prev, d_gates3) in steps:
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
+        # back through h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
         multiply(d_h_pre_2, d_h, d_h_pre_2)
         multiply(d_h_pre, d_h, d_h_pre)
-        # backward of k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
+        # back through k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
         multiply(d_k_pre, d_h, d_k_pre)
         multiply(x_dt_t, d_k_pre, d_Wa_h_prev_h_prev)
-        # h
-        dot(W_gates_4_h_prev_T, d_gates_3, d_h)
+        # back through [W2|h[t-1]; W1|h[t-1]; Wb|h[t-1]; Wa|h[t-1]] @ h[t-1]
+        dot(W_gates4_h_prev_T, d_gates3, d_h)
 
-    # backward of k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
+    # for the way back through k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
     np.add(ca_batch, saved.Wa_x_x, out=ws.d_k_pre_dt)
     np.add(ws.d_k_pre_dt, saved.Wa_h_prev_h_prev, out=ws.d_k_pre_dt)
+    # back through k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
     np.multiply(ws.d_k_pre, ws.d_k_pre_dt, out=ws.d_k_pre_dt)
+    # back to dt[t], from k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
     np.sum(ws.d_k_pre_dt, axis=1, keepdims=True, out=ws.d_dt)
-    d_gates_3_flat = _columns(ws.d_gates_3, ws.d_gates_3_flat)
-    np.matmul(d_gates_3_flat.T, W_gates_4_x, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_gates_3_flat, x_2d_2, out=ws.d_W_gates_4_x_rows)
-    d_Wb_x = ws.d_W_gates_4_x_rows[0:H]
-    d_Wa_x = ws.d_W_gates_4_x_rows[H:2*H]
-    d_W2_x = ws.d_W_gates_4_x_rows[2*H:3*H]
-    d_W1_x = ws.d_W_gates_4_x_rows[3*H:4*H]
+    # back through [W2|x[t]; W1|x[t]; Wb|x[t]; Wa|x[t]] @ x[t]
+    d_gates3_flat = _columns(ws.d_gates3, ws.d_gates3_flat)
+    np.matmul(d_gates3_flat.T, W_gates4_x, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    np.matmul(d_gates3_flat, x_2d_2, out=ws.d_W_gates4_x_rows)
+    d_Wb_x = ws.d_W_gates4_x_rows[0:H]
+    d_Wa_x = ws.d_W_gates4_x_rows[H:2*H]
+    d_W2_x = ws.d_W_gates4_x_rows[2*H:3*H]
+    d_W1_x = ws.d_W_gates4_x_rows[3*H:4*H]
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_gates_3_flat, h_prev_flat.T, out=ws.d_W_gates_4_h_prev_rows)
-    d_Wb_h_prev = ws.d_W_gates_4_h_prev_rows[0:H]
-    d_Wa_h_prev = ws.d_W_gates_4_h_prev_rows[H:2*H]
-    d_W2_h_prev = ws.d_W_gates_4_h_prev_rows[2*H:3*H]
-    d_W1_h_prev = ws.d_W_gates_4_h_prev_rows[3*H:4*H]
-    np.matmul(d_gates_3_flat, np.ones(T*B, dtype), out=ws.d_c_gates_4_sum)
-    d_cb = ws.d_c_gates_4_sum[0:H]
-    d_ca = ws.d_c_gates_4_sum[H:2*H]
-    d_c2 = ws.d_c_gates_4_sum[2*H:3*H]
-    d_c1 = ws.d_c_gates_4_sum[3*H:4*H]
+    np.matmul(d_gates3_flat, h_prev_flat.T, out=ws.d_W_gates4_h_prev_rows)
+    d_Wb_h_prev = ws.d_W_gates4_h_prev_rows[0:H]
+    d_Wa_h_prev = ws.d_W_gates4_h_prev_rows[H:2*H]
+    d_W2_h_prev = ws.d_W_gates4_h_prev_rows[2*H:3*H]
+    d_W1_h_prev = ws.d_W_gates4_h_prev_rows[3*H:4*H]
+    np.matmul(d_gates3_flat, np.ones(T*B, dtype), out=ws.d_c_gates4_sum)
+    d_cb = ws.d_c_gates4_sum[0:H]
+    d_ca = ws.d_c_gates4_sum[H:2*H]
+    d_c2 = ws.d_c_gates4_sum[2*H:3*H]
+    d_c1 = ws.d_c_gates4_sum[3*H:4*H]
     d_W1 = np.concatenate((d_W1_x, d_W1_h_prev), axis=-1)
     d_W2 = np.concatenate((d_W2_x, d_W2_h_prev), axis=-1)
     d_Wa = np.concatenate((d_Wa_x, d_Wa_h_prev), axis=-1)
@@ -265,13 +280,13 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (c1_c2, Wa_x_T, Wa_h_prev_T, W_gates_5_T, half, ca_row, k_pre_factor_row, ) = packed.constants
+        (c1_c2, Wa_x_T, Wa_h_prev_T, W_gates5_T, half, ca_row, k_pre_factor_row) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         k = packed.k
         Wa_h_prev_h_prev = packed.Wa_h_prev_h_prev
         x_h_prev_here = packed.x_h_prev_here
-        gates_6 = packed.gates_6
+        gates6 = packed.gates6
         tmp = packed.tmp
         k_pre = packed.k_pre
         tanh_h_pre_pre_2 = packed.tanh_h_pre_pre_2
@@ -286,8 +301,9 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
         # k = sigmoid((Wa @ z + ca)*dt[t] + Wb @ z + cb)
         dot(x, Wa_x_T, k)
         dot(h_prev, Wa_h_prev_T, Wa_h_prev_h_prev)
-        # k, h
-        dot(x_h_prev_here, W_gates_5_T, gates_6)
+        # h[t] = tanh(W1 @ z + c1)*(1 - k) + tanh(W2 @ z + c2)*k
+        # k, continued
+        dot(x_h_prev_here, W_gates5_T, gates6)
         multiply(dt, half, tmp)
         add(ca_row, k, k)
         add(k, Wa_h_prev_h_prev, k)
@@ -376,7 +392,7 @@ def _derived(params: Params, I: int, H: int) -> tuple[Any, ...]:
     W1_h_prev = params.W1[..., I:H + I]
     W2_x = params.W2[..., 0:I]
     W2_h_prev = params.W2[..., I:H + I]
-    return (Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x, W2_h_prev, )
+    return (Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x, W2_h_prev)
 
 
 class Tape(NamedTuple):
@@ -481,7 +497,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W1", params.W1, 2, 0, "[H, H + I]")
     I = _axis("params.W1", params.W1, 2, 1, "[H, H + I]") - (H)
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -495,25 +511,25 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.c1_c2 = np.empty((1, 2*H), dtype)
-        self.W_gates_5 = np.empty((3*H, H + I), dtype)
+        self.W_gates5 = np.empty((3*H, H + I), dtype)
         Wa_x, Wa_h_prev, Wb_x, Wb_h_prev, W1_x, W1_h_prev, W2_x, W2_h_prev = _derived(params, I, H)
         c1_c2 = self.c1_c2
         np.copyto(c1_c2[..., 0:H], params.c1)
         np.copyto(c1_c2[..., H:2*H], params.c2)
-        W_gates_5 = self.W_gates_5
-        np.multiply(Wb_x, 0.5, out=W_gates_5[0:H, 0:I])
-        np.multiply(Wb_h_prev, 0.5, out=W_gates_5[0:H, I:H + I])
-        np.copyto(W_gates_5[H:2*H, 0:I], W1_x)
-        np.copyto(W_gates_5[H:2*H, I:H + I], W1_h_prev)
-        np.copyto(W_gates_5[2*H:3*H, 0:I], W2_x)
-        np.copyto(W_gates_5[2*H:3*H, I:H + I], W2_h_prev)
+        W_gates5 = self.W_gates5
+        np.multiply(Wb_x, 0.5, out=W_gates5[0:H, 0:I])
+        np.multiply(Wb_h_prev, 0.5, out=W_gates5[0:H, I:H + I])
+        np.copyto(W_gates5[H:2*H, 0:I], W1_x)
+        np.copyto(W_gates5[H:2*H, I:H + I], W1_h_prev)
+        np.copyto(W_gates5[2*H:3*H, 0:I], W2_x)
+        np.copyto(W_gates5[2*H:3*H, I:H + I], W2_h_prev)
         Wa_x_T = _from_left(Wa_x)
         Wa_h_prev_T = _from_left(Wa_h_prev)
-        W_gates_5_T = _from_left(W_gates_5)
+        W_gates5_T = _from_left(W_gates5)
         half = np.array(0.5, dtype)
         ca_row = params.ca[None]
         k_pre_factor_row = (0.5*params.cb)[None]
-        self.constants = (c1_c2, Wa_x_T, Wa_h_prev_T, W_gates_5_T, half, ca_row, k_pre_factor_row, )
+        self.constants = (c1_c2, Wa_x_T, Wa_h_prev_T, W_gates5_T, half, ca_row, k_pre_factor_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -532,14 +548,14 @@ class Packed:
         self.x_h_prev_here = np.empty((B, H + I), dtype)
         self.k = np.empty((B, H), dtype)
         self.Wa_h_prev_h_prev = np.empty((B, H), dtype)
-        self.gates_6 = np.empty((B, 3*H), dtype)
+        self.gates6 = np.empty((B, 3*H), dtype)
         self.tmp = np.empty((B, 1), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.k_pre = self.gates_6[..., :H]
-        self.tanh_h_pre_pre_2 = self.gates_6[..., H:]
-        self.tanh_h_pre_2 = self.gates_6[..., 2*H:]
-        self.tanh_h_pre = self.gates_6[..., H:2*H]
+        self.k_pre = self.gates6[..., :H]
+        self.tanh_h_pre_pre_2 = self.gates6[..., H:]
+        self.tanh_h_pre_2 = self.gates6[..., 2*H:]
+        self.tanh_h_pre = self.gates6[..., H:2*H]
         self.batch = B
 
 
@@ -569,8 +585,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -713,19 +729,19 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.W_gates_x_x_flat = empty((4*H, T, B), dtype)
-        self.gates_2 = empty((T, 4*H, B), dtype)
+        self.gates2 = empty((T, 4*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
         self.Wa_h_prev_h_prev = empty((T, H, B), dtype)
         self.W_gates_x_x = self.W_gates_x_x_flat.transpose(1, 0, 2)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.k_pre_base = self.gates_2[:, :H]
-        self.k = self.gates_2[:, H:2*H]
-        self.tanh_h_pre_pre_2 = self.gates_2[:, 2*H:]
-        self.tanh_h_pre_2 = self.gates_2[:, 3*H:]
-        self.tanh_h_pre = self.gates_2[:, 2*H:3*H]
+        self.k_pre_base = self.gates2[:, :H]
+        self.k = self.gates2[:, H:2*H]
+        self.tanh_h_pre_pre_2 = self.gates2[:, 2*H:]
+        self.tanh_h_pre_2 = self.gates2[:, 3*H:]
+        self.tanh_h_pre = self.gates2[:, 2*H:3*H]
         self.h = self.h_all[1:]
         self.Wa_x_x = self.W_gates_x_x_flat[:H].transpose(1, 0, 2)
 
@@ -746,8 +762,8 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(4*B*H*T, dtype)  # backward.d_gates_3
-        # backward.tmp, backward.dy_rows, backward.d_k_pre_dt, backward.d_gates_3_flat
+        self.block_1 = empty(4*B*H*T, dtype)  # backward.d_gates3
+        # backward.tmp, backward.dy_rows, backward.d_k_pre_dt, backward.d_gates3_flat
         self.block_2 = empty(4*B*H*T, dtype)
         self.block_3 = empty(B*H*T, dtype)  # backward.h_prev_flat
         self.block_4 = empty(B*T, dtype)  # forward.k_pre_factor, backward.x_dt_rows, backward.d_dt
@@ -769,10 +785,13 @@ class _Forward:
         self.k_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_4)
         self.Wb_h_prev_h_prev_half = self.Wb_W1_W2_h_prev_h_prev[:H]
         self.W1_W2_h_prev_h_prev = self.Wb_W1_W2_h_prev_h_prev[H:]
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(
-            zip(saved.h_all[:-1], saved.Wa_h_prev_h_prev, saved.k_pre_base, self.k_pre_factor, saved.k,
-            saved.tanh_h_pre_pre_2, saved.tanh_h_pre_2, saved.tanh_h_pre, saved.h)
+            zip(
+                saved.h_all[:-1], saved.Wa_h_prev_h_prev, saved.k_pre_base, self.k_pre_factor, saved.k,
+                saved.tanh_h_pre_pre_2, saved.tanh_h_pre_2, saved.tanh_h_pre, saved.h
+            )
         )
 
 
@@ -783,32 +802,34 @@ class _Backward:
         T, B, dtype, I, H = saved.key
         self.saved = saved
         self.d_h = empty((H, B), dtype)
-        self.W_gates_4_h_prev = empty((4*H, H), dtype)
-        self.W_gates_4_h_prev_T = empty((H, 4*H), dtype)
+        self.W_gates4_h_prev = empty((4*H, H), dtype)
+        self.W_gates4_h_prev_T = empty((H, 4*H), dtype)
         self.ca_batch = empty((H, B), dtype)
-        self.W_gates_4_x = empty((4*H, I), dtype)
+        self.W_gates4_x = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
-        self.d_W_gates_4_x_rows = empty((4*H, I), dtype)
-        self.d_W_gates_4_h_prev_rows = empty((4*H, H), dtype)
-        self.d_c_gates_4_sum = empty((4*H,), dtype)
+        self.d_W_gates4_x_rows = empty((4*H, I), dtype)
+        self.d_W_gates4_h_prev_rows = empty((4*H, H), dtype)
+        self.d_c_gates4_sum = empty((4*H,), dtype)
         self.d_dt_out = empty((T, B, 1), dtype)
-        self.d_gates_3 = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_gates3 = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.x_dt_rows = np.ndarray((T, 1, B), dtype, scratch.block_4)
         self.d_k_pre_dt = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.d_dt = np.ndarray((T, 1, B), dtype, scratch.block_4)
-        self.d_gates_3_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
+        self.d_gates3_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.d_h_pre_2 = self.d_gates_3[:, 2*H:3*H]
-        self.d_k_pre = self.d_gates_3[:, :H]
-        self.d_h_pre = self.d_gates_3[:, 3*H:]
-        self.d_h_pre_2_pre = self.d_gates_3[:, 2*H:]
-        self.d_Wa_h_prev_h_prev = self.d_gates_3[:, H:2*H]
-        self.carried = (self.d_h, )
+        self.d_h_pre_2 = self.d_gates3[:, 2*H:3*H]
+        self.d_k_pre = self.d_gates3[:, :H]
+        self.d_h_pre = self.d_gates3[:, 3*H:]
+        self.d_h_pre_2_pre = self.d_gates3[:, 2*H:]
+        self.d_Wa_h_prev_h_prev = self.d_gates3[:, H:2*H]
+        self.carried = (self.d_h,)
         self.steps = list(
-            zip(self.dy_rows, self.d_h_pre_2, self.d_h_pre, self.d_k_pre, self.x_dt_rows, self.d_Wa_h_prev_h_prev,
-            self.d_gates_3)
+            zip(
+                self.dy_rows, self.d_h_pre_2, self.d_h_pre, self.d_k_pre, self.x_dt_rows, self.d_Wa_h_prev_h_prev,
+                self.d_gates3
+            )
         )[::-1]
 
 
@@ -820,7 +841,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -931,7 +952,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1042,7 +1063,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1051,7 +1072,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1079,7 +1100,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1088,9 +1109,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1110,8 +1132,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1138,10 +1160,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W1": ("H", "H + I",),
-    "W2": ("H", "H + I",),
-    "Wa": ("H", "H + I",),
-    "Wb": ("H", "H + I",),
+    "W1": ("H", "H + I"),
+    "W2": ("H", "H + I"),
+    "Wa": ("H", "H + I"),
+    "Wb": ("H", "H + I"),
     "c1": ("H",),
     "c2": ("H",),
     "ca": ("H",),
@@ -1281,7 +1303,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x.dt", x.dt, dtype, (T, B, 1), "[T, B, 1]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

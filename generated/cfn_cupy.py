@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "cfn"
 SPEC_SHA256 = "20addf3d48d56125a35d343121aa4b2ff39f424dc9a9460f75d7d8244c1bbffe"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -80,6 +80,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -102,8 +106,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Uth; Uet] @ h_prev.
 extern "C" __global__ void forward_step(
@@ -133,9 +137,11 @@ extern "C" __global__ void forward_step(
     const real th = sigmoid(Wth_x + Uth_h_prev + bth_j);
     // et = sigma(Wet @ x[t] + Uet @ h[t-1] + bet)
     const real et = sigmoid(Wet_x + Uet_h_prev + bet_j);
-    // h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
+    // h[t], continued
     const real h = th*tanh_h_prev + et*tanh_Wx_x;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     tanh_h_prev_th_tanh_all[row*3*H + 2*H + j] = tanh_Wx_x;
@@ -167,14 +173,15 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of et = sigma(Wet @ x[t] + Uet @ h[t-1] + bet)
+    // back through et = sigma(Wet @ x[t] + Uet @ h[t-1] + bet)
     const real d_et_pre = (1 - et)*et*tanh_Wx_x*d_h;
-    // backward of th = sigma(Wth @ x[t] + Uth @ h[t-1] + bth)
+    // back through th = sigma(Wth @ x[t] + Uth @ h[t-1] + bth)
     const real d_th_pre = (1 - th)*th*tanh_h_prev*d_h;
-    // backward of h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
+    // back through h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
     const real d_Wx_x = et*(1 - square(tanh_Wx_x))*d_h;
 
     d_th_et_pre_all[row*2*H + H + j] = d_et_pre;
@@ -201,8 +208,9 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_prev = d_h_prev_now[k];
 
-    // backward of h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t-1], from th, et and h[t]
     const real d_h_prev_2 = th*(1 - square(tanh_h_prev))*(d_h_given + d_h_next_here) + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
@@ -288,7 +296,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_th_et_pre, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
+        # back through [Uth; Uet] @ h[t-1]
         dot(d_th_et_pre, Uth_Uet, d_h_prev)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -350,7 +358,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wth; Wet; Wx] @ x[t]
     _dot(ws.d_th_pre_et_pre_Wx_all.reshape(T*B, 3*H), ws.Wth_Wet_Wx, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_th_pre_et_pre_Wx_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wth_Wet_Wx)
     _dot(ws.d_th_et_pre_all.reshape(T*B, 2*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Uth_Uet)
     _sum_rows(ws.d_th_et_pre_all.reshape(T*B, 2*H), ws.d_bth_bet_sum_parts, ws.d_bth_bet_sum)
@@ -591,7 +601,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wth", params.Wth, 2, 0, "[H, I]")
     I = _axis("params.Wth", params.Wth, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -790,8 +800,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_th_et_pre_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_th_et_pre_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -980,7 +991,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1047,8 +1058,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1080,15 +1090,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1158,11 +1167,11 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wth": ("H", "I",),
-    "Wet": ("H", "I",),
-    "Wx": ("H", "I",),
-    "Uth": ("H", "H",),
-    "Uet": ("H", "H",),
+    "Wth": ("H", "I"),
+    "Wet": ("H", "I"),
+    "Wx": ("H", "I"),
+    "Uth": ("H", "H"),
+    "Uet": ("H", "H"),
     "bth": ("H",),
     "bet": ("H",),
 }
@@ -1279,7 +1288,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "cfn"
 SPEC_SHA256 = "20addf3d48d56125a35d343121aa4b2ff39f424dc9a9460f75d7d8244c1bbffe"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -70,6 +70,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wth, Uth, Wet, Uet].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -116,7 +123,7 @@ def _forward(
         tanh(th_et, th_et)
         multiply(th_et, half, th_et)
         add(th_et, half, th_et)
-        # h
+        # h[t], continued
         multiply(tanh_h_prev, th, h)
         multiply(tanh_Wx_x, et, tmp)
         add(h, tmp, h)
@@ -143,22 +150,22 @@ def _backward(
     np.copyto(Wth_Wet_Wx[2*H:3*H], params.Wx)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of et = sigma(Wet @ x[t] + Uet @ h[t-1] + bet)
+    # for the way back through et = sigma(Wet @ x[t] + Uet @ h[t-1] + bet)
     np.subtract(1, saved.et, out=ws.d_et_pre)
     np.multiply(ws.d_et_pre, saved.et, out=ws.d_et_pre)
     np.multiply(ws.d_et_pre, saved.tanh_Wx_x, out=ws.d_et_pre)
-    # backward of th = sigma(Wth @ x[t] + Uth @ h[t-1] + bth)
+    # for the way back through th = sigma(Wth @ x[t] + Uth @ h[t-1] + bth)
     np.subtract(1, saved.th, out=ws.d_th_pre)
     np.multiply(ws.d_th_pre, saved.th, out=ws.d_th_pre)
     np.multiply(ws.d_th_pre, saved.tanh_h_prev, out=ws.d_th_pre)
-    # backward of h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
+    # for the way back to h[t-1], from th, et and h[t]
     np.square(saved.tanh_h_prev, out=ws.d_h_prev_factor)
     np.subtract(1, ws.d_h_prev_factor, out=ws.d_h_prev_factor)
     np.multiply(saved.th, ws.d_h_prev_factor, out=ws.d_h_prev_factor)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -166,24 +173,28 @@ def _backward(
     Uth_Uet_T = _transposed(Uth_Uet, T, B, ws.Uth_Uet_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_Wx_x, d_et_pre, d_th_pre, d_th_et_pre, d_h_prev_factor) in steps:
-        # backward of h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_Wx_x)
-        # backward of et = sigma(Wet @ x[t] + Uet @ h[t-1] + bet)
+        # back through et = sigma(Wet @ x[t] + Uet @ h[t-1] + bet)
         multiply(d_et_pre, d_Wx_x, d_et_pre)
-        # backward of th = sigma(Wth @ x[t] + Uth @ h[t-1] + bth)
+        # back through th = sigma(Wth @ x[t] + Uth @ h[t-1] + bth)
         multiply(d_th_pre, d_Wx_x, d_th_pre)
-        # h
+        # back through [Uth; Uet] @ h[t-1]
         dot(Uth_Uet_T, d_th_et_pre, d_h_prev)
+        # back to h[t-1], from th, et and h[t]
         multiply(d_h_prev_factor, d_Wx_x, d_h)
         add(d_h, d_h_prev, d_h)
 
-    # backward of h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
+    # for the way back through h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
     np.square(saved.tanh_Wx_x, out=ws.d_Wx_x_factor)
     np.subtract(1, ws.d_Wx_x_factor, out=ws.d_Wx_x_factor)
     np.multiply(saved.et, ws.d_Wx_x_factor, out=ws.d_Wx_x_factor)
+    # back through h[t] = th*phi(h[t-1]) + et*phi(Wx @ x[t])
     np.multiply(ws.d_Wx_x, ws.d_Wx_x_factor, out=ws.d_Wx_x)
+    # back through [Wth; Wet; Wx] @ x[t]
     d_th_pre_et_pre_Wx_flat = _columns(ws.d_th_pre_et_pre_Wx_x, ws.d_th_pre_et_pre_Wx_flat)
     np.matmul(d_th_pre_et_pre_Wx_flat.T, Wth_Wet_Wx, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_th_pre_et_pre_Wx_flat, x_2d, out=ws.d_Wth_Wet_Wx_rows)
     d_Wth = ws.d_Wth_Wet_Wx_rows[0:H]
     d_Wet = ws.d_Wth_Wet_Wx_rows[H:2*H]
@@ -231,7 +242,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bth_bet_half, gates_half_T, Wx_T, half, ) = packed.constants
+        (bth_bet_half, weights_half_T, Wx_T, half) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         tanh_h_prev = packed.tanh_h_prev
@@ -249,15 +260,15 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         tanh(h_prev, tanh_h_prev)
         # th = sigma(Wth @ x[t] + Uth @ h[t-1] + bth)
         # et = sigma(Wet @ x[t] + Uet @ h[t-1] + bet)
-        dot(x_h_prev_here, gates_half_T, th_et)
-        # h
+        dot(x_h_prev_here, weights_half_T, th_et)
+        # h[t], continued
         dot(x, Wx_T, tanh_Wx_x)
-        # th, et
+        # th and et, continued
         add(bth_bet_half, th_et, th_et)
         tanh(th_et, th_et)
         multiply(th_et, half, th_et)
         add(th_et, half, th_et)
-        # h
+        # h[t], continued
         tanh(tanh_Wx_x, tanh_Wx_x)
         multiply(tanh_h_prev, th, tanh_h_prev)
         multiply(et, tanh_Wx_x, et)
@@ -420,7 +431,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wth", params.Wth, 2, 0, "[H, I]")
     I = _axis("params.Wth", params.Wth, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -434,20 +445,20 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bth_bet_half = np.empty((1, 2*H), dtype)
-        self.gates_half = np.empty((2*H, H + I), dtype)
+        self.weights_half = np.empty((2*H, H + I), dtype)
         bth_bet_half = self.bth_bet_half
         np.multiply(params.bth, 0.5, out=bth_bet_half[..., 0:H])
         np.multiply(params.bet, 0.5, out=bth_bet_half[..., H:2*H])
-        gates_half = self.gates_half
-        np.multiply(params.Wth, 0.5, out=gates_half[0:H, 0:I])
-        np.multiply(params.Uth, 0.5, out=gates_half[0:H, I:H + I])
-        np.multiply(params.Wet, 0.5, out=gates_half[H:2*H, 0:I])
-        np.multiply(params.Uet, 0.5, out=gates_half[H:2*H, I:H + I])
+        weights_half = self.weights_half
+        np.multiply(params.Wth, 0.5, out=weights_half[0:H, 0:I])
+        np.multiply(params.Uth, 0.5, out=weights_half[0:H, I:H + I])
+        np.multiply(params.Wet, 0.5, out=weights_half[H:2*H, 0:I])
+        np.multiply(params.Uet, 0.5, out=weights_half[H:2*H, I:H + I])
         Wx = params.Wx
-        gates_half_T = _from_left(gates_half)
+        weights_half_T = _from_left(weights_half)
         Wx_T = _from_left(Wx)
         half = np.array(0.5, dtype)
-        self.constants = (bth_bet_half, gates_half_T, Wx_T, half, )
+        self.constants = (bth_bet_half, weights_half_T, Wx_T, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -500,8 +511,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -641,7 +652,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.th_et = empty((T, 2*H, B), dtype)
         self.tanh_Wx_x = empty((T, H, B), dtype)
@@ -692,7 +703,8 @@ class _Forward:
         self.Wth_Wet_Wx_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wth_Wet_x_half = self.Wth_Wet_Wx_x_flat[:2*H].transpose(1, 0, 2)
         self.Wx_x = self.Wth_Wet_Wx_x_flat[2*H:].transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(
             zip(saved.h_all[:-1], saved.tanh_h_prev, saved.th_et, saved.th, saved.h, saved.tanh_Wx_x, saved.et)
         )
@@ -724,7 +736,7 @@ class _Backward:
         self.d_th_pre = self.d_th_pre_et_pre_Wx_x[:, :H]
         self.d_Wx_x = self.d_th_pre_et_pre_Wx_x[:, 2*H:]
         self.d_th_et_pre = self.d_th_pre_et_pre_Wx_x[:, :2*H]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(
             zip(self.dy_rows, self.d_Wx_x, self.d_et_pre, self.d_th_pre, self.d_th_et_pre, self.d_h_prev_factor)
         )[::-1]
@@ -738,7 +750,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -847,7 +859,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -958,7 +970,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -967,7 +979,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -995,7 +1007,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1004,9 +1016,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1026,8 +1039,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1053,11 +1066,11 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wth": ("H", "I",),
-    "Wet": ("H", "I",),
-    "Wx": ("H", "I",),
-    "Uth": ("H", "H",),
-    "Uet": ("H", "H",),
+    "Wth": ("H", "I"),
+    "Wet": ("H", "I"),
+    "Wx": ("H", "I"),
+    "Uth": ("H", "H"),
+    "Uet": ("H", "H"),
     "bth": ("H",),
     "bet": ("H",),
 }
@@ -1189,7 +1202,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -46,7 +46,7 @@ __all__ = [
 
 CELL = "clockwork"
 SPEC_SHA256 = "321687cbac8fc6f56dca982c539654d01858fbfc0db5f7dce00e020749d5837d"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -74,6 +74,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _base a term of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -135,15 +140,16 @@ def _backward(
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
+    # for the way back through h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.multiply(saved.due, ws.d_h_pre, out=ws.d_h_pre)
+    # for the way back to h[t-1], from h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
     np.subtract(1, saved.due, out=ws.d_h_prev_base)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -151,15 +157,20 @@ def _backward(
     R_T = _transposed(R, T, B, ws.R_T)
     RT_d_R_h_prev = ws.RT_d_R_h_prev
     for (dy_t, d_h_pre, d_h_prev_base) in steps:
-        # backward of h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
+        # back through h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
         multiply(d_h_pre, d_h, d_h_pre)
+        # back through R @ h[t-1]
         dot(R_T, d_h_pre, RT_d_R_h_prev)
+        # back to h[t-1], from h[t] = due*tanh(W @ x[t] + R @ h[t-1] + b) + (1 - due)*h[t-1]
         multiply(d_h_prev_base, d_h, d_h)
         add(d_h, RT_d_R_h_prev, d_h)
 
+    # back through W @ x[t]
     d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
     np.matmul(d_h_pre_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_h_pre_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
@@ -202,7 +213,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (period_row, half, one, zero, W_R_T, b_row, ) = packed.constants
+        (period_row, half, one, zero, W_R_T, b_row) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         due_lt = packed.due_lt
@@ -307,7 +318,7 @@ def _derived(params: Params, H: int) -> tuple[Any, ...]:
     le_mask_pre_mask_pre_2 = np.less_equal(mask_pre, mask_pre_2).astype(dtype)
     mask = np.where(np.asarray(le_mask_pre_mask_pre_2) != 0, dtype.type(1), 0)
     R = params.U*mask
-    return (module, period, mask, R, )
+    return (module, period, mask, R)
 
 
 class Tape(NamedTuple):
@@ -416,7 +427,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -440,7 +451,7 @@ class Packed:
         zero = np.array(0, dtype)
         W_R_T = _from_left(W_R)
         b_row = params.b[None]
-        self.constants = (period_row, half, one, zero, W_R_T, b_row, )
+        self.constants = (period_row, half, one, zero, W_R_T, b_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -491,8 +502,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -633,7 +644,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.due = empty((T, H, B), dtype)
         self.tanh_h_pre = empty((T, H, B), dtype)
@@ -680,7 +691,8 @@ class _Forward:
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.t_now_all = np.ndarray((T + 1, B, 1), dtype, scratch.block_4)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.tanh_h_pre, saved.h, saved.due))
 
 
@@ -702,7 +714,7 @@ class _Backward:
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_h_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_h_prev_base))[::-1]
 
 
@@ -714,7 +726,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -824,7 +836,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -935,7 +947,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -944,7 +956,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -960,7 +972,7 @@ class _Cuts:
         stream[self.T] = last
 
     def part(self, d_stream: np.ndarray, dfinal: np.ndarray | None) -> None:
-        """Take ``d_stream`` [T + 1, B, n] apart at each beginning; ``dfinal`` comes in at the end."""
+        """No gradient in ``d_stream`` [T + 1, B, n] passes a reset; ``dfinal`` comes in at the end of a sample."""
         d_stream[self.steps, self.columns] = 0
         d_stream[self.T, self.short] = 0
         d_stream[self.lengths[self.short], self.short] = 0 if dfinal is None else dfinal[self.short]
@@ -1000,7 +1012,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1009,9 +1021,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1031,8 +1044,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1058,8 +1071,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "b": ("H",),
     "one": ("H",),
 }
@@ -1194,7 +1207,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.t_now", state.t_now, dtype, (B, 1), "[B, 1]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

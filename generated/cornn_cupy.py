@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "cornn"
 SPEC_SHA256 = "ec7968e427511f18de35406572fa9550b1b810b09100697a8eb32d4e2c147b0d"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -80,6 +80,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [zT_d_Wz_z, yT_d_Wy_y].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -100,8 +105,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after Wy @ y_prev and Wz @ z_prev.
 extern "C" __global__ void forward_step(
@@ -127,12 +132,12 @@ extern "C" __global__ void forward_step(
     const real z = real(0.765)*z_prev + real(0.05)*tanh_z_pre - real(0.135)*y_prev;
     // y[t] = y[t-1] + dt*z[t]
     const real y = y_prev + real(0.05)*z;
+    // the state for the next step, put back where the sequence is reset
     const real y_next = cut_after == 0 ? y : cut_after == 1 ? 0 : y_all[k];
-    // z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
     const real z_next = cut_after == 0 ? z : cut_after == 1 ? 0 : z_all[k];
-    // y[t] = y[t-1] + dt*z[t]
+    // y[t], continued
     const real y_last = y;
-    // z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
+    // z[t], continued
     const real z_last = z;
 
     tanh_z_pre_all_2[at] = tanh_z_pre;
@@ -162,11 +167,12 @@ extern "C" __global__ void backward_step_1(
     const real d_y_next = d_y_pair[(t + 1)%2*B*H + k];
     const real d_z_next = d_z_pair[(t + 1)%2*B*H + k];
 
-    // backward of y[t] = y[t-1] + dt*z[t]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
-    // backward of z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
     const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
+    // back to z[t], from the next step and y[t] = y[t-1] + dt*z[t]
     const real d_z = real(0.05)*d_y_given + real(0.05)*d_y_next_here + d_z_next_here;
+    // back through z[t]
     const real d_z_pre = (real(0.05) - real(0.05)*square(tanh_z_pre))*d_z;
 
     d_z_now[k] = d_z;
@@ -190,10 +196,11 @@ extern "C" __global__ void backward_step_2(
     const real WzT_d_Wz_z_prev = W_gates_prev_now[sample*2*H + j];
     const real WyT_d_Wy_y_prev = W_gates_prev_now[sample*2*H + H + j];
 
-    // backward of y[t] = y[t-1] + dt*z[t]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
+    // back to y[t-1], from z[t] and y[t]
     const real d_y_prev = d_y_given + d_y_next_here + WyT_d_Wy_y_prev - real(0.135)*d_z;
-    // backward of z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
+    // back to z[t-1], from z[t]
     const real d_z_prev = real(0.765)*d_z + WzT_d_Wz_z_prev;
 
     d_y_pair[t%2*B*H + k] = d_y_prev;
@@ -283,8 +290,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_z_pre, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
-        # backward of y[t] = y[t-1] + dt*z[t]
+        # back through Wz @ z[t-1], Wy @ y[t-1]
         dot(d_z_pre, Wz_Wy, W_gates_prev)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -347,7 +353,9 @@ def _backward_checked(
         ws.d_z_final[...] = 0 if dfinal is None else dfinal.z
 
     _loop(ws, _backward_loop, graph)
+    # back through V @ x[t]
     _dot(ws.d_z_pre_all.reshape(T*B, H), params.V, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_z_pre_all.reshape(T*B, H).T, x_2d, ws.d_V)
     _dot(ws.d_z_pre_all.reshape(T*B, H).T, saved.y_operand[:T].reshape(T*B, H), ws.d_Wy)
     _dot(ws.d_z_pre_all.reshape(T*B, H).T, saved.z_operand[:T].reshape(T*B, H), ws.d_Wz)
@@ -581,7 +589,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.V", params.V, 2, 0, "[H, I]")
     I = _axis("params.V", params.V, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -783,8 +791,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_z_pre_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_z_pre_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -973,7 +982,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1040,8 +1049,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1073,15 +1081,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1151,9 +1158,9 @@ OUTPUT_SHAPES = {
     "y": ("H",),
 }
 PARAM_SHAPES = {
-    "V": ("H", "I",),
-    "Wy": ("H", "H",),
-    "Wz": ("H", "H",),
+    "V": ("H", "I"),
+    "Wy": ("H", "H"),
+    "Wz": ("H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1271,7 +1278,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.y", state.y, dtype, (B, H), "[B, H]")
         _expect("state.z", state.z, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "cornn"
 SPEC_SHA256 = "ec7968e427511f18de35406572fa9550b1b810b09100697a8eb32d4e2c147b0d"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -71,6 +71,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [zT_d_Wz_z, yT_d_Wy_y].
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -97,10 +103,10 @@ def _forward(
     dot, add, tanh, multiply, subtract = np.dot, np.add, np.tanh, np.multiply, np.subtract
     Wy_y_prev = ws.Wy_y_prev
     Wz_z_prev = ws.Wz_z_prev
-    number = np.array(0.765, dtype)
-    number_2 = np.array(0.05, dtype)
+    c_0_765 = np.array(0.765, dtype)
+    c_0_05 = np.array(0.05, dtype)
     tmp = ws.tmp
-    number_3 = np.array(0.135, dtype)
+    c_0_135 = np.array(0.135, dtype)
     tmp_2 = ws.tmp_2
     for (y_prev, z_prev, tanh_z_pre, z, y_2) in steps:
         # z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
@@ -109,13 +115,13 @@ def _forward(
         add(tanh_z_pre, Wy_y_prev, tanh_z_pre)
         add(tanh_z_pre, Wz_z_prev, tanh_z_pre)
         tanh(tanh_z_pre, tanh_z_pre)
-        multiply(z_prev, number, z)
-        multiply(tanh_z_pre, number_2, tmp)
+        multiply(z_prev, c_0_765, z)
+        multiply(tanh_z_pre, c_0_05, tmp)
         add(z, tmp, z)
-        multiply(y_prev, number_3, tmp_2)
+        multiply(y_prev, c_0_135, tmp_2)
         subtract(z, tmp_2, z)
         # y[t] = y[t-1] + dt*z[t]
-        multiply(z, number_2, y_2)
+        multiply(z, c_0_05, y_2)
         add(y_prev, y_2, y_2)
 
     np.copyto(ws.y_out.transpose(0, 2, 1), saved.y_2)
@@ -138,43 +144,49 @@ def _backward(
     ws.d_y[...] = 0 if dfinal is None else dfinal.y.T
     ws.d_z[...] = 0 if dfinal is None else dfinal.z.T
 
-    # backward of z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
+    # for the way back through z[t]
     np.square(saved.tanh_z_pre, out=ws.d_z_pre)
     np.multiply(ws.d_z_pre, 0.05, out=ws.d_z_pre)
     np.subtract(0.05, ws.d_z_pre, out=ws.d_z_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.y.T, dfinal.z.T, )
+        finals = None if dfinal is None else (dfinal.y.T, dfinal.z.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot, subtract = np.add, np.multiply, np.dot, np.subtract
     d_y = ws.d_y
-    number = np.array(0.05, dtype)
+    c_0_05 = np.array(0.05, dtype)
     tmp = ws.tmp
     d_z = ws.d_z
     Wz_Wy_T = _transposed(Wz_Wy, T, B, ws.Wz_Wy_T)
     W_gates_prev = ws.W_gates_prev
-    number_2 = np.array(0.135, dtype)
+    c_0_135 = np.array(0.135, dtype)
     tmp_2 = ws.tmp_2
-    number_3 = np.array(0.765, dtype)
+    c_0_765 = np.array(0.765, dtype)
     d_z_y = ws.d_z_y
     for (dy_t, d_z_pre) in steps:
-        # backward of y[t] = y[t-1] + dt*z[t]
+        # back to y[t], from the output and the next step
         add(dy_t, d_y, d_y)
-        # backward of z[t] = z[t-1] + dt*(phi(Wy @ y[t-1] + Wz @ z[t-1] + V @ x[t] + b) - gam*y[t-1] - eps*z[t-1])
-        multiply(d_y, number, tmp)
+        # back to z[t], from the next step and y[t] = y[t-1] + dt*z[t]
+        multiply(d_y, c_0_05, tmp)
         add(d_z, tmp, d_z)
+        # back through z[t]
         multiply(d_z_pre, d_z, d_z_pre)
-        # z, y
+        # back through Wz @ z[t-1], Wy @ y[t-1]
         dot(Wz_Wy_T, d_z_pre, W_gates_prev)
-        multiply(d_z, number_2, tmp_2)
-        multiply(d_z, number_3, d_z)
+        # back to y[t-1], from z[t] and y[t]
+        multiply(d_z, c_0_135, tmp_2)
+        # back to z[t-1], from z[t]
+        multiply(d_z, c_0_765, d_z)
+        # back to z[t-1] and y[t-1], continued
         add(d_z_y, W_gates_prev, d_z_y)
         subtract(d_y, tmp_2, d_y)
 
+    # back through V @ x[t]
     d_z_pre_flat = _columns(ws.d_z_pre, ws.d_z_pre_flat)
     np.matmul(d_z_pre_flat.T, V, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_pre_flat, x_2d, out=ws.d_V_rows)
     d_V = ws.d_V_rows
     y_prev_flat = _columns(saved.y_prev, ws.y_prev_flat)
@@ -218,7 +230,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Wy_Wz_V_T, b_row, number, number_2, number_3, ) = packed.constants
+        (Wy_Wz_V_T, b_row, c_0_765, c_0_05, c_0_135) = packed.constants
         y_prev_here = packed.y_prev_here
         z_prev_here = packed.z_prev_here
         x_here = packed.x_here
@@ -238,13 +250,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(y_prev_z_prev_x_here, Wy_Wz_V_T, tanh_z_pre)
         add(b_row, tanh_z_pre, tanh_z_pre)
         tanh(tanh_z_pre, tanh_z_pre)
-        multiply(z_prev, number, tmp)
-        multiply(tanh_z_pre, number_2, tanh_z_pre)
+        multiply(z_prev, c_0_765, tmp)
+        multiply(tanh_z_pre, c_0_05, tanh_z_pre)
         add(tmp, tanh_z_pre, tmp)
-        multiply(y_prev, number_3, tmp_2)
+        multiply(y_prev, c_0_135, tmp_2)
         z = subtract(tmp, tmp_2)
         # y[t] = y[t-1] + dt*z[t]
-        multiply(z, number_2, tmp_3)
+        multiply(z, c_0_05, tmp_3)
         y_2 = add(y_prev, tmp_3)
         return y_2.copy(), State(y=y_2, z=z)
     finally:
@@ -400,7 +412,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.V", params.V, 2, 0, "[H, I]")
     I = _axis("params.V", params.V, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -420,10 +432,10 @@ class Packed:
         np.copyto(Wy_Wz_V[:, 2*H:2*H + I], params.V)
         Wy_Wz_V_T = _from_left(Wy_Wz_V)
         b_row = params.b[None]
-        number = np.array(0.765, dtype)
-        number_2 = np.array(0.05, dtype)
-        number_3 = np.array(0.135, dtype)
-        self.constants = (Wy_Wz_V_T, b_row, number, number_2, number_3, )
+        c_0_765 = np.array(0.765, dtype)
+        c_0_05 = np.array(0.05, dtype)
+        c_0_135 = np.array(0.135, dtype)
+        self.constants = (Wy_Wz_V_T, b_row, c_0_765, c_0_05, c_0_135)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -476,8 +488,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -617,7 +629,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.tanh_z_pre = empty((T, H, B), dtype)
         self.y_all = empty((T + 1, H, B), dtype)
@@ -664,8 +676,8 @@ class _Forward:
         self.y_out = empty((T, B, H), dtype)
         self.V_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.V_x = self.V_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.y_all, saved.y_prev, 0.0), (saved.z_all, saved.z_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.y_all, saved.y_prev, 0.0), (saved.z_all, saved.z_prev, 0.0))
         self.steps = list(zip(saved.y_all[:-1], saved.z_all[:-1], saved.tanh_z_pre, saved.z, saved.y_2))
 
 
@@ -693,7 +705,7 @@ class _Backward:
         self.z_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_y = self.d_z_y[H:]
         self.d_z = self.d_z_y[:H]
-        self.carried = (self.d_y, self.d_z, )
+        self.carried = (self.d_y, self.d_z)
         self.steps = list(zip(self.dy_rows, self.d_z_pre))[::-1]
 
 
@@ -705,7 +717,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -815,7 +827,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -926,7 +938,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -935,7 +947,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -963,7 +975,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -972,9 +984,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -994,8 +1007,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1021,9 +1034,9 @@ OUTPUT_SHAPES = {
     "y": ("H",),
 }
 PARAM_SHAPES = {
-    "V": ("H", "I",),
-    "Wy": ("H", "H",),
-    "Wz": ("H", "H",),
+    "V": ("H", "I"),
+    "Wy": ("H", "H"),
+    "Wz": ("H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1157,7 +1170,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.y", state.y, dtype, (B, H), "[B, H]")
         _expect("state.z", state.z, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

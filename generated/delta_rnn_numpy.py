@@ -44,7 +44,7 @@ __all__ = [
 
 CELL = "delta_rnn"
 SPEC_SHA256 = "b813341f398236d6a235a6ae9b9570cc8de981e518a80fbc84e09c29862d6cdf"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -74,6 +74,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix;
+# _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all
+# steps and samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -158,21 +163,21 @@ def _backward(
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = psi((1 - r)*z + r*h[t-1])
+    # for the way back through h[t] = psi((1 - r)*z + r*h[t-1])
     np.square(saved.h, out=ws.d_r_pre)
-    # backward of z = phi(alpha*q*p + beta1*q + beta2*p + bz)
+    # for the way back through z = phi(alpha*q*p + beta1*q + beta2*p + bz)
     np.square(saved.z, out=ws.d_z_pre)
-    # h, z
+    # for the way back through h[t] and z, continued
     np.subtract(1, ws.d_r_z_pre, out=ws.d_r_z_pre)
     np.subtract(1, saved.r, out=ws.tmp)
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
-    # backward of q = V @ h[t-1]
+    # for the way back to q, from z = phi(alpha*q*p + beta1*q + beta2*p + bz)
     np.multiply(alpha_batch, saved.p, out=ws.d_q)
     np.add(beta1_batch, ws.d_q, out=ws.d_q)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -180,35 +185,40 @@ def _backward(
     V_T = _transposed(V, T, B, ws.V_T)
     VT_d_q = ws.VT_d_q
     for (dy_t, d_r_pre, d_z_pre, d_q, r) in steps:
-        # backward of h[t] = psi((1 - r)*z + r*h[t-1])
+        # back through h[t] = psi((1 - r)*z + r*h[t-1])
         add(dy_t, d_h, d_h)
         multiply(d_h, d_r_pre, d_r_pre)
-        # backward of z = phi(alpha*q*p + beta1*q + beta2*p + bz)
+        # back through z = phi(alpha*q*p + beta1*q + beta2*p + bz)
         multiply(d_z_pre, d_r_pre, d_z_pre)
-        # backward of q = V @ h[t-1]
+        # back to q, from z = phi(alpha*q*p + beta1*q + beta2*p + bz)
         multiply(d_q, d_z_pre, d_q)
-        # h
+        # back through V @ h[t-1]
         dot(V_T, d_q, VT_d_q)
+        # back to h[t-1], from q and h[t]
         multiply(r, d_r_pre, d_h)
         add(d_h, VT_d_q, d_h)
 
-    # backward of r = sigma(p + br)
+    # for the way back through r = sigma(p + br)
     np.subtract(saved.h_prev, saved.z, out=ws.d_r_pre_factor)
     np.subtract(1, saved.r, out=ws.tmp_2)
     np.multiply(ws.d_r_pre_factor, ws.tmp_2, out=ws.d_r_pre_factor)
     np.multiply(ws.d_r_pre_factor, saved.r, out=ws.d_r_pre_factor)
+    # back through r = sigma(p + br)
     np.multiply(ws.d_r_pre, ws.d_r_pre_factor, out=ws.d_r_pre)
-    # backward of p = W @ x[t]
+    # for the way back to p, from z and r
     np.multiply(alpha_batch, saved.q, out=ws.d_p)
     np.add(beta2_batch, ws.d_p, out=ws.d_p)
+    # back to p, from z and r
     np.multiply(ws.d_z_pre, ws.d_p, out=ws.d_p)
     np.add(ws.d_r_pre, ws.d_p, out=ws.d_p)
+    # back through W @ x[t]
     d_p_flat = _columns(ws.d_p, ws.d_p_flat)
     np.matmul(d_p_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.p, saved.q, out=ws.d_alpha_each)
     np.multiply(ws.d_z_pre, ws.d_alpha_each, out=ws.d_alpha_each)
     np.multiply(saved.q, ws.d_z_pre, out=ws.d_beta1_each)
     np.multiply(saved.p, ws.d_z_pre, out=ws.d_beta2_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_p_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     d_q_flat = _columns(ws.d_q, ws.d_q_flat)
@@ -260,7 +270,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W_T, V_T, beta2_row, bz_row, alpha_row, beta1_row, br_row, minus_one, one, ) = packed.constants
+        (W_T, V_T, beta2_row, bz_row, alpha_row, beta1_row, br_row, minus_one, one) = packed.constants
         x_here = packed.x_here
         r = packed.r
         q = packed.q
@@ -468,7 +478,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -492,7 +502,7 @@ class Packed:
         br_row = params.br[None]
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
-        self.constants = (W_T, V_T, beta2_row, bz_row, alpha_row, beta1_row, br_row, minus_one, one, )
+        self.constants = (W_T, V_T, beta2_row, bz_row, alpha_row, beta1_row, br_row, minus_one, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -544,8 +554,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -685,7 +695,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.p_flat = empty((H, T, B), dtype)
         self.z_pre_base_z = empty((T, 2*H, B), dtype)
@@ -739,7 +749,8 @@ class _Forward:
         self.tmp_3 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_1)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.q, saved.z_pre_base, saved.z, saved.r, saved.h))
 
 
@@ -778,7 +789,7 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
         self.d_r_pre = self.d_r_z_pre[:, :H]
         self.d_z_pre = self.d_r_z_pre[:, H:]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_r_pre, self.d_z_pre, self.d_q, saved.r))[::-1]
 
 
@@ -790,7 +801,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -899,7 +910,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1010,7 +1021,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1019,7 +1030,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1047,7 +1058,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1056,9 +1067,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1078,8 +1090,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1105,8 +1117,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "V": ("H", "H",),
+    "W": ("H", "I"),
+    "V": ("H", "H"),
     "alpha": ("H",),
     "beta1": ("H",),
     "beta2": ("H",),
@@ -1241,7 +1253,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -53,7 +53,7 @@ __all__ = [
 
 CELL = "deltanet"
 SPEC_SHA256 = "5cf08c9d2f40add686d742086b29458b0723e91d99524e0a925b44d40e9d9db6"
-DIMS = ("I", "D", "M",)
+DIMS = ("I", "D", "M")
 
 
 class Params(NamedTuple):
@@ -81,6 +81,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [Wq_x, Wk_x, wb_x, S_part_column_flat]; weights = [Wq, Wk, wb, Wv].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _final at the end of a sample; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -104,8 +108,8 @@ __device__ inline real minimum(real a, real b) { return b < a || b != b ? b : a;
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -195,7 +199,7 @@ extern "C" __global__ void forward_step_1(
     const real wb_x = Wk_x_v_wb_x_all[row*(D + M + 1) + D + M];
     const real k_row = k_all[row*D + j%D];
 
-    // S[t] = S[t-1] + beta*outer(v - stored, k)
+    // the state before the step, put back where the sequence is reset
     const real S_prev_here = cut_before == 0 ? S_prev : cut_before == 1 ? 0 : S_all[k];
     // beta = sigmoid(wb @ x[t])
     const real beta = sigmoid(wb_x);
@@ -243,8 +247,9 @@ extern "C" __global__ void forward_step_3(
     const real S_part_column = Wk_x_v_wb_x_all[row*(D + M + 1) + D + j/D];
     const real S_factor = S_factor_now[sample*D + j%D];
 
-    // S[t] = S[t-1] + beta*outer(v - stored, k)
+    // the state before the step, put back where the sequence is reset
     const real S_prev_here = cut_before == 0 ? S_prev : cut_before == 1 ? 0 : S_all[k];
+    // S[t] = S[t-1] + beta*outer(v - stored, k)
     const real S = S_prev_here + S_part_column*S_factor;
 
     S_all[at + B*D*M] = S;
@@ -331,18 +336,19 @@ extern "C" __global__ void backward_step_1(
     const real d_S_next = d_S_pair[(t + 1)%2*B*D*M + k];
     const real d_y_flat = dy_all[row*M + j/D];
 
-    // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
-    // backward of y = S[t] @ q
+    // back through y = S[t] @ q
     const real d_S_q = d_y_flat;
-    // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    // back to S[t], from the next step and y = S[t] @ q
     const real d_S = d_S_next_here + q_row*d_S_q;
+    // back through S[t] = S[t-1] + beta*outer(v - stored, k)
     const real d_S_S_part_column = k_row*beta*d_S;
-    // backward of y = S[t] @ q
+    // back through y, continued
     const real d_S_q_q_row = S*d_S_q;
-    // backward of beta = sigmoid(wb @ x[t])
+    // for the way back through beta = sigmoid(wb @ x[t])
     const real d_wb_x_factor = (1 - beta)*beta;
-    // backward of k = unit(phi(Wk @ x[t]))
+    // for the way back through k = unit(phi(Wk @ x[t]))
     const real d_Wk_x_factor = 1/(sum_k_part + real(1e-06));
 
     d_S_all[at] = d_S;
@@ -364,9 +370,9 @@ extern "C" __global__ void backward_step_2(
 
     const real d_S_part_column_allraw = sum_d_S_S_part_now[k];
 
-    // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    // back through S[t] = S[t-1] + beta*outer(v - stored, k)
     const real d_S_part_column_flat = d_S_part_column_allraw;
-    // backward of stored = S[t-1] @ k
+    // back to stored, from S[t] = S[t-1] + beta*outer(v - stored, k)
     const real d_stored = -d_S_part_column_flat;
 
     d_gates_all[row*(2*D + M + 1) + 2*D + 1 + j] = d_S_part_column_flat;
@@ -390,13 +396,13 @@ extern "C" __global__ void backward_step_3(
     const real d_S = d_S_all[at];
     const real d_stored_flat = d_stored_now[sample*M + j/D];
 
-    // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    // the state before the step, put back where the sequence is reset
     const real S_prev_here = cut_before == 0 ? S_prev : cut_before == 1 ? 0 : S_all[k];
-    // backward of stored = S[t-1] @ k
+    // back through stored = S[t-1] @ k
     const real d_S_prev_k = d_stored_flat;
-    // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    // back to S[t-1], from stored and S[t]
     const real d_S_prev = d_S + k_row*d_S_prev_k;
-    // backward of stored = S[t-1] @ k
+    // back through stored, continued
     const real d_S_prev_k_k_row = S_prev_here*d_S_prev_k;
 
     d_S_pair[t%2*B*D*M + k] = d_S_prev;
@@ -416,10 +422,10 @@ extern "C" __global__ void backward_after(
 {
     const long long row = blockIdx.x;
 
-    // backward of y = S[t] @ q
+    // back through y = S[t] @ q
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_S_q_q_row_all + row*D)[k] = sum_of_column(M, D, d_S_q_q_row_all + row*D*M + k/D*M*D + k%D);
-    // backward of stored = S[t-1] @ k
+    // back through stored = S[t-1] @ k
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_S_prev_k_k_all + row*D)[k] = sum_of_column(M, D, d_S_prev_k_k_row_all + row*D*M + k/D*M*D + k%D);
     __syncthreads();
@@ -430,7 +436,7 @@ extern "C" __global__ void backward_after(
         const real beta = beta_all[row];
         const real d_S = d_S_all[at];
 
-        // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+        // back through S[t] = S[t-1] + beta*outer(v - stored, k)
         const real d_S_beta = k_row*S_part_column*d_S;
         const real d_S_k_row = S_part_column*beta*d_S;
 
@@ -445,21 +451,21 @@ extern "C" __global__ void backward_after(
         const real sum_q_part = sum_q_part_all[row];
         const real d_q_row_flat = sum_d_S_q_q_row_all[at];
 
-        // backward of k = unit(phi(Wk @ x[t]))
+        // for the way back through k = unit(phi(Wk @ x[t]))
         const real d_Wk_x_base = minimum(elu_Wk_x, 0) + 1;
-        // backward of q = unit(phi(Wq @ x[t]))
+        // back through q = unit(phi(Wq @ x[t]))
         const real d_q_sum_q_part = -q*d_q_row_flat/(sum_q_part + real(1e-06));
 
         d_Wk_x_base_all[at] = d_Wk_x_base;
         d_q_sum_q_part_all[at] = d_q_sum_q_part;
     }
     __syncthreads();
-    // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    // back through S[t] = S[t-1] + beta*outer(v - stored, k)
     sum_row((D*M), d_S_beta_all + row*D*M, sum_d_S_beta_all + row);
-    // backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    // back through S[t] = S[t-1] + beta*outer(v - stored, k)
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_S_k_row_all + row*D)[k] = sum_of_column(M, D, d_S_k_row_all + row*D*M + k/D*M*D + k%D);
-    // backward of q = unit(phi(Wq @ x[t]))
+    // back through q = unit(phi(Wq @ x[t]))
     sum_row(D, d_q_sum_q_part_all + row*D, sum_d_q_sum_q_part_all + row);
     __syncthreads();
     for (long long j = threadIdx.x; j < D; j += blockDim.x) {
@@ -469,9 +475,9 @@ extern "C" __global__ void backward_after(
         const real sum_d_S_prev_k_k_row = sum_d_S_prev_k_k_all[at];
         const real d_wb_x_factor = d_wb_x_factor_all[row];
 
-        // backward of stored = S[t-1] @ k
+        // back through stored = S[t-1] @ k
         const real d_k_row = sum_d_S_k_row + sum_d_S_prev_k_k_row;
-        // backward of beta = sigmoid(wb @ x[t])
+        // back through beta = sigmoid(wb @ x[t])
         const real d_wb_x = sum_d_S_beta*d_wb_x_factor;
 
         d_k_row_all[at] = d_k_row;
@@ -485,7 +491,7 @@ extern "C" __global__ void backward_after(
         const real d_q_row_flat = sum_d_S_q_q_row_all[at];
         const real sum_d_q_sum_q_part = sum_d_q_sum_q_part_all[row];
 
-        // backward of q = unit(phi(Wq @ x[t]))
+        // back through q = unit(phi(Wq @ x[t]))
         const real d_Wq_x = (minimum(elu_Wq_x, 0) + 1)*(d_q_row_flat/(sum_q_part + real(1e-06)) + sum_d_q_sum_q_part);
 
         d_gates_all[row*(2*D + M + 1) + j] = d_Wq_x;
@@ -497,13 +503,13 @@ extern "C" __global__ void backward_after(
         const real sum_k_part = sum_k_part_all[row];
         const real d_k_row_flat = d_k_row_all[at];
 
-        // backward of k = unit(phi(Wk @ x[t]))
+        // back through k = unit(phi(Wk @ x[t]))
         const real d_k_sum_k_part = -k_2*d_k_row_flat/(sum_k_part + real(1e-06));
 
         d_k_sum_k_part_all[at] = d_k_sum_k_part;
     }
     __syncthreads();
-    // backward of k = unit(phi(Wk @ x[t]))
+    // back through k = unit(phi(Wk @ x[t]))
     sum_row(D, d_k_sum_k_part_all + row*D, sum_d_k_sum_k_part_all + row);
     __syncthreads();
     for (long long j = threadIdx.x; j < D; j += blockDim.x) {
@@ -513,7 +519,7 @@ extern "C" __global__ void backward_after(
         const real d_Wk_x_factor = d_Wk_x_factor_all[row];
         const real d_Wk_x_base = d_Wk_x_base_all[at];
 
-        // backward of k = unit(phi(Wk @ x[t]))
+        // back through k = unit(phi(Wk @ x[t]))
         const real d_Wk_x = (sum_d_k_sum_k_part + d_k_row_flat*d_Wk_x_factor)*d_Wk_x_base;
 
         d_gates_all[row*(2*D + M + 1) + D + j] = d_Wk_x;
@@ -620,7 +626,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_3_blocks = ws.backward_step_3_blocks
     for backward_step_arguments, sum_d_S_S_part_along, backward_step_arguments_2, backward_step_arguments_3 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+        # back through S[t] = S[t-1] + beta*outer(v - stored, k)
         sum_units_real(sum_d_S_S_part_along_blocks, ALONG_THREADS, sum_d_S_S_part_along)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
@@ -678,7 +684,7 @@ def _backward_checked(
         dy = _arranged(order, dy, dtype)
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    cp.concatenate((params.Wq, params.Wk, params.wb, params.Wv), axis=0, out=ws.gates_2)
+    cp.concatenate((params.Wq, params.Wk, params.wb, params.Wv), axis=0, out=ws.weights)
     cp.copyto(ws.dy_all, dy)
     ws.d_S_pair[T % 2] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
     if masks is not None:
@@ -686,12 +692,14 @@ def _backward_checked(
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after", dtype), T*B, ws.backward_after)
-    _dot(ws.d_gates_all.reshape(T*B, 2*D + M + 1), ws.gates_2, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_gates_all.reshape(T*B, 2*D + M + 1).T, x_2d, ws.d_gates_3)
-    d_Wq = ws.d_gates_3[:D]
-    d_Wk = ws.d_gates_3[D:2*D]
-    d_Wv = ws.d_gates_3[2*D + 1:2*D + M + 1]
-    d_wb = ws.d_gates_3[2*D:2*D + 1]
+    # back through [Wq; Wk; Wv; wb] @ x[t]
+    _dot(ws.d_gates_all.reshape(T*B, 2*D + M + 1), ws.weights, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates_all.reshape(T*B, 2*D + M + 1).T, x_2d, ws.d_weights)
+    d_Wq = ws.d_weights[:D]
+    d_Wk = ws.d_weights[D:2*D]
+    d_Wv = ws.d_weights[2*D + 1:2*D + M + 1]
+    d_wb = ws.d_weights[2*D:2*D + 1]
     d_state = State(
         S=ws.d_S_pair[0].astype(dtype).reshape(B, M, D),
     )
@@ -939,7 +947,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
     M = _axis("params.Wv", params.Wv, 2, 0, "[M, I]")
     dtype = _check_params(params, I, D, M)
-    return Packed(params, dtype, (I, D, M, ))
+    return Packed(params, dtype, (I, D, M))
 
 
 class Packed:
@@ -1113,8 +1121,11 @@ class _Forward:
         self.forward_step_3_blocks = _blocks(B*(D*M))
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.forward_step_1), _along_arguments(self.S_prev_k_now, 0, (M, D, 1), self.sum_S_prev_k_now),
-            (now[t], *self.forward_step_2), (now[t], *self.forward_step_3)) for t in range(T)
+            (
+                (now[t], *self.forward_step_1),
+                _along_arguments(self.S_prev_k_now, 0, (M, D, 1), self.sum_S_prev_k_now),
+                (now[t], *self.forward_step_2), (now[t], *self.forward_step_3)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -1161,8 +1172,8 @@ class _Backward:
         self.d_S_beta_all = cp.empty((T, B, D*M), dtype)
         self.d_S_k_row_all = cp.empty((T, B, D*M), dtype)
         self.d_S_q_q_row_all = cp.empty((T, B, D*M), dtype)
-        self.gates_2 = cp.empty((2*D + M + 1, I), dtype)
-        self.d_gates_3 = cp.empty((2*D + M + 1, I), dtype)
+        self.weights = cp.empty((2*D + M + 1, I), dtype)
+        self.d_weights = cp.empty((2*D + M + 1, I), dtype)
         self.backward_step_1 = (
             cp.int64(B), cp.int64(D), cp.int64(M), self.d_S_final, saved.cuts, saved.k_all, saved.q_all, saved.S_all,
             saved.sum_k_part_all, saved.beta_all, self.d_S_pair, self.dy_all, self.d_S_all, self.d_S_S_part_column_now,
@@ -1190,9 +1201,11 @@ class _Backward:
         self.backward_step_3_blocks = _blocks(B*(D*M))
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1),
-            _along_arguments(self.d_S_S_part_column_now, 0, (M, D, 1), self.sum_d_S_S_part_now),
-            (now[t], *self.backward_step_2), (now[t], *self.backward_step_3)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1),
+                _along_arguments(self.d_S_S_part_column_now, 0, (M, D, 1), self.sum_d_S_S_part_now),
+                (now[t], *self.backward_step_2), (now[t], *self.backward_step_3)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1340,7 +1353,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1407,8 +1420,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1440,15 +1452,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1540,13 +1551,13 @@ OUTPUT_SHAPES = {
     "y": ("M",),
 }
 PARAM_SHAPES = {
-    "Wq": ("D", "I",),
-    "Wk": ("D", "I",),
-    "Wv": ("M", "I",),
-    "wb": ("1", "I",),
+    "Wq": ("D", "I"),
+    "Wk": ("D", "I"),
+    "Wv": ("M", "I"),
+    "wb": ("1", "I"),
 }
 STATE_SHAPES = {
-    "S": ("M", "D",),
+    "S": ("M", "D"),
 }
 
 
@@ -1659,7 +1670,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
-    return params, x, state, T, B, dtype, (I, D, M, )
+    return params, x, state, T, B, dtype, (I, D, M)
 
 
 def _check_params(params: Params, I: int, D: int, M: int) -> Any:

@@ -45,7 +45,7 @@ __all__ = [
 
 CELL = "deltanet"
 SPEC_SHA256 = "5cf08c9d2f40add686d742086b29458b0723e91d99524e0a925b44d40e9d9db6"
-DIMS = ("I", "D", "M",)
+DIMS = ("I", "D", "M")
 
 
 class Params(NamedTuple):
@@ -73,6 +73,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _part a nameless part of an equation; _factor a factor of it; _base a term
+# of it; _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix;
+# _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _axes with all
+# its axes; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -93,7 +98,7 @@ def _forward(
     np.matmul(x_2d, Wk.T, out=ws.Wk_x.reshape(T*B, D))
     # v = Wv @ x[t]
     np.matmul(x_2d, Wv.T, out=saved.S_part_column.reshape(T*B, M))
-    # k
+    # k, continued
     np.minimum(ws.Wk_x, 0, out=saved.elu_Wk_x)
     np.expm1(saved.elu_Wk_x, out=saved.elu_Wk_x)
     np.maximum(ws.Wk_x, 0, out=ws.Wk_x)
@@ -102,7 +107,7 @@ def _forward(
     np.sum(saved.k_row, axis=2, keepdims=True, out=saved.sum_k_part)
     np.add(saved.sum_k_part, 1e-06, out=ws.tmp)
     np.divide(saved.k_row, ws.tmp, out=saved.k_row)
-    # beta
+    # beta, continued
     np.abs(saved.beta, out=ws.tmp_2)
     np.multiply(ws.tmp_2, -1, out=ws.tmp_2)
     np.exp(ws.tmp_2, out=ws.tmp_2)
@@ -110,7 +115,6 @@ def _forward(
     np.maximum(ws.tmp_2, saved.beta, out=saved.beta)
     np.add(ws.tmp_2, 1, out=ws.tmp_2)
     np.divide(saved.beta, ws.tmp_2, out=saved.beta)
-    # stored = S[t-1] @ k
     # S[t] = S[t-1] + beta*outer(v - stored, k)
     np.multiply(saved.beta, saved.k_row, out=ws.S_factor)
 
@@ -158,16 +162,15 @@ def _backward(
     Wv = params.Wv
     ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
-    # again stored = S[t-1] @ k
-    # again y = S[t] @ q
-    # backward of y = S[t] @ q
+    # back through y = S[t] @ q
     np.copyto(ws.d_S_q_axes, dy.reshape(T, B, M, 1))
-    # backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    # for the way back to S[t], from y = S[t] @ q
     np.multiply(saved.q_row.reshape(T, B, 1, D), ws.d_S_q_axes, out=ws.d_S_axes)
+    # for the way back through S[t] = S[t-1] + beta*outer(v - stored, k)
     np.multiply(saved.beta, saved.k_row, out=ws.d_S_S_part_factor)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.S.reshape(B, D*M), )
+        finals = None if dfinal is None else (dfinal.S.reshape(B, D*M),)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, einsum, multiply = np.add, np.einsum, np.multiply
@@ -179,46 +182,54 @@ def _backward(
     for (
             d_S, d_S_S_part_column_axes, d_S_axes, d_S_part_column_axes, d_S_part_column_flat, d_S_prev_k_axes, k
         ) in steps:
-        # backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+        # back to S[t], from the next step and y = S[t] @ q
         add(d_S_2, d_S, d_S)
+        # back through S[t] = S[t-1] + beta*outer(v - stored, k)
         einsum("bj,bij->bi", d_S_S_part_column_axes, d_S_axes, out=d_S_part_column_axes)
-        # backward of stored = S[t-1] @ k
+        # back to stored, from S[t] = S[t-1] + beta*outer(v - stored, k)
         multiply(d_S_part_column_flat, minus_one, d_stored_flat)
+        # back through stored = S[t-1] @ k
         np.copyto(d_S_prev_k_axes, d_stored_flat_axes)
-        # S
+        # back to S[t-1], from stored and S[t]
         multiply(k, d_S_prev_k_axes, d_S_axes_2)
         add(d_S, d_S_2, d_S_2)
 
-    # again S[t] = S[t-1] + beta*outer(v - stored, k)
-    # backward of y = S[t] @ q
+    # back through y = S[t] @ q
     np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
-    # backward of S[t] = S[t-1] + beta*outer(v - stored, k)
+    # for the way back through S[t] = S[t-1] + beta*outer(v - stored, k)
     np.multiply(saved.k_row.reshape(T, B, 1, D), saved.S_part_column.reshape(T, B, M, 1), out=ws.d_S_beta_axes)
+    # back through S[t] = S[t-1] + beta*outer(v - stored, k)
     np.multiply(ws.d_S, ws.d_S_beta, out=ws.d_S_beta)
     np.sum(ws.d_S_beta_axes, axis=(2, 3), keepdims=True, out=ws.d_wb_x_axes)
+    # for the way back through S[t], continued
     np.multiply(saved.beta, saved.S_part_column, out=ws.d_S_k_row_factor)
+    # back through S[t], continued
     np.einsum("tbij,tbi->tbj", ws.d_S_axes, ws.d_S_k_row_factor_axes, out=ws.d_k_row_flat_axes)
-    # backward of stored = S[t-1] @ k
+    # back through stored = S[t-1] @ k
     np.einsum("tbij,tbij->tbj", saved.S_prev.reshape(T, B, M, D), ws.d_S_prev_k_axes, out=ws.sum_d_S_prev_k_k_axes)
     np.add(ws.d_k_row_flat, ws.sum_d_S_prev_k_k_row, out=ws.d_k_row_flat)
-    # backward of beta = sigmoid(wb @ x[t])
+    # for the way back through beta = sigmoid(wb @ x[t])
     np.subtract(1, saved.beta, out=ws.d_wb_x_factor)
     np.multiply(ws.d_wb_x_factor, saved.beta, out=ws.d_wb_x_factor)
+    # back through beta = sigmoid(wb @ x[t])
     np.multiply(ws.d_wb_x, ws.d_wb_x_factor, out=ws.d_wb_x)
-    # backward of k = unit(phi(Wk @ x[t]))
+    # for the way back through k = unit(phi(Wk @ x[t]))
     np.multiply(saved.k_row, -1, out=ws.d_k_sum_k_part)
     np.add(saved.sum_k_part, 1e-06, out=ws.d_Wk_x_factor)
     np.divide(ws.d_k_sum_k_part, ws.d_Wk_x_factor, out=ws.d_k_sum_k_part)
+    # back through k = unit(phi(Wk @ x[t]))
     np.multiply(ws.d_k_row_flat, ws.d_k_sum_k_part, out=ws.d_k_sum_k_part)
     np.sum(ws.d_k_sum_k_part, axis=2, keepdims=True, out=ws.sum_d_k_sum_k_part)
     np.copyto(ws.d_Wk_x, ws.sum_d_k_sum_k_part)
+    # for the way back through k, continued
     np.divide(1, ws.d_Wk_x_factor, out=ws.d_Wk_x_factor)
     np.minimum(saved.elu_Wk_x, 0, out=ws.d_Wk_x_base)
     np.add(ws.d_Wk_x_base, 1, out=ws.d_Wk_x_base)
+    # back through k, continued
     np.multiply(ws.d_k_row_flat, ws.d_Wk_x_factor, out=ws.d_k_row_flat)
     np.add(ws.d_Wk_x, ws.d_k_row_flat, out=ws.d_Wk_x)
     np.multiply(ws.d_Wk_x, ws.d_Wk_x_base, out=ws.d_Wk_x)
-    # backward of q = unit(phi(Wq @ x[t]))
+    # back through q = unit(phi(Wq @ x[t]))
     np.multiply(saved.q_row, -1, out=ws.d_q_sum_q_part)
     np.multiply(ws.d_q_sum_q_part, ws.d_q_row_flat, out=ws.d_q_sum_q_part)
     np.add(saved.sum_q_part, 1e-06, out=ws.tmp)
@@ -230,6 +241,7 @@ def _backward(
     np.divide(ws.d_q_row_flat, ws.tmp, out=ws.d_q_row_flat)
     np.add(ws.d_q_row_flat, ws.d_q_part, out=ws.d_q_row_flat)
     np.multiply(ws.d_Wq_x, ws.d_q_row_flat, out=ws.d_Wq_x)
+    # back to x[t], from q, k, v and beta
     d_wb_x_2d = ws.d_wb_x.reshape(T*B, 1)
     np.matmul(d_wb_x_2d, wb, out=ws.d_x_out.reshape(T*B, I))
     d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
@@ -241,6 +253,7 @@ def _backward(
     d_S_part_column_flat_2d = ws.d_S_part_column_flat.reshape(T*B, M)
     np.matmul(d_S_part_column_flat_2d, Wv, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_S_part_column_flat_2d.T, x_2d, out=ws.d_Wv_rows)
     d_Wv = ws.d_Wv_rows
     np.matmul(d_wb_x_2d.T, x_2d, out=ws.d_wb_rows)
@@ -282,7 +295,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         I, D, M = packed.dims
-        (wb_Wk_Wq_T, Wv_T, zero, one, number, minus_one, ) = packed.constants
+        (wb_Wk_Wq_T, Wv_T, zero, one, c_1e_minus_06, minus_one) = packed.constants
         x_here = packed.x_here
         beta_Wk_x_Wq_x = packed.beta_Wk_x_Wq_x
         S_part_column = packed.S_part_column
@@ -319,7 +332,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(x, wb_Wk_Wq_T, beta_Wk_x_Wq_x)
         # v = Wv @ x[t]
         dot(x_here, Wv_T, S_part_column)
-        # k, q
+        # k and q, continued
         minimum(Wk_Wq_x, zero, out=k_q_row)
         expm1(k_q_row, k_q_row)
         maximum(Wk_Wq_x, zero, out=Wk_Wq_x)
@@ -327,10 +340,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         add(k_q_row, one, k_q_row)
         total(q_row, axis=1, out=sum_q_part, keepdims=True)
         total(k_row, axis=1, out=sum_k_part, keepdims=True)
-        add(sum_k_q_part, number, sum_k_q_part)
+        add(sum_k_q_part, c_1e_minus_06, sum_k_q_part)
         divide(q_row, sum_q_part, q_row)
         divide(k_row, sum_k_part, k_row)
-        # beta
+        # beta, continued
         abs(beta, tmp)
         multiply(tmp, minus_one, tmp)
         exp(tmp, tmp)
@@ -525,7 +538,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
     M = _axis("params.Wv", params.Wv, 2, 0, "[M, I]")
     dtype = _check_params(params, I, D, M)
-    return Packed(params, dtype, (I, D, M, ))
+    return Packed(params, dtype, (I, D, M))
 
 
 class Packed:
@@ -548,9 +561,9 @@ class Packed:
         Wv_T = _from_left(Wv)
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
-        number = np.array(1e-06, dtype)
+        c_1e_minus_06 = np.array(1e-06, dtype)
         minus_one = np.array(-1, dtype)
-        self.constants = (wb_Wk_Wq_T, Wv_T, zero, one, number, minus_one, )
+        self.constants = (wb_Wk_Wq_T, Wv_T, zero, one, c_1e_minus_06, minus_one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -618,8 +631,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -759,7 +772,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, D, M = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.beta = empty((T, B, 1), dtype)
         self.S_part_column = empty((T, B, M), dtype)
@@ -830,10 +843,13 @@ class _Forward:
         self.stored_axes = self.stored.reshape(B, M)
         self.S_factor_axes = self.S_factor.reshape(T, B, 1, D)
         self.y_axes = self.y_2.reshape(T, B, M)
-        self.carried = ((saved.S_all, saved.S_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.S_all, saved.S_prev, 0.0),)
         self.steps = list(
-            zip(saved.S_all[:-1].reshape(T, B, M, D), saved.k_row_axes, saved.S_part_column, self.S_factor_axes,
-            saved.S_part_column_axes, saved.S_axes, saved.S_all[:-1], saved.S)
+            zip(
+                saved.S_all[:-1].reshape(T, B, M, D), saved.k_row_axes, saved.S_part_column, self.S_factor_axes,
+                saved.S_part_column_axes, saved.S_axes, saved.S_all[:-1], saved.S
+            )
         )
 
 
@@ -886,10 +902,12 @@ class _Backward:
         self.d_S_k_row_factor_axes = self.d_S_k_row_factor.reshape(T, B, M)
         self.d_k_row_flat_axes = self.d_k_row_flat.reshape(T, B, D)
         self.sum_d_S_prev_k_k_axes = self.sum_d_S_prev_k_k_row.reshape(T, B, D)
-        self.carried = (self.d_S_2, )
+        self.carried = (self.d_S_2,)
         self.steps = list(
-            zip(self.d_S, self.d_S_S_part_column_axes, self.d_S_axes, self.d_S_part_column_axes,
-            self.d_S_part_column_flat, self.d_S_prev_k_axes, saved.k_row.reshape(T, B, 1, D))
+            zip(
+                self.d_S, self.d_S_S_part_column_axes, self.d_S_axes, self.d_S_part_column_axes,
+                self.d_S_part_column_flat, self.d_S_prev_k_axes, saved.k_row.reshape(T, B, 1, D)
+            )
         )[::-1]
 
 
@@ -901,7 +919,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, D, M = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1010,7 +1028,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1121,7 +1139,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1130,7 +1148,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1158,7 +1176,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1167,9 +1185,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1189,8 +1208,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1216,13 +1235,13 @@ OUTPUT_SHAPES = {
     "y": ("M",),
 }
 PARAM_SHAPES = {
-    "Wq": ("D", "I",),
-    "Wk": ("D", "I",),
-    "Wv": ("M", "I",),
-    "wb": ("1", "I",),
+    "Wq": ("D", "I"),
+    "Wk": ("D", "I"),
+    "Wv": ("M", "I"),
+    "wb": ("1", "I"),
 }
 STATE_SHAPES = {
-    "S": ("M", "D",),
+    "S": ("M", "D"),
 }
 
 
@@ -1350,7 +1369,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
-    return params, x, state, T, B, dtype, (I, D, M, )
+    return params, x, state, T, B, dtype, (I, D, M)
 
 
 def _check_params(params: Params, I: int, D: int, M: int) -> Any:

@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "dilated_rnn"
 SPEC_SHA256 = "50a8f58ed9d1f1c21916bdd82d9093ccd74b6519e98fc050b316e955428f898a"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -69,6 +69,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
 
 
 def _forward(
@@ -131,13 +136,13 @@ def _backward(
     ws.d_h_lag3[...] = 0 if dfinal is None else dfinal.h_lag3.T
     ws.d_h_lag4[...] = 0 if dfinal is None else dfinal.h_lag4.T
 
-    # backward of h[t] = g(W @ x[t] + U @ h[t-skip] + b)
+    # for the way back through h[t] = g(W @ x[t] + U @ h[t-skip] + b)
     np.square(saved.h, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.h_lag2.T, dfinal.h_lag3.T, dfinal.h_lag4.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.h_lag2.T, dfinal.h_lag3.T, dfinal.h_lag4.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -147,19 +152,22 @@ def _backward(
     d_h_lag4 = ws.d_h_lag4
     U_T = _transposed(U, T, B, ws.U_T)
     for (dy_t, d_h_pre) in steps:
-        # backward of h[t] = g(W @ x[t] + U @ h[t-skip] + b)
+        # back through h[t] = g(W @ x[t] + U @ h[t-skip] + b)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
+        # back to h[t-1], from h_lag2[t] = h[t-1]
         np.copyto(d_h, d_h_lag2)
-        # backward of h_lag2[t] = h[t-1]
+        # back to h_lag2[t-1], from h_lag3[t] = h_lag2[t-1]
         np.copyto(d_h_lag2, d_h_lag3)
-        # backward of h_lag3[t] = h_lag2[t-1]
+        # back to h_lag3[t-1], from h_lag4[t] = h_lag3[t-1]
         np.copyto(d_h_lag3, d_h_lag4)
-        # backward of h_lag4[t] = h_lag3[t-1]
+        # back through U @ h_lag4[t-1]
         dot(U_T, d_h_pre, d_h_lag4)
 
+    # back through W @ x[t]
     d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
     np.matmul(d_h_pre_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_h_pre_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     h_lag4_prev_flat = _columns(saved.h_lag4_prev, ws.h_lag4_prev_flat)
@@ -201,7 +209,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W_U_T, b_row, ) = packed.constants
+        (W_U_T, b_row) = packed.constants
         x_here = packed.x_here
         h_lag4_prev_here = packed.h_lag4_prev_here
         h_lag2 = packed.h_lag2
@@ -388,7 +396,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -407,7 +415,7 @@ class Packed:
         np.copyto(W_U[:, I:H + I], params.U)
         W_U_T = _from_left(W_U)
         b_row = params.b[None]
-        self.constants = (W_U_T, b_row, )
+        self.constants = (W_U_T, b_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -459,8 +467,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -600,7 +608,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, H, B), dtype)
         self.h_lag4_all = empty((T + 1, H, B), dtype)
@@ -649,14 +657,16 @@ class _Forward:
         self.h_lag2_prev = self.h_lag2_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.h_lag3 = self.h_lag3_all[1:]
         self.h_lag3_prev = self.h_lag3_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
         self.carried = (
             (saved.h_all, saved.h_prev, 0.0), (self.h_lag2_all, self.h_lag2_prev, 0.0),
-            (self.h_lag3_all, self.h_lag3_prev, 0.0), (saved.h_lag4_all, saved.h_lag4_prev, 0.0),
+            (self.h_lag3_all, self.h_lag3_prev, 0.0), (saved.h_lag4_all, saved.h_lag4_prev, 0.0)
         )
         self.steps = list(
-            zip(saved.h_all[:-1], self.h_lag2, self.h_lag2_all[:-1], self.h_lag3, self.h_lag3_all[:-1], saved.h_lag4,
-            saved.h_lag4_all[:-1], saved.h)
+            zip(
+                saved.h_all[:-1], self.h_lag2, self.h_lag2_all[:-1], self.h_lag3, self.h_lag3_all[:-1], saved.h_lag4,
+                saved.h_lag4_all[:-1], saved.h
+            )
         )
 
 
@@ -680,7 +690,7 @@ class _Backward:
         self.d_h = self.d_h_h_lag2_h_lag3[:H]
         self.d_h_lag2 = self.d_h_h_lag2_h_lag3[H:2*H]
         self.d_h_lag3 = self.d_h_h_lag2_h_lag3[2*H:]
-        self.carried = (self.d_h, self.d_h_lag2, self.d_h_lag3, self.d_h_lag4, )
+        self.carried = (self.d_h, self.d_h_lag2, self.d_h_lag3, self.d_h_lag4)
         self.steps = list(zip(self.dy_rows, self.d_h_pre))[::-1]
 
 
@@ -692,7 +702,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -804,7 +814,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -915,7 +925,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -924,7 +934,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -952,7 +962,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -961,9 +971,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -983,8 +994,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1010,8 +1021,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1151,7 +1162,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.h_lag2", state.h_lag2, dtype, (B, H), "[B, H]")
         _expect("state.h_lag3", state.h_lag3, dtype, (B, H), "[B, H]")
         _expect("state.h_lag4", state.h_lag4, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -34,7 +34,7 @@ __all__ = [
 
 CELL = "elman"
 SPEC_SHA256 = "339dcc6369bbe1ff381c7c93c5ebaaa56fa498124ae46b03105d6227a31b9bac"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -52,6 +52,9 @@ class State(NamedTuple):
 
 
 Arrays = tuple[Tensor, ...]
+
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _base a term of it.
 
 
 def _forward(
@@ -83,20 +86,23 @@ def _backward(
     I, H = dims
     T, B = x.shape[:2]
     h_prev, h = saved
-    # backward of h[t] = g(W @ x[t] + U @ h[t-1] + b)
+    # for the way back through h[t] = g(W @ x[t] + U @ h[t-1] + b)
     d_h_pre_base = 1 - h**2
 
     def one_step(carry: Any, row: Any) -> Any:
         (d_h_next,) = carry
         d_h_pre_base, dy_t = row
-        # backward of h[t] = g(W @ x[t] + U @ h[t-1] + b)
+        # back through h[t] = g(W @ x[t] + U @ h[t-1] + b)
         d_h_pre = (dy_t + d_h_next)*d_h_pre_base
+        # back through U @ h[t-1]
         d_h_prev = d_h_pre @ params.U
         return (d_h_prev,), (d_h_pre,)
 
     final, rows = _back(one_step, dfinal, (d_h_pre_base, dy), T, masks)
     (d_h_pre,) = rows
+    # back through W @ x[t]
     d_x = d_h_pre @ params.W
+    # gradients of the parameters: products and sums over all steps and samples
     d_W = torch.einsum("tbm,tbk->mk", d_h_pre, x)
     d_U = torch.einsum("tbm,tbk->mk", d_h_pre, h_prev)
     d_b = d_h_pre.sum((0, 1))
@@ -166,7 +172,7 @@ def trace(params: Params, x: Tensor, state: State | None = None) -> dict[str, Te
         return tuple(after), tuple(values.values())
 
     _, rows = _scan(one_step, tuple(_start(state, x, B, dims)), (x,), T)
-    values = dict(zip(("h", ), rows))
+    values = dict(zip(("h",), rows))
     return values
 
 
@@ -191,7 +197,7 @@ def init_state(params: Params, batch: int) -> State:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     _check_params(params, I, H)
-    return _start(None, params.W, batch, (I, H, ))
+    return _start(None, params.W, batch, (I, H))
 
 
 def _run(
@@ -232,7 +238,7 @@ class _Derivative(torch.autograd.Function):
 
 def _plain_gradients(dims: tuple[int, ...], masks: _Masks | None, arrays: Any, cotangents: Any) -> list[Tensor | None]:
     """The gradients of ``arrays`` as functions of them and of ``cotangents``."""
-    arrays = [each.view_as(each) for each in arrays]  # apart from one another, though one may be computed from another
+    arrays = [each.view_as(each) for each in arrays]  # each for itself, though one may be computed from another
     y, final = _plain(dims, *_grouped(tuple(arrays)), masks)
     pairs = [(a, d) for a, d in zip((y, *final), cotangents) if a.requires_grad]
     wanted = [each for each in arrays if each.requires_grad]
@@ -270,9 +276,9 @@ def _plain(
     def one_step(carry: Any, row: Any) -> Any:
         state = State(h=carry[0])
         values, after = _equations(params, row[0], state, B, dims)
-        return (after.h, ), (values["h"], )
+        return (after.h,), (values["h"],)
 
-    first = (state.h, )
+    first = (state.h,)
     final, y = _through(one_step, first, (x, *earlier), T, masks, (0.0,))
     return y[0], final
 
@@ -303,7 +309,7 @@ def _through(one_step: Any, first: Any, sequences: Any, T: int, masks: _Masks | 
 
 
 def _back(one_step: Any, given: Any, sequences: Any, T: int, masks: _Masks | None) -> Any:
-    """The same for the backward pass: ``given`` comes in at each sample's last step, and nothing across a cut."""
+    """The same for the backward pass: ``given`` comes in at each sample's last step, and nothing passes a reset."""
     if masks is None:
         return _scan(one_step, given, sequences, T, reverse=True)
     cut = masks.cut > 0
@@ -339,7 +345,8 @@ class _Masks(NamedTuple):
     ends: Any  # [B]: how many steps each sample has
     alive: Any  # [T, B]: whether a step is one of the sample's
     last: Any  # [T, B]: whether it is its last
-    cut: Any  # [T, B]: whether a state is put back before a step: to the spec's own (1), to that before the first (2)
+    # [T, B]: whether a sample is reset before a step: to the initial state (1), to that before the first step (2)
+    cut: Any
     order: _Order | None  # None if it is the given one
 
 
@@ -464,8 +471,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -537,7 +544,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -52,7 +52,7 @@ __all__ = [
 
 CELL = "elstm"
 SPEC_SHA256 = "d5ffdfac26400dd6ad35642839e9d445577fc1fe240f9c359ce94da5d00195b8"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -85,6 +85,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _operand as
+# products read it; _final at the end of a sample; _sum over all steps and samples; _T transposed; _out for the
+# caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -107,8 +111,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -130,7 +134,7 @@ extern "C" __global__ void forward_loop(
         const real Wf_x = f_z_all[row*2*H + j];
         const real Wz_x = f_z_all[row*2*H + H + j];
 
-        // c[t] = f*c[t-1] + (1 - f)*z
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
         // f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
         const real f = sigmoid(wf_j*c_prev_here + Wf_x + bf_j);
@@ -184,7 +188,7 @@ extern "C" __global__ void backward_before(
     const real o = o_all[at];
     const real d_h_given = dy_all[at];
 
-    // backward of o = sigma(Wo @ x[t] + V @ c[t] + bo)
+    // back through o = sigma(Wo @ x[t] + V @ c[t] + bo)
     const real d_o_pre = c*(1 - o)*o*d_h_given;
 
     d_o_pre_all[at] = d_o_pre;
@@ -220,15 +224,17 @@ extern "C" __global__ void backward_loop(
         const real d_h_given = dy_all[at];
         const real VT_d_V_c = VT_d_V_c_all[at];
 
-        // backward of c[t] = f*c[t-1] + (1 - f)*z
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+        // back to c[t], from the next step, o and h
         const real d_c = o*d_h_given + d_c_next_here + VT_d_V_c;
-        // backward of z = phi(Wz @ x[t] + wz*c[t-1] + bz)
+        // back through z = phi(Wz @ x[t] + wz*c[t-1] + bz)
         const real d_z_pre = (1 - f)*(1 - square(z))*d_c;
-        // backward of f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
+        // back through f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
         const real d_f_pre = (1 - f)*f*(c_prev_here - z)*d_c;
-        // backward of c[t] = f*c[t-1] + (1 - f)*z
+        // back to c[t-1], from f, z and c[t]
         const real d_c_prev = f*d_c + wz_j*d_z_pre + wf_j*d_f_pre;
         const real d_wf_each = c_prev_here*d_f_pre;
         const real d_wz_each = c_prev_here*d_z_pre;
@@ -381,10 +387,12 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _run(_kernel("backward_before", dtype), T*B*H, ws.backward_before)
-    # backward of c[t] = f*c[t-1] + (1 - f)*z
+    # back through V @ c[t]
     _dot(ws.d_o_pre_all.reshape(T*B, H), params.V, ws.VT_d_V_c_all.reshape(T*B, H))
     _loop(ws, _backward_loop, graph)
+    # back through [Wf; Wz; Wo] @ x[t]
     _dot(ws.d_f_z_o_pre_all.reshape(T*B, 3*H), ws.Wf_Wz_Wo, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_f_z_o_pre_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wf_Wz_Wo)
     _dot(ws.d_o_pre_all.reshape(T*B, H).T, saved.c_operand[1:].reshape(T*B, H), ws.d_V)
     _sum_parts(ws.d_wf_each_totals, ws.d_wf_sum)
@@ -643,7 +651,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -984,7 +992,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1051,8 +1059,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1084,15 +1091,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1162,12 +1168,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "I",),
-    "Wz": ("H", "I",),
-    "Wo": ("H", "I",),
+    "Wf": ("H", "I"),
+    "Wz": ("H", "I"),
+    "Wo": ("H", "I"),
     "wf": ("H",),
     "wz": ("H",),
-    "V": ("H", "H",),
+    "V": ("H", "H"),
     "bf": ("H",),
     "bz": ("H",),
     "bo": ("H",),
@@ -1285,7 +1291,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -44,7 +44,7 @@ __all__ = [
 
 CELL = "elstm"
 SPEC_SHA256 = "d5ffdfac26400dd6ad35642839e9d445577fc1fe240f9c359ce94da5d00195b8"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -77,6 +77,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _base a term of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -105,9 +110,9 @@ def _forward(
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
     # z = phi(Wz @ x[t] + wz*c[t-1] + bz)
     np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
-    # f
+    # f, continued
     np.add(bf_half_batch, saved.f, out=saved.f)
-    # z
+    # z, continued
     np.add(bz_batch, saved.z, out=saved.z)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -169,28 +174,29 @@ def _backward(
     Wz = params.Wz
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
-    # backward of o = sigma(Wo @ x[t] + V @ c[t] + bo)
+    # back through o = sigma(Wo @ x[t] + V @ c[t] + bo)
     np.multiply(dy, saved.c, out=ws.d_o_pre)
     np.subtract(1, saved.o, out=ws.tmp)
     np.multiply(ws.d_o_pre, ws.tmp, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
-    # backward of c[t] = f*c[t-1] + (1 - f)*z
+    # back through V @ c[t]
     d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
     np.matmul(d_o_pre_2d, V, out=ws.VT_d_V_c.reshape(T*B, H))
+    # for the way back to c[t], from o and h
     np.multiply(dy, saved.o, out=ws.d_c_base)
     np.add(ws.d_c_base, ws.VT_d_V_c, out=ws.d_c_base)
-    # backward of z = phi(Wz @ x[t] + wz*c[t-1] + bz)
+    # for the way back through z = phi(Wz @ x[t] + wz*c[t-1] + bz)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.square(saved.z, out=ws.d_z_pre)
     np.subtract(1, ws.d_z_pre, out=ws.d_z_pre)
     np.multiply(ws.d_f_pre, ws.d_z_pre, out=ws.d_z_pre)
-    # backward of f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
     np.subtract(saved.c_prev, saved.z, out=ws.tmp_2)
     np.multiply(ws.d_f_pre, ws.tmp_2, out=ws.d_f_pre)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.c, )
+        finals = None if dfinal is None else (dfinal.c,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -198,19 +204,20 @@ def _backward(
     tmp_3 = ws.tmp_3
     tmp_4 = ws.tmp_4
     for (d_c_base, d_z_pre, d_f_pre, f) in steps:
-        # backward of c[t] = f*c[t-1] + (1 - f)*z
+        # back to c[t], from the next step, o and h
         add(d_c, d_c_base, d_c)
-        # backward of z = phi(Wz @ x[t] + wz*c[t-1] + bz)
+        # back through z = phi(Wz @ x[t] + wz*c[t-1] + bz)
         multiply(d_z_pre, d_c, d_z_pre)
-        # backward of f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + wf*c[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # c
+        # back to c[t-1], from f, z and c[t]
         multiply(f, d_c, d_c)
         multiply(wz_batch, d_z_pre, tmp_3)
         add(d_c, tmp_3, d_c)
         multiply(wf_batch, d_f_pre, tmp_4)
         add(d_c, tmp_4, d_c)
 
+    # back to x[t], from f, z and o
     np.matmul(d_o_pre_2d, Wo, out=ws.d_x_out.reshape(T*B, I))
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
     np.matmul(d_f_pre_2d, Wf, out=ws.tmp_out.reshape(T*B, I))
@@ -220,6 +227,7 @@ def _backward(
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_wf_each)
     np.multiply(saved.c_prev, ws.d_z_pre, out=ws.d_wz_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_o_pre_2d.T, x_2d, out=ws.d_Wo_rows)
     d_Wo = ws.d_Wo_rows
     np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
@@ -277,7 +285,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         (
-            Wf_Wz_T, f_pre_factor_row, f_pre_factor2_row, wz_row, bz_row, half, one, V_Wo_half_T, o_pre_factor_row,
+            Wf_Wz_T, f_pre_factor_row, f_pre_factor2_row, wz_row, bz_row, half, one, V_Wo_half_T, o_pre_factor_row
         ) = packed.constants
         x_here = packed.x_here
         Wf_Wz_x = packed.Wf_Wz_x
@@ -484,7 +492,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -515,7 +523,7 @@ class Packed:
         V_Wo_half_T = _from_left(V_Wo_half)
         o_pre_factor_row = (0.5*params.bo)[None]
         self.constants = (
-            Wf_Wz_T, f_pre_factor_row, f_pre_factor2_row, wz_row, bz_row, half, one, V_Wo_half_T, o_pre_factor_row,
+            Wf_Wz_T, f_pre_factor_row, f_pre_factor2_row, wz_row, bz_row, half, one, V_Wo_half_T, o_pre_factor_row
         )
         self.__setstate__(dict(vars(self)))
 
@@ -570,8 +578,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -711,7 +719,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.f = empty((T, B, H), dtype)
         self.z = empty((T, B, H), dtype)
@@ -763,7 +771,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.o_pre_base = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_1)
-        self.carried = ((saved.c_all, saved.c_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.c_all, saved.c_prev, 0.0),)
         self.steps = list(zip(saved.c_all[:-1], saved.f, saved.z, saved.c))
 
 
@@ -798,7 +807,7 @@ class _Backward:
         self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_6)
         self.d_wf_each = np.ndarray((T, B, H), dtype, scratch.block_3)
         self.d_wz_each = np.ndarray((T, B, H), dtype, scratch.block_5)
-        self.carried = (self.d_c, )
+        self.carried = (self.d_c,)
         self.steps = list(zip(self.d_c_base, self.d_z_pre, self.d_f_pre, saved.f))[::-1]
 
 
@@ -810,7 +819,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -919,7 +928,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1030,7 +1039,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1039,7 +1048,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1067,7 +1076,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1076,9 +1085,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1098,8 +1108,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1125,12 +1135,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "I",),
-    "Wz": ("H", "I",),
-    "Wo": ("H", "I",),
+    "Wf": ("H", "I"),
+    "Wz": ("H", "I"),
+    "Wo": ("H", "I"),
     "wf": ("H",),
     "wz": ("H",),
-    "V": ("H", "H",),
+    "V": ("H", "H"),
     "bf": ("H",),
     "bz": ("H",),
     "bo": ("H",),
@@ -1263,7 +1273,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

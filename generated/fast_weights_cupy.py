@@ -53,7 +53,7 @@ __all__ = [
 
 CELL = "fast_weights"
 SPEC_SHA256 = "049ab90c0de9bb884e383811fe8a3525e891b90f64b6e57fc0aab3a0a86c0cdd"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -82,6 +82,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -104,8 +108,8 @@ __device__ inline real gt(real a, real b) { return a > b; }
 __device__ inline real relu(real a) { return a < 0 ? 0 : a; }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -159,8 +163,9 @@ extern "C" __global__ void forward_step_1(
     const real h_prev_column = h_all[row*H + j/H];
     const real h_prev_row = h_all[row*H + j%H];
 
-    // A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+    // the state before the step, put back where the sequence is reset
     const real A_prev_here = cut_before == 0 ? A_prev : cut_before == 1 ? 0 : A_all[k];
+    // A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
     const real A = real(0.95)*A_prev_here + real(0.5)*h_prev_column*h_prev_row;
 
     A_all[at + B*H*H] = A;
@@ -262,7 +267,9 @@ extern "C" __global__ void forward_step_4(
         const real s_1_quotient = gain_j*(z + sum_A_s_0_vector - sum_s_1_part/real(H))/sqrt_s_1_pre;
         // h[t] = s[S]
         const real h = relu(s_1_quotient + bias_j);
+        // the state for the next step, put back where the sequence is reset
         const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+        // h[t], continued
         const real h_last = h;
 
         if (j == 0) sqrt_s_1_pre_all[row] = sqrt_s_1_pre;
@@ -304,14 +311,14 @@ extern "C" __global__ void backward_step_1(
         const real d_h_given = dy_all[at];
         const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-        // backward of h[t] = s[S]
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-        // backward of s[1] = g(ln(z + A[t] @ s[0]))
+        // for the way back through s[1] = g(ln(z + A[t] @ s[0]))
         const real d_s_1_pre_2_factor = gt(h, 0);
         const real d_s_1_part_mean_factor = 2*sum_A_s_0_vector + 2*z - 2*mean_s_1_part;
-        // backward of z = W @ h[t-1] + C @ x[t]
+        // for the way back to z, from s[0] and s[1]
         const real d_z_factor = gt(s_0, 0);
-        // backward of s[1] = g(ln(z + A[t] @ s[0]))
+        // back through s[1] = g(ln(z + A[t] @ s[0]))
         const real d_s_1_pre_2 = (d_h_given + d_h_next_here)*d_s_1_pre_2_factor;
         const real d_s_1_quotient_sqrt_pre = -s_1_quotient*d_s_1_pre_2/sqrt_s_1_pre;
         const real d_s_1_quotient_sum_part = -gain_j*d_s_1_pre_2/real(H)/sqrt_s_1_pre;
@@ -325,9 +332,9 @@ extern "C" __global__ void backward_step_1(
         d_gain_each_all[at] = d_gain_each;
     }
     __syncthreads();
-    // backward of s[1] = g(ln(z + A[t] @ s[0]))
+    // back through s[1] = g(ln(z + A[t] @ s[0]))
     sum_row(H, d_s_1_quotient_sqrt_now + sample*H, sum_d_s_1_quotient_now + sample);
-    // backward of s[1] = g(ln(z + A[t] @ s[0]))
+    // back through s[1] = g(ln(z + A[t] @ s[0]))
     sum_row(H, d_s_1_quotient_sum_now + sample*H, sum_d_s_1_quotient_now_2 + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -336,7 +343,7 @@ extern "C" __global__ void backward_step_1(
         const real sum_d_s_1_quotient_pre = sum_d_s_1_quotient_now[sample];
         const real d_s_1_part_mean_factor = d_s_1_part_mean_now_3[k];
 
-        // backward of s[1] = g(ln(z + A[t] @ s[0]))
+        // back through s[1] = g(ln(z + A[t] @ s[0]))
         const real d_s_1_part_mean = sum_d_s_1_quotient_pre*d_s_1_part_mean_factor/real(H)/sqrt_s_1_pre/2;
         const real d_s_1_part_mean_part = -d_s_1_part_mean;
 
@@ -344,7 +351,7 @@ extern "C" __global__ void backward_step_1(
         d_s_1_part_mean_now_2[k] = d_s_1_part_mean_part;
     }
     __syncthreads();
-    // backward of s[1] = g(ln(z + A[t] @ s[0]))
+    // back through s[1] = g(ln(z + A[t] @ s[0]))
     sum_row(H, d_s_1_part_mean_now_2 + sample*H, sum_d_s_1_part_mean_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -356,7 +363,7 @@ extern "C" __global__ void backward_step_1(
         const real d_s_1_part_mean = d_s_1_part_mean_now[k];
         const real sum_d_s_1_part_part = sum_d_s_1_part_mean_now[sample];
 
-        // backward of s[1] = g(ln(z + A[t] @ s[0]))
+        // back through s[1] = g(ln(z + A[t] @ s[0]))
         const real d_s_1_part = sum_d_s_1_quotient_part + d_s_1_part_mean + sum_d_s_1_part_part/real(H);
         const real d_sum_A_s_0_vector = gain_j*d_s_1_pre_2/sqrt_s_1_pre + d_s_1_part;
 
@@ -384,15 +391,17 @@ extern "C" __global__ void backward_step_2(
     const real d_A_next = d_A_pair[(t + 1)%2*B*H*H + k];
     const real d_sum_A_s_0_vector_flat = d_sum_A_s_0_vector_now[sample*H + j/H];
 
-    // backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_A_next_here = cut_after == 0 ? d_A_next : cut_after == 2 ? d_A_final[k] : 0;
-    // backward of s[1] = g(ln(z + A[t] @ s[0]))
+    // back through s[1] = g(ln(z + A[t] @ s[0]))
     const real d_A_s_0 = d_sum_A_s_0_vector_flat;
     const real d_A_s_0_s_0_row = A*d_A_s_0;
-    // backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+    // back to A[t], from the next step and s[1] = g(ln(z + A[t] @ s[0]))
     const real d_A = d_A_next_here + s_0_row*d_A_s_0;
+    // back through A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
     const real d_A_h_prev_column = real(0.5)*h_prev_row*d_A;
     const real d_A_h_prev_row = real(0.5)*h_prev_column*d_A;
+    // back to A[t-1], from A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
     const real d_A_prev = real(0.95)*d_A;
 
     d_A_s_0_s_0_row_now[k] = d_A_s_0_s_0_row;
@@ -419,7 +428,7 @@ extern "C" __global__ void backward_step_3(
     const real d_s_0_row_flat = sum_d_A_s_0_s_0_row_now[k];
     const real d_z_factor = d_z_factor_now[k];
 
-    // backward of z = W @ h[t-1] + C @ x[t]
+    // back to z, from s[0] and s[1]
     const real d_z = gain_j*d_s_1_pre_2/sqrt_s_1_pre + d_s_1_part + d_s_0_row_flat*d_z_factor;
 
     d_z_all[at] = d_z;
@@ -437,7 +446,7 @@ extern "C" __global__ void backward_step_4(
     const real d_h_prev_row_flat = sum_d_A_h_prev_row_now[k];
     const real d_h_prev_column_flat = sum_d_A_h_prev_now[k];
 
-    // backward of h[t] = s[S]
+    // back to h[t-1], from A[t] and z
     const real d_h_prev = WT_d_W_h_prev + d_h_prev_row_flat + d_h_prev_column_flat;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -575,14 +584,14 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, ALONG_THREADS, backward_step_arguments)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of s[1] = g(ln(z + A[t] @ s[0]))
+        # back through s[1] = g(ln(z + A[t] @ s[0]))
         sum_across_real(sum_d_A_s_0_s_0_along_blocks, ALONG_THREADS, sum_d_A_s_0_s_0_along)
-        # backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+        # back through A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
         sum_units_real(sum_d_A_h_prev_along_blocks, ALONG_THREADS, sum_d_A_h_prev_along)
-        # backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+        # back through A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
         sum_across_real(sum_d_A_h_prev_along_2_blocks, ALONG_THREADS, sum_d_A_h_prev_along_2)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
-        # backward of h[t] = s[S]
+        # back through W @ h[t-1]
         dot(d_z, W, WT_d_W_h_prev)
         backward_step_4(backward_step_4_blocks, THREADS, backward_step_arguments_4)
 
@@ -645,7 +654,9 @@ def _backward_checked(
         ws.d_A_final[...] = 0 if dfinal is None else dfinal.A.reshape(B, H**2)
 
     _loop(ws, _backward_loop, graph)
+    # back through C @ x[t]
     _dot(ws.d_z_all.reshape(T*B, H), params.C, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_z_all.reshape(T*B, H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_W)
     _dot(ws.d_z_all.reshape(T*B, H).T, x_2d, ws.d_C)
     _sum_rows(ws.d_gain_each_all.reshape(T*B, H), ws.d_gain_sum_parts, ws.d_gain_sum)
@@ -897,7 +908,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, H]")
     I = _axis("params.C", params.C, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1069,9 +1080,11 @@ class _Forward:
         self.forward_step_4_blocks = (B,)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], (now[t], *self.forward_step_1), (now[t], *self.forward_step_2),
-            (now[t], *self.forward_step_3), _along_arguments(self.A_s_0_now, 0, (H, H, 1), self.sum_A_s_0_all[t]),
-            (now[t], *self.forward_step_4)) for t in range(T)
+            (
+                self.h_operand[t], (now[t], *self.forward_step_1), (now[t], *self.forward_step_2),
+                (now[t], *self.forward_step_3), _along_arguments(self.A_s_0_now, 0, (H, H, 1), self.sum_A_s_0_all[t]),
+                (now[t], *self.forward_step_4)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -1158,12 +1171,13 @@ class _Backward:
         self.backward_step_4_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), (now[t], *self.backward_step_2),
-            _along_arguments(self.d_A_s_0_s_0_row_now, 0, (1, H, H), self.sum_d_A_s_0_s_0_row_now),
-            _along_arguments(self.d_A_h_prev_column_now, 0, (H, H, 1), self.sum_d_A_h_prev_now),
-            _along_arguments(self.d_A_h_prev_row_now, 0, (1, H, H), self.sum_d_A_h_prev_row_now),
-            (now[t], *self.backward_step_3), self.d_z_all[t],
-            (now[t], *self.backward_step_4)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), (now[t], *self.backward_step_2),
+                _along_arguments(self.d_A_s_0_s_0_row_now, 0, (1, H, H), self.sum_d_A_s_0_s_0_row_now),
+                _along_arguments(self.d_A_h_prev_column_now, 0, (H, H, 1), self.sum_d_A_h_prev_now),
+                _along_arguments(self.d_A_h_prev_row_now, 0, (1, H, H), self.sum_d_A_h_prev_row_now),
+                (now[t], *self.backward_step_3), self.d_z_all[t], (now[t], *self.backward_step_4)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1359,7 +1373,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1426,8 +1440,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1459,15 +1472,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1559,14 +1571,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "H",),
-    "C": ("H", "I",),
+    "W": ("H", "H"),
+    "C": ("H", "I"),
     "gain": ("H",),
     "bias": ("H",),
 }
 STATE_SHAPES = {
     "h": ("H",),
-    "A": ("H", "H",),
+    "A": ("H", "H"),
 }
 
 
@@ -1679,7 +1691,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.A", state.A, dtype, (B, H, H), "[B, H, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -44,7 +44,7 @@ __all__ = [
 
 CELL = "fast_weights"
 SPEC_SHA256 = "049ab90c0de9bb884e383811fe8a3525e891b90f64b6e57fc0aab3a0a86c0cdd"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -73,6 +73,14 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [d_s_1_quotient_sum_s_1_part_factor, gain]; gates2 =
+# [s_1_quotient_sum_s_1_part_factor, z].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _all before the first step and after every step; _flat of all steps and samples, as the
+# columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product
+# makes; _sum over all steps and samples; _axes with all its axes; _batch for every sample; _T transposed; _out for
+# the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -100,16 +108,16 @@ def _forward(
     )
     h_prev_column = ws.h_prev_column
     h_prev_row = ws.h_prev_row
-    number = np.array(0.95, dtype)
+    c_0_95 = np.array(0.95, dtype)
     half = np.array(0.5, dtype)
     h_prev_column_axes = ws.h_prev_column_axes
     h_prev_row_axes = ws.h_prev_row_axes
     tmp_axes = ws.tmp_axes
     tmp = ws.tmp
     zero = np.array(0, dtype)
-    number_2 = np.array(H, dtype)
+    H_2 = np.array(H, dtype)
     s_1_part_mean_squared = ws.s_1_part_mean_squared
-    number_3 = np.array(1e-05, dtype)
+    c_1e_minus_05 = np.array(1e-05, dtype)
     for (
             h_prev, A_prev, A, z, C_x, s_0_row, A_axes, s_0_row_axes, sum_A_s_0_vector_axes, sum_A_s_0_vector,
             s_1_quotient, sum_s_1_part, mean_s_1_part, sqrt_s_1_pre, h
@@ -117,7 +125,7 @@ def _forward(
         # A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
         np.copyto(h_prev_column, h_prev)
         np.copyto(h_prev_row, h_prev)
-        multiply(A_prev, number, A)
+        multiply(A_prev, c_0_95, A)
         multiply(h_prev_column, half, h_prev_column)
         multiply(h_prev_column_axes, h_prev_row_axes, tmp_axes)
         add(A, tmp, A)
@@ -130,12 +138,12 @@ def _forward(
         einsum("ijb,jb->ib", A_axes, s_0_row_axes, out=sum_A_s_0_vector_axes)
         add(z, sum_A_s_0_vector, s_1_quotient)
         total(s_1_quotient, axis=0, out=sum_s_1_part, keepdims=True)
-        divide(sum_s_1_part, number_2, mean_s_1_part)
+        divide(sum_s_1_part, H_2, mean_s_1_part)
         subtract(s_1_quotient, mean_s_1_part, s_1_quotient)
         square(s_1_quotient, s_1_part_mean_squared)
         total(s_1_part_mean_squared, axis=0, out=sqrt_s_1_pre, keepdims=True)
-        divide(sqrt_s_1_pre, number_2, sqrt_s_1_pre)
-        add(sqrt_s_1_pre, number_3, sqrt_s_1_pre)
+        divide(sqrt_s_1_pre, H_2, sqrt_s_1_pre)
+        add(sqrt_s_1_pre, c_1e_minus_05, sqrt_s_1_pre)
         sqrt(sqrt_s_1_pre, sqrt_s_1_pre)
         multiply(gain_batch, s_1_quotient, s_1_quotient)
         divide(s_1_quotient, sqrt_s_1_pre, s_1_quotient)
@@ -164,27 +172,26 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_A[...] = 0 if dfinal is None else dfinal.A.reshape(B, H**2).T
 
-    # again A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
-    # again s[1] = g(ln(z + A[t] @ s[0]))
+    # again: a part of s[1] = g(ln(z + A[t] @ s[0]))
     np.add(saved.z, saved.sum_A_s_0_vector, out=ws.d_s_1_part)
     np.subtract(ws.d_s_1_part, saved.mean_s_1_part, out=ws.d_s_1_part)
-    # backward of s[1] = g(ln(z + A[t] @ s[0]))
+    # for the way back through s[1] = g(ln(z + A[t] @ s[0]))
     np.greater(saved.h, 0, out=ws.d_s_1_pre_2)
     np.multiply(saved.s_1_quotient, -1, out=ws.d_s_1_quotient_factor)
     np.divide(ws.d_s_1_quotient_factor, saved.sqrt_s_1_pre, out=ws.d_s_1_quotient_factor)
-    np.divide(gates, saved.sqrt_s_1_pre, out=ws.d_gates_2)
+    np.divide(gates, saved.sqrt_s_1_pre, out=ws.d_gates2)
     np.divide(0.5, H, out=ws.tmp)
     np.divide(ws.tmp, saved.sqrt_s_1_pre, out=ws.d_sum_s_1_part_factor)
     np.multiply(ws.d_s_1_part, 2, out=ws.d_s_1_part)
-    # backward of z = W @ h[t-1] + C @ x[t]
+    # for the way back to z, from s[0] and s[1]
     np.greater(saved.s_0_row, 0, out=ws.d_z_factor)
-    # backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+    # for the way back through A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
     np.multiply(saved.h_prev, 0.5, out=ws.d_A_h_prev_factor)
     np.multiply(saved.h_prev, 0.5, out=ws.d_A_h_prev_row_factor)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.A.reshape(B, H**2).T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.A.reshape(B, H**2).T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, total, divide, einsum, dot = np.add, np.multiply, np.add.reduce, np.divide, np.einsum, np.dot
@@ -197,7 +204,7 @@ def _backward(
     d_s_1_part_mean_part = ws.d_s_1_part_mean_part
     minus_one = np.array(-1, dtype)
     sum_d_s_1_part_part = ws.sum_d_s_1_part_part
-    number = np.array(H, dtype)
+    H_2 = np.array(H, dtype)
     d_A_s_0_axes = ws.d_A_s_0_axes
     d_s_0_row_flat_axes = ws.d_s_0_row_flat_axes
     d_s_0_row_flat = ws.d_s_0_row_flat
@@ -206,7 +213,7 @@ def _backward(
     d_A_axes = ws.d_A_axes
     d_h_prev_column_axes = ws.d_h_prev_column_axes
     d_h_axes = ws.d_h_axes
-    number_2 = np.array(0.95, dtype)
+    c_0_95 = np.array(0.95, dtype)
     W_T = _transposed(W, T, B, ws.W_T)
     WT_d_W_h_prev = ws.WT_d_W_h_prev
     d_h_prev_column_flat = ws.d_h_prev_column_flat
@@ -214,7 +221,7 @@ def _backward(
             dy_t, d_s_1_pre_2, d_s_1_quotient_factor, d_s_1_quotient_factor_2, d_sum_s_1_part_factor, d_s_1_part, d_z,
             d_z_axes, A, d_z_factor, s_0, d_A_h_prev_column_axes, d_A_h_prev_row_axes
         ) in steps:
-        # backward of s[1] = g(ln(z + A[t] @ s[0]))
+        # back through s[1] = g(ln(z + A[t] @ s[0]))
         add(dy_t, d_h, d_h)
         multiply(d_h, d_s_1_pre_2, d_s_1_pre_2)
         multiply(d_s_1_quotient_factor, d_s_1_pre_2, d_s_1_quotient_sqrt_pre)
@@ -226,27 +233,31 @@ def _backward(
         multiply(d_s_1_part, d_s_1_part_mean_squared, d_s_1_part)
         multiply(d_s_1_part, minus_one, d_s_1_part_mean_part)
         total(d_s_1_part_mean_part, axis=0, out=sum_d_s_1_part_part, keepdims=True)
-        divide(sum_d_s_1_part_part, number, sum_d_s_1_part_part)
+        divide(sum_d_s_1_part_part, H_2, sum_d_s_1_part_part)
         add(d_sum_s_1_part, sum_d_s_1_part_part, d_sum_s_1_part)
         add(d_s_1_part, d_sum_s_1_part, d_s_1_part)
         multiply(d_z, d_s_1_pre_2, d_z)
         add(d_z, d_s_1_part, d_z)
         np.copyto(d_A_s_0_axes, d_z_axes)
         einsum("ijb,ijb->jb", A, d_A_s_0_axes, out=d_s_0_row_flat_axes)
-        # backward of z = W @ h[t-1] + C @ x[t]
+        # back to z, from s[0] and s[1]
         multiply(d_z_factor, d_s_0_row_flat, d_z_factor)
         add(d_z, d_z_factor, d_z)
-        # backward of A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+        # back to A[t], from the next step and s[1] = g(ln(z + A[t] @ s[0]))
         multiply(s_0, d_A_s_0_axes, d_A_s_0_axes)
         add(d_A, d_A_s_0, d_A)
+        # back through A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
         einsum("jb,ijb->ib", d_A_h_prev_column_axes, d_A_axes, out=d_h_prev_column_axes)
         einsum("ib,ijb->jb", d_A_h_prev_row_axes, d_A_axes, out=d_h_axes)
-        multiply(d_A, number_2, d_A)
-        # backward of h[t] = s[S]
+        # back to A[t-1], from A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
+        multiply(d_A, c_0_95, d_A)
+        # back through W @ h[t-1]
         dot(W_T, d_z, WT_d_W_h_prev)
+        # back to h[t-1], from A[t] and z
         add(d_h, d_h_prev_column_flat, d_h)
         add(d_h, WT_d_W_h_prev, d_h)
 
+    # back through C @ x[t]
     d_z_flat = _columns(ws.d_z, ws.d_z_flat)
     np.matmul(d_z_flat.T, C, out=ws.d_x_out.reshape(T*B, I))
     np.add(saved.z, saved.sum_A_s_0_vector, out=ws.d_gain_each)
@@ -254,6 +265,7 @@ def _backward(
     np.subtract(ws.d_gain_each, ws.tmp_2, out=ws.d_gain_each)
     np.divide(ws.d_gain_each, saved.sqrt_s_1_pre, out=ws.d_gain_each)
     np.multiply(ws.d_s_1_pre_2, ws.d_gain_each, out=ws.d_gain_each)
+    # gradients of the parameters: products and sums over all steps and samples
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
     np.matmul(d_z_flat, h_prev_flat.T, out=ws.d_W_rows)
     d_W = ws.d_W_rows
@@ -297,7 +309,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         I, H = packed.dims
-        (number, half, W_C_T, zero, number_2, number_3, gain_row, bias_row, ) = packed.constants
+        (c_0_95, half, W_C_T, zero, H_2, c_1e_minus_05, gain_row, bias_row) = packed.constants
         h_prev_here = packed.h_prev_here
         x_here = packed.x_here
         tmp = packed.tmp
@@ -325,7 +337,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         np.copyto(h_prev_here, h_prev)
         np.copyto(x_here, x)
         # A[t] = lam*A[t-1] + eta*outer(h[t-1], h[t-1])
-        multiply(A_prev, number, tmp)
+        multiply(A_prev, c_0_95, tmp)
         multiply(h_prev, half, tmp_2)
         multiply(tmp_axes, h_prev_2, tmp_axes_2)
         A = add(tmp, tmp_3)
@@ -337,12 +349,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         einsum("bij,bj->bi", A.reshape(B, H, H), s_0_row_axes, out=sum_A_s_0_vector_axes)
         add(s_1_pre_2, sum_A_s_0_vector, s_1_pre_2)
         total(s_1_pre_2, axis=1, out=mean_s_1_part, keepdims=True)
-        divide(mean_s_1_part, number_2, mean_s_1_part)
+        divide(mean_s_1_part, H_2, mean_s_1_part)
         subtract(s_1_pre_2, mean_s_1_part, s_1_pre_2)
         square(s_1_pre_2, s_1_part_mean_squared)
         total(s_1_part_mean_squared, axis=1, out=sqrt_s_1_pre, keepdims=True)
-        divide(sqrt_s_1_pre, number_2, sqrt_s_1_pre)
-        add(sqrt_s_1_pre, number_3, sqrt_s_1_pre)
+        divide(sqrt_s_1_pre, H_2, sqrt_s_1_pre)
+        add(sqrt_s_1_pre, c_1e_minus_05, sqrt_s_1_pre)
         sqrt(sqrt_s_1_pre, sqrt_s_1_pre)
         multiply(gain_row, s_1_pre_2, s_1_pre_2)
         divide(s_1_pre_2, sqrt_s_1_pre, s_1_pre_2)
@@ -521,7 +533,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, H]")
     I = _axis("params.C", params.C, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -538,15 +550,15 @@ class Packed:
         W_C = self.W_C
         np.copyto(W_C[:, 0:H], params.W)
         np.copyto(W_C[:, H:H + I], params.C)
-        number = np.array(0.95, dtype)
+        c_0_95 = np.array(0.95, dtype)
         half = np.array(0.5, dtype)
         W_C_T = _from_left(W_C)
         zero = np.array(0, dtype)
-        number_2 = np.array(H, dtype)
-        number_3 = np.array(1e-05, dtype)
+        H_2 = np.array(H, dtype)
+        c_1e_minus_05 = np.array(1e-05, dtype)
         gain_row = params.gain[None]
         bias_row = params.bias[None]
-        self.constants = (number, half, W_C_T, zero, number_2, number_3, gain_row, bias_row, )
+        self.constants = (c_0_95, half, W_C_T, zero, H_2, c_1e_minus_05, gain_row, bias_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -607,8 +619,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -748,7 +760,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, H, B), dtype)
         self.A_all = empty((T + 1, H**2, B), dtype)
@@ -784,7 +796,7 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(2*B*H*T, dtype)  # forward.C_x_flat, backward.d_gates_2
+        self.block_1 = empty(2*B*H*T, dtype)  # forward.C_x_flat, backward.d_gates2
         self.block_2 = empty(B*H*T, dtype)  # backward.d_s_1_part, backward.d_z_flat
         self.block_3 = empty(B*H*T, dtype)  # backward.d_s_1_pre_2
         self.block_4 = empty(B*H*T, dtype)  # backward.d_s_1_quotient_factor, backward.d_gain_each
@@ -815,12 +827,14 @@ class _Forward:
         self.h_prev_row_axes = self.h_prev_row.reshape(1, H, B)
         self.tmp_axes = self.tmp.reshape(H, H, B)
         self.C_x = self.C_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.A_all, saved.A_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.A_all, saved.A_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.A_all[:-1], saved.A, saved.z, self.C_x, saved.s_0_row, saved.A_axes,
-            saved.s_0_row_axes, saved.sum_A_s_0_vector_axes, saved.sum_A_s_0_vector, saved.s_1_quotient,
-            saved.sum_s_1_part, saved.mean_s_1_part, saved.sqrt_s_1_pre, saved.h)
+            zip(
+                saved.h_all[:-1], saved.A_all[:-1], saved.A, saved.z, self.C_x, saved.s_0_row, saved.A_axes,
+                saved.s_0_row_axes, saved.sum_A_s_0_vector_axes, saved.sum_A_s_0_vector, saved.s_1_quotient,
+                saved.sum_s_1_part, saved.mean_s_1_part, saved.sqrt_s_1_pre, saved.h
+            )
         )
 
 
@@ -853,7 +867,7 @@ class _Backward:
         self.d_s_1_part = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.d_s_1_pre_2 = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_s_1_quotient_factor = np.ndarray((T, H, B), dtype, scratch.block_4)
-        self.d_gates_2 = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
+        self.d_gates2 = np.ndarray((T, 2*H, B), dtype, scratch.block_1)
         self.tmp = np.ndarray((T, 1, B), dtype, scratch.block_9)
         self.d_sum_s_1_part_factor = np.ndarray((T, 1, B), dtype, scratch.block_10)
         self.d_z_factor = np.ndarray((T, H, B), dtype, scratch.block_5)
@@ -864,9 +878,9 @@ class _Backward:
         self.d_gain_each = np.ndarray((T, H, B), dtype, scratch.block_4)
         self.tmp_2 = np.ndarray((T, 1, B), dtype, scratch.block_9)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.d_s_1_quotient_factor_2 = self.d_gates_2[:, :H]
-        self.d_z = self.d_gates_2[:, H:]
-        self.d_z_axes = self.d_gates_2[:, H:].reshape(T, H, 1, B)
+        self.d_s_1_quotient_factor_2 = self.d_gates2[:, :H]
+        self.d_z = self.d_gates2[:, H:]
+        self.d_z_axes = self.d_gates2[:, H:].reshape(T, H, 1, B)
         self.d_A_s_0_axes = self.d_A_s_0.reshape(H, H, B)
         self.d_s_0_row_flat_axes = self.d_s_0_row_flat.reshape(H, B)
         self.d_A_h_prev_column_axes = self.d_A_h_prev_factor.reshape(T, H, B)
@@ -874,11 +888,14 @@ class _Backward:
         self.d_h_prev_column_axes = self.d_h_prev_column_flat.reshape(H, B)
         self.d_A_h_prev_row_axes = self.d_A_h_prev_row_factor.reshape(T, H, B)
         self.d_h_axes = self.d_h.reshape(H, B)
-        self.carried = (self.d_h, self.d_A, )
+        self.carried = (self.d_h, self.d_A)
         self.steps = list(
-            zip(self.dy_rows, self.d_s_1_pre_2, self.d_s_1_quotient_factor, self.d_s_1_quotient_factor_2,
-            self.d_sum_s_1_part_factor, self.d_s_1_part, self.d_z, self.d_z_axes, saved.A.reshape(T, H, H, B),
-            self.d_z_factor, saved.s_0_row.reshape(T, 1, H, B), self.d_A_h_prev_column_axes, self.d_A_h_prev_row_axes)
+            zip(
+                self.dy_rows, self.d_s_1_pre_2, self.d_s_1_quotient_factor, self.d_s_1_quotient_factor_2,
+                self.d_sum_s_1_part_factor, self.d_s_1_part, self.d_z, self.d_z_axes, saved.A.reshape(T, H, H, B),
+                self.d_z_factor, saved.s_0_row.reshape(T, 1, H, B), self.d_A_h_prev_column_axes,
+                self.d_A_h_prev_row_axes
+            )
         )[::-1]
 
 
@@ -890,7 +907,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1000,7 +1017,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1111,7 +1128,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1120,7 +1137,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1148,7 +1165,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1157,9 +1174,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1179,8 +1197,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1206,14 +1224,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "H",),
-    "C": ("H", "I",),
+    "W": ("H", "H"),
+    "C": ("H", "I"),
     "gain": ("H",),
     "bias": ("H",),
 }
 STATE_SHAPES = {
     "h": ("H",),
-    "A": ("H", "H",),
+    "A": ("H", "H"),
 }
 
 
@@ -1342,7 +1360,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.A", state.A, dtype, (B, H, H), "[B, H, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

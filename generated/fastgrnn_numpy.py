@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "fastgrnn"
 SPEC_SHA256 = "b3670ddd24ed45ccbb46b173183a91e01c3771719c1a8112b455177a25e648e9"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -71,6 +71,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -147,14 +152,14 @@ def _backward(
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of n = phi(a + bh)
+    # for the way back through n = phi(a + bh)
     np.subtract(1, saved.z, out=ws.d_z_pre)
     np.multiply(sigmoid_zeta_2, ws.d_z_pre, out=ws.d_n_pre)
     np.add(sigmoid_nu_2, ws.d_n_pre, out=ws.d_n_pre)
     np.square(saved.n, out=ws.tmp)
     np.subtract(1, ws.tmp, out=ws.tmp)
     np.multiply(ws.d_n_pre, ws.tmp, out=ws.d_n_pre)
-    # backward of z = sigma(a + bz)
+    # for the way back through z = sigma(a + bz)
     np.multiply(ws.d_z_pre, saved.z, out=ws.d_z_pre)
     np.multiply(sigmoid_zeta_2, saved.n, out=ws.tmp_2)
     np.subtract(saved.h_prev, ws.tmp_2, out=ws.tmp_2)
@@ -162,7 +167,7 @@ def _backward(
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -170,28 +175,33 @@ def _backward(
     U_T = _transposed(U, T, B, ws.U_T)
     UT_d_U_h_prev = ws.UT_d_U_h_prev
     for (dy_t, d_h_sigmoid_zeta, d_n_pre, d_z_pre, d_a, z) in steps:
-        # backward of h[t] = z*h[t-1] + (sigmoid(zeta)*(1 - z) + sigmoid(nu))*n
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h_sigmoid_zeta)
-        # backward of n = phi(a + bh)
+        # back through n = phi(a + bh)
         multiply(d_n_pre, d_h_sigmoid_zeta, d_n_pre)
-        # backward of z = sigma(a + bz)
+        # back through z = sigma(a + bz)
         multiply(d_z_pre, d_h_sigmoid_zeta, d_z_pre)
-        # backward of a = W @ x[t] + U @ h[t-1]
+        # back to a, from z and n
         add(d_n_pre, d_z_pre, d_a)
-        # h
+        # back through U @ h[t-1]
         dot(U_T, d_a, UT_d_U_h_prev)
+        # back to h[t-1], from a and h[t]
         multiply(z, d_h_sigmoid_zeta, d_h)
         add(d_h, UT_d_U_h_prev, d_h)
 
-    # backward of h[t] = z*h[t-1] + (sigmoid(zeta)*(1 - z) + sigmoid(nu))*n
+    # back through h[t] = z*h[t-1] + (sigmoid(zeta)*(1 - z) + sigmoid(nu))*n
     np.multiply(saved.n, ws.d_h_sigmoid_zeta, out=ws.d_h_sigmoid_nu)
     np.sum(ws.d_h_sigmoid_nu, axis=1, keepdims=True, out=ws.sum_d_h_sigmoid_nu)
+    # for the way back through h[t] = z*h[t-1] + (sigmoid(zeta)*(1 - z) + sigmoid(nu))*n
     np.subtract(1, saved.z, out=ws.d_h_sigmoid_zeta_factor)
     np.multiply(ws.d_h_sigmoid_zeta_factor, saved.n, out=ws.d_h_sigmoid_zeta_factor)
+    # back through h[t], continued
     np.multiply(ws.d_h_sigmoid_zeta, ws.d_h_sigmoid_zeta_factor, out=ws.d_h_sigmoid_zeta)
     np.sum(ws.d_h_sigmoid_zeta, axis=1, keepdims=True, out=ws.sum_d_h_sigmoid_zeta)
+    # back through W @ x[t]
     d_a_flat = _columns(ws.d_a, ws.d_a_flat)
     np.matmul(d_a_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_a_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
@@ -241,7 +251,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W_U_T, bz_row, minus_one, one, bh_row, sigmoid_zeta_row, sigmoid_nu_row, ) = packed.constants
+        (W_U_T, bz_row, minus_one, one, bh_row, sigmoid_zeta_row, sigmoid_nu_row) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -341,7 +351,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: sigmoid_zeta, sigmoid_nu."""
     sigmoid_zeta = _sigmoid(params.zeta)
     sigmoid_nu = _sigmoid(params.nu)
-    return (sigmoid_zeta, sigmoid_nu, )
+    return (sigmoid_zeta, sigmoid_nu)
 
 
 class Tape(NamedTuple):
@@ -447,7 +457,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -472,7 +482,7 @@ class Packed:
         bh_row = params.bh[None]
         sigmoid_zeta_row = sigmoid_zeta[None]
         sigmoid_nu_row = sigmoid_nu[None]
-        self.constants = (W_U_T, bz_row, minus_one, one, bh_row, sigmoid_zeta_row, sigmoid_nu_row, )
+        self.constants = (W_U_T, bz_row, minus_one, one, bh_row, sigmoid_zeta_row, sigmoid_nu_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -524,8 +534,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -665,7 +675,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, H, B), dtype)
         self.n = empty((T, H, B), dtype)
@@ -715,7 +725,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.n, self.W_x, saved.z, saved.h))
 
 
@@ -748,7 +759,7 @@ class _Backward:
         self.sum_d_h_sigmoid_zeta = np.ndarray((T, 1, B), dtype, scratch.block_7)
         self.d_a_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_h_sigmoid_zeta, self.d_n_pre, self.d_z_pre, self.d_a, saved.z))[::-1]
 
 
@@ -760,7 +771,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -869,7 +880,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -980,7 +991,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -989,7 +1000,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1017,7 +1028,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1026,9 +1037,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1048,8 +1060,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1075,8 +1087,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "bz": ("H",),
     "bh": ("H",),
     "zeta": ("1",),
@@ -1210,7 +1222,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

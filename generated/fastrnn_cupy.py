@@ -47,7 +47,7 @@ __all__ = [
 
 CELL = "fastrnn"
 SPEC_SHA256 = "070ce2fd73afa3fdffeb4be7349e111394f17f8a61a8ab47acda6ff826755138"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -76,6 +76,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -96,8 +100,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -150,7 +154,9 @@ extern "C" __global__ void forward_step(
     // h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
     const real tanh_h_pre = tanh(W_x + U_h_prev + b_j);
     const real h = sigmoid_beta_j*h_prev + sigmoid_alpha_j*tanh_h_pre;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     tanh_h_pre_all_2[at] = tanh_h_pre;
@@ -178,9 +184,11 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
+    // back through h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
     const real d_h_pre = (1 - square(tanh_h_pre))*sigmoid_alpha_j*d_h;
     const real d_h_sigmoid_alpha = tanh_h_pre*d_h;
     const real d_h_sigmoid_beta = h_prev*d_h;
@@ -206,8 +214,9 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UT_d_U_h_prev = UT_d_U_h_prev_now[k];
 
-    // backward of h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t-1], from h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
     const real d_h_prev = sigmoid_beta_j*(d_h_given + d_h_next_here) + UT_d_U_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -220,9 +229,9 @@ extern "C" __global__ void backward_after_1(
 {
     const long long row = blockIdx.x;
 
-    // backward of h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
+    // back through h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
     sum_row(H, d_h_sigmoid_alpha_all + row*H, sum_d_h_sigmoid_all + row);
-    // backward of h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
+    // back through h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
     sum_row(H, d_h_sigmoid_beta_all + row*H, sum_d_h_sigmoid_all_2 + row);
 }
 
@@ -238,7 +247,7 @@ extern "C" __global__ void backward_after_2(
     const real sum_d_h_sigmoid_allraw = sum_d_h_sigmoid_all[at];
     const real sum_d_h_sigmoid_allraw_2 = sum_d_h_sigmoid_all_2[at];
 
-    // backward of h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
+    // back through h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
     const real sum_d_h_sigmoid_alpha = sum_d_h_sigmoid_allraw;
     const real sum_d_h_sigmoid_beta = sum_d_h_sigmoid_allraw_2;
 
@@ -325,7 +334,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_h_pre, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = sigmoid(alpha)*phi(W @ x[t] + U @ h[t-1] + b) + sigmoid(beta)*h[t-1]
+        # back through U @ h[t-1]
         dot(d_h_pre, U, UT_d_U_h_prev)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -388,8 +397,10 @@ def _backward_checked(
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after_1", dtype), T*B, ws.backward_after_1)
+    # back through W @ x[t]
     _dot(ws.d_h_pre_all.reshape(T*B, H), params.W, ws.d_x_out.reshape(T*B, I))
     _run(_kernel("backward_after_2", dtype), T*B*1, ws.backward_after_2)
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_h_pre_all.reshape(T*B, H).T, x_2d, ws.d_W)
     _dot(ws.d_h_pre_all.reshape(T*B, H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U)
     _sum_rows(ws.d_h_pre_all.reshape(T*B, H), ws.d_b_sum_parts, ws.d_b_sum)
@@ -638,7 +649,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -856,8 +867,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_h_pre_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_h_pre_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1053,7 +1065,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1120,8 +1132,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1153,15 +1164,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1231,8 +1241,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "b": ("H",),
     "alpha": ("1",),
     "beta": ("1",),
@@ -1350,7 +1360,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

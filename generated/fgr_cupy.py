@@ -52,7 +52,7 @@ __all__ = [
 
 CELL = "fgr"
 SPEC_SHA256 = "3ec12b25df11e4d1b5b8e5b9bf682e15577ec2f233b521f8177258ac12d35c5d"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -104,6 +104,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [g, i, f, o].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -126,8 +131,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Ug; Ui; Uf; Uo] @ h_prev and [Rii; Rif; Rio] @ i_prev and [Rfi; Rff; Rfo] @ f_prev and [Roi; Rof;
 // Roo] @ o_prev.
@@ -172,7 +177,7 @@ extern "C" __global__ void forward_step(
     const real Rfo_f_prev = Rfi_Rff_Rfo_f_prev_now[sample*3*H + 2*H + j];
     const real Roo_o_prev = Roi_Rof_Roo_o_prev_now[sample*3*H + 2*H + j];
 
-    // c[t] = f[t]*c[t-1] + i[t]*g
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
     // g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real g = tanh(Wg_x + Ug_h_prev + bg_j);
@@ -187,20 +192,18 @@ extern "C" __global__ void forward_step(
     // h[t] = o[t]*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
-    // i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
     const real i_next = cut_after == 0 ? i : cut_after == 1 ? 0 : i_all[k];
-    // f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
     const real f_next = cut_after == 0 ? f : cut_after == 1 ? 0 : f_all[k];
-    // o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
     const real o_next = cut_after == 0 ? o : cut_after == 1 ? 0 : o_all[k];
-    // h[t] = o[t]*phi(c[t])
+    // h[t], continued
     const real h_last = h;
-    // i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
+    // i[t], continued
     const real i_last = i;
-    // f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
+    // f[t], continued
     const real f_last = f;
-    // o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
+    // o[t], continued
     const real o_last = o;
 
     gates_all[row*4*H + j] = g;
@@ -257,31 +260,27 @@ extern "C" __global__ void backward_step(
     const real d_f_next = d_f_pair[(t + 1)%2*B*H + k];
     const real d_o_next = d_o_pair[(t + 1)%2*B*H + k];
 
-    // backward of c[t] = f[t]*c[t-1] + i[t]*g
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // backward of h[t] = o[t]*phi(c[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = f[t]*c[t-1] + i[t]*g
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
     const real d_i_next_here = cut_after == 0 ? d_i_next : cut_after == 2 ? d_i_final[k] : 0;
-    // backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
     const real d_f_next_here = cut_after == 0 ? d_f_next : cut_after == 2 ? d_f_final[k] : 0;
-    // backward of o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
     const real d_o_next_here = cut_after == 0 ? d_o_next : cut_after == 2 ? d_o_final[k] : 0;
-    // backward of h[t] = o[t]*phi(c[t])
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
+    // back through o[t]
     const real d_o_pre = (1 - o)*o*(d_o_next_here + tanh_c*d_h);
-    // backward of c[t] = f[t]*c[t-1] + i[t]*g
+    // back to c[t], from the next step, o[t] and h[t]
     const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h + po_j*d_o_pre;
-    // backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
+    // back through f[t]
     const real d_f_pre = (1 - f)*f*(d_f_next_here + c_prev_here*d_c);
-    // backward of i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
+    // back through i[t]
     const real d_i_pre = (1 - i)*i*(d_i_next_here + g*d_c);
-    // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    // back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = (1 - square(g))*i*d_c;
-    // backward of c[t] = f[t]*c[t-1] + i[t]*g
+    // back to c[t-1], from i[t], f[t] and c[t]
     const real d_c_prev = f*d_c + pf_j*d_f_pre + pi_j*d_i_pre;
     const real d_pi_each = c_prev_here*d_i_pre;
     const real d_pf_each = c_prev_here*d_f_pre;
@@ -400,15 +399,13 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     Roi_Rof_Roo = ws.Roi_Rof_Roo
     for backward_step_arguments, d_gates_pre, d_h_prev, d_i_f_o_pre, d_i_prev, d_f_prev, d_o_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = o[t]*phi(c[t])
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(d_gates_pre, U_gates, d_h_prev)
-        # backward of i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] +
-        # bi)
+        # back through [Rii; Rif; Rio] @ i[t-1]
         dot(d_i_f_o_pre, Rii_Rif_Rio, d_i_prev)
-        # backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] +
-        # bf)
+        # back through [Rfi; Rff; Rfo] @ f[t-1]
         dot(d_i_f_o_pre, Rfi_Rff_Rfo, d_f_prev)
-        # backward of o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
+        # back through [Roi; Rof; Roo] @ o[t-1]
         dot(d_i_f_o_pre, Roi_Rof_Roo, d_o_prev)
 
 
@@ -493,28 +490,30 @@ def _backward_checked(
         ws.d_o_final[...] = 0 if dfinal is None else dfinal.o
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates_2)
-    _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates_2)
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates)
+    _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
     _dot(ws.d_i_f_o_pre_all.reshape(T*B, 3*H).T, saved.i_operand[:T].reshape(T*B, H), ws.d_Rii_Rif_Rio)
     _dot(ws.d_i_f_o_pre_all.reshape(T*B, 3*H).T, saved.f_operand[:T].reshape(T*B, H), ws.d_Rfi_Rff_Rfo)
     _dot(ws.d_i_f_o_pre_all.reshape(T*B, 3*H).T, saved.o_operand[:T].reshape(T*B, H), ws.d_Roi_Rof_Roo)
-    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_3_sum_parts, ws.d_b_gates_3_sum)
+    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
     _sum_rows(ws.d_pi_each_all.reshape(T*B, H), ws.d_pi_sum_parts, ws.d_pi_sum)
     _sum_rows(ws.d_pf_each_all.reshape(T*B, H), ws.d_pf_sum_parts, ws.d_pf_sum)
     _sum_rows(ws.d_po_each_all.reshape(T*B, H), ws.d_po_sum_parts, ws.d_po_sum)
-    d_Wi = ws.d_W_gates_2[H:2*H]
-    d_Wf = ws.d_W_gates_2[2*H:3*H]
-    d_Wg = ws.d_W_gates_2[:H]
-    d_Wo = ws.d_W_gates_2[3*H:4*H]
-    d_Ui = ws.d_U_gates_2[H:2*H]
-    d_Uf = ws.d_U_gates_2[2*H:3*H]
-    d_Ug = ws.d_U_gates_2[:H]
-    d_Uo = ws.d_U_gates_2[3*H:4*H]
-    d_bi = ws.d_b_gates_3_sum[H:2*H]
-    d_bg = ws.d_b_gates_3_sum[:H]
-    d_bo = ws.d_b_gates_3_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_3_sum[2*H:3*H]
+    d_Wi = ws.d_W_gates[H:2*H]
+    d_Wf = ws.d_W_gates[2*H:3*H]
+    d_Wg = ws.d_W_gates[:H]
+    d_Wo = ws.d_W_gates[3*H:4*H]
+    d_Ui = ws.d_U_gates[H:2*H]
+    d_Uf = ws.d_U_gates[2*H:3*H]
+    d_Ug = ws.d_U_gates[:H]
+    d_Uo = ws.d_U_gates[3*H:4*H]
+    d_bi = ws.d_b_gates_sum[H:2*H]
+    d_bg = ws.d_b_gates_sum[:H]
+    d_bo = ws.d_b_gates_sum[3*H:4*H]
+    d_bf = ws.d_b_gates_sum[2*H:3*H]
     d_pi = ws.d_pi_sum
     d_pf = ws.d_pf_sum
     d_po = ws.d_po_sum
@@ -824,7 +823,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1005,8 +1004,9 @@ class _Forward:
         self.forward_step_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], self.i_operand[t], self.f_operand[t], self.o_operand[t],
-            (now[t], *self.forward_step)) for t in range(T)
+            (
+                self.h_operand[t], self.i_operand[t], self.f_operand[t], self.o_operand[t], (now[t], *self.forward_step)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -1054,13 +1054,13 @@ class _Backward:
         self.Rfi_Rff_Rfo = cp.empty((3*H, H), dtype)
         self.Roi_Rof_Roo = cp.empty((3*H, H), dtype)
         self.W_gates = cp.empty((4*H, I), dtype)
-        self.d_W_gates_2 = cp.empty((4*H, I), dtype)
-        self.d_U_gates_2 = cp.empty((4*H, H), dtype)
+        self.d_W_gates = cp.empty((4*H, I), dtype)
+        self.d_U_gates = cp.empty((4*H, H), dtype)
         self.d_Rii_Rif_Rio = cp.empty((3*H, H), dtype)
         self.d_Rfi_Rff_Rfo = cp.empty((3*H, H), dtype)
         self.d_Roi_Rof_Roo = cp.empty((3*H, H), dtype)
-        self.d_b_gates_3_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_3_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_b_gates_sum = cp.empty((4*H,), dtype)
+        self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.d_pi_sum = cp.empty((H,), dtype)
         self.d_pi_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_pf_sum = cp.empty((H,), dtype)
@@ -1080,9 +1080,11 @@ class _Backward:
         self.d_o_pair_halves = (self.d_o_pair[0], self.d_o_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_gates_pre_all[t], self.d_h_pair_halves[t % 2],
-            self.d_i_f_o_pre_all[t], self.d_i_pair_halves[t % 2], self.d_f_pair_halves[t % 2],
-            self.d_o_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_gates_pre_all[t], self.d_h_pair_halves[t % 2],
+                self.d_i_f_o_pre_all[t], self.d_i_pair_halves[t % 2], self.d_f_pair_halves[t % 2],
+                self.d_o_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1271,7 +1273,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1338,8 +1340,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1371,15 +1372,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1449,14 +1449,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1464,15 +1464,15 @@ PARAM_SHAPES = {
     "pi": ("H",),
     "pf": ("H",),
     "po": ("H",),
-    "Rii": ("H", "H",),
-    "Rif": ("H", "H",),
-    "Rio": ("H", "H",),
-    "Rfi": ("H", "H",),
-    "Rff": ("H", "H",),
-    "Rfo": ("H", "H",),
-    "Roi": ("H", "H",),
-    "Rof": ("H", "H",),
-    "Roo": ("H", "H",),
+    "Rii": ("H", "H"),
+    "Rif": ("H", "H"),
+    "Rio": ("H", "H"),
+    "Rfi": ("H", "H"),
+    "Rff": ("H", "H"),
+    "Rfo": ("H", "H"),
+    "Roi": ("H", "H"),
+    "Rof": ("H", "H"),
+    "Roo": ("H", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1595,7 +1595,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.i", state.i, dtype, (B, H), "[B, H]")
         _expect("state.f", state.f, dtype, (B, H), "[B, H]")
         _expect("state.o", state.o, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "fgr"
 SPEC_SHA256 = "3ec12b25df11e4d1b5b8e5b9bf682e15577ec2f233b521f8177258ac12d35c5d"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -94,6 +94,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [o, i, f, g]; gates2 = [oo, io, fo, oi, ii, fi, of, if, ff]; gates3 = [x,
+# h_prev, i_prev, f_prev, o_prev]; weights = [Wo, Uo, Rio, Rfo, Roo, Wi, Ui, Rii, Rfi, Roi, Wf, Uf, Rif, Rff, Rof].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -229,7 +236,7 @@ def _forward(
         multiply(g, i, c)
         multiply(c_prev, f, tmp_5)
         add(c, tmp_5, c)
-        # o
+        # o[t], continued
         add(o, Uo_h_prev, o)
         add(o, Rio_i_prev, o)
         add(o, Rfo_f_prev, o)
@@ -274,16 +281,16 @@ def _backward(
     np.copyto(U_gates[H:2*H], params.Ui)
     np.copyto(U_gates[2*H:3*H], params.Uf)
     np.copyto(U_gates[3*H:4*H], params.Ug)
-    R_gates_2 = ws.R_gates_2
-    np.copyto(R_gates_2[0:H, 0:H], params.Roo)
-    np.copyto(R_gates_2[0:H, H:2*H], params.Rio)
-    np.copyto(R_gates_2[0:H, 2*H:3*H], params.Rfo)
-    np.copyto(R_gates_2[H:2*H, 0:H], params.Roi)
-    np.copyto(R_gates_2[H:2*H, H:2*H], params.Rii)
-    np.copyto(R_gates_2[H:2*H, 2*H:3*H], params.Rfi)
-    np.copyto(R_gates_2[2*H:3*H, 0:H], params.Rof)
-    np.copyto(R_gates_2[2*H:3*H, H:2*H], params.Rif)
-    np.copyto(R_gates_2[2*H:3*H, 2*H:3*H], params.Rff)
+    R_gates2 = ws.R_gates2
+    np.copyto(R_gates2[0:H, 0:H], params.Roo)
+    np.copyto(R_gates2[0:H, H:2*H], params.Rio)
+    np.copyto(R_gates2[0:H, 2*H:3*H], params.Rfo)
+    np.copyto(R_gates2[H:2*H, 0:H], params.Roi)
+    np.copyto(R_gates2[H:2*H, H:2*H], params.Rii)
+    np.copyto(R_gates2[H:2*H, 2*H:3*H], params.Rfi)
+    np.copyto(R_gates2[2*H:3*H, 0:H], params.Rof)
+    np.copyto(R_gates2[2*H:3*H, H:2*H], params.Rif)
+    np.copyto(R_gates2[2*H:3*H, 2*H:3*H], params.Rff)
     W_gates = ws.W_gates
     np.copyto(W_gates[0:H], params.Wo)
     np.copyto(W_gates[H:2*H], params.Wi)
@@ -295,27 +302,27 @@ def _backward(
     ws.d_f[...] = 0 if dfinal is None else dfinal.f.T
     ws.d_o[...] = 0 if dfinal is None else dfinal.o.T
 
-    # backward of o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
+    # for the way back through o[t]
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
-    # backward of c[t] = f[t]*c[t-1] + i[t]*g
+    # for the way back to c[t], from o[t] and h[t]
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
+    # for the way back through f[t]
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # backward of i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
+    # for the way back through i[t]
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(ws.d_g_pre, saved.i, out=ws.d_g_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, dfinal.i.T, dfinal.f.T, dfinal.o.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, dfinal.i.T, dfinal.f.T, dfinal.o.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -331,50 +338,50 @@ def _backward(
     tmp_5 = ws.tmp_5
     tmp_6 = ws.tmp_6
     U_gates_T = _transposed(U_gates, T, B, ws.U_gates_T)
-    R_gates_2_T = _transposed(R_gates_2, T, B, ws.R_gates_2_T)
+    R_gates2_T = _transposed(R_gates2, T, B, ws.R_gates2_T)
     d_o_i_f = ws.d_o_i_f
     for (
             dy_t, tanh_c, d_o_pre, d_c_factor, c_prev, g, d_i_f_pre, d_g_pre, f, d_f_pre, d_i_pre, d_gates_pre,
             d_o_i_f_pre
         ) in steps:
-        # backward of h[t] = o[t]*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
+        # back through o[t]
         multiply(tanh_c, d_h, tmp)
         add(d_o, tmp, d_o)
         multiply(d_o_pre, d_o, d_o_pre)
-        # backward of c[t] = f[t]*c[t-1] + i[t]*g
+        # back to c[t], from the next step, o[t] and h[t]
         multiply(d_c_factor, d_h, d_h)
         add(d_c, d_h, d_c)
         multiply(po_batch, d_o_pre, tmp_2)
         add(d_c, tmp_2, d_c)
-        # backward of f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] +
-        # bf)
+        # back through f[t]
         multiply(c_prev, d_c, tmp_3)
-        # backward of i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] +
-        # bi)
+        # back through i[t]
         multiply(g, d_c, tmp_4)
-        # i, f
+        # back through i[t] and f[t], continued
         add(d_i_f, tmp_tmp, d_i_f)
         multiply(d_i_f_pre, d_i_f, d_i_f_pre)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # c
+        # back to c[t-1], from i[t], f[t] and c[t]
         multiply(f, d_c, d_c)
         multiply(pf_batch, d_f_pre, tmp_5)
         add(d_c, tmp_5, d_c)
         multiply(pi_batch, d_i_pre, tmp_6)
         add(d_c, tmp_6, d_c)
-        # h
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(U_gates_T, d_gates_pre, d_h)
-        # i, f, o
-        dot(R_gates_2_T, d_o_i_f_pre, d_o_i_f)
+        # back through [Rii; Rif; Rio] @ i[t-1], [Rfi; Rff; Rfo] @ f[t-1], [Roi; Rof; Roo] @ o[t-1]
+        dot(R_gates2_T, d_o_i_f_pre, d_o_i_f)
 
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     d_gates_pre_flat = _columns(ws.d_gates_pre, ws.d_gates_pre_flat)
     np.matmul(d_gates_pre_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.c_prev, ws.d_i_pre, out=ws.d_pi_each)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_pf_each)
     np.multiply(saved.c, ws.d_o_pre, out=ws.d_po_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_gates_pre_flat, x_2d, out=ws.d_W_gates_rows)
     d_Wo = ws.d_W_gates_rows[0:H]
     d_Wi = ws.d_W_gates_rows[H:2*H]
@@ -468,7 +475,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bi_bf, Wg_Ug_T, gates_4_T, bg_row, pi_row, pf_row, minus_one, one, bo_row, po_row, ) = packed.constants
+        (bi_bf, Wg_Ug_T, weights_T, bg_row, pi_row, pf_row, minus_one, one, bo_row, po_row) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         i_prev_here = packed.i_prev_here
@@ -476,7 +483,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         o_prev_here = packed.o_prev_here
         x_h_prev_here = packed.x_h_prev_here
         g = packed.g
-        gates_3_here = packed.gates_3_here
+        gates3_here = packed.gates3_here
         o_i_f_pre = packed.o_i_f_pre
         i_pre = packed.i_pre
         f_pre = packed.f_pre
@@ -510,15 +517,15 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # i[t] = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + Rii @ i[t-1] + Rfi @ f[t-1] + Roi @ o[t-1] + bi)
         # f[t] = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + Rif @ i[t-1] + Rff @ f[t-1] + Rof @ o[t-1] + bf)
         # o[t] = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + Rio @ i[t-1] + Rfo @ f[t-1] + Roo @ o[t-1] + bo)
-        dot(gates_3_here, gates_4_T, o_i_f_pre)
-        # g
+        dot(gates3_here, weights_T, o_i_f_pre)
+        # g, continued
         add(bg_row, g, g)
         tanh(g, g)
-        # i
+        # i[t], continued
         multiply(pi_row, c_prev, i_pre)
-        # f
+        # f[t], continued
         multiply(pf_row, c_prev, f_pre)
-        # i, f
+        # i[t] and f[t], continued
         add(bi_bf, i_f_pre, i_f_pre)
         add(i_f_pre, i_f_pre_2, i_f_pre)
         abs(i_f_pre, tmp_tmp)
@@ -532,7 +539,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         multiply(g, i, g)
         multiply(c_prev, f, tmp)
         c = add(g, tmp)
-        # o
+        # o[t], continued
         add(bo_row, o_pre, o_pre)
         multiply(po_row, c, tmp_2)
         add(o_pre, tmp_2, o_pre)
@@ -746,7 +753,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -761,31 +768,31 @@ class Packed:
         params = Params(*map(np.copy, params))
         self.bi_bf = np.empty((1, 2*H), dtype)
         self.Wg_Ug = np.empty((H, H + I), dtype)
-        self.gates_4 = np.empty((3*H, 4*H + I), dtype)
+        self.weights = np.empty((3*H, 4*H + I), dtype)
         bi_bf = self.bi_bf
         np.copyto(bi_bf[..., 0:H], params.bi)
         np.copyto(bi_bf[..., H:2*H], params.bf)
         Wg_Ug = self.Wg_Ug
         np.copyto(Wg_Ug[:, 0:I], params.Wg)
         np.copyto(Wg_Ug[:, I:H + I], params.Ug)
-        gates_4 = self.gates_4
-        np.copyto(gates_4[0:H, 0:I], params.Wo)
-        np.copyto(gates_4[0:H, I:H + I], params.Uo)
-        np.copyto(gates_4[0:H, H + I:2*H + I], params.Rio)
-        np.copyto(gates_4[0:H, 2*H + I:3*H + I], params.Rfo)
-        np.copyto(gates_4[0:H, 3*H + I:4*H + I], params.Roo)
-        np.copyto(gates_4[H:2*H, 0:I], params.Wi)
-        np.copyto(gates_4[H:2*H, I:H + I], params.Ui)
-        np.copyto(gates_4[H:2*H, H + I:2*H + I], params.Rii)
-        np.copyto(gates_4[H:2*H, 2*H + I:3*H + I], params.Rfi)
-        np.copyto(gates_4[H:2*H, 3*H + I:4*H + I], params.Roi)
-        np.copyto(gates_4[2*H:3*H, 0:I], params.Wf)
-        np.copyto(gates_4[2*H:3*H, I:H + I], params.Uf)
-        np.copyto(gates_4[2*H:3*H, H + I:2*H + I], params.Rif)
-        np.copyto(gates_4[2*H:3*H, 2*H + I:3*H + I], params.Rff)
-        np.copyto(gates_4[2*H:3*H, 3*H + I:4*H + I], params.Rof)
+        weights = self.weights
+        np.copyto(weights[0:H, 0:I], params.Wo)
+        np.copyto(weights[0:H, I:H + I], params.Uo)
+        np.copyto(weights[0:H, H + I:2*H + I], params.Rio)
+        np.copyto(weights[0:H, 2*H + I:3*H + I], params.Rfo)
+        np.copyto(weights[0:H, 3*H + I:4*H + I], params.Roo)
+        np.copyto(weights[H:2*H, 0:I], params.Wi)
+        np.copyto(weights[H:2*H, I:H + I], params.Ui)
+        np.copyto(weights[H:2*H, H + I:2*H + I], params.Rii)
+        np.copyto(weights[H:2*H, 2*H + I:3*H + I], params.Rfi)
+        np.copyto(weights[H:2*H, 3*H + I:4*H + I], params.Roi)
+        np.copyto(weights[2*H:3*H, 0:I], params.Wf)
+        np.copyto(weights[2*H:3*H, I:H + I], params.Uf)
+        np.copyto(weights[2*H:3*H, H + I:2*H + I], params.Rif)
+        np.copyto(weights[2*H:3*H, 2*H + I:3*H + I], params.Rff)
+        np.copyto(weights[2*H:3*H, 3*H + I:4*H + I], params.Rof)
         Wg_Ug_T = _from_left(Wg_Ug)
-        gates_4_T = _from_left(gates_4)
+        weights_T = _from_left(weights)
         bg_row = params.bg[None]
         pi_row = params.pi[None]
         pf_row = params.pf[None]
@@ -793,7 +800,7 @@ class Packed:
         one = np.array(1, dtype)
         bo_row = params.bo[None]
         po_row = params.po[None]
-        self.constants = (bi_bf, Wg_Ug_T, gates_4_T, bg_row, pi_row, pf_row, minus_one, one, bo_row, po_row, )
+        self.constants = (bi_bf, Wg_Ug_T, weights_T, bg_row, pi_row, pf_row, minus_one, one, bo_row, po_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -809,7 +816,7 @@ class Packed:
         """Memory for steps of ``B`` samples."""
         I, H = self.dims
         self.batch, dtype = None, self.dtype  # until there is all of it
-        self.gates_3_here = np.empty((B, 4*H + I), dtype)
+        self.gates3_here = np.empty((B, 4*H + I), dtype)
         self.g = np.empty((B, H), dtype)
         self.o_i_f_pre = np.empty((B, 3*H), dtype)
         self.i_f_pre = np.empty((B, 2*H), dtype)
@@ -819,12 +826,12 @@ class Packed:
         self.tmp_2 = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
-        self.x_here = self.gates_3_here[..., :I]
-        self.h_prev_here = self.gates_3_here[..., I:H + I]
-        self.i_prev_here = self.gates_3_here[..., H + I:2*H + I]
-        self.f_prev_here = self.gates_3_here[..., 2*H + I:3*H + I]
-        self.o_prev_here = self.gates_3_here[..., 3*H + I:]
-        self.x_h_prev_here = self.gates_3_here[..., :H + I]
+        self.x_here = self.gates3_here[..., :I]
+        self.h_prev_here = self.gates3_here[..., I:H + I]
+        self.i_prev_here = self.gates3_here[..., H + I:2*H + I]
+        self.f_prev_here = self.gates3_here[..., 2*H + I:3*H + I]
+        self.o_prev_here = self.gates3_here[..., 3*H + I:]
+        self.x_h_prev_here = self.gates3_here[..., :H + I]
         self.i_pre = self.i_f_pre[..., :H]
         self.f_pre = self.i_f_pre[..., H:]
         self.i_f_pre_2 = self.o_i_f_pre[..., H:]
@@ -860,8 +867,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -1001,7 +1008,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.g = empty((T, H, B), dtype)
         self.i_all = empty((T + 1, H, B), dtype)
@@ -1097,14 +1104,16 @@ class _Forward:
         self.Rio_i_prev = self.Rio_Rii_Rif_i_prev[:H]
         self.Rfo_f_prev = self.Rfo_Rfi_Rff_f_prev[:H]
         self.Roo_o_prev = self.Roo_Roi_Rof_o_prev[:H]
-        # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
         self.carried = (
             (saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), (saved.i_all, saved.i_prev, 0.0),
-            (saved.f_all, saved.f_prev, 0.0), (saved.o_all, saved.o_prev, 0.0),
+            (saved.f_all, saved.f_prev, 0.0), (saved.o_all, saved.o_prev, 0.0)
         )
         self.steps = list(
-            zip(saved.h_all[:-1], saved.i_all[:-1], saved.f_all[:-1], saved.o_all[:-1], saved.g, saved.c_all[:-1],
-            saved.i, saved.f, saved.c, saved.o, saved.tanh_c, saved.h)
+            zip(
+                saved.h_all[:-1], saved.i_all[:-1], saved.f_all[:-1], saved.o_all[:-1], saved.g, saved.c_all[:-1],
+                saved.i, saved.f, saved.c, saved.o, saved.tanh_c, saved.h
+            )
         )
 
 
@@ -1127,8 +1136,8 @@ class _Backward:
         self.tmp_6 = empty((H, B), dtype)
         self.U_gates = empty((4*H, H), dtype)
         self.U_gates_T = empty((H, 4*H), dtype)
-        self.R_gates_2 = empty((3*H, 3*H), dtype)
-        self.R_gates_2_T = empty((3*H, 3*H), dtype)
+        self.R_gates2 = empty((3*H, 3*H), dtype)
+        self.R_gates2_T = empty((3*H, 3*H), dtype)
         self.W_gates = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_gates_rows = empty((4*H, I), dtype)
@@ -1163,10 +1172,12 @@ class _Backward:
         self.d_o_i_f_pre = self.d_gates_pre[:, :3*H]
         self.d_i = self.d_o_i_f[H:2*H]
         self.d_f = self.d_o_i_f[2*H:]
-        self.carried = (self.d_h, self.d_c, self.d_i, self.d_f, self.d_o, )
+        self.carried = (self.d_h, self.d_c, self.d_i, self.d_f, self.d_o)
         self.steps = list(
-            zip(self.dy_rows, saved.tanh_c, self.d_o_pre, self.d_c_factor, saved.c_prev, saved.g, self.d_i_f_pre,
-            self.d_g_pre, saved.f, self.d_f_pre, self.d_i_pre, self.d_gates_pre, self.d_o_i_f_pre)
+            zip(
+                self.dy_rows, saved.tanh_c, self.d_o_pre, self.d_c_factor, saved.c_prev, saved.g, self.d_i_f_pre,
+                self.d_g_pre, saved.f, self.d_f_pre, self.d_i_pre, self.d_gates_pre, self.d_o_i_f_pre
+            )
         )[::-1]
 
 
@@ -1178,7 +1189,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1291,7 +1302,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1402,7 +1413,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1411,7 +1422,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1439,7 +1450,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1448,9 +1459,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1470,8 +1482,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1497,14 +1509,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1512,15 +1524,15 @@ PARAM_SHAPES = {
     "pi": ("H",),
     "pf": ("H",),
     "po": ("H",),
-    "Rii": ("H", "H",),
-    "Rif": ("H", "H",),
-    "Rio": ("H", "H",),
-    "Rfi": ("H", "H",),
-    "Rff": ("H", "H",),
-    "Rfo": ("H", "H",),
-    "Roi": ("H", "H",),
-    "Rof": ("H", "H",),
-    "Roo": ("H", "H",),
+    "Rii": ("H", "H"),
+    "Rif": ("H", "H"),
+    "Rio": ("H", "H"),
+    "Rfi": ("H", "H"),
+    "Rff": ("H", "H"),
+    "Rfo": ("H", "H"),
+    "Roi": ("H", "H"),
+    "Rof": ("H", "H"),
+    "Roo": ("H", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1662,7 +1674,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.i", state.i, dtype, (B, H), "[B, H]")
         _expect("state.f", state.f, dtype, (B, H), "[B, H]")
         _expect("state.o", state.o, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -41,7 +41,7 @@ __all__ = [
 
 CELL = "gated_antisymmetric"
 SPEC_SHA256 = "8f6cf1af58a6dc6d469e7efae2d788422c1e48f98e6f9842a645760b86f58ecd"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -69,6 +69,12 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _T transposed; _out for the
+# caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -99,7 +105,7 @@ def _forward(
     a = ws.a
     half = np.array(0.5, dtype)
     tmp = ws.tmp
-    number = np.array(0.1, dtype)
+    tenth = np.array(0.1, dtype)
     for (h_prev, z, tanh_h_pre, h) in steps:
         # a = A @ h[t-1]
         dot(A, h_prev, a)
@@ -112,7 +118,7 @@ def _forward(
         # h[t] = h[t-1] + eps*z*phi(a + Wh @ x[t] + bh)
         add(tanh_h_pre, a, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
-        multiply(z, number, h)
+        multiply(z, tenth, h)
         multiply(h, tanh_h_pre, h)
         add(h_prev, h, h)
 
@@ -135,12 +141,12 @@ def _backward(
     np.copyto(Wz_Wh[H:2*H], params.Wh)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = h[t-1] + eps*z*phi(a + Wh @ x[t] + bh)
+    # for the way back through h[t] = h[t-1] + eps*z*phi(a + Wh @ x[t] + bh)
     np.multiply(saved.z, 0.1, out=ws.d_h_pre)
     np.square(saved.tanh_h_pre, out=ws.tmp)
     np.subtract(1, ws.tmp, out=ws.tmp)
     np.multiply(ws.d_h_pre, ws.tmp, out=ws.d_h_pre)
-    # backward of z = sigmoid(a + Wz @ x[t] + bz)
+    # for the way back through z = sigmoid(a + Wz @ x[t] + bz)
     np.subtract(1, saved.z, out=ws.d_z_pre)
     np.multiply(ws.d_z_pre, 0.1, out=ws.d_z_pre)
     np.multiply(ws.d_z_pre, saved.z, out=ws.d_z_pre)
@@ -148,7 +154,7 @@ def _backward(
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -156,19 +162,23 @@ def _backward(
     A_T = _transposed(A, T, B, ws.A_T)
     AT_d_a = ws.AT_d_a
     for (dy_t, d_h_pre, d_z_pre, d_a) in steps:
-        # backward of h[t] = h[t-1] + eps*z*phi(a + Wh @ x[t] + bh)
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
+        # back through h[t] = h[t-1] + eps*z*phi(a + Wh @ x[t] + bh)
         multiply(d_h_pre, d_h, d_h_pre)
-        # backward of z = sigmoid(a + Wz @ x[t] + bz)
+        # back through z = sigmoid(a + Wz @ x[t] + bz)
         multiply(d_z_pre, d_h, d_z_pre)
-        # backward of a = A @ h[t-1]
+        # back to a, from z and h[t]
         add(d_h_pre, d_z_pre, d_a)
-        # h
+        # back through A @ h[t-1]
         dot(A_T, d_a, AT_d_a)
+        # back to h[t-1], from a and h[t]
         add(d_h, AT_d_a, d_h)
 
+    # back through [Wz; Wh] @ x[t]
     d_z_h_pre_flat = _columns(ws.d_z_h_pre, ws.d_z_h_pre_flat)
     np.matmul(d_z_h_pre_flat.T, Wz_Wh, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_h_pre_flat, x_2d, out=ws.d_Wz_Wh_rows)
     d_Wz = ws.d_Wz_Wh_rows[0:H]
     d_Wh = ws.d_Wz_Wh_rows[H:2*H]
@@ -216,7 +226,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (A_T, Wz_Wh_T, half, z_pre_factor_row, bh_row, number, ) = packed.constants
+        (A_T, Wz_Wh_T, half, z_pre_factor_row, bh_row, tenth) = packed.constants
         h_prev_here = packed.h_prev_here
         x_here = packed.x_here
         tanh_h_pre = packed.tanh_h_pre
@@ -243,7 +253,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         add(bh_row, tanh_h_pre, tanh_h_pre)
         add(tanh_h_pre, Wh_x, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
-        multiply(z, number, z)
+        multiply(z, tenth, z)
         multiply(z, tanh_h_pre, z)
         h = add(h_prev, z)
         return h.copy(), State(h=h)
@@ -308,7 +318,7 @@ def _derived(params: Params, H: int) -> tuple[Any, ...]:
     M_T = params.M.T
     eye_H = np.eye(H, dtype=dtype)
     A = params.M - M_T - 0.01*eye_H
-    return (A, )
+    return (A,)
 
 
 class Tape(NamedTuple):
@@ -414,7 +424,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.M", params.M, 2, 0, "[H, H]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -437,8 +447,8 @@ class Packed:
         half = np.array(0.5, dtype)
         z_pre_factor_row = (0.5*params.bz)[None]
         bh_row = params.bh[None]
-        number = np.array(0.1, dtype)
-        self.constants = (A_T, Wz_Wh_T, half, z_pre_factor_row, bh_row, number, )
+        tenth = np.array(0.1, dtype)
+        self.constants = (A_T, Wz_Wh_T, half, z_pre_factor_row, bh_row, tenth)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -490,8 +500,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -632,7 +642,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.z_tanh_h_pre = empty((T, 2*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -679,7 +689,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wz_Wh_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wz_Wh_x = self.Wz_Wh_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.z, saved.tanh_h_pre, saved.h))
 
 
@@ -706,7 +717,7 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
         self.d_h_pre = self.d_z_h_pre[:, H:]
         self.d_z_pre = self.d_z_h_pre[:, :H]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_z_pre, self.d_a))[::-1]
 
 
@@ -718,7 +729,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -827,7 +838,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -938,7 +949,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -947,7 +958,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -975,7 +986,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -984,9 +995,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1006,8 +1018,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1033,9 +1045,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "M": ("H", "H",),
-    "Wz": ("H", "I",),
-    "Wh": ("H", "I",),
+    "M": ("H", "H"),
+    "Wz": ("H", "I"),
+    "Wh": ("H", "I"),
     "bz": ("H",),
     "bh": ("H",),
 }
@@ -1167,7 +1179,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -47,7 +47,7 @@ __all__ = [
 
 CELL = "gilr"
 SPEC_SHA256 = "b3b6b54622ebf0bbca154a9e96321db944c651e9d388d1d5b14a1194814c4bd8"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -75,6 +75,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -97,8 +100,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -118,7 +121,7 @@ extern "C" __global__ void forward_loop(
         const real Wg_x = g_z_all[row*2*H + j];
         const real Wz_x = g_z_all[row*2*H + H + j];
 
-        // h[t] = g*h[t-1] + (1 - g)*z
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
         // g = sigma(Wg @ x[t] + bg)
         const real g = sigmoid(Wg_x + bg_j);
@@ -158,14 +161,17 @@ extern "C" __global__ void backward_loop(
         const real z = g_z_all[row*2*H + H + j];
         const real d_h_given = dy_all[at];
 
-        // backward of h[t] = g*h[t-1] + (1 - g)*z
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+        // back to h[t], from the output and the next step
         const real d_h = d_h_given + d_h_next_here;
+        // back to h[t-1], from h[t] = g*h[t-1] + (1 - g)*z
         const real d_h_prev = g*d_h;
-        // backward of z = phi(Wz @ x[t] + bz)
+        // back through z = phi(Wz @ x[t] + bz)
         const real d_z_pre = (1 - g)*(1 - square(z))*d_h;
-        // backward of g = sigma(Wg @ x[t] + bg)
+        // back through g = sigma(Wg @ x[t] + bg)
         const real d_g_pre = (1 - g)*g*(h_prev_here - z)*d_h;
 
         d_g_z_pre_all[row*2*H + H + j] = d_z_pre;
@@ -305,7 +311,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wg; Wz] @ x[t]
     _dot(ws.d_g_z_pre_all.reshape(T*B, 2*H), ws.Wg_Wz, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_g_z_pre_all.reshape(T*B, 2*H).T, x_2d, ws.d_Wg_Wz)
     _sum_parts(ws.d_g_pre_totals, ws.d_bg_sum)
     _sum_parts(ws.d_z_pre_totals, ws.d_bz_sum)
@@ -537,7 +545,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wg", params.Wg, 2, 0, "[H, I]")
     I = _axis("params.Wg", params.Wg, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -849,7 +857,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -916,8 +924,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -949,15 +956,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1027,8 +1033,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wg": ("H", "I",),
-    "Wz": ("H", "I",),
+    "Wg": ("H", "I"),
+    "Wz": ("H", "I"),
     "bg": ("H",),
     "bz": ("H",),
 }
@@ -1145,7 +1151,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -52,7 +52,7 @@ __all__ = [
 
 CELL = "gla"
 SPEC_SHA256 = "ff30c4b03cdf809d40b0d6f18d0f006dc017a4a0f36e34072160034bbc77ea37"
-DIMS = ("I", "D", "M", "R",)
+DIMS = ("I", "D", "M", "R")
 
 
 class Params(NamedTuple):
@@ -83,6 +83,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [d_Wk_x, VaT_d_Va_Wa_x, d_v_column_flat, d_q_row_flat]; gates2 = [k, a, v, q].
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -106,8 +110,8 @@ __device__ inline real logsigmoid(real a) { return minimum(a, 0) - log1p(exp(-fa
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -218,8 +222,9 @@ extern "C" __global__ void forward_loop(
         const real v_column = Wk_x_v_Wa_x_allraw_all[row*(D + M + R) + D + j/D];
         const real k_row = k_all[row*D + j%D];
 
-        // S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+        // the state before the step, put back where the sequence is reset
         const real S_prev_here = cut_before == 0 ? S_prev : cut_before == 1 ? 0 : S_all[k];
+        // S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
         const real S = one_column_j*S_prev_here*alpha_row + v_column*k_row;
 
         S_all[at + B*D*M] = S;
@@ -284,17 +289,19 @@ extern "C" __global__ void backward_loop(
         const real S_prev = S_all[at];
         const real d_y_flat = dy_all[row*M + j/D];
 
-        // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
+        // the state before the step, put back where the sequence is reset
         const real S_prev_here = cut_before == 0 ? S_prev : cut_before == 1 ? 0 : S_all[k];
-        // backward of y = S[t] @ q
+        // back through y = S[t] @ q
         const real d_S_q = d_y_flat;
-        // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+        // back to S[t], from the next step and y = S[t] @ q
         const real d_S = d_S_next_here + q_row*d_S_q;
+        // back to S[t-1], from S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
         const real d_S_prev = alpha_row*one_column_j*d_S;
-        // backward of y = S[t] @ q
+        // back through y, continued
         const real d_S_q_q_row = S*d_S_q;
-        // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+        // back through S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
         const real d_S_alpha_row = S_prev_here*one_column_j*d_S;
 
         d_S_all[at] = d_S;
@@ -316,10 +323,10 @@ extern "C" __global__ void backward_after_1(
 {
     const long long row = blockIdx.x;
 
-    // backward of y = S[t] @ q
+    // back through y = S[t] @ q
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_S_q_q_row_all + row*D)[k] = sum_of_column(M, D, d_S_q_q_row_all + row*D*M + k/D*M*D + k%D);
-    // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+    // back through S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_S_alpha_row_all + row*D)[k] = sum_of_column(M, D, d_S_alpha_row_all + row*D*M + k/D*M*D + k%D);
     __syncthreads();
@@ -331,9 +338,9 @@ extern "C" __global__ void backward_after_1(
         const real d_alpha_row_flat = sum_d_S_alpha_row_all[at];
         const real d_q_row_flat_allraw = sum_d_S_q_q_row_all[at];
 
-        // backward of y = S[t] @ q
+        // back through y = S[t] @ q
         const real d_q_row_flat = d_q_row_flat_allraw;
-        // backward of alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
+        // back through alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
         const real d_alpha_pre = real(0.0625)*sigmoid(-Va_Wa_x - ba_j)*alpha*d_alpha_row_flat;
 
         gates_all[row*(2*D + M + R) + D + M + R + j] = d_q_row_flat;
@@ -346,7 +353,7 @@ extern "C" __global__ void backward_after_1(
         const real k_row = k_all[row*D + j%D];
         const real d_S = d_S_all[at];
 
-        // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+        // back through S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
         const real d_S_k_row = v_column*d_S;
         const real d_S_v_column = k_row*d_S;
 
@@ -354,10 +361,10 @@ extern "C" __global__ void backward_after_1(
         d_S_v_column_all[at] = d_S_v_column;
     }
     __syncthreads();
-    // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+    // back through S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_S_k_row_all + row*D)[k] = sum_of_column(M, D, d_S_k_row_all + row*D*M + k/D*M*D + k%D);
-    // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+    // back through S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     for (long long k = 0; k < M; k++)
         sum_row(D, d_S_v_column_all + row*D*M + k*D, sum_d_S_v_column_all + row*M + k);
 }
@@ -373,7 +380,7 @@ extern "C" __global__ void backward_after_2(
 
     const real d_v_column_flat_allraw = sum_d_S_v_column_all[at];
 
-    // backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+    // back through S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     const real d_v_column_flat = d_v_column_flat_allraw;
 
     gates_all[row*(2*D + M + R) + D + R + j] = d_v_column_flat;
@@ -390,7 +397,7 @@ extern "C" __global__ void backward_after_3(
 
     const real VaT_d_Va_Wa_x_allraw = VaT_d_Va_Wa_x_all[at];
 
-    // backward of alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
+    // back through alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
     const real VaT_d_Va_Wa_x = VaT_d_Va_Wa_x_allraw;
 
     gates_all[row*(2*D + M + R) + D + j] = VaT_d_Va_Wa_x;
@@ -407,7 +414,7 @@ extern "C" __global__ void backward_after_4(
 
     const real d_k_row_flat = sum_d_S_k_row_all[at];
 
-    // backward of k = (Wk @ x[t])/sqrt(D)
+    // back through k = (Wk @ x[t])/sqrt(D)
     const real d_Wk_x = d_k_row_flat/sqrt(real(D));
 
     gates_all[row*(2*D + M + R) + j] = d_Wk_x;
@@ -543,7 +550,7 @@ def _backward_checked(
     x_2d = x.reshape(T*B, I)
     (one_column,) = tape.derived
     cp.concatenate((params.ba, one_column.reshape(M)), out=ws.vectors)
-    cp.concatenate((params.Wk, params.Wa, params.Wv, params.Wq), axis=0, out=ws.W_gates_2)
+    cp.concatenate((params.Wk, params.Wa, params.Wv, params.Wq), axis=0, out=ws.W_gates2)
     cp.copyto(ws.dy_all, dy)
     ws.d_S_last[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
     if masks is not None:
@@ -551,19 +558,21 @@ def _backward_checked(
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after_1", dtype), T*B, ws.backward_after_1)
-    # backward of alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
+    # back through alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
     _dot(ws.d_alpha_pre_all.reshape(T*B, D), params.Va, ws.VaT_d_Va_Wa_x_all.reshape(T*B, R))
     _run(_kernel("backward_after_2", dtype), T*B*M, ws.backward_after_2)
     _run(_kernel("backward_after_3", dtype), T*B*R, ws.backward_after_3)
     _run(_kernel("backward_after_4", dtype), T*B*D, ws.backward_after_4)
-    _dot(ws.gates_all.reshape(T*B, 2*D + M + R), ws.W_gates_2, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.gates_all.reshape(T*B, 2*D + M + R).T, x_2d, ws.d_W_gates_3)
+    # back through [Wq; Wk; Wv; Wa] @ x[t]
+    _dot(ws.gates_all.reshape(T*B, 2*D + M + R), ws.W_gates2, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.gates_all.reshape(T*B, 2*D + M + R).T, x_2d, ws.d_W_gates2)
     _dot(ws.d_alpha_pre_all.reshape(T*B, D).T, saved.Wa_x_all.reshape(T*B, R), ws.d_Va)
     _sum_rows(ws.d_alpha_pre_all.reshape(T*B, D), ws.d_ba_sum_parts, ws.d_ba_sum)
-    d_Wq = ws.d_W_gates_3[D + M + R:2*D + M + R]
-    d_Wk = ws.d_W_gates_3[:D]
-    d_Wv = ws.d_W_gates_3[D + R:D + M + R]
-    d_Wa = ws.d_W_gates_3[D:D + R]
+    d_Wq = ws.d_W_gates2[D + M + R:2*D + M + R]
+    d_Wk = ws.d_W_gates2[:D]
+    d_Wv = ws.d_W_gates2[D + R:D + M + R]
+    d_Wa = ws.d_W_gates2[D:D + R]
     d_Va = ws.d_Va
     d_ba = ws.d_ba_sum
     d_state = State(
@@ -826,7 +835,7 @@ def pack(params: Params) -> Packed:
     M = _axis("params.Wv", params.Wv, 2, 0, "[M, I]")
     R = _axis("params.Wa", params.Wa, 2, 0, "[R, I]")
     dtype = _check_params(params, I, D, M, R)
-    return Packed(params, dtype, (I, D, M, R, ))
+    return Packed(params, dtype, (I, D, M, R))
 
 
 class Packed:
@@ -1030,8 +1039,8 @@ class _Backward:
         self.vectors = cp.empty((D + M,), dtype)
         self.ba = self.vectors[:D]
         self.one_column = self.vectors[D:D + M]
-        self.W_gates_2 = cp.empty((2*D + M + R, I), dtype)
-        self.d_W_gates_3 = cp.empty((2*D + M + R, I), dtype)
+        self.W_gates2 = cp.empty((2*D + M + R, I), dtype)
+        self.d_W_gates2 = cp.empty((2*D + M + R, I), dtype)
         self.d_Va = cp.empty((D, R), dtype)
         self.d_ba_sum = cp.empty((D,), dtype)
         self.d_ba_sum_parts = cp.empty((_parts(T*B), D), real)
@@ -1195,7 +1204,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1262,8 +1271,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1295,15 +1303,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1373,16 +1380,16 @@ OUTPUT_SHAPES = {
     "y": ("M",),
 }
 PARAM_SHAPES = {
-    "Wq": ("D", "I",),
-    "Wk": ("D", "I",),
-    "Wv": ("M", "I",),
-    "Wa": ("R", "I",),
-    "Va": ("D", "R",),
+    "Wq": ("D", "I"),
+    "Wk": ("D", "I"),
+    "Wv": ("M", "I"),
+    "Wa": ("R", "I"),
+    "Va": ("D", "R"),
     "ba": ("D",),
     "one": ("M",),
 }
 STATE_SHAPES = {
-    "S": ("M", "D",),
+    "S": ("M", "D"),
 }
 
 
@@ -1496,7 +1503,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
-    return params, x, state, T, B, dtype, (I, D, M, R, )
+    return params, x, state, T, B, dtype, (I, D, M, R)
 
 
 def _check_params(params: Params, I: int, D: int, M: int, R: int) -> Any:

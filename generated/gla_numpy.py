@@ -44,7 +44,7 @@ __all__ = [
 
 CELL = "gla"
 SPEC_SHA256 = "ff30c4b03cdf809d40b0d6f18d0f006dc017a4a0f36e34072160034bbc77ea37"
-DIMS = ("I", "D", "M", "R",)
+DIMS = ("I", "D", "M", "R")
 
 
 class Params(NamedTuple):
@@ -75,6 +75,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [a, q, k, v]; gates2 = [Wa_x, q_row, k_row, v_column].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _axes with all its axes; _batch for every sample; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -99,9 +105,9 @@ def _forward(
     np.matmul(x_2d, Wk.T, out=saved.k_row.reshape(T*B, D))
     # v = Wv @ x[t]
     np.matmul(x_2d, Wv.T, out=saved.v_column.reshape(T*B, M))
-    # k
+    # k, continued
     np.divide(saved.k_row, float(np.sqrt(D)), out=saved.k_row)
-    # alpha
+    # alpha, continued
     Wa_x_2d = saved.Wa_x.reshape(T*B, R)
     np.matmul(Wa_x_2d, Va.T, out=saved.Va_Wa_x.reshape(T*B, D))
     np.add(ba_batch, saved.Va_Wa_x, out=saved.alpha_row)
@@ -150,36 +156,36 @@ def _backward(
     Wq = params.Wq
     ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
-    # again S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
-    # again y = S[t] @ q
-    # backward of y = S[t] @ q
+    # back through y = S[t] @ q
     np.copyto(ws.d_S_q_axes, dy.reshape(T, B, M, 1))
-    # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+    # for the way back to S[t], from y = S[t] @ q
     np.multiply(saved.q_row.reshape(T, B, 1, D), ws.d_S_q_axes, out=ws.d_S_axes)
+    # for the way back to S[t-1], from S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     np.multiply(one_column, saved.alpha_row.reshape(T, B, 1, D), out=ws.d_S_prev_factor_axes)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.S.reshape(B, D*M), )
+        finals = None if dfinal is None else (dfinal.S.reshape(B, D*M),)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_S_2 = ws.d_S_2
     for (d_S, d_S_prev_factor) in steps:
-        # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+        # back to S[t], from the next step and y = S[t] @ q
         add(d_S_2, d_S, d_S)
+        # back to S[t-1], from S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
         multiply(d_S_prev_factor, d_S, d_S_2)
 
-    # again alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
+    # again: a part of alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
     np.add(ba_batch, saved.Va_Wa_x, out=ws.alpha_pre)
-    # again S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
-    # backward of y = S[t] @ q
+    # back through y = S[t] @ q
     np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
-    # backward of S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
+    # for the way back through S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     np.multiply(one_column, saved.S_prev.reshape(T, B, M, D), out=ws.d_S_alpha_row_axes)
+    # back through S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
     np.einsum("tbij,tbij->tbj", ws.d_S_axes, ws.d_S_alpha_row_axes, out=ws.d_alpha_pre_axes)
     np.einsum("tbij,tbi->tbj", ws.d_S_axes, saved.v_column.reshape(T, B, M), out=ws.d_Wk_x_axes)
     np.einsum("tbij,tbj->tbi", ws.d_S_axes, saved.k_row.reshape(T, B, D), out=ws.d_v_column_flat_axes)
-    # backward of alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
+    # for the way back through alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
     np.multiply(saved.alpha_row, 0.0625, out=ws.d_alpha_pre_factor)
     np.multiply(ws.alpha_pre, -1, out=ws.alpha_pre)
     np.abs(ws.alpha_pre, out=ws.tmp)
@@ -190,11 +196,13 @@ def _backward(
     np.add(ws.tmp, 1, out=ws.tmp)
     np.divide(ws.alpha_pre, ws.tmp, out=ws.alpha_pre)
     np.multiply(ws.d_alpha_pre_factor, ws.alpha_pre, out=ws.d_alpha_pre_factor)
+    # back through alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
     np.multiply(ws.d_alpha_pre, ws.d_alpha_pre_factor, out=ws.d_alpha_pre)
     d_alpha_pre_2d = ws.d_alpha_pre.reshape(T*B, D)
     np.matmul(d_alpha_pre_2d, Va, out=ws.VaT_d_Va_Wa_x.reshape(T*B, R))
-    # backward of k = (Wk @ x[t])/sqrt(D)
+    # back through k = (Wk @ x[t])/sqrt(D)
     np.divide(ws.d_Wk_x, float(np.sqrt(D)), out=ws.d_Wk_x)
+    # back to x[t], from q, k, v and alpha
     VaT_d_Va_Wa_x_2d = ws.VaT_d_Va_Wa_x.reshape(T*B, R)
     np.matmul(VaT_d_Va_Wa_x_2d, Wa, out=ws.d_x_out.reshape(T*B, I))
     d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
@@ -206,6 +214,7 @@ def _backward(
     d_q_row_flat_2d = ws.d_q_row_flat.reshape(T*B, D)
     np.matmul(d_q_row_flat_2d, Wq, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_q_row_flat_2d.T, x_2d, out=ws.d_Wq_rows)
     d_Wq = ws.d_Wq_rows
     np.matmul(d_Wk_x_2d.T, x_2d, out=ws.d_Wk_rows)
@@ -256,8 +265,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         I, D, M, R = packed.dims
-        (W_gates_T, number, Va_T, ba_row, minus_one, zero, number_2, one_column_row, ) = packed.constants
-        gates_2 = packed.gates_2
+        (W_gates_T, sqrt_D, Va_T, ba_row, minus_one, zero, c_0_0625, one_column_row) = packed.constants
+        gates2 = packed.gates2
         k_row = packed.k_row
         Wa_x = packed.Wa_x
         alpha_row = packed.alpha_row
@@ -280,24 +289,21 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # k = (Wk @ x[t])/sqrt(D)
         # v = Wv @ x[t]
         # alpha = exp(logsigmoid(Va @ (Wa @ x[t]) + ba)/tau)
-        dot(x, W_gates_T, gates_2)
-        divide(k_row, number, k_row)
-        # S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
-        # y = S[t] @ q
-        # alpha
+        dot(x, W_gates_T, gates2)
+        divide(k_row, sqrt_D, k_row)
         dot(Wa_x, Va_T, alpha_row)
         add(ba_row, alpha_row, alpha_row)
         multiply(alpha_row, minus_one, alpha_row)
         logaddexp(zero, alpha_row, alpha_row)
         multiply(alpha_row, minus_one, alpha_row)
-        multiply(alpha_row, number_2, alpha_row)
+        multiply(alpha_row, c_0_0625, alpha_row)
         exp(alpha_row, alpha_row)
-        # S
+        # S[t] = outer(one, alpha)*S[t-1] + outer(v, k)
         multiply(v_column_axes, k_row_axes, tmp_axes)
         multiply(one_column_row, S_prev, tmp_axes_2)
         multiply(tmp_axes_2, alpha_row_axes, tmp_axes_2)
         S = add(tmp, tmp_2)
-        # y
+        # y = S[t] @ q
         einsum("bj,bij->bi", q_row_axes, S.reshape(B, M, D), out=y_axes)
         return y_2.copy(), State(S=S.reshape(B, M, D))
     finally:
@@ -374,7 +380,7 @@ def init_state(params: Params, batch: int) -> State:
 def _derived(params: Params, M: int) -> tuple[Any, ...]:
     """Derived parameters: one_column."""
     one_column = params.one.reshape(M, 1)
-    return (one_column, )
+    return (one_column,)
 
 
 class Tape(NamedTuple):
@@ -484,7 +490,7 @@ def pack(params: Params) -> Packed:
     M = _axis("params.Wv", params.Wv, 2, 0, "[M, I]")
     R = _axis("params.Wa", params.Wa, 2, 0, "[R, I]")
     dtype = _check_params(params, I, D, M, R)
-    return Packed(params, dtype, (I, D, M, R, ))
+    return Packed(params, dtype, (I, D, M, R))
 
 
 class Packed:
@@ -506,14 +512,14 @@ class Packed:
         np.copyto(W_gates[2*D + R:2*D + M + R], params.Wv)
         Va = params.Va
         W_gates_T = _from_left(W_gates)
-        number = np.array(float(np.sqrt(D)), dtype)
+        sqrt_D = np.array(float(np.sqrt(D)), dtype)
         Va_T = _from_left(Va)
         ba_row = params.ba[None]
         minus_one = np.array(-1, dtype)
         zero = np.array(0, dtype)
-        number_2 = np.array(0.0625, dtype)
+        c_0_0625 = np.array(0.0625, dtype)
         one_column_row = one_column[None]
-        self.constants = (W_gates_T, number, Va_T, ba_row, minus_one, zero, number_2, one_column_row, )
+        self.constants = (W_gates_T, sqrt_D, Va_T, ba_row, minus_one, zero, c_0_0625, one_column_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -529,19 +535,19 @@ class Packed:
         """Memory for steps of ``B`` samples."""
         I, D, M, R = self.dims
         self.batch, dtype = None, self.dtype  # until there is all of it
-        self.gates_2 = np.empty((B, 2*D + M + R), dtype)
+        self.gates2 = np.empty((B, 2*D + M + R), dtype)
         self.alpha_row = np.empty((B, D), dtype)
         self.tmp = np.empty((B, D*M), dtype)
         self.tmp_2 = np.empty((B, D*M), dtype)
         self.y_2 = np.empty((B, M), dtype)
-        self.k_row = self.gates_2[..., D + R:2*D + R]
-        self.Wa_x = self.gates_2[..., :R]
-        self.v_column_axes = self.gates_2[..., 2*D + R:].reshape(B, M, 1)
-        self.k_row_axes = self.gates_2[..., D + R:2*D + R].reshape(B, 1, D)
+        self.k_row = self.gates2[..., D + R:2*D + R]
+        self.Wa_x = self.gates2[..., :R]
+        self.v_column_axes = self.gates2[..., 2*D + R:].reshape(B, M, 1)
+        self.k_row_axes = self.gates2[..., D + R:2*D + R].reshape(B, 1, D)
         self.tmp_axes = self.tmp.reshape(B, M, D)
         self.tmp_axes_2 = self.tmp_2.reshape(B, M, D)
         self.alpha_row_axes = self.alpha_row.reshape(B, 1, D)
-        self.q_row_axes = self.gates_2[..., R:D + R].reshape(B, D)
+        self.q_row_axes = self.gates2[..., R:D + R].reshape(B, D)
         self.y_axes = self.y_2.reshape(B, M)
         self.batch = B
 
@@ -574,8 +580,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -716,7 +722,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, D, M, R = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.Wa_x = empty((T, B, R), dtype)
         self.k_row = empty((T, B, D), dtype)
@@ -778,7 +784,8 @@ class _Forward:
         self.y_2 = np.ndarray((T, B, M), dtype, scratch.block_4)
         self.S_factor_axes = self.S_factor.reshape(T, B, M, D)
         self.y_axes = self.y_2.reshape(T, B, M)
-        self.carried = ((saved.S_all, saved.S_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.S_all, saved.S_prev, 0.0),)
         self.steps = list(zip(saved.S_all[:-1], self.S_factor, saved.S))
 
 
@@ -818,7 +825,7 @@ class _Backward:
         self.d_alpha_pre_axes = self.d_alpha_pre.reshape(T, B, D)
         self.d_Wk_x_axes = self.d_Wk_x.reshape(T, B, D)
         self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, B, M)
-        self.carried = (self.d_S_2, )
+        self.carried = (self.d_S_2,)
         self.steps = list(zip(self.d_S, self.d_S_prev_factor))[::-1]
 
 
@@ -830,7 +837,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, D, M, R = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -939,7 +946,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1050,7 +1057,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1059,7 +1066,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1087,7 +1094,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1096,9 +1103,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1118,8 +1126,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1145,16 +1153,16 @@ OUTPUT_SHAPES = {
     "y": ("M",),
 }
 PARAM_SHAPES = {
-    "Wq": ("D", "I",),
-    "Wk": ("D", "I",),
-    "Wv": ("M", "I",),
-    "Wa": ("R", "I",),
-    "Va": ("D", "R",),
+    "Wq": ("D", "I"),
+    "Wk": ("D", "I"),
+    "Wv": ("M", "I"),
+    "Wa": ("R", "I"),
+    "Va": ("D", "R"),
     "ba": ("D",),
     "one": ("M",),
 }
 STATE_SHAPES = {
-    "S": ("M", "D",),
+    "S": ("M", "D"),
 }
 
 
@@ -1283,7 +1291,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
-    return params, x, state, T, B, dtype, (I, D, M, R, )
+    return params, x, state, T, B, dtype, (I, D, M, R)
 
 
 def _check_params(params: Params, I: int, D: int, M: int, R: int) -> Any:

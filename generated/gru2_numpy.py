@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "gru2"
 SPEC_SHA256 = "d783c815e50be8d09e736d796ebd516583f6f475d7e0a666ff8f4d06749cf52d"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -68,6 +68,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _base a term of it; _all before the first step and after every step; _flat of all steps and samples, as the columns
+# of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes;
+# _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -142,24 +147,24 @@ def _backward(
     Wn = params.Wn
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    # for the way back through n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
     np.multiply(saved.u, ws.d_n_pre, out=ws.d_n_pre)
-    # backward of h[t] = u*n + (1 - u)*h[t-1]
+    # for the way back to h[t-1], from r, u, n and h[t]
     np.subtract(1, saved.u, out=ws.d_h_prev_base)
-    # backward of u = sigma(Uu @ h[t-1])
+    # for the way back through u = sigma(Uu @ h[t-1])
     np.multiply(ws.d_h_prev_base, saved.u, out=ws.d_Uu_h_prev)
     np.subtract(saved.n, saved.h_prev, out=ws.tmp)
     np.multiply(ws.d_Uu_h_prev, ws.tmp, out=ws.d_Uu_h_prev)
-    # backward of r = sigma(Ur @ h[t-1])
+    # for the way back through r = sigma(Ur @ h[t-1])
     np.subtract(1, saved.r, out=ws.d_Ur_h_prev)
     np.multiply(saved.h_prev, ws.d_Ur_h_prev, out=ws.d_Ur_h_prev)
     np.multiply(ws.d_Ur_h_prev, saved.r, out=ws.d_Ur_h_prev)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -169,27 +174,30 @@ def _backward(
     Uu_Ur_T = _transposed(Uu_Ur, T, B, ws.Uu_Ur_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_n_pre, d_Uu_h_prev, d_Ur_h_prev, d_Uu_Ur_h_prev, d_h_prev_base, r) in steps:
-        # backward of h[t] = u*n + (1 - u)*h[t-1]
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+        # back through n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
         multiply(d_n_pre, d_h, d_n_pre)
-        # backward of u = sigma(Uu @ h[t-1])
+        # back through u = sigma(Uu @ h[t-1])
         multiply(d_Uu_h_prev, d_h, d_Uu_h_prev)
-        # n
+        # back through Un @ (h[t-1]*r)
         dot(Un_T, d_n_pre, UnT_d_Un_n_part)
-        # backward of r = sigma(Ur @ h[t-1])
+        # back through r = sigma(Ur @ h[t-1])
         multiply(d_Ur_h_prev, UnT_d_Un_n_part, d_Ur_h_prev)
-        # h
+        # back through [Ur; Uu] @ h[t-1]
         dot(Uu_Ur_T, d_Uu_Ur_h_prev, d_h_prev)
+        # back to h[t-1], from r, u, n and h[t]
         multiply(d_h_prev_base, d_h, d_h)
         multiply(r, UnT_d_Un_n_part, UnT_d_Un_n_part)
         add(d_h, UnT_d_Un_n_part, d_h)
         add(d_h, d_h_prev, d_h)
 
-    # again n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    # again: h[t-1]*r, in n
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)
+    # back through Wn @ x[t]
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     np.matmul(d_n_pre_flat.T, Wn, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_n_pre_flat, x_2d, out=ws.d_Wn_rows)
     d_Wn = ws.d_Wn_rows
     d_Uu_Ur_h_prev_flat = _columns(ws.d_Uu_Ur_h_prev, ws.d_Uu_Ur_h_prev_flat)
@@ -235,7 +243,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Uu_Ur_T, minus_one, one, Un_T, Wn_T, bn_row, ) = packed.constants
+        (Uu_Ur_T, minus_one, one, Un_T, Wn_T, bn_row) = packed.constants
         x_here = packed.x_here
         u_n_part = packed.u_n_part
         tmp_tmp = packed.tmp_tmp
@@ -430,7 +438,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wn", params.Wn, 2, 0, "[H, I]")
     I = _axis("params.Wn", params.Wn, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -455,7 +463,7 @@ class Packed:
         Un_T = _from_left(Un)
         Wn_T = _from_left(Wn)
         bn_row = params.bn[None]
-        self.constants = (Uu_Ur_T, minus_one, one, Un_T, Wn_T, bn_row, )
+        self.constants = (Uu_Ur_T, minus_one, one, Un_T, Wn_T, bn_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -507,8 +515,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -648,7 +656,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.n = empty((T, H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -699,7 +707,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wn_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.Wn_x = self.Wn_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.u_r, saved.r, saved.n, saved.h, saved.u))
 
 
@@ -732,10 +741,12 @@ class _Backward:
         self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.d_Uu_h_prev = self.d_Uu_Ur_h_prev[:, :H]
         self.d_Ur_h_prev = self.d_Uu_Ur_h_prev[:, H:]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(
-            zip(self.dy_rows, self.d_n_pre, self.d_Uu_h_prev, self.d_Ur_h_prev, self.d_Uu_Ur_h_prev, self.d_h_prev_base,
-            saved.r)
+            zip(
+                self.dy_rows, self.d_n_pre, self.d_Uu_h_prev, self.d_Ur_h_prev, self.d_Uu_Ur_h_prev, self.d_h_prev_base,
+                saved.r
+            )
         )[::-1]
 
 
@@ -747,7 +758,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -856,7 +867,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -967,7 +978,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -976,7 +987,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1004,7 +1015,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1013,9 +1024,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1035,8 +1047,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1062,10 +1074,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wn": ("H", "I",),
-    "Ur": ("H", "H",),
-    "Uu": ("H", "H",),
-    "Un": ("H", "H",),
+    "Wn": ("H", "I"),
+    "Ur": ("H", "H"),
+    "Uu": ("H", "H"),
+    "Un": ("H", "H"),
     "bn": ("H",),
 }
 STATE_SHAPES = {
@@ -1196,7 +1208,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "gru3"
 SPEC_SHA256 = "7141ac45093acddd01aa2cfb6b78770ea409477afdc7384ac4dea6573db8233a"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -78,6 +78,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _part a nameless part of an equation; _all of all steps, of a state also before the first; _now of
+# the step that is at work; _pair of two steps in turn; _final at the end of a sample; _sum over all steps and
+# samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -98,8 +102,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step.
 extern "C" __global__ void forward_step_1(
@@ -115,7 +119,7 @@ extern "C" __global__ void forward_step_1(
     const real cut_before = cuts[row];
     const real h_prev = h_all[at];
 
-    // h[t] = u*n + (1 - u)*h[t-1]
+    // the state before the step, put back where the sequence is reset
     const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
     // n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     const real n_part = r_j*h_prev_here;
@@ -142,7 +146,7 @@ extern "C" __global__ void forward_step_2(
     const real Wn_x = n_all_2[at];
     const real Un_n_part = Un_n_part_now[k];
 
-    // h[t] = u*n + (1 - u)*h[t-1]
+    // the state before the step, put back where the sequence is reset
     const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
     // n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     const real n = tanh(Wn_x + Un_n_part + bn_j);
@@ -175,16 +179,19 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = u*n + (1 - u)*h[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // the state before the step, put back where the sequence is reset
     const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    // back through n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     const real d_n_pre = (1 - square(n))*u_j*d_h;
+    // again: h[t-1]*r, in n
     const real n_part = h_prev_here*r_j;
-    // backward of u = sigma(bu)
+    // back through u = sigma(bu)
     const real d_u_each = n*d_h;
-    // backward of h[t] = u*n + (1 - u)*h[t-1]
+    // back through h[t] = u*n + (1 - u)*h[t-1]
     const real d_h_constant_part_each = h_prev_here*d_h;
 
     d_n_pre_all[at] = d_n_pre;
@@ -213,11 +220,13 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UnT_d_Un_n_part = UnT_d_Un_n_part_now[k];
 
-    // backward of h[t] = u*n + (1 - u)*h[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // the state before the step, put back where the sequence is reset
     const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+    // back to h[t-1], from n and h[t]
     const real d_h_prev = h_constant_part_j*(d_h_given + d_h_next_here) + r_j*UnT_d_Un_n_part;
-    // backward of r = sigma(br)
+    // back through r = sigma(br)
     const real d_r_each = h_prev_here*UnT_d_Un_n_part;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -307,7 +316,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_n_pre, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+        # back through Un @ (h[t-1]*r)
         dot(d_n_pre, Un, UnT_d_Un_n_part)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -368,7 +377,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through Wn @ x[t]
     _dot(ws.d_n_pre_all.reshape(T*B, H), params.Wn, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_n_pre_all.reshape(T*B, H).T, x_2d, ws.d_Wn)
     _dot(ws.d_n_pre_all.reshape(T*B, H).T, ws.n_part_all.reshape(T*B, H), ws.d_Un)
     _sum_rows(ws.d_n_pre_all.reshape(T*B, H), ws.d_bn_sum_parts, ws.d_bn_sum)
@@ -627,7 +638,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wn", params.Wn, 2, 0, "[H, I]")
     I = _axis("params.Wn", params.Wn, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -839,8 +850,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_n_pre_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_n_pre_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1029,7 +1041,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1096,8 +1108,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1129,15 +1140,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1207,8 +1217,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wn": ("H", "I",),
-    "Un": ("H", "H",),
+    "Wn": ("H", "I"),
+    "Un": ("H", "H"),
     "br": ("H",),
     "bu": ("H",),
     "bn": ("H",),
@@ -1326,7 +1336,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

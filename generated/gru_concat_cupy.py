@@ -55,7 +55,7 @@ __all__ = [
 
 CELL = "gru_concat"
 SPEC_SHA256 = "d19720f9b9483dbf0fea289b351815dfcc1c1bdfb8fe388c121fb1306b85d429"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -82,6 +82,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _part a nameless part of an equation; _all of all steps, of a state also
+# before the first; _now of the step that is at work; _pair of two steps in turn; _operand as products read it;
+# _final at the end of a sample; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -104,8 +108,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Wz|h[t-1]; Wr|h[t-1]] @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -155,7 +159,9 @@ extern "C" __global__ void forward_step_2(
     const real n = tanh(W_n_part_n_part + W_x_x);
     // h[t] = (1 - z)*h[t-1] + z*n
     const real h = h_prev*(1 - z) + z*n;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     z_r_n_all[row*3*H + 2*H + j] = n;
@@ -184,14 +190,15 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = (1 - z)*h[t-1] + z*n
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of n = phi(W @ [r*h[t-1], x[t]])
+    // back through n = phi(W @ [r*h[t-1], x[t]])
     const real d_n_pre = z*(1 - square(n))*d_h;
-    // backward of z = sigma(Wz @ [h[t-1], x[t]])
+    // back through z = sigma(Wz @ [h[t-1], x[t]])
     const real d_z_pre = (1 - z)*z*(n - h_prev)*d_h;
-    // backward of n = phi(W @ [r*h[t-1], x[t]])
+    // again: h[t-1]*r, in n
     const real n_part = h_prev*r;
 
     d_n_pre_all[at] = d_n_pre;
@@ -215,7 +222,7 @@ extern "C" __global__ void backward_step_2(
     const real r = z_r_n_all[row*3*H + H + j];
     const real W_n_partT_d_W_n_part = W_n_partT_d_W_n_now[k];
 
-    // backward of r = sigma(Wr @ [h[t-1], x[t]])
+    // back through r = sigma(Wr @ [h[t-1], x[t]])
     const real d_r_pre = h_prev*(1 - r)*r*W_n_partT_d_W_n_part;
 
     d_z_r_pre_all[row*2*H + H + j] = d_r_pre;
@@ -241,8 +248,9 @@ extern "C" __global__ void backward_step_3(
     const real W_n_partT_d_W_n_part = W_n_partT_d_W_n_now[k];
     const real d_h_prev = d_h_prev_now[k];
 
-    // backward of h[t] = (1 - z)*h[t-1] + z*n
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t-1], from z, r, n and h[t]
     const real d_h_prev_2 = (1 - z)*(d_h_given + d_h_next_here) + r*W_n_partT_d_W_n_part + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
@@ -340,10 +348,10 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_3_blocks = ws.backward_step_3_blocks
     for backward_step_arguments, d_n_pre, backward_step_arguments_2, d_z_r_pre, backward_step_arguments_3 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of n = phi(W @ [r*h[t-1], x[t]])
+        # back through W|n.part @ (h[t-1]*r)
         dot(d_n_pre, W_n_part, W_n_partT_d_W_n_part)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of h[t] = (1 - z)*h[t-1] + z*n
+        # back through [Wr|h[t-1]; Wz|h[t-1]] @ h[t-1]
         dot(d_z_r_pre, Wz_Wr_h_prev, d_h_prev)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
 
@@ -408,7 +416,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [W|x[t]; Wr|x[t]; Wz|x[t]] @ x[t]
     _dot(ws.d_z_r_n_pre_all.reshape(T*B, 3*H), ws.Wz_Wr_W_x, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_z_r_pre_all.reshape(T*B, 2*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Wz_Wr_h_prev)
     _dot(ws.d_z_r_n_pre_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wz_Wr_W_x)
     _dot(ws.d_n_pre_all.reshape(T*B, H).T, ws.n_part_all.reshape(T*B, H), ws.d_W_n_part)
@@ -676,7 +686,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, H + I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, H + I]") - (H)
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -889,8 +899,10 @@ class _Backward:
         self.backward_step_3_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_n_pre_all[t], (now[t], *self.backward_step_2),
-            self.d_z_r_pre_all[t], (now[t], *self.backward_step_3)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_n_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_z_r_pre_all[t], (now[t], *self.backward_step_3)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1079,7 +1091,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1146,8 +1158,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1179,15 +1190,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1257,9 +1267,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "H + I",),
-    "Wr": ("H", "H + I",),
-    "W": ("H", "H + I",),
+    "Wz": ("H", "H + I"),
+    "Wr": ("H", "H + I"),
+    "W": ("H", "H + I"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1374,7 +1384,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -46,7 +46,7 @@ __all__ = [
 
 CELL = "gru_concat"
 SPEC_SHA256 = "d19720f9b9483dbf0fea289b351815dfcc1c1bdfb8fe388c121fb1306b85d429"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -72,6 +72,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [z_h_prev, z_x, r_h_prev, r_x].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _base a term of it; _all before the first step and after every step; _flat of all steps and samples, as the columns
+# of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -142,24 +149,24 @@ def _backward(
     np.copyto(Wz_Wr_W_x[2*H:3*H], W_x)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of n = phi(W @ [r*h[t-1], x[t]])
+    # for the way back through n = phi(W @ [r*h[t-1], x[t]])
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
     np.multiply(saved.z, ws.d_n_pre, out=ws.d_n_pre)
-    # backward of r = sigma(Wr @ [h[t-1], x[t]])
+    # for the way back through r = sigma(Wr @ [h[t-1], x[t]])
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(saved.h_prev, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
-    # backward of h[t] = (1 - z)*h[t-1] + z*n
+    # for the way back to h[t-1], from z, r, n and h[t]
     np.subtract(1, saved.z, out=ws.d_h_prev_base)
-    # backward of z = sigma(Wz @ [h[t-1], x[t]])
+    # for the way back through z = sigma(Wz @ [h[t-1], x[t]])
     np.multiply(ws.d_h_prev_base, saved.z, out=ws.d_z_pre)
     np.subtract(saved.n, saved.h_prev, out=ws.tmp)
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -169,27 +176,30 @@ def _backward(
     Wz_Wr_h_prev_T = _transposed(Wz_Wr_h_prev, T, B, ws.Wz_Wr_h_prev_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_n_pre, d_z_pre, d_r_pre, d_z_r_pre, d_h_prev_base, r) in steps:
-        # backward of h[t] = (1 - z)*h[t-1] + z*n
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of n = phi(W @ [r*h[t-1], x[t]])
+        # back through n = phi(W @ [r*h[t-1], x[t]])
         multiply(d_n_pre, d_h, d_n_pre)
-        # backward of z = sigma(Wz @ [h[t-1], x[t]])
+        # back through z = sigma(Wz @ [h[t-1], x[t]])
         multiply(d_z_pre, d_h, d_z_pre)
-        # n
+        # back through W|n.part @ (h[t-1]*r)
         dot(W_n_part_T, d_n_pre, W_n_partT_d_W_n_part)
-        # backward of r = sigma(Wr @ [h[t-1], x[t]])
+        # back through r = sigma(Wr @ [h[t-1], x[t]])
         multiply(d_r_pre, W_n_partT_d_W_n_part, d_r_pre)
-        # h
+        # back through [Wr|h[t-1]; Wz|h[t-1]] @ h[t-1]
         dot(Wz_Wr_h_prev_T, d_z_r_pre, d_h_prev)
+        # back to h[t-1], from z, r, n and h[t]
         multiply(d_h_prev_base, d_h, d_h)
         multiply(r, W_n_partT_d_W_n_part, W_n_partT_d_W_n_part)
         add(d_h, W_n_partT_d_W_n_part, d_h)
         add(d_h, d_h_prev, d_h)
 
-    # again n = phi(W @ [r*h[t-1], x[t]])
+    # again: h[t-1]*r, in n
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)
+    # back through [W|x[t]; Wr|x[t]; Wz|x[t]] @ x[t]
     d_z_r_n_pre_flat = _columns(ws.d_z_r_n_pre, ws.d_z_r_n_pre_flat)
     np.matmul(d_z_r_n_pre_flat.T, Wz_Wr_W_x, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
     np.matmul(d_z_r_n_pre_flat[0:2*H], h_prev_flat.T, out=ws.d_Wz_Wr_h_prev_rows)
     d_Wz_h_prev = ws.d_Wz_Wr_h_prev_rows[0:H]
@@ -236,7 +246,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W_gates_half_T, half, W_n_part_T, W_x_T, ) = packed.constants
+        (W_gates_half_T, half, W_n_part_T, W_x_T) = packed.constants
         h_prev_here = packed.h_prev_here
         x_here = packed.x_here
         h_prev_x_here = packed.h_prev_x_here
@@ -334,7 +344,7 @@ def _derived(params: Params, I: int, H: int) -> tuple[Any, ...]:
     Wr_x = params.Wr[..., H:H + I]
     W_n_part = params.W[..., 0:H]
     W_x = params.W[..., H:H + I]
-    return (Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x, )
+    return (Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x)
 
 
 class Tape(NamedTuple):
@@ -440,7 +450,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, H + I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, H + I]") - (H)
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -464,7 +474,7 @@ class Packed:
         half = np.array(0.5, dtype)
         W_n_part_T = _from_left(W_n_part)
         W_x_T = _from_left(W_x)
-        self.constants = (W_gates_half_T, half, W_n_part_T, W_x_T, )
+        self.constants = (W_gates_half_T, half, W_n_part_T, W_x_T)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -517,8 +527,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -659,7 +669,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, H, B), dtype)
         self.z_r = empty((T, 2*H, B), dtype)
@@ -707,7 +717,8 @@ class _Forward:
         self.Wz_Wr_W_x_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wz_Wr_x_x_half = self.Wz_Wr_W_x_x_flat[:2*H].transpose(1, 0, 2)
         self.W_x_x = self.Wz_Wr_W_x_x_flat[2*H:].transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(
             zip(saved.h_all[:-1], saved.z_r, self.Wz_Wr_x_x_half, saved.r, saved.n, self.W_x_x, saved.h, saved.z)
         )
@@ -742,7 +753,7 @@ class _Backward:
         self.d_r_pre = self.d_z_r_n_pre[:, H:2*H]
         self.d_z_pre = self.d_z_r_n_pre[:, :H]
         self.d_z_r_pre = self.d_z_r_n_pre[:, :2*H]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(
             zip(self.dy_rows, self.d_n_pre, self.d_z_pre, self.d_r_pre, self.d_z_r_pre, self.d_h_prev_base, saved.r)
         )[::-1]
@@ -756,7 +767,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -865,7 +876,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -976,7 +987,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -985,7 +996,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1013,7 +1024,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1022,9 +1033,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1044,8 +1056,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1071,9 +1083,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "H + I",),
-    "Wr": ("H", "H + I",),
-    "W": ("H", "H + I",),
+    "Wz": ("H", "H + I"),
+    "Wr": ("H", "H + I"),
+    "W": ("H", "H + I"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1203,7 +1215,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "gru_concat"
 SPEC_SHA256 = "d19720f9b9483dbf0fea289b351815dfcc1c1bdfb8fe388c121fb1306b85d429"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -58,6 +58,10 @@ class State(NamedTuple):
 
 
 Arrays = tuple[Tensor, ...]
+
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _base a term of it.
 
 
 def _forward(
@@ -100,13 +104,13 @@ def _backward(
     T, B = x.shape[:2]
     Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x = _derived(params, x, dims)
     h_prev, z, r, n = saved
-    # backward of n = phi(W @ [r*h[t-1], x[t]])
+    # for the way back through n = phi(W @ [r*h[t-1], x[t]])
     d_n_pre_factor = z*(1 - n**2)
-    # backward of r = sigma(Wr @ [h[t-1], x[t]])
+    # for the way back through r = sigma(Wr @ [h[t-1], x[t]])
     d_r_pre_factor = h_prev*(1 - r)*r
-    # backward of z = sigma(Wz @ [h[t-1], x[t]])
+    # for the way back through z = sigma(Wz @ [h[t-1], x[t]])
     d_z_pre_factor = (1 - z)*z*(n - h_prev)
-    # backward of h[t] = (1 - z)*h[t-1] + z*n
+    # for the way back to h[t-1], from z, r, n and h[t]
     d_h_prev_base = 1 - z
     Wr_Wz_h_prev = torch.cat((Wr_h_prev, Wz_h_prev), 0)
     W_Wr_Wz_x = torch.cat((W_x, Wr_x, Wz_x), 0)
@@ -114,17 +118,17 @@ def _backward(
     def one_step(carry: Any, row: Any) -> Any:
         (d_h_next,) = carry
         dy_t, d_n_pre_factor, d_z_pre_factor, d_r_pre_factor, d_h_prev_base, r = row
-        # backward of h[t] = (1 - z)*h[t-1] + z*n
+        # back to h[t], from the output and the next step
         d_h = dy_t + d_h_next
-        # backward of n = phi(W @ [r*h[t-1], x[t]])
+        # back through n = phi(W @ [r*h[t-1], x[t]])
         d_n_pre = d_h*d_n_pre_factor
-        # backward of z = sigma(Wz @ [h[t-1], x[t]])
+        # back through z = sigma(Wz @ [h[t-1], x[t]])
         d_z_pre = d_h*d_z_pre_factor
-        # backward of n = phi(W @ [r*h[t-1], x[t]])
+        # back through W|n.part @ (h[t-1]*r)
         W_n_partT_d_W_n_part = d_n_pre @ W_n_part
-        # backward of r = sigma(Wr @ [h[t-1], x[t]])
+        # back through r = sigma(Wr @ [h[t-1], x[t]])
         d_r_pre = W_n_partT_d_W_n_part*d_r_pre_factor
-        # backward of h[t] = (1 - z)*h[t-1] + z*n
+        # back to h[t-1], from z, r, n and h[t]
         d_h_prev = r*W_n_partT_d_W_n_part + d_h*d_h_prev_base + torch.cat((d_r_pre, d_z_pre), -1) @ Wr_Wz_h_prev
         return (d_h_prev,), (d_n_pre, d_r_pre, d_z_pre)
 
@@ -132,14 +136,16 @@ def _backward(
         one_step, dfinal, (dy, d_n_pre_factor, d_z_pre_factor, d_r_pre_factor, d_h_prev_base, r), T, masks
     )
     d_n_pre, d_r_pre, d_z_pre = rows
-    # again n = phi(W @ [r*h[t-1], x[t]])
+    # again: h[t-1]*r, in n
     n_part = h_prev*r
+    # back through [W|x[t]; Wr|x[t]; Wz|x[t]] @ x[t]
     d_x = torch.cat((d_n_pre, d_r_pre, d_z_pre), -1) @ W_Wr_Wz_x
-    d_Wz_h_prev, d_Wr_h_prev = (
-        torch.split(torch.einsum("tbm,tbk->mk", torch.cat((d_z_pre, d_r_pre), -1), h_prev), (H, H), -2)
+    # gradients of the parameters: products and sums over all steps and samples
+    d_Wz_h_prev, d_Wr_h_prev = torch.split(
+        torch.einsum("tbm,tbk->mk", torch.cat((d_z_pre, d_r_pre), -1), h_prev), (H, H), -2
     )
-    d_Wz_x, d_Wr_x, d_W_x = (
-        torch.split(torch.einsum("tbm,tbk->mk", torch.cat((d_z_pre, d_r_pre, d_n_pre), -1), x), (H, H, H), -2)
+    d_Wz_x, d_Wr_x, d_W_x = torch.split(
+        torch.einsum("tbm,tbk->mk", torch.cat((d_z_pre, d_r_pre, d_n_pre), -1), x), (H, H, H), -2
     )
     d_W_n_part = torch.einsum("tbm,tbk->mk", d_n_pre, n_part)
     d_Wz = torch.cat((d_Wz_h_prev, d_Wz_x), -1)
@@ -163,7 +169,7 @@ def _derived(params: Params, like: Tensor, dims: tuple[int, ...]) -> tuple[Any, 
     Wr_x = params.Wr[..., H:H + I]
     W_n_part = params.W[..., 0:H]
     W_x = params.W[..., H:H + I]
-    return (Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x, )
+    return (Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x)
 
 
 def _equations(
@@ -237,7 +243,7 @@ def trace(params: Params, x: Tensor, state: State | None = None) -> dict[str, Te
         return tuple(after), tuple(values.values())
 
     _, rows = _scan(one_step, tuple(_start(state, x, B, dims)), (x,), T)
-    values = dict(zip(("z", "r", "n", "h", ), rows))
+    values = dict(zip(("z", "r", "n", "h"), rows))
     return values
 
 
@@ -262,7 +268,7 @@ def init_state(params: Params, batch: int) -> State:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, H + I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, H + I]") - (H)
     _check_params(params, I, H)
-    return _start(None, params.Wz, batch, (I, H, ))
+    return _start(None, params.Wz, batch, (I, H))
 
 
 def _run(
@@ -303,7 +309,7 @@ class _Derivative(torch.autograd.Function):
 
 def _plain_gradients(dims: tuple[int, ...], masks: _Masks | None, arrays: Any, cotangents: Any) -> list[Tensor | None]:
     """The gradients of ``arrays`` as functions of them and of ``cotangents``."""
-    arrays = [each.view_as(each) for each in arrays]  # apart from one another, though one may be computed from another
+    arrays = [each.view_as(each) for each in arrays]  # each for itself, though one may be computed from another
     y, final = _plain(dims, *_grouped(tuple(arrays)), masks)
     pairs = [(a, d) for a, d in zip((y, *final), cotangents) if a.requires_grad]
     wanted = [each for each in arrays if each.requires_grad]
@@ -342,9 +348,9 @@ def _plain(
     def one_step(carry: Any, row: Any) -> Any:
         state = State(h=carry[0])
         values, after = _equations(params, row[0], state, derived, B, dims)
-        return (after.h, ), (values["h"], )
+        return (after.h,), (values["h"],)
 
-    first = (state.h, )
+    first = (state.h,)
     final, y = _through(one_step, first, (x, *earlier), T, masks, (0.0,))
     return y[0], final
 
@@ -375,7 +381,7 @@ def _through(one_step: Any, first: Any, sequences: Any, T: int, masks: _Masks | 
 
 
 def _back(one_step: Any, given: Any, sequences: Any, T: int, masks: _Masks | None) -> Any:
-    """The same for the backward pass: ``given`` comes in at each sample's last step, and nothing across a cut."""
+    """The same for the backward pass: ``given`` comes in at each sample's last step, and nothing passes a reset."""
     if masks is None:
         return _scan(one_step, given, sequences, T, reverse=True)
     cut = masks.cut > 0
@@ -411,7 +417,8 @@ class _Masks(NamedTuple):
     ends: Any  # [B]: how many steps each sample has
     alive: Any  # [T, B]: whether a step is one of the sample's
     last: Any  # [T, B]: whether it is its last
-    cut: Any  # [T, B]: whether a state is put back before a step: to the spec's own (1), to that before the first (2)
+    # [T, B]: whether a sample is reset before a step: to the initial state (1), to that before the first step (2)
+    cut: Any
     order: _Order | None  # None if it is the given one
 
 
@@ -536,9 +543,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "H + I",),
-    "Wr": ("H", "H + I",),
-    "W": ("H", "H + I",),
+    "Wz": ("H", "H + I"),
+    "Wr": ("H", "H + I"),
+    "W": ("H", "H + I"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -609,7 +616,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

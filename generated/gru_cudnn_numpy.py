@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "gru_cudnn"
 SPEC_SHA256 = "b60192d58d6ef25f67c0a88c335d1e580ebbfd8d4ed58a965aa58bd6cce96ad0"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -82,6 +82,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wu, Uu, Wr, Ur].
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -128,12 +135,12 @@ def _forward(
         dot(Uu_Ur_half, h_prev, Uu_Ur_h_prev_half)
         # n = phi(Wn @ x[t] + bn + r*(Un @ h[t-1] + cn))
         dot(Un, h_prev, Un_h_prev)
-        # u, r
+        # u and r, continued
         add(u_r, Uu_Ur_h_prev_half, u_r)
         tanh(u_r, u_r)
         multiply(u_r, half, u_r)
         add(u_r, half, u_r)
-        # n
+        # n, continued
         add(cn_batch, Un_h_prev, tmp)
         multiply(tmp, r, tmp)
         add(n, tmp, n)
@@ -169,24 +176,24 @@ def _backward(
     Wn = params.Wn
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of n = phi(Wn @ x[t] + bn + r*(Un @ h[t-1] + cn))
+    # for the way back through n = phi(Wn @ x[t] + bn + r*(Un @ h[t-1] + cn))
     np.subtract(1, saved.u, out=ws.d_u_pre)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
     np.multiply(ws.d_u_pre, ws.d_n_pre, out=ws.d_n_pre)
-    # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+    # for the way back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     np.multiply(ws.d_u_pre, saved.u, out=ws.d_u_pre)
     np.subtract(saved.h_prev, saved.n, out=ws.tmp)
-    # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+    # for the way back through r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
     np.add(cn_batch, saved.Un_h_prev, out=ws.tmp_2)
-    # u, r
+    # for the way back through u and r, continued
     np.multiply(ws.d_u_r_pre, ws.tmp_tmp, out=ws.d_u_r_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -194,25 +201,28 @@ def _backward(
     Uu_Ur_Un_T = _transposed(Uu_Ur_Un, T, B, ws.Uu_Ur_Un_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_n_pre, r, d_Un_h_prev, d_u_pre, d_r_pre, d_u_pre_r_pre_Un_h_prev, u) in steps:
-        # backward of h[t] = u*h[t-1] + (1 - u)*n
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of n = phi(Wn @ x[t] + bn + r*(Un @ h[t-1] + cn))
+        # back through n = phi(Wn @ x[t] + bn + r*(Un @ h[t-1] + cn))
         multiply(d_n_pre, d_h, d_n_pre)
         multiply(r, d_n_pre, d_Un_h_prev)
-        # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+        # back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
         multiply(d_u_pre, d_h, d_u_pre)
-        # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+        # back through r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         multiply(d_r_pre, d_n_pre, d_r_pre)
-        # h
+        # back through [Ur; Uu; Un] @ h[t-1]
         dot(Uu_Ur_Un_T, d_u_pre_r_pre_Un_h_prev, d_h_prev)
+        # back to h[t-1], from r, u, n and h[t]
         multiply(u, d_h, d_h)
         add(d_h, d_h_prev, d_h)
 
+    # back to x[t], from r, u and n
     d_u_pre_r_pre_Un_h_flat = _columns(ws.d_u_pre_r_pre_Un_h_prev, ws.d_u_pre_r_pre_Un_h_flat)
     np.matmul(d_u_pre_r_pre_Un_h_flat[0:2*H].T, Wu_Wr, out=ws.d_x_out.reshape(T*B, I))
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     np.matmul(d_n_pre_flat.T, Wn, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp_3, out=ws.d_x)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_u_pre_r_pre_Un_h_flat[0:2*H], x_2d, out=ws.d_Wu_Wr_rows)
     d_Wu = ws.d_Wu_Wr_rows[0:H]
     d_Wr = ws.d_Wu_Wr_rows[H:2*H]
@@ -267,7 +277,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bu_br_half, gates_half_T, Wn_T, Un_T, half, bn_row, cn_row, one, ) = packed.constants
+        (bu_br_half, weights_half_T, Wn_T, Un_T, half, bn_row, cn_row, one) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -284,16 +294,16 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         np.copyto(h_prev_here, h_prev)
         # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
-        dot(x_h_prev_here, gates_half_T, u_r)
+        dot(x_h_prev_here, weights_half_T, u_r)
         # n = phi(Wn @ x[t] + bn + r*(Un @ h[t-1] + cn))
         dot(x_here, Wn_T, n)
         dot(h_prev, Un_T, Un_h_prev)
-        # u, r
+        # u and r, continued
         add(bu_br_half, u_r, u_r)
         tanh(u_r, u_r)
         multiply(u_r, half, u_r)
         add(u_r, half, u_r)
-        # n
+        # n, continued
         add(bn_row, n, n)
         add(cn_row, Un_h_prev, Un_h_prev)
         multiply(Un_h_prev, r, Un_h_prev)
@@ -469,7 +479,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
     I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -483,25 +493,25 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bu_br_half = np.empty((1, 2*H), dtype)
-        self.gates_half = np.empty((2*H, H + I), dtype)
+        self.weights_half = np.empty((2*H, H + I), dtype)
         bu_br_half = self.bu_br_half
         np.multiply(params.bu, 0.5, out=bu_br_half[..., 0:H])
         np.multiply(params.br, 0.5, out=bu_br_half[..., H:2*H])
-        gates_half = self.gates_half
-        np.multiply(params.Wu, 0.5, out=gates_half[0:H, 0:I])
-        np.multiply(params.Uu, 0.5, out=gates_half[0:H, I:H + I])
-        np.multiply(params.Wr, 0.5, out=gates_half[H:2*H, 0:I])
-        np.multiply(params.Ur, 0.5, out=gates_half[H:2*H, I:H + I])
+        weights_half = self.weights_half
+        np.multiply(params.Wu, 0.5, out=weights_half[0:H, 0:I])
+        np.multiply(params.Uu, 0.5, out=weights_half[0:H, I:H + I])
+        np.multiply(params.Wr, 0.5, out=weights_half[H:2*H, 0:I])
+        np.multiply(params.Ur, 0.5, out=weights_half[H:2*H, I:H + I])
         Wn = params.Wn
         Un = params.Un
-        gates_half_T = _from_left(gates_half)
+        weights_half_T = _from_left(weights_half)
         Wn_T = _from_left(Wn)
         Un_T = _from_left(Un)
         half = np.array(0.5, dtype)
         bn_row = params.bn[None]
         cn_row = params.cn[None]
         one = np.array(1, dtype)
-        self.constants = (bu_br_half, gates_half_T, Wn_T, Un_T, half, bn_row, cn_row, one, )
+        self.constants = (bu_br_half, weights_half_T, Wn_T, Un_T, half, bn_row, cn_row, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -555,8 +565,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -696,7 +706,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.u_r_n = empty((T, 3*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -750,7 +760,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wu_Wr_Wn_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wu_Wr_Wn_x = self.Wu_Wr_Wn_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.Un_h_prev, saved.u_r, saved.r, saved.n, saved.u, saved.h))
 
 
@@ -788,10 +799,12 @@ class _Backward:
         self.d_Un_h_prev = self.d_u_pre_r_pre_Un_h_prev[:, 2*H:]
         self.d_x = self.d_x_out.transpose(0, 2, 1)
         self.tmp_3 = self.tmp_out.transpose(0, 2, 1)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(
-            zip(self.dy_rows, self.d_n_pre, saved.r, self.d_Un_h_prev, self.d_u_pre, self.d_r_pre,
-            self.d_u_pre_r_pre_Un_h_prev, saved.u)
+            zip(
+                self.dy_rows, self.d_n_pre, saved.r, self.d_Un_h_prev, self.d_u_pre, self.d_r_pre,
+                self.d_u_pre_r_pre_Un_h_prev, saved.u
+            )
         )[::-1]
 
 
@@ -803,7 +816,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -912,7 +925,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1023,7 +1036,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1032,7 +1045,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1060,7 +1073,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1069,9 +1082,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1091,8 +1105,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1118,12 +1132,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wr": ("H", "I",),
-    "Wu": ("H", "I",),
-    "Wn": ("H", "I",),
-    "Ur": ("H", "H",),
-    "Uu": ("H", "H",),
-    "Un": ("H", "H",),
+    "Wr": ("H", "I"),
+    "Wu": ("H", "I"),
+    "Wn": ("H", "I"),
+    "Ur": ("H", "H"),
+    "Uu": ("H", "H"),
+    "Un": ("H", "H"),
     "br": ("H",),
     "bu": ("H",),
     "bn": ("H",),
@@ -1257,7 +1271,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

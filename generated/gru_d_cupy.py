@@ -57,7 +57,7 @@ __all__ = [
 
 CELL = "gru_d"
 SPEC_SHA256 = "e810d713abe202a48965856c60aec2fb392868749727e176ed0ddfcb007d60eb"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -107,6 +107,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _final at the end of a sample; _sum over all steps and samples; _T transposed; _out for the
+# caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -132,8 +136,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step.
 extern "C" __global__ void forward_step_1(
@@ -155,7 +159,7 @@ extern "C" __global__ void forward_step_1(
     const real d = x_d_all[at];
     const real last_prev = last_all[at];
 
-    // last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+    // the state before the step, put back where the sequence is reset
     const real last_prev_here = cut_before == 0 ? last_prev : cut_before == 1 ? 0 : last_all[k];
     // keepx = exp(-max(0, wx*d[t] + bx))
     const real max_0_keepx_pre = maximum(0, wx_j*d + bx_j);
@@ -188,7 +192,7 @@ extern "C" __global__ void forward_step_2(
     const real h_prev = h_all[at];
     const real Wd_d = Wd_d_all[at];
 
-    // h[t] = u*n + (1 - u)*hhat
+    // the state before the step, put back where the sequence is reset
     const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
     // keeph = exp(-max(0, Wd @ d[t] + bd))
     const real max_0_keeph_pre = maximum(0, Wd_d + bd_j);
@@ -281,24 +285,25 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = u*n + (1 - u)*hhat
+    // the state before the step, put back where the sequence is reset
     const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of hhat = keeph*h[t-1]
+    // again: hhat = keeph*h[t-1]
     const real hhat = h_prev_here*keeph;
-    // backward of r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
+    // for the way back through r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
     const real d_r_pre_factor = hhat*(1 - r)*r;
-    // backward of h[t] = u*n + (1 - u)*hhat
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
+    // back through n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     const real d_n_pre = u*(1 - square(n))*d_h;
-    // backward of u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
+    // back through u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
     const real d_u_pre = (1 - u)*u*(n - hhat)*d_h;
-    // backward of keeph = exp(-max(0, Wd @ d[t] + bd))
+    // again: a part of keeph = exp(-max(0, Wd @ d[t] + bd))
     const real keeph_pre = Wd_d + bd_j;
-    // backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
+    // again: hhat*r, in n
     const real n_part = hhat*r;
-    // backward of keeph = exp(-max(0, Wd @ d[t] + bd))
+    // for the way back through keeph = exp(-max(0, Wd @ d[t] + bd))
     const real d_keeph_pre_factor = -(ge(keeph_pre, 0)/2 + gt(keeph_pre, 0)/2)*h_prev_here*keeph;
 
     hhat_all[at] = hhat;
@@ -333,14 +338,15 @@ extern "C" __global__ void backward_step_2(
     const real m = x_m_all[at];
     const real x = x_x_all[at];
 
-    // backward of last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+    // the state before the step, put back where the sequence is reset
     const real last_prev_here = cut_before == 0 ? last_prev : cut_before == 1 ? 0 : last_all[k];
-    // backward of keepx = exp(-max(0, wx*d[t] + bx))
+    // again: bx + d[t]*wx, in keepx
     const real keepx_pre = d*wx_j + bx_j;
-    // backward of xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
+    // again: xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
     const real xhat = m*x + (1 - m)*(keepx*last_prev_here + (1 - keepx)*xmean_j);
-    // backward of keepx = exp(-max(0, wx*d[t] + bx))
+    // for the way back through keepx = exp(-max(0, wx*d[t] + bx))
     const real d_keepx_pre_factor = -(ge(keepx_pre, 0)/2 + gt(keepx_pre, 0)/2)*keepx*(1 - m)*(last_prev_here - xmean_j);
+    // for the way back to m[t], from xhat, last[t], r, u and n
     const real d_m_base = x - last_prev_here;
     const real d_m_base2 = x - keepx*last_prev_here - (1 - keepx)*xmean_j;
 
@@ -363,7 +369,7 @@ extern "C" __global__ void backward_step_3(
     const real UnT_d_Un_n_part = UnT_d_Un_n_part_now[k];
     const real d_r_pre_factor = d_r_pre_factor_now[k];
 
-    // backward of r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
+    // back through r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
     const real d_r_pre = UnT_d_Un_n_part*d_r_pre_factor;
 
     d_r_u_pre_all[row*2*H + j] = d_r_pre;
@@ -391,13 +397,13 @@ extern "C" __global__ void backward_step_4(
     const real d_keeph_pre_factor = d_keeph_pre_factor_now[k];
     const real d_hhat = d_hhat_now[k];
 
-    // backward of h[t] = u*n + (1 - u)*hhat
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of hhat = keeph*h[t-1]
+    // back to hhat, from r, u, n and h[t]
     const real d_hhat_2 = (1 - u)*(d_h_given + d_h_next_here) + r*UnT_d_Un_n_part + d_hhat;
-    // backward of h[t] = u*n + (1 - u)*hhat
+    // back to h[t-1], from hhat = keeph*h[t-1]
     const real d_h_prev = keeph*d_hhat_2;
-    // backward of keeph = exp(-max(0, Wd @ d[t] + bd))
+    // back through keeph = exp(-max(0, Wd @ d[t] + bd))
     const real d_keeph_pre = d_hhat_2*d_keeph_pre_factor;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -424,11 +430,13 @@ extern "C" __global__ void backward_step_5(
     const real d_xhat = d_xhat_all[at];
     const real d_keepx_pre_factor = d_keepx_pre_factor_now[k];
 
-    // backward of last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_last_next_here = cut_after == 0 ? d_last_next : cut_after == 2 ? d_last_final[k] : 0;
+    // back to last[t-1], from xhat and last[t]
     const real d_last_prev = (1 - m)*d_last_next_here + keepx*(1 - m)*d_xhat;
-    // backward of keepx = exp(-max(0, wx*d[t] + bx))
+    // back through keepx = exp(-max(0, wx*d[t] + bx))
     const real d_keepx_pre = d_xhat*d_keepx_pre_factor;
+    // back to x[t], from xhat and last[t]
     const real d_x = m*d_last_next_here + m*d_xhat;
     const real d_wx_each = d*d_keepx_pre;
 
@@ -459,9 +467,11 @@ extern "C" __global__ void backward_after(
     const real d_m_base2 = d_m_base2_all[at];
     const real d_m = d_m_all[at];
 
-    // backward of last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_last_next_here = cut_after == 0 ? d_last_next : cut_after == 2 ? d_last_final[(row%B)*I + j] : 0;
+    // back to m[t], from xhat, last[t], r, u and n
     const real d_m_2 = d_last_next_here*d_m_base + d_xhat*d_m_base2 + d_m;
+    // back to d[t], from keepx and keeph
     const real d_d = WdT_d_Wd_d + wx_j*d_keepx_pre;
 
     d_m_out[at] = d_m_2;
@@ -581,12 +591,12 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
+        # back through Un @ (hhat*r)
         dot(d_n_pre, Un, UnT_d_Un_n_part)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
-        # backward of hhat = keeph*h[t-1]
+        # back through [Ur; Uu] @ hhat
         dot(d_r_u_pre, Ur_Uu, d_hhat)
-        # backward of xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
+        # back through [Wr; Wu; Wn] @ xhat
         dot(d_r_u_n_pre, Wr_Wu_Wn, d_xhat)
         backward_step_4(backward_step_4_blocks, THREADS, backward_step_arguments_4)
         backward_step_5(backward_step_5_blocks, THREADS, backward_step_arguments_5)
@@ -666,9 +676,12 @@ def _backward_checked(
         ws.d_last_final[...] = 0 if dfinal is None else dfinal.last
 
     _loop(ws, _backward_loop, graph)
+    # back through Wd @ d[t]
     _dot(ws.d_keeph_pre_all.reshape(T*B, H), params.Wd, ws.WdT_d_Wd_d_all.reshape(T*B, I))
+    # back through [Vr; Vu; Vn] @ m[t]
     _dot(ws.d_r_u_n_pre_all.reshape(T*B, 3*H), ws.Vr_Vu_Vn, ws.d_m_all.reshape(T*B, I))
     _run(_kernel("backward_after", dtype), T*B*I, ws.backward_after)
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_r_u_n_pre_all.reshape(T*B, 3*H).T, ws.xhat_all.reshape(T*B, I), ws.d_Wr_Wu_Wn)
     _dot(ws.d_r_u_pre_all.reshape(T*B, 2*H).T, ws.hhat_all.reshape(T*B, H), ws.d_Ur_Uu)
     _dot(ws.d_n_pre_all.reshape(T*B, H).T, ws.n_part_all.reshape(T*B, H), ws.d_Un)
@@ -981,7 +994,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
     I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1167,8 +1180,10 @@ class _Forward:
         self.forward_step_4_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.forward_step_1), (now[t], *self.forward_step_2), (now[t], *self.forward_step_3),
-            (now[t], *self.forward_step_4)) for t in range(T)
+            (
+                (now[t], *self.forward_step_1), (now[t], *self.forward_step_2), (now[t], *self.forward_step_3),
+                (now[t], *self.forward_step_4)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -1277,9 +1292,11 @@ class _Backward:
         self.backward_step_5_blocks = _blocks(B*I)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), (now[t], *self.backward_step_2), self.d_n_pre_all[t],
-            (now[t], *self.backward_step_3), self.d_r_u_pre_all[t], self.d_r_u_n_pre_all[t], self.d_xhat_all[t],
-            (now[t], *self.backward_step_4), (now[t], *self.backward_step_5)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), (now[t], *self.backward_step_2), self.d_n_pre_all[t],
+                (now[t], *self.backward_step_3), self.d_r_u_pre_all[t], self.d_r_u_n_pre_all[t], self.d_xhat_all[t],
+                (now[t], *self.backward_step_4), (now[t], *self.backward_step_5)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1468,7 +1485,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1535,8 +1552,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1568,15 +1584,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1648,21 +1663,21 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wr": ("H", "I",),
-    "Wu": ("H", "I",),
-    "Wn": ("H", "I",),
-    "Ur": ("H", "H",),
-    "Uu": ("H", "H",),
-    "Un": ("H", "H",),
+    "Wr": ("H", "I"),
+    "Wu": ("H", "I"),
+    "Wn": ("H", "I"),
+    "Ur": ("H", "H"),
+    "Uu": ("H", "H"),
+    "Un": ("H", "H"),
     "br": ("H",),
     "bu": ("H",),
     "bn": ("H",),
-    "Vr": ("H", "I",),
-    "Vu": ("H", "I",),
-    "Vn": ("H", "I",),
+    "Vr": ("H", "I"),
+    "Vu": ("H", "I"),
+    "Vn": ("H", "I"),
     "wx": ("I",),
     "bx": ("I",),
-    "Wd": ("H", "I",),
+    "Wd": ("H", "I"),
     "bd": ("H",),
     "xmean": ("I",),
 }
@@ -1785,7 +1800,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.last", state.last, dtype, (B, I), "[B, I]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

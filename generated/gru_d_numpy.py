@@ -48,7 +48,7 @@ __all__ = [
 
 CELL = "gru_d"
 SPEC_SHA256 = "e810d713abe202a48965856c60aec2fb392868749727e176ed0ddfcb007d60eb"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -97,6 +97,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wu, Uu, Vu, Wr, Ur, Vr].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _base a term of it; _all before the first step and after every step; _flat of all steps and
+# samples, as the columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that
+# one product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -193,7 +200,7 @@ def _forward(
         # u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
         dot(Wu_half, xhat, u_pre)
         dot(Uu_half, h, tmp_3)
-        # u, r
+        # u and r, continued
         add(u_r_pre, tmp_tmp, u_r_pre)
         add(u_r, u_r_pre, u_r)
         tanh(u_r, u_r)
@@ -248,29 +255,29 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_last[...] = 0 if dfinal is None else dfinal.last.T
 
-    # again hhat = keeph*h[t-1]
+    # again: hhat = keeph*h[t-1]
     np.multiply(saved.h_prev, saved.keeph, out=ws.hhat)
-    # backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
+    # for the way back through n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
     np.multiply(saved.u, ws.d_n_pre, out=ws.d_n_pre)
-    # backward of hhat = keeph*h[t-1]
+    # for the way back to hhat, from r, u, n and h[t]
     np.subtract(1, saved.u, out=ws.d_hhat)
-    # backward of u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
+    # for the way back through u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
     np.multiply(ws.d_hhat, saved.u, out=ws.d_u_pre)
     np.subtract(saved.n, ws.hhat, out=ws.tmp)
-    # backward of r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
+    # for the way back through r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
-    # u, r
+    # for the way back through u and r, continued
     np.multiply(ws.d_u_r_pre, ws.tmp_hhat, out=ws.d_u_r_pre)
-    # backward of last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+    # for the way back to last[t-1], from xhat and last[t]
     np.subtract(1, x.m.transpose(0, 2, 1), out=ws.d_last_prev_base)
     np.multiply(ws.d_last_prev_base, saved.keepx, out=ws.d_last_prev_factor)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.last.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.last.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -286,40 +293,40 @@ def _backward(
             d_m, dy_t, d_n_pre, d_u_pre, d_r_pre, d_u_r_pre, d_u_r_n_pre, d_xhat, d_hhat, r, keeph, d_last_prev_base,
             d_last_prev_factor
         ) in steps:
-        # backward of last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
+        # back through last[t] = m[t]*x[t] + (1 - m[t])*last[t-1]
         np.copyto(d_m, d_last)
-        # backward of h[t] = u*n + (1 - u)*hhat
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
+        # back through n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
         multiply(d_n_pre, d_h, d_n_pre)
-        # backward of u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
+        # back through u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
         multiply(d_u_pre, d_h, d_u_pre)
-        # n
+        # back through Un @ (hhat*r)
         dot(Un_T, d_n_pre, UnT_d_Un_n_part)
-        # backward of r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
+        # back through r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
         multiply(d_r_pre, UnT_d_Un_n_part, d_r_pre)
-        # backward of hhat = keeph*h[t-1]
+        # back through [Ur; Uu] @ hhat
         dot(Uu_Ur_T, d_u_r_pre, d_hhat_2)
-        # backward of xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
+        # back through [Wr; Wu; Wn] @ xhat
         dot(Wu_Wr_Wn_T, d_u_r_n_pre, d_xhat)
-        # hhat
+        # back to hhat, from r, u, n and h[t]
         multiply(d_hhat, d_h, d_hhat)
         multiply(r, UnT_d_Un_n_part, UnT_d_Un_n_part)
         add(d_hhat, UnT_d_Un_n_part, d_hhat)
         add(d_hhat, d_hhat_2, d_hhat)
-        # h
+        # back to h[t-1], from hhat = keeph*h[t-1]
         multiply(keeph, d_hhat, d_h)
-        # last
+        # back to last[t-1], from xhat and last[t]
         multiply(d_last, d_last_prev_base, d_last)
         multiply(d_last_prev_factor, d_xhat, tmp_2)
         add(d_last, tmp_2, d_last)
 
-    # again keepx = exp(-max(0, wx*d[t] + bx))
+    # again: bx + d[t]*wx, in keepx
     np.multiply(wx_batch, x.d.transpose(0, 2, 1), out=ws.keepx_pre)
     np.add(bx_batch, ws.keepx_pre, out=ws.keepx_pre)
-    # again keeph = exp(-max(0, Wd @ d[t] + bd))
+    # again: a part of keeph = exp(-max(0, Wd @ d[t] + bd))
     np.add(bd_batch, saved.Wd_d, out=ws.keeph_pre)
-    # again xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
+    # again: xhat = m[t]*x[t] + (1 - m[t])*(keepx*last[t-1] + (1 - keepx)*xmean)
     np.multiply(saved.last_prev, saved.keepx, out=ws.d_m_base2)
     np.subtract(1, saved.keepx, out=ws.tmp_3)
     np.multiply(xmean_batch, ws.tmp_3, out=ws.tmp_3)
@@ -327,9 +334,9 @@ def _backward(
     np.subtract(x.x.transpose(0, 2, 1), ws.xhat, out=ws.tmp_4)
     np.multiply(x.m.transpose(0, 2, 1), ws.tmp_4, out=ws.tmp_4)
     np.add(ws.xhat, ws.tmp_4, out=ws.xhat)
-    # again n = phi(Wn @ xhat + Un @ (r*hhat) + Vn @ m[t] + bn)
+    # again: hhat*r, in n
     np.multiply(saved.r, ws.hhat, out=ws.n_part)
-    # backward of keeph = exp(-max(0, Wd @ d[t] + bd))
+    # for the way back through keeph = exp(-max(0, Wd @ d[t] + bd))
     np.multiply(saved.h_prev, -1, out=ws.d_keeph_pre)
     np.multiply(ws.d_keeph_pre, saved.keeph, out=ws.d_keeph_pre)
     np.greater_equal(ws.keeph_pre, 0, out=ws.tmp_5)
@@ -337,10 +344,12 @@ def _backward(
     np.multiply(ws.tmp_keeph_pre, 0.5, out=ws.tmp_keeph_pre)
     np.add(ws.tmp_5, ws.keeph_pre, out=ws.tmp_5)
     np.multiply(ws.d_keeph_pre, ws.tmp_5, out=ws.d_keeph_pre)
+    # back through keeph = exp(-max(0, Wd @ d[t] + bd))
     np.multiply(ws.d_hhat, ws.d_keeph_pre, out=ws.d_keeph_pre)
+    # back through Wd @ d[t]
     d_keeph_pre_flat = _columns(ws.d_keeph_pre, ws.d_keeph_pre_flat)
     np.matmul(Wd.T, d_keeph_pre_flat, out=ws.WdT_d_Wd_d_flat.reshape(I, T*B))
-    # backward of keepx = exp(-max(0, wx*d[t] + bx))
+    # for the way back through keepx = exp(-max(0, wx*d[t] + bx))
     np.subtract(1, x.m.transpose(0, 2, 1), out=ws.d_keepx_pre)
     np.multiply(ws.d_keepx_pre, -1, out=ws.d_keepx_pre)
     np.subtract(saved.last_prev, xmean_batch, out=ws.tmp_6)
@@ -351,22 +360,29 @@ def _backward(
     np.multiply(ws.tmp_keepx_pre, 0.5, out=ws.tmp_keepx_pre)
     np.add(ws.tmp_7, ws.keepx_pre, out=ws.tmp_7)
     np.multiply(ws.d_keepx_pre, ws.tmp_7, out=ws.d_keepx_pre)
+    # back through keepx = exp(-max(0, wx*d[t] + bx))
     np.multiply(ws.d_xhat, ws.d_keepx_pre, out=ws.d_keepx_pre)
+    # back to x[t], from xhat and last[t]
     np.multiply(x.m.transpose(0, 2, 1), ws.d_m, out=ws.d_x)
     np.multiply(x.m.transpose(0, 2, 1), ws.d_xhat, out=ws.tmp_8)
     np.add(ws.d_x, ws.tmp_8, out=ws.d_x)
+    # for the way back to m[t], from xhat, last[t], r, u and n
     np.subtract(x.x.transpose(0, 2, 1), saved.last_prev, out=ws.d_m_base)
     np.subtract(x.x.transpose(0, 2, 1), ws.d_m_base2, out=ws.d_m_base2)
     np.subtract(ws.d_m_base2, ws.tmp_3, out=ws.d_m_base2)
+    # back through [Vr; Vu; Vn] @ m[t]
     d_u_r_n_pre_flat = _columns(ws.d_u_r_n_pre, ws.d_u_r_n_pre_flat)
     np.matmul(Vu_Vr_Vn.T, d_u_r_n_pre_flat, out=ws.d_m_flat.reshape(I, T*B))
+    # back to m[t], from xhat, last[t], r, u and n
     np.multiply(ws.d_m, ws.d_m_base, out=ws.d_m)
     np.multiply(ws.d_xhat, ws.d_m_base2, out=ws.d_xhat)
     np.add(ws.d_m, ws.d_xhat, out=ws.d_m)
     np.add(ws.d_m, ws.d_m_2, out=ws.d_m)
+    # back to d[t], from keepx and keeph
     np.multiply(wx_batch, ws.d_keepx_pre, out=ws.d_d)
     np.add(ws.WdT_d_Wd_d, ws.d_d, out=ws.d_d)
     np.multiply(x.d.transpose(0, 2, 1), ws.d_keepx_pre, out=ws.d_wx_each)
+    # gradients of the parameters: products and sums over all steps and samples
     xhat_flat = _columns(ws.xhat, ws.xhat_flat)
     np.matmul(d_u_r_n_pre_flat, xhat_flat.T, out=ws.d_Wu_Wr_Wn_rows)
     d_Wu = ws.d_Wu_Wr_Wn_rows[0:H]
@@ -446,8 +462,8 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
         if packed.batch != B:
             packed.prepare(B)
         (
-            bu_br_half, wx_row, bx_row, zero, minus_one, one, xmean_row, Wd_T, bd_row, gates_half_T, half, Un_T, Wn_T,
-            Vn_T, bn_row,
+            bu_br_half, wx_row, bx_row, zero, minus_one, one, xmean_row, Wd_T, bd_row, weights_half_T, half, Un_T, Wn_T,
+            Vn_T, bn_row
         ) = packed.constants
         d_here = packed.d_here
         m_here = packed.m_here
@@ -500,7 +516,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
         multiply(h_prev, hhat, hhat)
         # r = sigma(Wr @ xhat + Ur @ hhat + Vr @ m[t] + br)
         # u = sigma(Wu @ xhat + Uu @ hhat + Vu @ m[t] + bu)
-        dot(xhat_hhat_m_here, gates_half_T, u_n_part)
+        dot(xhat_hhat_m_here, weights_half_T, u_n_part)
         add(bu_br_half, u_n_part, u_n_part)
         tanh(u_n_part, u_n_part)
         multiply(u_n_part, half, u_n_part)
@@ -712,7 +728,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
     I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -726,18 +742,18 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bu_br_half = np.empty((1, 2*H), dtype)
-        self.gates_half = np.empty((2*H, H + 2*I), dtype)
+        self.weights_half = np.empty((2*H, H + 2*I), dtype)
         bu_br_half = self.bu_br_half
         np.multiply(params.bu, 0.5, out=bu_br_half[..., 0:H])
         np.multiply(params.br, 0.5, out=bu_br_half[..., H:2*H])
         Wd = params.Wd
-        gates_half = self.gates_half
-        np.multiply(params.Wu, 0.5, out=gates_half[0:H, 0:I])
-        np.multiply(params.Uu, 0.5, out=gates_half[0:H, I:H + I])
-        np.multiply(params.Vu, 0.5, out=gates_half[0:H, H + I:H + 2*I])
-        np.multiply(params.Wr, 0.5, out=gates_half[H:2*H, 0:I])
-        np.multiply(params.Ur, 0.5, out=gates_half[H:2*H, I:H + I])
-        np.multiply(params.Vr, 0.5, out=gates_half[H:2*H, H + I:H + 2*I])
+        weights_half = self.weights_half
+        np.multiply(params.Wu, 0.5, out=weights_half[0:H, 0:I])
+        np.multiply(params.Uu, 0.5, out=weights_half[0:H, I:H + I])
+        np.multiply(params.Vu, 0.5, out=weights_half[0:H, H + I:H + 2*I])
+        np.multiply(params.Wr, 0.5, out=weights_half[H:2*H, 0:I])
+        np.multiply(params.Ur, 0.5, out=weights_half[H:2*H, I:H + I])
+        np.multiply(params.Vr, 0.5, out=weights_half[H:2*H, H + I:H + 2*I])
         Un = params.Un
         Wn = params.Wn
         Vn = params.Vn
@@ -749,15 +765,15 @@ class Packed:
         xmean_row = params.xmean[None]
         Wd_T = _from_left(Wd)
         bd_row = params.bd[None]
-        gates_half_T = _from_left(gates_half)
+        weights_half_T = _from_left(weights_half)
         half = np.array(0.5, dtype)
         Un_T = _from_left(Un)
         Wn_T = _from_left(Wn)
         Vn_T = _from_left(Vn)
         bn_row = params.bn[None]
         self.constants = (
-            bu_br_half, wx_row, bx_row, zero, minus_one, one, xmean_row, Wd_T, bd_row, gates_half_T, half, Un_T, Wn_T,
-            Vn_T, bn_row,
+            bu_br_half, wx_row, bx_row, zero, minus_one, one, xmean_row, Wd_T, bd_row, weights_half_T, half, Un_T, Wn_T,
+            Vn_T, bn_row
         )
         self.__setstate__(dict(vars(self)))
 
@@ -816,8 +832,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -959,7 +975,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.keepx = empty((T, I, B), dtype)
         self.Wd_d_flat = empty((H, T, B), dtype)
@@ -1046,11 +1062,13 @@ class _Forward:
         self.u_pre = self.u_r_pre[:H]
         self.tmp_3 = self.tmp_tmp[:H]
         self.n_part = self.n_part_xhat[:H]
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.last_all, saved.last_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.last_all, saved.last_prev, 0.0))
         self.steps = list(
-            zip(saved.last_all[:-1], saved.keepx, self.xhat_factor, self.xhat_base, saved.last, saved.h_all[:-1],
-            saved.keeph, saved.h, saved.u_r, saved.r, saved.n, saved.u)
+            zip(
+                saved.last_all[:-1], saved.keepx, self.xhat_factor, self.xhat_base, saved.last, saved.h_all[:-1],
+                saved.keeph, saved.h, saved.u_r, saved.r, saved.n, saved.u
+            )
         )
 
 
@@ -1129,10 +1147,12 @@ class _Backward:
         self.tmp_7 = self.tmp_keepx_pre[:, :I]
         self.d_m_2 = self.d_m_flat.transpose(1, 0, 2)
         self.WdT_d_Wd_d = self.WdT_d_Wd_d_flat.transpose(1, 0, 2)
-        self.carried = (self.d_h, self.d_last, )
+        self.carried = (self.d_h, self.d_last)
         self.steps = list(
-            zip(self.d_m, self.dy_rows, self.d_n_pre, self.d_u_pre, self.d_r_pre, self.d_u_r_pre, self.d_u_r_n_pre,
-            self.d_xhat, self.d_hhat, saved.r, saved.keeph, self.d_last_prev_base, self.d_last_prev_factor)
+            zip(
+                self.d_m, self.dy_rows, self.d_n_pre, self.d_u_pre, self.d_r_pre, self.d_u_r_pre, self.d_u_r_n_pre,
+                self.d_xhat, self.d_hhat, saved.r, saved.keeph, self.d_last_prev_base, self.d_last_prev_factor
+            )
         )[::-1]
 
 
@@ -1144,7 +1164,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1260,7 +1280,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1371,7 +1391,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1380,7 +1400,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1408,7 +1428,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1417,9 +1437,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1439,8 +1460,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1468,21 +1489,21 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wr": ("H", "I",),
-    "Wu": ("H", "I",),
-    "Wn": ("H", "I",),
-    "Ur": ("H", "H",),
-    "Uu": ("H", "H",),
-    "Un": ("H", "H",),
+    "Wr": ("H", "I"),
+    "Wu": ("H", "I"),
+    "Wn": ("H", "I"),
+    "Ur": ("H", "H"),
+    "Uu": ("H", "H"),
+    "Un": ("H", "H"),
     "br": ("H",),
     "bu": ("H",),
     "bn": ("H",),
-    "Vr": ("H", "I",),
-    "Vu": ("H", "I",),
-    "Vn": ("H", "I",),
+    "Vr": ("H", "I"),
+    "Vu": ("H", "I"),
+    "Vn": ("H", "I"),
     "wx": ("I",),
     "bx": ("I",),
-    "Wd": ("H", "I",),
+    "Wd": ("H", "I"),
     "bd": ("H",),
     "xmean": ("I",),
 }
@@ -1626,7 +1647,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.last", state.last, dtype, (B, I), "[B, I]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

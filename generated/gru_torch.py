@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "gru"
 SPEC_SHA256 = "85394f38108754339ece6fc1b140fd2fff5358ea7d1fa83379c368fc3f718464"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -63,6 +63,10 @@ class State(NamedTuple):
 
 
 Arrays = tuple[Tensor, ...]
+
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _base a term of it.
 
 
 def _forward(
@@ -109,13 +113,13 @@ def _backward(
     I, H = dims
     T, B = x.shape[:2]
     h_prev, r, u, n = saved
-    # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    # for the way back through n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     d_n_pre_factor = u*(1 - n**2)
-    # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+    # for the way back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     d_u_pre_factor = (1 - u)*u*(n - h_prev)
-    # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+    # for the way back through r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     d_r_pre_factor = h_prev*(1 - r)*r
-    # backward of h[t] = u*n + (1 - u)*h[t-1]
+    # for the way back to h[t-1], from r, u, n and h[t]
     d_h_prev_base = 1 - u
     Uu_Ur = torch.cat((params.Uu, params.Ur), 0)
     Wn_Wu_Wr = torch.cat((params.Wn, params.Wu, params.Wr), 0)
@@ -123,17 +127,17 @@ def _backward(
     def one_step(carry: Any, row: Any) -> Any:
         (d_h_next,) = carry
         dy_t, d_n_pre_factor, d_u_pre_factor, d_r_pre_factor, d_h_prev_base, r = row
-        # backward of h[t] = u*n + (1 - u)*h[t-1]
+        # back to h[t], from the output and the next step
         d_h = dy_t + d_h_next
-        # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+        # back through n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
         d_n_pre = d_h*d_n_pre_factor
-        # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+        # back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
         d_u_pre = d_h*d_u_pre_factor
-        # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+        # back through Un @ (h[t-1]*r)
         UnT_d_Un_n_part = d_n_pre @ params.Un
-        # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+        # back through r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         d_r_pre = UnT_d_Un_n_part*d_r_pre_factor
-        # backward of h[t] = u*n + (1 - u)*h[t-1]
+        # back to h[t-1], from r, u, n and h[t]
         d_h_prev = r*UnT_d_Un_n_part + d_h*d_h_prev_base + torch.cat((d_u_pre, d_r_pre), -1) @ Uu_Ur
         return (d_h_prev,), (d_n_pre, d_u_pre, d_r_pre)
 
@@ -141,11 +145,13 @@ def _backward(
         one_step, dfinal, (dy, d_n_pre_factor, d_u_pre_factor, d_r_pre_factor, d_h_prev_base, r), T, masks
     )
     d_n_pre, d_u_pre, d_r_pre = rows
-    # again n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    # again: h[t-1]*r, in n
     n_part = h_prev*r
+    # back through [Wr; Wu; Wn] @ x[t]
     d_x = torch.cat((d_n_pre, d_u_pre, d_r_pre), -1) @ Wn_Wu_Wr
-    d_Wr, d_Wu, d_Wn = (
-        torch.split(torch.einsum("tbm,tbk->mk", torch.cat((d_r_pre, d_u_pre, d_n_pre), -1), x), (H, H, H), -2)
+    # gradients of the parameters: products and sums over all steps and samples
+    d_Wr, d_Wu, d_Wn = torch.split(
+        torch.einsum("tbm,tbk->mk", torch.cat((d_r_pre, d_u_pre, d_n_pre), -1), x), (H, H, H), -2
     )
     d_Ur, d_Uu = torch.split(torch.einsum("tbm,tbk->mk", torch.cat((d_r_pre, d_u_pre), -1), h_prev), (H, H), -2)
     d_Un = torch.einsum("tbm,tbk->mk", d_n_pre, n_part)
@@ -233,7 +239,7 @@ def trace(params: Params, x: Tensor, state: State | None = None) -> dict[str, Te
         return tuple(after), tuple(values.values())
 
     _, rows = _scan(one_step, tuple(_start(state, x, B, dims)), (x,), T)
-    values = dict(zip(("r", "u", "n", "h", ), rows))
+    values = dict(zip(("r", "u", "n", "h"), rows))
     return values
 
 
@@ -264,7 +270,7 @@ def init_state(params: Params, batch: int) -> State:
     H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
     I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
     _check_params(params, I, H)
-    return _start(None, params.Wr, batch, (I, H, ))
+    return _start(None, params.Wr, batch, (I, H))
 
 
 def _run(
@@ -305,7 +311,7 @@ class _Derivative(torch.autograd.Function):
 
 def _plain_gradients(dims: tuple[int, ...], masks: _Masks | None, arrays: Any, cotangents: Any) -> list[Tensor | None]:
     """The gradients of ``arrays`` as functions of them and of ``cotangents``."""
-    arrays = [each.view_as(each) for each in arrays]  # apart from one another, though one may be computed from another
+    arrays = [each.view_as(each) for each in arrays]  # each for itself, though one may be computed from another
     y, final = _plain(dims, *_grouped(tuple(arrays)), masks)
     pairs = [(a, d) for a, d in zip((y, *final), cotangents) if a.requires_grad]
     wanted = [each for each in arrays if each.requires_grad]
@@ -343,9 +349,9 @@ def _plain(
     def one_step(carry: Any, row: Any) -> Any:
         state = State(h=carry[0])
         values, after = _equations(params, row[0], state, B, dims)
-        return (after.h, ), (values["h"], )
+        return (after.h,), (values["h"],)
 
-    first = (state.h, )
+    first = (state.h,)
     final, y = _through(one_step, first, (x, *earlier), T, masks, (0.0,))
     return y[0], final
 
@@ -376,7 +382,7 @@ def _through(one_step: Any, first: Any, sequences: Any, T: int, masks: _Masks | 
 
 
 def _back(one_step: Any, given: Any, sequences: Any, T: int, masks: _Masks | None) -> Any:
-    """The same for the backward pass: ``given`` comes in at each sample's last step, and nothing across a cut."""
+    """The same for the backward pass: ``given`` comes in at each sample's last step, and nothing passes a reset."""
     if masks is None:
         return _scan(one_step, given, sequences, T, reverse=True)
     cut = masks.cut > 0
@@ -412,7 +418,8 @@ class _Masks(NamedTuple):
     ends: Any  # [B]: how many steps each sample has
     alive: Any  # [T, B]: whether a step is one of the sample's
     last: Any  # [T, B]: whether it is its last
-    cut: Any  # [T, B]: whether a state is put back before a step: to the spec's own (1), to that before the first (2)
+    # [T, B]: whether a sample is reset before a step: to the initial state (1), to that before the first step (2)
+    cut: Any
     order: _Order | None  # None if it is the given one
 
 
@@ -537,12 +544,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wr": ("H", "I",),
-    "Wu": ("H", "I",),
-    "Wn": ("H", "I",),
-    "Ur": ("H", "H",),
-    "Uu": ("H", "H",),
-    "Un": ("H", "H",),
+    "Wr": ("H", "I"),
+    "Wu": ("H", "I"),
+    "Wn": ("H", "I"),
+    "Ur": ("H", "H"),
+    "Uu": ("H", "H"),
+    "Un": ("H", "H"),
     "br": ("H",),
     "bu": ("H",),
     "bn": ("H",),
@@ -616,7 +623,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

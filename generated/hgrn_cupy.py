@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "hgrn"
 SPEC_SHA256 = "20365e651ceb4ee5271a55aa9eef8afdee78b5266fcc20cfd499ddc4b3a5e12e"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -90,6 +90,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -112,8 +115,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real silu(real a) { return a*sigmoid(a); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -139,9 +142,8 @@ extern "C" __global__ void forward_loop(
         const real Wr_x = Wf_Wr_Wi_x_all[row*3*H + H + j];
         const real Wi_x = Wf_Wr_Wi_x_all[row*3*H + 2*H + j];
 
-        // hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        // the state before the step, put back where the sequence is reset
         const real hr_prev_here = cut_before == 0 ? hr_prev : cut_before == 1 ? 0 : hr_all[k];
-        // hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         const real hi_prev_here = cut_before == 0 ? hi_prev : cut_before == 1 ? 0 : hi_all[k];
         // f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
         const real sigmoid_f_pre = sigmoid(Wf_x + bf_j);
@@ -150,9 +152,9 @@ extern "C" __global__ void forward_loop(
         const real silu_hr_pre = silu(Wr_x + br_j);
         // hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         const real silu_hi_pre = silu(Wi_x + bi_j);
-        // hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        // hr[t], continued
         const real hr = (cos_theta_j*hr_prev_here - sin_theta_j*hi_prev_here)*f + (1 - f)*silu_hr_pre;
-        // hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+        // hi[t], continued
         const real hi = (sin_theta_j*hr_prev_here + cos_theta_j*hi_prev_here)*f + (1 - f)*silu_hi_pre;
 
         Wf_Wr_Wi_x_all[row*3*H + j] = sigmoid_f_pre;
@@ -206,40 +208,41 @@ extern "C" __global__ void backward_loop(
         const real d_hr_given = dy_hr_all[at];
         const real d_hi_given = dy_hi_all[at];
 
-        // backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
+        // for the way back through f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
         const real d_f_pre_base_factor = real(1.0)*cos_theta_j;
-        // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_hr_next_here = cut_after == 0 ? d_hr_next : cut_after == 2 ? d_hr_final[k] : 0;
-        // backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         const real d_hi_next_here = cut_after == 0 ? d_hi_next : cut_after == 2 ? d_hi_final[k] : 0;
-        // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        // the state before the step, put back where the sequence is reset
         const real hr_prev_here = cut_before == 0 ? hr_prev : cut_before == 1 ? 0 : hr_all[k];
-        // backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         const real hi_prev_here = cut_before == 0 ? hi_prev : cut_before == 1 ? 0 : hi_all[k];
-        // backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
+        // again: f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
         const real f = real(1.0)*sigmoid_f_pre;
-        // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        // for the way back to hr[t-1], from hr[t] and hi[t]
         const real d_hr_prev_factor = f*cos_theta_j;
-        // backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+        // back to hi[t], from the output and the next step
         const real d_hi = d_hi_given + d_hi_next_here;
-        // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        // back to hr[t], from the output and the next step
         const real d_hr = d_hr_given + d_hr_next_here;
+        // back to hr[t-1], from hr[t] and hi[t]
         const real d_hr_prev = f*sin_theta_j*d_hi + d_hr*d_hr_prev_factor;
-        // backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+        // back to hi[t-1], from hr[t] and hi[t]
         const real d_hi_prev = d_hi*d_hr_prev_factor - f*sin_theta_j*d_hr;
-        // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        // again: a part of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
         const real hr_pre = Wr_x + br_j;
-        // backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+        // again: a part of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         const real hi_pre = Wi_x + bi_j;
+        // back through hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
         const real d_hi_pre = (1 - f)*(sigmoid(hi_pre) + (1 - sigmoid(hi_pre))*silu_hi_pre)*d_hi;
-        // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        // back through hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
         const real d_hr_pre = (1 - f)*(sigmoid(hr_pre) + (1 - sigmoid(hr_pre))*silu_hr_pre)*d_hr;
-        // backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
+        // back through f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
         const real d_f_pre = (1 - sigmoid_f_pre)*sigmoid_f_pre*(d_hi*(real(1.0)*hr_prev_here*sin_theta_j +
             hi_prev_here*d_f_pre_base_factor - real(1.0)*silu_hi_pre) + d_hr*(hr_prev_here*d_f_pre_base_factor -
             real(1.0)*silu_hr_pre - real(1.0)*hi_prev_here*sin_theta_j));
-        // backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        // for the way back through hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
         const real d_cos_theta_factor2 = f*hr_prev_here;
+        // back through hr[t], continued
         const real d_cos_theta_each = f*hi_prev_here*d_hi + d_hr*d_cos_theta_factor2;
         const real d_sin_theta_each = d_hi*d_cos_theta_factor2 - f*hi_prev_here*d_hr;
 
@@ -401,16 +404,18 @@ def _backward_checked(
         ws.d_hi_final[...] = 0 if dfinal is None else dfinal.hi
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wr; Wi; Wf] @ x[t]
     _dot(ws.d_f_hr_hi_pre_all.reshape(T*B, 3*H), ws.Wf_Wr_Wi, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_f_hr_hi_pre_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wr_Wi_Wf)
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_f_hr_hi_pre_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wf_Wr_Wi)
     _sum_parts(ws.d_hr_pre_totals, ws.d_br_sum)
     _sum_parts(ws.d_hi_pre_totals, ws.d_bi_sum)
     _sum_parts(ws.d_f_pre_totals, ws.d_bf_sum)
     _sum_parts(ws.d_cos_theta_each_totals, ws.d_cos_theta_sum)
     _sum_parts(ws.d_sin_theta_each_totals, ws.d_sin_theta_sum)
-    d_Wr = ws.d_Wr_Wi_Wf[H:2*H]
-    d_Wi = ws.d_Wr_Wi_Wf[2*H:3*H]
-    d_Wf = ws.d_Wr_Wi_Wf[:H]
+    d_Wr = ws.d_Wf_Wr_Wi[H:2*H]
+    d_Wi = ws.d_Wf_Wr_Wi[2*H:3*H]
+    d_Wf = ws.d_Wf_Wr_Wi[:H]
     d_br = ws.d_br_sum
     d_bi = ws.d_bi_sum
     d_bf = ws.d_bf_sum
@@ -666,7 +671,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
     I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -859,7 +864,7 @@ class _Backward:
         self.cos_theta = self.vectors[2*H:3*H]
         self.sin_theta = self.vectors[3*H:4*H]
         self.Wf_Wr_Wi = cp.empty((3*H, I), dtype)
-        self.d_Wr_Wi_Wf = cp.empty((3*H, I), dtype)
+        self.d_Wf_Wr_Wi = cp.empty((3*H, I), dtype)
         self.d_br_sum = cp.empty((H,), dtype)
         self.d_bi_sum = cp.empty((H,), dtype)
         self.d_bf_sum = cp.empty((H,), dtype)
@@ -1005,7 +1010,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1072,8 +1077,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1105,15 +1109,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1184,9 +1187,9 @@ OUTPUT_SHAPES = {
     "hi": ("H",),
 }
 PARAM_SHAPES = {
-    "Wr": ("H", "I",),
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
+    "Wr": ("H", "I"),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
     "br": ("H",),
     "bi": ("H",),
     "bf": ("H",),
@@ -1307,7 +1310,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.hr", state.hr, dtype, (B, H), "[B, H]")
         _expect("state.hi", state.hi, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

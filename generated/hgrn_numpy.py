@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "hgrn"
 SPEC_SHA256 = "20365e651ceb4ee5271a55aa9eef8afdee78b5266fcc20cfd499ddc4b3a5e12e"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -82,6 +82,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [f, silu_hi_pre, silu_hr_pre].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -113,13 +119,13 @@ def _forward(
     np.matmul(x_2d, Wi.T, out=saved.Wi_x.reshape(T*B, H))
     # hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
     np.matmul(x_2d, Wr.T, out=saved.Wr_x.reshape(T*B, H))
-    # f
+    # f, continued
     np.add(bf_half_batch, saved.sigmoid_f_pre, out=saved.sigmoid_f_pre)
     np.tanh(saved.sigmoid_f_pre, out=saved.sigmoid_f_pre)
     np.multiply(saved.sigmoid_f_pre, 0.5, out=saved.sigmoid_f_pre)
     np.add(saved.sigmoid_f_pre, 0.5, out=saved.sigmoid_f_pre)
     np.multiply(saved.sigmoid_f_pre, 1.0, out=ws.f)
-    # hr
+    # hr[t], continued
     np.add(br_batch, saved.Wr_x, out=saved.silu_hr_pre)
     np.abs(saved.silu_hr_pre, out=ws.tmp)
     np.multiply(ws.tmp, -1, out=ws.tmp)
@@ -131,7 +137,7 @@ def _forward(
     np.divide(saved.silu_hr_pre, ws.tmp, out=saved.silu_hr_pre)
     np.subtract(1, ws.f, out=saved.hi)
     np.multiply(saved.hi, saved.silu_hr_pre, out=saved.hr)
-    # hi
+    # hi[t], continued
     np.add(bi_batch, saved.Wi_x, out=saved.silu_hi_pre)
     np.abs(saved.silu_hi_pre, out=ws.tmp_3)
     np.multiply(ws.tmp_3, -1, out=ws.tmp_3)
@@ -199,17 +205,17 @@ def _backward(
     ws.d_hr[...] = 0 if dfinal is None else dfinal.hr
     ws.d_hi[...] = 0 if dfinal is None else dfinal.hi
 
-    # again f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
+    # again: f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
     np.multiply(saved.sigmoid_f_pre, 1.0, out=ws.f)
-    # backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+    # for the way back to hr[t-1], from hr[t] and hi[t]
     np.multiply(cos_theta_batch, ws.f, out=ws.d_hr_prev_factor)
     np.multiply(sin_theta_batch, ws.f, out=ws.d_hr_prev_factor2)
-    # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+    # for the way back to hi[t-1], from hr[t] and hi[t]
     np.multiply(sin_theta_batch, -1, out=ws.d_hi_prev_factor)
     np.multiply(ws.d_hi_prev_factor, ws.f, out=ws.d_hi_prev_factor)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.hr, dfinal.hi, )
+        finals = None if dfinal is None else (dfinal.hr, dfinal.hi)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -220,23 +226,24 @@ def _backward(
     for (
             d_sin_theta_each, d_hr_2, d_hr_prev_factor2, d_hr_prev_factor, d_hi_prev_factor
         ), dy_hi_t, dy_hr_t in zip(steps, dy.hi[::-1], dy.hr[::-1]):
-        # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+        # back to hi[t], from the output and the next step
         add(dy_hi_t, d_hi, d_sin_theta_each)
-        # backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+        # back to hr[t], from the output and the next step
         add(dy_hr_t, d_hr, d_hr_2)
+        # back to hr[t-1], from hr[t] and hi[t]
         multiply(d_hr_prev_factor2, d_sin_theta_each, d_hr)
         multiply(d_hr_prev_factor, d_hr_2, tmp)
         add(d_hr, tmp, d_hr)
-        # hi
+        # back to hi[t-1], from hr[t] and hi[t]
         multiply(d_hr_prev_factor, d_sin_theta_each, d_hi)
         multiply(d_hi_prev_factor, d_hr_2, tmp_2)
         add(d_hi, tmp_2, d_hi)
 
-    # again hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+    # again: a part of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
     np.add(br_batch, saved.Wr_x, out=ws.hr_pre)
-    # again hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+    # again: a part of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
     np.add(bi_batch, saved.Wi_x, out=ws.d_hi_pre)
-    # backward of hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
+    # for the way back through hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
     np.subtract(1, ws.f, out=ws.d_hr_pre)
     np.abs(ws.d_hi_pre, out=ws.tmp_3)
     np.multiply(ws.tmp_3, -1, out=ws.tmp_3)
@@ -249,8 +256,9 @@ def _backward(
     np.multiply(saved.silu_hi_pre, ws.tmp_4, out=ws.tmp_4)
     np.add(ws.d_hi_pre, ws.tmp_4, out=ws.d_hi_pre)
     np.multiply(ws.d_hr_pre, ws.d_hi_pre, out=ws.d_hi_pre)
+    # back through hi[t] = f*(sin(theta)*hr[t-1] + cos(theta)*hi[t-1]) + (1 - f)*silu(Wi @ x[t] + bi)
     np.multiply(ws.d_sin_theta_each, ws.d_hi_pre, out=ws.d_hi_pre)
-    # backward of hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
+    # for the way back through hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
     np.abs(ws.hr_pre, out=ws.tmp_5)
     np.multiply(ws.tmp_5, -1, out=ws.tmp_5)
     np.exp(ws.tmp_5, out=ws.tmp_5)
@@ -262,8 +270,9 @@ def _backward(
     np.multiply(saved.silu_hr_pre, ws.tmp_6, out=ws.tmp_6)
     np.add(ws.hr_pre, ws.tmp_6, out=ws.hr_pre)
     np.multiply(ws.d_hr_pre, ws.hr_pre, out=ws.d_hr_pre)
+    # back through hr[t] = f*(cos(theta)*hr[t-1] - sin(theta)*hi[t-1]) + (1 - f)*silu(Wr @ x[t] + br)
     np.multiply(ws.d_hr_2, ws.d_hr_pre, out=ws.d_hr_pre)
-    # backward of f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
+    # for the way back through f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
     np.multiply(saved.hi_prev, cos_theta_scaled_batch, out=ws.d_f_pre)
     np.multiply(saved.hr_prev, sin_theta_scaled_batch, out=ws.tmp_7)
     np.add(ws.d_f_pre, ws.tmp_7, out=ws.d_f_pre)
@@ -276,10 +285,12 @@ def _backward(
     np.subtract(ws.d_f_pre_base2, ws.tmp_10, out=ws.d_f_pre_base2)
     np.subtract(1, saved.sigmoid_f_pre, out=ws.d_f_pre_factor)
     np.multiply(ws.d_f_pre_factor, saved.sigmoid_f_pre, out=ws.d_f_pre_factor)
+    # back through f = low + (1 - low)*sigmoid(Wf @ x[t] + bf)
     np.multiply(ws.d_sin_theta_each, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_hr_2, ws.d_f_pre_base2, out=ws.d_f_pre_base2)
     np.add(ws.d_f_pre, ws.d_f_pre_base2, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_f_pre)
+    # back to x[t], from f, hr[t] and hi[t]
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
     np.matmul(d_f_pre_2d, Wf, out=ws.d_x_out.reshape(T*B, I))
     d_hi_pre_2d = ws.d_hi_pre.reshape(T*B, H)
@@ -288,17 +299,21 @@ def _backward(
     d_hr_pre_2d = ws.d_hr_pre.reshape(T*B, H)
     np.matmul(d_hr_pre_2d, Wr, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
-    # hr
+    # for the way back through hr[t], continued
     np.multiply(saved.hi_prev, ws.f, out=ws.d_cos_theta_each)
     np.multiply(saved.hr_prev, ws.f, out=ws.d_cos_theta_factor2)
+    # back through hr[t], continued
     np.multiply(ws.d_sin_theta_each, ws.d_cos_theta_each, out=ws.d_cos_theta_each)
     np.multiply(ws.d_hr_2, ws.d_cos_theta_factor2, out=ws.tmp_11)
     np.add(ws.d_cos_theta_each, ws.tmp_11, out=ws.d_cos_theta_each)
+    # for the way back through hr[t], continued
     np.multiply(saved.hi_prev, -1, out=ws.d_sin_theta_each_factor)
     np.multiply(ws.d_sin_theta_each_factor, ws.f, out=ws.d_sin_theta_each_factor)
+    # back through hr[t], continued
     np.multiply(ws.d_sin_theta_each, ws.d_cos_theta_factor2, out=ws.d_sin_theta_each)
     np.multiply(ws.d_hr_2, ws.d_sin_theta_each_factor, out=ws.d_hr_2)
     np.add(ws.d_sin_theta_each, ws.d_hr_2, out=ws.d_sin_theta_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_hi_pre_2d.T, x_2d, out=ws.d_Wi_rows)
     d_Wi = ws.d_Wi_rows
     np.matmul(d_hr_pre_2d.T, x_2d, out=ws.d_Wr_rows)
@@ -352,7 +367,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bf_bi_br, Wf_Wi_Wr_T, half, number, minus_one, one, cos_theta_row, sin_theta_row, ) = packed.constants
+        (bf_bi_br, Wf_Wi_Wr_T, half, one, minus_one, one_2, cos_theta_row, sin_theta_row) = packed.constants
         x_here = packed.x_here
         gates = packed.gates
         f = packed.f
@@ -381,14 +396,14 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
         tanh(f, f)
         multiply(f, half, f)
         add(f, half, f)
-        multiply(f, number, f)
+        multiply(f, one, f)
         abs(silu_hi_hr_pre, tmp_tmp)
         multiply(tmp_tmp, minus_one, tmp_tmp)
         exp(tmp_tmp, tmp_tmp)
         sign(silu_hi_hr_pre, tmp_tmp_2)
         maximum(tmp_tmp, tmp_tmp_2, out=tmp_tmp_2)
         multiply(silu_hi_hr_pre, tmp_tmp_2, silu_hi_hr_pre)
-        add(tmp_tmp, one, tmp_tmp)
+        add(tmp_tmp, one_2, tmp_tmp)
         divide(silu_hi_hr_pre, tmp_tmp, silu_hi_hr_pre)
         multiply(cos_theta_row, hr_prev, tmp)
         multiply(sin_theta_row, hi_prev, tmp_2)
@@ -464,7 +479,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: cos_theta, sin_theta."""
     cos_theta = np.cos(params.theta)
     sin_theta = np.sin(params.theta)
-    return (cos_theta, sin_theta, )
+    return (cos_theta, sin_theta)
 
 
 class Tape(NamedTuple):
@@ -569,7 +584,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
     I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -595,12 +610,12 @@ class Packed:
         np.copyto(Wf_Wi_Wr[2*H:3*H], params.Wr)
         Wf_Wi_Wr_T = _from_left(Wf_Wi_Wr)
         half = np.array(0.5, dtype)
-        number = np.array(1.0, dtype)
+        one = np.array(1.0, dtype)
         minus_one = np.array(-1, dtype)
-        one = np.array(1, dtype)
+        one_2 = np.array(1, dtype)
         cos_theta_row = cos_theta[None]
         sin_theta_row = sin_theta[None]
-        self.constants = (bf_bi_br, Wf_Wi_Wr_T, half, number, minus_one, one, cos_theta_row, sin_theta_row, )
+        self.constants = (bf_bi_br, Wf_Wi_Wr_T, half, one, minus_one, one_2, cos_theta_row, sin_theta_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -658,8 +673,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -799,7 +814,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.sigmoid_f_pre = empty((T, B, H), dtype)
         self.Wi_x = empty((T, B, H), dtype)
@@ -870,8 +885,8 @@ class _Forward:
         self.tmp_2 = np.ndarray((T, B, H), dtype, scratch.block_3)
         self.tmp_3 = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.tmp_4 = np.ndarray((T, B, H), dtype, scratch.block_3)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.hr_all, saved.hr_prev, 0.0), (saved.hi_all, saved.hi_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.hr_all, saved.hr_prev, 0.0), (saved.hi_all, saved.hi_prev, 0.0))
         self.steps = list(zip(saved.hr_all[:-1], saved.hi_all[:-1], self.f, saved.hr, saved.hi))
 
 
@@ -926,10 +941,11 @@ class _Backward:
         self.d_cos_theta_factor2 = np.ndarray((T, B, H), dtype, scratch.block_8)
         self.tmp_11 = np.ndarray((T, B, H), dtype, scratch.block_10)
         self.d_sin_theta_each_factor = np.ndarray((T, B, H), dtype, scratch.block_10)
-        self.carried = (self.d_hr, self.d_hi, )
+        self.carried = (self.d_hr, self.d_hi)
         self.steps = list(
-            zip(self.d_sin_theta_each, self.d_hr_2, self.d_hr_prev_factor2, self.d_hr_prev_factor,
-            self.d_hi_prev_factor)
+            zip(
+                self.d_sin_theta_each, self.d_hr_2, self.d_hr_prev_factor2, self.d_hr_prev_factor, self.d_hi_prev_factor
+            )
         )[::-1]
 
 
@@ -941,7 +957,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1052,7 +1068,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1163,7 +1179,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1172,7 +1188,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1200,7 +1216,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1209,9 +1225,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1231,8 +1248,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1259,9 +1276,9 @@ OUTPUT_SHAPES = {
     "hi": ("H",),
 }
 PARAM_SHAPES = {
-    "Wr": ("H", "I",),
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
+    "Wr": ("H", "I"),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
     "br": ("H",),
     "bi": ("H",),
     "bf": ("H",),
@@ -1398,7 +1415,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.hr", state.hr, dtype, (B, H), "[B, H]")
         _expect("state.hi", state.hi, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -52,7 +52,7 @@ __all__ = [
 
 CELL = "horn"
 SPEC_SHA256 = "954db43744205667b0d69368e394750dcc1487244d2a0e323daeae22915f9ac0"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -81,6 +81,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [d_h_lag3_prev_allraw, U_1_T_d_U_1_h_lag2_prev, U_0_T_d_U_0_h_prev].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -101,8 +106,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after U[0] @ h_prev and U[1] @ h_lag2_prev and U[2] @ h_lag3_prev.
 extern "C" __global__ void forward_step(
@@ -126,13 +131,14 @@ extern "C" __global__ void forward_step(
     const real U_1_h_lag2_prev = U_1_h_lag2_prev_now[k];
     const real U_2_h_lag3_prev = U_2_h_lag3_prev_now[k];
 
-    // h_lag2[t] = h[t-1]
+    // the state for the next step, put back where the sequence is reset
     const real h_lag2_next = cut_after == 0 ? h_prev : cut_after == 1 ? 0 : h_lag2_all[k];
-    // h_lag3[t] = h_lag2[t-1]
     const real h_lag3_next = cut_after == 0 ? h_lag2_prev : cut_after == 1 ? 0 : h_lag3_all[k];
     // h[t] = g(a[N])
     const real h = tanh(W_x + U_0_h_prev + U_1_h_lag2_prev + U_2_h_lag3_prev + b_j);
+    // the state for the next step, put back where the sequence is reset, continued
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
     // h_lag2[t] = h[t-1]
     const real h_lag2_last = h_prev;
@@ -167,9 +173,9 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = g(a[N])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of a[3] = a[2] + U[2] @ h[t-3]
+    // back to a[3], from h[t] = g(a[N])
     const real d_a_3 = (1 - square(h))*(d_h_given + d_h_next_here);
 
     d_a_3_all[at] = d_a_3;
@@ -193,14 +199,14 @@ extern "C" __global__ void backward_step_2(
     const real U_0_T_d_U_0_h_prev = gates_now[sample*3*H + 2*H + j];
     const real d_h_lag3_prev_allraw = gates_now[sample*3*H + j];
 
-    // backward of h_lag2[t] = h[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_lag2_next_here = cut_after == 0 ? d_h_lag2_next : cut_after == 2 ? d_h_lag2_final[k] : 0;
-    // backward of h_lag3[t] = h_lag2[t-1]
     const real d_h_lag3_next_here = cut_after == 0 ? d_h_lag3_next : cut_after == 2 ? d_h_lag3_final[k] : 0;
+    // back to h_lag3[t-1], from a[3] = a[2] + U[2] @ h[t-3]
     const real d_h_lag3_prev = d_h_lag3_prev_allraw;
-    // backward of h[t] = g(a[N])
+    // back to h[t-1], from a[1] and h_lag2[t]
     const real d_h_prev = d_h_lag2_next_here + U_0_T_d_U_0_h_prev;
-    // backward of h_lag2[t] = h[t-1]
+    // back to h_lag2[t-1], from a[2] and h_lag3[t]
     const real d_h_lag2_prev = d_h_lag3_next_here + U_1_T_d_U_1_h_lag2_prev;
 
     d_h_lag3_pair[t%2*B*H + k] = d_h_lag3_prev;
@@ -295,9 +301,9 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_a_3, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h_lag3[t] = h_lag2[t-1]
-        # backward of h_lag2[t] = h[t-1]
-        # backward of h[t] = g(a[N])
+        # back through h_lag3[t] = h_lag2[t-1]
+        # back through U[1] @ h_lag2[t-1]
+        # back through U[0] @ h[t-1]
         dot(d_a_3, U_2_1_0, gates)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -369,7 +375,9 @@ def _backward_checked(
         ws.d_h_lag3_final[...] = 0 if dfinal is None else dfinal.h_lag3
 
     _loop(ws, _backward_loop, graph)
+    # back through W @ x[t]
     _dot(ws.d_a_3_all.reshape(T*B, H), params.W, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_a_3_all.reshape(T*B, H).T, x_2d, ws.d_W)
     _dot(ws.d_a_3_all.reshape(T*B, H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_0)
     _dot(ws.d_a_3_all.reshape(T*B, H).T, saved.h_lag2_operand[:T].reshape(T*B, H), ws.d_U_1)
@@ -643,7 +651,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -806,8 +814,9 @@ class _Forward:
         self.forward_step_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], self.h_lag2_operand[t], self.h_lag3_operand[t],
-            (now[t], *self.forward_step)) for t in range(T)
+            (
+                self.h_operand[t], self.h_lag2_operand[t], self.h_lag3_operand[t], (now[t], *self.forward_step)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -858,8 +867,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_a_3_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_a_3_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1048,7 +1058,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1115,8 +1125,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1148,15 +1157,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1226,8 +1234,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("3", "H", "H",),
+    "W": ("H", "I"),
+    "U": ("3", "H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1347,7 +1355,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.h_lag2", state.h_lag2, dtype, (B, H), "[B, H]")
         _expect("state.h_lag3", state.h_lag3, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "horn"
 SPEC_SHA256 = "954db43744205667b0d69368e394750dcc1487244d2a0e323daeae22915f9ac0"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -71,6 +71,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [h, h_lag2_prev, h_lag3_prev].
+# Endings of names: _prev one step before; _all before the first step and after every step; _flat of all steps and
+# samples, as the columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that
+# one product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -110,11 +115,11 @@ def _forward(
         dot(U_1, h_lag2_prev, U_1_h_lag2_prev)
         # a[3] = a[2] + U[2] @ h[t-3]
         dot(U_2, h_lag3_prev, U_2_h_lag3_prev)
-        # a[1]
+        # a[1], continued
         add(h, U_0_h_prev, h)
-        # a[2]
+        # a[2], continued
         add(U_1_h_lag2_prev, h, h)
-        # a[3]
+        # a[3], continued
         add(U_2_h_lag3_prev, h, h)
         # h[t] = g(a[N])
         tanh(h, h)
@@ -144,13 +149,13 @@ def _backward(
     ws.d_h_lag2[...] = 0 if dfinal is None else dfinal.h_lag2.T
     ws.d_h_lag3[...] = 0 if dfinal is None else dfinal.h_lag3.T
 
-    # backward of a[3] = a[2] + U[2] @ h[t-3]
+    # for the way back to a[3], from h[t] = g(a[N])
     np.square(saved.h, out=ws.d_a_3)
     np.subtract(1, ws.d_a_3, out=ws.d_a_3)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.h_lag2.T, dfinal.h_lag3.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.h_lag2.T, dfinal.h_lag3.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -164,19 +169,21 @@ def _backward(
     d_h_lag3 = ws.d_h_lag3
     d_h_lag3_prev = ws.d_h_lag3_prev
     for (dy_t, d_a_3) in steps:
-        # backward of a[3] = a[2] + U[2] @ h[t-3]
+        # back to a[3], from h[t] = g(a[N])
         add(dy_t, d_h, d_h)
         multiply(d_h, d_a_3, d_a_3)
-        # backward of h_lag3[t] = h_lag2[t-1]
-        # backward of h_lag2[t] = h[t-1]
-        # backward of h[t] = g(a[N])
+        # back through U[2] @ h_lag3[t-1], U[1] @ h_lag2[t-1], U[0] @ h[t-1]
         dot(U_0_1_2_T, d_a_3, d_gates)
+        # back to h[t-1], from a[1] and h_lag2[t]
+        # back to h_lag2[t-1], from a[2] and h_lag3[t]
         add(d_h_lag2_lag3, d_h_h_lag2_prev, d_h_h_lag2_prev)
         np.copyto(d_h_lag2, d_h_lag2_prev)
         np.copyto(d_h_lag3, d_h_lag3_prev)
 
+    # back through W @ x[t]
     d_a_3_flat = _columns(ws.d_a_3, ws.d_a_3_flat)
     np.matmul(d_a_3_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_a_3_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
@@ -224,7 +231,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W_T, U_0_T, U_1_T, U_2_T, b_row, ) = packed.constants
+        (W_T, U_0_T, U_1_T, U_2_T, b_row) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         h_lag2_prev_here = packed.h_lag2_prev_here
@@ -256,13 +263,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(h_lag2_prev_here, U_1_T, a_2)
         # a[3] = a[2] + U[2] @ h[t-3]
         dot(h_lag3_prev_here, U_2_T, a_3)
-        # a[0]
+        # a[0], continued
         add(b_row, a_0, a_0)
-        # a[1]
+        # a[1], continued
         add(a_1, a_0, a_1)
-        # a[2]
+        # a[2], continued
         add(a_2, a_1, a_2)
-        # a[3]
+        # a[3], continued
         add(a_3, a_2, a_3)
         # h[t] = g(a[N])
         h = tanh(a_3)
@@ -339,7 +346,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     U_0 = params.U[0]
     U_1 = params.U[1]
     U_2 = params.U[2]
-    return (U_0, U_1, U_2, )
+    return (U_0, U_1, U_2)
 
 
 class Tape(NamedTuple):
@@ -448,7 +455,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -468,7 +475,7 @@ class Packed:
         U_1_T = _from_left(U_1)
         U_2_T = _from_left(U_2)
         b_row = params.b[None]
-        self.constants = (W_T, U_0_T, U_1_T, U_2_T, b_row, )
+        self.constants = (W_T, U_0_T, U_1_T, U_2_T, b_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -523,8 +530,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -664,7 +671,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, H, B), dtype)
         self.h_lag2_all = empty((T + 1, H, B), dtype)
@@ -712,10 +719,10 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
         self.carried = (
             (saved.h_all, saved.h_prev, 0.0), (saved.h_lag2_all, saved.h_lag2_prev, 0.0),
-            (saved.h_lag3_all, saved.h_lag3_prev, 0.0),
+            (saved.h_lag3_all, saved.h_lag3_prev, 0.0)
         )
         self.steps = list(
             zip(saved.h_all[:-1], saved.h_lag2, saved.h_lag2_all[:-1], saved.h_lag3, saved.h_lag3_all[:-1], saved.h)
@@ -750,7 +757,7 @@ class _Backward:
         self.d_h_lag2_prev = self.d_gates[H:2*H]
         self.d_h_lag3 = self.d_h_lag2_lag3[H:]
         self.d_h_lag3_prev = self.d_gates[2*H:]
-        self.carried = (self.d_h, self.d_h_lag2, self.d_h_lag3, )
+        self.carried = (self.d_h, self.d_h_lag2, self.d_h_lag3)
         self.steps = list(zip(self.dy_rows, self.d_a_3))[::-1]
 
 
@@ -762,7 +769,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -873,7 +880,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -984,7 +991,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -993,7 +1000,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1021,7 +1028,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1030,9 +1037,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1052,8 +1060,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1079,8 +1087,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("3", "H", "H",),
+    "W": ("H", "I"),
+    "U": ("3", "H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1217,7 +1225,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.h_lag2", state.h_lag2, dtype, (B, H), "[B, H]")
         _expect("state.h_lag3", state.h_lag3, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

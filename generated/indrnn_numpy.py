@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "indrnn"
 SPEC_SHA256 = "bc365c5f6f6a6c5d061813cd02267092878301510d27a5bb54ac1950fdf97d79"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -65,6 +65,10 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes;
+# _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -114,24 +118,27 @@ def _backward(
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
-    # backward of h[t] = g(W @ x[t] + u*h[t-1] + b)
+    # for the way back through h[t] = g(W @ x[t] + u*h[t-1] + b)
     np.greater(saved.h, 0, out=ws.d_h_pre)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, )
+        finals = None if dfinal is None else (dfinal.h,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     for (d_h_pre,), dy_t in zip(steps, dy[::-1]):
-        # backward of h[t] = g(W @ x[t] + u*h[t-1] + b)
+        # back through h[t] = g(W @ x[t] + u*h[t-1] + b)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
+        # back to h[t-1], from h[t] = g(W @ x[t] + u*h[t-1] + b)
         multiply(u_batch, d_h_pre, d_h)
 
+    # back through W @ x[t]
     d_h_pre_2d = ws.d_h_pre.reshape(T*B, H)
     np.matmul(d_h_pre_2d, W, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.h_prev, ws.d_h_pre, out=ws.d_u_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_h_pre_2d.T, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     np.matmul(d_h_pre_2d.T, np.ones(T*B, dtype), out=ws.d_b_sum)
@@ -169,7 +176,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W_T, u_row, b_row, zero, ) = packed.constants
+        (W_T, u_row, b_row, zero) = packed.constants
         x_here = packed.x_here
         W_x = packed.W_x
         h_pre = packed.h_pre
@@ -329,7 +336,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -347,7 +354,7 @@ class Packed:
         u_row = params.u[None]
         b_row = params.b[None]
         zero = np.array(0, dtype)
-        self.constants = (W_T, u_row, b_row, zero, )
+        self.constants = (W_T, u_row, b_row, zero)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -395,8 +402,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -536,7 +543,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, B, H), dtype)
         self.h = self.h_all[1:]
@@ -574,7 +581,8 @@ class _Forward:
         self.u_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.h))
 
 
@@ -592,7 +600,7 @@ class _Backward:
         self.d_u_sum = empty((H,), dtype)
         self.d_h_pre = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.d_u_each = np.ndarray((T, B, H), dtype, scratch.block_2)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_h_pre))[::-1]
 
 
@@ -604,7 +612,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -713,7 +721,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -824,7 +832,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -833,7 +841,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -861,7 +869,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -870,9 +878,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -892,8 +901,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -919,7 +928,7 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
+    "W": ("H", "I"),
     "u": ("H",),
     "b": ("H",),
 }
@@ -1051,7 +1060,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

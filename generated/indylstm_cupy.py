@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "indylstm"
 SPEC_SHA256 = "b102e7fd23a3ba98b800b54354c621936a7055a0e4d96eafee28b22b3884ce5b"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -88,6 +88,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, g, o].
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -110,8 +114,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -141,9 +145,8 @@ extern "C" __global__ void forward_loop(
         const real Wg_x = gates_all[row*4*H + 2*H + j];
         const real Wo_x = gates_all[row*4*H + 3*H + j];
 
-        // h[t] = o*phi(c[t])
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
-        // c[t] = f*c[t-1] + i*g
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
         // i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
         const real i = sigmoid(ui_j*h_prev_here + Wi_x + bi_j);
@@ -213,28 +216,28 @@ extern "C" __global__ void backward_loop(
         const real tanh_c = tanh_c_all[at];
         const real d_h_given = dy_all[at];
 
-        // backward of c[t] = f*c[t-1] + i*g
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-        // backward of h[t] = o*phi(c[t])
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-        // backward of c[t] = f*c[t-1] + i*g
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-        // backward of h[t] = o*phi(c[t])
+        // the state before the step, put back where the sequence is reset, continued
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+        // back to h[t], from the output and the next step
         const real d_h = d_h_given + d_h_next_here;
-        // backward of c[t] = f*c[t-1] + i*g
+        // back to c[t], from the next step and h[t] = o*phi(c[t])
         const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h;
-        // backward of o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
+        // back through o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
         const real d_o_pre = (1 - o)*o*tanh_c*d_h;
-        // backward of g = phi(Wg @ x[t] + ug*h[t-1] + bg)
+        // back through g = phi(Wg @ x[t] + ug*h[t-1] + bg)
         const real d_g_pre = i*(1 - square(g))*d_c;
-        // backward of f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
+        // back through f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
         const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
-        // backward of i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
+        // back through i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
         const real d_i_pre = (1 - i)*i*g*d_c;
-        // backward of h[t] = o*phi(c[t])
+        // back to h[t-1], from i, f, g and o
         const real d_h_prev = uo_j*d_o_pre + ug_j*d_g_pre + uf_j*d_f_pre + ui_j*d_i_pre;
-        // backward of c[t] = f*c[t-1] + i*g
+        // back to c[t-1], from c[t] = f*c[t-1] + i*g
         const real d_c_prev = f*d_c;
         const real d_ui_each = h_prev_here*d_i_pre;
         const real d_uf_each = h_prev_here*d_f_pre;
@@ -400,7 +403,9 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates)
     _sum_parts(ws.d_i_pre_totals, ws.d_bi_sum)
     _sum_parts(ws.d_g_pre_totals, ws.d_bg_sum)
@@ -677,7 +682,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1022,7 +1027,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1089,8 +1094,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1122,15 +1126,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1200,10 +1203,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1328,7 +1331,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "indylstm"
 SPEC_SHA256 = "b102e7fd23a3ba98b800b54354c621936a7055a0e4d96eafee28b22b3884ce5b"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -79,6 +79,12 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [o, i, f, g].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -119,13 +125,13 @@ def _forward(
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
     # g = phi(Wg @ x[t] + ug*h[t-1] + bg)
     np.matmul(x_2d, Wg.T, out=saved.g.reshape(T*B, H))
-    # i
+    # i, continued
     np.add(bi_half_batch, saved.i, out=saved.i)
-    # f
+    # f, continued
     np.add(bf_half_batch, saved.f, out=saved.f)
-    # g
+    # g, continued
     np.add(bg_batch, saved.g, out=saved.g)
-    # o
+    # o, continued
     np.add(bo_half_batch, saved.o, out=saved.o)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -196,29 +202,29 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from h[t] = o*phi(c[t])
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of g = phi(Wg @ x[t] + ug*h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + ug*h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # backward of i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, dfinal.c, )
+        finals = None if dfinal is None else (dfinal.h, dfinal.c)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -229,20 +235,20 @@ def _backward(
     tmp_3 = ws.tmp_3
     tmp_4 = ws.tmp_4
     for (d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f), dy_t in zip(steps, dy[::-1]):
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step and h[t] = o*phi(c[t])
         multiply(d_c_factor, d_h, tmp)
         add(d_c, tmp, d_c)
-        # backward of o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
+        # back through o = sigma(Wo @ x[t] + uo*h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of g = phi(Wg @ x[t] + ug*h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + ug*h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + uf*h[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + ui*h[t-1] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # h
+        # back to h[t-1], from i, f, g and o
         multiply(uo_batch, d_o_pre, d_h)
         multiply(ug_batch, d_g_pre, tmp_2)
         add(d_h, tmp_2, d_h)
@@ -250,9 +256,10 @@ def _backward(
         add(d_h, tmp_3, d_h)
         multiply(ui_batch, d_i_pre, tmp_4)
         add(d_h, tmp_4, d_h)
-        # c
+        # back to c[t-1], from c[t] = f*c[t-1] + i*g
         multiply(f, d_c, d_c)
 
+    # back to x[t], from i, f, g and o
     d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
     np.matmul(d_o_pre_2d, Wo, out=ws.d_x_out.reshape(T*B, I))
     d_i_pre_2d = ws.d_i_pre.reshape(T*B, H)
@@ -268,6 +275,7 @@ def _backward(
     np.multiply(saved.h_prev, ws.d_f_pre, out=ws.d_uf_each)
     np.multiply(saved.h_prev, ws.d_g_pre, out=ws.d_ug_each)
     np.multiply(saved.h_prev, ws.d_o_pre, out=ws.d_uo_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_o_pre_2d.T, x_2d, out=ws.d_Wo_rows)
     d_Wo = ws.d_Wo_rows
     np.matmul(d_g_pre_2d.T, x_2d, out=ws.d_Wg_rows)
@@ -334,7 +342,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         (
-            bo_bi_bf_half, W_gates_T, i_pre_factor_row, f_pre_factor_row, ug_row, bg_row, o_pre_factor_row, half,
+            bo_bi_bf_half, W_gates_T, i_pre_factor_row, f_pre_factor_row, ug_row, bg_row, o_pre_factor_row, half
         ) = packed.constants
         x_here = packed.x_here
         W_gates_x = packed.W_gates_x
@@ -551,7 +559,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -583,7 +591,7 @@ class Packed:
         o_pre_factor_row = (0.5*params.uo)[None]
         half = np.array(0.5, dtype)
         self.constants = (
-            bo_bi_bf_half, W_gates_T, i_pre_factor_row, f_pre_factor_row, ug_row, bg_row, o_pre_factor_row, half,
+            bo_bi_bf_half, W_gates_T, i_pre_factor_row, f_pre_factor_row, ug_row, bg_row, o_pre_factor_row, half
         )
         self.__setstate__(dict(vars(self)))
 
@@ -639,8 +647,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -780,7 +788,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.o = empty((T, B, H), dtype)
         self.i = empty((T, B, H), dtype)
@@ -843,8 +851,8 @@ class _Forward:
         self.tmp_4 = empty((B, H), dtype)
         self.tmp_5 = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
             zip(saved.h_all[:-1], saved.i, saved.f, saved.g, saved.o, saved.c_all[:-1], saved.c, saved.tanh_c, saved.h)
         )
@@ -889,7 +897,7 @@ class _Backward:
         self.d_uf_each = np.ndarray((T, B, H), dtype, scratch.block_7)
         self.d_ug_each = np.ndarray((T, B, H), dtype, scratch.block_8)
         self.d_uo_each = np.ndarray((T, B, H), dtype, scratch.block_9)
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(zip(self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f))[::-1]
 
 
@@ -901,7 +909,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1011,7 +1019,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1122,7 +1130,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1131,7 +1139,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1159,7 +1167,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1168,9 +1176,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1190,8 +1199,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1217,10 +1226,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1361,7 +1370,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

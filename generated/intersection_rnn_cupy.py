@@ -89,6 +89,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [yin, hin, gy, gh]; weights = [Wy, Wh, Wgy, Wgh]; weights2 = [Uy, Uh, Ugy,
+# Ugh]; weights3 = [by, bh, bgy, bgh].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -113,8 +119,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Uh; Ugh] @ h_prev.
 extern "C" __global__ void forward_step(
@@ -141,7 +147,9 @@ extern "C" __global__ void forward_step(
     const real gh = sigmoid(Wgh_x + Ugh_h_prev + bgh_j);
     // h[t] = gh*h[t-1] + (1 - gh)*hin
     const real h = h_prev*gh + hin*(1 - gh);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     hin_gh_all[row*2*H + j] = hin;
@@ -194,9 +202,9 @@ extern "C" __global__ void backward_before(
     const real yin = yin_all[at];
     const real d_y_given = dy_all[at];
 
-    // backward of gy = sigma(Wgy @ x[t] + Ugy @ h[t-1] + bgy)
+    // back through gy = sigma(Wgy @ x[t] + Ugy @ h[t-1] + bgy)
     const real d_gy_pre = (1 - gy)*gy*(x - yin)*d_y_given;
-    // backward of yin = psi(Wy @ x[t] + Uy @ h[t-1] + by)
+    // back through yin = psi(Wy @ x[t] + Uy @ h[t-1] + by)
     const real d_yin_pre = (1 - gy)*gt(yin, 0)*d_y_given;
 
     d_yin_gy_pre_all[row*2*H + H + j] = d_gy_pre;
@@ -222,11 +230,11 @@ extern "C" __global__ void backward_step_1(
     const real gh = hin_gh_all[row*2*H + H + j];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = gh*h[t-1] + (1 - gh)*hin
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of gh = sigma(Wgh @ x[t] + Ugh @ h[t-1] + bgh)
+    // back through gh = sigma(Wgh @ x[t] + Ugh @ h[t-1] + bgh)
     const real d_gh_pre = (h_prev - hin)*(1 - gh)*gh*d_h_next_here;
-    // backward of hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
+    // back through hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
     const real d_hin_pre = (1 - square(hin))*(1 - gh)*d_h_next_here;
 
     d_hin_gh_pre_all[row*2*H + H + j] = d_gh_pre;
@@ -251,8 +259,9 @@ extern "C" __global__ void backward_step_2(
     const real d_h_prev_base = d_h_prev_base_all[at];
     const real d_h_prev = d_h_prev_now[k];
 
-    // backward of h[t] = gh*h[t-1] + (1 - gh)*hin
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t-1], from yin, hin, gy, gh and h[t]
     const real d_h_prev_2 = gh*d_h_next_here + d_h_prev_base + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
@@ -272,6 +281,7 @@ extern "C" __global__ void backward_after(
     const real d_x_base = d_x_base_all[at];
     const real d_x = d_x_all[at];
 
+    // back to x[t], from yin, hin, gy, gh and y
     const real d_x_2 = gy*d_y_given + d_x_base + d_x;
 
     d_x_out[at] = d_x_2;
@@ -357,7 +367,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_hin_gh_pre, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = gh*h[t-1] + (1 - gh)*hin
+        # back through [Uh; Ugh] @ h[t-1]
         dot(d_hin_gh_pre, Uh_Ugh, d_h_prev)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -429,27 +439,30 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _run(_kernel("backward_before", dtype), T*B*H, ws.backward_before)
-    # backward of h[t] = gh*h[t-1] + (1 - gh)*hin
+    # back through [Uy; Ugy] @ h[t-1]
     _dot(ws.d_yin_gy_pre_all.reshape(T*B, 2*H), ws.Uy_Ugy, ws.d_h_prev_base_all.reshape(T*B, H))
     _loop(ws, _backward_loop, graph)
+    # back through [Wy; Wgy] @ x[t]
     _dot(ws.d_yin_gy_pre_all.reshape(T*B, 2*H), ws.Wy_Wgy, ws.d_x_base_all.reshape(T*B, H))
+    # back through [Wh; Wgh] @ x[t]
     _dot(ws.d_hin_gh_pre_all.reshape(T*B, 2*H), ws.Wh_Wgh, ws.d_x_all.reshape(T*B, H))
     _run(_kernel("backward_after", dtype), T*B*H, ws.backward_after)
-    _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates_2)
-    _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates_2)
-    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_2_sum_parts, ws.d_b_gates_2_sum)
-    d_Wy = ws.d_W_gates_2[:H]
-    d_Wh = ws.d_W_gates_2[H:2*H]
-    d_Wgy = ws.d_W_gates_2[2*H:3*H]
-    d_Wgh = ws.d_W_gates_2[3*H:4*H]
-    d_Uy = ws.d_U_gates_2[:H]
-    d_Uh = ws.d_U_gates_2[H:2*H]
-    d_Ugy = ws.d_U_gates_2[2*H:3*H]
-    d_Ugh = ws.d_U_gates_2[3*H:4*H]
-    d_by = ws.d_b_gates_2_sum[:H]
-    d_bh = ws.d_b_gates_2_sum[H:2*H]
-    d_bgy = ws.d_b_gates_2_sum[2*H:3*H]
-    d_bgh = ws.d_b_gates_2_sum[3*H:4*H]
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_weights)
+    _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_weights2)
+    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_weights3_sum_parts, ws.d_weights3_sum)
+    d_Wy = ws.d_weights[:H]
+    d_Wh = ws.d_weights[H:2*H]
+    d_Wgy = ws.d_weights[2*H:3*H]
+    d_Wgh = ws.d_weights[3*H:4*H]
+    d_Uy = ws.d_weights2[:H]
+    d_Uh = ws.d_weights2[H:2*H]
+    d_Ugy = ws.d_weights2[2*H:3*H]
+    d_Ugh = ws.d_weights2[3*H:4*H]
+    d_by = ws.d_weights3_sum[:H]
+    d_bh = ws.d_weights3_sum[H:2*H]
+    d_bgy = ws.d_weights3_sum[2*H:3*H]
+    d_bgh = ws.d_weights3_sum[3*H:4*H]
     d_state = State(
         h=ws.d_h_pair[0].astype(dtype),
     )
@@ -699,7 +712,7 @@ def pack(params: Params) -> Packed:
     params = _fields("params", params, Params)
     H = _axis("params.Wy", params.Wy, 2, 0, "[H, H]")
     dtype = _check_params(params, H)
-    return Packed(params, dtype, (H, ))
+    return Packed(params, dtype, (H,))
 
 
 class Packed:
@@ -902,10 +915,10 @@ class _Backward:
         self.Uh_Ugh = cp.empty((2*H, H), dtype)
         self.Wy_Wgy = cp.empty((2*H, H), dtype)
         self.Wh_Wgh = cp.empty((2*H, H), dtype)
-        self.d_W_gates_2 = cp.empty((4*H, H), dtype)
-        self.d_U_gates_2 = cp.empty((4*H, H), dtype)
-        self.d_b_gates_2_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_2_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_weights = cp.empty((4*H, H), dtype)
+        self.d_weights2 = cp.empty((4*H, H), dtype)
+        self.d_weights3_sum = cp.empty((4*H,), dtype)
+        self.d_weights3_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_before = (
             cp.int64(T*B), cp.int64(H), saved.gy_all, self.x_all, saved.yin_all, self.dy_all, self.d_yin_gy_pre_all,
             self.d_gates_pre_all
@@ -925,8 +938,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_hin_gh_pre_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_hin_gh_pre_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1115,7 +1129,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1182,8 +1196,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1215,15 +1228,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1293,14 +1305,14 @@ OUTPUT_SHAPES = {
     "y": ("H",),
 }
 PARAM_SHAPES = {
-    "Wy": ("H", "H",),
-    "Wh": ("H", "H",),
-    "Wgy": ("H", "H",),
-    "Wgh": ("H", "H",),
-    "Uy": ("H", "H",),
-    "Uh": ("H", "H",),
-    "Ugy": ("H", "H",),
-    "Ugh": ("H", "H",),
+    "Wy": ("H", "H"),
+    "Wh": ("H", "H"),
+    "Wgy": ("H", "H"),
+    "Wgh": ("H", "H"),
+    "Uy": ("H", "H"),
+    "Uh": ("H", "H"),
+    "Ugy": ("H", "H"),
+    "Ugh": ("H", "H"),
     "by": ("H",),
     "bh": ("H",),
     "bgy": ("H",),
@@ -1418,7 +1430,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, H), "[T, B, H]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (H, )
+    return params, x, state, T, B, dtype, (H,)
 
 
 def _check_params(params: Params, H: int) -> Any:

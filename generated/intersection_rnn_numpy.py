@@ -80,6 +80,14 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: weights = [bgh, bgy, bh, by]; weights2 = [Wgh, Ugh, Wgy, Ugy, Wh, Uh, Wy, Uy]; gates =
+# [gh, gy, hin, yin].
+# Endings of names: _prev one step before; _pre the sum within an activation; _base a term of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -178,31 +186,31 @@ def _backward(
     np.copyto(Wgh_Wh[H:2*H], params.Wh)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of gh = sigma(Wgh @ x[t] + Ugh @ h[t-1] + bgh)
+    # for the way back through gh = sigma(Wgh @ x[t] + Ugh @ h[t-1] + bgh)
     np.subtract(saved.h_prev, saved.hin, out=ws.d_gh_pre)
     np.subtract(1, saved.gh, out=ws.tmp)
     np.multiply(ws.d_gh_pre, ws.tmp, out=ws.d_gh_pre)
     np.multiply(ws.d_gh_pre, saved.gh, out=ws.d_gh_pre)
-    # backward of gy = sigma(Wgy @ x[t] + Ugy @ h[t-1] + bgy)
+    # back through gy = sigma(Wgy @ x[t] + Ugy @ h[t-1] + bgy)
     np.subtract(x.transpose(0, 2, 1), saved.yin, out=ws.d_gy_pre)
     np.multiply(dy.transpose(0, 2, 1), ws.d_gy_pre, out=ws.d_gy_pre)
     np.subtract(1, saved.gy, out=ws.tmp_2)
     np.multiply(ws.d_gy_pre, ws.tmp_2, out=ws.d_gy_pre)
     np.multiply(ws.d_gy_pre, saved.gy, out=ws.d_gy_pre)
-    # backward of hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
+    # for the way back through hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
     np.square(saved.hin, out=ws.d_hin_pre)
     np.subtract(1, ws.d_hin_pre, out=ws.d_hin_pre)
     np.multiply(ws.d_hin_pre, ws.tmp, out=ws.d_hin_pre)
-    # backward of yin = psi(Wy @ x[t] + Uy @ h[t-1] + by)
+    # back through yin = psi(Wy @ x[t] + Uy @ h[t-1] + by)
     np.greater(saved.yin, 0, out=ws.d_yin_pre)
     np.multiply(dy.transpose(0, 2, 1), ws.d_yin_pre, out=ws.d_yin_pre)
     np.multiply(ws.d_yin_pre, ws.tmp_2, out=ws.d_yin_pre)
-    # backward of h[t] = gh*h[t-1] + (1 - gh)*hin
+    # back through [Uy; Ugy] @ h[t-1]
     d_gy_yin_pre_flat = _columns(ws.d_gy_yin_pre, ws.d_gy_yin_pre_flat)
     np.matmul(Ugy_Uy.T, d_gy_yin_pre_flat, out=ws.d_h_prev_base_flat.reshape(H, T*B))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     multiply, dot, add = np.multiply, np.dot, np.add
@@ -210,22 +218,28 @@ def _backward(
     Ugh_Uh_T = _transposed(Ugh_Uh, T, B, ws.Ugh_Uh_T)
     d_h_prev = ws.d_h_prev
     for (d_gh_pre, d_hin_pre, d_gh_hin_pre, gh, d_h_prev_base) in steps:
-        # backward of gh = sigma(Wgh @ x[t] + Ugh @ h[t-1] + bgh)
+        # back through gh = sigma(Wgh @ x[t] + Ugh @ h[t-1] + bgh)
         multiply(d_h, d_gh_pre, d_gh_pre)
-        # backward of hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
+        # back through hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
         multiply(d_h, d_hin_pre, d_hin_pre)
-        # backward of h[t] = gh*h[t-1] + (1 - gh)*hin
+        # back through [Uh; Ugh] @ h[t-1]
         dot(Ugh_Uh_T, d_gh_hin_pre, d_h_prev)
+        # back to h[t-1], from yin, hin, gy, gh and h[t]
         multiply(gh, d_h, d_h)
         add(d_h, d_h_prev_base, d_h)
         add(d_h, d_h_prev, d_h)
 
+    # back through [Wy; Wgy] @ x[t]
     np.matmul(Wgy_Wy.T, d_gy_yin_pre_flat, out=ws.d_x_base_flat.reshape(H, T*B))
+    # for the way back to x[t], from yin, hin, gy, gh and y
     np.multiply(dy.transpose(0, 2, 1), saved.gy, out=ws.d_x)
     np.add(ws.d_x, ws.d_x_base, out=ws.d_x)
+    # back through [Wh; Wgh] @ x[t]
     d_gh_hin_pre_flat = _columns(ws.d_gh_hin_pre, ws.d_gh_hin_pre_flat)
     np.matmul(Wgh_Wh.T, d_gh_hin_pre_flat, out=ws.d_x_flat.reshape(H, T*B))
+    # back to x[t], from yin, hin, gy, gh and y
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_gy_yin_pre_flat, x_2d, out=ws.d_Wgy_Wy_rows)
     d_Wgy = ws.d_Wgy_Wy_rows[0:H]
     d_Wy = ws.d_Wgy_Wy_rows[H:2*H]
@@ -286,11 +300,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (b_gates, gates_2_T, zero, half, one, ) = packed.constants
+        (weights, weights2_T, zero, half, one) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
-        gates_3 = packed.gates_3
+        gates = packed.gates
         yin = packed.yin
         gh_gy_hin = packed.gh_gy_hin
         gh_gy = packed.gh_gy
@@ -308,8 +322,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # hin = phi(Wh @ x[t] + Uh @ h[t-1] + bh)
         # gy = sigma(Wgy @ x[t] + Ugy @ h[t-1] + bgy)
         # gh = sigma(Wgh @ x[t] + Ugh @ h[t-1] + bgh)
-        dot(x_h_prev_here, gates_2_T, gates_3)
-        add(b_gates, gates_3, gates_3)
+        dot(x_h_prev_here, weights2_T, gates)
+        add(weights, gates, gates)
         maximum(yin, zero, out=yin)
         tanh(gh_gy_hin, gh_gy_hin)
         multiply(gh_gy, half, gh_gy)
@@ -495,7 +509,7 @@ def pack(params: Params) -> Packed:
     params = _fields("params", params, Params)
     H = _axis("params.Wy", params.Wy, 2, 0, "[H, H]")
     dtype = _check_params(params, H)
-    return Packed(params, dtype, (H, ))
+    return Packed(params, dtype, (H,))
 
 
 class Packed:
@@ -508,27 +522,27 @@ class Packed:
         (H,) = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.b_gates = np.empty((1, 4*H), dtype)
-        self.gates_2 = np.empty((4*H, 2*H), dtype)
-        b_gates = self.b_gates
-        np.multiply(params.bgh, 0.5, out=b_gates[..., 0:H])
-        np.multiply(params.bgy, 0.5, out=b_gates[..., H:2*H])
-        np.copyto(b_gates[..., 2*H:3*H], params.bh)
-        np.copyto(b_gates[..., 3*H:4*H], params.by)
-        gates_2 = self.gates_2
-        np.multiply(params.Wgh, 0.5, out=gates_2[0:H, 0:H])
-        np.multiply(params.Ugh, 0.5, out=gates_2[0:H, H:2*H])
-        np.multiply(params.Wgy, 0.5, out=gates_2[H:2*H, 0:H])
-        np.multiply(params.Ugy, 0.5, out=gates_2[H:2*H, H:2*H])
-        np.copyto(gates_2[2*H:3*H, 0:H], params.Wh)
-        np.copyto(gates_2[2*H:3*H, H:2*H], params.Uh)
-        np.copyto(gates_2[3*H:4*H, 0:H], params.Wy)
-        np.copyto(gates_2[3*H:4*H, H:2*H], params.Uy)
-        gates_2_T = _from_left(gates_2)
+        self.weights = np.empty((1, 4*H), dtype)
+        self.weights2 = np.empty((4*H, 2*H), dtype)
+        weights = self.weights
+        np.multiply(params.bgh, 0.5, out=weights[..., 0:H])
+        np.multiply(params.bgy, 0.5, out=weights[..., H:2*H])
+        np.copyto(weights[..., 2*H:3*H], params.bh)
+        np.copyto(weights[..., 3*H:4*H], params.by)
+        weights2 = self.weights2
+        np.multiply(params.Wgh, 0.5, out=weights2[0:H, 0:H])
+        np.multiply(params.Ugh, 0.5, out=weights2[0:H, H:2*H])
+        np.multiply(params.Wgy, 0.5, out=weights2[H:2*H, 0:H])
+        np.multiply(params.Ugy, 0.5, out=weights2[H:2*H, H:2*H])
+        np.copyto(weights2[2*H:3*H, 0:H], params.Wh)
+        np.copyto(weights2[2*H:3*H, H:2*H], params.Uh)
+        np.copyto(weights2[3*H:4*H, 0:H], params.Wy)
+        np.copyto(weights2[3*H:4*H, H:2*H], params.Uy)
+        weights2_T = _from_left(weights2)
         zero = np.array(0, dtype)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (b_gates, gates_2_T, zero, half, one, )
+        self.constants = (weights, weights2_T, zero, half, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -545,17 +559,17 @@ class Packed:
         (H,) = self.dims
         self.batch, dtype = None, self.dtype  # until there is all of it
         self.x_h_prev_here = np.empty((B, 2*H), dtype)
-        self.gates_3 = np.empty((B, 4*H), dtype)
+        self.gates = np.empty((B, 4*H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :H]
         self.h_prev_here = self.x_h_prev_here[..., H:]
-        self.yin = self.gates_3[..., 3*H:]
-        self.gh_gy_hin = self.gates_3[..., :3*H]
-        self.gh_gy = self.gates_3[..., :2*H]
-        self.gy = self.gates_3[..., H:2*H]
-        self.gh = self.gates_3[..., :H]
-        self.hin = self.gates_3[..., 2*H:3*H]
+        self.yin = self.gates[..., 3*H:]
+        self.gh_gy_hin = self.gates[..., :3*H]
+        self.gh_gy = self.gates[..., :2*H]
+        self.gy = self.gates[..., H:2*H]
+        self.gh = self.gates[..., :H]
+        self.hin = self.gates[..., 2*H:3*H]
         self.batch = B
 
 
@@ -584,8 +598,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -725,7 +739,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.gh_hin = empty((T, 2*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -789,7 +803,8 @@ class _Forward:
         self.Wgh_Wh_x = self.Wgh_Wh_x_flat.transpose(1, 0, 2)
         self.Wgy_Wy_x = self.Wgy_Wy_x_flat.transpose(1, 0, 2)
         self.Ugy_Uy_h_prev = self.Ugy_Uy_h_prev_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.gh_hin, saved.gh, saved.h, saved.hin))
 
 
@@ -831,7 +846,7 @@ class _Backward:
         self.d_h_prev_base = self.d_h_prev_base_flat.transpose(1, 0, 2)
         self.d_x_base = self.d_x_base_flat.transpose(1, 0, 2)
         self.d_x_2 = self.d_x_flat.transpose(1, 0, 2)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_gh_pre, self.d_hin_pre, self.d_gh_hin_pre, saved.gh, self.d_h_prev_base))[::-1]
 
 
@@ -843,7 +858,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -952,7 +967,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1063,7 +1078,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1072,7 +1087,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1100,7 +1115,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1109,9 +1124,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1131,8 +1147,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1158,14 +1174,14 @@ OUTPUT_SHAPES = {
     "y": ("H",),
 }
 PARAM_SHAPES = {
-    "Wy": ("H", "H",),
-    "Wh": ("H", "H",),
-    "Wgy": ("H", "H",),
-    "Wgh": ("H", "H",),
-    "Uy": ("H", "H",),
-    "Uh": ("H", "H",),
-    "Ugy": ("H", "H",),
-    "Ugh": ("H", "H",),
+    "Wy": ("H", "H"),
+    "Wh": ("H", "H"),
+    "Wgy": ("H", "H"),
+    "Wgh": ("H", "H"),
+    "Uy": ("H", "H"),
+    "Uh": ("H", "H"),
+    "Ugy": ("H", "H"),
+    "Ugh": ("H", "H"),
     "by": ("H",),
     "bh": ("H",),
     "bgy": ("H",),
@@ -1298,7 +1314,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, H), "[T, B, H]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (H, )
+    return params, x, state, T, B, dtype, (H,)
 
 
 def _check_params(params: Params, H: int) -> Any:

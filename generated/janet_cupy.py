@@ -52,7 +52,7 @@ __all__ = [
 
 CELL = "janet"
 SPEC_SHA256 = "6212f45ee7a5ba18b8588bff2db5bb6df15e030edb744c253308fe78f24a5d8f"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -82,6 +82,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -104,8 +108,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Uf; Ug] @ c_prev.
 extern "C" __global__ void forward_step(
@@ -135,7 +139,9 @@ extern "C" __global__ void forward_step(
     const real sigmoid_s = sigmoid(s);
     const real sigmoid_c_pre = sigmoid(s - real(1.0));
     const real c = c_prev*sigmoid_s + g*(1 - sigmoid_c_pre);
+    // the state for the next step, put back where the sequence is reset
     const real c_next = cut_after == 0 ? c : cut_after == 1 ? 0 : c_all[k];
+    // c[t], continued
     const real c_last = c;
 
     sigmoid_s_g_all[row*2*H + H + j] = g;
@@ -166,12 +172,13 @@ extern "C" __global__ void backward_step_1(
     const real d_c_given = dy_all[at];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // back to c[t], from the output and the next step
     const real d_c = d_c_given + d_c_next_here;
-    // backward of g = phi(Wg @ x[t] + Ug @ c[t-1] + bg)
+    // back through g = phi(Wg @ x[t] + Ug @ c[t-1] + bg)
     const real d_g_pre = (1 - square(g))*(1 - sigmoid_c_pre)*d_c;
-    // backward of s = Wf @ x[t] + Uf @ c[t-1] + bf
+    // back to s, from c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
     const real d_s = (c_prev*(1 - sigmoid_s)*sigmoid_s - g*(1 - sigmoid_c_pre)*sigmoid_c_pre)*d_c;
 
     d_s_g_pre_all[row*2*H + H + j] = d_g_pre;
@@ -194,8 +201,9 @@ extern "C" __global__ void backward_step_2(
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
     const real d_c_prev = d_c_prev_now[k];
 
-    // backward of c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // back to c[t-1], from s, g and c[t]
     const real d_c_prev_2 = sigmoid_s*(d_c_given + d_c_next_here) + d_c_prev;
 
     d_c_pair[t%2*B*H + k] = d_c_prev_2;
@@ -281,7 +289,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_s_g_pre, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
+        # back through [Uf; Ug] @ c[t-1]
         dot(d_s_g_pre, Uf_Ug, d_c_prev)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -342,7 +350,9 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wf; Wg] @ x[t]
     _dot(ws.d_s_g_pre_all.reshape(T*B, 2*H), ws.Wf_Wg, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_s_g_pre_all.reshape(T*B, 2*H).T, x_2d, ws.d_Wf_Wg)
     _dot(ws.d_s_g_pre_all.reshape(T*B, 2*H).T, saved.c_operand[:T].reshape(T*B, H), ws.d_Uf_Ug)
     _sum_rows(ws.d_s_g_pre_all.reshape(T*B, 2*H), ws.d_bf_bg_sum_parts, ws.d_bf_bg_sum)
@@ -580,7 +590,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -778,8 +788,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_s_g_pre_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_s_g_pre_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -968,7 +979,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1035,8 +1046,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1068,15 +1078,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1146,10 +1155,10 @@ OUTPUT_SHAPES = {
     "c": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
     "bf": ("H",),
     "bg": ("H",),
 }
@@ -1266,7 +1275,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

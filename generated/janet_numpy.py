@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "janet"
 SPEC_SHA256 = "6212f45ee7a5ba18b8588bff2db5bb6df15e030edb744c253308fe78f24a5d8f"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -72,6 +72,12 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wg, Ug, Wf, Uf].
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _T transposed; _out for the
+# caller.
 
 
 def _forward(
@@ -107,7 +113,7 @@ def _forward(
     tmp = ws.tmp
     minus_one = np.array(-1, dtype)
     one = np.array(1, dtype)
-    number = np.array(1.0, dtype)
+    one_2 = np.array(1.0, dtype)
     tmp_2 = ws.tmp_2
     tmp_3 = ws.tmp_3
     for (c_prev, g_sigmoid_c_pre, g, sigmoid_c_pre, sigmoid_s, c) in steps:
@@ -124,7 +130,7 @@ def _forward(
         maximum(tmp, sigmoid_s, out=sigmoid_s)
         add(tmp, one, tmp)
         divide(sigmoid_s, tmp, sigmoid_s)
-        subtract(sigmoid_c_pre, number, sigmoid_c_pre)
+        subtract(sigmoid_c_pre, one_2, sigmoid_c_pre)
         abs(sigmoid_c_pre, tmp_2)
         multiply(tmp_2, minus_one, tmp_2)
         exp(tmp_2, tmp_2)
@@ -158,12 +164,12 @@ def _backward(
     np.copyto(Wg_Wf[H:2*H], params.Wf)
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of g = phi(Wg @ x[t] + Ug @ c[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ c[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.subtract(1, saved.sigmoid_c_pre, out=ws.tmp)
     np.multiply(ws.d_g_pre, ws.tmp, out=ws.d_g_pre)
-    # backward of s = Wf @ x[t] + Uf @ c[t-1] + bf
+    # for the way back to s, from c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
     np.subtract(1, saved.sigmoid_s, out=ws.d_s)
     np.multiply(saved.c_prev, ws.d_s, out=ws.d_s)
     np.multiply(ws.d_s, saved.sigmoid_s, out=ws.d_s)
@@ -173,7 +179,7 @@ def _backward(
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.c.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -181,19 +187,22 @@ def _backward(
     Ug_Uf_T = _transposed(Ug_Uf, T, B, ws.Ug_Uf_T)
     d_c_prev = ws.d_c_prev
     for (dy_t, d_g_pre, d_s, d_g_pre_s, sigmoid_s) in steps:
-        # backward of c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
+        # back to c[t], from the output and the next step
         add(dy_t, d_c, d_c)
-        # backward of g = phi(Wg @ x[t] + Ug @ c[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ c[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of s = Wf @ x[t] + Uf @ c[t-1] + bf
+        # back to s, from c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
         multiply(d_s, d_c, d_s)
-        # c
+        # back through [Uf; Ug] @ c[t-1]
         dot(Ug_Uf_T, d_g_pre_s, d_c_prev)
+        # back to c[t-1], from s, g and c[t]
         multiply(sigmoid_s, d_c, d_c)
         add(d_c, d_c_prev, d_c)
 
+    # back through [Wf; Wg] @ x[t]
     d_g_pre_s_flat = _columns(ws.d_g_pre_s, ws.d_g_pre_s_flat)
     np.matmul(d_g_pre_s_flat.T, Wg_Wf, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_g_pre_s_flat, x_2d, out=ws.d_Wg_Wf_rows)
     d_Wg = ws.d_Wg_Wf_rows[0:H]
     d_Wf = ws.d_Wg_Wf_rows[H:2*H]
@@ -238,7 +247,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bg_bf, gates_T, minus_one, one, number, ) = packed.constants
+        (bg_bf, weights_T, minus_one, one, one_2) = packed.constants
         x_here = packed.x_here
         c_prev_here = packed.c_prev_here
         x_c_prev_here = packed.x_c_prev_here
@@ -257,7 +266,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         np.copyto(c_prev_here, c_prev)
         # s = Wf @ x[t] + Uf @ c[t-1] + bf
         # g = phi(Wg @ x[t] + Ug @ c[t-1] + bg)
-        dot(x_c_prev_here, gates_T, g_sigmoid_c_pre)
+        dot(x_c_prev_here, weights_T, g_sigmoid_c_pre)
         add(bg_bf, g_sigmoid_c_pre, g_sigmoid_c_pre)
         tanh(g, g)
         # c[t] = sigma(s)*c[t-1] + (1 - sigma(s - beta))*g
@@ -268,7 +277,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         maximum(tmp, sigmoid_s, out=sigmoid_s)
         add(tmp, one, tmp)
         divide(sigmoid_s, tmp, sigmoid_s)
-        subtract(sigmoid_c_pre, number, sigmoid_c_pre)
+        subtract(sigmoid_c_pre, one_2, sigmoid_c_pre)
         abs(sigmoid_c_pre, tmp_2)
         multiply(tmp_2, minus_one, tmp_2)
         exp(tmp_2, tmp_2)
@@ -437,7 +446,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -451,20 +460,20 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bg_bf = np.empty((1, 2*H), dtype)
-        self.gates = np.empty((2*H, H + I), dtype)
+        self.weights = np.empty((2*H, H + I), dtype)
         bg_bf = self.bg_bf
         np.copyto(bg_bf[..., 0:H], params.bg)
         np.copyto(bg_bf[..., H:2*H], params.bf)
-        gates = self.gates
-        np.copyto(gates[0:H, 0:I], params.Wg)
-        np.copyto(gates[0:H, I:H + I], params.Ug)
-        np.copyto(gates[H:2*H, 0:I], params.Wf)
-        np.copyto(gates[H:2*H, I:H + I], params.Uf)
-        gates_T = _from_left(gates)
+        weights = self.weights
+        np.copyto(weights[0:H, 0:I], params.Wg)
+        np.copyto(weights[0:H, I:H + I], params.Ug)
+        np.copyto(weights[H:2*H, 0:I], params.Wf)
+        np.copyto(weights[H:2*H, I:H + I], params.Uf)
+        weights_T = _from_left(weights)
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
-        number = np.array(1.0, dtype)
-        self.constants = (bg_bf, gates_T, minus_one, one, number, )
+        one_2 = np.array(1.0, dtype)
+        self.constants = (bg_bf, weights_T, minus_one, one, one_2)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -518,8 +527,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -659,7 +668,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.g_sigmoid_c_pre = empty((T, 2*H, B), dtype)
         self.c_all = empty((T + 1, H, B), dtype)
@@ -708,7 +717,8 @@ class _Forward:
         self.c_out = empty((T, B, H), dtype)
         self.Wg_Wf_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wg_Wf_x = self.Wg_Wf_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.c_all, saved.c_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.c_all, saved.c_prev, 0.0),)
         self.steps = list(
             zip(saved.c_all[:-1], saved.g_sigmoid_c_pre, saved.g, saved.sigmoid_c_pre, saved.sigmoid_s, saved.c)
         )
@@ -736,7 +746,7 @@ class _Backward:
         self.c_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_g_pre = self.d_g_pre_s[:, :H]
         self.d_s = self.d_g_pre_s[:, H:]
-        self.carried = (self.d_c, )
+        self.carried = (self.d_c,)
         self.steps = list(zip(self.dy_rows, self.d_g_pre, self.d_s, self.d_g_pre_s, saved.sigmoid_s))[::-1]
 
 
@@ -748,7 +758,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -857,7 +867,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -968,7 +978,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -977,7 +987,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1005,7 +1015,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1014,9 +1024,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1036,8 +1047,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1063,10 +1074,10 @@ OUTPUT_SHAPES = {
     "c": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
     "bf": ("H",),
     "bg": ("H",),
 }
@@ -1198,7 +1209,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "jordan"
 SPEC_SHA256 = "14e74e9c3f56e138142b539660d5760e63a6ded88fd98e75fabfdb4a9c787be1"
-DIMS = ("I", "H", "O",)
+DIMS = ("I", "H", "O")
 
 
 class Params(NamedTuple):
@@ -78,6 +78,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -100,8 +104,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after U @ y_prev.
 extern "C" __global__ void forward_step_1(
@@ -139,7 +143,9 @@ extern "C" __global__ void forward_step_2(
 
     // y[t] = gy(V @ h + c)
     const real y = sigmoid(V_h + c_j);
+    // the state for the next step, put back where the sequence is reset
     const real y_next = cut_after == 0 ? y : cut_after == 1 ? 0 : y_all[k];
+    // y[t], continued
     const real y_last = y;
 
     y_out[at] = y;
@@ -164,8 +170,9 @@ extern "C" __global__ void backward_step_1(
     const real d_y_given = dy_all[at];
     const real d_y_next = d_y_pair[(t + 1)%2*B*O + k];
 
-    // backward of y[t] = gy(V @ h + c)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
+    // back through y[t] = gy(V @ h + c)
     const real d_y_pre = (1 - y)*y*(d_y_given + d_y_next_here);
 
     d_y_pre_all[at] = d_y_pre;
@@ -183,7 +190,7 @@ extern "C" __global__ void backward_step_2(
     const real h = h_all[at];
     const real VT_d_V_h = VT_d_V_h_now[k];
 
-    // backward of h = g(W @ x[t] + U @ y[t-1] + b)
+    // back through h = g(W @ x[t] + U @ y[t-1] + b)
     const real d_h_pre = (1 - square(h))*VT_d_V_h;
 
     d_h_pre_all[at] = d_h_pre;
@@ -276,10 +283,10 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     U = ws.U
     for backward_step_arguments, d_y_pre, backward_step_arguments_2, d_h_pre, d_y_prev in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h = g(W @ x[t] + U @ y[t-1] + b)
+        # back through V @ h
         dot(d_y_pre, V, VT_d_V_h)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of y[t] = gy(V @ h + c)
+        # back through U @ y[t-1]
         dot(d_h_pre, U, d_y_prev)
 
 
@@ -338,7 +345,9 @@ def _backward_checked(
         ws.d_y_final[...] = 0 if dfinal is None else dfinal.y
 
     _loop(ws, _backward_loop, graph)
+    # back through W @ x[t]
     _dot(ws.d_h_pre_all.reshape(T*B, H), params.W, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_h_pre_all.reshape(T*B, H).T, x_2d, ws.d_W)
     _dot(ws.d_h_pre_all.reshape(T*B, H).T, saved.y_operand[:T].reshape(T*B, O), ws.d_U)
     _dot(ws.d_y_pre_all.reshape(T*B, O).T, saved.h_all.reshape(T*B, H), ws.d_V)
@@ -574,7 +583,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     O = _axis("params.U", params.U, 2, 1, "[H, O]")
     dtype = _check_params(params, I, H, O)
-    return Packed(params, dtype, (I, H, O, ))
+    return Packed(params, dtype, (I, H, O))
 
 
 class Packed:
@@ -733,8 +742,9 @@ class _Forward:
         self.forward_step_2_blocks = _blocks(B*O)
         now = _numbers(T)
         self.steps = [
-            (self.y_operand[t], (now[t], *self.forward_step_1), self.h_all[t],
-            (now[t], *self.forward_step_2)) for t in range(T)
+            (
+                self.y_operand[t], (now[t], *self.forward_step_1), self.h_all[t], (now[t], *self.forward_step_2)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -782,8 +792,10 @@ class _Backward:
         self.d_y_pair_halves = (self.d_y_pair[0], self.d_y_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_y_pre_all[t], (now[t], *self.backward_step_2), self.d_h_pre_all[t],
-            self.d_y_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_y_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_h_pre_all[t], self.d_y_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -972,7 +984,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1039,8 +1051,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1072,15 +1083,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1150,10 +1160,10 @@ OUTPUT_SHAPES = {
     "y": ("O",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "O",),
+    "W": ("H", "I"),
+    "U": ("H", "O"),
     "b": ("H",),
-    "V": ("O", "H",),
+    "V": ("O", "H"),
     "c": ("O",),
 }
 STATE_SHAPES = {
@@ -1270,7 +1280,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.y", state.y, dtype, (B, O), "[B, O]")
-    return params, x, state, T, B, dtype, (I, H, O, )
+    return params, x, state, T, B, dtype, (I, H, O)
 
 
 def _check_params(params: Params, I: int, H: int, O: int) -> Any:

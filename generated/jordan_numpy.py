@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "jordan"
 SPEC_SHA256 = "14e74e9c3f56e138142b539660d5760e63a6ded88fd98e75fabfdb4a9c787be1"
-DIMS = ("I", "H", "O",)
+DIMS = ("I", "H", "O")
 
 
 class Params(NamedTuple):
@@ -68,6 +68,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
 
 
 def _forward(
@@ -134,16 +139,16 @@ def _backward(
     W = params.W
     ws.d_y[...] = 0 if dfinal is None else dfinal.y.T
 
-    # backward of y[t] = gy(V @ h + c)
+    # for the way back through y[t] = gy(V @ h + c)
     np.subtract(1, saved.y_2, out=ws.d_y_pre)
     np.multiply(ws.d_y_pre, saved.y_2, out=ws.d_y_pre)
-    # backward of h = g(W @ x[t] + U @ y[t-1] + b)
+    # for the way back through h = g(W @ x[t] + U @ y[t-1] + b)
     np.square(saved.h, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.y.T, )
+        finals = None if dfinal is None else (dfinal.y.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -152,17 +157,20 @@ def _backward(
     VT_d_V_h = ws.VT_d_V_h
     U_T = _transposed(U, T, B, ws.U_T)
     for (dy_t, d_y_pre, d_h_pre) in steps:
-        # backward of y[t] = gy(V @ h + c)
+        # back through y[t] = gy(V @ h + c)
         add(dy_t, d_y, d_y)
         multiply(d_y, d_y_pre, d_y_pre)
-        # backward of h = g(W @ x[t] + U @ y[t-1] + b)
+        # back through V @ h
         dot(V_T, d_y_pre, VT_d_V_h)
+        # back through h = g(W @ x[t] + U @ y[t-1] + b)
         multiply(d_h_pre, VT_d_V_h, d_h_pre)
-        # y
+        # back through U @ y[t-1]
         dot(U_T, d_h_pre, d_y)
 
+    # back through W @ x[t]
     d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
     np.matmul(d_h_pre_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_h_pre_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     y_prev_flat = _columns(saved.y_prev, ws.y_prev_flat)
@@ -209,7 +217,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W_U_T, b_row, V_T, c_row, minus_one, one, ) = packed.constants
+        (W_U_T, b_row, V_T, c_row, minus_one, one) = packed.constants
         x_here = packed.x_here
         y_prev_here = packed.y_prev_here
         x_y_prev_here = packed.x_y_prev_here
@@ -392,7 +400,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     O = _axis("params.U", params.U, 2, 1, "[H, O]")
     dtype = _check_params(params, I, H, O)
-    return Packed(params, dtype, (I, H, O, ))
+    return Packed(params, dtype, (I, H, O))
 
 
 class Packed:
@@ -416,7 +424,7 @@ class Packed:
         c_row = params.c[None]
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
-        self.constants = (W_U_T, b_row, V_T, c_row, minus_one, one, )
+        self.constants = (W_U_T, b_row, V_T, c_row, minus_one, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -468,8 +476,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -609,7 +617,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H, O = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h = empty((T, H, B), dtype)
         self.y_all = empty((T + 1, O, B), dtype)
@@ -654,7 +662,8 @@ class _Forward:
         self.y_out = empty((T, B, O), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.y_all, saved.y_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.y_all, saved.y_prev, 0.0),)
         self.steps = list(zip(saved.y_all[:-1], saved.h, saved.y_2))
 
 
@@ -681,7 +690,7 @@ class _Backward:
         self.y_prev_flat = np.ndarray((O, T, B), dtype, scratch.block_3)
         self.d_y_pre_flat = np.ndarray((O, T, B), dtype, scratch.block_3)
         self.h_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.carried = (self.d_y, )
+        self.carried = (self.d_y,)
         self.steps = list(zip(self.dy_rows, self.d_y_pre, self.d_h_pre))[::-1]
 
 
@@ -693,7 +702,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H, O = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -802,7 +811,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -913,7 +922,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -922,7 +931,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -950,7 +959,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -959,9 +968,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -981,8 +991,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1008,10 +1018,10 @@ OUTPUT_SHAPES = {
     "y": ("O",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "O",),
+    "W": ("H", "I"),
+    "U": ("H", "O"),
     "b": ("H",),
-    "V": ("O", "H",),
+    "V": ("O", "H"),
     "c": ("O",),
 }
 STATE_SHAPES = {
@@ -1143,7 +1153,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.y", state.y, dtype, (B, O), "[B, O]")
-    return params, x, state, T, B, dtype, (I, H, O, )
+    return params, x, state, T, B, dtype, (I, H, O)
 
 
 def _check_params(params: Params, I: int, H: int, O: int) -> Any:

@@ -52,7 +52,7 @@ __all__ = [
 
 CELL = "lem"
 SPEC_SHA256 = "f1e58a459cb7a1aa529bf33f26cb1d745a757aba370d9e09f433414b8292cd20"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -89,6 +89,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [1, 2, z, y]; gates2 = [sigmoid_d1, sigmoid_d2, tanh_z, tanh_y]; gates3 = [d1,
+# d2, z, y].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -111,13 +117,13 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [W1; W2; Wz] @ y_prev.
 extern "C" __global__ void forward_step_1(
     const long long t, const long long B, const long long H, const stored* b1, const stored* b2, const stored* bz,
-    const real* cuts, const stored* W1_W2_Wz_y_prev_now, real* z_all, stored* gates_2_pre_all, real* d2_now,
+    const real* cuts, const stored* W1_W2_Wz_y_prev_now, real* z_all, stored* gates2_pre_all, real* d2_now,
     stored* z_operand)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -131,13 +137,13 @@ extern "C" __global__ void forward_step_1(
     const real cut_before = cuts[row];
     const real z_prev = z_all[at];
     const real W1_y_prev = W1_W2_Wz_y_prev_now[sample*3*H + j];
-    const real V1_x = gates_2_pre_all[row*4*H + j];
+    const real V1_x = gates2_pre_all[row*4*H + j];
     const real W2_y_prev = W1_W2_Wz_y_prev_now[sample*3*H + H + j];
-    const real V2_x = gates_2_pre_all[row*4*H + H + j];
+    const real V2_x = gates2_pre_all[row*4*H + H + j];
     const real Wz_y_prev = W1_W2_Wz_y_prev_now[sample*3*H + 2*H + j];
-    const real Vz_x = gates_2_pre_all[row*4*H + 2*H + j];
+    const real Vz_x = gates2_pre_all[row*4*H + 2*H + j];
 
-    // z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+    // the state before the step, put back where the sequence is reset
     const real z_prev_here = cut_before == 0 ? z_prev : cut_before == 1 ? 0 : z_all[k];
     // d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
     const real sigmoid_d1_pre = sigmoid(W1_y_prev + V1_x + b1_j);
@@ -149,10 +155,10 @@ extern "C" __global__ void forward_step_1(
     const real tanh_z_pre = tanh(Wz_y_prev + Vz_x + bz_j);
     const real z = z_prev_here*(1 - d1) + d1*tanh_z_pre;
 
-    gates_2_pre_all[row*4*H + j] = sigmoid_d1_pre;
-    gates_2_pre_all[row*4*H + H + j] = sigmoid_d2_pre;
+    gates2_pre_all[row*4*H + j] = sigmoid_d1_pre;
+    gates2_pre_all[row*4*H + H + j] = sigmoid_d2_pre;
     d2_now[k] = d2;
-    gates_2_pre_all[row*4*H + 2*H + j] = tanh_z_pre;
+    gates2_pre_all[row*4*H + 2*H + j] = tanh_z_pre;
     z_all[at + B*H] = z;
     keep(z_operand, at + B*H, z);
 }
@@ -160,7 +166,7 @@ extern "C" __global__ void forward_step_1(
 // One step, after Wy @ z.
 extern "C" __global__ void forward_step_2(
     const long long t, const long long B, const long long H, const stored* by, const real* cuts,
-    const real* d2_now, const stored* Wy_z_now, real* y_all, stored* gates_2_pre_all, stored* y_out,
+    const real* d2_now, const stored* Wy_z_now, real* y_all, stored* gates2_pre_all, stored* y_out,
     stored* y_operand, real* y_final)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -173,15 +179,17 @@ extern "C" __global__ void forward_step_2(
     const real y_prev = y_all[at];
     const real d2 = d2_now[k];
     const real Wy_z = Wy_z_now[k];
-    const real Vy_x = gates_2_pre_all[row*4*H + 3*H + j];
+    const real Vy_x = gates2_pre_all[row*4*H + 3*H + j];
 
     // y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
     const real tanh_y_pre = tanh(Wy_z + Vy_x + by_j);
     const real y = y_prev*(1 - d2) + d2*tanh_y_pre;
+    // the state for the next step, put back where the sequence is reset
     const real y_next = cut_after == 0 ? y : cut_after == 1 ? 0 : y_all[k];
+    // y[t], continued
     const real y_last = y;
 
-    gates_2_pre_all[row*4*H + 3*H + j] = tanh_y_pre;
+    gates2_pre_all[row*4*H + 3*H + j] = tanh_y_pre;
     y_out[at] = y;
     y_all[at + B*H] = y_next;
     keep(y_operand, at + B*H, y_next);
@@ -191,9 +199,9 @@ extern "C" __global__ void forward_step_2(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_y_final, const real* cuts,
-    const stored* gates_2_pre_all, const real* y_all, const stored* dy_all, const real* d_y_pair,
+    const stored* gates2_pre_all, const real* y_all, const stored* dy_all, const real* d_y_pair,
     real* d_z_pre_factor_now, real* d_y_prev_base_now, real* d_z_prev_base_now, stored* d_y_pre_all,
-    stored* d_gates_3_pre_all, stored* d_d1_d2_z_pre_all)
+    stored* d_gates3_pre_all, stored* d_d1_d2_z_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -201,46 +209,47 @@ extern "C" __global__ void backward_step_1(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real cut_after = cuts[row + B];
-    const real sigmoid_d1_pre = gates_2_pre_all[row*4*H + j];
-    const real sigmoid_d2_pre = gates_2_pre_all[row*4*H + H + j];
+    const real sigmoid_d1_pre = gates2_pre_all[row*4*H + j];
+    const real sigmoid_d2_pre = gates2_pre_all[row*4*H + H + j];
     const real y_prev = y_all[at];
-    const real tanh_z_pre = gates_2_pre_all[row*4*H + 2*H + j];
-    const real tanh_y_pre = gates_2_pre_all[row*4*H + 3*H + j];
+    const real tanh_z_pre = gates2_pre_all[row*4*H + 2*H + j];
+    const real tanh_y_pre = gates2_pre_all[row*4*H + 3*H + j];
     const real d_y_given = dy_all[at];
     const real d_y_next = d_y_pair[(t + 1)%2*B*H + k];
 
-    // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
-    // backward of d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
+    // again: d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
     const real d1 = real(1.0)*sigmoid_d1_pre;
-    // backward of d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
+    // again: d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
     const real d2 = real(1.0)*sigmoid_d2_pre;
-    // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+    // for the way back through z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
     const real d_z_pre_factor = d1*(1 - square(tanh_z_pre));
-    // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
+    // for the way back to y[t-1], from d1, d2, z[t] and y[t]
     const real d_y_prev_base = 1 - d2;
-    // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+    // for the way back to z[t-1], from z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
     const real d_z_prev_base = 1 - d1;
-    // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
+    // back to y[t], from the output and the next step
     const real d_y = d_y_given + d_y_next_here;
+    // back through y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
     const real d_y_pre = d2*(1 - square(tanh_y_pre))*d_y;
-    // backward of d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
+    // back through d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
     const real d_d2_pre = real(1.0)*(1 - sigmoid_d2_pre)*sigmoid_d2_pre*(tanh_y_pre - y_prev)*d_y;
 
     d_z_pre_factor_now[k] = d_z_pre_factor;
     d_y_prev_base_now[k] = d_y_prev_base;
     d_z_prev_base_now[k] = d_z_prev_base;
     d_y_pre_all[at] = d_y_pre;
-    d_gates_3_pre_all[row*4*H + 3*H + j] = d_y_pre;
+    d_gates3_pre_all[row*4*H + 3*H + j] = d_y_pre;
     d_d1_d2_z_pre_all[row*3*H + H + j] = d_d2_pre;
-    d_gates_3_pre_all[row*4*H + H + j] = d_d2_pre;
+    d_gates3_pre_all[row*4*H + H + j] = d_d2_pre;
 }
 
 // One step, after Wy.T @ d_y_pre.
 extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const real* z_all, const real* d_z_final,
-    const real* cuts, const stored* gates_2_pre_all, const stored* WyT_d_Wy_z_now, const real* d_z_pre_factor_now,
-    const real* d_z_prev_base_now, real* d_z_pair, stored* d_d1_d2_z_pre_all, stored* d_gates_3_pre_all)
+    const real* cuts, const stored* gates2_pre_all, const stored* WyT_d_Wy_z_now, const real* d_z_pre_factor_now,
+    const real* d_z_prev_base_now, real* d_z_pair, stored* d_d1_d2_z_pre_all, stored* d_gates3_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -249,28 +258,31 @@ extern "C" __global__ void backward_step_2(
 
     const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
-    const real sigmoid_d1_pre = gates_2_pre_all[row*4*H + j];
+    const real sigmoid_d1_pre = gates2_pre_all[row*4*H + j];
     const real z_prev = z_all[at];
-    const real tanh_z_pre = gates_2_pre_all[row*4*H + 2*H + j];
+    const real tanh_z_pre = gates2_pre_all[row*4*H + 2*H + j];
     const real d_z_next = d_z_pair[(t + 1)%2*B*H + k];
     const real WyT_d_Wy_z = WyT_d_Wy_z_now[k];
     const real d_z_pre_factor = d_z_pre_factor_now[k];
     const real d_z_prev_base = d_z_prev_base_now[k];
 
-    // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+    // the state before the step, put back where the sequence is reset
     const real z_prev_here = cut_before == 0 ? z_prev : cut_before == 1 ? 0 : z_all[k];
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
+    // back to z[t], from the next step and y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
     const real d_z = d_z_next_here + WyT_d_Wy_z;
+    // back through z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
     const real d_z_pre = d_z*d_z_pre_factor;
-    // backward of d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
+    // back through d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
     const real d_d1_pre = real(1.0)*(1 - sigmoid_d1_pre)*sigmoid_d1_pre*(tanh_z_pre - z_prev_here)*d_z;
-    // backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+    // back to z[t-1], from z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
     const real d_z_prev = d_z*d_z_prev_base;
 
     d_d1_d2_z_pre_all[row*3*H + 2*H + j] = d_z_pre;
-    d_gates_3_pre_all[row*4*H + 2*H + j] = d_z_pre;
+    d_gates3_pre_all[row*4*H + 2*H + j] = d_z_pre;
     d_d1_d2_z_pre_all[row*3*H + j] = d_d1_pre;
-    d_gates_3_pre_all[row*4*H + j] = d_d1_pre;
+    d_gates3_pre_all[row*4*H + j] = d_d1_pre;
     d_z_pair[t%2*B*H + k] = d_z_prev;
 }
 
@@ -290,8 +302,9 @@ extern "C" __global__ void backward_step_3(
     const real d_y_prev_base = d_y_prev_base_now[k];
     const real d_y_prev = d_y_prev_now[k];
 
-    // backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
+    // back to y[t-1], from d1, d2, z[t] and y[t]
     const real d_y_prev_2 = (d_y_given + d_y_next_here)*d_y_prev_base + d_y_prev;
 
     d_y_pair[t%2*B*H + k] = d_y_prev_2;
@@ -391,10 +404,10 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
         backward_step_arguments, d_y_pre, backward_step_arguments_2, d_d1_d2_z_pre, backward_step_arguments_3
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+        # back through Wy @ z[t]
         dot(d_y_pre, Wy, WyT_d_Wy_z)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
+        # back through [W1; W2; Wz] @ y[t-1]
         dot(d_d1_d2_z_pre, W1_W2_Wz, d_y_prev)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
 
@@ -427,7 +440,7 @@ def _forward_checked(
     # d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
     # z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
     # y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
-    _dot(x_2d, ws.V_gates_T, ws.gates_2_pre_all.reshape(T*B, 4*H))
+    _dot(x_2d, ws.V_gates_T, ws.gates2_pre_all.reshape(T*B, 4*H))
     _loop(ws, _forward_loop, graph)
 
     final = State(y=_last(ws, ws.y_all, ws.y_final).astype(dtype), z=_last(ws, ws.z_all).astype(dtype))
@@ -462,11 +475,13 @@ def _backward_checked(
         ws.d_z_final[...] = 0 if dfinal is None else dfinal.z
 
     _loop(ws, _backward_loop, graph)
-    _dot(ws.d_gates_3_pre_all.reshape(T*B, 4*H), ws.V_gates, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_gates_3_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_V_gates)
+    # back through [V1; V2; Vz; Vy] @ x[t]
+    _dot(ws.d_gates3_pre_all.reshape(T*B, 4*H), ws.V_gates, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates3_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_V_gates)
     _dot(ws.d_d1_d2_z_pre_all.reshape(T*B, 3*H).T, saved.y_operand[:T].reshape(T*B, H), ws.d_W1_W2_Wz)
     _dot(ws.d_y_pre_all.reshape(T*B, H).T, saved.z_operand[1:].reshape(T*B, H), ws.d_Wy)
-    _sum_rows(ws.d_gates_3_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
+    _sum_rows(ws.d_gates3_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
     d_V1 = ws.d_V_gates[:H]
     d_V2 = ws.d_V_gates[H:2*H]
     d_Vz = ws.d_V_gates[2*H:3*H]
@@ -726,7 +741,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.V1", params.V1, 2, 0, "[H, I]")
     I = _axis("params.V1", params.V1, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -862,7 +877,7 @@ class _Forward:
         self.scratch: list[cp.ndarray] = []  # for cuBLAS in the graphs of both passes
         self.rows, self.is_cut = None, False
         self.cuts = cp.zeros((T + 1, B, 1), real)
-        self.gates_2_pre_all = cp.empty((T, B, 4*H), dtype)
+        self.gates2_pre_all = cp.empty((T, B, 4*H), dtype)
         self.W1_W2_Wz_y_prev_now = cp.empty((B, 3*H), dtype)
         self.Wy_z_now = cp.empty((B, H), dtype)
         self.y_all = cp.empty((T + 1, B, H), real)
@@ -882,18 +897,19 @@ class _Forward:
         self.Wy_T = cp.empty((H, H), dtype)
         self.forward_step_1 = (
             cp.int64(B), cp.int64(H), self.b1, self.b2, self.bz, self.cuts, self.W1_W2_Wz_y_prev_now, self.z_all,
-            self.gates_2_pre_all, self.d2_now, self.z_operand
+            self.gates2_pre_all, self.d2_now, self.z_operand
         )
         self.forward_step_2 = (
-            cp.int64(B), cp.int64(H), self.by, self.cuts, self.d2_now, self.Wy_z_now, self.y_all, self.gates_2_pre_all,
+            cp.int64(B), cp.int64(H), self.by, self.cuts, self.d2_now, self.Wy_z_now, self.y_all, self.gates2_pre_all,
             self.y_out, self.y_operand, self.y_final
         )
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.y_operand[t], (now[t], *self.forward_step_1), self.z_operand[t + 1],
-            (now[t], *self.forward_step_2)) for t in range(T)
+            (
+                self.y_operand[t], (now[t], *self.forward_step_1), self.z_operand[t + 1], (now[t], *self.forward_step_2)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -925,7 +941,7 @@ class _Backward:
         self.d_z_pair = cp.empty((2, B, H), real)
         self.d_y_pre_all = cp.empty((T, B, H), dtype)
         self.d_d1_d2_z_pre_all = cp.empty((T, B, 3*H), dtype)
-        self.d_gates_3_pre_all = cp.empty((T, B, 4*H), dtype)
+        self.d_gates3_pre_all = cp.empty((T, B, 4*H), dtype)
         self.d_z_pre_factor_now = cp.empty((B, H), real)
         self.d_z_prev_base_now = cp.empty((B, H), real)
         self.d_y_prev_base_now = cp.empty((B, H), real)
@@ -938,14 +954,14 @@ class _Backward:
         self.d_b_gates_sum = cp.empty((4*H,), dtype)
         self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step_1 = (
-            cp.int64(B), cp.int64(H), self.d_y_final, saved.cuts, saved.gates_2_pre_all, saved.y_all, self.dy_all,
+            cp.int64(B), cp.int64(H), self.d_y_final, saved.cuts, saved.gates2_pre_all, saved.y_all, self.dy_all,
             self.d_y_pair, self.d_z_pre_factor_now, self.d_y_prev_base_now, self.d_z_prev_base_now, self.d_y_pre_all,
-            self.d_gates_3_pre_all, self.d_d1_d2_z_pre_all
+            self.d_gates3_pre_all, self.d_d1_d2_z_pre_all
         )
         self.backward_step_2 = (
-            cp.int64(B), cp.int64(H), saved.z_all, self.d_z_final, saved.cuts, saved.gates_2_pre_all,
+            cp.int64(B), cp.int64(H), saved.z_all, self.d_z_final, saved.cuts, saved.gates2_pre_all,
             self.WyT_d_Wy_z_now, self.d_z_pre_factor_now, self.d_z_prev_base_now, self.d_z_pair, self.d_d1_d2_z_pre_all,
-            self.d_gates_3_pre_all
+            self.d_gates3_pre_all
         )
         self.backward_step_3 = (
             cp.int64(B), cp.int64(H), self.d_y_final, saved.cuts, self.dy_all, self.d_y_prev_base_now,
@@ -956,8 +972,10 @@ class _Backward:
         self.backward_step_3_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_y_pre_all[t], (now[t], *self.backward_step_2),
-            self.d_d1_d2_z_pre_all[t], (now[t], *self.backward_step_3)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_y_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_d1_d2_z_pre_all[t], (now[t], *self.backward_step_3)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1146,7 +1164,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1213,8 +1231,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1246,15 +1263,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1324,14 +1340,14 @@ OUTPUT_SHAPES = {
     "y": ("H",),
 }
 PARAM_SHAPES = {
-    "V1": ("H", "I",),
-    "V2": ("H", "I",),
-    "Vz": ("H", "I",),
-    "Vy": ("H", "I",),
-    "W1": ("H", "H",),
-    "W2": ("H", "H",),
-    "Wz": ("H", "H",),
-    "Wy": ("H", "H",),
+    "V1": ("H", "I"),
+    "V2": ("H", "I"),
+    "Vz": ("H", "I"),
+    "Vy": ("H", "I"),
+    "W1": ("H", "H"),
+    "W2": ("H", "H"),
+    "Wz": ("H", "H"),
+    "Wy": ("H", "H"),
     "b1": ("H",),
     "b2": ("H",),
     "bz": ("H",),
@@ -1452,7 +1468,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.y", state.y, dtype, (B, H), "[B, H]")
         _expect("state.z", state.z, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

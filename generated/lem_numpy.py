@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "lem"
 SPEC_SHA256 = "f1e58a459cb7a1aa529bf33f26cb1d745a757aba370d9e09f433414b8292cd20"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -80,6 +80,14 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [2, 1, y, z]; gates2 = [sigmoid_d2, sigmoid_d1, tanh_y, tanh_z]; gates3 = [d2,
+# d1, y, z]; weights = [W2, V2, W1, V1, Wz, Vz].
+# Endings of names: _prev one step before; _pre the sum within an activation; _base a term of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -111,8 +119,8 @@ def _forward(
     # z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
     # y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
     np.matmul(V_gates, x_2d.T, out=ws.V_gates_x_flat.reshape(4*H, T*B))
-    _move(ws.V_gates_x, saved.gates_2_pre)
-    np.add(b_gates, saved.gates_2_pre, out=saved.gates_2_pre)
+    _move(ws.V_gates_x, saved.gates2_pre)
+    np.add(b_gates, saved.gates2_pre, out=saved.gates2_pre)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -120,7 +128,7 @@ def _forward(
     W2_W1_Wz_y_prev = ws.W2_W1_Wz_y_prev
     W2_W1_y_prev_half = ws.W2_W1_y_prev_half
     half = np.array(0.5, dtype)
-    number = np.array(1.0, dtype)
+    one = np.array(1.0, dtype)
     Wz_y_prev = ws.Wz_y_prev
     tmp = ws.tmp
     Wy_z = ws.Wy_z
@@ -134,8 +142,8 @@ def _forward(
         tanh(sigmoid_d2_d1_pre, sigmoid_d2_d1_pre)
         multiply(sigmoid_d2_d1_pre, half, sigmoid_d2_d1_pre)
         add(sigmoid_d2_d1_pre, half, sigmoid_d2_d1_pre)
-        multiply(sigmoid_d1_pre, number, z)
-        multiply(sigmoid_d2_pre, number, y_2)
+        multiply(sigmoid_d1_pre, one, z)
+        multiply(sigmoid_d2_pre, one, y_2)
         add(tanh_z_pre, Wz_y_prev, tanh_z_pre)
         tanh(tanh_z_pre, tanh_z_pre)
         subtract(tanh_z_pre, z_prev, tmp)
@@ -175,34 +183,35 @@ def _backward(
     ws.d_y[...] = 0 if dfinal is None else dfinal.y.T
     ws.d_z[...] = 0 if dfinal is None else dfinal.z.T
 
-    # again d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
+    # again: d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
     np.multiply(saved.sigmoid_d1_pre, 1.0, out=ws.d_z_prev_base)
-    # again d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
+    # again: d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
     np.multiply(saved.sigmoid_d2_pre, 1.0, out=ws.d_y_prev_base)
-    # backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
+    # for the way back through y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
     np.square(saved.tanh_y_pre, out=ws.d_y_pre)
-    # backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+    # for the way back through z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
     np.square(saved.tanh_z_pre, out=ws.d_z_pre)
-    # y, z
+    # for the way back through y[t] and z[t], continued
     np.subtract(1, ws.d_y_z_pre, out=ws.d_y_z_pre)
     np.multiply(ws.d_y_z_pre, ws.d_y_z_prev_base, out=ws.d_y_z_pre)
-    # backward of d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
+    # for the way back through d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
     np.subtract(1, saved.sigmoid_d2_pre, out=ws.d_d2_pre)
     np.subtract(saved.tanh_y_pre, saved.y_prev, out=ws.tmp)
-    # backward of d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
+    # for the way back through d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
     np.subtract(1, saved.sigmoid_d1_pre, out=ws.d_d1_pre)
-    # d2, d1
+    # for the way back through d2 and d1, continued
     np.multiply(ws.d_d2_d1_pre, 1.0, out=ws.d_d2_d1_pre)
     np.multiply(ws.d_d2_pre, saved.sigmoid_d2_pre, out=ws.d_d2_pre)
     np.multiply(ws.d_d1_pre, saved.sigmoid_d1_pre, out=ws.d_d1_pre)
     np.subtract(saved.tanh_z_pre, saved.z_prev, out=ws.tmp_2)
     np.multiply(ws.d_d2_d1_pre, ws.tmp_tmp, out=ws.d_d2_d1_pre)
-    # y, z
+    # for the way back to y[t-1], from d1, d2, z[t] and y[t]
+    # for the way back to z[t-1], from z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
     np.subtract(1, ws.d_y_z_prev_base, out=ws.d_y_z_prev_base)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.y.T, dfinal.z.T, )
+        finals = None if dfinal is None else (dfinal.y.T, dfinal.z.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -215,43 +224,48 @@ def _backward(
     Wz_T = _transposed(Wz, T, B, ws.Wz_T)
     tmp_3 = ws.tmp_3
     for (dy_t, d_y_pre, d_d2_pre, d_z_pre, d_d1_pre, d_z_prev_base, d_d2_d1_pre, d_y_prev_base) in steps:
-        # backward of y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
+        # back to y[t], from the output and the next step
         add(dy_t, d_y, d_y)
+        # back through y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
         multiply(d_y_pre, d_y, d_y_pre)
-        # backward of d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
+        # back through d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
         multiply(d_d2_pre, d_y, d_d2_pre)
-        # backward of z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
+        # back through Wy @ z[t]
         dot(Wy_T, d_y_pre, WyT_d_Wy_z)
+        # back to z[t], from the next step and y[t] = (1 - d2)*y[t-1] + d2*phi(Wy @ z[t] + Vy @ x[t] + by)
         add(d_z, WyT_d_Wy_z, d_z)
+        # back through z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
         multiply(d_z_pre, d_z, d_z_pre)
-        # backward of d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
+        # back through d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
         multiply(d_d1_pre, d_z, d_d1_pre)
-        # z
+        # back to z[t-1], from z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
         multiply(d_z_prev_base, d_z, d_z)
-        # y
+        # back to y[t-1], from d1, d2, z[t] and y[t]
         dot(W2_W1_T, d_d2_d1_pre, d_y_prev)
         dot(Wz_T, d_z_pre, tmp_3)
         add(d_y_prev, tmp_3, d_y_prev)
         multiply(d_y_prev_base, d_y, d_y)
         add(d_y, d_y_prev, d_y)
 
-    d_gates_3_pre_flat = _columns(ws.d_gates_3_pre, ws.d_gates_3_pre_flat)
-    np.matmul(d_gates_3_pre_flat.T, V_gates, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_gates_3_pre_flat, x_2d, out=ws.d_V_gates_rows)
+    # back through [V1; V2; Vz; Vy] @ x[t]
+    d_gates3_pre_flat = _columns(ws.d_gates3_pre, ws.d_gates3_pre_flat)
+    np.matmul(d_gates3_pre_flat.T, V_gates, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    np.matmul(d_gates3_pre_flat, x_2d, out=ws.d_V_gates_rows)
     d_V2 = ws.d_V_gates_rows[0:H]
     d_V1 = ws.d_V_gates_rows[H:2*H]
     d_Vy = ws.d_V_gates_rows[2*H:3*H]
     d_Vz = ws.d_V_gates_rows[3*H:4*H]
     y_prev_flat = _columns(saved.y_prev, ws.y_prev_flat)
-    np.matmul(d_gates_3_pre_flat[0:2*H], y_prev_flat.T, out=ws.d_W2_W1_rows)
+    np.matmul(d_gates3_pre_flat[0:2*H], y_prev_flat.T, out=ws.d_W2_W1_rows)
     d_W2 = ws.d_W2_W1_rows[0:H]
     d_W1 = ws.d_W2_W1_rows[H:2*H]
-    np.matmul(d_gates_3_pre_flat[3*H:4*H], y_prev_flat.T, out=ws.d_Wz_rows)
+    np.matmul(d_gates3_pre_flat[3*H:4*H], y_prev_flat.T, out=ws.d_Wz_rows)
     d_Wz = ws.d_Wz_rows
     z_flat = _columns(saved.z, ws.z_flat)
-    np.matmul(d_gates_3_pre_flat[2*H:3*H], z_flat.T, out=ws.d_Wy_rows)
+    np.matmul(d_gates3_pre_flat[2*H:3*H], z_flat.T, out=ws.d_Wy_rows)
     d_Wy = ws.d_Wy_rows
-    np.matmul(d_gates_3_pre_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
+    np.matmul(d_gates3_pre_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
     d_b2 = ws.d_b_gates_sum[0:H]
     d_b1 = ws.d_b_gates_sum[H:2*H]
     d_by = ws.d_b_gates_sum[2*H:3*H]
@@ -297,7 +311,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (b2_b1_bz, gates_4_T, half, number, Wy_T, Vy_T, by_row, ) = packed.constants
+        (b2_b1_bz, weights_T, half, one, Wy_T, Vy_T, by_row) = packed.constants
         y_prev_here = packed.y_prev_here
         x_here = packed.x_here
         y_prev_x_here = packed.y_prev_x_here
@@ -317,12 +331,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # d1 = dt*sigma(W1 @ y[t-1] + V1 @ x[t] + b1)
         # d2 = dt*sigma(W2 @ y[t-1] + V2 @ x[t] + b2)
         # z[t] = (1 - d1)*z[t-1] + d1*phi(Wz @ y[t-1] + Vz @ x[t] + bz)
-        dot(y_prev_x_here, gates_4_T, d2_d1_tanh_z_pre)
+        dot(y_prev_x_here, weights_T, d2_d1_tanh_z_pre)
         add(b2_b1_bz, d2_d1_tanh_z_pre, d2_d1_tanh_z_pre)
         tanh(d2_d1_tanh_z_pre, d2_d1_tanh_z_pre)
         multiply(d2_d1, half, d2_d1)
         add(d2_d1, half, d2_d1)
-        multiply(d2_d1, number, d2_d1)
+        multiply(d2_d1, one, d2_d1)
         subtract(tanh_z_pre, z_prev, tanh_z_pre)
         multiply(d1, tanh_z_pre, d1)
         z = add(z_prev, d1)
@@ -503,7 +517,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.V1", params.V1, 2, 0, "[H, I]")
     I = _axis("params.V1", params.V1, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -517,27 +531,27 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.b2_b1_bz = np.empty((1, 3*H), dtype)
-        self.gates_4 = np.empty((3*H, H + I), dtype)
+        self.weights = np.empty((3*H, H + I), dtype)
         b2_b1_bz = self.b2_b1_bz
         np.multiply(params.b2, 0.5, out=b2_b1_bz[..., 0:H])
         np.multiply(params.b1, 0.5, out=b2_b1_bz[..., H:2*H])
         np.copyto(b2_b1_bz[..., 2*H:3*H], params.bz)
-        gates_4 = self.gates_4
-        np.multiply(params.W2, 0.5, out=gates_4[0:H, 0:H])
-        np.multiply(params.V2, 0.5, out=gates_4[0:H, H:H + I])
-        np.multiply(params.W1, 0.5, out=gates_4[H:2*H, 0:H])
-        np.multiply(params.V1, 0.5, out=gates_4[H:2*H, H:H + I])
-        np.copyto(gates_4[2*H:3*H, 0:H], params.Wz)
-        np.copyto(gates_4[2*H:3*H, H:H + I], params.Vz)
+        weights = self.weights
+        np.multiply(params.W2, 0.5, out=weights[0:H, 0:H])
+        np.multiply(params.V2, 0.5, out=weights[0:H, H:H + I])
+        np.multiply(params.W1, 0.5, out=weights[H:2*H, 0:H])
+        np.multiply(params.V1, 0.5, out=weights[H:2*H, H:H + I])
+        np.copyto(weights[2*H:3*H, 0:H], params.Wz)
+        np.copyto(weights[2*H:3*H, H:H + I], params.Vz)
         Wy = params.Wy
         Vy = params.Vy
-        gates_4_T = _from_left(gates_4)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
-        number = np.array(1.0, dtype)
+        one = np.array(1.0, dtype)
         Wy_T = _from_left(Wy)
         Vy_T = _from_left(Vy)
         by_row = params.by[None]
-        self.constants = (b2_b1_bz, gates_4_T, half, number, Wy_T, Vy_T, by_row, )
+        self.constants = (b2_b1_bz, weights_T, half, one, Wy_T, Vy_T, by_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -592,8 +606,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -733,20 +747,20 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
-        self.gates_2_pre = empty((T, 4*H, B), dtype)
+        self.gates2_pre = empty((T, 4*H, B), dtype)
         self.y_all = empty((T + 1, H, B), dtype)
         self.z_all = empty((T + 1, H, B), dtype)
         self.y_prev = self.y_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.sigmoid_d2_d1_pre = self.gates_2_pre[:, :2*H]
-        self.sigmoid_d1_pre = self.gates_2_pre[:, H:2*H]
+        self.sigmoid_d2_d1_pre = self.gates2_pre[:, :2*H]
+        self.sigmoid_d1_pre = self.gates2_pre[:, H:2*H]
         self.z = self.z_all[1:]
-        self.sigmoid_d2_pre = self.gates_2_pre[:, :H]
+        self.sigmoid_d2_pre = self.gates2_pre[:, :H]
         self.y_2 = self.y_all[1:]
-        self.tanh_z_pre = self.gates_2_pre[:, 3*H:]
+        self.tanh_z_pre = self.gates2_pre[:, 3*H:]
         self.z_prev = self.z_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.tanh_y_pre = self.gates_2_pre[:, 2*H:3*H]
+        self.tanh_y_pre = self.gates2_pre[:, 2*H:3*H]
 
     def __getstate__(self) -> tuple[Any, ...]:
         """What a copy is made of. The count comes last: what a call overwrites meanwhile is stale in the copy too."""
@@ -765,8 +779,8 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(4*B*H*T, dtype)  # forward.V_gates_x_flat, backward.d_gates_3_pre
-        # backward.d_y_z_prev_base, backward.tmp_tmp, backward.dy_rows, backward.d_gates_3_pre_flat
+        self.block_1 = empty(4*B*H*T, dtype)  # forward.V_gates_x_flat, backward.d_gates3_pre
+        # backward.d_y_z_prev_base, backward.tmp_tmp, backward.dy_rows, backward.d_gates3_pre_flat
         self.block_2 = empty(4*B*H*T, dtype)
         self.block_3 = empty(B*H*T, dtype)  # backward.y_prev_flat, backward.z_flat
 
@@ -790,11 +804,13 @@ class _Forward:
         self.V_gates_x = self.V_gates_x_flat.transpose(1, 0, 2)
         self.W2_W1_y_prev_half = self.W2_W1_Wz_y_prev[:2*H]
         self.Wz_y_prev = self.W2_W1_Wz_y_prev[2*H:]
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.y_all, saved.y_prev, 0.0), (saved.z_all, saved.z_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.y_all, saved.y_prev, 0.0), (saved.z_all, saved.z_prev, 0.0))
         self.steps = list(
-            zip(saved.y_all[:-1], saved.sigmoid_d2_d1_pre, saved.sigmoid_d1_pre, saved.z, saved.sigmoid_d2_pre,
-            saved.y_2, saved.tanh_z_pre, saved.z_all[:-1], saved.tanh_y_pre)
+            zip(
+                saved.y_all[:-1], saved.sigmoid_d2_d1_pre, saved.sigmoid_d1_pre, saved.z, saved.sigmoid_d2_pre,
+                saved.y_2, saved.tanh_z_pre, saved.z_all[:-1], saved.tanh_y_pre
+            )
         )
 
 
@@ -821,26 +837,28 @@ class _Backward:
         self.d_Wy_rows = empty((H, H), dtype)
         self.d_b_gates_sum = empty((4*H,), dtype)
         self.d_y_z_prev_base = np.ndarray((T, 2*H, B), dtype, scratch.block_2)
-        self.d_gates_3_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_gates3_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
         self.tmp_tmp = np.ndarray((T, 2*H, B), dtype, scratch.block_2[2*B*H*T:])
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
-        self.d_gates_3_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
+        self.d_gates3_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
         self.y_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.z_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_z_prev_base = self.d_y_z_prev_base[:, H:]
         self.d_y_prev_base = self.d_y_z_prev_base[:, :H]
-        self.d_y_pre = self.d_gates_3_pre[:, 2*H:3*H]
-        self.d_z_pre = self.d_gates_3_pre[:, 3*H:]
-        self.d_y_z_pre = self.d_gates_3_pre[:, 2*H:]
-        self.d_d2_pre = self.d_gates_3_pre[:, :H]
+        self.d_y_pre = self.d_gates3_pre[:, 2*H:3*H]
+        self.d_z_pre = self.d_gates3_pre[:, 3*H:]
+        self.d_y_z_pre = self.d_gates3_pre[:, 2*H:]
+        self.d_d2_pre = self.d_gates3_pre[:, :H]
         self.tmp = self.tmp_tmp[:, :H]
-        self.d_d1_pre = self.d_gates_3_pre[:, H:2*H]
-        self.d_d2_d1_pre = self.d_gates_3_pre[:, :2*H]
+        self.d_d1_pre = self.d_gates3_pre[:, H:2*H]
+        self.d_d2_d1_pre = self.d_gates3_pre[:, :2*H]
         self.tmp_2 = self.tmp_tmp[:, H:]
-        self.carried = (self.d_y, self.d_z, )
+        self.carried = (self.d_y, self.d_z)
         self.steps = list(
-            zip(self.dy_rows, self.d_y_pre, self.d_d2_pre, self.d_z_pre, self.d_d1_pre, self.d_z_prev_base,
-            self.d_d2_d1_pre, self.d_y_prev_base)
+            zip(
+                self.dy_rows, self.d_y_pre, self.d_d2_pre, self.d_z_pre, self.d_d1_pre, self.d_z_prev_base,
+                self.d_d2_d1_pre, self.d_y_prev_base
+            )
         )[::-1]
 
 
@@ -852,7 +870,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -962,7 +980,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1073,7 +1091,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1082,7 +1100,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1110,7 +1128,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1119,9 +1137,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1141,8 +1160,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1168,14 +1187,14 @@ OUTPUT_SHAPES = {
     "y": ("H",),
 }
 PARAM_SHAPES = {
-    "V1": ("H", "I",),
-    "V2": ("H", "I",),
-    "Vz": ("H", "I",),
-    "Vy": ("H", "I",),
-    "W1": ("H", "H",),
-    "W2": ("H", "H",),
-    "Wz": ("H", "H",),
-    "Wy": ("H", "H",),
+    "V1": ("H", "I"),
+    "V2": ("H", "I"),
+    "Vz": ("H", "I"),
+    "Vy": ("H", "I"),
+    "W1": ("H", "H"),
+    "W2": ("H", "H"),
+    "Wz": ("H", "H"),
+    "Wy": ("H", "H"),
     "b1": ("H",),
     "b2": ("H",),
     "bz": ("H",),
@@ -1312,7 +1331,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.y", state.y, dtype, (B, H), "[B, H]")
         _expect("state.z", state.z, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

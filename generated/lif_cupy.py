@@ -53,7 +53,7 @@ __all__ = [
 
 CELL = "lif"
 SPEC_SHA256 = "a01fd82b5a7b01f91e51067e643db795ad5d223c52da4896130f13270c126c5c"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -81,6 +81,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -103,8 +106,8 @@ __device__ inline real gt(real a, real b) { return a > b; }
 __device__ inline real softsign(real a) { return a/(1 + fabs(a)); }
 __device__ inline real where(real c, real a, real b) { return c != 0 ? a : b; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after V @ out_prev.
 extern "C" __global__ void forward_step(
@@ -124,9 +127,8 @@ extern "C" __global__ void forward_step(
     const real W_x = out_all_3[at];
     const real V_out_prev = V_out_prev_now[k];
 
-    // syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
+    // the state before the step, put back where the sequence is reset
     const real syn_prev_here = cut_before == 0 ? syn_prev : cut_before == 1 ? 0 : syn_all[k];
-    // mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
     const real mem_prev_here = cut_before == 0 ? mem_prev : cut_before == 1 ? 0 : mem_all[k];
     // over = mem[t-1] - 1
     const real over = mem_prev_here - 1;
@@ -139,11 +141,11 @@ extern "C" __global__ void forward_step(
     const real out = where_gt_over_0_1_0;
     // mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
     const real mem = (syn_prev_here + real(0.9048)*mem_prev_here)*(1 - out);
-    // out[t] = soft + stop_gradient(where(over > 0, 1, 0) - soft)
+    // the state for the next step, put back where the sequence is reset
     const real out_next = cut_after == 0 ? out : cut_after == 1 ? 0 : out_all[k];
     // syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
     const real syn = real(0.8187)*syn_prev_here + W_x + V_out_prev;
-    // out[t] = soft + stop_gradient(where(over > 0, 1, 0) - soft)
+    // out[t], continued
     const real out_last = out;
 
     out_out[at] = out;
@@ -176,22 +178,21 @@ extern "C" __global__ void backward_step(
     const real d_syn_next = d_syn_pair[(t + 1)%2*B*H + k];
     const real d_mem_next = d_mem_pair[(t + 1)%2*B*H + k];
 
-    // backward of mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
+    // the state before the step, put back where the sequence is reset
     const real mem_prev_here = cut_before == 0 ? mem_prev : cut_before == 1 ? 0 : mem_all[k];
-    // backward of out[t] = soft + stop_gradient(where(over > 0, 1, 0) - soft)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_out_next_here = cut_after == 0 ? d_out_next : cut_after == 2 ? d_out_final[k] : 0;
-    // backward of syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
     const real d_syn_next_here = cut_after == 0 ? d_syn_next : cut_after == 2 ? d_syn_final[k] : 0;
-    // backward of mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
     const real d_mem_next_here = cut_after == 0 ? d_mem_next : cut_after == 2 ? d_mem_final[k] : 0;
-    // backward of syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
+    // back through syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
     const real d_syn_next_here_copied1 = d_syn_next_here;
+    // back to syn[t-1], from syn[t] and mem[t]
     const real d_syn_prev = real(0.8187)*d_syn_next_here + (1 - out)*d_mem_next_here;
-    // backward of mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
+    // back to mem[t-1], from over and mem[t]
     const real d_mem_prev = real(100.0)*(real(0.01)*d_out_given +
         real(0.01)*d_out_next_here)/(fabs(real(100.0)*mem_prev_here - real(100.0)) + 1)/(fabs(real(100.0)*mem_prev_here
         - real(100.0)) + 1) + (real(0.9048) - real(0.9048)*out)*d_mem_next_here;
-    // backward of syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
+    // back through syn[t], continued
     const real d_syn_next_here_kept = d_syn_next_here;
 
     d_syn_next_here_now[k] = d_syn_next_here_copied1;
@@ -277,7 +278,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     V = ws.V
     for backward_step_arguments, d_out_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of out[t] = soft + stop_gradient(where(over > 0, 1, 0) - soft)
+        # back through V @ out[t-1]
         dot(d_syn_next_here_copied1, V, d_out_prev)
 
 
@@ -344,7 +345,9 @@ def _backward_checked(
         ws.d_mem_final[...] = 0 if dfinal is None else dfinal.mem
 
     _loop(ws, _backward_loop, graph)
+    # back through W @ x[t]
     _dot(ws.d_syn_next_here_all.reshape(T*B, H), params.W, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_syn_next_here_all.reshape(T*B, H).T, x_2d, ws.d_W)
     _dot(ws.d_syn_next_here_all.reshape(T*B, H).T, saved.out_operand[:T].reshape(T*B, H), ws.d_V)
     d_W = ws.d_W
@@ -583,7 +586,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -961,7 +964,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1028,8 +1031,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1061,15 +1063,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1139,8 +1140,8 @@ OUTPUT_SHAPES = {
     "out": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "V": ("H", "H",),
+    "W": ("H", "I"),
+    "V": ("H", "H"),
 }
 STATE_SHAPES = {
     "out": ("H",),
@@ -1259,7 +1260,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.out", state.out, dtype, (B, H), "[B, H]")
         _expect("state.syn", state.syn, dtype, (B, H), "[B, H]")
         _expect("state.mem", state.mem, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -44,7 +44,7 @@ __all__ = [
 
 CELL = "lif"
 SPEC_SHA256 = "a01fd82b5a7b01f91e51067e643db795ad5d223c52da4896130f13270c126c5c"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -72,6 +72,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _base a term of it; _all before the first step and after every step; _flat of all steps and
+# samples, as the columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that
+# one product makes; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -96,37 +101,37 @@ def _forward(
     )
     one = np.array(1, dtype)
     gt_over_0 = ws.gt_over_0
-    number = np.array(100.0, dtype)
+    c_100 = np.array(100.0, dtype)
     tmp = ws.tmp
-    number_2 = np.array(0.01, dtype)
+    c_0_01 = np.array(0.01, dtype)
     zero = np.array(0, dtype)
     out_part = ws.out_part
-    number_3 = np.array(0.9048, dtype)
+    c_0_9048 = np.array(0.9048, dtype)
     tmp_2 = ws.tmp_2
     V_out_prev = ws.V_out_prev
-    number_4 = np.array(0.8187, dtype)
+    c_0_8187 = np.array(0.8187, dtype)
     for (mem_prev, out, mem, syn_prev, out_prev, syn, W_x) in steps:
         # over = mem[t-1] - 1
         subtract(mem_prev, one, gt_over_0)
         # soft = softsign(sharp*over)/sharp
-        multiply(gt_over_0, number, out)
+        multiply(gt_over_0, c_100, out)
         abs(out, tmp)
         add(tmp, one, tmp)
         divide(out, tmp, out)
-        multiply(out, number_2, out)
+        multiply(out, c_0_01, out)
         # out[t] = soft + stop_gradient(where(over > 0, 1, 0) - soft)
         greater(gt_over_0, zero, gt_over_0)
         _where(gt_over_0, one, zero, out=out_part)
         subtract(out_part, out, out_part)
         add(out, out_part, out)
         # mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
-        multiply(mem_prev, number_3, mem)
+        multiply(mem_prev, c_0_9048, mem)
         add(syn_prev, mem, mem)
         subtract(one, out, tmp_2)
         multiply(mem, tmp_2, mem)
         # syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
         dot(V, out_prev, V_out_prev)
-        multiply(syn_prev, number_4, syn)
+        multiply(syn_prev, c_0_8187, syn)
         add(syn, W_x, syn)
         add(syn, V_out_prev, syn)
 
@@ -149,13 +154,13 @@ def _backward(
     ws.d_syn[...] = 0 if dfinal is None else dfinal.syn.T
     ws.d_mem[...] = 0 if dfinal is None else dfinal.mem.T
 
-    # again over = mem[t-1] - 1
+    # again: over = mem[t-1] - 1
     np.subtract(saved.mem_prev, 1, out=ws.soft_pre)
-    # again soft = softsign(sharp*over)/sharp
+    # again: 100.0*over, in soft
     np.multiply(ws.soft_pre, 100.0, out=ws.soft_pre)
-    # backward of syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
+    # for the way back to syn[t-1], from syn[t] and mem[t]
     np.subtract(1, saved.out, out=ws.d_syn_prev_base)
-    # backward of mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
+    # for the way back to mem[t-1], from over and mem[t]
     np.multiply(saved.out, 0.9048, out=ws.d_mem_prev_base)
     np.subtract(0.9048, ws.d_mem_prev_base, out=ws.d_mem_prev_base)
     np.multiply(dy.transpose(0, 2, 1), 0.01, out=ws.d_mem_prev_factor)
@@ -165,36 +170,39 @@ def _backward(
     np.divide(ws.d_mem_prev_factor2, ws.soft_pre, out=ws.d_mem_prev_factor2)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.out.T, dfinal.syn.T, dfinal.mem.T, )
+        finals = None if dfinal is None else (dfinal.out.T, dfinal.syn.T, dfinal.mem.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     multiply, add, dot = np.multiply, np.add, np.dot
     d_syn = ws.d_syn
-    number = np.array(0.8187, dtype)
+    c_0_8187 = np.array(0.8187, dtype)
     d_syn_prev = ws.d_syn_prev
     d_mem = ws.d_mem
     tmp = ws.tmp
     d_out = ws.d_out
-    number_2 = np.array(0.01, dtype)
+    c_0_01 = np.array(0.01, dtype)
     V_T = _transposed(V, T, B, ws.V_T)
     for (d_syn_next_kept, d_syn_prev_base, d_mem_prev_base, d_mem_prev_factor, d_mem_prev_factor2) in steps:
-        # backward of syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
+        # back through syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
         np.copyto(d_syn_next_kept, d_syn)
-        multiply(d_syn, number, d_syn_prev)
+        # back to syn[t-1], from syn[t] and mem[t]
+        multiply(d_syn, c_0_8187, d_syn_prev)
         multiply(d_mem, d_syn_prev_base, tmp)
         add(d_syn_prev, tmp, d_syn_prev)
-        # backward of mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
+        # back to mem[t-1], from over and mem[t]
         multiply(d_mem, d_mem_prev_base, d_mem)
-        multiply(d_out, number_2, d_out)
+        multiply(d_out, c_0_01, d_out)
         add(d_out, d_mem_prev_factor, d_out)
         multiply(d_out, d_mem_prev_factor2, d_out)
         add(d_mem, d_out, d_mem)
-        # backward of out[t] = soft + stop_gradient(where(over > 0, 1, 0) - soft)
+        # back through V @ out[t-1]
         dot(V_T, d_syn, d_out)
         np.copyto(d_syn, d_syn_prev)
 
+    # back through W @ x[t]
     d_syn_next_kept_flat = _columns(ws.d_syn_next_kept, ws.d_syn_next_kept_flat)
     np.matmul(d_syn_next_kept_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_syn_next_kept_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     out_prev_flat = _columns(saved.out_prev, ws.out_prev_flat)
@@ -232,7 +240,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (one, number, number_2, zero, number_3, W_V_T, number_4, ) = packed.constants
+        (one, c_100, c_0_01, zero, c_0_9048, W_V_T, c_0_8187) = packed.constants
         x_here = packed.x_here
         out_prev_here = packed.out_prev_here
         gt_over_0 = packed.gt_over_0
@@ -256,24 +264,24 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # over = mem[t-1] - 1
         subtract(mem_prev, one, gt_over_0)
         # soft = softsign(sharp*over)/sharp
-        multiply(gt_over_0, number, soft)
+        multiply(gt_over_0, c_100, soft)
         abs(soft, tmp)
         add(tmp, one, tmp)
         divide(soft, tmp, soft)
-        multiply(soft, number_2, soft)
+        multiply(soft, c_0_01, soft)
         # out[t] = soft + stop_gradient(where(over > 0, 1, 0) - soft)
         greater(gt_over_0, zero, gt_over_0)
         _where(gt_over_0, one, zero, out=out_part)
         subtract(out_part, soft, out_part)
         out = add(soft, out_part)
         # mem[t] = (beta*mem[t-1] + syn[t-1])*(1 - stop_gradient(out[t]))
-        multiply(mem_prev, number_3, tmp_2)
+        multiply(mem_prev, c_0_9048, tmp_2)
         add(syn_prev, tmp_2, tmp_2)
         subtract(one, out, tmp_3)
         mem = multiply(tmp_2, tmp_3)
         # syn[t] = alpha*syn[t-1] + W @ x[t] + V @ out[t-1]
         dot(x_out_prev_here, W_V_T, syn)
-        multiply(syn_prev, number_4, tmp_4)
+        multiply(syn_prev, c_0_8187, tmp_4)
         syn_2 = add(tmp_4, syn)
         return out.copy(), State(out=out, syn=syn_2, mem=mem)
     finally:
@@ -438,7 +446,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -456,13 +464,13 @@ class Packed:
         np.copyto(W_V[:, 0:I], params.W)
         np.copyto(W_V[:, I:H + I], params.V)
         one = np.array(1, dtype)
-        number = np.array(100.0, dtype)
-        number_2 = np.array(0.01, dtype)
+        c_100 = np.array(100.0, dtype)
+        c_0_01 = np.array(0.01, dtype)
         zero = np.array(0, dtype)
-        number_3 = np.array(0.9048, dtype)
+        c_0_9048 = np.array(0.9048, dtype)
         W_V_T = _from_left(W_V)
-        number_4 = np.array(0.8187, dtype)
-        self.constants = (one, number, number_2, zero, number_3, W_V_T, number_4, )
+        c_0_8187 = np.array(0.8187, dtype)
+        self.constants = (one, c_100, c_0_01, zero, c_0_9048, W_V_T, c_0_8187)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -518,8 +526,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -659,7 +667,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.mem_all = empty((T + 1, H, B), dtype)
         self.out_all = empty((T + 1, H, B), dtype)
@@ -710,10 +718,10 @@ class _Forward:
         self.syn_prev = self.syn_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.syn = self.syn_all[1:]
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
         self.carried = (
             (saved.out_all, saved.out_prev, 0.0), (self.syn_all, self.syn_prev, 0.0),
-            (saved.mem_all, saved.mem_prev, 0.0),
+            (saved.mem_all, saved.mem_prev, 0.0)
         )
         self.steps = list(
             zip(saved.mem_all[:-1], saved.out, saved.mem, self.syn_all[:-1], saved.out_all[:-1], self.syn, self.W_x)
@@ -743,10 +751,12 @@ class _Backward:
         self.d_syn_next_kept = np.ndarray((T, H, B), dtype, scratch.block_1)
         self.d_syn_next_kept_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.out_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.carried = (self.d_out, self.d_syn, self.d_mem, )
+        self.carried = (self.d_out, self.d_syn, self.d_mem)
         self.steps = list(
-            zip(self.d_syn_next_kept, self.d_syn_prev_base, self.d_mem_prev_base, self.d_mem_prev_factor,
-            self.d_mem_prev_factor2)
+            zip(
+                self.d_syn_next_kept, self.d_syn_prev_base, self.d_mem_prev_base, self.d_mem_prev_factor,
+                self.d_mem_prev_factor2
+            )
         )[::-1]
 
 
@@ -758,7 +768,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -869,7 +879,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -980,7 +990,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -989,7 +999,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1017,7 +1027,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1026,9 +1036,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1048,8 +1059,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1075,8 +1086,8 @@ OUTPUT_SHAPES = {
     "out": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "V": ("H", "H",),
+    "W": ("H", "I"),
+    "V": ("H", "H"),
 }
 STATE_SHAPES = {
     "out": ("H",),
@@ -1212,7 +1223,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.out", state.out, dtype, (B, H), "[B, H]")
         _expect("state.syn", state.syn, dtype, (B, H), "[B, H]")
         _expect("state.mem", state.mem, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

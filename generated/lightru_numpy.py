@@ -38,7 +38,7 @@ __all__ = [
 
 CELL = "lightru"
 SPEC_SHA256 = "6d35893cb48b996d9f3c5ee90de2d1fe32a70accd86a3ba46444fd8ad197c256"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -65,6 +65,12 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix;
+# _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all
+# steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -126,16 +132,16 @@ def _backward(
     np.copyto(Wf_Wh[H:2*H], params.Wh)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
+    # for the way back to h[t-1], from f and h[t]
     np.subtract(1, saved.f, out=ws.d_h_prev_base)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.multiply(ws.d_h_prev_base, saved.f, out=ws.d_f_pre)
     np.subtract(saved.tanh_Wh_x, saved.h_prev, out=ws.tmp)
     np.multiply(ws.d_f_pre, ws.tmp, out=ws.d_f_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -143,22 +149,26 @@ def _backward(
     Uf_T = _transposed(Uf, T, B, ws.Uf_T)
     UfT_d_Uf_h_prev = ws.UfT_d_Uf_h_prev
     for (dy_t, d_Wh_x, d_f_pre, d_h_prev_base) in steps:
-        # backward of h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_Wh_x)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_Wh_x, d_f_pre)
-        # h
+        # back through Uf @ h[t-1]
         dot(Uf_T, d_f_pre, UfT_d_Uf_h_prev)
+        # back to h[t-1], from f and h[t]
         multiply(d_h_prev_base, d_Wh_x, d_h)
         add(d_h, UfT_d_Uf_h_prev, d_h)
 
-    # backward of h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
+    # for the way back through h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
     np.square(saved.tanh_Wh_x, out=ws.d_Wh_x_factor)
     np.subtract(1, ws.d_Wh_x_factor, out=ws.d_Wh_x_factor)
     np.multiply(saved.f, ws.d_Wh_x_factor, out=ws.d_Wh_x_factor)
+    # back through h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
     np.multiply(ws.d_Wh_x, ws.d_Wh_x_factor, out=ws.d_Wh_x)
+    # back through [Wf; Wh] @ x[t]
     d_f_pre_Wh_x_flat = _columns(ws.d_f_pre_Wh_x, ws.d_f_pre_Wh_x_flat)
     np.matmul(d_f_pre_Wh_x_flat.T, Wf_Wh, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_f_pre_Wh_x_flat, x_2d, out=ws.d_Wf_Wh_rows)
     d_Wf = ws.d_Wf_Wh_rows[0:H]
     d_Wh = ws.d_Wf_Wh_rows[H:2*H]
@@ -200,7 +210,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Wf_Uf_half_T, Wh_T, f_pre_factor_row, half, ) = packed.constants
+        (Wf_Uf_half_T, Wh_T, f_pre_factor_row, half) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -215,12 +225,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(x_h_prev_here, Wf_Uf_half_T, f)
         # h[t] = (1 - f)*h[t-1] + f*phi(Wh @ x[t])
         dot(x, Wh_T, tanh_Wh_x)
-        # f
+        # f, continued
         add(f_pre_factor_row, f, f)
         tanh(f, f)
         multiply(f, half, f)
         add(f, half, f)
-        # h
+        # h[t], continued
         tanh(tanh_Wh_x, tanh_Wh_x)
         subtract(tanh_Wh_x, h_prev, tanh_Wh_x)
         multiply(f, tanh_Wh_x, f)
@@ -376,7 +386,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -398,7 +408,7 @@ class Packed:
         Wh_T = _from_left(Wh)
         f_pre_factor_row = (0.5*params.bf)[None]
         half = np.array(0.5, dtype)
-        self.constants = (Wf_Uf_half_T, Wh_T, f_pre_factor_row, half, )
+        self.constants = (Wf_Uf_half_T, Wh_T, f_pre_factor_row, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -448,8 +458,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -589,7 +599,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.f = empty((T, H, B), dtype)
         self.tanh_Wh_x = empty((T, H, B), dtype)
@@ -635,7 +645,8 @@ class _Forward:
         self.Wf_Wh_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wf_x_half = self.Wf_Wh_x_flat[:H].transpose(1, 0, 2)
         self.Wh_x = self.Wf_Wh_x_flat[H:].transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.f, saved.tanh_Wh_x, saved.h))
 
 
@@ -663,7 +674,7 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
         self.d_f_pre = self.d_f_pre_Wh_x[:, :H]
         self.d_Wh_x = self.d_f_pre_Wh_x[:, H:]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_Wh_x, self.d_f_pre, self.d_h_prev_base))[::-1]
 
 
@@ -675,7 +686,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -784,7 +795,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -895,7 +906,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -904,7 +915,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -932,7 +943,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -941,9 +952,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -963,8 +975,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -990,9 +1002,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "I",),
-    "Wh": ("H", "I",),
-    "Uf": ("H", "H",),
+    "Wf": ("H", "I"),
+    "Wh": ("H", "I"),
+    "Uf": ("H", "H"),
     "bf": ("H",),
 }
 STATE_SHAPES = {
@@ -1123,7 +1135,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

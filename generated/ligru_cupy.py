@@ -50,7 +50,7 @@ __all__ = [
 
 CELL = "ligru"
 SPEC_SHA256 = "461d06284c47c73aca7a5b56d4968b6863fee2337b322fbe59a1f20e1032de69"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -80,6 +80,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -103,8 +107,8 @@ __device__ inline real relu(real a) { return a < 0 ? 0 : a; }
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Uu; Un] @ h_prev.
 extern "C" __global__ void forward_step(
@@ -131,7 +135,9 @@ extern "C" __global__ void forward_step(
     const real n = relu(Wn_x + Un_h_prev + bn_j);
     // h[t] = u*h[t-1] + (1 - u)*n
     const real h = h_prev*u + (1 - u)*n;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     u_n_all[row*2*H + j] = u;
@@ -159,12 +165,13 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = u*h[t-1] + (1 - u)*n
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of n = phi(Wn @ x[t] + Un @ h[t-1] + bn)
+    // back through n = phi(Wn @ x[t] + Un @ h[t-1] + bn)
     const real d_n_pre = (1 - u)*gt(n, 0)*d_h;
-    // backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+    // back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     const real d_u_pre = (1 - u)*u*(h_prev - n)*d_h;
 
     d_u_n_pre_all[row*2*H + H + j] = d_n_pre;
@@ -187,8 +194,9 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_prev = d_h_prev_now[k];
 
-    // backward of h[t] = u*h[t-1] + (1 - u)*n
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t-1], from u, n and h[t]
     const real d_h_prev_2 = u*(d_h_given + d_h_next_here) + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
@@ -274,7 +282,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_u_n_pre, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = u*h[t-1] + (1 - u)*n
+        # back through [Uu; Un] @ h[t-1]
         dot(d_u_n_pre, Uu_Un, d_h_prev)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -335,7 +343,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wu; Wn] @ x[t]
     _dot(ws.d_u_n_pre_all.reshape(T*B, 2*H), ws.Wu_Wn, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_u_n_pre_all.reshape(T*B, 2*H).T, x_2d, ws.d_Wu_Wn)
     _dot(ws.d_u_n_pre_all.reshape(T*B, 2*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Uu_Un)
     _sum_rows(ws.d_u_n_pre_all.reshape(T*B, 2*H), ws.d_bu_bn_sum_parts, ws.d_bu_bn_sum)
@@ -573,7 +583,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wu", params.Wu, 2, 0, "[H, I]")
     I = _axis("params.Wu", params.Wu, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -770,8 +780,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_u_n_pre_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_u_n_pre_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -960,7 +971,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1027,8 +1038,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1060,15 +1070,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1138,10 +1147,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wu": ("H", "I",),
-    "Wn": ("H", "I",),
-    "Uu": ("H", "H",),
-    "Un": ("H", "H",),
+    "Wu": ("H", "I"),
+    "Wn": ("H", "I"),
+    "Uu": ("H", "H"),
+    "Un": ("H", "H"),
     "bu": ("H",),
     "bn": ("H",),
 }
@@ -1258,7 +1267,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -41,7 +41,7 @@ __all__ = [
 
 CELL = "ligru"
 SPEC_SHA256 = "461d06284c47c73aca7a5b56d4968b6863fee2337b322fbe59a1f20e1032de69"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -70,6 +70,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wu, Uu, Wn, Un].
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _T transposed; _out for the
+# caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -140,18 +147,18 @@ def _backward(
     np.copyto(Wu_Wn[H:2*H], params.Wn)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of n = phi(Wn @ x[t] + Un @ h[t-1] + bn)
+    # for the way back through n = phi(Wn @ x[t] + Un @ h[t-1] + bn)
     np.subtract(1, saved.u, out=ws.d_u_pre)
     np.greater(saved.n, 0, out=ws.d_n_pre)
     np.multiply(ws.d_u_pre, ws.d_n_pre, out=ws.d_n_pre)
-    # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+    # for the way back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     np.multiply(ws.d_u_pre, saved.u, out=ws.d_u_pre)
     np.subtract(saved.h_prev, saved.n, out=ws.tmp)
     np.multiply(ws.d_u_pre, ws.tmp, out=ws.d_u_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -159,19 +166,22 @@ def _backward(
     Uu_Un_T = _transposed(Uu_Un, T, B, ws.Uu_Un_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_n_pre, d_u_pre, d_u_n_pre, u) in steps:
-        # backward of h[t] = u*h[t-1] + (1 - u)*n
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of n = phi(Wn @ x[t] + Un @ h[t-1] + bn)
+        # back through n = phi(Wn @ x[t] + Un @ h[t-1] + bn)
         multiply(d_n_pre, d_h, d_n_pre)
-        # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+        # back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
         multiply(d_u_pre, d_h, d_u_pre)
-        # h
+        # back through [Uu; Un] @ h[t-1]
         dot(Uu_Un_T, d_u_n_pre, d_h_prev)
+        # back to h[t-1], from u, n and h[t]
         multiply(u, d_h, d_h)
         add(d_h, d_h_prev, d_h)
 
+    # back through [Wu; Wn] @ x[t]
     d_u_n_pre_flat = _columns(ws.d_u_n_pre, ws.d_u_n_pre_flat)
     np.matmul(d_u_n_pre_flat.T, Wu_Wn, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_u_n_pre_flat, x_2d, out=ws.d_Wu_Wn_rows)
     d_Wu = ws.d_Wu_Wn_rows[0:H]
     d_Wn = ws.d_Wu_Wn_rows[H:2*H]
@@ -216,7 +226,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bu_bn, gates_T, half, zero, one, ) = packed.constants
+        (bu_bn, weights_T, half, zero, one) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -231,7 +241,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         np.copyto(h_prev_here, h_prev)
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
         # n = phi(Wn @ x[t] + Un @ h[t-1] + bn)
-        dot(x_h_prev_here, gates_T, u_n)
+        dot(x_h_prev_here, weights_T, u_n)
         add(bu_bn, u_n, u_n)
         tanh(u, u)
         multiply(u, half, u)
@@ -399,7 +409,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wu", params.Wu, 2, 0, "[H, I]")
     I = _axis("params.Wu", params.Wu, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -413,20 +423,20 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bu_bn = np.empty((1, 2*H), dtype)
-        self.gates = np.empty((2*H, H + I), dtype)
+        self.weights = np.empty((2*H, H + I), dtype)
         bu_bn = self.bu_bn
         np.multiply(params.bu, 0.5, out=bu_bn[..., 0:H])
         np.copyto(bu_bn[..., H:2*H], params.bn)
-        gates = self.gates
-        np.multiply(params.Wu, 0.5, out=gates[0:H, 0:I])
-        np.multiply(params.Uu, 0.5, out=gates[0:H, I:H + I])
-        np.copyto(gates[H:2*H, 0:I], params.Wn)
-        np.copyto(gates[H:2*H, I:H + I], params.Un)
-        gates_T = _from_left(gates)
+        weights = self.weights
+        np.multiply(params.Wu, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Uu, 0.5, out=weights[0:H, I:H + I])
+        np.copyto(weights[H:2*H, 0:I], params.Wn)
+        np.copyto(weights[H:2*H, I:H + I], params.Un)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
-        self.constants = (bu_bn, gates_T, half, zero, one, )
+        self.constants = (bu_bn, weights_T, half, zero, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -478,8 +488,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -619,7 +629,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.u_n = empty((T, 2*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -665,7 +675,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wu_Wn_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wu_Wn_x = self.Wu_Wn_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.u_n, saved.u, saved.n, saved.h))
 
 
@@ -691,7 +702,7 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_u_pre = self.d_u_n_pre[:, :H]
         self.d_n_pre = self.d_u_n_pre[:, H:]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_n_pre, self.d_u_pre, self.d_u_n_pre, saved.u))[::-1]
 
 
@@ -703,7 +714,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -812,7 +823,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -923,7 +934,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -932,7 +943,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -960,7 +971,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -969,9 +980,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -991,8 +1003,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1018,10 +1030,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wu": ("H", "I",),
-    "Wn": ("H", "I",),
-    "Uu": ("H", "H",),
-    "Un": ("H", "H",),
+    "Wu": ("H", "I"),
+    "Wn": ("H", "I"),
+    "Uu": ("H", "H"),
+    "Un": ("H", "H"),
     "bu": ("H",),
     "bn": ("H",),
 }
@@ -1153,7 +1165,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

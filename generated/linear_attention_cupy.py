@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "linear_attention"
 SPEC_SHA256 = "f93bec862dbb3cb6cd98b6568fe02b38492e8c0d67eb838b4a3cb5b144c69360"
-DIMS = ("I", "D", "M",)
+DIMS = ("I", "D", "M")
 
 
 class Params(NamedTuple):
@@ -79,6 +79,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [Wq_x, Wk_x, v_column_flat].
+# Endings of names: _all of all steps, of a state also before the first; _final at the end of a sample; _T transposed;
+# _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -100,8 +104,8 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real elu(real a) { return a > 0 ? a : expm1(a); }
 __device__ inline real minimum(real a, real b) { return b < a || b != b ? b : a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -176,8 +180,9 @@ extern "C" __global__ void forward_loop_1(
         const real v_column = Wk_x_v_all[row*(D + M) + D + j/D];
         const real k_row = k_all[row*D + j%D];
 
-        // S[t] = S[t-1] + outer(v, k)
+        // the state before the step, put back where the sequence is reset
         const real S_prev_here = cut_before == 0 ? S_prev : cut_before == 1 ? 0 : S_all[k];
+        // S[t] = S[t-1] + outer(v, k)
         const real S = S_prev_here + v_column*k_row;
 
         S_all[at + B*D*M] = S;
@@ -200,8 +205,9 @@ extern "C" __global__ void forward_loop_2(
         const real cut_before = cuts[row];
         const real k_2 = k_all[at];
 
-        // z[t] = z[t-1] + k
+        // the state before the step, put back where the sequence is reset
         const real z_prev_here = cut_before == 0 ? z_prev : cut_before == 1 ? 0 : z_all[k];
+        // z[t] = z[t-1] + k
         const real z = z_prev_here + k_2;
 
         z_all[at + B*D] = z;
@@ -277,7 +283,7 @@ extern "C" __global__ void backward_before(
         const long long at = row*D + j;
         const real elu_Wq_x = elu_Wq_x_all[at];
 
-        // backward of q = phi(Wq @ x[t])
+        // again: q = phi(Wq @ x[t])
         const real q = elu_Wq_x + 1;
 
         q_all_2[at] = q;
@@ -289,7 +295,7 @@ extern "C" __global__ void backward_before(
         const real y = y_all[at];
         const real d_y_given = dy_all[at];
 
-        // backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
+        // back through y = (S[t] @ q)/(dot(z[t], q) + eps)
         const real d_y_sum_z_q = -y*d_y_given/(sum_z_q + real(1e-06));
         const real d_sum_S_q_vector = d_y_given/(sum_z_q + real(1e-06));
 
@@ -297,7 +303,7 @@ extern "C" __global__ void backward_before(
         d_sum_S_q_vector_all[at] = d_sum_S_q_vector;
     }
     __syncthreads();
-    // backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
+    // back through y = (S[t] @ q)/(dot(z[t], q) + eps)
     sum_row(M, d_y_sum_z_q_all + row*M, sum_d_y_sum_z_q_all + row);
 }
 
@@ -319,14 +325,15 @@ extern "C" __global__ void backward_loop_1(
         const real elu_Wk_x = elu_Wk_x_all[at];
         const real sum_d_y_sum_z_q = sum_d_y_sum_z_q_all[row];
 
-        // backward of z[t] = z[t-1] + k
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
-        // backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
+        // back through y = (S[t] @ q)/(dot(z[t], q) + eps)
         const real d_z_q = sum_d_y_sum_z_q;
-        // backward of z[t] = z[t-1] + k
+        // back to z[t-1], from z[t] = z[t-1] + k
         const real d_z_prev = d_z_next_here + q*d_z_q;
-        // backward of k = phi(Wk @ x[t])
+        // again: k = phi(Wk @ x[t])
         const real k_2 = elu_Wk_x + 1;
+        // for the way back through k = phi(Wk @ x[t])
         const real d_Wk_x_base = minimum(elu_Wk_x, 0) + 1;
 
         d_z_q_all[at] = d_z_q;
@@ -356,13 +363,13 @@ extern "C" __global__ void backward_loop_2(
         const real S = S_all[at + B*D*M];
         const real d_sum_S_q_vector_flat = d_sum_S_q_vector_all[row*M + j/D];
 
-        // backward of S[t] = S[t-1] + outer(v, k)
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
-        // backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
+        // back through y = (S[t] @ q)/(dot(z[t], q) + eps)
         const real d_S_q = d_sum_S_q_vector_flat;
-        // backward of S[t] = S[t-1] + outer(v, k)
+        // back to S[t-1], from S[t] = S[t-1] + outer(v, k)
         const real d_S_prev = d_S_next_here + q_row*d_S_q;
-        // backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
+        // back through y, continued
         const real d_S_q_q_row = S*d_S_q;
 
         d_S_all[at] = d_S_prev;
@@ -382,7 +389,7 @@ extern "C" __global__ void backward_after(
 {
     const long long row = blockIdx.x;
 
-    // backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
+    // back through y = (S[t] @ q)/(dot(z[t], q) + eps)
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_S_q_q_row_all + row*D)[k] = sum_of_column(M, D, d_S_q_q_row_all + row*D*M + k/D*M*D + k%D);
     __syncthreads();
@@ -392,7 +399,7 @@ extern "C" __global__ void backward_after(
         const real k_row = k_all_2[row*D + j%D];
         const real d_S_prev = d_S_all[at];
 
-        // backward of S[t] = S[t-1] + outer(v, k)
+        // back through S[t] = S[t-1] + outer(v, k)
         const real d_S_k_row = v_column*d_S_prev;
         const real d_S_v_column = k_row*d_S_prev;
 
@@ -407,16 +414,16 @@ extern "C" __global__ void backward_after(
         const real d_z_q = d_z_q_all[at];
         const real d_q_row_flat = sum_d_S_q_q_row_all[at];
 
-        // backward of q = phi(Wq @ x[t])
+        // back through q = phi(Wq @ x[t])
         const real d_Wq_x = (minimum(elu_Wq_x, 0) + 1)*(z*d_z_q + d_q_row_flat);
 
         d_gates_all[row*(2*D + M) + j] = d_Wq_x;
     }
     __syncthreads();
-    // backward of S[t] = S[t-1] + outer(v, k)
+    // back through S[t] = S[t-1] + outer(v, k)
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_S_k_row_all + row*D)[k] = sum_of_column(M, D, d_S_k_row_all + row*D*M + k/D*M*D + k%D);
-    // backward of S[t] = S[t-1] + outer(v, k)
+    // back through S[t] = S[t-1] + outer(v, k)
     for (long long k = 0; k < M; k++)
         sum_row(D, d_S_v_column_all + row*D*M + k*D, sum_d_S_v_column_all + row*M + k);
     __syncthreads();
@@ -424,7 +431,7 @@ extern "C" __global__ void backward_after(
         const long long at = row*M + j;
         const real d_v_column_flat_allraw = sum_d_S_v_column_all[at];
 
-        // backward of S[t] = S[t-1] + outer(v, k)
+        // back through S[t] = S[t-1] + outer(v, k)
         const real d_v_column_flat = d_v_column_flat_allraw;
 
         d_gates_all[row*(2*D + M) + 2*D + j] = d_v_column_flat;
@@ -436,7 +443,7 @@ extern "C" __global__ void backward_after(
         const real d_z_prev = d_z_all[at];
         const real d_Wk_x_base = d_Wk_x_base_all[at];
 
-        // backward of k = phi(Wk @ x[t])
+        // back through k = phi(Wk @ x[t])
         const real d_Wk_x = (d_k_row_flat + d_z_prev)*d_Wk_x_base;
 
         d_gates_all[row*(2*D + M) + D + j] = d_Wk_x;
@@ -583,7 +590,9 @@ def _backward_checked(
     _run_blocks(_kernel("backward_before", dtype), T*B, ws.backward_before)
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after", dtype), T*B, ws.backward_after)
+    # back through [Wq; Wk; Wv] @ x[t]
     _dot(ws.d_gates_all.reshape(T*B, 2*D + M), ws.Wq_Wk_Wv, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_gates_all.reshape(T*B, 2*D + M).T, x_2d, ws.d_Wq_Wk_Wv)
     d_Wq = ws.d_Wq_Wk_Wv[:D]
     d_Wk = ws.d_Wq_Wk_Wv[D:2*D]
@@ -831,7 +840,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
     M = _axis("params.Wv", params.Wv, 2, 0, "[M, I]")
     dtype = _check_params(params, I, D, M)
-    return Packed(params, dtype, (I, D, M, ))
+    return Packed(params, dtype, (I, D, M))
 
 
 class Packed:
@@ -1191,7 +1200,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1258,8 +1267,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1291,15 +1299,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1369,12 +1376,12 @@ OUTPUT_SHAPES = {
     "y": ("M",),
 }
 PARAM_SHAPES = {
-    "Wq": ("D", "I",),
-    "Wk": ("D", "I",),
-    "Wv": ("M", "I",),
+    "Wq": ("D", "I"),
+    "Wk": ("D", "I"),
+    "Wv": ("M", "I"),
 }
 STATE_SHAPES = {
-    "S": ("M", "D",),
+    "S": ("M", "D"),
     "z": ("D",),
 }
 
@@ -1489,7 +1496,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
         _expect("state.z", state.z, dtype, (B, D), "[B, D]")
-    return params, x, state, T, B, dtype, (I, D, M, )
+    return params, x, state, T, B, dtype, (I, D, M)
 
 
 def _check_params(params: Params, I: int, D: int, M: int) -> Any:

@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "linear_attention"
 SPEC_SHA256 = "f93bec862dbb3cb6cd98b6568fe02b38492e8c0d67eb838b4a3cb5b144c69360"
-DIMS = ("I", "D", "M",)
+DIMS = ("I", "D", "M")
 
 
 class Params(NamedTuple):
@@ -71,6 +71,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _factor a factor of it; _base a term of it; _all before the first step and
+# after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the
+# rows of a matrix; _rows the gradients that one product makes; _axes with all its axes; _T transposed; _out for the
+# caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -89,7 +94,7 @@ def _forward(
     np.matmul(x_2d, Wk.T, out=ws.Wk_x.reshape(T*B, D))
     # v = Wv @ x[t]
     np.matmul(x_2d, Wv.T, out=saved.v_column.reshape(T*B, M))
-    # k
+    # k, continued
     np.minimum(ws.Wk_x, 0, out=saved.elu_Wk_x)
     np.expm1(saved.elu_Wk_x, out=saved.elu_Wk_x)
     np.maximum(ws.Wk_x, 0, out=ws.Wk_x)
@@ -139,10 +144,9 @@ def _backward(
     ws.d_S[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
     ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
-    # again q = phi(Wq @ x[t])
+    # again: q = phi(Wq @ x[t])
     np.add(saved.elu_Wq_x, 1, out=ws.q_row)
-    # again y = (S[t] @ q)/(dot(z[t], q) + eps)
-    # backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
+    # back through y = (S[t] @ q)/(dot(z[t], q) + eps)
     np.multiply(dy, -1, out=ws.d_y_sum_z_q)
     np.multiply(ws.d_y_sum_z_q, saved.y_2, out=ws.d_y_sum_z_q)
     np.add(saved.sum_z_q, 1e-06, out=ws.tmp)
@@ -151,46 +155,47 @@ def _backward(
     np.copyto(ws.d_z_q, ws.sum_d_y_sum_z_q)
     np.divide(dy, ws.tmp, out=ws.d_sum_S_q_vector_flat)
     np.copyto(ws.d_S_q_axes, ws.d_sum_S_q_vector_axes)
-    # backward of z[t] = z[t-1] + k
+    # for the way back to z[t-1], from z[t] = z[t-1] + k
     np.multiply(ws.q_row, ws.d_z_q, out=ws.d_z_prev_factor)
-    # backward of S[t] = S[t-1] + outer(v, k)
+    # for the way back to S[t-1], from S[t] = S[t-1] + outer(v, k)
     np.multiply(ws.q_row_axes, ws.d_S_q_axes, out=ws.d_S_prev_factor_axes)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.S.reshape(B, D*M), dfinal.z, )
+        finals = None if dfinal is None else (dfinal.S.reshape(B, D*M), dfinal.z)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add = np.add
     d_z = ws.d_z
     d_S = ws.d_S
     for (d_z_prev_factor, d_S_prev_factor, d_S_prev_kept, d_Wk_x) in steps:
-        # backward of z[t] = z[t-1] + k
+        # back to z[t-1], from z[t] = z[t-1] + k
         add(d_z, d_z_prev_factor, d_z)
-        # backward of S[t] = S[t-1] + outer(v, k)
+        # back to S[t-1], from S[t] = S[t-1] + outer(v, k)
         add(d_S, d_S_prev_factor, d_S)
         np.copyto(d_S_prev_kept, d_S)
-        # z
+        # back to z[t-1], continued
         np.copyto(d_Wk_x, d_z)
 
-    # again k = phi(Wk @ x[t])
+    # again: k = phi(Wk @ x[t])
     np.add(saved.elu_Wk_x, 1, out=ws.k_row)
-    # again S[t] = S[t-1] + outer(v, k)
-    # backward of y = (S[t] @ q)/(dot(z[t], q) + eps)
+    # back through y = (S[t] @ q)/(dot(z[t], q) + eps)
     np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
-    # backward of S[t] = S[t-1] + outer(v, k)
+    # back through S[t] = S[t-1] + outer(v, k)
     np.einsum("tbij,tbi->tbj", ws.d_S_prev_kept_axes, saved.v_column.reshape(T, B, M), out=ws.d_k_row_flat_axes)
     np.einsum("tbij,tbj->tbi", ws.d_S_prev_kept_axes, ws.k_row_axes, out=ws.d_v_column_flat_axes)
-    # backward of k = phi(Wk @ x[t])
+    # for the way back through k = phi(Wk @ x[t])
     np.minimum(saved.elu_Wk_x, 0, out=ws.d_Wk_x_base)
     np.add(ws.d_Wk_x_base, 1, out=ws.d_Wk_x_base)
+    # back through k = phi(Wk @ x[t])
     np.add(ws.d_Wk_x, ws.d_k_row_flat, out=ws.d_Wk_x)
     np.multiply(ws.d_Wk_x, ws.d_Wk_x_base, out=ws.d_Wk_x)
-    # backward of q = phi(Wq @ x[t])
+    # back through q = phi(Wq @ x[t])
     np.minimum(saved.elu_Wq_x, 0, out=ws.d_Wq_x)
     np.add(ws.d_Wq_x, 1, out=ws.d_Wq_x)
     np.multiply(saved.z, ws.d_z_q, out=ws.d_z_q)
     np.add(ws.d_z_q, ws.d_q_row_flat, out=ws.d_z_q)
     np.multiply(ws.d_Wq_x, ws.d_z_q, out=ws.d_Wq_x)
+    # back to x[t], from q, k and v
     d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
     np.matmul(d_Wk_x_2d, Wk, out=ws.d_x_out.reshape(T*B, I))
     d_Wq_x_2d = ws.d_Wq_x.reshape(T*B, D)
@@ -199,6 +204,7 @@ def _backward(
     d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
     np.matmul(d_v_column_flat_2d, Wv, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_Wk_x_2d.T, x_2d, out=ws.d_Wk_rows)
     d_Wk = ws.d_Wk_rows
     np.matmul(d_v_column_flat_2d.T, x_2d, out=ws.d_Wv_rows)
@@ -238,7 +244,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         I, D, M = packed.dims
-        (Wk_Wq_Wv_T, zero, one, number, ) = packed.constants
+        (Wk_Wq_Wv_T, zero, one, c_1e_minus_06) = packed.constants
         Wk_x_Wq_x_v_column = packed.Wk_x_Wq_x_v_column
         Wk_Wq_x = packed.Wk_Wq_x
         k_row_z_q = packed.k_row_z_q
@@ -276,7 +282,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         einsum("bij,bj->bi", S.reshape(B, M, D), z_q_axes, out=sum_S_q_vector_axes)
         multiply(z_q, z, z_q)
         total(z_q, axis=1, out=sum_z_q, keepdims=True)
-        add(sum_z_q, number, sum_z_q)
+        add(sum_z_q, c_1e_minus_06, sum_z_q)
         y_2 = divide(sum_S_q_vector, sum_z_q)
         return y_2, State(S=S.reshape(B, M, D), z=z)
     finally:
@@ -451,7 +457,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
     M = _axis("params.Wv", params.Wv, 2, 0, "[M, I]")
     dtype = _check_params(params, I, D, M)
-    return Packed(params, dtype, (I, D, M, ))
+    return Packed(params, dtype, (I, D, M))
 
 
 class Packed:
@@ -472,8 +478,8 @@ class Packed:
         Wk_Wq_Wv_T = _from_left(Wk_Wq_Wv)
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
-        number = np.array(1e-06, dtype)
-        self.constants = (Wk_Wq_Wv_T, zero, one, number, )
+        c_1e_minus_06 = np.array(1e-06, dtype)
+        self.constants = (Wk_Wq_Wv_T, zero, one, c_1e_minus_06)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -532,8 +538,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -673,7 +679,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, D, M = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.v_column = empty((T, B, M), dtype)
         self.elu_Wk_x = empty((T, B, D), dtype)
@@ -737,8 +743,8 @@ class _Forward:
         self.z_q = np.ndarray((T, B, D), dtype, scratch.block_4)
         self.tmp = np.ndarray((T, B, 1), dtype, scratch.block_11)
         self.z_q_axes = self.z_q.reshape(T, B, D)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.S_all, saved.S_prev, 0.0), (saved.z_all, saved.z_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.S_all, saved.S_prev, 0.0), (saved.z_all, saved.z_prev, 0.0))
         self.steps = list(zip(saved.S_all[:-1], saved.S, saved.z_all[:-1], saved.z))
 
 
@@ -781,7 +787,7 @@ class _Backward:
         self.d_k_row_flat_axes = self.d_k_row_flat.reshape(T, B, D)
         self.k_row_axes = self.k_row.reshape(T, B, D)
         self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, B, M)
-        self.carried = (self.d_S, self.d_z, )
+        self.carried = (self.d_S, self.d_z)
         self.steps = list(zip(self.d_z_prev_factor, self.d_S_prev_factor, self.d_S_prev_kept, self.d_Wk_x))[::-1]
 
 
@@ -793,7 +799,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, D, M = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -903,7 +909,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1014,7 +1020,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1023,7 +1029,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1051,7 +1057,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1060,9 +1066,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1082,8 +1089,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1109,12 +1116,12 @@ OUTPUT_SHAPES = {
     "y": ("M",),
 }
 PARAM_SHAPES = {
-    "Wq": ("D", "I",),
-    "Wk": ("D", "I",),
-    "Wv": ("M", "I",),
+    "Wq": ("D", "I"),
+    "Wk": ("D", "I"),
+    "Wv": ("M", "I"),
 }
 STATE_SHAPES = {
-    "S": ("M", "D",),
+    "S": ("M", "D"),
     "z": ("D",),
 }
 
@@ -1245,7 +1252,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
         _expect("state.z", state.z, dtype, (B, D), "[B, D]")
-    return params, x, state, T, B, dtype, (I, D, M, )
+    return params, x, state, T, B, dtype, (I, D, M)
 
 
 def _check_params(params: Params, I: int, D: int, M: int) -> Any:

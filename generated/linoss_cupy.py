@@ -48,7 +48,7 @@ __all__ = [
 
 CELL = "linoss"
 SPEC_SHA256 = "86ed22fbacd44b5a8f306adc1f679bd1a43cd411bee6072b04de6ba2bae18db5"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -78,6 +78,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _operand as
+# products read it; _final at the end of a sample; _sum over all steps and samples; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -97,8 +100,8 @@ __device__ inline void keep(stored*, long long, real) {}
 #endif
 
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -118,10 +121,10 @@ extern "C" __global__ void forward_loop(
         const real cut_before = cuts[row];
         const real B_x = B_x_all[at];
 
-        // y[t] = y[t-1] + step*z[t]
+        // the state before the step, put back where the sequence is reset
         const real y_prev_here = cut_before == 0 ? y_prev : cut_before == 1 ? 0 : y_all[k];
-        // z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
         const real z_prev_here = cut_before == 0 ? z_prev : cut_before == 1 ? 0 : z_all[k];
+        // z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
         const real z = z_prev_here + step_j*(B_x - relu_a_j*y_prev_here);
         // y[t] = y[t-1] + step*z[t]
         const real y = y_prev_here + step_j*z;
@@ -180,22 +183,22 @@ extern "C" __global__ void backward_loop(
         const real z = z_all[at + B*H];
         const real CT_d_C_y = CT_d_C_y_all[at];
 
-        // backward of y[t] = y[t-1] + step*z[t]
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
-        // backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
         const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
-        // backward of y[t] = y[t-1] + step*z[t]
+        // the state before the step, put back where the sequence is reset
         const real y_prev_here = cut_before == 0 ? y_prev : cut_before == 1 ? 0 : y_all[k];
+        // back to y[t], from the next step and out = C @ y[t] + d*x[t]
         const real d_y = d_y_next_here + CT_d_C_y;
-        // backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
+        // back to z[t-1], from z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
         const real d_z_prev = d_z_next_here + step_j*d_y;
-        // backward of y[t] = y[t-1] + step*z[t]
+        // back to y[t-1], from z[t] and y[t]
         const real d_y_prev = d_y - step_j*relu_a_j*d_z_prev;
-        // backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
+        // back through z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
         const real d_B_x = step_j*d_z_prev;
-        // backward of step = sigmoid(s)
+        // back through step = sigmoid(s)
         const real d_step_each = z*d_y + (B_x - y_prev_here*relu_a_j)*d_z_prev;
-        // backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
+        // back through z[t], continued
         const real d_relu_a_each = -y_prev_here*step_j*d_z_prev;
 
         d_B_x_all[at] = d_B_x;
@@ -225,6 +228,7 @@ extern "C" __global__ void backward_after(
     const real d_out_given = dy_all[at];
     const real BT_d_B_x = BT_d_B_x_all[at];
 
+    // back to x[t], from z[t] and out
     const real d_x = d_j*d_out_given + BT_d_B_x;
     const real d_d_each = x*d_out_given;
 
@@ -366,11 +370,13 @@ def _backward_checked(
         ws.d_y_final[...] = 0 if dfinal is None else dfinal.y
         ws.d_z_final[...] = 0 if dfinal is None else dfinal.z
 
-    # backward of y[t] = y[t-1] + step*z[t]
+    # back through C @ y[t]
     _dot(ws.dy_all.reshape(T*B, I), params.C, ws.CT_d_C_y_all.reshape(T*B, H))
     _loop(ws, _backward_loop, graph)
+    # back through B @ x[t]
     _dot(ws.d_B_x_all.reshape(T*B, H), params.B, ws.BT_d_B_x_all.reshape(T*B, I))
     _run(_kernel("backward_after", dtype), T*B*I, ws.backward_after)
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_B_x_all.reshape(T*B, H).T, x_2d, ws.d_B)
     _dot(ws.dy_all.reshape(T*B, I).T, saved.y_operand[1:].reshape(T*B, H), ws.d_C)
     _sum_rows(ws.d_d_each_all.reshape(T*B, I), ws.d_d_sum_parts, ws.d_d_sum)
@@ -631,7 +637,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.a", params.a, 1, 0, "[H]")
     I = _axis("params.B", params.B, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -966,7 +972,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1033,8 +1039,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1066,15 +1071,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1146,8 +1150,8 @@ OUTPUT_SHAPES = {
 PARAM_SHAPES = {
     "a": ("H",),
     "s": ("H",),
-    "B": ("H", "I",),
-    "C": ("I", "H",),
+    "B": ("H", "I"),
+    "C": ("I", "H"),
     "d": ("I",),
 }
 STATE_SHAPES = {
@@ -1265,7 +1269,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.y", state.y, dtype, (B, H), "[B, H]")
         _expect("state.z", state.z, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

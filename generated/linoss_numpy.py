@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "linoss"
 SPEC_SHA256 = "86ed22fbacd44b5a8f306adc1f679bd1a43cd411bee6072b04de6ba2bae18db5"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -69,6 +69,10 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _factor a factor of it; _base a term of it; _all before the first step and
+# after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes;
+# _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -138,12 +142,12 @@ def _backward(
     ws.d_y[...] = 0 if dfinal is None else dfinal.y
     ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
-    # backward of y[t] = y[t-1] + step*z[t]
+    # back through C @ y[t]
     d_out_given_2d = dy.reshape(T*B, I)
     np.matmul(d_out_given_2d, C, out=ws.d_step_each.reshape(T*B, H))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.y, dfinal.z, )
+        finals = None if dfinal is None else (dfinal.y, dfinal.z)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -151,34 +155,40 @@ def _backward(
     tmp = ws.tmp
     d_z = ws.d_z
     for (d_step_each, d_relu_a_each) in steps:
-        # backward of y[t] = y[t-1] + step*z[t]
+        # back to y[t], from the next step and out = C @ y[t] + d*x[t]
         add(d_y, d_step_each, d_step_each)
-        # backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
+        # back to z[t-1], from z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
         multiply(step_batch, d_step_each, tmp)
         add(d_z, tmp, d_z)
-        # y
+        # back to y[t-1], from z[t] and y[t]
         multiply(d_y_prev_factor_batch, d_z, d_y)
         add(d_step_each, d_y, d_y)
-        # z
+        # back to z[t-1], continued
         np.copyto(d_relu_a_each, d_z)
 
-    # backward of z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
+    # back through z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
     np.multiply(step_batch, ws.d_relu_a_each, out=ws.d_B_x)
+    # back through B @ x[t]
     d_B_x_2d = ws.d_B_x.reshape(T*B, H)
     np.matmul(d_B_x_2d, B_2, out=ws.d_x.reshape(T*B, I))
+    # for the way back to x[t], from z[t] and out
     np.multiply(d_batch, dy, out=ws.d_x_factor)
+    # back to x[t], from z[t] and out
     np.add(ws.d_x, ws.d_x_factor, out=ws.d_x)
     np.multiply(dy, x, out=ws.d_d_each)
-    # backward of step = sigmoid(s)
+    # for the way back through step = sigmoid(s)
     np.multiply(relu_a_batch, saved.y_prev, out=ws.d_step_each_base)
     np.subtract(saved.B_x, ws.d_step_each_base, out=ws.d_step_each_base)
+    # back through step = sigmoid(s)
     np.multiply(saved.z, ws.d_step_each, out=ws.d_step_each)
     np.multiply(ws.d_relu_a_each, ws.d_step_each_base, out=ws.d_step_each_base)
     np.add(ws.d_step_each, ws.d_step_each_base, out=ws.d_step_each)
-    # z
+    # for the way back through z[t] = z[t-1] + step*(B @ x[t] - relu(a)*y[t-1])
     np.multiply(step_batch, -1, out=ws.d_relu_a_each_factor)
     np.multiply(ws.d_relu_a_each_factor, saved.y_prev, out=ws.d_relu_a_each_factor)
+    # back through z[t], continued
     np.multiply(ws.d_relu_a_each, ws.d_relu_a_each_factor, out=ws.d_relu_a_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_B_x_2d.T, x_2d, out=ws.d_B_rows)
     d_B = ws.d_B_rows
     y_2d = saved.y_2.reshape(T*B, H)
@@ -227,7 +237,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (B_2_T, relu_a_row, step_row, C_T, d_row, ) = packed.constants
+        (B_2_T, relu_a_row, step_row, C_T, d_row) = packed.constants
         B_x = packed.B_x
         tmp = packed.tmp
         tmp_2 = packed.tmp_2
@@ -311,7 +321,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: step_2, relu_a."""
     step_2 = _sigmoid(params.s)
     relu_a = np.maximum(params.a, 0)
-    return (step_2, relu_a, )
+    return (step_2, relu_a)
 
 
 class Tape(NamedTuple):
@@ -417,7 +427,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.a", params.a, 1, 0, "[H]")
     I = _axis("params.B", params.B, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -438,7 +448,7 @@ class Packed:
         step_row = step_2[None]
         C_T = _from_left(C)
         d_row = params.d[None]
-        self.constants = (B_2_T, relu_a_row, step_row, C_T, d_row, )
+        self.constants = (B_2_T, relu_a_row, step_row, C_T, d_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -488,8 +498,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -629,7 +639,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.B_x = empty((T, B, H), dtype)
         self.y_all = empty((T + 1, B, H), dtype)
@@ -677,8 +687,8 @@ class _Forward:
         self.out_out = empty((T, B, I), dtype)
         self.out = np.ndarray((T, B, I), dtype, scratch.block_1)
         self.out_factor = np.ndarray((T, B, I), dtype, scratch.block_2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.y_all, saved.y_prev, 0.0), (saved.z_all, saved.z_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.y_all, saved.y_prev, 0.0), (saved.z_all, saved.z_prev, 0.0))
         self.steps = list(zip(saved.y_all[:-1], saved.z, saved.B_x, saved.z_all[:-1], saved.y_2))
 
 
@@ -709,7 +719,7 @@ class _Backward:
         self.d_d_each = np.ndarray((T, B, I), dtype, scratch.block_2)
         self.d_step_each_base = np.ndarray((T, B, H), dtype, scratch.block_6)
         self.d_relu_a_each_factor = np.ndarray((T, B, H), dtype, scratch.block_6)
-        self.carried = (self.d_y, self.d_z, )
+        self.carried = (self.d_y, self.d_z)
         self.steps = list(zip(self.d_step_each, self.d_relu_a_each))[::-1]
 
 
@@ -721,7 +731,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -831,7 +841,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -942,7 +952,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -951,7 +961,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -979,7 +989,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -988,9 +998,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1010,8 +1021,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1039,8 +1050,8 @@ OUTPUT_SHAPES = {
 PARAM_SHAPES = {
     "a": ("H",),
     "s": ("H",),
-    "B": ("H", "I",),
-    "C": ("I", "H",),
+    "B": ("H", "I"),
+    "C": ("I", "H"),
     "d": ("I",),
 }
 STATE_SHAPES = {
@@ -1174,7 +1185,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.y", state.y, dtype, (B, H), "[B, H]")
         _expect("state.z", state.z, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

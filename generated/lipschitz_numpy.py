@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "lipschitz"
 SPEC_SHA256 = "91936c40de5728c7df9bc6297f371e8da96f297139e78305e43bcc50ab6490a4"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -70,6 +70,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -93,7 +98,7 @@ def _forward(
     # In the loop, the last argument is where the result goes.
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
     R_h_prev = ws.R_h_prev
-    number = np.array(0.03, dtype)
+    c_0_03 = np.array(0.03, dtype)
     tmp = ws.tmp
     for (h_prev, h, tanh_h_pre) in steps:
         # h[t] = h[t-1] + eps*(A @ h[t-1] + phi(R @ h[t-1] + W @ x[t] + b))
@@ -101,9 +106,9 @@ def _forward(
         dot(R, h_prev, R_h_prev)
         add(tanh_h_pre, R_h_prev, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
-        multiply(h, number, h)
+        multiply(h, c_0_03, h)
         add(h_prev, h, h)
-        multiply(tanh_h_pre, number, tmp)
+        multiply(tanh_h_pre, c_0_03, tmp)
         add(h, tmp, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
@@ -126,31 +131,36 @@ def _backward(
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = h[t-1] + eps*(A @ h[t-1] + phi(R @ h[t-1] + W @ x[t] + b))
+    # for the way back through h[t] = h[t-1] + eps*(A @ h[t-1] + phi(R @ h[t-1] + W @ x[t] + b))
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
     np.multiply(ws.d_h_pre, 0.03, out=ws.d_h_pre)
     np.subtract(0.03, ws.d_h_pre, out=ws.d_h_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
-    number = np.array(0.03, dtype)
+    c_0_03 = np.array(0.03, dtype)
     R_A_T = _transposed(R_A, T, B, ws.R_A_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_h_pre, d_A_h_prev, d_h_pre_A_h_prev) in steps:
-        # backward of h[t] = h[t-1] + eps*(A @ h[t-1] + phi(R @ h[t-1] + W @ x[t] + b))
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
+        # back through h[t] = h[t-1] + eps*(A @ h[t-1] + phi(R @ h[t-1] + W @ x[t] + b))
         multiply(d_h_pre, d_h, d_h_pre)
-        multiply(d_h, number, d_A_h_prev)
+        multiply(d_h, c_0_03, d_A_h_prev)
+        # back through [R; A] @ h[t-1]
         dot(R_A_T, d_h_pre_A_h_prev, d_h_prev)
+        # back to h[t-1], from h[t] = h[t-1] + eps*(A @ h[t-1] + phi(R @ h[t-1] + W @ x[t] + b))
         add(d_h, d_h_prev, d_h)
 
+    # back through W @ x[t]
     d_h_pre_A_h_prev_flat = _columns(ws.d_h_pre_A_h_prev, ws.d_h_pre_A_h_prev_flat)
     np.matmul(d_h_pre_A_h_prev_flat[0:H].T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_h_pre_A_h_prev_flat[0:H], x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
@@ -198,7 +208,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (A_T, R_W_T, b_row, number, ) = packed.constants
+        (A_T, R_W_T, b_row, c_0_03) = packed.constants
         h_prev_here = packed.h_prev_here
         x_here = packed.x_here
         A_h_prev = packed.A_h_prev
@@ -214,9 +224,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(h_prev_x_here, R_W_T, tanh_h_pre)
         add(b_row, tanh_h_pre, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
-        multiply(A_h_prev, number, A_h_prev)
+        multiply(A_h_prev, c_0_03, A_h_prev)
         add(h_prev, A_h_prev, A_h_prev)
-        multiply(tanh_h_pre, number, tanh_h_pre)
+        multiply(tanh_h_pre, c_0_03, tanh_h_pre)
         h = add(A_h_prev, tanh_h_pre)
         return h.copy(), State(h=h)
     finally:
@@ -275,7 +285,7 @@ def _derived(params: Params, H: int) -> tuple[Any, ...]:
     A = 1.0*params.MA - 0.5*MA_T - 0.001*eye_H
     MR_T = params.MR.T
     R = 1.0*params.MR - 0.001*eye_H - 0.5*MR_T
-    return (A, R, )
+    return (A, R)
 
 
 class Tape(NamedTuple):
@@ -380,7 +390,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.MA", params.MA, 2, 0, "[H, H]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -401,8 +411,8 @@ class Packed:
         A_T = _from_left(A)
         R_W_T = _from_left(R_W)
         b_row = params.b[None]
-        number = np.array(0.03, dtype)
-        self.constants = (A_T, R_W_T, b_row, number, )
+        c_0_03 = np.array(0.03, dtype)
+        self.constants = (A_T, R_W_T, b_row, c_0_03)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -452,8 +462,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -594,7 +604,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.tanh_h_pre = empty((T, H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -636,7 +646,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.h, saved.tanh_h_pre))
 
 
@@ -660,7 +671,7 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_h_pre = self.d_h_pre_A_h_prev[:, :H]
         self.d_A_h_prev = self.d_h_pre_A_h_prev[:, H:]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_A_h_prev, self.d_h_pre_A_h_prev))[::-1]
 
 
@@ -672,7 +683,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -781,7 +792,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -892,7 +903,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -901,7 +912,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -929,7 +940,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -938,9 +949,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -960,8 +972,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -987,9 +999,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "MA": ("H", "H",),
-    "MR": ("H", "H",),
-    "W": ("H", "I",),
+    "MA": ("H", "H"),
+    "MR": ("H", "H"),
+    "W": ("H", "I"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1120,7 +1132,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

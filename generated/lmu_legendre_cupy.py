@@ -59,7 +59,7 @@ __all__ = [
 
 CELL = "lmu_legendre"
 SPEC_SHA256 = "6173fa32579982381e557fa943e98fe331861f2feb51a957558e2c06d1e1ce90"
-DIMS = ("I", "H", "Q",)
+DIMS = ("I", "H", "Q")
 
 
 class Params(NamedTuple):
@@ -91,6 +91,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -111,8 +114,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -163,7 +166,9 @@ extern "C" __global__ void forward_step_1(
 
     // m[t] = A @ m[t-1] + B*u
     const real m = B_j*(ex_x + eh_h_prev + em_m_prev) + A_m_prev;
+    // the state for the next step, put back where the sequence is reset
     const real m_next = cut_after == 0 ? m : cut_after == 1 ? 0 : m_all[k];
+    // m[t], continued
     const real m_last = m;
 
     m_all_2[at] = m;
@@ -189,7 +194,9 @@ extern "C" __global__ void forward_step_2(
 
     // h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
     const real h = tanh(Wx_x + Wh_h_prev + Wm_m);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     h_out[at] = h;
@@ -215,8 +222,9 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back through h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
     const real d_h_pre = (1 - square(h))*(d_h_given + d_h_next_here);
 
     d_h_pre_all[at] = d_h_pre;
@@ -240,23 +248,25 @@ extern "C" __global__ void backward_step_2(
         const real d_m_next = d_m_pair[(t + 1)%2*B*Q + k];
         const real WmT_d_Wm_m = WmT_d_Wm_m_now[k];
 
-        // backward of m[t] = A @ m[t-1] + B*u
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
+        // back to m[t], from the next step and h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
         const real d_m = d_m_next_here + WmT_d_Wm_m;
+        // back through m[t] = A @ m[t-1] + B*u
         const real d_m_u = B_j*d_m;
 
         d_m_sum_d_m_u_all[row*(Q + 1) + j] = d_m;
         d_m_u_now[k] = d_m_u;
     }
     __syncthreads();
-    // backward of m[t] = A @ m[t-1] + B*u
+    // back through m[t] = A @ m[t-1] + B*u
     sum_row(Q, d_m_u_now + sample*Q, sum_d_m_u_allraw_now + sample);
     __syncthreads();
     if (threadIdx.x == 0) {
         const long long k = sample, at = t*B + sample;
         const real sum_d_m_u_allraw = sum_d_m_u_allraw_now[k];
 
-        // backward of m[t] = A @ m[t-1] + B*u
+        // back through m[t] = A @ m[t-1] + B*u
         const real sum_d_m_u = sum_d_m_u_allraw;
 
         sum_d_m_u_d_h_pre_all[row*(H + 1)] = sum_d_m_u;
@@ -362,12 +372,12 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
         d_m_prev
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of m[t] = A @ m[t-1] + B*u
+        # back through Wm @ m[t]
         dot(d_h_pre, Wm, WmT_d_Wm_m)
         backward_step_2(backward_step_2_blocks, ALONG_THREADS, backward_step_arguments_2)
-        # backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
+        # back through [eh; Wh] @ h[t-1]
         dot(sum_d_m_u_d_h_pre, eh_Wh, d_h_prev)
-        # backward of m[t] = A @ m[t-1] + B*u
+        # back through [em; A] @ m[t-1]
         dot(d_m_sum_d_m_u, A_em, d_m_prev)
 
 
@@ -436,7 +446,9 @@ def _backward_checked(
         ws.d_m_final[...] = 0 if dfinal is None else dfinal.m
 
     _loop(ws, _backward_loop, graph)
+    # back through [ex; Wx] @ x[t]
     _dot(ws.sum_d_m_u_d_h_pre_all.reshape(T*B, H + 1), ws.ex_Wx, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.sum_d_m_u_d_h_pre_all.reshape(T*B, H + 1).T, x_2d, ws.d_ex_Wx)
     _dot(ws.sum_d_m_u_d_h_pre_all.reshape(T*B, H + 1).T, saved.h_operand[:T].reshape(T*B, H), ws.d_eh_Wh)
     _dot(ws.sum_d_m_u_all.reshape(T*B, 1).T, saved.m_operand[:T].reshape(T*B, Q), ws.d_em)
@@ -726,7 +738,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.eh", params.eh, 2, 1, "[1, H]")
     Q = _axis("params.em", params.em, 2, 1, "[1, Q]")
     dtype = _check_params(params, I, H, Q)
-    return Packed(params, dtype, (I, H, Q, ))
+    return Packed(params, dtype, (I, H, Q))
 
 
 class Packed:
@@ -894,8 +906,10 @@ class _Forward:
         self.forward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], self.m_operand[t], (now[t], *self.forward_step_1), self.m_all_2[t],
-            (now[t], *self.forward_step_2)) for t in range(T)
+            (
+                self.h_operand[t], self.m_operand[t], (now[t], *self.forward_step_1), self.m_all_2[t],
+                (now[t], *self.forward_step_2)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -954,9 +968,11 @@ class _Backward:
         self.d_m_pair_halves = (self.d_m_pair[0], self.d_m_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_h_pre_all[t], (now[t], *self.backward_step_2),
-            self.sum_d_m_u_d_h_pre_all[t], self.d_h_pair_halves[t % 2], self.d_m_sum_d_m_u_all[t],
-            self.d_m_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_h_pre_all[t], (now[t], *self.backward_step_2),
+                self.sum_d_m_u_d_h_pre_all[t], self.d_h_pair_halves[t % 2], self.d_m_sum_d_m_u_all[t],
+                self.d_m_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1152,7 +1168,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1219,8 +1235,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1252,15 +1267,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1330,12 +1344,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "ex": ("1", "I",),
-    "eh": ("1", "H",),
-    "em": ("1", "Q",),
-    "Wx": ("H", "I",),
-    "Wh": ("H", "H",),
-    "Wm": ("H", "Q",),
+    "ex": ("1", "I"),
+    "eh": ("1", "H"),
+    "em": ("1", "Q"),
+    "Wx": ("H", "I"),
+    "Wh": ("H", "H"),
+    "Wm": ("H", "Q"),
     "one": ("Q",),
 }
 STATE_SHAPES = {
@@ -1454,7 +1468,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.m", state.m, dtype, (B, Q), "[B, Q]")
-    return params, x, state, T, B, dtype, (I, H, Q, )
+    return params, x, state, T, B, dtype, (I, H, Q)
 
 
 def _check_params(params: Params, I: int, H: int, Q: int) -> Any:

@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "lmu"
 SPEC_SHA256 = "b579089090b4fd874b70414c2be21bfd491a335aebccdce07f443005444b9d31"
-DIMS = ("I", "H", "Q",)
+DIMS = ("I", "H", "Q")
 
 
 class Params(NamedTuple):
@@ -75,6 +75,10 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -115,13 +119,13 @@ def _forward(
         dot(em, m_prev, em_m_prev)
         # m[t] = A @ m[t-1] + B @ u
         dot(A, m_prev, m)
-        # u
+        # u, continued
         add(ex_x, u, u)
         add(u, em_m_prev, u)
-        # m
+        # m[t], continued
         dot(B_2, u, B_u)
         add(m, B_u, m)
-        # h
+        # h[t], continued
         dot(Wm, m, Wm_m)
         add(Wx_x, h, h)
         add(h, Wm_m, h)
@@ -153,13 +157,13 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_m[...] = 0 if dfinal is None else dfinal.m.T
 
-    # backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
+    # for the way back through h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
     np.square(saved.h, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.m.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.m.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -174,24 +178,27 @@ def _backward(
     A_T = _transposed(A, T, B, ws.A_T)
     tmp = ws.tmp
     for (dy_t, d_h_pre, BT_d_B_u, d_h_pre_BT_d_B_u) in steps:
-        # backward of h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
+        # back through h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
-        # backward of m[t] = A @ m[t-1] + B @ u
+        # back through Wm @ m[t]
         dot(Wm_T, d_h_pre, WmT_d_Wm_m)
+        # back to m[t], from the next step and h[t] = phi(Wx @ x[t] + Wh @ h[t-1] + Wm @ m[t])
         add(d_m, WmT_d_Wm_m, d_m)
-        # backward of u = ex @ x[t] + eh @ h[t-1] + em @ m[t-1]
+        # back through B @ u
         dot(B_2_T, d_m, BT_d_B_u)
-        # h
+        # back through [eh; Wh] @ h[t-1]
         dot(Wh_eh_T, d_h_pre_BT_d_B_u, d_h)
-        # m
+        # back to m[t-1], from u and m[t]
         dot(em_T, BT_d_B_u, d_m_prev)
         dot(A_T, d_m, tmp)
         add(d_m_prev, tmp, d_m_prev)
         np.copyto(d_m, d_m_prev)
 
+    # back through [ex; Wx] @ x[t]
     d_h_pre_BT_d_B_u_flat = _columns(ws.d_h_pre_BT_d_B_u, ws.d_h_pre_BT_d_B_u_flat)
     np.matmul(d_h_pre_BT_d_B_u_flat.T, Wx_ex, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_h_pre_BT_d_B_u_flat, x_2d, out=ws.d_Wx_ex_rows)
     d_Wx = ws.d_Wx_ex_rows[0:H]
     d_ex = ws.d_Wx_ex_rows[H:H + 1]
@@ -242,7 +249,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (ex_eh_em_T, B_2_T, A_T, Wm_T, Wx_Wh_T, ) = packed.constants
+        (ex_eh_em_T, B_2_T, A_T, Wm_T, Wx_Wh_T) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         m_prev_here = packed.m_prev_here
@@ -434,7 +441,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.eh", params.eh, 2, 1, "[1, H]")
     Q = _axis("params.em", params.em, 2, 1, "[1, Q]")
     dtype = _check_params(params, I, H, Q)
-    return Packed(params, dtype, (I, H, Q, ))
+    return Packed(params, dtype, (I, H, Q))
 
 
 class Packed:
@@ -464,7 +471,7 @@ class Packed:
         A_T = _from_left(A)
         Wm_T = _from_left(Wm)
         Wx_Wh_T = _from_left(Wx_Wh)
-        self.constants = (ex_eh_em_T, B_2_T, A_T, Wm_T, Wx_Wh_T, )
+        self.constants = (ex_eh_em_T, B_2_T, A_T, Wm_T, Wx_Wh_T)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -520,8 +527,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -661,7 +668,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H, Q = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, H, B), dtype)
         self.m_all = empty((T + 1, Q, B), dtype)
@@ -709,8 +716,8 @@ class _Forward:
         self.Wx_ex_x_flat = np.ndarray((H + 1, T, B), dtype, scratch.block_1)
         self.ex_x = self.Wx_ex_x_flat[H:].transpose(1, 0, 2)
         self.Wx_x = self.Wx_ex_x_flat[:H].transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.m_all, saved.m_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.m_all, saved.m_prev, 0.0))
         self.steps = list(zip(saved.h_all[:-1], saved.h, saved.m_all[:-1], saved.m, self.ex_x, self.Wx_x))
 
 
@@ -745,7 +752,7 @@ class _Backward:
         self.m_flat = np.ndarray((Q, T, B), dtype, scratch.block_4)
         self.d_h_pre = self.d_h_pre_BT_d_B_u[:, :H]
         self.BT_d_B_u = self.d_h_pre_BT_d_B_u[:, H:]
-        self.carried = (self.d_h, self.d_m, )
+        self.carried = (self.d_h, self.d_m)
         self.steps = list(zip(self.dy_rows, self.d_h_pre, self.BT_d_B_u, self.d_h_pre_BT_d_B_u))[::-1]
 
 
@@ -757,7 +764,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H, Q = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -867,7 +874,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -978,7 +985,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -987,7 +994,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1015,7 +1022,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1024,9 +1031,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1046,8 +1054,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1073,14 +1081,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "ex": ("1", "I",),
-    "eh": ("1", "H",),
-    "em": ("1", "Q",),
-    "Wx": ("H", "I",),
-    "Wh": ("H", "H",),
-    "Wm": ("H", "Q",),
-    "A": ("Q", "Q",),
-    "B": ("Q", "1",),
+    "ex": ("1", "I"),
+    "eh": ("1", "H"),
+    "em": ("1", "Q"),
+    "Wx": ("H", "I"),
+    "Wh": ("H", "H"),
+    "Wm": ("H", "Q"),
+    "A": ("Q", "Q"),
+    "B": ("Q", "1"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1214,7 +1222,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.m", state.m, dtype, (B, Q), "[B, Q]")
-    return params, x, state, T, B, dtype, (I, H, Q, )
+    return params, x, state, T, B, dtype, (I, H, Q)
 
 
 def _check_params(params: Params, I: int, H: int, Q: int) -> Any:

@@ -65,7 +65,7 @@ __all__ = [
 
 CELL = "ln_lstm_ba"
 SPEC_SHA256 = "d4db070bf5bcea823901a384652912b602dd53fe37e4a25eb909ccc14c43edfb"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -112,6 +112,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, g, o].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -134,8 +139,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -340,7 +345,7 @@ extern "C" __global__ void forward_step(
         const real g_pre_base = g_pre_base_now[k];
         const real o_pre_base = o_pre_base_now[k];
 
-        // c[t] = f*c[t-1] + i*g
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
         // rh = scale(hi, hf, hg, ho, mh)
         const real sqrt_rh_pre = sqrt(sum_rh_part/real(H)/4 + sum_rh_part_2/real(H)/4 + sum_rh_part_3/real(H)/4 +
@@ -400,7 +405,9 @@ extern "C" __global__ void forward_step(
         const real h_quotient = sc_j*(c - sum_c/real(H))/sqrt_h_pre;
         const real tanh_h_pre_2 = tanh(h_quotient + bc_j);
         const real h = o*tanh_h_pre_2;
+        // the state for the next step, put back where the sequence is reset
         const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+        // h[t], continued
         const real h_last = h;
 
         if (j == 0) sqrt_h_pre_all[row] = sqrt_h_pre;
@@ -484,48 +491,50 @@ extern "C" __global__ void backward_step(
         const real d_h_given = dy_all[at];
         const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-        // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // for the way back through h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
         const real d_c_mean_factor = 2*c - 2*mean_c;
-        // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+        // for the way back through g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
         const real d_g_pre_rh_factor = (hg - mh)*shg_j;
-        // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+        // for the way back through f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
         const real d_f_pre_rh_factor = (hf - mh)*shf_j;
-        // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+        // for the way back through i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
         const real d_i_pre_rh_factor = (hi - mh)*shi_j;
-        // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+        // back to h[t], from the output and the next step
         const real d_h = d_h_given + d_h_next_here;
+        // back through h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
         const real d_h_pre_2 = o*(1 - square(tanh_h_pre_2))*d_h;
         const real d_h_quotient_sqrt_h_pre = -h_quotient*d_h_pre_2/sqrt_h_pre;
         const real d_h_quotient_sum_c = -sc_j*d_h_pre_2/real(H)/sqrt_h_pre;
-        // backward of o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
+        // back through o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
         const real d_o_pre = (1 - o)*o*tanh_h_pre_2*d_h;
         const real d_o_pre_mh = -rh*sho_j*d_o_pre;
         const real d_o_pre_rh = (ho - mh)*sho_j*d_o_pre;
         const real d_o_pre_mx = -rx*sxo_j*d_o_pre;
         const real d_o_pre_rx = (xo - mx)*sxo_j*d_o_pre;
-        // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+        // for the way back through g, continued
         const real d_g_pre_rx_factor = (xg - mx)*sxg_j;
-        // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+        // for the way back through f, continued
         const real d_f_pre_rx_factor = (xf - mx)*sxf_j;
-        // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+        // for the way back through i, continued
         const real d_i_pre_rx_factor = (xi - mx)*sxi_j;
-        // backward of rx = scale(xi, xf, xg, xo, mx)
+        // for the way back through rx = scale(xi, xf, xg, xo, mx)
         const real d_rx_pre_factor = -rx/sqrt_rx_pre/sqrt_rx_pre/2;
         const real d_rx_part_4_mx_base = 2*mx - 2*xo;
         const real d_rx_part_3_mx_base = 2*mx - 2*xg;
         const real d_rx_part_2_mx_base = 2*mx - 2*xf;
         const real d_rx_part_mx_base = 2*mx - 2*xi;
-        // backward of xo = Wo @ x[t]
+        // for the way back to xo, from mx, rx and o
         const real d_xo_base = 2*xo - 2*mx;
         const real d_xo_factor = rx*sxo_j;
-        // backward of xg = Wg @ x[t]
+        // for the way back to xg, from mx, rx and g
         const real d_xg_base = 2*xg - 2*mx;
         const real d_xg_factor = rx*sxg_j;
-        // backward of xf = Wf @ x[t]
+        // for the way back to xf, from mx, rx and f
         const real d_xf_base = 2*xf - 2*mx;
         const real d_xf_factor = rx*sxf_j;
-        // backward of xi = Wi @ x[t]
+        // for the way back to xi, from mx, rx and i
         const real d_xi_base = 2*xi - 2*mx;
         const real d_xi_factor = rx*sxi_j;
         const real d_sxi_each_factor = (xi - mx)*rx;
@@ -577,13 +586,13 @@ extern "C" __global__ void backward_step(
         d_sc_each_all[at] = d_sc_each;
     }
     __syncthreads();
-    // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+    // back through h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
     sum_row(H, d_h_quotient_sqrt_h_now + sample*H, sum_d_h_quotient_now + sample);
-    // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+    // back through h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
     sum_row(H, d_h_quotient_sum_c_now + sample*H, sum_d_h_quotient_now_2 + sample);
-    // backward of o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
+    // back through o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
     sum_row(H, d_o_pre_mh_now + sample*H, sum_d_o_pre_mh_now + sample);
-    // backward of o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
+    // back through o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
     sum_row(H, d_o_pre_rh_now + sample*H, sum_d_o_pre_rh_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -592,7 +601,7 @@ extern "C" __global__ void backward_step(
         const real sum_d_h_quotient_pre = sum_d_h_quotient_now[sample];
         const real d_c_mean_factor = d_c_mean_factor_now[k];
 
-        // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+        // back through h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
         const real d_c_mean = sum_d_h_quotient_pre*d_c_mean_factor/real(H)/sqrt_h_pre/2;
         const real d_c_mean_mean_c = -d_c_mean;
 
@@ -600,7 +609,7 @@ extern "C" __global__ void backward_step(
         d_c_mean_mean_c_now[k] = d_c_mean_mean_c;
     }
     __syncthreads();
-    // backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+    // back through h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
     sum_row(H, d_c_mean_mean_c_now + sample*H, sum_d_c_mean_mean_c_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -639,32 +648,34 @@ extern "C" __global__ void backward_step(
         const real d_shf_each_factor = d_shf_each_factor_now[k];
         const real d_shg_each_factor = d_shg_each_factor_now[k];
 
-        // backward of c[t] = f*c[t-1] + i*g
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+        // back to c[t], from the next step and h[t]
         const real d_c = d_c_next_here + sc_j*d_h_pre_2/sqrt_h_pre + sum_d_h_quotient_sum_c + d_c_mean +
             sum_d_c_mean_mean_c/real(H);
-        // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+        // back through g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
         const real d_g_pre = i*(1 - square(g))*d_c;
         const real d_g_pre_mh = -rh*shg_j*d_g_pre;
         const real d_g_pre_rh = d_g_pre*d_g_pre_rh_factor;
-        // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+        // back through f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
         const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
         const real d_f_pre_mh = -rh*shf_j*d_f_pre;
         const real d_f_pre_rh = d_f_pre*d_f_pre_rh_factor;
-        // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+        // back through i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
         const real d_i_pre = (1 - i)*i*g*d_c;
         const real d_i_pre_mh = -rh*shi_j*d_i_pre;
         const real d_i_pre_rh = d_i_pre*d_i_pre_rh_factor;
-        // backward of c[t] = f*c[t-1] + i*g
+        // back to c[t-1], from c[t] = f*c[t-1] + i*g
         const real d_c_prev = f*d_c;
-        // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+        // back through g, continued
         const real d_g_pre_mx = -rx*sxg_j*d_g_pre;
         const real d_g_pre_rx = d_g_pre*d_g_pre_rx_factor;
-        // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+        // back through f, continued
         const real d_f_pre_mx = -rx*sxf_j*d_f_pre;
         const real d_f_pre_rx = d_f_pre*d_f_pre_rx_factor;
-        // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+        // back through i, continued
         const real d_i_pre_mx = -rx*sxi_j*d_i_pre;
         const real d_i_pre_rx = d_i_pre*d_i_pre_rx_factor;
         const real d_sxi_each = d_i_pre*d_sxi_each_factor;
@@ -698,17 +709,17 @@ extern "C" __global__ void backward_step(
         d_shg_each_all[at] = d_shg_each;
     }
     __syncthreads();
-    // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+    // back through g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
     sum_row(H, d_g_pre_mh_now + sample*H, sum_d_g_pre_mh_now + sample);
-    // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+    // back through g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
     sum_row(H, d_g_pre_rh_now + sample*H, sum_d_g_pre_rh_now + sample);
-    // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+    // back through f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
     sum_row(H, d_f_pre_mh_now + sample*H, sum_d_f_pre_mh_now + sample);
-    // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+    // back through f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
     sum_row(H, d_f_pre_rh_now + sample*H, sum_d_f_pre_rh_now + sample);
-    // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+    // back through i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
     sum_row(H, d_i_pre_mh_now + sample*H, sum_d_i_pre_mh_now + sample);
-    // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+    // back through i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
     sum_row(H, d_i_pre_rh_now + sample*H, sum_d_i_pre_rh_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -725,7 +736,7 @@ extern "C" __global__ void backward_step(
         const real sum_d_f_pre_rh = sum_d_f_pre_rh_now[sample];
         const real sum_d_i_pre_rh = sum_d_i_pre_rh_now[sample];
 
-        // backward of rh = scale(hi, hf, hg, ho, mh)
+        // back through rh = scale(hi, hf, hg, ho, mh)
         const real d_sum_rh_part_4 = -rh*(sum_d_o_pre_rh + sum_d_g_pre_rh + sum_d_f_pre_rh +
             sum_d_i_pre_rh)/real(H)/sqrt_rh_pre/sqrt_rh_pre/8;
         const real d_rh_part_4 = d_sum_rh_part_4;
@@ -747,13 +758,13 @@ extern "C" __global__ void backward_step(
         d_rh_part_mh_now[k] = d_rh_part_mh;
     }
     __syncthreads();
-    // backward of rh = scale(hi, hf, hg, ho, mh)
+    // back through rh = scale(hi, hf, hg, ho, mh)
     sum_row(H, d_rh_part_4_mh_now + sample*H, sum_d_rh_part_4_mh_now + sample);
-    // backward of rh = scale(hi, hf, hg, ho, mh)
+    // back through rh = scale(hi, hf, hg, ho, mh)
     sum_row(H, d_rh_part_3_mh_now + sample*H, sum_d_rh_part_3_mh_now + sample);
-    // backward of rh = scale(hi, hf, hg, ho, mh)
+    // back through rh = scale(hi, hf, hg, ho, mh)
     sum_row(H, d_rh_part_2_mh_now + sample*H, sum_d_rh_part_2_mh_now + sample);
-    // backward of rh = scale(hi, hf, hg, ho, mh)
+    // back through rh = scale(hi, hf, hg, ho, mh)
     sum_row(H, d_rh_part_mh_now + sample*H, sum_d_rh_part_mh_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -785,16 +796,16 @@ extern "C" __global__ void backward_step(
         const real d_rh_part = d_rh_part_now[k];
         const real sum_d_rh_part_mh = sum_d_rh_part_mh_now[sample];
 
-        // backward of mh = centre(hi, hf, hg, ho)
+        // back through mh = centre(hi, hf, hg, ho)
         const real d_sum_ho = (sum_d_o_pre_mh + sum_d_g_pre_mh + sum_d_f_pre_mh + sum_d_i_pre_mh + sum_d_rh_part_4_mh +
             sum_d_rh_part_3_mh + sum_d_rh_part_2_mh + sum_d_rh_part_mh)/real(H)/4;
-        // backward of ho = Uo @ h[t-1]
+        // back to ho, from mh, rh and o
         const real d_ho = rh*sho_j*d_o_pre + (2*ho - 2*mh)*d_rh_part_4 + d_sum_ho;
-        // backward of hg = Ug @ h[t-1]
+        // back to hg, from mh, rh and g
         const real d_hg = rh*shg_j*d_g_pre + (2*hg - 2*mh)*d_rh_part_3 + d_sum_ho;
-        // backward of hf = Uf @ h[t-1]
+        // back to hf, from mh, rh and f
         const real d_hf = rh*shf_j*d_f_pre + (2*hf - 2*mh)*d_rh_part_2 + d_sum_ho;
-        // backward of hi = Ui @ h[t-1]
+        // back to hi, from mh, rh and i
         const real d_hi = rh*shi_j*d_i_pre + (2*hi - 2*mh)*d_rh_part + d_sum_ho;
 
         d_h_gates_all[row*4*H + 3*H + j] = d_ho;
@@ -823,21 +834,21 @@ extern "C" __global__ void backward_after(
 {
     const long long row = blockIdx.x;
 
-    // backward of o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
+    // back through o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
     sum_row(H, d_o_pre_mx_all + row*H, sum_d_o_pre_mx_all + row);
-    // backward of o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
+    // back through o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
     sum_row(H, d_o_pre_rx_all + row*H, sum_d_o_pre_rx_all + row);
-    // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+    // back through g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
     sum_row(H, d_g_pre_mx_all + row*H, sum_d_g_pre_mx_all + row);
-    // backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+    // back through g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
     sum_row(H, d_g_pre_rx_all + row*H, sum_d_g_pre_rx_all + row);
-    // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+    // back through f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
     sum_row(H, d_f_pre_mx_all + row*H, sum_d_f_pre_mx_all + row);
-    // backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+    // back through f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
     sum_row(H, d_f_pre_rx_all + row*H, sum_d_f_pre_rx_all + row);
-    // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+    // back through i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
     sum_row(H, d_i_pre_mx_all + row*H, sum_d_i_pre_mx_all + row);
-    // backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+    // back through i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
     sum_row(H, d_i_pre_rx_all + row*H, sum_d_i_pre_rx_all + row);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -852,7 +863,7 @@ extern "C" __global__ void backward_after(
         const real d_rx_part_2_mx_base = d_rx_part_2_mx_base_all[at];
         const real d_rx_part_mx_base = d_rx_part_mx_base_all[at];
 
-        // backward of rx = scale(xi, xf, xg, xo, mx)
+        // back through rx = scale(xi, xf, xg, xo, mx)
         const real d_sum_rx_part_4 = (sum_d_o_pre_rx + sum_d_g_pre_rx + sum_d_f_pre_rx +
             sum_d_i_pre_rx)*d_rx_pre_factor/real(H)/4;
         const real d_rx_part_4 = d_sum_rx_part_4;
@@ -874,13 +885,13 @@ extern "C" __global__ void backward_after(
         d_rx_part_mx_all[at] = d_rx_part_mx;
     }
     __syncthreads();
-    // backward of rx = scale(xi, xf, xg, xo, mx)
+    // back through rx = scale(xi, xf, xg, xo, mx)
     sum_row(H, d_rx_part_4_mx_all + row*H, sum_d_rx_part_4_mx_all + row);
-    // backward of rx = scale(xi, xf, xg, xo, mx)
+    // back through rx = scale(xi, xf, xg, xo, mx)
     sum_row(H, d_rx_part_3_mx_all + row*H, sum_d_rx_part_3_mx_all + row);
-    // backward of rx = scale(xi, xf, xg, xo, mx)
+    // back through rx = scale(xi, xf, xg, xo, mx)
     sum_row(H, d_rx_part_2_mx_all + row*H, sum_d_rx_part_2_mx_all + row);
-    // backward of rx = scale(xi, xf, xg, xo, mx)
+    // back through rx = scale(xi, xf, xg, xo, mx)
     sum_row(H, d_rx_part_mx_all + row*H, sum_d_rx_part_mx_all + row);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -910,16 +921,16 @@ extern "C" __global__ void backward_after(
         const real d_xi_base = d_xi_base_all[at];
         const real d_xi_factor = d_xi_factor_all[at];
 
-        // backward of mx = centre(xi, xf, xg, xo)
+        // back through mx = centre(xi, xf, xg, xo)
         const real d_sum_xo = (sum_d_o_pre_mx + sum_d_g_pre_mx + sum_d_f_pre_mx + sum_d_i_pre_mx + sum_d_rx_part_4_mx +
             sum_d_rx_part_3_mx + sum_d_rx_part_2_mx + sum_d_rx_part_mx)/real(H)/4;
-        // backward of xo = Wo @ x[t]
+        // back to xo, from mx, rx and o
         const real d_xo = d_sum_xo + d_rx_part_4*d_xo_base + d_o_pre*d_xo_factor;
-        // backward of xg = Wg @ x[t]
+        // back to xg, from mx, rx and g
         const real d_xg = d_sum_xo + d_rx_part_3*d_xg_base + d_g_pre*d_xg_factor;
-        // backward of xf = Wf @ x[t]
+        // back to xf, from mx, rx and f
         const real d_xf = d_sum_xo + d_rx_part_2*d_xf_base + d_f_pre*d_xf_factor;
-        // backward of xi = Wi @ x[t]
+        // back to xi, from mx, rx and i
         const real d_xi = d_sum_xo + d_rx_part*d_xi_base + d_i_pre*d_xi_factor;
 
         d_x_gates_all[row*4*H + 3*H + j] = d_xo;
@@ -1007,7 +1018,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     U_gates = ws.U_gates
     for backward_step_arguments, d_h_gates, d_h_prev in ws.steps:
         backward_step(backward_step_blocks, ALONG_THREADS, backward_step_arguments)
-        # backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(d_h_gates, U_gates, d_h_prev)
 
 
@@ -1078,7 +1089,9 @@ def _backward_checked(
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after", dtype), T*B, ws.backward_after)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     _dot(ws.d_x_gates_all.reshape(T*B, 4*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_x_gates_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates)
     _dot(ws.d_h_gates_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
     _sum_rows(ws.d_sxi_each_all.reshape(T*B, H), ws.d_sxi_sum_parts, ws.d_sxi_sum)
@@ -1173,9 +1186,13 @@ def _equations(
     )/H + 0.25*cp.sum(xg, axis=-1, keepdims=True)/H + 0.25*cp.sum(xo, axis=-1, keepdims=True)/H
     # rx = scale(xi, xf, xg, xo, mx)
     rx = 1/cp.sqrt(
-        0.25*cp.sum((xi - mx)**2, axis=-1, keepdims=True)/H + 0.25*cp.sum((xf - mx)**2, axis=-1,
-        keepdims=True)/H + 0.25*cp.sum((xg - mx)**2, axis=-1, keepdims=True)/H + 0.25*cp.sum((xo - mx)**2, axis=-1,
-        keepdims=True)/H + 1e-05
+        0.25*cp.sum(
+            (xi - mx)**2, axis=-1, keepdims=True
+        )/H + 0.25*cp.sum(
+            (xf - mx)**2, axis=-1, keepdims=True
+        )/H + 0.25*cp.sum(
+            (xg - mx)**2, axis=-1, keepdims=True
+        )/H + 0.25*cp.sum((xo - mx)**2, axis=-1, keepdims=True)/H + 1e-05
     )
     # hi = Ui @ h[t-1]
     hi = h_prev @ params.Ui.T
@@ -1193,9 +1210,13 @@ def _equations(
     )/H + 0.25*cp.sum(hg, axis=-1, keepdims=True)/H + 0.25*cp.sum(ho, axis=-1, keepdims=True)/H
     # rh = scale(hi, hf, hg, ho, mh)
     rh = 1/cp.sqrt(
-        0.25*cp.sum((hi - mh)**2, axis=-1, keepdims=True)/H + 0.25*cp.sum((hf - mh)**2, axis=-1,
-        keepdims=True)/H + 0.25*cp.sum((hg - mh)**2, axis=-1, keepdims=True)/H + 0.25*cp.sum((ho - mh)**2, axis=-1,
-        keepdims=True)/H + 1e-05
+        0.25*cp.sum(
+            (hi - mh)**2, axis=-1, keepdims=True
+        )/H + 0.25*cp.sum(
+            (hf - mh)**2, axis=-1, keepdims=True
+        )/H + 0.25*cp.sum(
+            (hg - mh)**2, axis=-1, keepdims=True
+        )/H + 0.25*cp.sum((ho - mh)**2, axis=-1, keepdims=True)/H + 1e-05
     )
     # i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
     i = _sigmoid(params.sxi*(xi - mx)*rx + params.shi*(hi - mh)*rh + params.bi)
@@ -1460,7 +1481,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1908,8 +1929,9 @@ class _Backward:
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_h_gates_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_h_gates_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -2105,7 +2127,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -2172,8 +2194,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -2205,15 +2226,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -2283,14 +2303,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "sxi": ("H",),
     "sxf": ("H",),
     "sxg": ("H",),
@@ -2421,7 +2441,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -56,7 +56,7 @@ __all__ = [
 
 CELL = "ln_lstm_ba"
 SPEC_SHA256 = "d4db070bf5bcea823901a384652912b602dd53fe37e4a25eb909ccc14c43edfb"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -102,6 +102,16 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [i, f, g, o]; gates2 = [mx, sum_xf, sum_xg, sum_xo]; gates3 = [sqrt_rx_pre,
+# sum_rx_part_2, sum_rx_part_3, sum_rx_part_4]; gates4 = [d_h_quotient_sum_c_factor, sc]; gates5 = [o, i, f, g];
+# gates6 = [h_quotient_sum_c, c]; gates7 = [o, g, f, i]; gates8 = [4_mh, 3_mh, 2_mh, mh]; gates9 = [4_mx, 3_mx, 2_mx,
+# mx]; gates10 = [mx, sum_xf, sum_xg, sum_xo, mh, sum_hf, sum_hg, sum_ho]; gates11 = [rh, sum_rh_part_2,
+# sum_rh_part_3, sum_rh_part_4, rx, sum_rx_part_2, sum_rx_part_3, sum_rx_part_4].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _base a term of it; _all before the first step and after every step; _flat of all steps and
+# samples, as the columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that
+# one product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -156,21 +166,21 @@ def _forward(
     np.sum(saved.xf, axis=1, keepdims=True, out=saved.sum_xf)
     np.sum(saved.xg, axis=1, keepdims=True, out=saved.sum_xg)
     np.sum(saved.xo, axis=1, keepdims=True, out=saved.sum_xo)
-    np.multiply(saved.gates_2, 0.25, out=saved.gates_2)
-    np.divide(saved.gates_2, H, out=saved.gates_2)
+    np.multiply(saved.gates2, 0.25, out=saved.gates2)
+    np.divide(saved.gates2, H, out=saved.gates2)
     np.add(saved.mx, saved.sum_xf, out=saved.mx)
     np.add(saved.mx, saved.sum_xg, out=saved.mx)
     np.add(saved.mx, saved.sum_xo, out=saved.mx)
     # rx = scale(xi, xf, xg, xo, mx)
     _move(saved.x_gates, saved.gates)
     np.subtract(saved.gates, saved.mx, out=saved.gates)
-    np.square(saved.gates, out=ws.rx_par_gates_3)
+    np.square(saved.gates, out=ws.rx_parts)
     np.sum(ws.rx_part, axis=1, keepdims=True, out=saved.sqrt_rx_pre)
     np.sum(ws.rx_part_2, axis=1, keepdims=True, out=saved.sum_rx_part_2)
     np.sum(ws.rx_part_3, axis=1, keepdims=True, out=saved.sum_rx_part_3)
     np.sum(ws.rx_part_4, axis=1, keepdims=True, out=saved.sum_rx_part_4)
-    np.multiply(saved.s_gates_4, 0.25, out=saved.s_gates_4)
-    np.divide(saved.s_gates_4, H, out=saved.s_gates_4)
+    np.multiply(saved.gates3, 0.25, out=saved.gates3)
+    np.divide(saved.gates3, H, out=saved.gates3)
     np.add(saved.sqrt_rx_pre, saved.sum_rx_part_2, out=saved.sqrt_rx_pre)
     np.add(saved.sqrt_rx_pre, saved.sum_rx_part_3, out=saved.sqrt_rx_pre)
     np.add(saved.sqrt_rx_pre, saved.sum_rx_part_4, out=saved.sqrt_rx_pre)
@@ -197,11 +207,11 @@ def _forward(
     sum_hf = ws.sum_hf
     sum_hg = ws.sum_hg
     sum_ho = ws.sum_ho
-    number = np.array(0.25, dtype)
-    number_2 = np.array(H, dtype)
+    quarter = np.array(0.25, dtype)
+    H_2 = np.array(H, dtype)
     sum_hf_hg_ho = ws.sum_hf_hg_ho
-    tm_gates_5 = ws.tm_gates_5
-    rh_par_gates_3 = ws.rh_par_gates_3
+    tmps = ws.tmps
+    rh_parts = ws.rh_parts
     rh_part = ws.rh_part
     sum_rh_part_2 = ws.sum_rh_part_2
     rh_part_2 = ws.rh_part_2
@@ -210,7 +220,7 @@ def _forward(
     sum_rh_part_4 = ws.sum_rh_part_4
     rh_part_4 = ws.rh_part_4
     sum_rh_part_2_3_4 = ws.sum_rh_part_2_3_4
-    number_3 = np.array(1e-05, dtype)
+    c_1e_minus_05 = np.array(1e-05, dtype)
     one = np.array(1, dtype)
     tmp_tmp_tmp = ws.tmp_tmp_tmp
     tmp_tmp = ws.tmp_tmp
@@ -233,28 +243,28 @@ def _forward(
         total(hf, axis=0, out=sum_hf, keepdims=True)
         total(hg, axis=0, out=sum_hg, keepdims=True)
         total(ho, axis=0, out=sum_ho, keepdims=True)
-        multiply(mh, number, mh)
-        divide(mh, number_2, mh)
-        multiply(sum_hf_hg_ho, number, sum_hf_hg_ho)
-        divide(sum_hf_hg_ho, number_2, sum_hf_hg_ho)
+        multiply(mh, quarter, mh)
+        divide(mh, H_2, mh)
+        multiply(sum_hf_hg_ho, quarter, sum_hf_hg_ho)
+        divide(sum_hf_hg_ho, H_2, sum_hf_hg_ho)
         add(mh, sum_hf, mh)
         add(mh, sum_hg, mh)
         add(mh, sum_ho, mh)
         # rh = scale(hi, hf, hg, ho, mh)
-        subtract(h_gates, mh, tm_gates_5)
-        square(tm_gates_5, rh_par_gates_3)
+        subtract(h_gates, mh, tmps)
+        square(tmps, rh_parts)
         total(rh_part, axis=0, out=sqrt_rh_pre, keepdims=True)
         total(rh_part_2, axis=0, out=sum_rh_part_2, keepdims=True)
         total(rh_part_3, axis=0, out=sum_rh_part_3, keepdims=True)
         total(rh_part_4, axis=0, out=sum_rh_part_4, keepdims=True)
-        multiply(sqrt_rh_pre, number, sqrt_rh_pre)
-        divide(sqrt_rh_pre, number_2, sqrt_rh_pre)
-        multiply(sum_rh_part_2_3_4, number, sum_rh_part_2_3_4)
-        divide(sum_rh_part_2_3_4, number_2, sum_rh_part_2_3_4)
+        multiply(sqrt_rh_pre, quarter, sqrt_rh_pre)
+        divide(sqrt_rh_pre, H_2, sqrt_rh_pre)
+        multiply(sum_rh_part_2_3_4, quarter, sum_rh_part_2_3_4)
+        divide(sum_rh_part_2_3_4, H_2, sum_rh_part_2_3_4)
         add(sqrt_rh_pre, sum_rh_part_2, sqrt_rh_pre)
         add(sqrt_rh_pre, sum_rh_part_3, sqrt_rh_pre)
         add(sqrt_rh_pre, sum_rh_part_4, sqrt_rh_pre)
-        add(sqrt_rh_pre, number_3, sqrt_rh_pre)
+        add(sqrt_rh_pre, c_1e_minus_05, sqrt_rh_pre)
         sqrt(sqrt_rh_pre, sqrt_rh_pre)
         divide(one, sqrt_rh_pre, rh)
         # i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
@@ -288,12 +298,12 @@ def _forward(
         add(c, tmp_3, c)
         # h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
         total(c, axis=0, out=sum_c, keepdims=True)
-        divide(sum_c, number_2, mean_c)
+        divide(sum_c, H_2, mean_c)
         subtract(c, mean_c, h_quotient)
         square(h_quotient, c_mean_squared)
         total(c_mean_squared, axis=0, out=sqrt_h_pre, keepdims=True)
-        divide(sqrt_h_pre, number_2, sqrt_h_pre)
-        add(sqrt_h_pre, number_3, sqrt_h_pre)
+        divide(sqrt_h_pre, H_2, sqrt_h_pre)
+        add(sqrt_h_pre, c_1e_minus_05, sqrt_h_pre)
         sqrt(sqrt_h_pre, sqrt_h_pre)
         multiply(sc_batch, h_quotient, h_quotient)
         divide(h_quotient, sqrt_h_pre, h_quotient)
@@ -314,30 +324,30 @@ def _backward(
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    gates_6 = ws.gates_6
-    np.copyto(gates_6[0:H], (-params.sc/H)[:, None])
-    np.copyto(gates_6[H:2*H], params.sc[:, None])
-    sh_gates_7 = ws.sh_gates_7
-    np.copyto(sh_gates_7[0:H], params.sho[:, None])
-    np.copyto(sh_gates_7[H:2*H], params.shi[:, None])
-    np.copyto(sh_gates_7[2*H:3*H], params.shf[:, None])
-    np.copyto(sh_gates_7[3*H:4*H], params.shg[:, None])
-    sx_gates_7 = ws.sx_gates_7
-    np.copyto(sx_gates_7[0:H], params.sxo[:, None])
-    np.copyto(sx_gates_7[H:2*H], params.sxi[:, None])
-    np.copyto(sx_gates_7[2*H:3*H], params.sxf[:, None])
-    np.copyto(sx_gates_7[3*H:4*H], params.sxg[:, None])
-    sho = ws.sh_gates_7[:H]
-    shi_shf_shg = ws.sh_gates_7[H:]
+    gates4 = ws.gates4
+    np.copyto(gates4[0:H], (-params.sc/H)[:, None])
+    np.copyto(gates4[H:2*H], params.sc[:, None])
+    sh_gates5 = ws.sh_gates5
+    np.copyto(sh_gates5[0:H], params.sho[:, None])
+    np.copyto(sh_gates5[H:2*H], params.shi[:, None])
+    np.copyto(sh_gates5[2*H:3*H], params.shf[:, None])
+    np.copyto(sh_gates5[3*H:4*H], params.shg[:, None])
+    sx_gates5 = ws.sx_gates5
+    np.copyto(sx_gates5[0:H], params.sxo[:, None])
+    np.copyto(sx_gates5[H:2*H], params.sxi[:, None])
+    np.copyto(sx_gates5[2*H:3*H], params.sxf[:, None])
+    np.copyto(sx_gates5[3*H:4*H], params.sxg[:, None])
+    sho = ws.sh_gates5[:H]
+    shi_shf_shg = ws.sh_gates5[H:]
     U_gates = ws.U_gates
     np.copyto(U_gates[0:H], params.Ui)
     np.copyto(U_gates[H:2*H], params.Uf)
     np.copyto(U_gates[2*H:3*H], params.Ug)
     np.copyto(U_gates[3*H:4*H], params.Uo)
-    sxo = ws.sx_gates_7[:H]
-    sxg = ws.sx_gates_7[3*H:]
-    sxi_sxf = ws.sx_gates_7[H:3*H]
-    sxi_sxf_sxg = ws.sx_gates_7[H:]
+    sxo = ws.sx_gates5[:H]
+    sxg = ws.sx_gates5[3*H:]
+    sxi_sxf = ws.sx_gates5[H:3*H]
+    sxi_sxf_sxg = ws.sx_gates5[H:]
     W_gates = ws.W_gates
     np.copyto(W_gates[0:H], params.Wi)
     np.copyto(W_gates[H:2*H], params.Wf)
@@ -346,44 +356,48 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # again h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+    # again: a part of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
     np.subtract(saved.c, saved.mean_c, out=ws.d_c_mean_factor)
-    # backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+    # for the way back through h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
     np.square(saved.tanh_h_pre_2, out=ws.d_h_pre_2)
     np.multiply(saved.h_quotient, -1, out=ws.d_h_quotient_factor)
     np.divide(ws.d_h_quotient_factor, saved.sqrt_h_pre, out=ws.d_h_quotient_factor)
-    # h, c
-    np.divide(gates_6, saved.sqrt_h_pre, out=ws.d_gates_8_factor)
+    # for the way back to c[t], from h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+    # for the way back through h[t], continued
+    np.divide(gates4, saved.sqrt_h_pre, out=ws.d_gates6_factor)
     np.divide(0.5, H, out=ws.tmp)
     np.divide(ws.tmp, saved.sqrt_h_pre, out=ws.d_sum_c_mean_factor)
     np.multiply(ws.d_c_mean_factor, 2, out=ws.d_c_mean_factor)
-    # backward of o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
+    # for the way back through o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_h_pre_2, out=ws.d_o_pre)
-    # o, i, f, g
-    np.multiply(sh_gates_7, -1, out=ws.d_gates_7_pre_mh_factor)
-    np.multiply(ws.d_gates_7_pre_mh_factor, saved.rh, out=ws.d_gates_7_pre_mh_factor)
+    # for the way back through i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+    # for the way back through f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+    # for the way back through g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+    # for the way back through o, continued
+    np.multiply(sh_gates5, -1, out=ws.d_gates5_pre_mh_factor)
+    np.multiply(ws.d_gates5_pre_mh_factor, saved.rh, out=ws.d_gates5_pre_mh_factor)
     np.subtract(saved.ho, saved.mh, out=ws.d_o_pre_rh_factor)
     np.square(saved.g, out=ws.d_g_pre)
-    # h, g
+    # for the way back through h[t] and g, continued
     np.subtract(1, ws.d_h_pre_2_g_pre, out=ws.d_h_pre_2_g_pre)
     np.multiply(saved.o, ws.d_h_pre_2, out=ws.d_h_pre_2)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
     np.subtract(saved.hg, saved.mh, out=ws.d_g_pre_rh_factor)
-    # f
+    # for the way back through f, continued
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
     np.subtract(saved.hf, saved.mh, out=ws.d_f_pre_rh_factor)
-    # i
+    # for the way back through i, continued
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.subtract(saved.hi, saved.mh, out=ws.d_i_pre_rh_factor)
-    # o, i, f, g
-    np.multiply(sh_gates_7, ws.d_gates_7_pre_rh_factor, out=ws.d_gates_7_pre_rh_factor)
-    # backward of rh = scale(hi, hf, hg, ho, mh)
+    # for the way back through o, i, f and g, continued
+    np.multiply(sh_gates5, ws.d_gates5_pre_rh_factor, out=ws.d_gates5_pre_rh_factor)
+    # for the way back through rh = scale(hi, hf, hg, ho, mh)
     np.multiply(saved.rh, -0.5, out=ws.d_rh_pre_factor)
     np.divide(ws.d_rh_pre_factor, saved.sqrt_rh_pre, out=ws.d_rh_pre_factor)
     np.divide(ws.d_rh_pre_factor, saved.sqrt_rh_pre, out=ws.d_rh_pre_factor)
@@ -392,20 +406,22 @@ def _backward(
     np.multiply(saved.hg, 2, out=ws.d_hg_base)
     np.multiply(saved.hf, 2, out=ws.d_hf_base)
     np.multiply(saved.hi, 2, out=ws.d_hi_base)
-    np.subtract(ws.tmp_2, ws.d_h_gates_9_base, out=ws.d_rh_part_gates_10_base)
-    # backward of ho = Uo @ h[t-1]
+    np.subtract(ws.tmp_2, ws.d_h_gates7_base, out=ws.d_rh_part_gates8_base)
+    # for the way back to ho, from mh, rh and o
     np.subtract(ws.d_ho_base, ws.tmp_2, out=ws.d_ho_base)
     np.multiply(sho, saved.rh, out=ws.d_ho)
-    # backward of hg = Ug @ h[t-1]
+    # for the way back to hg, from mh, rh and g
     np.subtract(ws.d_hg_base, ws.tmp_2, out=ws.d_hg_base)
-    # hi, hf, hg
+    # for the way back to hi, from mh, rh and i
+    # for the way back to hf, from mh, rh and f
+    # for the way back to hg, continued
     np.multiply(shi_shf_shg, saved.rh, out=ws.d_hi_hf_hg)
     np.subtract(ws.d_hf_base, ws.tmp_2, out=ws.d_hf_base)
     np.subtract(ws.d_hi_base, ws.tmp_2, out=ws.d_hi_base)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, total, divide, dot = np.add, np.multiply, np.add.reduce, np.divide, np.dot
@@ -418,7 +434,7 @@ def _backward(
     d_c_mean_mean_c = ws.d_c_mean_mean_c
     minus_one = np.array(-1, dtype)
     sum_d_c_mean_mean_c = ws.sum_d_c_mean_mean_c
-    number = np.array(H, dtype)
+    H_2 = np.array(H, dtype)
     tmp_3 = ws.tmp_3
     d_c = ws.d_c
     d_o_pre_mh = ws.d_o_pre_mh
@@ -443,13 +459,13 @@ def _backward(
     sum_d_g_pre_rh_mh = ws.sum_d_g_pre_rh_mh
     sum_d_f_pre_rh_mh = ws.sum_d_f_pre_rh_mh
     sum_d_i_pre_rh_mh = ws.sum_d_i_pre_rh_mh
-    number_2 = np.array(0.25, dtype)
+    quarter = np.array(0.25, dtype)
     d_rh_part_4 = ws.d_rh_part_4
     d_rh_part_3 = ws.d_rh_part_3
     d_rh_part_2 = ws.d_rh_part_2
     d_rh_part = ws.d_rh_part
-    d_rh_par_gates_11 = ws.d_rh_par_gates_11
-    d_rh_part_gates_10 = ws.d_rh_part_gates_10
+    d_rh_parts = ws.d_rh_parts
+    d_rh_part_gates8 = ws.d_rh_part_gates8
     sum_d_rh_part_4_mh = ws.sum_d_rh_part_4_mh
     d_rh_part_4_mh = ws.d_rh_part_4_mh
     sum_d_rh_part_3_mh = ws.sum_d_rh_part_3_mh
@@ -463,11 +479,12 @@ def _backward(
             dy_t, d_h_pre_2, d_h_quotient_factor, d_h_quotient_sum_factor, d_sum_c_mean_factor, d_c_mean_factor,
             d_c_factor, d_o_pre, d_o_pre_mh_factor, d_o_pre_rh_factor, d_g_pre, d_g_pre_mh_factor, d_g_pre_rh_factor,
             d_f_pre, d_i_pre, d_i_f_pre_mh_factor, d_i_f_pre, d_i_f_pre_rh_factor, d_rh_pre_factor,
-            d_rh_part_gates_10_base, d_ho, d_ho_base, d_hg, d_hg_base, d_hi_hf, d_hf_base, d_hf, d_hi_base, d_hi,
-            d_h_gates, f
+            d_rh_part_gates8_base,
+            d_ho, d_ho_base, d_hg, d_hg_base, d_hi_hf, d_hf_base, d_hf, d_hi_base, d_hi, d_h_gates, f
         ) in steps:
-        # backward of h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
+        # back through h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
         multiply(d_h_pre_2, d_h, d_h_pre_2)
         multiply(d_h_quotient_factor, d_h_pre_2, d_h_quotient_sqrt_h_pre)
         total(d_h_quotient_sqrt_h_pre, axis=0, out=d_sum_c_mean_squared, keepdims=True)
@@ -478,49 +495,49 @@ def _backward(
         multiply(d_c_mean_factor, d_c_mean, d_c_mean)
         multiply(d_c_mean, minus_one, d_c_mean_mean_c)
         total(d_c_mean_mean_c, axis=0, out=sum_d_c_mean_mean_c, keepdims=True)
-        divide(sum_d_c_mean_mean_c, number, sum_d_c_mean_mean_c)
+        divide(sum_d_c_mean_mean_c, H_2, sum_d_c_mean_mean_c)
         add(d_sum_c, sum_d_c_mean_mean_c, d_sum_c)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step and h[t]
         multiply(d_c_factor, d_h_pre_2, tmp_3)
         add(d_c, tmp_3, d_c)
         add(d_c, d_c_mean, d_c)
         add(d_c, d_sum_c, d_c)
-        # backward of o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
+        # back through o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
         multiply(d_o_pre, d_h, d_o_pre)
         multiply(d_o_pre_mh_factor, d_o_pre, d_o_pre_mh)
         total(d_o_pre_mh, axis=0, out=d_sum_ho, keepdims=True)
         multiply(d_o_pre_rh_factor, d_o_pre, d_o_pre_rh)
         total(d_o_pre_rh, axis=0, out=d_sum_rh_part_4, keepdims=True)
-        # backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+        # back through g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
         multiply(d_g_pre, d_c, d_g_pre)
         multiply(d_g_pre_mh_factor, d_g_pre, d_g_pre_mh)
         total(d_g_pre_mh, axis=0, out=sum_d_g_pre_mh, keepdims=True)
         multiply(d_g_pre_rh_factor, d_g_pre, d_g_pre_rh)
         total(d_g_pre_rh, axis=0, out=sum_d_g_pre_rh, keepdims=True)
-        # backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+        # back through f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+        # back through i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # i, f
+        # back through i and f, continued
         multiply(d_i_f_pre_mh_factor, d_i_f_pre, d_i_f_pre_mh)
         total(d_f_pre_mh, axis=0, out=sum_d_f_pre_mh, keepdims=True)
         multiply(d_i_f_pre_rh_factor, d_i_f_pre, d_i_f_pre_rh)
         total(d_f_pre_rh, axis=0, out=sum_d_f_pre_rh, keepdims=True)
         total(d_i_pre_mh, axis=0, out=sum_d_i_pre_mh, keepdims=True)
         total(d_i_pre_rh, axis=0, out=sum_d_i_pre_rh, keepdims=True)
-        # backward of rh = scale(hi, hf, hg, ho, mh)
-        # backward of mh = centre(hi, hf, hg, ho)
+        # back through rh = scale(hi, hf, hg, ho, mh)
+        # back to mh, from rh, i, f, g and o
         add(d_sum_rh_part_4_ho, sum_d_g_pre_rh_mh, d_sum_rh_part_4_ho)
         add(d_sum_rh_part_4_ho, sum_d_f_pre_rh_mh, d_sum_rh_part_4_ho)
         add(d_sum_rh_part_4_ho, sum_d_i_pre_rh_mh, d_sum_rh_part_4_ho)
         multiply(d_rh_pre_factor, d_sum_rh_part_4, d_sum_rh_part_4)
-        multiply(d_sum_rh_part_4, number_2, d_sum_rh_part_4)
-        divide(d_sum_rh_part_4, number, d_sum_rh_part_4)
+        multiply(d_sum_rh_part_4, quarter, d_sum_rh_part_4)
+        divide(d_sum_rh_part_4, H_2, d_sum_rh_part_4)
         np.copyto(d_rh_part_4, d_sum_rh_part_4)
         np.copyto(d_rh_part_3, d_sum_rh_part_4)
         np.copyto(d_rh_part_2, d_sum_rh_part_4)
         np.copyto(d_rh_part, d_sum_rh_part_4)
-        multiply(d_rh_part_gates_10_base, d_rh_par_gates_11, d_rh_part_gates_10)
+        multiply(d_rh_part_gates8_base, d_rh_parts, d_rh_part_gates8)
         total(d_rh_part_4_mh, axis=0, out=sum_d_rh_part_4_mh, keepdims=True)
         total(d_rh_part_3_mh, axis=0, out=sum_d_rh_part_3_mh, keepdims=True)
         total(d_rh_part_2_mh, axis=0, out=sum_d_rh_part_2_mh, keepdims=True)
@@ -529,62 +546,77 @@ def _backward(
         add(d_sum_ho, sum_d_rh_part_3_mh, d_sum_ho)
         add(d_sum_ho, sum_d_rh_part_2_mh, d_sum_ho)
         add(d_sum_ho, sum_d_rh_part_mh, d_sum_ho)
-        multiply(d_sum_ho, number_2, d_sum_ho)
-        divide(d_sum_ho, number, d_sum_ho)
-        # backward of ho = Uo @ h[t-1]
+        # back through mh = centre(hi, hf, hg, ho)
+        multiply(d_sum_ho, quarter, d_sum_ho)
+        divide(d_sum_ho, H_2, d_sum_ho)
+        # back to ho, from mh, rh and o
         multiply(d_ho, d_o_pre, d_ho)
         multiply(d_ho_base, d_rh_part_4, d_ho_base)
         add(d_ho, d_ho_base, d_ho)
-        # backward of hg = Ug @ h[t-1]
+        # back to hg, from mh, rh and g
         multiply(d_hg, d_g_pre, d_hg)
         multiply(d_hg_base, d_rh_part_3, d_hg_base)
         add(d_hg, d_hg_base, d_hg)
-        # backward of hi = Ui @ h[t-1]
-        # backward of hf = Uf @ h[t-1]
+        # back to hi, from mh, rh and i
+        # back to hf, from mh, rh and f
         multiply(d_hi_hf, d_i_f_pre, d_hi_hf)
         multiply(d_hf_base, d_rh_part_2, d_hf_base)
         add(d_hf, d_hf_base, d_hf)
         multiply(d_hi_base, d_rh_part, d_hi_base)
         add(d_hi, d_hi_base, d_hi)
-        # hi, hf, hg, ho
+        # back to hi, hf, hg and ho, continued
         add(d_h_gates, d_sum_ho, d_h_gates)
-        # c
+        # back to c[t-1], from c[t] = f*c[t-1] + i*g
         multiply(f, d_c, d_c)
-        # h
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(U_gates_T, d_h_gates, d_h)
 
-    # backward of o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
-    # backward of i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
-    # backward of f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
-    # backward of g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
-    np.multiply(sx_gates_7, -1, out=ws.d_gates_7_pre_mx)
-    np.multiply(ws.d_gates_7_pre_mx, saved.rx, out=ws.d_gates_7_pre_mx)
+    # for the way back through o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
+    # for the way back through i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+    # for the way back through f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
+    # for the way back through g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
+    np.multiply(sx_gates5, -1, out=ws.d_gates5_pre_mx)
+    np.multiply(ws.d_gates5_pre_mx, saved.rx, out=ws.d_gates5_pre_mx)
+    # back through o = sigmoid(sxo*(xo - mx)*rx + sho*(ho - mh)*rh + bo)
     np.multiply(ws.d_o_pre, ws.d_o_pre_mx, out=ws.d_o_pre_mx)
     np.sum(ws.d_o_pre_mx, axis=1, keepdims=True, out=ws.d_sum_xo)
+    # for the way back through o, continued
     np.subtract(saved.xo, saved.mx, out=ws.d_sxo_each)
     np.multiply(sxo, ws.d_sxo_each, out=ws.d_o_pre_rx)
+    # back through o, continued
     np.multiply(ws.d_o_pre, ws.d_o_pre_rx, out=ws.d_o_pre_rx)
     np.sum(ws.d_o_pre_rx, axis=1, keepdims=True, out=ws.d_sum_rx_part_4)
+    # back through g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
     np.multiply(ws.d_g_pre, ws.d_g_pre_mx, out=ws.d_g_pre_mx)
     np.sum(ws.d_g_pre_mx, axis=1, keepdims=True, out=ws.sum_d_g_pre_mx)
+    # for the way back through g, continued
     np.subtract(saved.xg, saved.mx, out=ws.d_sxg_each)
     np.multiply(sxg, ws.d_sxg_each, out=ws.d_g_pre_rx)
+    # back through g, continued
     np.multiply(ws.d_g_pre, ws.d_g_pre_rx, out=ws.d_g_pre_rx)
     np.sum(ws.d_g_pre_rx, axis=1, keepdims=True, out=ws.sum_d_g_pre_rx)
+    # back through i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
+    # back through f = sigmoid(sxf*(xf - mx)*rx + shf*(hf - mh)*rh + bf)
     np.multiply(ws.d_i_f_pre, ws.d_i_f_pre_mx, out=ws.d_i_f_pre_mx)
     np.sum(ws.d_f_pre_mx, axis=1, keepdims=True, out=ws.sum_d_f_pre_mx)
+    # for the way back through f, continued
     np.subtract(saved.xf, saved.mx, out=ws.d_sxf_each)
+    # back through i, continued
     np.sum(ws.d_i_pre_mx, axis=1, keepdims=True, out=ws.sum_d_i_pre_mx)
+    # for the way back through i, continued
     np.subtract(saved.xi, saved.mx, out=ws.d_sxi_each)
+    # for the way back through i and f, continued
     np.multiply(sxi_sxf, ws.d_sxi_sxf_each, out=ws.d_i_f_pre_rx)
+    # back through i and f, continued
     np.multiply(ws.d_i_f_pre, ws.d_i_f_pre_rx, out=ws.d_i_f_pre_rx)
     np.sum(ws.d_f_pre_rx, axis=1, keepdims=True, out=ws.sum_d_f_pre_rx)
     np.sum(ws.d_i_pre_rx, axis=1, keepdims=True, out=ws.sum_d_i_pre_rx)
-    # backward of rx = scale(xi, xf, xg, xo, mx)
+    # for the way back through rx = scale(xi, xf, xg, xo, mx)
     np.multiply(saved.rx, -0.5, out=ws.d_rx_pre_factor)
     np.divide(ws.d_rx_pre_factor, saved.sqrt_rx_pre, out=ws.d_rx_pre_factor)
     np.divide(ws.d_rx_pre_factor, saved.sqrt_rx_pre, out=ws.d_rx_pre_factor)
-    # rx, mx
+    # back through rx = scale(xi, xf, xg, xo, mx)
+    # back to mx, from rx, i, f, g and o
     np.add(ws.d_sum_rx_part_4_xo, ws.sum_d_g_pre_rx_mx, out=ws.d_sum_rx_part_4_xo)
     np.add(ws.d_sum_rx_part_4_xo, ws.sum_d_f_pre_rx_mx, out=ws.d_sum_rx_part_4_xo)
     np.add(ws.d_sum_rx_part_4_xo, ws.sum_d_i_pre_rx_mx, out=ws.d_sum_rx_part_4_xo)
@@ -592,15 +624,23 @@ def _backward(
     np.multiply(ws.d_sum_rx_part_4, 0.25, out=ws.d_sum_rx_part_4)
     np.divide(ws.d_sum_rx_part_4, H, out=ws.d_sum_rx_part_4)
     np.copyto(ws.d_xo, ws.d_sum_rx_part_4)
+    # for the way back through rx, continued
     np.multiply(saved.mx, 2, out=ws.tmp_4)
     np.multiply(saved.xo, 2, out=ws.d_xo_base)
+    # back through rx, continued
     np.copyto(ws.d_xg, ws.d_sum_rx_part_4)
+    # for the way back through rx, continued
     np.multiply(saved.xg, 2, out=ws.d_xg_base)
+    # back through rx, continued
     np.copyto(ws.d_xf, ws.d_sum_rx_part_4)
+    # for the way back through rx, continued
     np.multiply(saved.xf, 2, out=ws.d_xf_base)
+    # back through rx, continued
     np.copyto(ws.d_xi, ws.d_sum_rx_part_4)
+    # for the way back through rx, continued
     np.multiply(saved.xi, 2, out=ws.d_xi_base)
-    np.subtract(ws.tmp_4, ws.d_x_gates_9_base, out=ws.d_rx_part_gates_12)
+    np.subtract(ws.tmp_4, ws.d_x_gates7_base, out=ws.d_rx_part_gates9)
+    # back through rx, continued
     np.multiply(ws.d_xo, ws.d_rx_part_4_mx, out=ws.d_rx_part_4_mx)
     np.sum(ws.d_rx_part_4_mx, axis=1, keepdims=True, out=ws.sum_d_rx_part_4_mx)
     np.multiply(ws.d_xg, ws.d_rx_part_3_mx, out=ws.d_rx_part_3_mx)
@@ -609,32 +649,45 @@ def _backward(
     np.sum(ws.d_rx_part_2_mx, axis=1, keepdims=True, out=ws.sum_d_rx_part_2_mx)
     np.multiply(ws.d_xi, ws.d_rx_part_mx, out=ws.d_rx_part_mx)
     np.sum(ws.d_rx_part_mx, axis=1, keepdims=True, out=ws.sum_d_rx_part_mx)
+    # back to mx, continued
     np.add(ws.d_sum_xo, ws.sum_d_rx_part_4_mx, out=ws.d_sum_xo)
     np.add(ws.d_sum_xo, ws.sum_d_rx_part_3_mx, out=ws.d_sum_xo)
     np.add(ws.d_sum_xo, ws.sum_d_rx_part_2_mx, out=ws.d_sum_xo)
     np.add(ws.d_sum_xo, ws.sum_d_rx_part_mx, out=ws.d_sum_xo)
+    # back through mx = centre(xi, xf, xg, xo)
     np.multiply(ws.d_sum_xo, 0.25, out=ws.d_sum_xo)
     np.divide(ws.d_sum_xo, H, out=ws.d_sum_xo)
-    # backward of xo = Wo @ x[t]
+    # for the way back to xo, from mx, rx and o
     np.subtract(ws.d_xo_base, ws.tmp_4, out=ws.d_xo_base)
     np.multiply(sxo, saved.rx, out=ws.d_xo_factor)
+    # back to xo, from mx, rx and o
     np.multiply(ws.d_xo, ws.d_xo_base, out=ws.d_xo)
     np.multiply(ws.d_o_pre, ws.d_xo_factor, out=ws.d_xo_factor)
-    # backward of xg = Wg @ x[t]
+    # for the way back to xg, from mx, rx and g
     np.subtract(ws.d_xg_base, ws.tmp_4, out=ws.d_xg_base)
-    # xi, xf, xg
+    # for the way back to xi, from mx, rx and i
+    # for the way back to xf, from mx, rx and f
+    # for the way back to xg, continued
     np.multiply(sxi_sxf_sxg, saved.rx, out=ws.d_xi_xf_xg_factor)
+    # back to xg, from mx, rx and g
     np.multiply(ws.d_xg, ws.d_xg_base, out=ws.d_xg)
     np.multiply(ws.d_g_pre, ws.d_xg_factor, out=ws.d_xg_factor)
+    # for the way back to xf, continued
     np.subtract(ws.d_xf_base, ws.tmp_4, out=ws.d_xf_base)
+    # back to xf, from mx, rx and f
     np.multiply(ws.d_xf, ws.d_xf_base, out=ws.d_xf)
+    # back to xi, from mx, rx and i
+    # back to xf, continued
     np.multiply(ws.d_i_f_pre, ws.d_xi_xf_factor, out=ws.d_xi_xf_factor)
+    # for the way back to xi, continued
     np.subtract(ws.d_xi_base, ws.tmp_4, out=ws.d_xi_base)
+    # back to xi, continued
     np.multiply(ws.d_xi, ws.d_xi_base, out=ws.d_xi)
-    # xi, xf, xg, xo
+    # back to xi, xf, xg and xo, continued
     np.add(ws.d_sum_xo, ws.d_x_gates, out=ws.d_x_gates)
     np.add(ws.d_xo, ws.d_xo_factor, out=ws.d_xo)
     np.add(ws.d_xi_xf_xg, ws.d_xi_xf_xg_factor, out=ws.d_xi_xf_xg)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     d_x_gates_flat = _columns(ws.d_x_gates, ws.d_x_gates_flat)
     np.matmul(d_x_gates_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(ws.d_sx_gates_each, saved.rx, out=ws.d_sx_gates_each)
@@ -653,6 +706,7 @@ def _backward(
     np.subtract(saved.c, ws.tmp_5, out=ws.d_sc_each)
     np.divide(ws.d_sc_each, saved.sqrt_h_pre, out=ws.d_sc_each)
     np.multiply(ws.d_h_pre_2, ws.d_sc_each, out=ws.d_sc_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_x_gates_flat, x_2d, out=ws.d_W_gates_rows)
     d_Wi = ws.d_W_gates_rows[0:H]
     d_Wf = ws.d_W_gates_rows[H:2*H]
@@ -745,8 +799,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         (
-            sxi_sxf, shi_shf, bi_bf_bg, W_gates_T, U_gates_T, number, number_2, number_3, one, sxg_row, shg_row,
-            minus_one, sxo_row, bo_row, sho_row, sc_row, bc_row,
+            sxi_sxf, shi_shf, bi_bf_bg, W_gates_T, U_gates_T, quarter, H_2, c_1e_minus_05, one, sxg_row, shg_row,
+            minus_one, sxo_row, bo_row, sho_row, sc_row, bc_row
         ) = packed.constants
         gates = packed.gates
         h_gates = packed.h_gates
@@ -766,8 +820,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         hg = packed.hg
         sum_ho = packed.sum_ho
         ho = packed.ho
-        gates_13 = packed.gates_13
-        rx_par_gates_3 = packed.rx_par_gates_3
+        gates10 = packed.gates10
+        rx_parts = packed.rx_parts
         rx = packed.rx
         rx_part = packed.rx_part
         sum_rx_part_2 = packed.sum_rx_part_2
@@ -776,7 +830,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         rx_part_3 = packed.rx_part_3
         sum_rx_part_4 = packed.sum_rx_part_4
         rx_part_4 = packed.rx_part_4
-        rh_par_gates_3 = packed.rh_par_gates_3
+        rh_parts = packed.rh_parts
         rh = packed.rh
         rh_part = packed.rh_part
         sum_rh_part_2 = packed.sum_rh_part_2
@@ -785,7 +839,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         rh_part_3 = packed.rh_part_3
         sum_rh_part_4 = packed.sum_rh_part_4
         rh_part_4 = packed.rh_part_4
-        gates_14 = packed.gates_14
+        gates11 = packed.gates11
         i_f = packed.i_f
         hi_hf = packed.hi_hf
         i_f_g = packed.i_f_g
@@ -823,43 +877,43 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         total(hf, axis=1, out=sum_hf, keepdims=True)
         total(hg, axis=1, out=sum_hg, keepdims=True)
         total(ho, axis=1, out=sum_ho, keepdims=True)
-        # mx, mh
-        multiply(gates_13, number, gates_13)
-        divide(gates_13, number_2, gates_13)
+        # mx and mh, continued
+        multiply(gates10, quarter, gates10)
+        divide(gates10, H_2, gates10)
         add(mx, sum_xf, mx)
         add(mx, sum_xg, mx)
         add(mx, sum_xo, mx)
         # rx = scale(xi, xf, xg, xo, mx)
         subtract(gates, mx, gates)
-        square(gates, rx_par_gates_3)
+        square(gates, rx_parts)
         total(rx_part, axis=1, out=rx, keepdims=True)
         total(rx_part_2, axis=1, out=sum_rx_part_2, keepdims=True)
         total(rx_part_3, axis=1, out=sum_rx_part_3, keepdims=True)
         total(rx_part_4, axis=1, out=sum_rx_part_4, keepdims=True)
-        # mh
+        # mh, continued
         add(mh, sum_hf, mh)
         add(mh, sum_hg, mh)
         add(mh, sum_ho, mh)
         # rh = scale(hi, hf, hg, ho, mh)
         subtract(h_gates, mh, h_gates)
-        square(h_gates, rh_par_gates_3)
+        square(h_gates, rh_parts)
         total(rh_part, axis=1, out=rh, keepdims=True)
         total(rh_part_2, axis=1, out=sum_rh_part_2, keepdims=True)
         total(rh_part_3, axis=1, out=sum_rh_part_3, keepdims=True)
         total(rh_part_4, axis=1, out=sum_rh_part_4, keepdims=True)
-        # rh, rx
-        multiply(gates_14, number, gates_14)
-        divide(gates_14, number_2, gates_14)
+        # rh and rx, continued
+        multiply(gates11, quarter, gates11)
+        divide(gates11, H_2, gates11)
         add(rx, sum_rx_part_2, rx)
         add(rx, sum_rx_part_3, rx)
         add(rx, sum_rx_part_4, rx)
-        add(rx, number_3, rx)
+        add(rx, c_1e_minus_05, rx)
         sqrt(rx, rx)
         divide(one, rx, rx)
         add(rh, sum_rh_part_2, rh)
         add(rh, sum_rh_part_3, rh)
         add(rh, sum_rh_part_4, rh)
-        add(rh, number_3, rh)
+        add(rh, c_1e_minus_05, rh)
         sqrt(rh, rh)
         divide(one, rh, rh)
         # i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
@@ -871,7 +925,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # g = tanh(sxg*(xg - mx)*rx + shg*(hg - mh)*rh + bg)
         multiply(sxg_row, g, g)
         multiply(g, rx, g)
-        # i, f, g
+        # i, f and g, continued
         add(bi_bf_bg, i_f_g, i_f_g)
         multiply(shg_row, hg, hg)
         multiply(hg, rh, hg)
@@ -904,12 +958,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         c = add(f, i)
         # h[t] = o*tanh(sc*(c[t] - mean(c[t]))/sqrt(var(c[t]) + eps) + bc)
         total(c, axis=1, out=mean_c, keepdims=True)
-        divide(mean_c, number_2, mean_c)
+        divide(mean_c, H_2, mean_c)
         subtract(c, mean_c, tanh_h_pre_2)
         square(tanh_h_pre_2, c_mean_squared)
         total(c_mean_squared, axis=1, out=sqrt_h_pre, keepdims=True)
-        divide(sqrt_h_pre, number_2, sqrt_h_pre)
-        add(sqrt_h_pre, number_3, sqrt_h_pre)
+        divide(sqrt_h_pre, H_2, sqrt_h_pre)
+        add(sqrt_h_pre, c_1e_minus_05, sqrt_h_pre)
         sqrt(sqrt_h_pre, sqrt_h_pre)
         multiply(sc_row, tanh_h_pre_2, tanh_h_pre_2)
         divide(tanh_h_pre_2, sqrt_h_pre, tanh_h_pre_2)
@@ -943,9 +997,13 @@ def _equations(
     )/H + 0.25*np.sum(xg, axis=-1, keepdims=True)/H + 0.25*np.sum(xo, axis=-1, keepdims=True)/H
     # rx = scale(xi, xf, xg, xo, mx)
     rx = 1/np.sqrt(
-        0.25*np.sum((xi - mx)**2, axis=-1, keepdims=True)/H + 0.25*np.sum((xf - mx)**2, axis=-1,
-        keepdims=True)/H + 0.25*np.sum((xg - mx)**2, axis=-1, keepdims=True)/H + 0.25*np.sum((xo - mx)**2, axis=-1,
-        keepdims=True)/H + 1e-05
+        0.25*np.sum(
+            (xi - mx)**2, axis=-1, keepdims=True
+        )/H + 0.25*np.sum(
+            (xf - mx)**2, axis=-1, keepdims=True
+        )/H + 0.25*np.sum(
+            (xg - mx)**2, axis=-1, keepdims=True
+        )/H + 0.25*np.sum((xo - mx)**2, axis=-1, keepdims=True)/H + 1e-05
     )
     # hi = Ui @ h[t-1]
     hi = h_prev @ params.Ui.T
@@ -963,9 +1021,13 @@ def _equations(
     )/H + 0.25*np.sum(hg, axis=-1, keepdims=True)/H + 0.25*np.sum(ho, axis=-1, keepdims=True)/H
     # rh = scale(hi, hf, hg, ho, mh)
     rh = 1/np.sqrt(
-        0.25*np.sum((hi - mh)**2, axis=-1, keepdims=True)/H + 0.25*np.sum((hf - mh)**2, axis=-1,
-        keepdims=True)/H + 0.25*np.sum((hg - mh)**2, axis=-1, keepdims=True)/H + 0.25*np.sum((ho - mh)**2, axis=-1,
-        keepdims=True)/H + 1e-05
+        0.25*np.sum(
+            (hi - mh)**2, axis=-1, keepdims=True
+        )/H + 0.25*np.sum(
+            (hf - mh)**2, axis=-1, keepdims=True
+        )/H + 0.25*np.sum(
+            (hg - mh)**2, axis=-1, keepdims=True
+        )/H + 0.25*np.sum((ho - mh)**2, axis=-1, keepdims=True)/H + 1e-05
     )
     # i = sigmoid(sxi*(xi - mx)*rx + shi*(hi - mh)*rh + bi)
     i = _sigmoid(params.sxi*(xi - mx)*rx + params.shi*(hi - mh)*rh + params.bi)
@@ -1170,7 +1232,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1210,9 +1272,9 @@ class Packed:
         np.copyto(U_gates[3*H:4*H], params.Uo)
         W_gates_T = _from_left(W_gates)
         U_gates_T = _from_left(U_gates)
-        number = np.array(0.25, dtype)
-        number_2 = np.array(H, dtype)
-        number_3 = np.array(1e-05, dtype)
+        quarter = np.array(0.25, dtype)
+        H_2 = np.array(H, dtype)
+        c_1e_minus_05 = np.array(1e-05, dtype)
         one = np.array(1, dtype)
         sxg_row = params.sxg[None]
         shg_row = params.shg[None]
@@ -1223,8 +1285,8 @@ class Packed:
         sc_row = params.sc[None]
         bc_row = params.bc[None]
         self.constants = (
-            sxi_sxf, shi_shf, bi_bf_bg, W_gates_T, U_gates_T, number, number_2, number_3, one, sxg_row, shg_row,
-            minus_one, sxo_row, bo_row, sho_row, sc_row, bc_row,
+            sxi_sxf, shi_shf, bi_bf_bg, W_gates_T, U_gates_T, quarter, H_2, c_1e_minus_05, one, sxg_row, shg_row,
+            minus_one, sxo_row, bo_row, sho_row, sc_row, bc_row
         )
         self.__setstate__(dict(vars(self)))
 
@@ -1243,48 +1305,48 @@ class Packed:
         self.batch, dtype = None, self.dtype  # until there is all of it
         self.gates = np.empty((B, 4*H), dtype)
         self.h_gates = np.empty((B, 4*H), dtype)
-        self.gates_13 = np.empty((B, 8), dtype)
-        self.rx_par_gates_3 = np.empty((B, 4*H), dtype)
-        self.gates_14 = np.empty((B, 8), dtype)
-        self.rh_par_gates_3 = np.empty((B, 4*H), dtype)
+        self.gates10 = np.empty((B, 8), dtype)
+        self.rx_parts = np.empty((B, 4*H), dtype)
+        self.gates11 = np.empty((B, 8), dtype)
+        self.rh_parts = np.empty((B, 4*H), dtype)
         self.tmp_tmp = np.empty((B, 2*H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.mean_c = np.empty((B, 1), dtype)
         self.tanh_h_pre_2 = np.empty((B, H), dtype)
         self.c_mean_squared = np.empty((B, H), dtype)
         self.sqrt_h_pre = np.empty((B, 1), dtype)
-        self.mx = self.gates_13[..., :1]
+        self.mx = self.gates10[..., :1]
         self.i = self.gates[..., :H]
-        self.sum_xf = self.gates_13[..., 1:2]
+        self.sum_xf = self.gates10[..., 1:2]
         self.f = self.gates[..., H:2*H]
-        self.sum_xg = self.gates_13[..., 2:3]
+        self.sum_xg = self.gates10[..., 2:3]
         self.g = self.gates[..., 2*H:3*H]
-        self.sum_xo = self.gates_13[..., 3:4]
+        self.sum_xo = self.gates10[..., 3:4]
         self.o = self.gates[..., 3*H:]
-        self.mh = self.gates_13[..., 4:5]
+        self.mh = self.gates10[..., 4:5]
         self.hi = self.h_gates[..., :H]
-        self.sum_hf = self.gates_13[..., 5:6]
+        self.sum_hf = self.gates10[..., 5:6]
         self.hf = self.h_gates[..., H:2*H]
-        self.sum_hg = self.gates_13[..., 6:7]
+        self.sum_hg = self.gates10[..., 6:7]
         self.hg = self.h_gates[..., 2*H:3*H]
-        self.sum_ho = self.gates_13[..., 7:]
+        self.sum_ho = self.gates10[..., 7:]
         self.ho = self.h_gates[..., 3*H:]
-        self.rx = self.gates_14[..., 4:5]
-        self.rx_part = self.rx_par_gates_3[..., :H]
-        self.sum_rx_part_2 = self.gates_14[..., 5:6]
-        self.rx_part_2 = self.rx_par_gates_3[..., H:2*H]
-        self.sum_rx_part_3 = self.gates_14[..., 6:7]
-        self.rx_part_3 = self.rx_par_gates_3[..., 2*H:3*H]
-        self.sum_rx_part_4 = self.gates_14[..., 7:]
-        self.rx_part_4 = self.rx_par_gates_3[..., 3*H:]
-        self.rh = self.gates_14[..., :1]
-        self.rh_part = self.rh_par_gates_3[..., :H]
-        self.sum_rh_part_2 = self.gates_14[..., 1:2]
-        self.rh_part_2 = self.rh_par_gates_3[..., H:2*H]
-        self.sum_rh_part_3 = self.gates_14[..., 2:3]
-        self.rh_part_3 = self.rh_par_gates_3[..., 2*H:3*H]
-        self.sum_rh_part_4 = self.gates_14[..., 3:4]
-        self.rh_part_4 = self.rh_par_gates_3[..., 3*H:]
+        self.rx = self.gates11[..., 4:5]
+        self.rx_part = self.rx_parts[..., :H]
+        self.sum_rx_part_2 = self.gates11[..., 5:6]
+        self.rx_part_2 = self.rx_parts[..., H:2*H]
+        self.sum_rx_part_3 = self.gates11[..., 6:7]
+        self.rx_part_3 = self.rx_parts[..., 2*H:3*H]
+        self.sum_rx_part_4 = self.gates11[..., 7:]
+        self.rx_part_4 = self.rx_parts[..., 3*H:]
+        self.rh = self.gates11[..., :1]
+        self.rh_part = self.rh_parts[..., :H]
+        self.sum_rh_part_2 = self.gates11[..., 1:2]
+        self.rh_part_2 = self.rh_parts[..., H:2*H]
+        self.sum_rh_part_3 = self.gates11[..., 2:3]
+        self.rh_part_3 = self.rh_parts[..., 2*H:3*H]
+        self.sum_rh_part_4 = self.gates11[..., 3:4]
+        self.rh_part_4 = self.rh_parts[..., 3*H:]
         self.i_f = self.gates[..., :2*H]
         self.hi_hf = self.h_gates[..., :2*H]
         self.i_f_g = self.gates[..., :3*H]
@@ -1318,8 +1380,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -1459,12 +1521,12 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.x_gates_flat = empty((4*H, T, B), dtype)
-        self.gates_2 = empty((T, 4, B), dtype)
+        self.gates2 = empty((T, 4, B), dtype)
         self.gates = empty((T, 4*H, B), dtype)
-        self.s_gates_4 = empty((T, 4, B), dtype)
+        self.gates3 = empty((T, 4, B), dtype)
         self.rx = empty((T, 1, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
         self.h_gates = empty((T, 4*H, B), dtype)
@@ -1477,19 +1539,19 @@ class _Saved:
         self.h_quotient = empty((T, H, B), dtype)
         self.sqrt_h_pre = empty((T, 1, B), dtype)
         self.tanh_h_pre_2 = empty((T, H, B), dtype)
-        self.mx = self.gates_2[:, :1]
+        self.mx = self.gates2[:, :1]
         self.xi = self.x_gates_flat[:H].transpose(1, 0, 2)
-        self.sum_xf = self.gates_2[:, 1:2]
+        self.sum_xf = self.gates2[:, 1:2]
         self.xf = self.x_gates_flat[H:2*H].transpose(1, 0, 2)
-        self.sum_xg = self.gates_2[:, 2:3]
+        self.sum_xg = self.gates2[:, 2:3]
         self.xg = self.x_gates_flat[2*H:3*H].transpose(1, 0, 2)
-        self.sum_xo = self.gates_2[:, 3:]
+        self.sum_xo = self.gates2[:, 3:]
         self.xo = self.x_gates_flat[3*H:].transpose(1, 0, 2)
         self.x_gates = self.x_gates_flat.transpose(1, 0, 2)
-        self.sqrt_rx_pre = self.s_gates_4[:, :1]
-        self.sum_rx_part_2 = self.s_gates_4[:, 1:2]
-        self.sum_rx_part_3 = self.s_gates_4[:, 2:3]
-        self.sum_rx_part_4 = self.s_gates_4[:, 3:]
+        self.sqrt_rx_pre = self.gates3[:, :1]
+        self.sum_rx_part_2 = self.gates3[:, 1:2]
+        self.sum_rx_part_3 = self.gates3[:, 2:3]
+        self.sum_rx_part_4 = self.gates3[:, 3:]
         self.i_f_g = self.gates[:, :3*H]
         self.o = self.gates[:, 3*H:]
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
@@ -1522,19 +1584,19 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        # forward.rx_par_gates_3, backward.d_gates_7_pre_mh_factor, backward.d_gates_7_pre_mx, backward.d_i_f_pre_rx,
+        # forward.rx_parts, backward.d_gates5_pre_mh_factor, backward.d_gates5_pre_mx, backward.d_i_f_pre_rx,
         # backward.d_x_gates, backward.d_h_gates_flat
         self.block_1 = empty(4*B*H*T, dtype)
-        self.block_2 = empty(4*B*H*T, dtype)  # backward.d_gates_7_pre_rh_factor, backward.d_sx_gates_each
-        # backward.d_h_gates_9_base, backward.d_o_pre_rx, backward.d_g_pre_rx, backward.d_x_gates_9_base,
+        self.block_2 = empty(4*B*H*T, dtype)  # backward.d_gates5_pre_rh_factor, backward.d_sx_gates_each
+        # backward.d_h_gates7_base, backward.d_o_pre_rx, backward.d_g_pre_rx, backward.d_x_gates7_base,
         # backward.d_x_gates_flat, backward.h_prev_flat
         self.block_3 = empty(4*B*H*T, dtype)
-        # backward.d_rh_part_gates_10_base, backward.d_rx_part_gates_12, backward.d_xo_factor,
-        # backward.d_xi_xf_xg_factor, backward.d_sh_gates_each
+        # backward.d_rh_part_gates8_base, backward.d_rx_part_gates9, backward.d_xo_factor, backward.d_xi_xf_xg_factor,
+        # backward.d_sh_gates_each
         self.block_4 = empty(4*B*H*T, dtype)
         self.block_5 = empty(4*B*H*T, dtype)  # backward.d_h_gates
         self.block_6 = empty(2*B*H*T, dtype)  # backward.d_h_pre_2_g_pre
-        self.block_7 = empty(2*B*H*T, dtype)  # backward.d_gates_8_factor, backward.d_sc_each
+        self.block_7 = empty(2*B*H*T, dtype)  # backward.d_gates6_factor, backward.d_sc_each
         self.block_8 = empty(2*B*H*T, dtype)  # backward.d_i_f_pre
         self.block_9 = empty(B*H*T, dtype)  # backward.d_c_mean_factor
         self.block_10 = empty(B*H*T, dtype)  # backward.d_h_quotient_factor
@@ -1566,8 +1628,8 @@ class _Forward:
         self.bo_batch = empty((H, B), dtype)
         self.U_gates = empty((4*H, H), dtype)
         self.sum_hf_hg_ho = empty((3, B), dtype)
-        self.tm_gates_5 = empty((4*H, B), dtype)
-        self.rh_par_gates_3 = empty((4*H, B), dtype)
+        self.tmps = empty((4*H, B), dtype)
+        self.rh_parts = empty((4*H, B), dtype)
         self.sum_rh_part_2_3_4 = empty((3, B), dtype)
         self.tmp_tmp = empty((2*H, B), dtype)
         self.sho_batch = empty((H, B), dtype)
@@ -1577,29 +1639,31 @@ class _Forward:
         self.sc_batch = empty((H, B), dtype)
         self.bc_batch = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.rx_par_gates_3 = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
-        self.rx_part = self.rx_par_gates_3[:, :H]
-        self.rx_part_2 = self.rx_par_gates_3[:, H:2*H]
-        self.rx_part_3 = self.rx_par_gates_3[:, 2*H:3*H]
-        self.rx_part_4 = self.rx_par_gates_3[:, 3*H:]
+        self.rx_parts = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.rx_part = self.rx_parts[:, :H]
+        self.rx_part_2 = self.rx_parts[:, H:2*H]
+        self.rx_part_3 = self.rx_parts[:, 2*H:3*H]
+        self.rx_part_4 = self.rx_parts[:, 3*H:]
         self.sum_hf = self.sum_hf_hg_ho[:1]
         self.sum_hg = self.sum_hf_hg_ho[1:2]
         self.sum_ho = self.sum_hf_hg_ho[2:]
-        self.rh_part = self.rh_par_gates_3[:H]
+        self.rh_part = self.rh_parts[:H]
         self.sum_rh_part_2 = self.sum_rh_part_2_3_4[:1]
-        self.rh_part_2 = self.rh_par_gates_3[H:2*H]
+        self.rh_part_2 = self.rh_parts[H:2*H]
         self.sum_rh_part_3 = self.sum_rh_part_2_3_4[1:2]
-        self.rh_part_3 = self.rh_par_gates_3[2*H:3*H]
+        self.rh_part_3 = self.rh_parts[2*H:3*H]
         self.sum_rh_part_4 = self.sum_rh_part_2_3_4[2:]
-        self.rh_part_4 = self.rh_par_gates_3[3*H:]
-        self.tmp_tmp_tmp = self.tm_gates_5[:3*H]
-        self.tmp = self.tm_gates_5[3*H:]
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        self.rh_part_4 = self.rh_parts[3*H:]
+        self.tmp_tmp_tmp = self.tmps[:3*H]
+        self.tmp = self.tmps[3*H:]
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.h_gates, saved.mh, saved.hi, saved.hf, saved.hg, saved.ho, saved.sqrt_rh_pre,
-            saved.rh, saved.i_f_g, saved.i_f, saved.g, saved.o, saved.c_all[:-1], saved.f, saved.c, saved.i,
-            saved.sum_c, saved.mean_c, saved.h_quotient, saved.sqrt_h_pre, saved.tanh_h_pre_2, saved.h)
+            zip(
+                saved.h_all[:-1], saved.h_gates, saved.mh, saved.hi, saved.hf, saved.hg, saved.ho, saved.sqrt_rh_pre,
+                saved.rh, saved.i_f_g, saved.i_f, saved.g, saved.o, saved.c_all[:-1], saved.f, saved.c, saved.i,
+                saved.sum_c, saved.mean_c, saved.h_quotient, saved.sqrt_h_pre, saved.tanh_h_pre_2, saved.h
+            )
         )
 
 
@@ -1609,9 +1673,9 @@ class _Backward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved = saved
-        self.gates_6 = empty((2*H, B), dtype)
-        self.sh_gates_7 = empty((4*H, B), dtype)
-        self.sx_gates_7 = empty((4*H, B), dtype)
+        self.gates4 = empty((2*H, B), dtype)
+        self.sh_gates5 = empty((4*H, B), dtype)
+        self.sx_gates5 = empty((4*H, B), dtype)
         self.d_h = empty((H, B), dtype)
         self.d_h_quotient_sqrt_h_pre = empty((H, B), dtype)
         self.d_sum_c_mean_squared = empty((1, B), dtype)
@@ -1632,8 +1696,8 @@ class _Backward:
         self.sum_d_f_pre_rh_mh = empty((2, B), dtype)
         self.d_i_f_pre_rh = empty((2*H, B), dtype)
         self.sum_d_i_pre_rh_mh = empty((2, B), dtype)
-        self.d_rh_par_gates_11 = empty((4*H, B), dtype)
-        self.d_rh_part_gates_10 = empty((4*H, B), dtype)
+        self.d_rh_parts = empty((4*H, B), dtype)
+        self.d_rh_part_gates8 = empty((4*H, B), dtype)
         self.sum_d_rh_part_4_mh = empty((1, B), dtype)
         self.sum_d_rh_part_3_mh = empty((1, B), dtype)
         self.sum_d_rh_part_2_mh = empty((1, B), dtype)
@@ -1661,20 +1725,20 @@ class _Backward:
         self.d_c_mean_factor = np.ndarray((T, H, B), dtype, scratch.block_9)
         self.d_h_pre_2_g_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_6)
         self.d_h_quotient_factor = np.ndarray((T, H, B), dtype, scratch.block_10)
-        self.d_gates_8_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_7)
+        self.d_gates6_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_7)
         self.tmp = np.ndarray((T, 1, B), dtype, scratch.block_13)
         self.d_sum_c_mean_factor = np.ndarray((T, 1, B), dtype, scratch.block_13[B*T:])
         self.d_o_pre = np.ndarray((T, H, B), dtype, scratch.block_11)
-        self.d_gates_7_pre_mh_factor = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
-        self.d_gates_7_pre_rh_factor = np.ndarray((T, 4*H, B), dtype, scratch.block_2)
+        self.d_gates5_pre_mh_factor = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_gates5_pre_rh_factor = np.ndarray((T, 4*H, B), dtype, scratch.block_2)
         self.d_i_f_pre = np.ndarray((T, 2*H, B), dtype, scratch.block_8)
         self.d_rh_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_13)
         self.tmp_2 = np.ndarray((T, 1, B), dtype, scratch.block_14)
-        self.d_h_gates_9_base = np.ndarray((T, 4*H, B), dtype, scratch.block_3)
-        self.d_rh_part_gates_10_base = np.ndarray((T, 4*H, B), dtype, scratch.block_4)
+        self.d_h_gates7_base = np.ndarray((T, 4*H, B), dtype, scratch.block_3)
+        self.d_rh_part_gates8_base = np.ndarray((T, 4*H, B), dtype, scratch.block_4)
         self.d_h_gates = np.ndarray((T, 4*H, B), dtype, scratch.block_5)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_12)
-        self.d_gates_7_pre_mx = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_gates5_pre_mx = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
         self.d_sum_rx_part_4_xo = np.ndarray((T, 2, B), dtype, scratch.block_13)
         self.d_sx_gates_each = np.ndarray((T, 4*H, B), dtype, scratch.block_2)
         self.d_o_pre_rx = np.ndarray((T, H, B), dtype, scratch.block_3)
@@ -1686,8 +1750,8 @@ class _Backward:
         self.d_rx_pre_factor = np.ndarray((T, 1, B), dtype, scratch.block_17)
         self.d_x_gates = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
         self.tmp_4 = np.ndarray((T, 1, B), dtype, scratch.block_14)
-        self.d_x_gates_9_base = np.ndarray((T, 4*H, B), dtype, scratch.block_3)
-        self.d_rx_part_gates_12 = np.ndarray((T, 4*H, B), dtype, scratch.block_4)
+        self.d_x_gates7_base = np.ndarray((T, 4*H, B), dtype, scratch.block_3)
+        self.d_rx_part_gates9 = np.ndarray((T, 4*H, B), dtype, scratch.block_4)
         self.sum_d_rx_part_4_mx = np.ndarray((T, 1, B), dtype, scratch.block_14[B*T:])
         self.sum_d_rx_part_3_mx = np.ndarray((T, 1, B), dtype, scratch.block_15)
         self.sum_d_rx_part_2_mx = np.ndarray((T, 1, B), dtype, scratch.block_15[B*T:])
@@ -1701,63 +1765,63 @@ class _Backward:
         self.d_h_gates_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_h_pre_2 = self.d_h_pre_2_g_pre[:, :H]
-        self.d_o_pre_rh_factor = self.d_gates_7_pre_rh_factor[:, :H]
+        self.d_o_pre_rh_factor = self.d_gates5_pre_rh_factor[:, :H]
         self.d_g_pre = self.d_h_pre_2_g_pre[:, H:]
-        self.d_g_pre_rh_factor = self.d_gates_7_pre_rh_factor[:, 3*H:]
+        self.d_g_pre_rh_factor = self.d_gates5_pre_rh_factor[:, 3*H:]
         self.d_f_pre = self.d_i_f_pre[:, H:]
-        self.d_f_pre_rh_factor = self.d_gates_7_pre_rh_factor[:, 2*H:3*H]
+        self.d_f_pre_rh_factor = self.d_gates5_pre_rh_factor[:, 2*H:3*H]
         self.d_i_pre = self.d_i_f_pre[:, :H]
-        self.d_i_pre_rh_factor = self.d_gates_7_pre_rh_factor[:, H:2*H]
-        self.d_ho_base = self.d_h_gates_9_base[:, :H]
-        self.d_hg_base = self.d_h_gates_9_base[:, H:2*H]
-        self.d_hf_base = self.d_h_gates_9_base[:, 2*H:3*H]
-        self.d_hi_base = self.d_h_gates_9_base[:, 3*H:]
+        self.d_i_pre_rh_factor = self.d_gates5_pre_rh_factor[:, H:2*H]
+        self.d_ho_base = self.d_h_gates7_base[:, :H]
+        self.d_hg_base = self.d_h_gates7_base[:, H:2*H]
+        self.d_hf_base = self.d_h_gates7_base[:, 2*H:3*H]
+        self.d_hi_base = self.d_h_gates7_base[:, 3*H:]
         self.d_ho = self.d_h_gates[:, 3*H:]
         self.d_hi_hf_hg = self.d_h_gates[:, :3*H]
-        self.d_h_quotient_sum_factor = self.d_gates_8_factor[:, :H]
-        self.d_c_factor = self.d_gates_8_factor[:, H:]
-        self.d_o_pre_mh_factor = self.d_gates_7_pre_mh_factor[:, :H]
+        self.d_h_quotient_sum_factor = self.d_gates6_factor[:, :H]
+        self.d_c_factor = self.d_gates6_factor[:, H:]
+        self.d_o_pre_mh_factor = self.d_gates5_pre_mh_factor[:, :H]
         self.d_sum_ho = self.d_sum_rh_part_4_ho[1:]
         self.d_sum_rh_part_4 = self.d_sum_rh_part_4_ho[:1]
-        self.d_g_pre_mh_factor = self.d_gates_7_pre_mh_factor[:, 3*H:]
+        self.d_g_pre_mh_factor = self.d_gates5_pre_mh_factor[:, 3*H:]
         self.sum_d_g_pre_mh = self.sum_d_g_pre_rh_mh[1:]
         self.sum_d_g_pre_rh = self.sum_d_g_pre_rh_mh[:1]
-        self.d_i_f_pre_mh_factor = self.d_gates_7_pre_mh_factor[:, H:3*H]
+        self.d_i_f_pre_mh_factor = self.d_gates5_pre_mh_factor[:, H:3*H]
         self.sum_d_f_pre_mh = self.sum_d_f_pre_rh_mh[1:]
         self.d_f_pre_mh = self.d_i_f_pre_mh[H:]
-        self.d_i_f_pre_rh_factor = self.d_gates_7_pre_rh_factor[:, H:3*H]
+        self.d_i_f_pre_rh_factor = self.d_gates5_pre_rh_factor[:, H:3*H]
         self.sum_d_f_pre_rh = self.sum_d_f_pre_rh_mh[:1]
         self.d_f_pre_rh = self.d_i_f_pre_rh[H:]
         self.sum_d_i_pre_mh = self.sum_d_i_pre_rh_mh[1:]
         self.d_i_pre_mh = self.d_i_f_pre_mh[:H]
         self.sum_d_i_pre_rh = self.sum_d_i_pre_rh_mh[:1]
         self.d_i_pre_rh = self.d_i_f_pre_rh[:H]
-        self.d_rh_part_4 = self.d_rh_par_gates_11[:H]
-        self.d_rh_part_3 = self.d_rh_par_gates_11[H:2*H]
-        self.d_rh_part_2 = self.d_rh_par_gates_11[2*H:3*H]
-        self.d_rh_part = self.d_rh_par_gates_11[3*H:]
-        self.d_rh_part_4_mh = self.d_rh_part_gates_10[:H]
-        self.d_rh_part_3_mh = self.d_rh_part_gates_10[H:2*H]
-        self.d_rh_part_2_mh = self.d_rh_part_gates_10[2*H:3*H]
-        self.d_rh_part_mh = self.d_rh_part_gates_10[3*H:]
+        self.d_rh_part_4 = self.d_rh_parts[:H]
+        self.d_rh_part_3 = self.d_rh_parts[H:2*H]
+        self.d_rh_part_2 = self.d_rh_parts[2*H:3*H]
+        self.d_rh_part = self.d_rh_parts[3*H:]
+        self.d_rh_part_4_mh = self.d_rh_part_gates8[:H]
+        self.d_rh_part_3_mh = self.d_rh_part_gates8[H:2*H]
+        self.d_rh_part_2_mh = self.d_rh_part_gates8[2*H:3*H]
+        self.d_rh_part_mh = self.d_rh_part_gates8[3*H:]
         self.d_hg = self.d_h_gates[:, 2*H:3*H]
         self.d_hi_hf = self.d_h_gates[:, :2*H]
         self.d_hf = self.d_h_gates[:, H:2*H]
         self.d_hi = self.d_h_gates[:, :H]
-        self.d_o_pre_mx = self.d_gates_7_pre_mx[:, :H]
+        self.d_o_pre_mx = self.d_gates5_pre_mx[:, :H]
         self.d_sum_xo = self.d_sum_rx_part_4_xo[:, 1:]
         self.d_sxo_each = self.d_sx_gates_each[:, 3*H:]
         self.d_sum_rx_part_4 = self.d_sum_rx_part_4_xo[:, :1]
-        self.d_g_pre_mx = self.d_gates_7_pre_mx[:, 3*H:]
+        self.d_g_pre_mx = self.d_gates5_pre_mx[:, 3*H:]
         self.sum_d_g_pre_mx = self.sum_d_g_pre_rx_mx[:, 1:]
         self.d_sxg_each = self.d_sx_gates_each[:, 2*H:3*H]
         self.sum_d_g_pre_rx = self.sum_d_g_pre_rx_mx[:, :1]
-        self.d_i_f_pre_mx = self.d_gates_7_pre_mx[:, H:3*H]
+        self.d_i_f_pre_mx = self.d_gates5_pre_mx[:, H:3*H]
         self.sum_d_f_pre_mx = self.sum_d_f_pre_rx_mx[:, 1:]
-        self.d_f_pre_mx = self.d_gates_7_pre_mx[:, 2*H:3*H]
+        self.d_f_pre_mx = self.d_gates5_pre_mx[:, 2*H:3*H]
         self.d_sxf_each = self.d_sx_gates_each[:, H:2*H]
         self.sum_d_i_pre_mx = self.sum_d_i_pre_rx_mx[:, 1:]
-        self.d_i_pre_mx = self.d_gates_7_pre_mx[:, H:2*H]
+        self.d_i_pre_mx = self.d_gates5_pre_mx[:, H:2*H]
         self.d_sxi_each = self.d_sx_gates_each[:, :H]
         self.d_sxi_sxf_each = self.d_sx_gates_each[:, :2*H]
         self.sum_d_f_pre_rx = self.sum_d_f_pre_rx_mx[:, :1]
@@ -1765,17 +1829,17 @@ class _Backward:
         self.sum_d_i_pre_rx = self.sum_d_i_pre_rx_mx[:, :1]
         self.d_i_pre_rx = self.d_i_f_pre_rx[:, :H]
         self.d_xo = self.d_x_gates[:, 3*H:]
-        self.d_xo_base = self.d_x_gates_9_base[:, :H]
+        self.d_xo_base = self.d_x_gates7_base[:, :H]
         self.d_xg = self.d_x_gates[:, 2*H:3*H]
-        self.d_xg_base = self.d_x_gates_9_base[:, H:2*H]
+        self.d_xg_base = self.d_x_gates7_base[:, H:2*H]
         self.d_xf = self.d_x_gates[:, H:2*H]
-        self.d_xf_base = self.d_x_gates_9_base[:, 2*H:3*H]
+        self.d_xf_base = self.d_x_gates7_base[:, 2*H:3*H]
         self.d_xi = self.d_x_gates[:, :H]
-        self.d_xi_base = self.d_x_gates_9_base[:, 3*H:]
-        self.d_rx_part_4_mx = self.d_rx_part_gates_12[:, :H]
-        self.d_rx_part_3_mx = self.d_rx_part_gates_12[:, H:2*H]
-        self.d_rx_part_2_mx = self.d_rx_part_gates_12[:, 2*H:3*H]
-        self.d_rx_part_mx = self.d_rx_part_gates_12[:, 3*H:]
+        self.d_xi_base = self.d_x_gates7_base[:, 3*H:]
+        self.d_rx_part_4_mx = self.d_rx_part_gates9[:, :H]
+        self.d_rx_part_3_mx = self.d_rx_part_gates9[:, H:2*H]
+        self.d_rx_part_2_mx = self.d_rx_part_gates9[:, 2*H:3*H]
+        self.d_rx_part_mx = self.d_rx_part_gates9[:, 3*H:]
         self.d_xg_factor = self.d_xi_xf_xg_factor[:, 2*H:]
         self.d_xi_xf_factor = self.d_xi_xf_xg_factor[:, :2*H]
         self.d_xi_xf_xg = self.d_x_gates[:, :3*H]
@@ -1784,14 +1848,16 @@ class _Backward:
         self.d_shg_each = self.d_sh_gates_each[:, 2*H:3*H]
         self.d_sho_each = self.d_sh_gates_each[:, 3*H:]
         self.d_shi_shf_each = self.d_sh_gates_each[:, :2*H]
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_h_pre_2, self.d_h_quotient_factor, self.d_h_quotient_sum_factor,
-            self.d_sum_c_mean_factor, self.d_c_mean_factor, self.d_c_factor, self.d_o_pre, self.d_o_pre_mh_factor,
-            self.d_o_pre_rh_factor, self.d_g_pre, self.d_g_pre_mh_factor, self.d_g_pre_rh_factor, self.d_f_pre,
-            self.d_i_pre, self.d_i_f_pre_mh_factor, self.d_i_f_pre, self.d_i_f_pre_rh_factor, self.d_rh_pre_factor,
-            self.d_rh_part_gates_10_base, self.d_ho, self.d_ho_base, self.d_hg, self.d_hg_base, self.d_hi_hf,
-            self.d_hf_base, self.d_hf, self.d_hi_base, self.d_hi, self.d_h_gates, saved.f)
+            zip(
+                self.dy_rows, self.d_h_pre_2, self.d_h_quotient_factor, self.d_h_quotient_sum_factor,
+                self.d_sum_c_mean_factor, self.d_c_mean_factor, self.d_c_factor, self.d_o_pre, self.d_o_pre_mh_factor,
+                self.d_o_pre_rh_factor, self.d_g_pre, self.d_g_pre_mh_factor, self.d_g_pre_rh_factor, self.d_f_pre,
+                self.d_i_pre, self.d_i_f_pre_mh_factor, self.d_i_f_pre, self.d_i_f_pre_rh_factor, self.d_rh_pre_factor,
+                self.d_rh_part_gates8_base, self.d_ho, self.d_ho_base, self.d_hg, self.d_hg_base, self.d_hi_hf,
+                self.d_hf_base, self.d_hf, self.d_hi_base, self.d_hi, self.d_h_gates, saved.f
+            )
         )[::-1]
 
 
@@ -1803,7 +1869,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1913,7 +1979,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -2024,7 +2090,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -2033,7 +2099,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -2061,7 +2127,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -2070,9 +2136,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -2092,8 +2159,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -2119,14 +2186,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "sxi": ("H",),
     "sxf": ("H",),
     "sxg": ("H",),
@@ -2273,7 +2340,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

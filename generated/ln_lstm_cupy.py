@@ -65,7 +65,7 @@ __all__ = [
 
 CELL = "ln_lstm"
 SPEC_SHA256 = "dd4b925a1f4b448874d6ca63fc3da5d84104ecc61282a3ee881af095f2163f73"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -108,6 +108,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, g, o].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -130,8 +135,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -287,7 +292,7 @@ extern "C" __global__ void forward_step(
         const real sum_g_part = sum_g_part_now[sample];
         const real sum_o_part = sum_o_part_now[sample];
 
-        // c[t] = scaled(dc, sc, bc)
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
         // i = sigmoid(scaled(di, si, bi))
         const real sqrt_i_pre = sqrt(sum_i_part/real(H) + real(1e-12));
@@ -335,7 +340,7 @@ extern "C" __global__ void forward_step(
         const real g = g_all[at];
         const real sum_dc_part = sum_dc_part_now[sample];
 
-        // c[t] = scaled(dc, sc, bc)
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
         // dc = centred(f*c[t-1] + i*g)
         const real dc = c_prev_here*f + i*g - sum_dc_part/real(H);
@@ -365,7 +370,9 @@ extern "C" __global__ void forward_step(
         // h[t] = o*tanh(c[t])
         const real tanh_c = tanh(c);
         const real h = o*tanh_c;
+        // the state for the next step, put back where the sequence is reset
         const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+        // h[t], continued
         const real h_last = h;
 
         if (j == 0) sqrt_c_pre_all[row] = sqrt_c_pre;
@@ -417,16 +424,16 @@ extern "C" __global__ void backward_step(
         const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
         const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-        // backward of h[t] = o*tanh(c[t])
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-        // backward of c[t] = scaled(dc, sc, bc)
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-        // backward of h[t] = o*tanh(c[t])
+        // back to h[t], from the output and the next step
         const real d_h = d_h_given + d_h_next_here;
-        // backward of c[t] = scaled(dc, sc, bc)
+        // back to c[t], from the next step and h[t] = o*tanh(c[t])
         const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h;
+        // back through c[t] = scaled(dc, sc, bc)
         const real d_c_quotient_sqrt_c_pre = -c_quotient*d_c/sqrt_c_pre;
-        // backward of o = sigmoid(scaled(do, so, bo))
+        // back through o = sigmoid(scaled(do, so, bo))
         const real d_o_pre_2 = (1 - o)*o*tanh_c*d_h;
         const real d_o_quotient_sqrt_o_pre = -o_quotient*d_o_pre_2/sqrt_o_pre;
         const real d_so_each = do_2*d_o_pre_2/sqrt_o_pre;
@@ -440,9 +447,9 @@ extern "C" __global__ void backward_step(
         d_sc_each_all[at] = d_sc_each;
     }
     __syncthreads();
-    // backward of c[t] = scaled(dc, sc, bc)
+    // back through c[t] = scaled(dc, sc, bc)
     sum_row(H, d_c_quotient_sqrt_c_now + sample*H, sum_d_c_quotient_now + sample);
-    // backward of o = sigmoid(scaled(do, so, bo))
+    // back through o = sigmoid(scaled(do, so, bo))
     sum_row(H, d_o_quotient_sqrt_o_now + sample*H, sum_d_o_quotient_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -458,11 +465,13 @@ extern "C" __global__ void backward_step(
         const real d_o_pre_2 = d_o_pre_2_all[at];
         const real sum_d_o_quotient_pre = sum_d_o_quotient_now[sample];
 
-        // backward of dc = centred(f*c[t-1] + i*g)
+        // back to dc, from c[t] = scaled(dc, sc, bc)
         const real d_dc = sc_j*d_c/sqrt_c_pre + dc*sum_d_c_quotient_pre/real(H)/sqrt_c_pre;
+        // back through dc = centred(f*c[t-1] + i*g)
         const real d_dc_sum_dc_part = -d_dc/real(H);
-        // backward of do = centred(Wo @ x[t] + Uo @ h[t-1])
+        // back to do, from o = sigmoid(scaled(do, so, bo))
         const real d_do = so_j*d_o_pre_2/sqrt_o_pre + do_2*sum_d_o_quotient_pre/real(H)/sqrt_o_pre;
+        // back through do = centred(Wo @ x[t] + Uo @ h[t-1])
         const real d_do_sum_do_part = -d_do/real(H);
 
         d_dc_now[k] = d_dc;
@@ -471,9 +480,9 @@ extern "C" __global__ void backward_step(
         d_do_sum_do_part_now[k] = d_do_sum_do_part;
     }
     __syncthreads();
-    // backward of dc = centred(f*c[t-1] + i*g)
+    // back through dc = centred(f*c[t-1] + i*g)
     sum_row(H, d_dc_sum_dc_part_now + sample*H, sum_d_dc_sum_dc_now + sample);
-    // backward of do = centred(Wo @ x[t] + Uo @ h[t-1])
+    // back through do = centred(Wo @ x[t] + Uo @ h[t-1])
     sum_row(H, d_do_sum_do_part_now + sample*H, sum_d_do_sum_do_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -497,22 +506,22 @@ extern "C" __global__ void backward_step(
         const real d_do = d_do_now[k];
         const real sum_d_do_sum_do_part = sum_d_do_sum_do_now[sample];
 
-        // backward of c[t] = scaled(dc, sc, bc)
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-        // backward of dc = centred(f*c[t-1] + i*g)
+        // back through dc = centred(f*c[t-1] + i*g)
         const real d_dc_part = sum_d_dc_sum_dc_part;
-        // backward of g = tanh(scaled(dg, sg, bg))
+        // back through g = tanh(scaled(dg, sg, bg))
         const real d_g_pre_2 = (1 - square(g))*(i*d_dc + i*d_dc_part);
         const real d_g_quotient_sqrt_g_pre = -g_quotient*d_g_pre_2/sqrt_g_pre;
-        // backward of f = sigmoid(scaled(df, sf, bf) + forget)
+        // back through f = sigmoid(scaled(df, sf, bf) + forget)
         const real d_f_pre_2 = (1 - f)*f*(c_prev_here*d_dc + c_prev_here*d_dc_part);
         const real d_f_quotient_sqrt_f_pre = -f_quotient*d_f_pre_2/sqrt_f_pre;
-        // backward of i = sigmoid(scaled(di, si, bi))
+        // back through i = sigmoid(scaled(di, si, bi))
         const real d_i_pre_2 = (1 - i)*i*(g*d_dc + g*d_dc_part);
         const real d_i_quotient_sqrt_i_pre = -i_quotient*d_i_pre_2/sqrt_i_pre;
-        // backward of do = centred(Wo @ x[t] + Uo @ h[t-1])
+        // back through do = centred(Wo @ x[t] + Uo @ h[t-1])
         const real d_Uo_h_prev = d_do + sum_d_do_sum_do_part;
-        // backward of c[t] = scaled(dc, sc, bc)
+        // back to c[t-1], from dc = centred(f*c[t-1] + i*g)
         const real d_c_prev = f*d_dc + f*d_dc_part;
         const real d_si_each = di*d_i_pre_2/sqrt_i_pre;
         const real d_sf_each = df*d_f_pre_2/sqrt_f_pre;
@@ -531,11 +540,11 @@ extern "C" __global__ void backward_step(
         d_sg_each_all[at] = d_sg_each;
     }
     __syncthreads();
-    // backward of g = tanh(scaled(dg, sg, bg))
+    // back through g = tanh(scaled(dg, sg, bg))
     sum_row(H, d_g_quotient_sqrt_g_now + sample*H, sum_d_g_quotient_now + sample);
-    // backward of f = sigmoid(scaled(df, sf, bf) + forget)
+    // back through f = sigmoid(scaled(df, sf, bf) + forget)
     sum_row(H, d_f_quotient_sqrt_f_now + sample*H, sum_d_f_quotient_now + sample);
-    // backward of i = sigmoid(scaled(di, si, bi))
+    // back through i = sigmoid(scaled(di, si, bi))
     sum_row(H, d_i_quotient_sqrt_i_now + sample*H, sum_d_i_quotient_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -556,14 +565,17 @@ extern "C" __global__ void backward_step(
         const real d_i_pre_2 = d_i_pre_2_all[at];
         const real sum_d_i_quotient_pre = sum_d_i_quotient_now[sample];
 
-        // backward of dg = centred(Wg @ x[t] + Ug @ h[t-1])
+        // back to dg, from g = tanh(scaled(dg, sg, bg))
         const real d_dg = sg_j*d_g_pre_2/sqrt_g_pre + dg*sum_d_g_quotient_pre/real(H)/sqrt_g_pre;
+        // back through dg = centred(Wg @ x[t] + Ug @ h[t-1])
         const real d_dg_sum_dg_part = -d_dg/real(H);
-        // backward of df = centred(Wf @ x[t] + Uf @ h[t-1])
+        // back to df, from f = sigmoid(scaled(df, sf, bf) + forget)
         const real d_df = sf_j*d_f_pre_2/sqrt_f_pre + df*sum_d_f_quotient_pre/real(H)/sqrt_f_pre;
+        // back through df = centred(Wf @ x[t] + Uf @ h[t-1])
         const real d_df_sum_df_part = -d_df/real(H);
-        // backward of di = centred(Wi @ x[t] + Ui @ h[t-1])
+        // back to di, from i = sigmoid(scaled(di, si, bi))
         const real d_di = si_j*d_i_pre_2/sqrt_i_pre + di*sum_d_i_quotient_pre/real(H)/sqrt_i_pre;
+        // back through di = centred(Wi @ x[t] + Ui @ h[t-1])
         const real d_di_sum_di_part = -d_di/real(H);
 
         d_dg_now[k] = d_dg;
@@ -574,11 +586,11 @@ extern "C" __global__ void backward_step(
         d_di_sum_di_part_now[k] = d_di_sum_di_part;
     }
     __syncthreads();
-    // backward of dg = centred(Wg @ x[t] + Ug @ h[t-1])
+    // back through dg = centred(Wg @ x[t] + Ug @ h[t-1])
     sum_row(H, d_dg_sum_dg_part_now + sample*H, sum_d_dg_sum_dg_now + sample);
-    // backward of df = centred(Wf @ x[t] + Uf @ h[t-1])
+    // back through df = centred(Wf @ x[t] + Uf @ h[t-1])
     sum_row(H, d_df_sum_df_part_now + sample*H, sum_d_df_sum_df_now + sample);
-    // backward of di = centred(Wi @ x[t] + Ui @ h[t-1])
+    // back through di = centred(Wi @ x[t] + Ui @ h[t-1])
     sum_row(H, d_di_sum_di_part_now + sample*H, sum_d_di_sum_di_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -590,11 +602,11 @@ extern "C" __global__ void backward_step(
         const real d_di = d_di_now[k];
         const real sum_d_di_sum_di_part = sum_d_di_sum_di_now[sample];
 
-        // backward of dg = centred(Wg @ x[t] + Ug @ h[t-1])
+        // back through dg = centred(Wg @ x[t] + Ug @ h[t-1])
         const real d_Ug_h_prev = d_dg + sum_d_dg_sum_dg_part;
-        // backward of df = centred(Wf @ x[t] + Uf @ h[t-1])
+        // back through df = centred(Wf @ x[t] + Uf @ h[t-1])
         const real d_Uf_h_prev = d_df + sum_d_df_sum_df_part;
-        // backward of di = centred(Wi @ x[t] + Ui @ h[t-1])
+        // back through di = centred(Wi @ x[t] + Ui @ h[t-1])
         const real d_Ui_h_prev = d_di + sum_d_di_sum_di_part;
 
         d_U_gates_h_prev_all[row*4*H + 2*H + j] = d_Ug_h_prev;
@@ -682,7 +694,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     U_gates = ws.U_gates
     for backward_step_arguments, d_U_gates_h_prev, d_h_prev in ws.steps:
         backward_step(backward_step_blocks, ALONG_THREADS, backward_step_arguments)
-        # backward of h[t] = o*tanh(c[t])
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(d_U_gates_h_prev, U_gates, d_h_prev)
 
 
@@ -748,7 +760,9 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     _dot(ws.d_U_gates_h_prev_all.reshape(T*B, 4*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_U_gates_h_prev_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates)
     _dot(ws.d_U_gates_h_prev_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
     _sum_rows(ws.d_si_each_all.reshape(T*B, H), ws.d_si_sum_parts, ws.d_si_sum)
@@ -1075,7 +1089,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1400,8 +1414,9 @@ class _Backward:
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_U_gates_h_prev_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_U_gates_h_prev_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1597,7 +1612,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1664,8 +1679,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1697,15 +1711,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1775,14 +1788,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "si": ("H",),
     "sf": ("H",),
     "sg": ("H",),
@@ -1909,7 +1922,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

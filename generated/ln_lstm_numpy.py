@@ -56,7 +56,7 @@ __all__ = [
 
 CELL = "ln_lstm"
 SPEC_SHA256 = "dd4b925a1f4b448874d6ca63fc3da5d84104ecc61282a3ee881af095f2163f73"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -98,6 +98,14 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [i, f, g, o]; gates2 = [o, i, f, g]; gates3 = [i_quotient_sqrt_i,
+# f_quotient_sqrt_f]; gates4 = [tmp, tmp, tmp, d_c]; gates5 = [tmp, tmp, tmp, d_dc_part]; gates6 = [i_sum_di,
+# f_sum_df, g_sum_dg]; gates7 = [i, c_quotient, g, o].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _all before the first step and after every step; _flat of all steps and samples, as the
+# columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product
+# makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -153,13 +161,13 @@ def _forward(
     sum_dg_part = ws.sum_dg_part
     sum_do_part = ws.sum_do_part
     sum_d_gates_part = ws.sum_d_gates_part
-    number = np.array(H, dtype)
+    H_2 = np.array(H, dtype)
     i_f_g_part = ws.i_f_g_part
     i_part = ws.i_part
     f_part = ws.f_part
     g_part = ws.g_part
     o_part = ws.o_part
-    number_2 = np.array(1e-12, dtype)
+    c_1e_minus_12 = np.array(1e-12, dtype)
     tmp_tmp = ws.tmp_tmp
     minus_one = np.array(-1, dtype)
     one = np.array(1, dtype)
@@ -169,7 +177,7 @@ def _forward(
     c_part = ws.c_part
     for (
             h_prev, d_gates, W_gates_x, di, df, dg, do, di_df_dg, sqrt_i_pre, i_f_g_quotient, sqrt_f_pre, sqrt_g_pre,
-            sqrt_o_pre, sqrt_gates_2_pre, i_quotient, f_quotient, g_quotient, i_f_g, i_f, g, o_quotient, o, c_prev, f,
+            sqrt_o_pre, sqrt_gates2_pre, i_quotient, f_quotient, g_quotient, i_f_g, i_f, g, o_quotient, o, c_prev, f,
             dc,
             i, sqrt_c_pre, c_quotient, c, tanh_c, h
         ) in steps:
@@ -183,7 +191,7 @@ def _forward(
         total(df, axis=0, out=sum_df_part, keepdims=True)
         total(dg, axis=0, out=sum_dg_part, keepdims=True)
         total(do, axis=0, out=sum_do_part, keepdims=True)
-        divide(sum_d_gates_part, number, sum_d_gates_part)
+        divide(sum_d_gates_part, H_2, sum_d_gates_part)
         subtract(di, sum_di_part, di)
         subtract(df, sum_df_part, df)
         subtract(dg, sum_dg_part, dg)
@@ -199,10 +207,10 @@ def _forward(
         # o = sigmoid(scaled(do, so, bo))
         square(do, o_part)
         total(o_part, axis=0, out=sqrt_o_pre, keepdims=True)
-        # o, i, f, g
-        divide(sqrt_gates_2_pre, number, sqrt_gates_2_pre)
-        add(sqrt_gates_2_pre, number_2, sqrt_gates_2_pre)
-        sqrt(sqrt_gates_2_pre, sqrt_gates_2_pre)
+        # o, i, f and g, continued
+        divide(sqrt_gates2_pre, H_2, sqrt_gates2_pre)
+        add(sqrt_gates2_pre, c_1e_minus_12, sqrt_gates2_pre)
+        sqrt(sqrt_gates2_pre, sqrt_gates2_pre)
         divide(i_quotient, sqrt_i_pre, i_quotient)
         divide(f_quotient, sqrt_f_pre, f_quotient)
         divide(g_quotient, sqrt_g_pre, g_quotient)
@@ -230,13 +238,13 @@ def _forward(
         multiply(i, g, tmp_2)
         add(dc, tmp_2, dc)
         total(dc, axis=0, out=sum_dc_part, keepdims=True)
-        divide(sum_dc_part, number, sum_dc_part)
+        divide(sum_dc_part, H_2, sum_dc_part)
         subtract(dc, sum_dc_part, dc)
         # c[t] = scaled(dc, sc, bc)
         square(dc, c_part)
         total(c_part, axis=0, out=sqrt_c_pre, keepdims=True)
-        divide(sqrt_c_pre, number, sqrt_c_pre)
-        add(sqrt_c_pre, number_2, sqrt_c_pre)
+        divide(sqrt_c_pre, H_2, sqrt_c_pre)
+        add(sqrt_c_pre, c_1e_minus_12, sqrt_c_pre)
         sqrt(sqrt_c_pre, sqrt_c_pre)
         multiply(sc_batch, dc, c_quotient)
         divide(c_quotient, sqrt_c_pre, c_quotient)
@@ -281,58 +289,60 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c_2[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of c[t] = scaled(dc, sc, bc)
+    # for the way back to c[t], from h[t] = o*tanh(c[t])
     np.square(saved.tanh_c, out=ws.d_c)
+    # for the way back through c[t] = scaled(dc, sc, bc)
     np.multiply(saved.c_quotient, -1, out=ws.d_c_quotient_factor)
     np.divide(ws.d_c_quotient_factor, saved.sqrt_c_pre, out=ws.d_c_quotient_factor)
     np.divide(0.5, H, out=ws.tmp)
     np.divide(ws.tmp, saved.sqrt_c_pre, out=ws.d_sum_c_part_factor)
-    # backward of dc = centred(f*c[t-1] + i*g)
+    # for the way back to dc, from c[t] = scaled(dc, sc, bc)
     np.multiply(saved.dc, 2, out=ws.d_dc_factor)
     np.divide(sc_batch, saved.sqrt_c_pre, out=ws.d_dc_factor2)
-    # backward of o = sigmoid(scaled(do, so, bo))
+    # for the way back through o = sigmoid(scaled(do, so, bo))
     np.subtract(1, saved.o, out=ws.d_o_pre_2)
     np.multiply(ws.d_o_pre_2, saved.o, out=ws.d_o_pre_2)
     np.multiply(ws.d_o_pre_2, saved.tanh_c, out=ws.d_o_pre_2)
     np.multiply(saved.o_quotient, -1, out=ws.d_o_quotient_factor)
     np.divide(ws.d_o_quotient_factor, saved.sqrt_o_pre, out=ws.d_o_quotient_factor)
     np.divide(ws.tmp, saved.sqrt_o_pre, out=ws.d_sum_o_part_factor)
-    # backward of g = tanh(scaled(dg, sg, bg))
+    # for the way back through g = tanh(scaled(dg, sg, bg))
     np.square(saved.g, out=ws.d_g_pre_2)
-    # g, c
+    # for the way back through g, continued
+    # for the way back to c[t], continued
     np.subtract(1, ws.d_g_pre_2_c, out=ws.d_g_pre_2_c)
     np.multiply(saved.o, ws.d_c, out=ws.d_c)
     np.multiply(saved.g_quotient, -1, out=ws.d_g_quotient_factor)
     np.divide(ws.d_g_quotient_factor, saved.sqrt_g_pre, out=ws.d_g_quotient_factor)
     np.divide(ws.tmp, saved.sqrt_g_pre, out=ws.d_sum_g_part_factor)
-    # backward of f = sigmoid(scaled(df, sf, bf) + forget)
+    # for the way back through f = sigmoid(scaled(df, sf, bf) + forget)
     np.subtract(1, saved.f, out=ws.d_f_pre_2)
     np.multiply(ws.d_f_pre_2, saved.f, out=ws.d_f_pre_2)
     np.multiply(saved.f_quotient, -1, out=ws.d_f_quotient_factor)
     np.divide(ws.d_f_quotient_factor, saved.sqrt_f_pre, out=ws.d_f_quotient_factor)
     np.divide(ws.tmp, saved.sqrt_f_pre, out=ws.d_sum_f_part_factor)
-    # backward of i = sigmoid(scaled(di, si, bi))
+    # for the way back through i = sigmoid(scaled(di, si, bi))
     np.subtract(1, saved.i, out=ws.d_i_pre_2)
     np.multiply(ws.d_i_pre_2, saved.i, out=ws.d_i_pre_2)
     np.multiply(saved.i_quotient, -1, out=ws.d_i_quotient_factor)
     np.divide(ws.d_i_quotient_factor, saved.sqrt_i_pre, out=ws.d_i_quotient_factor)
     np.divide(ws.tmp, saved.sqrt_i_pre, out=ws.d_sum_i_part_factor)
-    # backward of do = centred(Wo @ x[t] + Uo @ h[t-1])
+    # for the way back to do, from o = sigmoid(scaled(do, so, bo))
     np.multiply(saved.do, 2, out=ws.d_do_factor)
     np.divide(so_batch, saved.sqrt_o_pre, out=ws.d_Uo_h_prev)
-    # backward of dg = centred(Wg @ x[t] + Ug @ h[t-1])
+    # for the way back to dg, from g = tanh(scaled(dg, sg, bg))
     np.multiply(saved.dg, 2, out=ws.d_dg_factor)
     np.divide(sg_batch, saved.sqrt_g_pre, out=ws.d_Ug_h_prev)
-    # backward of df = centred(Wf @ x[t] + Uf @ h[t-1])
+    # for the way back to df, from f = sigmoid(scaled(df, sf, bf) + forget)
     np.multiply(saved.df, 2, out=ws.d_df_factor)
     np.divide(sf_batch, saved.sqrt_f_pre, out=ws.d_Uf_h_prev)
-    # backward of di = centred(Wi @ x[t] + Ui @ h[t-1])
+    # for the way back to di, from i = sigmoid(scaled(di, si, bi))
     np.multiply(saved.di, 2, out=ws.d_di_factor)
     np.divide(si_batch, saved.sqrt_i_pre, out=ws.d_Ui_h_prev)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, total, divide, dot = np.add, np.multiply, np.add.reduce, np.divide, np.dot
@@ -343,7 +353,7 @@ def _backward(
     d_c_part = ws.d_c_part
     d_dc_sum_dc_part = ws.d_dc_sum_dc_part
     minus_one = np.array(-1, dtype)
-    number = np.array(H, dtype)
+    H_2 = np.array(H, dtype)
     sum_d_dc_sum_dc_part = ws.sum_d_dc_sum_dc_part
     d_dc_part = ws.d_dc_part
     d_o_quotient_sqrt_o_pre = ws.d_o_quotient_sqrt_o_pre
@@ -358,12 +368,12 @@ def _backward(
     d_do_sum_do_part = ws.d_do_sum_do_part
     sum_d_do_sum_do_part = ws.sum_d_do_sum_do_part
     d_do_part = ws.d_do_part
-    gates_4 = ws.gates_4
-    gates_5 = ws.gates_5
+    gates4 = ws.gates4
+    gates5 = ws.gates5
     d_g_quotient_sqrt_g_pre = ws.d_g_quotient_sqrt_g_pre
     d_sum_g_part = ws.d_sum_g_part
     tmp_tmp = ws.tmp_tmp
-    d_gates_3_pre = ws.d_gates_3_pre
+    d_gates3_pre = ws.d_gates3_pre
     d_sum_f_part = ws.d_sum_f_part
     d_f_quotient_sqrt_f_pre = ws.d_f_quotient_sqrt_f_pre
     d_sum_i_part = ws.d_sum_i_part
@@ -373,7 +383,7 @@ def _backward(
     d_f_part = ws.d_f_part
     d_i_part = ws.d_i_part
     d_i_f_g_part = ws.d_i_f_g_part
-    d_d_gates_6_part = ws.d_d_gates_6_part
+    d_d_gates6_part = ws.d_d_gates6_part
     sum_d_dg_sum_dg_part = ws.sum_d_dg_sum_dg_part
     d_dg_sum_dg_part = ws.d_dg_sum_dg_part
     d_dg_part = ws.d_dg_part
@@ -388,74 +398,83 @@ def _backward(
     for (
             dy_t, d_c, d_c_quotient_factor, d_sum_c_part_factor, d_dc_factor2, d_dc_factor, d_o_pre_2,
             d_o_quotient_factor, d_sum_o_part_factor, i, c_prev, g, d_Uo_h_prev, d_do_factor, f, d_g_pre_2,
-            d_g_quotient_factor, d_i_f_pre_2, d_gates_3_pre_factor, d_sum_i_f_g_part_factor, d_Ug_h_prev,
+            d_g_quotient_factor, d_i_f_pre_2, d_gates3_pre_factor, d_sum_i_f_g_part_factor, d_Ug_h_prev,
             d_di_df_dg_factor, d_Ui_Uf_h_prev, d_Ui_Uf_Ug_h_prev, d_U_gates_h_prev
         ) in steps:
-        # backward of h[t] = o*tanh(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of c[t] = scaled(dc, sc, bc)
+        # back to c[t], from the next step and h[t] = o*tanh(c[t])
         multiply(d_c, d_h, d_c)
         add(d_c_2, d_c, d_c)
+        # back through c[t] = scaled(dc, sc, bc)
         multiply(d_c_quotient_factor, d_c, d_c_quotient_sqrt_c_pre)
         total(d_c_quotient_sqrt_c_pre, axis=0, out=d_sum_c_part, keepdims=True)
         multiply(d_sum_c_part_factor, d_sum_c_part, d_sum_c_part)
         np.copyto(d_c_part, d_sum_c_part)
-        # backward of dc = centred(f*c[t-1] + i*g)
+        # back to dc, from c[t] = scaled(dc, sc, bc)
         multiply(d_dc_factor2, d_c, d_c_2)
         multiply(d_dc_factor, d_c_part, d_c_part)
         add(d_c_2, d_c_part, d_c_2)
+        # back through dc = centred(f*c[t-1] + i*g)
         multiply(d_c_2, minus_one, d_dc_sum_dc_part)
-        divide(d_dc_sum_dc_part, number, d_dc_sum_dc_part)
+        divide(d_dc_sum_dc_part, H_2, d_dc_sum_dc_part)
         total(d_dc_sum_dc_part, axis=0, out=sum_d_dc_sum_dc_part, keepdims=True)
         np.copyto(d_dc_part, sum_d_dc_sum_dc_part)
-        # backward of o = sigmoid(scaled(do, so, bo))
+        # back through o = sigmoid(scaled(do, so, bo))
         multiply(d_o_pre_2, d_h, d_o_pre_2)
         multiply(d_o_quotient_factor, d_o_pre_2, d_o_quotient_sqrt_o_pre)
         total(d_o_quotient_sqrt_o_pre, axis=0, out=d_sum_o_part, keepdims=True)
         multiply(d_sum_o_part_factor, d_sum_o_part, d_sum_o_part)
         np.copyto(d_o_part, d_sum_o_part)
-        # backward of g = tanh(scaled(dg, sg, bg))
+        # back through g = tanh(scaled(dg, sg, bg))
         multiply(i, d_c_2, tmp_2)
         multiply(i, d_dc_part, tmp_3)
-        # backward of f = sigmoid(scaled(df, sf, bf) + forget)
+        # back through f = sigmoid(scaled(df, sf, bf) + forget)
         multiply(c_prev, d_c_2, tmp_4)
         multiply(c_prev, d_dc_part, tmp_5)
-        # backward of i = sigmoid(scaled(di, si, bi))
+        # back through i = sigmoid(scaled(di, si, bi))
         multiply(g, d_c_2, tmp_6)
         multiply(g, d_dc_part, tmp_7)
-        # backward of do = centred(Wo @ x[t] + Uo @ h[t-1])
+        # back to do, from o = sigmoid(scaled(do, so, bo))
         multiply(d_Uo_h_prev, d_o_pre_2, d_Uo_h_prev)
         multiply(d_do_factor, d_o_part, d_do_factor)
         add(d_Uo_h_prev, d_do_factor, d_Uo_h_prev)
+        # back through do = centred(Wo @ x[t] + Uo @ h[t-1])
         multiply(d_Uo_h_prev, minus_one, d_do_sum_do_part)
-        divide(d_do_sum_do_part, number, d_do_sum_do_part)
+        divide(d_do_sum_do_part, H_2, d_do_sum_do_part)
         total(d_do_sum_do_part, axis=0, out=sum_d_do_sum_do_part, keepdims=True)
         np.copyto(d_do_part, sum_d_do_sum_do_part)
         add(d_Uo_h_prev, d_do_part, d_Uo_h_prev)
-        # c
+        # back to c[t-1], from dc = centred(f*c[t-1] + i*g)
         multiply(f, d_c_2, d_c_2)
         multiply(f, d_dc_part, d_dc_part)
-        # i, f, g, c
-        add(gates_4, gates_5, gates_4)
+        # back through i, f and g, continued
+        # back to c[t-1], continued
+        add(gates4, gates5, gates4)
         multiply(d_g_pre_2, tmp_2, d_g_pre_2)
         multiply(d_g_quotient_factor, d_g_pre_2, d_g_quotient_sqrt_g_pre)
         total(d_g_quotient_sqrt_g_pre, axis=0, out=d_sum_g_part, keepdims=True)
         multiply(d_i_f_pre_2, tmp_tmp, d_i_f_pre_2)
-        multiply(d_gates_3_pre_factor, d_i_f_pre_2, d_gates_3_pre)
+        multiply(d_gates3_pre_factor, d_i_f_pre_2, d_gates3_pre)
         total(d_f_quotient_sqrt_f_pre, axis=0, out=d_sum_f_part, keepdims=True)
         total(d_i_quotient_sqrt_i_pre, axis=0, out=d_sum_i_part, keepdims=True)
         multiply(d_sum_i_f_g_part_factor, d_sum_i_f_g_part, d_sum_i_f_g_part)
         np.copyto(d_g_part, d_sum_g_part)
         np.copyto(d_f_part, d_sum_f_part)
         np.copyto(d_i_part, d_sum_i_part)
-        # backward of dg = centred(Wg @ x[t] + Ug @ h[t-1])
+        # back to dg, from g = tanh(scaled(dg, sg, bg))
         multiply(d_Ug_h_prev, d_g_pre_2, d_Ug_h_prev)
-        # di, df, dg
+        # back to di, from i = sigmoid(scaled(di, si, bi))
+        # back to df, from f = sigmoid(scaled(df, sf, bf) + forget)
+        # back to dg, continued
         multiply(d_di_df_dg_factor, d_i_f_g_part, d_di_df_dg_factor)
         multiply(d_Ui_Uf_h_prev, d_i_f_pre_2, d_Ui_Uf_h_prev)
         add(d_Ui_Uf_Ug_h_prev, d_di_df_dg_factor, d_Ui_Uf_Ug_h_prev)
-        multiply(d_Ui_Uf_Ug_h_prev, minus_one, d_d_gates_6_part)
-        divide(d_d_gates_6_part, number, d_d_gates_6_part)
+        # back through di = centred(Wi @ x[t] + Ui @ h[t-1])
+        # back through df = centred(Wf @ x[t] + Uf @ h[t-1])
+        # back through dg = centred(Wg @ x[t] + Ug @ h[t-1])
+        multiply(d_Ui_Uf_Ug_h_prev, minus_one, d_d_gates6_part)
+        divide(d_d_gates6_part, H_2, d_d_gates6_part)
         total(d_dg_sum_dg_part, axis=0, out=sum_d_dg_sum_dg_part, keepdims=True)
         np.copyto(d_dg_part, sum_d_dg_sum_dg_part)
         total(d_df_sum_df_part, axis=0, out=sum_d_df_sum_df_part, keepdims=True)
@@ -463,9 +482,10 @@ def _backward(
         total(d_di_sum_di_part, axis=0, out=sum_d_di_sum_di_part, keepdims=True)
         np.copyto(d_di_part, sum_d_di_sum_di_part)
         add(d_Ui_Uf_Ug_h_prev, d_di_df_dg_part, d_Ui_Uf_Ug_h_prev)
-        # h
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(U_gates_T, d_U_gates_h_prev, d_h)
 
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     d_U_gates_h_prev_flat = _columns(ws.d_U_gates_h_prev, ws.d_U_gates_h_prev_flat)
     np.matmul(d_U_gates_h_prev_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
     np.divide(saved.di, saved.sqrt_i_pre, out=ws.d_si_each)
@@ -476,6 +496,7 @@ def _backward(
     np.multiply(ws.d_o_pre_2, ws.d_so_each, out=ws.d_so_each)
     np.divide(saved.dc, saved.sqrt_c_pre, out=ws.d_sc_each)
     np.multiply(ws.d_g_pre_2_c, ws.d_sg_sc_each, out=ws.d_sg_sc_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_U_gates_h_prev_flat, x_2d, out=ws.d_W_gates_rows)
     d_Wi = ws.d_W_gates_rows[0:H]
     d_Wf = ws.d_W_gates_rows[H:2*H]
@@ -555,12 +576,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         (
-            si_sf_sg, bi_f_pre_2_base_bg, W_gates_T, U_gates_T, number, number_2, minus_one, one, so_row, bo_row,
-            sc_row, bc_row,
+            si_sf_sg, bi_f_pre_2_base_bg, W_gates_T, U_gates_T, H_2, c_1e_minus_12, minus_one, one, so_row, bo_row,
+            sc_row, bc_row
         ) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
-        gates_7 = packed.gates_7
+        gates7 = packed.gates7
         U_gates_h_prev = packed.U_gates_h_prev
         sum_di_part = packed.sum_di_part
         i = packed.i
@@ -581,7 +602,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         g_part = packed.g_part
         o_part = packed.o_part
         sqrt_o_pre = packed.sqrt_o_pre
-        sqrt_gates_2_pre = packed.sqrt_gates_2_pre
+        sqrt_gates2_pre = packed.sqrt_gates2_pre
         i_c_quotient = packed.i_c_quotient
         tmp_tmp = packed.tmp_tmp
         tmp = packed.tmp
@@ -602,14 +623,14 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # df = centred(Wf @ x[t] + Uf @ h[t-1])
         # dg = centred(Wg @ x[t] + Ug @ h[t-1])
         # do = centred(Wo @ x[t] + Uo @ h[t-1])
-        dot(x_here, W_gates_T, gates_7)
+        dot(x_here, W_gates_T, gates7)
         dot(h_prev_here, U_gates_T, U_gates_h_prev)
-        add(gates_7, U_gates_h_prev, gates_7)
+        add(gates7, U_gates_h_prev, gates7)
         total(i, axis=1, out=sum_di_part, keepdims=True)
         total(c_quotient, axis=1, out=sum_df_part, keepdims=True)
         total(g, axis=1, out=sum_dg_part, keepdims=True)
         total(o, axis=1, out=sum_do_part, keepdims=True)
-        divide(sum_d_gates_part, number, sum_d_gates_part)
+        divide(sum_d_gates_part, H_2, sum_d_gates_part)
         subtract(i, sum_di_part, i)
         subtract(c_quotient, sum_df_part, c_quotient)
         subtract(g, sum_dg_part, g)
@@ -625,10 +646,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # o = sigmoid(scaled(do, so, bo))
         square(o, o_part)
         total(o_part, axis=1, out=sqrt_o_pre, keepdims=True)
-        # o, i, f, g
-        divide(sqrt_gates_2_pre, number, sqrt_gates_2_pre)
-        add(sqrt_gates_2_pre, number_2, sqrt_gates_2_pre)
-        sqrt(sqrt_gates_2_pre, sqrt_gates_2_pre)
+        # o, i, f and g, continued
+        divide(sqrt_gates2_pre, H_2, sqrt_gates2_pre)
+        add(sqrt_gates2_pre, c_1e_minus_12, sqrt_gates2_pre)
+        sqrt(sqrt_gates2_pre, sqrt_gates2_pre)
         divide(i, sqrt_i_pre, i)
         divide(c_quotient, sqrt_f_pre, c_quotient)
         divide(g, sqrt_g_pre, g)
@@ -656,13 +677,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         multiply(i, g, i)
         add(c_quotient, i, c_quotient)
         total(c_quotient, axis=1, out=sum_dc_part, keepdims=True)
-        divide(sum_dc_part, number, sum_dc_part)
+        divide(sum_dc_part, H_2, sum_dc_part)
         subtract(c_quotient, sum_dc_part, c_quotient)
         # c[t] = scaled(dc, sc, bc)
         square(c_quotient, c_part)
         total(c_part, axis=1, out=sqrt_c_pre, keepdims=True)
-        divide(sqrt_c_pre, number, sqrt_c_pre)
-        add(sqrt_c_pre, number_2, sqrt_c_pre)
+        divide(sqrt_c_pre, H_2, sqrt_c_pre)
+        add(sqrt_c_pre, c_1e_minus_12, sqrt_c_pre)
         sqrt(sqrt_c_pre, sqrt_c_pre)
         multiply(sc_row, c_quotient, c_quotient)
         divide(c_quotient, sqrt_c_pre, c_quotient)
@@ -881,7 +902,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -918,8 +939,8 @@ class Packed:
         np.copyto(U_gates[3*H:4*H], params.Uo)
         W_gates_T = _from_left(W_gates)
         U_gates_T = _from_left(U_gates)
-        number = np.array(H, dtype)
-        number_2 = np.array(1e-12, dtype)
+        H_2 = np.array(H, dtype)
+        c_1e_minus_12 = np.array(1e-12, dtype)
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
         so_row = params.so[None]
@@ -927,8 +948,8 @@ class Packed:
         sc_row = params.sc[None]
         bc_row = params.bc[None]
         self.constants = (
-            si_sf_sg, bi_f_pre_2_base_bg, W_gates_T, U_gates_T, number, number_2, minus_one, one, so_row, bo_row,
-            sc_row, bc_row,
+            si_sf_sg, bi_f_pre_2_base_bg, W_gates_T, U_gates_T, H_2, c_1e_minus_12, minus_one, one, so_row, bo_row,
+            sc_row, bc_row
         )
         self.__setstate__(dict(vars(self)))
 
@@ -947,11 +968,11 @@ class Packed:
         self.batch, dtype = None, self.dtype  # until there is all of it
         self.x_here = np.empty((B, I), dtype)
         self.h_prev_here = np.empty((B, H), dtype)
-        self.gates_7 = np.empty((B, 4*H), dtype)
+        self.gates7 = np.empty((B, 4*H), dtype)
         self.U_gates_h_prev = np.empty((B, 4*H), dtype)
         self.sum_d_gates_part = np.empty((B, 4), dtype)
         self.i_f_g_part = np.empty((B, 3*H), dtype)
-        self.sqrt_gates_2_pre = np.empty((B, 4), dtype)
+        self.sqrt_gates2_pre = np.empty((B, 4), dtype)
         self.o_part = np.empty((B, H), dtype)
         self.tmp_tmp = np.empty((B, 2*H), dtype)
         self.tmp = np.empty((B, H), dtype)
@@ -960,22 +981,22 @@ class Packed:
         self.sqrt_c_pre = np.empty((B, 1), dtype)
         self.tanh_c = np.empty((B, H), dtype)
         self.sum_di_part = self.sum_d_gates_part[..., :1]
-        self.i = self.gates_7[..., :H]
+        self.i = self.gates7[..., :H]
         self.sum_df_part = self.sum_d_gates_part[..., 1:2]
-        self.c_quotient = self.gates_7[..., H:2*H]
+        self.c_quotient = self.gates7[..., H:2*H]
         self.sum_dg_part = self.sum_d_gates_part[..., 2:3]
-        self.g = self.gates_7[..., 2*H:3*H]
+        self.g = self.gates7[..., 2*H:3*H]
         self.sum_do_part = self.sum_d_gates_part[..., 3:]
-        self.o = self.gates_7[..., 3*H:]
-        self.i_c_quotient_g = self.gates_7[..., :3*H]
-        self.sqrt_i_pre = self.sqrt_gates_2_pre[..., 1:2]
+        self.o = self.gates7[..., 3*H:]
+        self.i_c_quotient_g = self.gates7[..., :3*H]
+        self.sqrt_i_pre = self.sqrt_gates2_pre[..., 1:2]
         self.i_part = self.i_f_g_part[..., :H]
-        self.sqrt_f_pre = self.sqrt_gates_2_pre[..., 2:3]
+        self.sqrt_f_pre = self.sqrt_gates2_pre[..., 2:3]
         self.f_part = self.i_f_g_part[..., H:2*H]
-        self.sqrt_g_pre = self.sqrt_gates_2_pre[..., 3:]
+        self.sqrt_g_pre = self.sqrt_gates2_pre[..., 3:]
         self.g_part = self.i_f_g_part[..., 2*H:]
-        self.sqrt_o_pre = self.sqrt_gates_2_pre[..., :1]
-        self.i_c_quotient = self.gates_7[..., :2*H]
+        self.sqrt_o_pre = self.sqrt_gates2_pre[..., :1]
+        self.i_c_quotient = self.gates7[..., :2*H]
         self.batch = B
 
 
@@ -1005,8 +1026,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -1146,11 +1167,11 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, H, B), dtype)
         self.d_gates = empty((T, 4*H, B), dtype)
-        self.sqrt_gates_2_pre = empty((T, 4, B), dtype)
+        self.sqrt_gates2_pre = empty((T, 4, B), dtype)
         self.i_f_g_quotient = empty((T, 3*H, B), dtype)
         self.i_f_g = empty((T, 3*H, B), dtype)
         self.o_quotient = empty((T, H, B), dtype)
@@ -1166,10 +1187,10 @@ class _Saved:
         self.dg = self.d_gates[:, 2*H:3*H]
         self.do = self.d_gates[:, 3*H:]
         self.di_df_dg = self.d_gates[:, :3*H]
-        self.sqrt_i_pre = self.sqrt_gates_2_pre[:, 1:2]
-        self.sqrt_f_pre = self.sqrt_gates_2_pre[:, 2:3]
-        self.sqrt_g_pre = self.sqrt_gates_2_pre[:, 3:]
-        self.sqrt_o_pre = self.sqrt_gates_2_pre[:, :1]
+        self.sqrt_i_pre = self.sqrt_gates2_pre[:, 1:2]
+        self.sqrt_f_pre = self.sqrt_gates2_pre[:, 2:3]
+        self.sqrt_g_pre = self.sqrt_gates2_pre[:, 3:]
+        self.sqrt_o_pre = self.sqrt_gates2_pre[:, :1]
         self.i_quotient = self.i_f_g_quotient[:, :H]
         self.f_quotient = self.i_f_g_quotient[:, H:2*H]
         self.g_quotient = self.i_f_g_quotient[:, 2*H:]
@@ -1203,7 +1224,7 @@ class _Scratch:
         self.block_2 = empty(4*B*H*T, dtype)
         self.block_3 = empty(2*B*H*T, dtype)  # backward.d_g_pre_2_c
         self.block_4 = empty(2*B*H*T, dtype)  # backward.d_i_f_pre_2
-        self.block_5 = empty(2*B*H*T, dtype)  # backward.d_gates_3_pre_factor, backward.d_si_sf_each
+        self.block_5 = empty(2*B*H*T, dtype)  # backward.d_gates3_pre_factor, backward.d_si_sf_each
         self.block_6 = empty(2*B*H*T, dtype)  # backward.d_dc_factor, backward.d_dc_factor2, backward.d_sg_sc_each
         self.block_7 = empty(B*H*T, dtype)  # backward.d_o_pre_2
         self.block_8 = empty(B*H*T, dtype)  # backward.d_o_quotient_factor, backward.d_so_each
@@ -1249,14 +1270,16 @@ class _Forward:
         self.i_part = self.i_f_g_part[:H]
         self.f_part = self.i_f_g_part[H:2*H]
         self.g_part = self.i_f_g_part[2*H:]
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.d_gates, self.W_gates_x, saved.di, saved.df, saved.dg, saved.do, saved.di_df_dg,
-            saved.sqrt_i_pre, saved.i_f_g_quotient, saved.sqrt_f_pre, saved.sqrt_g_pre, saved.sqrt_o_pre,
-            saved.sqrt_gates_2_pre, saved.i_quotient, saved.f_quotient, saved.g_quotient, saved.i_f_g, saved.i_f,
-            saved.g, saved.o_quotient, saved.o, saved.c_all[:-1], saved.f, saved.dc, saved.i, saved.sqrt_c_pre,
-            saved.c_quotient, saved.c, saved.tanh_c, saved.h)
+            zip(
+                saved.h_all[:-1], saved.d_gates, self.W_gates_x, saved.di, saved.df, saved.dg, saved.do, saved.di_df_dg,
+                saved.sqrt_i_pre, saved.i_f_g_quotient, saved.sqrt_f_pre, saved.sqrt_g_pre, saved.sqrt_o_pre,
+                saved.sqrt_gates2_pre, saved.i_quotient, saved.f_quotient, saved.g_quotient, saved.i_f_g, saved.i_f,
+                saved.g, saved.o_quotient, saved.o, saved.c_all[:-1], saved.f, saved.dc, saved.i, saved.sqrt_c_pre,
+                saved.c_quotient, saved.c, saved.tanh_c, saved.h
+            )
         )
 
 
@@ -1272,13 +1295,13 @@ class _Backward:
         self.sf_batch = empty((H, B), dtype)
         self.si_batch = empty((H, B), dtype)
         self.d_h = empty((H, B), dtype)
-        self.gates_4 = empty((4*H, B), dtype)
+        self.gates4 = empty((4*H, B), dtype)
         self.d_c_quotient_sqrt_c_pre = empty((H, B), dtype)
         self.d_sum_c_part = empty((1, B), dtype)
         self.d_c_part = empty((H, B), dtype)
         self.d_dc_sum_dc_part = empty((H, B), dtype)
         self.sum_d_dc_sum_dc_part = empty((1, B), dtype)
-        self.gates_5 = empty((4*H, B), dtype)
+        self.gates5 = empty((4*H, B), dtype)
         self.d_o_quotient_sqrt_o_pre = empty((H, B), dtype)
         self.d_sum_o_part = empty((1, B), dtype)
         self.d_o_part = empty((H, B), dtype)
@@ -1287,9 +1310,9 @@ class _Backward:
         self.d_do_part = empty((H, B), dtype)
         self.d_g_quotient_sqrt_g_pre = empty((H, B), dtype)
         self.d_sum_i_f_g_part = empty((3, B), dtype)
-        self.d_gates_3_pre = empty((2*H, B), dtype)
+        self.d_gates3_pre = empty((2*H, B), dtype)
         self.d_i_f_g_part = empty((3*H, B), dtype)
-        self.d_d_gates_6_part = empty((3*H, B), dtype)
+        self.d_d_gates6_part = empty((3*H, B), dtype)
         self.sum_d_dg_sum_dg_part = empty((1, B), dtype)
         self.d_di_df_dg_part = empty((3*H, B), dtype)
         self.sum_d_df_sum_df_part = empty((1, B), dtype)
@@ -1322,7 +1345,7 @@ class _Backward:
         self.d_g_quotient_factor = np.ndarray((T, H, B), dtype, scratch.block_9)
         self.d_sum_i_f_g_part_factor = np.ndarray((T, 3, B), dtype, scratch.block_12)
         self.d_i_f_pre_2 = np.ndarray((T, 2*H, B), dtype, scratch.block_4)
-        self.d_gates_3_pre_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_5)
+        self.d_gates3_pre_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_5)
         self.d_do_factor = np.ndarray((T, H, B), dtype, scratch.block_10)
         self.d_U_gates_h_prev = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
         self.d_di_df_dg_factor = np.ndarray((T, 3*H, B), dtype, scratch.block_2)
@@ -1336,10 +1359,10 @@ class _Backward:
         self.d_g_pre_2 = self.d_g_pre_2_c[:, :H]
         self.d_sum_g_part_factor = self.d_sum_i_f_g_part_factor[:, 2:]
         self.d_f_pre_2 = self.d_i_f_pre_2[:, H:]
-        self.d_f_quotient_factor = self.d_gates_3_pre_factor[:, H:]
+        self.d_f_quotient_factor = self.d_gates3_pre_factor[:, H:]
         self.d_sum_f_part_factor = self.d_sum_i_f_g_part_factor[:, 1:2]
         self.d_i_pre_2 = self.d_i_f_pre_2[:, :H]
-        self.d_i_quotient_factor = self.d_gates_3_pre_factor[:, :H]
+        self.d_i_quotient_factor = self.d_gates3_pre_factor[:, :H]
         self.d_sum_i_part_factor = self.d_sum_i_f_g_part_factor[:, :1]
         self.d_Uo_h_prev = self.d_U_gates_h_prev[:, 3*H:]
         self.d_dg_factor = self.d_di_df_dg_factor[:, 2*H:]
@@ -1348,42 +1371,45 @@ class _Backward:
         self.d_Uf_h_prev = self.d_U_gates_h_prev[:, H:2*H]
         self.d_di_factor = self.d_di_df_dg_factor[:, :H]
         self.d_Ui_h_prev = self.d_U_gates_h_prev[:, :H]
-        self.d_c_2 = self.gates_4[3*H:]
-        self.d_dc_part = self.gates_5[3*H:]
-        self.tmp_2 = self.gates_4[2*H:3*H]
-        self.tmp_3 = self.gates_5[2*H:3*H]
-        self.tmp_4 = self.gates_4[H:2*H]
-        self.tmp_5 = self.gates_5[H:2*H]
-        self.tmp_6 = self.gates_4[:H]
-        self.tmp_7 = self.gates_5[:H]
+        self.d_c_2 = self.gates4[3*H:]
+        self.d_dc_part = self.gates5[3*H:]
+        self.tmp_2 = self.gates4[2*H:3*H]
+        self.tmp_3 = self.gates5[2*H:3*H]
+        self.tmp_4 = self.gates4[H:2*H]
+        self.tmp_5 = self.gates5[H:2*H]
+        self.tmp_6 = self.gates4[:H]
+        self.tmp_7 = self.gates5[:H]
         self.d_sum_g_part = self.d_sum_i_f_g_part[2:]
-        self.tmp_tmp = self.gates_4[:2*H]
+        self.tmp_tmp = self.gates4[:2*H]
         self.d_sum_f_part = self.d_sum_i_f_g_part[1:2]
-        self.d_f_quotient_sqrt_f_pre = self.d_gates_3_pre[H:]
+        self.d_f_quotient_sqrt_f_pre = self.d_gates3_pre[H:]
         self.d_sum_i_part = self.d_sum_i_f_g_part[:1]
-        self.d_i_quotient_sqrt_i_pre = self.d_gates_3_pre[:H]
+        self.d_i_quotient_sqrt_i_pre = self.d_gates3_pre[:H]
         self.d_g_part = self.d_i_f_g_part[2*H:]
         self.d_f_part = self.d_i_f_g_part[H:2*H]
         self.d_i_part = self.d_i_f_g_part[:H]
         self.d_Ui_Uf_h_prev = self.d_U_gates_h_prev[:, :2*H]
         self.d_Ui_Uf_Ug_h_prev = self.d_U_gates_h_prev[:, :3*H]
-        self.d_dg_sum_dg_part = self.d_d_gates_6_part[2*H:]
+        self.d_dg_sum_dg_part = self.d_d_gates6_part[2*H:]
         self.d_dg_part = self.d_di_df_dg_part[2*H:]
-        self.d_df_sum_df_part = self.d_d_gates_6_part[H:2*H]
+        self.d_df_sum_df_part = self.d_d_gates6_part[H:2*H]
         self.d_df_part = self.d_di_df_dg_part[H:2*H]
-        self.d_di_sum_di_part = self.d_d_gates_6_part[:H]
+        self.d_di_sum_di_part = self.d_d_gates6_part[:H]
         self.d_di_part = self.d_di_df_dg_part[:H]
         self.d_si_each = self.d_si_sf_each[:, :H]
         self.d_sf_each = self.d_si_sf_each[:, H:]
         self.d_sg_each = self.d_sg_sc_each[:, :H]
         self.d_sc_each = self.d_sg_sc_each[:, H:]
-        self.carried = (self.d_h, self.d_c_2, )
+        self.carried = (self.d_h, self.d_c_2)
         self.steps = list(
-            zip(self.dy_rows, self.d_c, self.d_c_quotient_factor, self.d_sum_c_part_factor, self.d_dc_factor2,
-            self.d_dc_factor, self.d_o_pre_2, self.d_o_quotient_factor, self.d_sum_o_part_factor, saved.i, saved.c_prev,
-            saved.g, self.d_Uo_h_prev, self.d_do_factor, saved.f, self.d_g_pre_2, self.d_g_quotient_factor,
-            self.d_i_f_pre_2, self.d_gates_3_pre_factor, self.d_sum_i_f_g_part_factor, self.d_Ug_h_prev,
-            self.d_di_df_dg_factor, self.d_Ui_Uf_h_prev, self.d_Ui_Uf_Ug_h_prev, self.d_U_gates_h_prev)
+            zip(
+                self.dy_rows, self.d_c, self.d_c_quotient_factor, self.d_sum_c_part_factor, self.d_dc_factor2,
+                self.d_dc_factor, self.d_o_pre_2, self.d_o_quotient_factor, self.d_sum_o_part_factor, saved.i,
+                saved.c_prev, saved.g, self.d_Uo_h_prev, self.d_do_factor, saved.f, self.d_g_pre_2,
+                self.d_g_quotient_factor, self.d_i_f_pre_2, self.d_gates3_pre_factor, self.d_sum_i_f_g_part_factor,
+                self.d_Ug_h_prev, self.d_di_df_dg_factor, self.d_Ui_Uf_h_prev, self.d_Ui_Uf_Ug_h_prev,
+                self.d_U_gates_h_prev
+            )
         )[::-1]
 
 
@@ -1395,7 +1421,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1505,7 +1531,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1616,7 +1642,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1625,7 +1651,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1653,7 +1679,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1662,9 +1688,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1684,8 +1711,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1711,14 +1738,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "si": ("H",),
     "sf": ("H",),
     "sg": ("H",),
@@ -1861,7 +1888,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

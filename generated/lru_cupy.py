@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "lru"
 SPEC_SHA256 = "846ed3c178fdaee9d4edd2d1b9e2d7327138431c5c6a1679678025dc703913c3"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -84,6 +84,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _operand as
+# products read it; _final at the end of a sample; _sum over all steps and samples; _T transposed; _out for the
+# caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -103,8 +107,8 @@ __device__ inline void keep(stored*, long long, real) {}
 #endif
 
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -127,9 +131,8 @@ extern "C" __global__ void forward_loop(
         const real Br_x = Br_Bi_x_all[row*2*H + j];
         const real Bi_x = Br_Bi_x_all[row*2*H + H + j];
 
-        // hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+        // the state before the step, put back where the sequence is reset
         const real hr_prev_here = cut_before == 0 ? hr_prev : cut_before == 1 ? 0 : hr_all[k];
-        // hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
         const real hi_prev_here = cut_before == 0 ? hi_prev : cut_before == 1 ? 0 : hi_all[k];
         // hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
         const real hr = lr_j*hr_prev_here + exp_gamma_j*Br_x - li_j*hi_prev_here;
@@ -176,7 +179,7 @@ extern "C" __global__ void backward_before(
 
     const real d_y_given = dy_all[at];
 
-    // backward of y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
+    // back through y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
     const real d_Ci_hi = -d_y_given;
 
     d_Ci_hi_all[at] = d_Ci_hi;
@@ -213,28 +216,29 @@ extern "C" __global__ void backward_loop(
         const real CiT_d_Ci_hi = CiT_d_Ci_hi_all[at];
         const real CrT_d_Cr_hr = CrT_d_Cr_hr_all[at];
 
-        // backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_hr_next_here = cut_after == 0 ? d_hr_next : cut_after == 2 ? d_hr_final[k] : 0;
-        // backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
         const real d_hi_next_here = cut_after == 0 ? d_hi_next : cut_after == 2 ? d_hi_final[k] : 0;
-        // backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+        // the state before the step, put back where the sequence is reset
         const real hr_prev_here = cut_before == 0 ? hr_prev : cut_before == 1 ? 0 : hr_all[k];
-        // backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
         const real hi_prev_here = cut_before == 0 ? hi_prev : cut_before == 1 ? 0 : hi_all[k];
+        // back to hi[t], from the next step and y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
         const real d_hi = d_hi_next_here + CiT_d_Ci_hi;
-        // backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+        // back to hr[t], from the next step and y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
         const real d_hr = d_hr_next_here + CrT_d_Cr_hr;
+        // back to hr[t-1], from hr[t] and hi[t]
         const real d_hr_prev = li_j*d_hi + lr_j*d_hr;
-        // backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
+        // back to hi[t-1], from hr[t] and hi[t]
         const real d_hi_prev = lr_j*d_hi - li_j*d_hr;
+        // back through hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
         const real d_Bi_x = exp_gamma_j*d_hi;
-        // backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+        // back through hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
         const real d_Br_x = exp_gamma_j*d_hr;
-        // backward of lr = size*cos(exp(theta))
+        // back through lr = size*cos(exp(theta))
         const real d_lr_each = hi_prev_here*d_hi + hr_prev_here*d_hr;
-        // backward of li = size*sin(exp(theta))
+        // back through li = size*sin(exp(theta))
         const real d_li_each = hr_prev_here*d_hi - hi_prev_here*d_hr;
-        // backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+        // back through hr[t], continued
         const real d_exp_gamma_each = Bi_x*d_hi + Br_x*d_hr;
 
         d_Br_Bi_x_all[row*2*H + H + j] = d_Bi_x;
@@ -267,6 +271,7 @@ extern "C" __global__ void backward_after(
     const real d_y_given = dy_all[at];
     const real d_x = d_x_all[at];
 
+    // back to x[t], from hr[t], hi[t] and y
     const real d_x_2 = d_j*d_y_given + d_x;
     const real d_d_each = x*d_y_given;
 
@@ -413,14 +418,16 @@ def _backward_checked(
         ws.d_hr_final[...] = 0 if dfinal is None else dfinal.hr
         ws.d_hi_final[...] = 0 if dfinal is None else dfinal.hi
 
-    # backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+    # back through Cr @ hr[t]
     _dot(ws.dy_all.reshape(T*B, I), params.Cr, ws.CrT_d_Cr_hr_all.reshape(T*B, H))
     _run(_kernel("backward_before", dtype), T*B*I, ws.backward_before)
-    # backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
+    # back through Ci @ hi[t]
     _dot(ws.d_Ci_hi_all.reshape(T*B, I), params.Ci, ws.CiT_d_Ci_hi_all.reshape(T*B, H))
     _loop(ws, _backward_loop, graph)
+    # back through [Br; Bi] @ x[t]
     _dot(ws.d_Br_Bi_x_all.reshape(T*B, 2*H), ws.Br_Bi, ws.d_x_all.reshape(T*B, I))
     _run(_kernel("backward_after", dtype), T*B*I, ws.backward_after)
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_Br_Bi_x_all.reshape(T*B, 2*H).T, x_2d, ws.d_Br_Bi)
     _dot(ws.dy_all.reshape(T*B, I).T, saved.hr_operand[1:].reshape(T*B, H), ws.d_Cr)
     _dot(ws.d_Ci_hi_all.reshape(T*B, I).T, saved.hi_operand[1:].reshape(T*B, H), ws.d_Ci)
@@ -570,8 +577,9 @@ def _derived(params: Params) -> tuple[Any, ...]:
     li = size*sin_exp_theta
     exp_gamma = cp.exp(params.gamma)
     return tuple(
-        cp.asarray(value, dtype, order='C') for value in (size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta,
-        sin_exp_theta, )
+        cp.asarray(value, dtype, order='C') for value in (
+            size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta,
+        )
     )
 
 
@@ -712,7 +720,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.nu", params.nu, 1, 0, "[H]")
     I = _axis("params.Br", params.Br, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1062,7 +1070,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1129,8 +1137,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1162,15 +1169,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1243,10 +1249,10 @@ PARAM_SHAPES = {
     "nu": ("H",),
     "theta": ("H",),
     "gamma": ("H",),
-    "Br": ("H", "I",),
-    "Bi": ("H", "I",),
-    "Cr": ("I", "H",),
-    "Ci": ("I", "H",),
+    "Br": ("H", "I"),
+    "Bi": ("H", "I"),
+    "Cr": ("I", "H"),
+    "Ci": ("I", "H"),
     "d": ("I",),
 }
 STATE_SHAPES = {
@@ -1364,7 +1370,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.hr", state.hr, dtype, (B, H), "[B, H]")
         _expect("state.hi", state.hi, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

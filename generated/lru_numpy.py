@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "lru"
 SPEC_SHA256 = "846ed3c178fdaee9d4edd2d1b9e2d7327138431c5c6a1679678025dc703913c3"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -76,6 +76,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -104,9 +108,9 @@ def _forward(
     np.matmul(x_2d, Br.T, out=saved.Br_x.reshape(T*B, H))
     # hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
     np.matmul(x_2d, Bi.T, out=saved.Bi_x.reshape(T*B, H))
-    # hr
+    # hr[t], continued
     np.multiply(exp_gamma_batch, saved.Br_x, out=saved.hr)
-    # hi
+    # hi[t], continued
     np.multiply(exp_gamma_batch, saved.Bi_x, out=saved.hi)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -165,17 +169,17 @@ def _backward(
     ws.d_hr_2[...] = 0 if dfinal is None else dfinal.hr
     ws.d_hi[...] = 0 if dfinal is None else dfinal.hi
 
-    # backward of y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
+    # back through y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
     np.multiply(dy, -1, out=ws.d_Ci_hi)
-    # backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
+    # back through Ci @ hi[t]
     d_Ci_hi_2d = ws.d_Ci_hi.reshape(T*B, I)
     np.matmul(d_Ci_hi_2d, Ci, out=ws.d_exp_gamma_each.reshape(T*B, H))
-    # backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+    # back through Cr @ hr[t]
     d_y_given_2d = dy.reshape(T*B, I)
     np.matmul(d_y_given_2d, Cr, out=ws.d_hr.reshape(T*B, H))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.hr, dfinal.hi, )
+        finals = None if dfinal is None else (dfinal.hr, dfinal.hi)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, subtract = np.add, np.multiply, np.subtract
@@ -184,23 +188,26 @@ def _backward(
     tmp = ws.tmp
     tmp_2 = ws.tmp_2
     for (d_exp_gamma_each, d_hr) in steps:
-        # backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
+        # back to hi[t], from the next step and y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
         add(d_hi, d_exp_gamma_each, d_exp_gamma_each)
-        # backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+        # back to hr[t], from the next step and y = Cr @ hr[t] - Ci @ hi[t] + d*x[t]
         add(d_hr_2, d_hr, d_hr)
+        # back to hr[t-1], from hr[t] and hi[t]
         multiply(li_batch, d_exp_gamma_each, d_hr_2)
         multiply(lr_batch, d_hr, tmp)
         add(d_hr_2, tmp, d_hr_2)
-        # hi
+        # back to hi[t-1], from hr[t] and hi[t]
         multiply(lr_batch, d_exp_gamma_each, d_hi)
         multiply(li_batch, d_hr, tmp_2)
         subtract(d_hi, tmp_2, d_hi)
 
-    # backward of hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
+    # back through hi[t] = li*hr[t-1] + lr*hi[t-1] + exp(gamma)*(Bi @ x[t])
     np.multiply(exp_gamma_batch, ws.d_exp_gamma_each, out=ws.d_Bi_x)
-    # backward of hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
+    # back through hr[t] = lr*hr[t-1] - li*hi[t-1] + exp(gamma)*(Br @ x[t])
     np.multiply(exp_gamma_batch, ws.d_hr, out=ws.d_Br_x)
+    # for the way back to x[t], from hr[t], hi[t] and y
     np.multiply(d_batch, dy, out=ws.d_x)
+    # back to x[t], from hr[t], hi[t] and y
     d_Br_x_2d = ws.d_Br_x.reshape(T*B, H)
     np.matmul(d_Br_x_2d, Br, out=ws.d_x_2.reshape(T*B, I))
     d_Bi_x_2d = ws.d_Bi_x.reshape(T*B, H)
@@ -208,18 +215,19 @@ def _backward(
     np.add(ws.d_x_2, ws.tmp_3, out=ws.d_x_2)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
     np.multiply(dy, x, out=ws.d_d_each)
-    # backward of lr = size*cos(exp(theta))
+    # back through lr = size*cos(exp(theta))
     np.multiply(saved.hi_prev, ws.d_exp_gamma_each, out=ws.d_lr_each)
     np.multiply(saved.hr_prev, ws.d_hr, out=ws.tmp_4)
     np.add(ws.d_lr_each, ws.tmp_4, out=ws.d_lr_each)
-    # backward of li = size*sin(exp(theta))
+    # back through li = size*sin(exp(theta))
     np.multiply(saved.hr_prev, ws.d_exp_gamma_each, out=ws.d_li_each)
     np.multiply(saved.hi_prev, ws.d_hr, out=ws.tmp_5)
     np.subtract(ws.d_li_each, ws.tmp_5, out=ws.d_li_each)
-    # hr
+    # back through hr[t], continued
     np.multiply(saved.Bi_x, ws.d_exp_gamma_each, out=ws.d_exp_gamma_each)
     np.multiply(saved.Br_x, ws.d_hr, out=ws.d_hr)
     np.add(ws.d_exp_gamma_each, ws.d_hr, out=ws.d_exp_gamma_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_Bi_x_2d.T, x_2d, out=ws.d_Bi_rows)
     d_Bi = ws.d_Bi_rows
     np.matmul(d_Br_x_2d.T, x_2d, out=ws.d_Br_rows)
@@ -279,7 +287,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Br_Bi_T, lr_row, exp_gamma_row, li_row, Cr_T, Ci_T, d_row, ) = packed.constants
+        (Br_Bi_T, lr_row, exp_gamma_row, li_row, Cr_T, Ci_T, d_row) = packed.constants
         Br_Bi_x = packed.Br_Bi_x
         tmp = packed.tmp
         Br_x = packed.Br_x
@@ -385,7 +393,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     sin_exp_theta = np.sin(exp_theta)
     li = size*sin_exp_theta
     exp_gamma = np.exp(params.gamma)
-    return (size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta, )
+    return (size, lr, li, exp_gamma, cos_exp_theta, exp_nu, exp_theta, sin_exp_theta)
 
 
 class Tape(NamedTuple):
@@ -493,7 +501,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.nu", params.nu, 1, 0, "[H]")
     I = _axis("params.Br", params.Br, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -520,7 +528,7 @@ class Packed:
         Cr_T = _from_left(Cr)
         Ci_T = _from_left(Ci)
         d_row = params.d[None]
-        self.constants = (Br_Bi_T, lr_row, exp_gamma_row, li_row, Cr_T, Ci_T, d_row, )
+        self.constants = (Br_Bi_T, lr_row, exp_gamma_row, li_row, Cr_T, Ci_T, d_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -577,8 +585,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -718,7 +726,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.Br_x = empty((T, B, H), dtype)
         self.Bi_x = empty((T, B, H), dtype)
@@ -778,8 +786,8 @@ class _Forward:
         self.y_2 = np.ndarray((T, B, I), dtype, scratch.block_1)
         self.Ci_hi = np.ndarray((T, B, I), dtype, scratch.block_2)
         self.y_factor = np.ndarray((T, B, I), dtype, scratch.block_3)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.hr_all, saved.hr_prev, 0.0), (saved.hi_all, saved.hi_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.hr_all, saved.hr_prev, 0.0), (saved.hi_all, saved.hi_prev, 0.0))
         self.steps = list(zip(saved.hr_all[:-1], saved.hr, saved.hi_all[:-1], saved.hi))
 
 
@@ -819,7 +827,7 @@ class _Backward:
         self.tmp_4 = np.ndarray((T, B, H), dtype, scratch.block_10)
         self.d_li_each = np.ndarray((T, B, H), dtype, scratch.block_10)
         self.tmp_5 = np.ndarray((T, B, H), dtype, scratch.block_11)
-        self.carried = (self.d_hr_2, self.d_hi, )
+        self.carried = (self.d_hr_2, self.d_hi)
         self.steps = list(zip(self.d_exp_gamma_each, self.d_hr))[::-1]
 
 
@@ -831,7 +839,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -941,7 +949,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1052,7 +1060,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1061,7 +1069,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1089,7 +1097,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1098,9 +1106,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1120,8 +1129,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1150,10 +1159,10 @@ PARAM_SHAPES = {
     "nu": ("H",),
     "theta": ("H",),
     "gamma": ("H",),
-    "Br": ("H", "I",),
-    "Bi": ("H", "I",),
-    "Cr": ("I", "H",),
-    "Ci": ("I", "H",),
+    "Br": ("H", "I"),
+    "Bi": ("H", "I"),
+    "Cr": ("I", "H"),
+    "Ci": ("I", "H"),
     "d": ("I",),
 }
 STATE_SHAPES = {
@@ -1287,7 +1296,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.hr", state.hr, dtype, (B, H), "[B, H]")
         _expect("state.hi", state.hi, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

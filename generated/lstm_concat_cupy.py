@@ -60,7 +60,7 @@ __all__ = [
 
 CELL = "lstm_concat"
 SPEC_SHA256 = "9bafd9dd9a26c1e6f59241cda74f025cdf92659d7d66ccbcc98e8ef923e6ae33"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -93,6 +93,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [f, i, C, o]; gates2 = [f, i, Chat, o].
+# Endings of names: _prev one step before; _all of all steps, of a state also before the first; _now of the step that
+# is at work; _pair of two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all
+# steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -115,14 +120,14 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Wf|h[t-1]; Wi|h[t-1]; WC|h[t-1]; Wo|h[t-1]] @ h_prev.
 extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bC, const stored* bo,
     const stored* bf, const real* cuts, const stored* W_gates_h_prev_h_now, real* C_all, real* h_all,
-    stored* gates_2_all, stored* tanh_C_all, stored* h_out, stored* h_operand, real* h_final)
+    stored* gates2_all, stored* tanh_C_all, stored* h_out, stored* h_operand, real* h_final)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -137,15 +142,15 @@ extern "C" __global__ void forward_step(
     const real cut_after = cuts[row + B];
     const real C_prev = C_all[at];
     const real Wf_h_prev_h_prev = W_gates_h_prev_h_now[sample*4*H + j];
-    const real Wf_x_x = gates_2_all[row*4*H + j];
+    const real Wf_x_x = gates2_all[row*4*H + j];
     const real Wi_h_prev_h_prev = W_gates_h_prev_h_now[sample*4*H + H + j];
-    const real Wi_x_x = gates_2_all[row*4*H + H + j];
+    const real Wi_x_x = gates2_all[row*4*H + H + j];
     const real WC_h_prev_h_prev = W_gates_h_prev_h_now[sample*4*H + 2*H + j];
-    const real WC_x_x = gates_2_all[row*4*H + 2*H + j];
+    const real WC_x_x = gates2_all[row*4*H + 2*H + j];
     const real Wo_h_prev_h_prev = W_gates_h_prev_h_now[sample*4*H + 3*H + j];
-    const real Wo_x_x = gates_2_all[row*4*H + 3*H + j];
+    const real Wo_x_x = gates2_all[row*4*H + 3*H + j];
 
-    // C[t] = f*C[t-1] + i*Chat
+    // the state before the step, put back where the sequence is reset
     const real C_prev_here = cut_before == 0 ? C_prev : cut_before == 1 ? 0 : C_all[k];
     // f = sigma(Wf @ [h[t-1], x[t]] + bf)
     const real f = sigmoid(Wf_h_prev_h_prev + Wf_x_x + bf_j);
@@ -160,14 +165,16 @@ extern "C" __global__ void forward_step(
     // h[t] = o*phi(C[t])
     const real tanh_C = tanh(C);
     const real h = o*tanh_C;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
-    gates_2_all[row*4*H + j] = f;
-    gates_2_all[row*4*H + H + j] = i;
-    gates_2_all[row*4*H + 2*H + j] = Chat;
+    gates2_all[row*4*H + j] = f;
+    gates2_all[row*4*H + H + j] = i;
+    gates2_all[row*4*H + 2*H + j] = Chat;
     C_all[at + B*H] = C;
-    gates_2_all[row*4*H + 3*H + j] = o;
+    gates2_all[row*4*H + 3*H + j] = o;
     tanh_C_all[at] = tanh_C;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
@@ -178,8 +185,8 @@ extern "C" __global__ void forward_step(
 // One step.
 extern "C" __global__ void backward_step(
     const long long t, const long long B, const long long H, const real* C_all, const real* d_h_final,
-    const real* d_C_final, const real* cuts, const stored* gates_2_all, const stored* tanh_C_all,
-    const stored* dy_all, const stored* d_h_pair, real* d_C_pair, stored* d_gates_2_pre_all)
+    const real* d_C_final, const real* cuts, const stored* gates2_all, const stored* tanh_C_all,
+    const stored* dy_all, const stored* d_h_pair, real* d_C_pair, stored* d_gates2_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -189,40 +196,39 @@ extern "C" __global__ void backward_step(
     const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real C_prev = C_all[at];
-    const real f = gates_2_all[row*4*H + j];
-    const real i = gates_2_all[row*4*H + H + j];
-    const real Chat = gates_2_all[row*4*H + 2*H + j];
-    const real o = gates_2_all[row*4*H + 3*H + j];
+    const real f = gates2_all[row*4*H + j];
+    const real i = gates2_all[row*4*H + H + j];
+    const real Chat = gates2_all[row*4*H + 2*H + j];
+    const real o = gates2_all[row*4*H + 3*H + j];
     const real tanh_C = tanh_C_all[at];
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_C_next = d_C_pair[(t + 1)%2*B*H + k];
 
-    // backward of C[t] = f*C[t-1] + i*Chat
+    // the state before the step, put back where the sequence is reset
     const real C_prev_here = cut_before == 0 ? C_prev : cut_before == 1 ? 0 : C_all[k];
-    // backward of h[t] = o*phi(C[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of C[t] = f*C[t-1] + i*Chat
     const real d_C_next_here = cut_after == 0 ? d_C_next : cut_after == 2 ? d_C_final[k] : 0;
-    // backward of h[t] = o*phi(C[t])
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of o = sigma(Wo @ [h[t-1], x[t]] + bo)
+    // back through o = sigma(Wo @ [h[t-1], x[t]] + bo)
     const real d_o_pre = (1 - o)*o*tanh_C*d_h;
-    // backward of C[t] = f*C[t-1] + i*Chat
+    // back to C[t], from the next step and h[t] = o*phi(C[t])
     const real d_C = d_C_next_here + o*(1 - square(tanh_C))*d_h;
-    // backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
+    // back through Chat = phi(WC @ [h[t-1], x[t]] + bC)
     const real d_Chat_pre = i*(1 - square(Chat))*d_C;
-    // backward of i = sigma(Wi @ [h[t-1], x[t]] + bi)
+    // back through i = sigma(Wi @ [h[t-1], x[t]] + bi)
     const real d_i_pre = (1 - i)*i*Chat*d_C;
-    // backward of f = sigma(Wf @ [h[t-1], x[t]] + bf)
+    // back through f = sigma(Wf @ [h[t-1], x[t]] + bf)
     const real d_f_pre = C_prev_here*(1 - f)*f*d_C;
-    // backward of C[t] = f*C[t-1] + i*Chat
+    // back to C[t-1], from C[t] = f*C[t-1] + i*Chat
     const real d_C_prev = f*d_C;
 
-    d_gates_2_pre_all[row*4*H + 3*H + j] = d_o_pre;
-    d_gates_2_pre_all[row*4*H + 2*H + j] = d_Chat_pre;
-    d_gates_2_pre_all[row*4*H + H + j] = d_i_pre;
-    d_gates_2_pre_all[row*4*H + j] = d_f_pre;
+    d_gates2_pre_all[row*4*H + 3*H + j] = d_o_pre;
+    d_gates2_pre_all[row*4*H + 2*H + j] = d_Chat_pre;
+    d_gates2_pre_all[row*4*H + H + j] = d_i_pre;
+    d_gates2_pre_all[row*4*H + j] = d_f_pre;
     d_C_pair[t%2*B*H + k] = d_C_prev;
 }
 
@@ -303,10 +309,10 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step = _kernel("backward_step", ws.dtype)
     backward_step_blocks = ws.backward_step_blocks
     W_gates_h_prev = ws.W_gates_h_prev
-    for backward_step_arguments, d_gates_2_pre, d_h_prev in ws.steps:
+    for backward_step_arguments, d_gates2_pre, d_h_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = o*phi(C[t])
-        dot(d_gates_2_pre, W_gates_h_prev, d_h_prev)
+        # back through [Wo|h[t-1]; WC|h[t-1]; Wi|h[t-1]; Wf|h[t-1]] @ h[t-1]
+        dot(d_gates2_pre, W_gates_h_prev, d_h_prev)
 
 
 def _forward_checked(
@@ -337,7 +343,7 @@ def _forward_checked(
     # i = sigma(Wi @ [h[t-1], x[t]] + bi)
     # Chat = phi(WC @ [h[t-1], x[t]] + bC)
     # o = sigma(Wo @ [h[t-1], x[t]] + bo)
-    _dot(x_2d, ws.W_gates_x_T, ws.gates_2_all.reshape(T*B, 4*H))
+    _dot(x_2d, ws.W_gates_x_T, ws.gates2_all.reshape(T*B, 4*H))
     _loop(ws, _forward_loop, graph)
 
     final = State(h=_last(ws, ws.h_all, ws.h_final).astype(dtype), C=_last(ws, ws.C_all).astype(dtype))
@@ -372,14 +378,16 @@ def _backward_checked(
         ws.d_C_final[...] = 0 if dfinal is None else dfinal.C
 
     _loop(ws, _backward_loop, graph)
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H), ws.W_gates_x, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_W_gates_h_prev)
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates_x)
-    _sum_rows(ws.d_gates_2_pre_all.reshape(T*B, 4*H), ws.d_b_gates_3_sum_parts, ws.d_b_gates_3_sum)
-    d_bi = ws.d_b_gates_3_sum[H:2*H]
-    d_bC = ws.d_b_gates_3_sum[2*H:3*H]
-    d_bo = ws.d_b_gates_3_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_3_sum[:H]
+    # back through [Wo|x[t]; WC|x[t]; Wi|x[t]; Wf|x[t]] @ x[t]
+    _dot(ws.d_gates2_pre_all.reshape(T*B, 4*H), ws.W_gates_x, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates2_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_W_gates_h_prev)
+    _dot(ws.d_gates2_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates_x)
+    _sum_rows(ws.d_gates2_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
+    d_bi = ws.d_b_gates_sum[H:2*H]
+    d_bC = ws.d_b_gates_sum[2*H:3*H]
+    d_bo = ws.d_b_gates_sum[3*H:4*H]
+    d_bf = ws.d_b_gates_sum[:H]
     d_Wf_h_prev = ws.d_W_gates_h_prev[:H]
     d_Wf_x = ws.d_W_gates_x[:H]
     d_Wi_h_prev = ws.d_W_gates_h_prev[H:2*H]
@@ -531,8 +539,9 @@ def _derived(params: Params, I: int, H: int) -> tuple[Any, ...]:
     Wo_h_prev = params.Wo[..., 0:H]
     Wo_x = params.Wo[..., H:H + I]
     return tuple(
-        cp.asarray(value, dtype, order='C') for value in (Wf_h_prev, Wf_x, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_h_prev,
-        Wo_x, )
+        cp.asarray(value, dtype, order='C') for value in (
+            Wf_h_prev, Wf_x, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_h_prev, Wo_x,
+        )
     )
 
 
@@ -673,7 +682,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, H + I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, H + I]") - (H)
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -809,7 +818,7 @@ class _Forward:
         self.scratch: list[cp.ndarray] = []  # for cuBLAS in the graphs of both passes
         self.rows, self.is_cut = None, False
         self.cuts = cp.zeros((T + 1, B, 1), real)
-        self.gates_2_all = cp.empty((T, B, 4*H), dtype)
+        self.gates2_all = cp.empty((T, B, 4*H), dtype)
         self.W_gates_h_prev_h_now = cp.empty((B, 4*H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
         self.h_operand = self.h_all if real == dtype else cp.empty((T + 1, B, H), dtype)
@@ -826,7 +835,7 @@ class _Forward:
         self.W_gates_h_prev_T = cp.empty((H, 4*H), dtype)
         self.forward_step = (
             cp.int64(B), cp.int64(H), self.bi, self.bC, self.bo, self.bf, self.cuts, self.W_gates_h_prev_h_now,
-            self.C_all, self.h_all, self.gates_2_all, self.tanh_C_all, self.h_out, self.h_operand, self.h_final
+            self.C_all, self.h_all, self.gates2_all, self.tanh_C_all, self.h_out, self.h_operand, self.h_final
         )
         self.forward_step_blocks = _blocks(B*H)
         now = _numbers(T)
@@ -857,23 +866,24 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), dtype)
         self.d_C_pair = cp.empty((2, B, H), real)
-        self.d_gates_2_pre_all = cp.empty((T, B, 4*H), dtype)
+        self.d_gates2_pre_all = cp.empty((T, B, 4*H), dtype)
         self.W_gates_h_prev = cp.empty((4*H, H), dtype)
         self.W_gates_x = cp.empty((4*H, I), dtype)
         self.d_W_gates_h_prev = cp.empty((4*H, H), dtype)
         self.d_W_gates_x = cp.empty((4*H, I), dtype)
-        self.d_b_gates_3_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_3_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_b_gates_sum = cp.empty((4*H,), dtype)
+        self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step = (
-            cp.int64(B), cp.int64(H), saved.C_all, self.d_h_final, self.d_C_final, saved.cuts, saved.gates_2_all,
-            saved.tanh_C_all, self.dy_all, self.d_h_pair, self.d_C_pair, self.d_gates_2_pre_all
+            cp.int64(B), cp.int64(H), saved.C_all, self.d_h_final, self.d_C_final, saved.cuts, saved.gates2_all,
+            saved.tanh_C_all, self.dy_all, self.d_h_pair, self.d_C_pair, self.d_gates2_pre_all
         )
         self.backward_step_blocks = _blocks(B*H)
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_gates_2_pre_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_gates2_pre_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1062,7 +1072,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1129,8 +1139,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1162,15 +1171,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1240,10 +1248,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "H + I",),
-    "Wi": ("H", "H + I",),
-    "WC": ("H", "H + I",),
-    "Wo": ("H", "H + I",),
+    "Wf": ("H", "H + I"),
+    "Wi": ("H", "H + I"),
+    "WC": ("H", "H + I"),
+    "Wo": ("H", "H + I"),
     "bi": ("H",),
     "bC": ("H",),
     "bo": ("H",),
@@ -1364,7 +1372,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.C", state.C, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

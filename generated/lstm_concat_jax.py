@@ -46,7 +46,7 @@ __all__ = [
 
 CELL = "lstm_concat"
 SPEC_SHA256 = "9bafd9dd9a26c1e6f59241cda74f025cdf92659d7d66ccbcc98e8ef923e6ae33"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -72,6 +72,11 @@ class State(NamedTuple):
 Arrays = tuple[jax.Array, ...]
 
 
+# Side by side, in this order: gates = [f, i, C, o]; gates2 = [o, C, i, f].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it.
+
+
 def _forward(
     dims: tuple[int, ...], params: Params, x: jax.Array, earlier: Arrays, state: State, masks: _Masks | None
 ) -> tuple[jax.Array, Arrays, Arrays]:
@@ -95,7 +100,7 @@ def _forward(
         h_prev, C_prev = carry
         f_pre_base, i_pre_base, Chat_pre_base, o_pre_base = row
         (
-            Wf_h_prev_h_prev, Wi_h_prev_h_prev, WC_h_prev_h_prev, Wo_h_prev_h_prev,
+            Wf_h_prev_h_prev, Wi_h_prev_h_prev, WC_h_prev_h_prev, Wo_h_prev_h_prev
         ) = jnp.split(h_prev @ W_gates_h_prev.T, (H, 2*H, 3*H,), -1)
         # f = sigma(Wf @ [h[t-1], x[t]] + bf)
         f = jax.nn.sigmoid(Wf_h_prev_h_prev + f_pre_base)
@@ -128,53 +133,54 @@ def _backward(
     T, B = x.shape[:2]
     Wf_h_prev, Wf_x, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_h_prev, Wo_x = _derived(params, x, dims)
     h_prev, C_prev, f, i, Chat, o, tanh_C = saved
-    # backward of o = sigma(Wo @ [h[t-1], x[t]] + bo)
+    # for the way back through o = sigma(Wo @ [h[t-1], x[t]] + bo)
     d_o_pre_factor = (1 - o)*o*tanh_C
-    # backward of C[t] = f*C[t-1] + i*Chat
+    # for the way back to C[t], from h[t] = o*phi(C[t])
     d_C_factor = o*(1 - tanh_C**2)
-    # backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
+    # for the way back through Chat = phi(WC @ [h[t-1], x[t]] + bC)
     d_Chat_pre_factor = i*(1 - Chat**2)
-    # backward of i = sigma(Wi @ [h[t-1], x[t]] + bi)
+    # for the way back through i = sigma(Wi @ [h[t-1], x[t]] + bi)
     d_i_pre_factor = (1 - i)*i*Chat
-    # backward of f = sigma(Wf @ [h[t-1], x[t]] + bf)
+    # for the way back through f = sigma(Wf @ [h[t-1], x[t]] + bf)
     d_f_pre_factor = C_prev*(1 - f)*f
-    W_gates_2_h_prev = jnp.concatenate((Wo_h_prev, WC_h_prev, Wi_h_prev, Wf_h_prev), 0)
-    W_gates_2_x = jnp.concatenate((Wo_x, WC_x, Wi_x, Wf_x), 0)
+    W_gates2_h_prev = jnp.concatenate((Wo_h_prev, WC_h_prev, Wi_h_prev, Wf_h_prev), 0)
+    W_gates2_x = jnp.concatenate((Wo_x, WC_x, Wi_x, Wf_x), 0)
 
     def one_step(carry: Any, row: Any) -> Any:
         d_h_next, d_C_next = carry
         dy_t, d_o_pre_factor, d_C_factor, d_Chat_pre_factor, d_i_pre_factor, d_f_pre_factor, f = row
-        # backward of h[t] = o*phi(C[t])
+        # back to h[t], from the output and the next step
         d_h = dy_t + d_h_next
-        # backward of o = sigma(Wo @ [h[t-1], x[t]] + bo)
+        # back through o = sigma(Wo @ [h[t-1], x[t]] + bo)
         d_o_pre = d_h*d_o_pre_factor
-        # backward of C[t] = f*C[t-1] + i*Chat
+        # back to C[t], from the next step and h[t] = o*phi(C[t])
         d_C = d_C_next + d_h*d_C_factor
-        # backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
+        # back through Chat = phi(WC @ [h[t-1], x[t]] + bC)
         d_Chat_pre = d_C*d_Chat_pre_factor
-        # backward of i = sigma(Wi @ [h[t-1], x[t]] + bi)
+        # back through i = sigma(Wi @ [h[t-1], x[t]] + bi)
         d_i_pre = d_C*d_i_pre_factor
-        # backward of f = sigma(Wf @ [h[t-1], x[t]] + bf)
+        # back through f = sigma(Wf @ [h[t-1], x[t]] + bf)
         d_f_pre = d_C*d_f_pre_factor
-        # backward of C[t] = f*C[t-1] + i*Chat
+        # back to C[t-1], from C[t] = f*C[t-1] + i*Chat
         d_C_prev = f*d_C
-        # backward of h[t] = o*phi(C[t])
-        d_h_prev = jnp.concatenate((d_o_pre, d_Chat_pre, d_i_pre, d_f_pre), -1) @ W_gates_2_h_prev
+        # back through [Wo|h[t-1]; WC|h[t-1]; Wi|h[t-1]; Wf|h[t-1]] @ h[t-1]
+        d_h_prev = jnp.concatenate((d_o_pre, d_Chat_pre, d_i_pre, d_f_pre), -1) @ W_gates2_h_prev
         return (d_h_prev, d_C_prev), (d_o_pre, d_Chat_pre, d_i_pre, d_f_pre)
 
     final, rows = _back(
-        one_step, dfinal, (dy, d_o_pre_factor, d_C_factor, d_Chat_pre_factor, d_i_pre_factor, d_f_pre_factor,
-        f), T, masks
+        one_step, dfinal, (dy, d_o_pre_factor, d_C_factor, d_Chat_pre_factor, d_i_pre_factor, d_f_pre_factor, f), T,
+        masks
     )
     d_o_pre, d_Chat_pre, d_i_pre, d_f_pre = rows
-    d_x = jnp.concatenate((d_o_pre, d_Chat_pre, d_i_pre, d_f_pre), -1) @ W_gates_2_x
-    d_Wf_h_prev, d_Wi_h_prev, d_WC_h_prev, d_Wo_h_prev = (
-        jnp.split(jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_f_pre, d_i_pre, d_Chat_pre, d_o_pre), -1),
-        h_prev), (H, 2*H, 3*H,), -2)
+    # back through [Wo|x[t]; WC|x[t]; Wi|x[t]; Wf|x[t]] @ x[t]
+    d_x = jnp.concatenate((d_o_pre, d_Chat_pre, d_i_pre, d_f_pre), -1) @ W_gates2_x
+    # gradients of the parameters: products and sums over all steps and samples
+    d_Wf_h_prev, d_Wi_h_prev, d_WC_h_prev, d_Wo_h_prev = jnp.split(
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_f_pre, d_i_pre, d_Chat_pre, d_o_pre), -1), h_prev), (H, 2*H, 3*H,),
+        -2
     )
-    d_Wf_x, d_Wi_x, d_WC_x, d_Wo_x = (
-        jnp.split(jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_f_pre, d_i_pre, d_Chat_pre, d_o_pre), -1), x),
-        (H, 2*H, 3*H,), -2)
+    d_Wf_x, d_Wi_x, d_WC_x, d_Wo_x = jnp.split(
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_f_pre, d_i_pre, d_Chat_pre, d_o_pre), -1), x), (H, 2*H, 3*H,), -2
     )
     d_bi = d_i_pre.sum((0, 1))
     d_bC = d_Chat_pre.sum((0, 1))
@@ -209,7 +215,7 @@ def _derived(params: Params, like: jax.Array, dims: tuple[int, ...]) -> tuple[An
     WC_x = params.WC[..., H:H + I]
     Wo_h_prev = params.Wo[..., 0:H]
     Wo_x = params.Wo[..., H:H + I]
-    return (Wf_h_prev, Wf_x, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_h_prev, Wo_x, )
+    return (Wf_h_prev, Wf_x, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_h_prev, Wo_x)
 
 
 def _equations(
@@ -288,7 +294,7 @@ def trace(params: Params, x: jax.Array, state: State | None = None) -> dict[str,
         return tuple(after), tuple(values.values())
 
     _, rows = _scan(one_step, tuple(_start(state, x, B, dims)), (x,), T)
-    values = dict(zip(("f", "i", "Chat", "C", "o", "h", ), rows))
+    values = dict(zip(("f", "i", "Chat", "C", "o", "h"), rows))
     return values
 
 
@@ -318,7 +324,7 @@ def init_state(params: Params, batch: int) -> State:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, H + I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, H + I]") - (H)
     _check_params(params, I, H)
-    return _start(None, params.Wf, batch, (I, H, ))
+    return _start(None, params.Wf, batch, (I, H))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -373,9 +379,9 @@ def _plain(
     def one_step(carry: Any, row: Any) -> Any:
         state = State(h=carry[0], C=carry[1])
         values, after = _equations(params, row[0], state, derived, B, dims)
-        return (after.h, after.C, ), (values["h"], )
+        return (after.h, after.C), (values["h"],)
 
-    first = (state.h, state.C, )
+    first = (state.h, state.C)
     final, y = _through(one_step, first, (x, *earlier), T, masks, (0.0, 0.0))
     return y[0], final
 
@@ -407,7 +413,7 @@ def _through(one_step: Any, first: Any, sequences: Any, T: int, masks: _Masks | 
 
 
 def _back(one_step: Any, given: Any, sequences: Any, T: int, masks: _Masks | None) -> Any:
-    """The same for the backward pass: ``given`` comes in at each sample's last step, and nothing across a cut."""
+    """The same for the backward pass: ``given`` comes in at each sample's last step, and nothing passes a reset."""
     if masks is None:
         return _scan(one_step, given, sequences, T, reverse=True)
     cut = masks.cut > 0
@@ -443,7 +449,8 @@ class _Masks(NamedTuple):
     ends: Any  # [B]: how many steps each sample has
     alive: Any  # [T, B]: whether a step is one of the sample's
     last: Any  # [T, B]: whether it is its last
-    cut: Any  # [T, B]: whether a state is put back before a step: to the spec's own (1), to that before the first (2)
+    # [T, B]: whether a sample is reset before a step: to the initial state (1), to that before the first step (2)
+    cut: Any
     order: _Order | None  # None if it is the given one
 
 
@@ -562,10 +569,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "H + I",),
-    "Wi": ("H", "H + I",),
-    "WC": ("H", "H + I",),
-    "Wo": ("H", "H + I",),
+    "Wf": ("H", "H + I"),
+    "Wi": ("H", "H + I"),
+    "WC": ("H", "H + I"),
+    "Wo": ("H", "H + I"),
     "bi": ("H",),
     "bC": ("H",),
     "bo": ("H",),
@@ -642,7 +649,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.C", state.C, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

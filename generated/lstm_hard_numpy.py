@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "lstm_hard"
 SPEC_SHA256 = "26f3d109b05a0e5f60d986dbad343f6a23ac723d875d37976c1619db36b5583b"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -80,6 +80,13 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [g, o, i, f]; gates2 = [g, o_pre, i_pre, f_pre]; weights = [Wg, Ug, Wo, Uo, Wi,
+# Ui, Wf, Uf].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -111,26 +118,26 @@ def _forward(
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.matmul(W_gates, x_2d.T, out=ws.W_gates_x_flat.reshape(4*H, T*B))
-    _move(ws.W_gates_x, saved.gates_2)
-    np.add(b_gates, saved.gates_2, out=saved.gates_2)
+    _move(ws.W_gates_x, saved.gates2)
+    np.add(b_gates, saved.gates2, out=saved.gates2)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     dot, add, multiply, maximum, minimum, tanh = np.dot, np.add, np.multiply, np.maximum, np.minimum, np.tanh
     U_gates_h_prev = ws.U_gates_h_prev
-    number = np.array(0.16666666666666666, dtype)
+    sixth = np.array(0.16666666666666666, dtype)
     half = np.array(0.5, dtype)
     zero = np.array(0, dtype)
     one = np.array(1, dtype)
     tmp = ws.tmp
-    for (h_prev, gates_2, o_i_f_pre, o_i_f, g, c_prev, f, c, i, tanh_c, o, h) in steps:
+    for (h_prev, gates2, o_i_f_pre, o_i_f, g, c_prev, f, c, i, tanh_c, o, h) in steps:
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         dot(U_gates, h_prev, U_gates_h_prev)
-        add(gates_2, U_gates_h_prev, gates_2)
-        multiply(o_i_f_pre, number, o_i_f)
+        add(gates2, U_gates_h_prev, gates2)
+        multiply(o_i_f_pre, sixth, o_i_f)
         add(o_i_f, half, o_i_f)
         maximum(o_i_f, zero, out=o_i_f)
         minimum(o_i_f, one, out=o_i_f)
@@ -169,35 +176,35 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from h[t] = o*phi(c[t])
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.greater(saved.o_pre, -3, out=ws.d_o_pre)
     np.less(saved.o_pre, 3, out=ws.tmp)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.multiply(saved.c_prev, 0.16666666666666666, out=ws.d_f_pre)
     np.greater(saved.f_pre, -3, out=ws.tmp_2)
     np.multiply(ws.d_f_pre, ws.tmp_2, out=ws.d_f_pre)
     np.less(saved.f_pre, 3, out=ws.tmp_3)
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.greater(saved.i_pre, -3, out=ws.d_i_pre)
-    # o, i
+    # for the way back through o and i, continued
     np.multiply(ws.d_o_i_pre, 0.16666666666666666, out=ws.d_o_i_pre)
     np.less(saved.i_pre, 3, out=ws.tmp_4)
-    # o, i, f
+    # for the way back through o, i and f, continued
     np.multiply(ws.d_o_i_f_pre, ws.tmp_tmp_tmp, out=ws.d_o_i_f_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -206,26 +213,28 @@ def _backward(
     d_c = ws.d_c
     U_gates_T = _transposed(U_gates, T, B, ws.U_gates_T)
     for (dy_t, d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f, d_gates_pre) in steps:
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step and h[t] = o*phi(c[t])
         multiply(d_c_factor, d_h, tmp_5)
         add(d_c, tmp_5, d_c)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # c
+        # back to c[t-1], from c[t] = f*c[t-1] + i*g
         multiply(f, d_c, d_c)
-        # h
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(U_gates_T, d_gates_pre, d_h)
 
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     d_gates_pre_flat = _columns(ws.d_gates_pre, ws.d_gates_pre_flat)
     np.matmul(d_gates_pre_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_gates_pre_flat, x_2d, out=ws.d_W_gates_rows)
     d_Wg = ws.d_W_gates_rows[0:H]
     d_Wo = ws.d_W_gates_rows[H:2*H]
@@ -283,7 +292,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (b_gates, gates_3_T, number, half, zero, one, ) = packed.constants
+        (b_gates, weights_T, sixth, half, zero, one) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -304,9 +313,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        dot(x_h_prev_here, gates_3_T, gates)
+        dot(x_h_prev_here, weights_T, gates)
         add(b_gates, gates, gates)
-        multiply(o_i_f, number, o_i_f)
+        multiply(o_i_f, sixth, o_i_f)
         add(o_i_f, half, o_i_f)
         maximum(o_i_f, zero, out=o_i_f)
         minimum(o_i_f, one, out=o_i_f)
@@ -494,7 +503,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -508,27 +517,27 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.b_gates = np.empty((1, 4*H), dtype)
-        self.gates_3 = np.empty((4*H, H + I), dtype)
+        self.weights = np.empty((4*H, H + I), dtype)
         b_gates = self.b_gates
         np.copyto(b_gates[..., 0:H], params.bg)
         np.copyto(b_gates[..., H:2*H], params.bo)
         np.copyto(b_gates[..., 2*H:3*H], params.bi)
         np.copyto(b_gates[..., 3*H:4*H], params.bf)
-        gates_3 = self.gates_3
-        np.copyto(gates_3[0:H, 0:I], params.Wg)
-        np.copyto(gates_3[0:H, I:H + I], params.Ug)
-        np.copyto(gates_3[H:2*H, 0:I], params.Wo)
-        np.copyto(gates_3[H:2*H, I:H + I], params.Uo)
-        np.copyto(gates_3[2*H:3*H, 0:I], params.Wi)
-        np.copyto(gates_3[2*H:3*H, I:H + I], params.Ui)
-        np.copyto(gates_3[3*H:4*H, 0:I], params.Wf)
-        np.copyto(gates_3[3*H:4*H, I:H + I], params.Uf)
-        gates_3_T = _from_left(gates_3)
-        number = np.array(0.16666666666666666, dtype)
+        weights = self.weights
+        np.copyto(weights[0:H, 0:I], params.Wg)
+        np.copyto(weights[0:H, I:H + I], params.Ug)
+        np.copyto(weights[H:2*H, 0:I], params.Wo)
+        np.copyto(weights[H:2*H, I:H + I], params.Uo)
+        np.copyto(weights[2*H:3*H, 0:I], params.Wi)
+        np.copyto(weights[2*H:3*H, I:H + I], params.Ui)
+        np.copyto(weights[3*H:4*H, 0:I], params.Wf)
+        np.copyto(weights[3*H:4*H, I:H + I], params.Uf)
+        weights_T = _from_left(weights)
+        sixth = np.array(0.16666666666666666, dtype)
         half = np.array(0.5, dtype)
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
-        self.constants = (b_gates, gates_3_T, number, half, zero, one, )
+        self.constants = (b_gates, weights_T, sixth, half, zero, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -583,8 +592,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -724,25 +733,25 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
-        self.gates_2 = empty((T, 4*H, B), dtype)
+        self.gates2 = empty((T, 4*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
         self.o_i_f = empty((T, 3*H, B), dtype)
         self.c_all = empty((T + 1, H, B), dtype)
         self.tanh_c = empty((T, H, B), dtype)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.o_i_f_pre = self.gates_2[:, H:]
-        self.g = self.gates_2[:, :H]
+        self.o_i_f_pre = self.gates2[:, H:]
+        self.g = self.gates2[:, :H]
         self.c_prev = self.c_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.f = self.o_i_f[:, 2*H:]
         self.c = self.c_all[1:]
         self.i = self.o_i_f[:, H:2*H]
         self.o = self.o_i_f[:, :H]
         self.h = self.h_all[1:]
-        self.i_pre = self.gates_2[:, 2*H:3*H]
-        self.f_pre = self.gates_2[:, 3*H:]
-        self.o_pre = self.gates_2[:, H:2*H]
+        self.i_pre = self.gates2[:, 2*H:3*H]
+        self.f_pre = self.gates2[:, 3*H:]
+        self.o_pre = self.gates2[:, H:2*H]
 
     def __getstate__(self) -> tuple[Any, ...]:
         """What a copy is made of. The count comes last: what a call overwrites meanwhile is stale in the copy too."""
@@ -782,11 +791,13 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.W_gates_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.W_gates_x = self.W_gates_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.gates_2, saved.o_i_f_pre, saved.o_i_f, saved.g, saved.c_all[:-1], saved.f,
-            saved.c, saved.i, saved.tanh_c, saved.o, saved.h)
+            zip(
+                saved.h_all[:-1], saved.gates2, saved.o_i_f_pre, saved.o_i_f, saved.g, saved.c_all[:-1], saved.f,
+                saved.c, saved.i, saved.tanh_c, saved.o, saved.h
+            )
         )
 
 
@@ -822,10 +833,12 @@ class _Backward:
         self.d_o_i_pre = self.d_gates_pre[:, H:3*H]
         self.tmp_4 = self.tmp_tmp_tmp[:, H:2*H]
         self.d_o_i_f_pre = self.d_gates_pre[:, H:]
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f,
-            self.d_gates_pre)
+            zip(
+                self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f,
+                self.d_gates_pre
+            )
         )[::-1]
 
 
@@ -837,7 +850,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -947,7 +960,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1058,7 +1071,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1067,7 +1080,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1095,7 +1108,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1104,9 +1117,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1126,8 +1140,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1153,14 +1167,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1297,7 +1311,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

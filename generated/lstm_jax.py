@@ -41,7 +41,7 @@ __all__ = [
 
 CELL = "lstm"
 SPEC_SHA256 = "36d4371d42f6e2ee1bc1797a4ae5914528d4b89b1be3136bc255f6fe947b7399"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -69,6 +69,11 @@ class State(NamedTuple):
 
 
 Arrays = tuple[jax.Array, ...]
+
+
+# Side by side, in this order: gates = [i, f, g, o]; gates2 = [o, g, f, i].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it.
 
 
 def _forward(
@@ -123,53 +128,52 @@ def _backward(
     I, H = dims
     T, B = x.shape[:2]
     h_prev, c_prev, i, f, g, o, tanh_c = saved
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from h[t] = o*phi(c[t])
     d_c_factor = o*(1 - tanh_c**2)
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     d_o_pre_factor = (1 - o)*o*tanh_c
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     d_g_pre_factor = i*(1 - g**2)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     d_f_pre_factor = c_prev*(1 - f)*f
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     d_i_pre_factor = (1 - i)*i*g
-    U_gates_2 = jnp.concatenate((params.Uo, params.Ug, params.Uf, params.Ui), 0)
-    W_gates_2 = jnp.concatenate((params.Wo, params.Wg, params.Wf, params.Wi), 0)
+    U_gates2 = jnp.concatenate((params.Uo, params.Ug, params.Uf, params.Ui), 0)
+    W_gates2 = jnp.concatenate((params.Wo, params.Wg, params.Wf, params.Wi), 0)
 
     def one_step(carry: Any, row: Any) -> Any:
         d_h_next, d_c_next = carry
         dy_t, d_c_factor, d_o_pre_factor, d_g_pre_factor, d_f_pre_factor, d_i_pre_factor, f = row
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         d_h = dy_t + d_h_next
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step and h[t] = o*phi(c[t])
         d_c = d_c_next + d_h*d_c_factor
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         d_o_pre = d_h*d_o_pre_factor
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         d_g_pre = d_c*d_g_pre_factor
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         d_f_pre = d_c*d_f_pre_factor
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         d_i_pre = d_c*d_i_pre_factor
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t-1], from c[t] = f*c[t-1] + i*g
         d_c_prev = f*d_c
-        # backward of h[t] = o*phi(c[t])
-        d_h_prev = jnp.concatenate((d_o_pre, d_g_pre, d_f_pre, d_i_pre), -1) @ U_gates_2
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
+        d_h_prev = jnp.concatenate((d_o_pre, d_g_pre, d_f_pre, d_i_pre), -1) @ U_gates2
         return (d_h_prev, d_c_prev), (d_o_pre, d_g_pre, d_f_pre, d_i_pre)
 
     final, rows = _back(
-        one_step, dfinal, (dy, d_c_factor, d_o_pre_factor, d_g_pre_factor, d_f_pre_factor, d_i_pre_factor, f),
-        T, masks
+        one_step, dfinal, (dy, d_c_factor, d_o_pre_factor, d_g_pre_factor, d_f_pre_factor, d_i_pre_factor, f), T, masks
     )
     d_o_pre, d_g_pre, d_f_pre, d_i_pre = rows
-    d_x = jnp.concatenate((d_o_pre, d_g_pre, d_f_pre, d_i_pre), -1) @ W_gates_2
-    d_Wi, d_Wf, d_Wg, d_Wo = (
-        jnp.split(jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_i_pre, d_f_pre, d_g_pre, d_o_pre), -1), x), (H,
-        2*H, 3*H,), -2)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
+    d_x = jnp.concatenate((d_o_pre, d_g_pre, d_f_pre, d_i_pre), -1) @ W_gates2
+    # gradients of the parameters: products and sums over all steps and samples
+    d_Wi, d_Wf, d_Wg, d_Wo = jnp.split(
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_i_pre, d_f_pre, d_g_pre, d_o_pre), -1), x), (H, 2*H, 3*H,), -2
     )
-    d_Ui, d_Uf, d_Ug, d_Uo = (
-        jnp.split(jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_i_pre, d_f_pre, d_g_pre, d_o_pre), -1), h_prev),
-        (H, 2*H, 3*H,), -2)
+    d_Ui, d_Uf, d_Ug, d_Uo = jnp.split(
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_i_pre, d_f_pre, d_g_pre, d_o_pre), -1), h_prev), (H, 2*H, 3*H,), -2
     )
     d_bi = d_i_pre.sum((0, 1))
     d_bg = d_g_pre.sum((0, 1))
@@ -266,7 +270,7 @@ def trace(params: Params, x: jax.Array, state: State | None = None) -> dict[str,
         return tuple(after), tuple(values.values())
 
     _, rows = _scan(one_step, tuple(_start(state, x, B, dims)), (x,), T)
-    values = dict(zip(("i", "f", "g", "o", "c", "h", ), rows))
+    values = dict(zip(("i", "f", "g", "o", "c", "h"), rows))
     return values
 
 
@@ -300,7 +304,7 @@ def init_state(params: Params, batch: int) -> State:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     _check_params(params, I, H)
-    return _start(None, params.Wi, batch, (I, H, ))
+    return _start(None, params.Wi, batch, (I, H))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -354,9 +358,9 @@ def _plain(
     def one_step(carry: Any, row: Any) -> Any:
         state = State(h=carry[0], c=carry[1])
         values, after = _equations(params, row[0], state, B, dims)
-        return (after.h, after.c, ), (values["h"], )
+        return (after.h, after.c), (values["h"],)
 
-    first = (state.h, state.c, )
+    first = (state.h, state.c)
     final, y = _through(one_step, first, (x, *earlier), T, masks, (0.0, 0.0))
     return y[0], final
 
@@ -388,7 +392,7 @@ def _through(one_step: Any, first: Any, sequences: Any, T: int, masks: _Masks | 
 
 
 def _back(one_step: Any, given: Any, sequences: Any, T: int, masks: _Masks | None) -> Any:
-    """The same for the backward pass: ``given`` comes in at each sample's last step, and nothing across a cut."""
+    """The same for the backward pass: ``given`` comes in at each sample's last step, and nothing passes a reset."""
     if masks is None:
         return _scan(one_step, given, sequences, T, reverse=True)
     cut = masks.cut > 0
@@ -424,7 +428,8 @@ class _Masks(NamedTuple):
     ends: Any  # [B]: how many steps each sample has
     alive: Any  # [T, B]: whether a step is one of the sample's
     last: Any  # [T, B]: whether it is its last
-    cut: Any  # [T, B]: whether a state is put back before a step: to the spec's own (1), to that before the first (2)
+    # [T, B]: whether a sample is reset before a step: to the initial state (1), to that before the first step (2)
+    cut: Any
     order: _Order | None  # None if it is the given one
 
 
@@ -543,14 +548,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -627,7 +632,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

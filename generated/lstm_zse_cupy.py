@@ -53,7 +53,7 @@ __all__ = [
 
 CELL = "lstm_zse"
 SPEC_SHA256 = "33e7c153c25d90e6ddc6403995a88bd36280640d2b9f39d68ff936403fd14de6"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -90,6 +90,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates2 = [VeT, VT, ViT, VoT]; gates3 = [e, snew, i, o]; weights = [We, W, Wi, Wo];
+# weights2 = [Ve, V, Vi, Vo]; weights3 = [be, b, bi, bo].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -112,14 +118,14 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Ve.T; V.T; Vi.T; Vo.T] @ z_prev.
 extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long H, const stored* b, const stored* be, const stored* bi,
-    const stored* bo, const real* cuts, const stored* V_gates_z_prev_now, real* s_all, real* z_all,
-    stored* gates_2_all, stored* tanh_s_all, stored* z_out, stored* z_operand, real* z_final)
+    const stored* bo, const real* cuts, const stored* gates2_z_prev_now, real* s_all, real* z_all,
+    stored* gates3_all, stored* tanh_s_all, stored* z_out, stored* z_operand, real* z_final)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -133,16 +139,16 @@ extern "C" __global__ void forward_step(
     const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real s_prev = s_all[at];
-    const real VeT_z_prev = V_gates_z_prev_now[sample*4*H + j];
-    const real WeT_x = gates_2_all[row*4*H + j];
-    const real VT_z_prev = V_gates_z_prev_now[sample*4*H + H + j];
-    const real WT_x = gates_2_all[row*4*H + H + j];
-    const real ViT_z_prev = V_gates_z_prev_now[sample*4*H + 2*H + j];
-    const real WiT_x = gates_2_all[row*4*H + 2*H + j];
-    const real VoT_z_prev = V_gates_z_prev_now[sample*4*H + 3*H + j];
-    const real WoT_x = gates_2_all[row*4*H + 3*H + j];
+    const real VeT_z_prev = gates2_z_prev_now[sample*4*H + j];
+    const real WeT_x = gates3_all[row*4*H + j];
+    const real VT_z_prev = gates2_z_prev_now[sample*4*H + H + j];
+    const real WT_x = gates3_all[row*4*H + H + j];
+    const real ViT_z_prev = gates2_z_prev_now[sample*4*H + 2*H + j];
+    const real WiT_x = gates3_all[row*4*H + 2*H + j];
+    const real VoT_z_prev = gates2_z_prev_now[sample*4*H + 3*H + j];
+    const real WoT_x = gates3_all[row*4*H + 3*H + j];
 
-    // s[t] = e*s[t-1] + i*snew
+    // the state before the step, put back where the sequence is reset
     const real s_prev_here = cut_before == 0 ? s_prev : cut_before == 1 ? 0 : s_all[k];
     // e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
     const real e = sigmoid(VeT_z_prev + WeT_x + be_j);
@@ -157,14 +163,16 @@ extern "C" __global__ void forward_step(
     // z[t] = o*phi(s[t])
     const real tanh_s = tanh(s);
     const real z = o*tanh_s;
+    // the state for the next step, put back where the sequence is reset
     const real z_next = cut_after == 0 ? z : cut_after == 1 ? 0 : z_all[k];
+    // z[t], continued
     const real z_last = z;
 
-    gates_2_all[row*4*H + j] = e;
-    gates_2_all[row*4*H + H + j] = snew;
-    gates_2_all[row*4*H + 2*H + j] = i;
+    gates3_all[row*4*H + j] = e;
+    gates3_all[row*4*H + H + j] = snew;
+    gates3_all[row*4*H + 2*H + j] = i;
     s_all[at + B*H] = s;
-    gates_2_all[row*4*H + 3*H + j] = o;
+    gates3_all[row*4*H + 3*H + j] = o;
     tanh_s_all[at] = tanh_s;
     z_out[at] = z;
     z_all[at + B*H] = z_next;
@@ -175,8 +183,8 @@ extern "C" __global__ void forward_step(
 // One step.
 extern "C" __global__ void backward_step(
     const long long t, const long long B, const long long H, const real* s_all, const real* d_z_final,
-    const real* d_s_final, const real* cuts, const stored* gates_2_all, const stored* tanh_s_all,
-    const stored* dy_all, const stored* d_z_pair, real* d_s_pair, stored* d_gates_2_pre_all)
+    const real* d_s_final, const real* cuts, const stored* gates3_all, const stored* tanh_s_all,
+    const stored* dy_all, const stored* d_z_pair, real* d_s_pair, stored* d_gates3_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -186,40 +194,39 @@ extern "C" __global__ void backward_step(
     const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real s_prev = s_all[at];
-    const real e = gates_2_all[row*4*H + j];
-    const real snew = gates_2_all[row*4*H + H + j];
-    const real i = gates_2_all[row*4*H + 2*H + j];
-    const real o = gates_2_all[row*4*H + 3*H + j];
+    const real e = gates3_all[row*4*H + j];
+    const real snew = gates3_all[row*4*H + H + j];
+    const real i = gates3_all[row*4*H + 2*H + j];
+    const real o = gates3_all[row*4*H + 3*H + j];
     const real tanh_s = tanh_s_all[at];
     const real d_z_given = dy_all[at];
     const real d_z_next = d_z_pair[(t + 1)%2*B*H + k];
     const real d_s_next = d_s_pair[(t + 1)%2*B*H + k];
 
-    // backward of s[t] = e*s[t-1] + i*snew
+    // the state before the step, put back where the sequence is reset
     const real s_prev_here = cut_before == 0 ? s_prev : cut_before == 1 ? 0 : s_all[k];
-    // backward of z[t] = o*phi(s[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
-    // backward of s[t] = e*s[t-1] + i*snew
     const real d_s_next_here = cut_after == 0 ? d_s_next : cut_after == 2 ? d_s_final[k] : 0;
-    // backward of z[t] = o*phi(s[t])
+    // back to z[t], from the output and the next step
     const real d_z = d_z_given + d_z_next_here;
-    // backward of o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
+    // back through o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
     const real d_o_pre = (1 - o)*o*tanh_s*d_z;
-    // backward of s[t] = e*s[t-1] + i*snew
+    // back to s[t], from the next step and z[t] = o*phi(s[t])
     const real d_s = d_s_next_here + o*(1 - square(tanh_s))*d_z;
-    // backward of i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
+    // back through i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
     const real d_i_pre = snew*(1 - i)*i*d_s;
-    // backward of snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
+    // back through snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
     const real d_snew_pre = (1 - square(snew))*i*d_s;
-    // backward of e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
+    // back through e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
     const real d_e_pre = s_prev_here*(1 - e)*e*d_s;
-    // backward of s[t] = e*s[t-1] + i*snew
+    // back to s[t-1], from s[t] = e*s[t-1] + i*snew
     const real d_s_prev = e*d_s;
 
-    d_gates_2_pre_all[row*4*H + 3*H + j] = d_o_pre;
-    d_gates_2_pre_all[row*4*H + 2*H + j] = d_i_pre;
-    d_gates_2_pre_all[row*4*H + H + j] = d_snew_pre;
-    d_gates_2_pre_all[row*4*H + j] = d_e_pre;
+    d_gates3_pre_all[row*4*H + 3*H + j] = d_o_pre;
+    d_gates3_pre_all[row*4*H + 2*H + j] = d_i_pre;
+    d_gates3_pre_all[row*4*H + H + j] = d_snew_pre;
+    d_gates3_pre_all[row*4*H + j] = d_e_pre;
     d_s_pair[t%2*B*H + k] = d_s_prev;
 }
 
@@ -282,8 +289,8 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
     """Every step of the forward pass: nothing is allocated, and the host waits for nothing."""
-    gates_4_T_T = ws.gates_4_T_T
-    V_gates_z_prev = ws.V_gates_z_prev_now
+    weights2_T_T = ws.weights2_T_T
+    gates2_z_prev = ws.gates2_z_prev_now
     forward_step = _kernel("forward_step", ws.dtype)
     forward_step_blocks = ws.forward_step_blocks
     for z_prev, forward_step_arguments in ws.steps:
@@ -291,7 +298,7 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
         # snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
         # i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
         # o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
-        dot(z_prev, gates_4_T_T, V_gates_z_prev)
+        dot(z_prev, weights2_T_T, gates2_z_prev)
         forward_step(forward_step_blocks, THREADS, forward_step_arguments)
 
 
@@ -299,11 +306,11 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step = _kernel("backward_step", ws.dtype)
     backward_step_blocks = ws.backward_step_blocks
-    gates_4_T = ws.gates_4_T
-    for backward_step_arguments, d_gates_2_pre, d_z_prev in ws.steps:
+    weights2_T = ws.weights2_T
+    for backward_step_arguments, d_gates3_pre, d_z_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of z[t] = o*phi(s[t])
-        dot(d_gates_2_pre, gates_4_T, d_z_prev)
+        # back through [Vo.T; Vi.T; V.T; Ve.T] @ z[t-1]
+        dot(d_gates3_pre, weights2_T, d_z_prev)
 
 
 def _forward_checked(
@@ -334,7 +341,7 @@ def _forward_checked(
     # snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
     # i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
     # o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
-    _dot(x_2d, ws.gates_3_T_T, ws.gates_2_all.reshape(T*B, 4*H))
+    _dot(x_2d, ws.weights_T_T, ws.gates3_all.reshape(T*B, 4*H))
     _loop(ws, _forward_loop, graph)
 
     final = State(z=_last(ws, ws.z_all, ws.z_final).astype(dtype), s=_last(ws, ws.s_all).astype(dtype))
@@ -359,8 +366,8 @@ def _backward_checked(
     x = tape.x
     x_2d = x.reshape(T*B, I)
     Ve_T, We_T, V_T, W_T, Vi_T, Wi_T, Vo_T, Wo_T = tape.derived
-    cp.concatenate((Ve_T, V_T, Vi_T, Vo_T), axis=0, out=ws.gates_4_T)
-    cp.concatenate((We_T, W_T, Wi_T, Wo_T), axis=0, out=ws.gates_3_T)
+    cp.concatenate((Ve_T, V_T, Vi_T, Vo_T), axis=0, out=ws.weights2_T)
+    cp.concatenate((We_T, W_T, Wi_T, Wo_T), axis=0, out=ws.weights_T)
     cp.copyto(ws.dy_all, dy)
     ws.d_z_pair[T % 2] = 0 if dfinal is None else dfinal.z
     ws.d_s_pair[T % 2] = 0 if dfinal is None else dfinal.s
@@ -369,22 +376,24 @@ def _backward_checked(
         ws.d_s_final[...] = 0 if dfinal is None else dfinal.s
 
     _loop(ws, _backward_loop, graph)
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H), ws.gates_3_T, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H).T, saved.z_operand[:T].reshape(T*B, H), ws.d_gates_4_T)
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_gates_3_T)
-    _sum_rows(ws.d_gates_2_pre_all.reshape(T*B, 4*H), ws.d_gates_5_sum_parts, ws.d_gates_5_sum)
-    d_b = ws.d_gates_5_sum[H:2*H]
-    d_be = ws.d_gates_5_sum[:H]
-    d_bi = ws.d_gates_5_sum[2*H:3*H]
-    d_bo = ws.d_gates_5_sum[3*H:4*H]
-    d_Ve_T = ws.d_gates_4_T[:H]
-    d_We_T = ws.d_gates_3_T[:H]
-    d_V_T = ws.d_gates_4_T[H:2*H]
-    d_W_T = ws.d_gates_3_T[H:2*H]
-    d_Vi_T = ws.d_gates_4_T[2*H:3*H]
-    d_Wi_T = ws.d_gates_3_T[2*H:3*H]
-    d_Vo_T = ws.d_gates_4_T[3*H:4*H]
-    d_Wo_T = ws.d_gates_3_T[3*H:4*H]
+    # back through [Wo.T; Wi.T; W.T; We.T] @ x[t]
+    _dot(ws.d_gates3_pre_all.reshape(T*B, 4*H), ws.weights_T, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates3_pre_all.reshape(T*B, 4*H).T, saved.z_operand[:T].reshape(T*B, H), ws.d_weights2_T)
+    _dot(ws.d_gates3_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_weights_T)
+    _sum_rows(ws.d_gates3_pre_all.reshape(T*B, 4*H), ws.d_weights3_sum_parts, ws.d_weights3_sum)
+    d_b = ws.d_weights3_sum[H:2*H]
+    d_be = ws.d_weights3_sum[:H]
+    d_bi = ws.d_weights3_sum[2*H:3*H]
+    d_bo = ws.d_weights3_sum[3*H:4*H]
+    d_Ve_T = ws.d_weights2_T[:H]
+    d_We_T = ws.d_weights_T[:H]
+    d_V_T = ws.d_weights2_T[H:2*H]
+    d_W_T = ws.d_weights_T[H:2*H]
+    d_Vi_T = ws.d_weights2_T[2*H:3*H]
+    d_Wi_T = ws.d_weights_T[2*H:3*H]
+    d_Vo_T = ws.d_weights2_T[3*H:4*H]
+    d_Wo_T = ws.d_weights_T[3*H:4*H]
     real = _real(dtype)
     wide = Params(*(value.astype(real, copy=False) for value in params))
     d_Ve_T = d_Ve_T.astype(real, copy=False)
@@ -678,7 +687,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.W", params.W, 2, 0, "[I, H]")
     H = _axis("params.W", params.W, 2, 1, "[I, H]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -745,8 +754,8 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     I, H = dims
     derived = Ve_T, We_T, V_T, W_T, Vi_T, Wi_T, Vo_T, Wo_T = _derived(params)
     cp.concatenate((params.b, params.be, params.bi, params.bo), out=ws.vectors)
-    cp.concatenate((We_T.T, W_T.T, Wi_T.T, Wo_T.T), axis=1, out=ws.gates_3_T_T)
-    cp.concatenate((Ve_T.T, V_T.T, Vi_T.T, Vo_T.T), axis=1, out=ws.gates_4_T_T)
+    cp.concatenate((We_T.T, W_T.T, Wi_T.T, Wo_T.T), axis=1, out=ws.weights_T_T)
+    cp.concatenate((Ve_T.T, V_T.T, Vi_T.T, Vo_T.T), axis=1, out=ws.weights2_T_T)
     return derived
 
 class _Owner:
@@ -814,8 +823,8 @@ class _Forward:
         self.scratch: list[cp.ndarray] = []  # for cuBLAS in the graphs of both passes
         self.rows, self.is_cut = None, False
         self.cuts = cp.zeros((T + 1, B, 1), real)
-        self.gates_2_all = cp.empty((T, B, 4*H), dtype)
-        self.V_gates_z_prev_now = cp.empty((B, 4*H), dtype)
+        self.gates3_all = cp.empty((T, B, 4*H), dtype)
+        self.gates2_z_prev_now = cp.empty((B, 4*H), dtype)
         self.z_all = cp.empty((T + 1, B, H), real)
         self.z_operand = self.z_all if real == dtype else cp.empty((T + 1, B, H), dtype)
         self.z_final = cp.empty((B, H), real)
@@ -827,11 +836,11 @@ class _Forward:
         self.be = self.vectors[H:2*H]
         self.bi = self.vectors[2*H:3*H]
         self.bo = self.vectors[3*H:4*H]
-        self.gates_3_T_T = cp.empty((I, 4*H), dtype)
-        self.gates_4_T_T = cp.empty((H, 4*H), dtype)
+        self.weights_T_T = cp.empty((I, 4*H), dtype)
+        self.weights2_T_T = cp.empty((H, 4*H), dtype)
         self.forward_step = (
-            cp.int64(B), cp.int64(H), self.b, self.be, self.bi, self.bo, self.cuts, self.V_gates_z_prev_now, self.s_all,
-            self.z_all, self.gates_2_all, self.tanh_s_all, self.z_out, self.z_operand, self.z_final
+            cp.int64(B), cp.int64(H), self.b, self.be, self.bi, self.bo, self.cuts, self.gates2_z_prev_now, self.s_all,
+            self.z_all, self.gates3_all, self.tanh_s_all, self.z_out, self.z_operand, self.z_final
         )
         self.forward_step_blocks = _blocks(B*H)
         now = _numbers(T)
@@ -862,23 +871,24 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_z_pair = cp.empty((2, B, H), dtype)
         self.d_s_pair = cp.empty((2, B, H), real)
-        self.d_gates_2_pre_all = cp.empty((T, B, 4*H), dtype)
-        self.gates_4_T = cp.empty((4*H, H), dtype)
-        self.gates_3_T = cp.empty((4*H, I), dtype)
-        self.d_gates_4_T = cp.empty((4*H, H), dtype)
-        self.d_gates_3_T = cp.empty((4*H, I), dtype)
-        self.d_gates_5_sum = cp.empty((4*H,), dtype)
-        self.d_gates_5_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_gates3_pre_all = cp.empty((T, B, 4*H), dtype)
+        self.weights2_T = cp.empty((4*H, H), dtype)
+        self.weights_T = cp.empty((4*H, I), dtype)
+        self.d_weights2_T = cp.empty((4*H, H), dtype)
+        self.d_weights_T = cp.empty((4*H, I), dtype)
+        self.d_weights3_sum = cp.empty((4*H,), dtype)
+        self.d_weights3_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step = (
-            cp.int64(B), cp.int64(H), saved.s_all, self.d_z_final, self.d_s_final, saved.cuts, saved.gates_2_all,
-            saved.tanh_s_all, self.dy_all, self.d_z_pair, self.d_s_pair, self.d_gates_2_pre_all
+            cp.int64(B), cp.int64(H), saved.s_all, self.d_z_final, self.d_s_final, saved.cuts, saved.gates3_all,
+            saved.tanh_s_all, self.dy_all, self.d_z_pair, self.d_s_pair, self.d_gates3_pre_all
         )
         self.backward_step_blocks = _blocks(B*H)
         self.d_z_pair_halves = (self.d_z_pair[0], self.d_z_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_gates_2_pre_all[t],
-            self.d_z_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_gates3_pre_all[t], self.d_z_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1067,7 +1077,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1134,8 +1144,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1167,15 +1176,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1245,15 +1253,15 @@ OUTPUT_SHAPES = {
     "z": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("I", "H",),
-    "V": ("H", "H",),
+    "W": ("I", "H"),
+    "V": ("H", "H"),
     "b": ("H",),
-    "We": ("I", "H",),
-    "Wi": ("I", "H",),
-    "Wo": ("I", "H",),
-    "Ve": ("H", "H",),
-    "Vi": ("H", "H",),
-    "Vo": ("H", "H",),
+    "We": ("I", "H"),
+    "Wi": ("I", "H"),
+    "Wo": ("I", "H"),
+    "Ve": ("H", "H"),
+    "Vi": ("H", "H"),
+    "Vo": ("H", "H"),
     "be": ("H",),
     "bi": ("H",),
     "bo": ("H",),
@@ -1373,7 +1381,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.z", state.z, dtype, (B, H), "[B, H]")
         _expect("state.s", state.s, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

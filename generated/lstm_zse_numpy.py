@@ -44,7 +44,7 @@ __all__ = [
 
 CELL = "lstm_zse"
 SPEC_SHA256 = "33e7c153c25d90e6ddc6403995a88bd36280640d2b9f39d68ff936403fd14de6"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -81,6 +81,15 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: weights = [bo, be, bi, b]; weights2 = [Wo, We, Wi, W]; gates = [WoT, WeT, WiT, WT];
+# gates2 = [o, e, i, snew]; weights3 = [Vo, Ve, Vi, V]; gates3 = [VoT, VeT, ViT, VT]; weights4 = [Vo, Wo, Ve, We, Vi,
+# Wi, V, W].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -90,21 +99,21 @@ def _forward(
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     Ve_T, We_T, V_T, W_T, Vi_T, Wi_T, Vo_T, Wo_T = derived
-    gates = ws.gates
-    np.multiply(params.bo[:, None], 0.5, out=gates[0:H])
-    np.multiply(params.be[:, None], 0.5, out=gates[H:2*H])
-    np.multiply(params.bi[:, None], 0.5, out=gates[2*H:3*H])
-    np.copyto(gates[3*H:4*H], params.b[:, None])
-    gates_2_T = ws.gates_2_T
-    np.multiply(Wo_T, 0.5, out=gates_2_T[0:H])
-    np.multiply(We_T, 0.5, out=gates_2_T[H:2*H])
-    np.multiply(Wi_T, 0.5, out=gates_2_T[2*H:3*H])
-    np.copyto(gates_2_T[3*H:4*H], W_T)
-    gates_5_T = ws.gates_5_T
-    np.multiply(Vo_T, 0.5, out=gates_5_T[0:H])
-    np.multiply(Ve_T, 0.5, out=gates_5_T[H:2*H])
-    np.multiply(Vi_T, 0.5, out=gates_5_T[2*H:3*H])
-    np.copyto(gates_5_T[3*H:4*H], V_T)
+    weights = ws.weights
+    np.multiply(params.bo[:, None], 0.5, out=weights[0:H])
+    np.multiply(params.be[:, None], 0.5, out=weights[H:2*H])
+    np.multiply(params.bi[:, None], 0.5, out=weights[2*H:3*H])
+    np.copyto(weights[3*H:4*H], params.b[:, None])
+    weights2_T = ws.weights2_T
+    np.multiply(Wo_T, 0.5, out=weights2_T[0:H])
+    np.multiply(We_T, 0.5, out=weights2_T[H:2*H])
+    np.multiply(Wi_T, 0.5, out=weights2_T[2*H:3*H])
+    np.copyto(weights2_T[3*H:4*H], W_T)
+    weights3_T = ws.weights3_T
+    np.multiply(Vo_T, 0.5, out=weights3_T[0:H])
+    np.multiply(Ve_T, 0.5, out=weights3_T[H:2*H])
+    np.multiply(Vi_T, 0.5, out=weights3_T[2*H:3*H])
+    np.copyto(weights3_T[3*H:4*H], V_T)
     saved.z_all[0] = state.z.T
     saved.s_all[0] = state.s.T
 
@@ -112,24 +121,24 @@ def _forward(
     # snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
     # i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
     # o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
-    np.matmul(gates_2_T, x_2d.T, out=ws.W_gates_3_x_flat.reshape(4*H, T*B))
-    _move(ws.W_gates_3_x, saved.gates_4)
-    np.add(gates, saved.gates_4, out=saved.gates_4)
+    np.matmul(weights2_T, x_2d.T, out=ws.gates_x_flat.reshape(4*H, T*B))
+    _move(ws.gates_x, saved.gates2)
+    np.add(weights, saved.gates2, out=saved.gates2)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     dot, add, tanh, multiply = np.dot, np.add, np.tanh, np.multiply
-    V_gates_3_z_prev = ws.V_gates_3_z_prev
+    gates3_z_prev = ws.gates3_z_prev
     half = np.array(0.5, dtype)
     tmp = ws.tmp
-    for (z_prev, gates_4, o_e_i, s_prev, e, s, snew, i, tanh_s, o, z) in steps:
+    for (z_prev, gates2, o_e_i, s_prev, e, s, snew, i, tanh_s, o, z) in steps:
         # e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
         # snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
         # i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
         # o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
-        dot(gates_5_T, z_prev, V_gates_3_z_prev)
-        add(gates_4, V_gates_3_z_prev, gates_4)
-        tanh(gates_4, gates_4)
+        dot(weights3_T, z_prev, gates3_z_prev)
+        add(gates2, gates3_z_prev, gates2)
+        tanh(gates2, gates2)
         multiply(o_e_i, half, o_e_i)
         add(o_e_i, half, o_e_i)
         # s[t] = e*s[t-1] + i*snew
@@ -154,86 +163,88 @@ def _backward(
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
     Ve_T, We_T, V_T, W_T, Vi_T, Wi_T, Vo_T, Wo_T = derived
-    gates_5_T = ws.gates_5_T
-    np.copyto(gates_5_T[0:H], Vo_T)
-    np.copyto(gates_5_T[H:2*H], Ve_T)
-    np.copyto(gates_5_T[2*H:3*H], Vi_T)
-    np.copyto(gates_5_T[3*H:4*H], V_T)
-    gates_2_T = ws.gates_2_T
-    np.copyto(gates_2_T[0:H], Wo_T)
-    np.copyto(gates_2_T[H:2*H], We_T)
-    np.copyto(gates_2_T[2*H:3*H], Wi_T)
-    np.copyto(gates_2_T[3*H:4*H], W_T)
+    weights3_T = ws.weights3_T
+    np.copyto(weights3_T[0:H], Vo_T)
+    np.copyto(weights3_T[H:2*H], Ve_T)
+    np.copyto(weights3_T[2*H:3*H], Vi_T)
+    np.copyto(weights3_T[3*H:4*H], V_T)
+    weights2_T = ws.weights2_T
+    np.copyto(weights2_T[0:H], Wo_T)
+    np.copyto(weights2_T[H:2*H], We_T)
+    np.copyto(weights2_T[2*H:3*H], Wi_T)
+    np.copyto(weights2_T[3*H:4*H], W_T)
     ws.d_z[...] = 0 if dfinal is None else dfinal.z.T
     ws.d_s[...] = 0 if dfinal is None else dfinal.s.T
 
-    # backward of o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
+    # for the way back through o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_s, out=ws.d_o_pre)
-    # backward of s[t] = e*s[t-1] + i*snew
+    # for the way back to s[t], from z[t] = o*phi(s[t])
     np.square(saved.tanh_s, out=ws.d_s_factor)
     np.subtract(1, ws.d_s_factor, out=ws.d_s_factor)
     np.multiply(saved.o, ws.d_s_factor, out=ws.d_s_factor)
-    # backward of i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
+    # for the way back through i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(saved.snew, ws.d_i_pre, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
-    # backward of snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
+    # for the way back through snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
     np.square(saved.snew, out=ws.d_snew_pre)
     np.subtract(1, ws.d_snew_pre, out=ws.d_snew_pre)
     np.multiply(ws.d_snew_pre, saved.i, out=ws.d_snew_pre)
-    # backward of e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
+    # for the way back through e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
     np.subtract(1, saved.e, out=ws.d_e_pre)
     np.multiply(saved.s_prev, ws.d_e_pre, out=ws.d_e_pre)
     np.multiply(ws.d_e_pre, saved.e, out=ws.d_e_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.z.T, dfinal.s.T, )
+        finals = None if dfinal is None else (dfinal.z.T, dfinal.s.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_z = ws.d_z
     d_s = ws.d_s
-    gates_5_T_T = _transposed(gates_5_T, T, B, ws.gates_5_T_T)
-    for (dy_t, d_o_pre, d_s_factor, d_i_pre, d_snew_pre, d_e_pre, e, d_gates_4_pre) in steps:
-        # backward of z[t] = o*phi(s[t])
+    weights3_T_T = _transposed(weights3_T, T, B, ws.weights3_T_T)
+    for (dy_t, d_o_pre, d_s_factor, d_i_pre, d_snew_pre, d_e_pre, e, d_gates2_pre) in steps:
+        # back to z[t], from the output and the next step
         add(dy_t, d_z, d_z)
-        # backward of o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
+        # back through o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
         multiply(d_o_pre, d_z, d_o_pre)
-        # backward of s[t] = e*s[t-1] + i*snew
+        # back to s[t], from the next step and z[t] = o*phi(s[t])
         multiply(d_s_factor, d_z, d_z)
         add(d_s, d_z, d_s)
-        # backward of i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
+        # back through i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
         multiply(d_i_pre, d_s, d_i_pre)
-        # backward of snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
+        # back through snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
         multiply(d_snew_pre, d_s, d_snew_pre)
-        # backward of e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
+        # back through e = sigma(be + Ve.T @ z[t-1] + We.T @ x[t])
         multiply(d_e_pre, d_s, d_e_pre)
-        # s
+        # back to s[t-1], from s[t] = e*s[t-1] + i*snew
         multiply(e, d_s, d_s)
-        # z
-        dot(gates_5_T_T, d_gates_4_pre, d_z)
+        # back through [Vo.T; Vi.T; V.T; Ve.T] @ z[t-1]
+        dot(weights3_T_T, d_gates2_pre, d_z)
 
-    d_gates_4_pre_flat = _columns(ws.d_gates_4_pre, ws.d_gates_4_pre_flat)
-    np.matmul(d_gates_4_pre_flat.T, gates_2_T, out=ws.d_x_out.reshape(T*B, I))
+    # back through [Wo.T; Wi.T; W.T; We.T] @ x[t]
+    d_gates2_pre_flat = _columns(ws.d_gates2_pre, ws.d_gates2_pre_flat)
+    np.matmul(d_gates2_pre_flat.T, weights2_T, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     z_prev_flat = _columns(saved.z_prev, ws.z_prev_flat)
-    np.matmul(d_gates_4_pre_flat, z_prev_flat.T, out=ws.d_gates_5_T_rows)
-    d_Vo_T = ws.d_gates_5_T_rows[0:H]
-    d_Ve_T = ws.d_gates_5_T_rows[H:2*H]
-    d_Vi_T = ws.d_gates_5_T_rows[2*H:3*H]
-    d_V_T = ws.d_gates_5_T_rows[3*H:4*H]
-    np.matmul(d_gates_4_pre_flat, x_2d, out=ws.d_gates_2_T_rows)
-    d_Wo_T = ws.d_gates_2_T_rows[0:H]
-    d_We_T = ws.d_gates_2_T_rows[H:2*H]
-    d_Wi_T = ws.d_gates_2_T_rows[2*H:3*H]
-    d_W_T = ws.d_gates_2_T_rows[3*H:4*H]
-    np.matmul(d_gates_4_pre_flat, np.ones(T*B, dtype), out=ws.d_gates_sum)
-    d_bo = ws.d_gates_sum[0:H]
-    d_be = ws.d_gates_sum[H:2*H]
-    d_bi = ws.d_gates_sum[2*H:3*H]
-    d_b = ws.d_gates_sum[3*H:4*H]
+    np.matmul(d_gates2_pre_flat, z_prev_flat.T, out=ws.d_weights3_T_rows)
+    d_Vo_T = ws.d_weights3_T_rows[0:H]
+    d_Ve_T = ws.d_weights3_T_rows[H:2*H]
+    d_Vi_T = ws.d_weights3_T_rows[2*H:3*H]
+    d_V_T = ws.d_weights3_T_rows[3*H:4*H]
+    np.matmul(d_gates2_pre_flat, x_2d, out=ws.d_weights2_T_rows)
+    d_Wo_T = ws.d_weights2_T_rows[0:H]
+    d_We_T = ws.d_weights2_T_rows[H:2*H]
+    d_Wi_T = ws.d_weights2_T_rows[2*H:3*H]
+    d_W_T = ws.d_weights2_T_rows[3*H:4*H]
+    np.matmul(d_gates2_pre_flat, np.ones(T*B, dtype), out=ws.d_weights_sum)
+    d_bo = ws.d_weights_sum[0:H]
+    d_be = ws.d_weights_sum[H:2*H]
+    d_bi = ws.d_weights_sum[2*H:3*H]
+    d_b = ws.d_weights_sum[3*H:4*H]
     d_Wo = d_Wo_T.T
     d_Vo = d_Vo_T.T
     d_Wi = d_Wi_T.T
@@ -283,11 +294,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (gates, gates_6_T_T, half, ) = packed.constants
+        (weights, weights4_T_T, half) = packed.constants
         z_prev_here = packed.z_prev_here
         x_here = packed.x_here
         z_prev_x_here = packed.z_prev_x_here
-        gates_4 = packed.gates_4
+        gates2 = packed.gates2
         o_e_i = packed.o_e_i
         e = packed.e
         snew = packed.snew
@@ -304,9 +315,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # snew = phi(b + V.T @ z[t-1] + W.T @ x[t])
         # i = sigma(bi + Vi.T @ z[t-1] + Wi.T @ x[t])
         # o = sigma(bo + Vo.T @ z[t-1] + Wo.T @ x[t])
-        dot(z_prev_x_here, gates_6_T_T, gates_4)
-        add(gates, gates_4, gates_4)
-        tanh(gates_4, gates_4)
+        dot(z_prev_x_here, weights4_T_T, gates2)
+        add(weights, gates2, gates2)
+        tanh(gates2, gates2)
         multiply(o_e_i, half, o_e_i)
         add(o_e_i, half, o_e_i)
         # s[t] = e*s[t-1] + i*snew
@@ -399,7 +410,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     Wi_T = params.Wi.T
     Vo_T = params.Vo.T
     Wo_T = params.Wo.T
-    return (Ve_T, We_T, V_T, W_T, Vi_T, Wi_T, Vo_T, Wo_T, )
+    return (Ve_T, We_T, V_T, W_T, Vi_T, Wi_T, Vo_T, Wo_T)
 
 
 class Tape(NamedTuple):
@@ -507,7 +518,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.W", params.W, 2, 0, "[I, H]")
     H = _axis("params.W", params.W, 2, 1, "[I, H]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -520,26 +531,26 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.gates = np.empty((1, 4*H), dtype)
-        self.gates_6_T = np.empty((4*H, H + I), dtype)
+        self.weights = np.empty((1, 4*H), dtype)
+        self.weights4_T = np.empty((4*H, H + I), dtype)
         Ve_T, We_T, V_T, W_T, Vi_T, Wi_T, Vo_T, Wo_T = _derived(params)
-        gates = self.gates
-        np.multiply(params.bo, 0.5, out=gates[..., 0:H])
-        np.multiply(params.be, 0.5, out=gates[..., H:2*H])
-        np.multiply(params.bi, 0.5, out=gates[..., 2*H:3*H])
-        np.copyto(gates[..., 3*H:4*H], params.b)
-        gates_6_T = self.gates_6_T
-        np.multiply(Vo_T, 0.5, out=gates_6_T[0:H, 0:H])
-        np.multiply(Wo_T, 0.5, out=gates_6_T[0:H, H:H + I])
-        np.multiply(Ve_T, 0.5, out=gates_6_T[H:2*H, 0:H])
-        np.multiply(We_T, 0.5, out=gates_6_T[H:2*H, H:H + I])
-        np.multiply(Vi_T, 0.5, out=gates_6_T[2*H:3*H, 0:H])
-        np.multiply(Wi_T, 0.5, out=gates_6_T[2*H:3*H, H:H + I])
-        np.copyto(gates_6_T[3*H:4*H, 0:H], V_T)
-        np.copyto(gates_6_T[3*H:4*H, H:H + I], W_T)
-        gates_6_T_T = _from_left(gates_6_T)
+        weights = self.weights
+        np.multiply(params.bo, 0.5, out=weights[..., 0:H])
+        np.multiply(params.be, 0.5, out=weights[..., H:2*H])
+        np.multiply(params.bi, 0.5, out=weights[..., 2*H:3*H])
+        np.copyto(weights[..., 3*H:4*H], params.b)
+        weights4_T = self.weights4_T
+        np.multiply(Vo_T, 0.5, out=weights4_T[0:H, 0:H])
+        np.multiply(Wo_T, 0.5, out=weights4_T[0:H, H:H + I])
+        np.multiply(Ve_T, 0.5, out=weights4_T[H:2*H, 0:H])
+        np.multiply(We_T, 0.5, out=weights4_T[H:2*H, H:H + I])
+        np.multiply(Vi_T, 0.5, out=weights4_T[2*H:3*H, 0:H])
+        np.multiply(Wi_T, 0.5, out=weights4_T[2*H:3*H, H:H + I])
+        np.copyto(weights4_T[3*H:4*H, 0:H], V_T)
+        np.copyto(weights4_T[3*H:4*H, H:H + I], W_T)
+        weights4_T_T = _from_left(weights4_T)
         half = np.array(0.5, dtype)
-        self.constants = (gates, gates_6_T_T, half, )
+        self.constants = (weights, weights4_T_T, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -556,15 +567,15 @@ class Packed:
         I, H = self.dims
         self.batch, dtype = None, self.dtype  # until there is all of it
         self.z_prev_x_here = np.empty((B, H + I), dtype)
-        self.gates_4 = np.empty((B, 4*H), dtype)
+        self.gates2 = np.empty((B, 4*H), dtype)
         self.tanh_s = np.empty((B, H), dtype)
         self.z_prev_here = self.z_prev_x_here[..., :H]
         self.x_here = self.z_prev_x_here[..., H:]
-        self.o_e_i = self.gates_4[..., :3*H]
-        self.e = self.gates_4[..., H:2*H]
-        self.snew = self.gates_4[..., 3*H:]
-        self.i = self.gates_4[..., 2*H:3*H]
-        self.o = self.gates_4[..., :H]
+        self.o_e_i = self.gates2[..., :3*H]
+        self.e = self.gates2[..., H:2*H]
+        self.snew = self.gates2[..., 3*H:]
+        self.i = self.gates2[..., 2*H:3*H]
+        self.o = self.gates2[..., :H]
         self.batch = B
 
 
@@ -594,8 +605,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -735,20 +746,20 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
-        self.gates_4 = empty((T, 4*H, B), dtype)
+        self.gates2 = empty((T, 4*H, B), dtype)
         self.z_all = empty((T + 1, H, B), dtype)
         self.s_all = empty((T + 1, H, B), dtype)
         self.tanh_s = empty((T, H, B), dtype)
         self.z_prev = self.z_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.o_e_i = self.gates_4[:, :3*H]
+        self.o_e_i = self.gates2[:, :3*H]
         self.s_prev = self.s_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.e = self.gates_4[:, H:2*H]
+        self.e = self.gates2[:, H:2*H]
         self.s = self.s_all[1:]
-        self.snew = self.gates_4[:, 3*H:]
-        self.i = self.gates_4[:, 2*H:3*H]
-        self.o = self.gates_4[:, :H]
+        self.snew = self.gates2[:, 3*H:]
+        self.i = self.gates2[:, 2*H:3*H]
+        self.o = self.gates2[:, :H]
         self.z = self.z_all[1:]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -768,8 +779,8 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(4*B*H*T, dtype)  # forward.W_gates_3_x_flat, backward.d_gates_4_pre
-        self.block_2 = empty(4*B*H*T, dtype)  # backward.d_s_factor, backward.dy_rows, backward.d_gates_4_pre_flat
+        self.block_1 = empty(4*B*H*T, dtype)  # forward.gates_x_flat, backward.d_gates2_pre
+        self.block_2 = empty(4*B*H*T, dtype)  # backward.d_s_factor, backward.dy_rows, backward.d_gates2_pre_flat
         self.block_3 = empty(B*H*T, dtype)  # backward.z_prev_flat
 
 
@@ -780,19 +791,21 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.gates = empty((4*H, B), dtype)
-        self.gates_2_T = empty((4*H, I), dtype)
-        self.gates_5_T = empty((4*H, H), dtype)
-        self.V_gates_3_z_prev = empty((4*H, B), dtype)
+        self.weights = empty((4*H, B), dtype)
+        self.weights2_T = empty((4*H, I), dtype)
+        self.weights3_T = empty((4*H, H), dtype)
+        self.gates3_z_prev = empty((4*H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.z_out = empty((T, B, H), dtype)
-        self.W_gates_3_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
-        self.W_gates_3_x = self.W_gates_3_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.z_all, saved.z_prev, 0.0), (saved.s_all, saved.s_prev, 0.0), )
+        self.gates_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
+        self.gates_x = self.gates_x_flat.transpose(1, 0, 2)
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.z_all, saved.z_prev, 0.0), (saved.s_all, saved.s_prev, 0.0))
         self.steps = list(
-            zip(saved.z_all[:-1], saved.gates_4, saved.o_e_i, saved.s_all[:-1], saved.e, saved.s, saved.snew, saved.i,
-            saved.tanh_s, saved.o, saved.z)
+            zip(
+                saved.z_all[:-1], saved.gates2, saved.o_e_i, saved.s_all[:-1], saved.e, saved.s, saved.snew, saved.i,
+                saved.tanh_s, saved.o, saved.z
+            )
         )
 
 
@@ -804,26 +817,28 @@ class _Backward:
         self.saved = saved
         self.d_z = empty((H, B), dtype)
         self.d_s = empty((H, B), dtype)
-        self.gates_5_T = empty((4*H, H), dtype)
-        self.gates_5_T_T = empty((H, 4*H), dtype)
-        self.gates_2_T = empty((4*H, I), dtype)
+        self.weights3_T = empty((4*H, H), dtype)
+        self.weights3_T_T = empty((H, 4*H), dtype)
+        self.weights2_T = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
-        self.d_gates_5_T_rows = empty((4*H, H), dtype)
-        self.d_gates_2_T_rows = empty((4*H, I), dtype)
-        self.d_gates_sum = empty((4*H,), dtype)
-        self.d_gates_4_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_weights3_T_rows = empty((4*H, H), dtype)
+        self.d_weights2_T_rows = empty((4*H, I), dtype)
+        self.d_weights_sum = empty((4*H,), dtype)
+        self.d_gates2_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
         self.d_s_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
-        self.d_gates_4_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
+        self.d_gates2_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
         self.z_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.d_o_pre = self.d_gates_4_pre[:, :H]
-        self.d_i_pre = self.d_gates_4_pre[:, 2*H:3*H]
-        self.d_snew_pre = self.d_gates_4_pre[:, 3*H:]
-        self.d_e_pre = self.d_gates_4_pre[:, H:2*H]
-        self.carried = (self.d_z, self.d_s, )
+        self.d_o_pre = self.d_gates2_pre[:, :H]
+        self.d_i_pre = self.d_gates2_pre[:, 2*H:3*H]
+        self.d_snew_pre = self.d_gates2_pre[:, 3*H:]
+        self.d_e_pre = self.d_gates2_pre[:, H:2*H]
+        self.carried = (self.d_z, self.d_s)
         self.steps = list(
-            zip(self.dy_rows, self.d_o_pre, self.d_s_factor, self.d_i_pre, self.d_snew_pre, self.d_e_pre, saved.e,
-            self.d_gates_4_pre)
+            zip(
+                self.dy_rows, self.d_o_pre, self.d_s_factor, self.d_i_pre, self.d_snew_pre, self.d_e_pre, saved.e,
+                self.d_gates2_pre
+            )
         )[::-1]
 
 
@@ -835,7 +850,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -945,7 +960,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1056,7 +1071,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1065,7 +1080,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1093,7 +1108,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1102,9 +1117,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1124,8 +1140,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1151,15 +1167,15 @@ OUTPUT_SHAPES = {
     "z": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("I", "H",),
-    "V": ("H", "H",),
+    "W": ("I", "H"),
+    "V": ("H", "H"),
     "b": ("H",),
-    "We": ("I", "H",),
-    "Wi": ("I", "H",),
-    "Wo": ("I", "H",),
-    "Ve": ("H", "H",),
-    "Vi": ("H", "H",),
-    "Vo": ("H", "H",),
+    "We": ("I", "H"),
+    "Wi": ("I", "H"),
+    "Wo": ("I", "H"),
+    "Ve": ("H", "H"),
+    "Vi": ("H", "H"),
+    "Vo": ("H", "H"),
     "be": ("H",),
     "bi": ("H",),
     "bo": ("H",),
@@ -1295,7 +1311,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.z", state.z, dtype, (B, H), "[B, H]")
         _expect("state.s", state.s, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -54,7 +54,7 @@ __all__ = [
 
 CELL = "lstmp"
 SPEC_SHA256 = "21aed8adfb64a8db4676ae7bbd9f5b88c7ea33355877f7f6b6f626baef8dfbc6"
-DIMS = ("I", "H", "P",)
+DIMS = ("I", "H", "P")
 
 
 class Params(NamedTuple):
@@ -92,6 +92,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, g, o].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -114,8 +119,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Ui; Uf; Ug; Uo] @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -143,7 +148,7 @@ extern "C" __global__ void forward_step_1(
     const real Wo_x = gates_all[row*4*H + 3*H + j];
     const real Uo_h_prev = U_gates_h_prev_now[sample*4*H + 3*H + j];
 
-    // c[t] = f*c[t-1] + i*g
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
@@ -183,7 +188,9 @@ extern "C" __global__ void forward_step_2(
 
     // h[t] = Wp @ (o*phi(c[t]))
     const real h = h_allraw;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     h_out[at] = h;
@@ -206,8 +213,9 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*P + k];
 
-    // backward of h[t] = Wp @ (o*phi(c[t]))
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
 
     d_h_all[at] = d_h;
@@ -226,7 +234,7 @@ extern "C" __global__ void backward_step_2(
     const real o = gates_all[row*4*H + 3*H + j];
     const real tanh_c = tanh_c_all[at];
 
-    // backward of h[t] = Wp @ (o*phi(c[t]))
+    // again: a part of h[t] = Wp @ (o*phi(c[t]))
     const real h_part = o*tanh_c;
 
     h_part_all[at] = h_part;
@@ -254,19 +262,21 @@ extern "C" __global__ void backward_step_3(
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
     const real WpT_d_h = WpT_d_h_now[k];
 
-    // backward of c[t] = f*c[t-1] + i*g
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // back to c[t], from the next step and h[t] = Wp @ (o*phi(c[t]))
     const real d_c = d_c_next_here + o*(1 - square(tanh_c))*WpT_d_h;
-    // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    // back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real d_o_pre = (1 - o)*o*tanh_c*WpT_d_h;
-    // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    // back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
-    // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    // back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
-    // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    // back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = (1 - i)*i*g*d_c;
-    // backward of c[t] = f*c[t-1] + i*g
+    // back to c[t-1], from c[t] = f*c[t-1] + i*g
     const real d_c_prev = f*d_c;
 
     d_gates_pre_all[row*4*H + 3*H + j] = d_o_pre;
@@ -372,10 +382,10 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of h[t] = Wp @ (o*phi(c[t]))
+        # back through h[t] = Wp @ (o*phi(c[t]))
         dot(d_h, Wp, WpT_d_h)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
-        # backward of h[t] = Wp @ (o*phi(c[t]))
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(d_gates_pre, U_gates, d_h_prev)
 
 
@@ -441,11 +451,13 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates)
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, P), ws.d_U_gates)
     _dot(ws.d_h_all.reshape(T*B, P).T, ws.h_part_all.reshape(T*B, H), ws.d_Wp)
-    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_2_sum_parts, ws.d_b_gates_2_sum)
+    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
     d_Wi = ws.d_W_gates[:H]
     d_Wf = ws.d_W_gates[H:2*H]
     d_Wg = ws.d_W_gates[2*H:3*H]
@@ -454,10 +466,10 @@ def _backward_checked(
     d_Uf = ws.d_U_gates[H:2*H]
     d_Ug = ws.d_U_gates[2*H:3*H]
     d_Uo = ws.d_U_gates[3*H:4*H]
-    d_bi = ws.d_b_gates_2_sum[:H]
-    d_bg = ws.d_b_gates_2_sum[2*H:3*H]
-    d_bo = ws.d_b_gates_2_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_2_sum[H:2*H]
+    d_bi = ws.d_b_gates_sum[:H]
+    d_bg = ws.d_b_gates_sum[2*H:3*H]
+    d_bo = ws.d_b_gates_sum[3*H:4*H]
+    d_bf = ws.d_b_gates_sum[H:2*H]
     d_Wp = ws.d_Wp
     d_state = State(
         h=ws.d_h_pair[0].astype(dtype),
@@ -719,7 +731,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     P = _axis("params.Ui", params.Ui, 2, 1, "[H, P]")
     dtype = _check_params(params, I, H, P)
-    return Packed(params, dtype, (I, H, P, ))
+    return Packed(params, dtype, (I, H, P))
 
 
 class Packed:
@@ -923,8 +935,8 @@ class _Backward:
         self.d_W_gates = cp.empty((4*H, I), dtype)
         self.d_U_gates = cp.empty((4*H, P), dtype)
         self.d_Wp = cp.empty((P, H), dtype)
-        self.d_b_gates_2_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_2_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_b_gates_sum = cp.empty((4*H,), dtype)
+        self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step_1 = (
             cp.int64(B), cp.int64(P), self.d_h_final, saved.cuts, self.dy_all, self.d_h_pair, self.d_h_all
         )
@@ -939,9 +951,10 @@ class _Backward:
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), (now[t], *self.backward_step_2), self.d_h_all[t],
-            (now[t], *self.backward_step_3), self.d_gates_pre_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), (now[t], *self.backward_step_2), self.d_h_all[t],
+                (now[t], *self.backward_step_3), self.d_gates_pre_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1130,7 +1143,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1197,8 +1210,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1230,15 +1242,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1308,19 +1319,19 @@ OUTPUT_SHAPES = {
     "h": ("P",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "P",),
-    "Uf": ("H", "P",),
-    "Ug": ("H", "P",),
-    "Uo": ("H", "P",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "P"),
+    "Uf": ("H", "P"),
+    "Ug": ("H", "P"),
+    "Uo": ("H", "P"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Wp": ("P", "H",),
+    "Wp": ("P", "H"),
 }
 STATE_SHAPES = {
     "h": ("P",),
@@ -1438,7 +1449,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, P), "[B, P]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, P, )
+    return params, x, state, T, B, dtype, (I, H, P)
 
 
 def _check_params(params: Params, I: int, H: int, P: int) -> Any:

@@ -45,7 +45,7 @@ __all__ = [
 
 CELL = "lstmp"
 SPEC_SHA256 = "21aed8adfb64a8db4676ae7bbd9f5b88c7ea33355877f7f6b6f626baef8dfbc6"
-DIMS = ("I", "H", "P",)
+DIMS = ("I", "H", "P")
 
 
 class Params(NamedTuple):
@@ -82,6 +82,14 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [o, i, f, g]; weights = [Wo, Uo, Wi, Ui, Wf, Uf, Wg, Ug]; gates2 = [h_part, i,
+# f, g].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _all before the first step and after every step; _flat of all steps and samples, as the
+# columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product
+# makes; _sum over all steps and samples; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -171,30 +179,30 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from h[t] = Wp @ (o*phi(c[t]))
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, dot, multiply = np.add, np.dot, np.multiply
@@ -205,29 +213,32 @@ def _backward(
     d_c = ws.d_c
     U_gates_T = _transposed(U_gates, T, B, ws.U_gates_T)
     for (dy_t, d_h_2, d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f, d_gates_pre) in steps:
-        # backward of h[t] = Wp @ (o*phi(c[t]))
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h_2)
+        # back through h[t] = Wp @ (o*phi(c[t]))
         dot(Wp_T, d_h_2, WpT_d_h)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step and h[t] = Wp @ (o*phi(c[t]))
         multiply(d_c_factor, WpT_d_h, tmp)
         add(d_c, tmp, d_c)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, WpT_d_h, d_o_pre)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # c
+        # back to c[t-1], from c[t] = f*c[t-1] + i*g
         multiply(f, d_c, d_c)
-        # h
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(U_gates_T, d_gates_pre, d_h)
 
-    # again h[t] = Wp @ (o*phi(c[t]))
+    # again: a part of h[t] = Wp @ (o*phi(c[t]))
     np.multiply(saved.o, saved.tanh_c, out=ws.h_part)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     d_gates_pre_flat = _columns(ws.d_gates_pre, ws.d_gates_pre_flat)
     np.matmul(d_gates_pre_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_gates_pre_flat, x_2d, out=ws.d_W_gates_rows)
     d_Wo = ws.d_W_gates_rows[0:H]
     d_Wi = ws.d_W_gates_rows[H:2*H]
@@ -290,11 +301,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (b_gates, gates_2_T, half, Wp_T, ) = packed.constants
+        (b_gates, weights_T, half, Wp_T) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
-        gates_3 = packed.gates_3
+        gates2 = packed.gates2
         h_part_i_f = packed.h_part_i_f
         f = packed.f
         i = packed.i
@@ -312,9 +323,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        dot(x_h_prev_here, gates_2_T, gates_3)
-        add(b_gates, gates_3, gates_3)
-        tanh(gates_3, gates_3)
+        dot(x_h_prev_here, weights_T, gates2)
+        add(b_gates, gates2, gates2)
+        tanh(gates2, gates2)
         multiply(h_part_i_f, half, h_part_i_f)
         add(h_part_i_f, half, h_part_i_f)
         # c[t] = f*c[t-1] + i*g
@@ -505,7 +516,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     P = _axis("params.Ui", params.Ui, 2, 1, "[H, P]")
     dtype = _check_params(params, I, H, P)
-    return Packed(params, dtype, (I, H, P, ))
+    return Packed(params, dtype, (I, H, P))
 
 
 class Packed:
@@ -519,26 +530,26 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.b_gates = np.empty((1, 4*H), dtype)
-        self.gates_2 = np.empty((4*H, I + P), dtype)
+        self.weights = np.empty((4*H, I + P), dtype)
         b_gates = self.b_gates
         np.multiply(params.bo, 0.5, out=b_gates[..., 0:H])
         np.multiply(params.bi, 0.5, out=b_gates[..., H:2*H])
         np.multiply(params.bf, 0.5, out=b_gates[..., 2*H:3*H])
         np.copyto(b_gates[..., 3*H:4*H], params.bg)
-        gates_2 = self.gates_2
-        np.multiply(params.Wo, 0.5, out=gates_2[0:H, 0:I])
-        np.multiply(params.Uo, 0.5, out=gates_2[0:H, I:I + P])
-        np.multiply(params.Wi, 0.5, out=gates_2[H:2*H, 0:I])
-        np.multiply(params.Ui, 0.5, out=gates_2[H:2*H, I:I + P])
-        np.multiply(params.Wf, 0.5, out=gates_2[2*H:3*H, 0:I])
-        np.multiply(params.Uf, 0.5, out=gates_2[2*H:3*H, I:I + P])
-        np.copyto(gates_2[3*H:4*H, 0:I], params.Wg)
-        np.copyto(gates_2[3*H:4*H, I:I + P], params.Ug)
+        weights = self.weights
+        np.multiply(params.Wo, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Uo, 0.5, out=weights[0:H, I:I + P])
+        np.multiply(params.Wi, 0.5, out=weights[H:2*H, 0:I])
+        np.multiply(params.Ui, 0.5, out=weights[H:2*H, I:I + P])
+        np.multiply(params.Wf, 0.5, out=weights[2*H:3*H, 0:I])
+        np.multiply(params.Uf, 0.5, out=weights[2*H:3*H, I:I + P])
+        np.copyto(weights[3*H:4*H, 0:I], params.Wg)
+        np.copyto(weights[3*H:4*H, I:I + P], params.Ug)
         Wp = params.Wp
-        gates_2_T = _from_left(gates_2)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
         Wp_T = _from_left(Wp)
-        self.constants = (b_gates, gates_2_T, half, Wp_T, )
+        self.constants = (b_gates, weights_T, half, Wp_T)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -555,16 +566,16 @@ class Packed:
         I, H, P = self.dims
         self.batch, dtype = None, self.dtype  # until there is all of it
         self.x_h_prev_here = np.empty((B, I + P), dtype)
-        self.gates_3 = np.empty((B, 4*H), dtype)
+        self.gates2 = np.empty((B, 4*H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
         self.h = np.empty((B, P), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.h_part_i_f = self.gates_3[..., :3*H]
-        self.f = self.gates_3[..., 2*H:3*H]
-        self.i = self.gates_3[..., H:2*H]
-        self.g = self.gates_3[..., 3*H:]
-        self.h_part = self.gates_3[..., :H]
+        self.h_part_i_f = self.gates2[..., :3*H]
+        self.f = self.gates2[..., 2*H:3*H]
+        self.i = self.gates2[..., H:2*H]
+        self.g = self.gates2[..., 3*H:]
+        self.h_part = self.gates2[..., :H]
         self.batch = B
 
 
@@ -595,8 +606,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -736,7 +747,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H, P = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.gates = empty((T, 4*H, B), dtype)
         self.h_all = empty((T + 1, P, B), dtype)
@@ -793,11 +804,13 @@ class _Forward:
         self.h_out = empty((T, B, P), dtype)
         self.W_gates_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.W_gates_x = self.W_gates_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.gates, saved.o_i_f, saved.c_all[:-1], saved.f, saved.c, saved.i, saved.g,
-            saved.tanh_c, saved.o, saved.h)
+            zip(
+                saved.h_all[:-1], saved.gates, saved.o_i_f, saved.c_all[:-1], saved.f, saved.c, saved.i, saved.g,
+                saved.tanh_c, saved.o, saved.h
+            )
         )
 
 
@@ -833,10 +846,12 @@ class _Backward:
         self.d_g_pre = self.d_gates_pre[:, 3*H:]
         self.d_f_pre = self.d_gates_pre[:, 2*H:3*H]
         self.d_i_pre = self.d_gates_pre[:, H:2*H]
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_h_2, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre,
-            saved.f, self.d_gates_pre)
+            zip(
+                self.dy_rows, self.d_h_2, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre,
+                saved.f, self.d_gates_pre
+            )
         )[::-1]
 
 
@@ -848,7 +863,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H, P = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -958,7 +973,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1069,7 +1084,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1078,7 +1093,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1106,7 +1121,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1115,9 +1130,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1137,8 +1153,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1164,19 +1180,19 @@ OUTPUT_SHAPES = {
     "h": ("P",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "P",),
-    "Uf": ("H", "P",),
-    "Ug": ("H", "P",),
-    "Uo": ("H", "P",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "P"),
+    "Uf": ("H", "P"),
+    "Ug": ("H", "P"),
+    "Uo": ("H", "P"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Wp": ("P", "H",),
+    "Wp": ("P", "H"),
 }
 STATE_SHAPES = {
     "h": ("P",),
@@ -1310,7 +1326,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, P), "[B, P]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, P, )
+    return params, x, state, T, B, dtype, (I, H, P)
 
 
 def _check_params(params: Params, I: int, H: int, P: int) -> Any:

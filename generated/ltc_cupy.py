@@ -64,7 +64,7 @@ __all__ = [
 
 CELL = "ltc"
 SPEC_SHA256 = "5714dc0aeb7695263c861d799b87cd295bde54eec0a32cf17200dcd8411b4f52"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -93,6 +93,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -114,8 +118,8 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after U @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -270,7 +274,9 @@ extern "C" __global__ void forward_step_6(
     const real f_5 = sigmoid(W_x + U_v_5 + b_j);
     // h[t] = v[K]
     const real h = (v_5 + A_j*f_5/6)/(f_5/6 + leak_j/6 + 1);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     f_5_all[at] = f_5;
@@ -300,11 +306,11 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
+    // for the way back through f[5] = sigma(W @ x[t] + U @ v[5] + b)
     const real d_f_5_pre_base = leak_j/6 + 1;
-    // backward of h[t] = v[K]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
+    // back through f[5] = sigma(W @ x[t] + U @ v[5] + b)
     const real d_f_5_pre = (1 - f_5)*f_5*(d_h_given + d_h_next_here)*(A_j/(f_5/6 + d_f_5_pre_base)/6 - h/(f_5/6 +
         d_f_5_pre_base)/6);
 
@@ -333,13 +339,13 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UT_d_U_v_5 = UT_d_U_v_5_now[k];
 
-    // backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
+    // for the way back through f[5] = sigma(W @ x[t] + U @ v[5] + b)
     const real d_f_5_pre_base = leak_j/6 + 1;
-    // backward of h[t] = v[K]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of v[5] = (v[4] + f[4]*A/K)/(1 + (leak + f[4])/K)
+    // back to v[5], from f[5] and v[6]
     const real d_v_5 = UT_d_U_v_5 + (d_h_given + d_h_next_here)/(f_5/6 + d_f_5_pre_base);
-    // backward of f[4] = sigma(W @ x[t] + U @ v[4] + b)
+    // back through f[4] = sigma(W @ x[t] + U @ v[4] + b)
     const real d_f_4_pre = (1 - f_4)*f_4*d_v_5*(A_j/(f_4/6 + d_f_5_pre_base)/6 - v_5/(f_4/6 + d_f_5_pre_base)/6);
 
     d_v_5_now[k] = d_v_5;
@@ -365,11 +371,11 @@ extern "C" __global__ void backward_step_3(
     const real d_v_5 = d_v_5_now[k];
     const real UT_d_U_v_4 = UT_d_U_v_4_now[k];
 
-    // backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
+    // for the way back through f[5] = sigma(W @ x[t] + U @ v[5] + b)
     const real d_f_5_pre_base = leak_j/6 + 1;
-    // backward of v[4] = (v[3] + f[3]*A/K)/(1 + (leak + f[3])/K)
+    // back to v[4], from f[4] and v[5]
     const real d_v_4 = UT_d_U_v_4 + d_v_5/(f_4/6 + d_f_5_pre_base);
-    // backward of f[3] = sigma(W @ x[t] + U @ v[3] + b)
+    // back through f[3] = sigma(W @ x[t] + U @ v[3] + b)
     const real d_f_3_pre = (1 - f_3)*f_3*d_v_4*(A_j/(f_3/6 + d_f_5_pre_base)/6 - v_4/(f_3/6 + d_f_5_pre_base)/6);
 
     d_v_4_now[k] = d_v_4;
@@ -395,11 +401,11 @@ extern "C" __global__ void backward_step_4(
     const real d_v_4 = d_v_4_now[k];
     const real UT_d_U_v_3 = UT_d_U_v_3_now[k];
 
-    // backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
+    // for the way back through f[5] = sigma(W @ x[t] + U @ v[5] + b)
     const real d_f_5_pre_base = leak_j/6 + 1;
-    // backward of v[3] = (v[2] + f[2]*A/K)/(1 + (leak + f[2])/K)
+    // back to v[3], from f[3] and v[4]
     const real d_v_3 = UT_d_U_v_3 + d_v_4/(f_3/6 + d_f_5_pre_base);
-    // backward of f[2] = sigma(W @ x[t] + U @ v[2] + b)
+    // back through f[2] = sigma(W @ x[t] + U @ v[2] + b)
     const real d_f_2_pre = (1 - f_2)*f_2*d_v_3*(A_j/(f_2/6 + d_f_5_pre_base)/6 - v_3/(f_2/6 + d_f_5_pre_base)/6);
 
     d_v_3_now[k] = d_v_3;
@@ -425,11 +431,11 @@ extern "C" __global__ void backward_step_5(
     const real d_v_3 = d_v_3_now[k];
     const real UT_d_U_v_2 = UT_d_U_v_2_now[k];
 
-    // backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
+    // for the way back through f[5] = sigma(W @ x[t] + U @ v[5] + b)
     const real d_f_5_pre_base = leak_j/6 + 1;
-    // backward of v[2] = (v[1] + f[1]*A/K)/(1 + (leak + f[1])/K)
+    // back to v[2], from f[2] and v[3]
     const real d_v_2 = UT_d_U_v_2 + d_v_3/(f_2/6 + d_f_5_pre_base);
-    // backward of f[1] = sigma(W @ x[t] + U @ v[1] + b)
+    // back through f[1] = sigma(W @ x[t] + U @ v[1] + b)
     const real d_f_1_pre = (1 - f_1)*f_1*d_v_2*(A_j/(f_1/6 + d_f_5_pre_base)/6 - v_2/(f_1/6 + d_f_5_pre_base)/6);
 
     d_v_2_now[k] = d_v_2;
@@ -481,20 +487,21 @@ extern "C" __global__ void backward_step_6(
     const real d_f_1_pre = d_f_1_pre_all[at];
     const real UT_d_U_v_1 = UT_d_U_v_1_now[k];
 
-    // backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
+    // for the way back through f[5] = sigma(W @ x[t] + U @ v[5] + b)
     const real d_f_5_pre_base = leak_j/6 + 1;
-    // backward of h[t] = v[K]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of v[1] = (v[0] + f[0]*A/K)/(1 + (leak + f[0])/K)
+    // back to v[1], from f[1] and v[2]
     const real d_v_1 = UT_d_U_v_1 + d_v_2/(f_1/6 + d_f_5_pre_base);
-    // backward of f[0] = sigma(W @ x[t] + U @ v[0] + b)
+    // back through f[0] = sigma(W @ x[t] + U @ v[0] + b)
     const real d_f_0_pre = (1 - f_0)*f_0*d_v_1*(A_j/(f_0/6 + d_f_5_pre_base)/6 - v_1/(f_0/6 + d_f_5_pre_base)/6);
     const real d_W_x = d_f_5_pre + d_f_4_pre + d_f_3_pre + d_f_2_pre + d_f_1_pre + d_f_0_pre;
     const real d_A_each = f_5*d_h/(f_5/6 + d_f_5_pre_base)/6 + f_0*d_v_1/(f_0/6 + d_f_5_pre_base)/6 + f_1*d_v_2/(f_1/6 +
         d_f_5_pre_base)/6 + f_2*d_v_3/(f_2/6 + d_f_5_pre_base)/6 + f_3*d_v_4/(f_3/6 + d_f_5_pre_base)/6 +
         f_4*d_v_5/(f_4/6 + d_f_5_pre_base)/6;
-    // backward of leak = softplus(lam)
+    // back through leak = softplus(lam)
     const real d_leak_each = -h*d_h/(f_5/6 + d_f_5_pre_base)/6 - v_1*d_v_1/(f_0/6 + d_f_5_pre_base)/6 - v_2*d_v_2/(f_1/6
         + d_f_5_pre_base)/6 - v_3*d_v_3/(f_2/6 + d_f_5_pre_base)/6 - v_4*d_v_4/(f_3/6 + d_f_5_pre_base)/6 -
         v_5*d_v_5/(f_4/6 + d_f_5_pre_base)/6;
@@ -521,7 +528,7 @@ extern "C" __global__ void backward_step_7(
     const real d_v_1 = d_v_1_now[k];
     const real UT_d_U_h_prev = UT_d_U_h_prev_now[k];
 
-    // backward of h[t] = v[K]
+    // back to h[t-1], from v[0] = h[t-1]
     const real d_h_prev = d_v_1/(f_0/6 + leak_j/6 + 1) + UT_d_U_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -658,22 +665,22 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
         d_f_0_pre, backward_step_arguments_7
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of v[5] = (v[4] + f[4]*A/K)/(1 + (leak + f[4])/K)
+        # back through U @ v[5]
         dot(d_f_5_pre, U, UT_d_U_v_5)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of v[4] = (v[3] + f[3]*A/K)/(1 + (leak + f[3])/K)
+        # back through U @ v[4]
         dot(d_f_4_pre, U, UT_d_U_v_4)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
-        # backward of v[3] = (v[2] + f[2]*A/K)/(1 + (leak + f[2])/K)
+        # back through U @ v[3]
         dot(d_f_3_pre, U, UT_d_U_v_3)
         backward_step_4(backward_step_4_blocks, THREADS, backward_step_arguments_4)
-        # backward of v[2] = (v[1] + f[1]*A/K)/(1 + (leak + f[1])/K)
+        # back through U @ v[2]
         dot(d_f_2_pre, U, UT_d_U_v_2)
         backward_step_5(backward_step_5_blocks, THREADS, backward_step_arguments_5)
-        # backward of v[1] = (v[0] + f[0]*A/K)/(1 + (leak + f[0])/K)
+        # back through U @ v[1]
         dot(d_f_1_pre, U, UT_d_U_v_1)
         backward_step_6(backward_step_6_blocks, THREADS, backward_step_arguments_6)
-        # backward of h[t] = v[K]
+        # back through U @ h[t-1]
         dot(d_f_0_pre, U, UT_d_U_h_prev)
         backward_step_7(backward_step_7_blocks, THREADS, backward_step_arguments_7)
 
@@ -735,7 +742,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through W @ x[t]
     _dot(ws.d_W_x_all.reshape(T*B, H), params.W, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_W_x_all.reshape(T*B, H).T, x_2d, ws.d_W)
     _dot(ws.d_f_5_pre_all.reshape(T*B, H).T, saved.v_5_all.reshape(T*B, H), ws.d_U)
     _dot(ws.d_f_4_pre_all.reshape(T*B, H).T, saved.v_4_all.reshape(T*B, H), ws.d_U_2)
@@ -1043,7 +1052,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1238,10 +1247,11 @@ class _Forward:
         self.forward_step_6_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], (now[t], *self.forward_step_1), self.v_1_all[t], (now[t], *self.forward_step_2),
-            self.v_2_all[t], (now[t], *self.forward_step_3), self.v_3_all[t], (now[t], *self.forward_step_4),
-            self.v_4_all[t], (now[t], *self.forward_step_5), self.v_5_all[t],
-            (now[t], *self.forward_step_6)) for t in range(T)
+            (
+                self.h_operand[t], (now[t], *self.forward_step_1), self.v_1_all[t], (now[t], *self.forward_step_2),
+                self.v_2_all[t], (now[t], *self.forward_step_3), self.v_3_all[t], (now[t], *self.forward_step_4),
+                self.v_4_all[t], (now[t], *self.forward_step_5), self.v_5_all[t], (now[t], *self.forward_step_6)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -1354,11 +1364,13 @@ class _Backward:
         self.backward_step_7_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_f_5_pre_all[t], (now[t], *self.backward_step_2),
-            self.d_f_4_pre_all[t], (now[t], *self.backward_step_3), self.d_f_3_pre_all[t],
-            (now[t], *self.backward_step_4), self.d_f_2_pre_all[t], (now[t], *self.backward_step_5),
-            self.d_f_1_pre_all[t], (now[t], *self.backward_step_6), self.d_f_0_pre_all[t],
-            (now[t], *self.backward_step_7)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_f_5_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_f_4_pre_all[t], (now[t], *self.backward_step_3), self.d_f_3_pre_all[t],
+                (now[t], *self.backward_step_4), self.d_f_2_pre_all[t], (now[t], *self.backward_step_5),
+                self.d_f_1_pre_all[t], (now[t], *self.backward_step_6), self.d_f_0_pre_all[t],
+                (now[t], *self.backward_step_7)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1547,7 +1559,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1614,8 +1626,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1647,15 +1658,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1725,8 +1735,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "b": ("H",),
     "A": ("H",),
     "lam": ("H",),
@@ -1844,7 +1854,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -55,7 +55,7 @@ __all__ = [
 
 CELL = "ltc"
 SPEC_SHA256 = "5714dc0aeb7695263c861d799b87cd295bde54eec0a32cf17200dcd8411b4f52"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -83,6 +83,14 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [5, 4, 3, 2, 1, 0]; gates2 = [v_5, v_4, v_3, v_2, v_1, h_prev_factor]; gates3 =
+# [A_each_factor3, A_each_factor4, A_each_factor5, A_each_factor6, leak_each_factor]; gates4 = [3, 4, 5, 6].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -113,7 +121,7 @@ def _forward(
     # In the loop, the last argument is where the result goes.
     dot, add, tanh, multiply, divide = np.dot, np.add, np.tanh, np.multiply, np.divide
     half = np.array(0.5, dtype)
-    number = np.array(0.16666666666666666, dtype)
+    sixth = np.array(0.16666666666666666, dtype)
     tmp = ws.tmp
     tmp_2 = ws.tmp_2
     tmp_3 = ws.tmp_3
@@ -131,7 +139,7 @@ def _forward(
         # v[1] = (v[0] + f[0]*A/K)/(1 + (leak + f[0])/K)
         multiply(A_scaled_batch, f_0, v_1)
         add(h_prev, v_1, v_1)
-        multiply(f_0, number, tmp)
+        multiply(f_0, sixth, tmp)
         add(v_1_base_batch, tmp, tmp)
         divide(v_1, tmp, v_1)
         # f[1] = sigma(W @ x[t] + U @ v[1] + b)
@@ -143,7 +151,7 @@ def _forward(
         # v[2] = (v[1] + f[1]*A/K)/(1 + (leak + f[1])/K)
         multiply(A_scaled_batch, f_1, v_2)
         add(v_1, v_2, v_2)
-        multiply(f_1, number, tmp_2)
+        multiply(f_1, sixth, tmp_2)
         add(v_1_base_batch, tmp_2, tmp_2)
         divide(v_2, tmp_2, v_2)
         # f[2] = sigma(W @ x[t] + U @ v[2] + b)
@@ -155,7 +163,7 @@ def _forward(
         # v[3] = (v[2] + f[2]*A/K)/(1 + (leak + f[2])/K)
         multiply(A_scaled_batch, f_2, v_3)
         add(v_2, v_3, v_3)
-        multiply(f_2, number, tmp_3)
+        multiply(f_2, sixth, tmp_3)
         add(v_1_base_batch, tmp_3, tmp_3)
         divide(v_3, tmp_3, v_3)
         # f[3] = sigma(W @ x[t] + U @ v[3] + b)
@@ -167,7 +175,7 @@ def _forward(
         # v[4] = (v[3] + f[3]*A/K)/(1 + (leak + f[3])/K)
         multiply(A_scaled_batch, f_3, v_4)
         add(v_3, v_4, v_4)
-        multiply(f_3, number, tmp_4)
+        multiply(f_3, sixth, tmp_4)
         add(v_1_base_batch, tmp_4, tmp_4)
         divide(v_4, tmp_4, v_4)
         # f[4] = sigma(W @ x[t] + U @ v[4] + b)
@@ -179,7 +187,7 @@ def _forward(
         # v[5] = (v[4] + f[4]*A/K)/(1 + (leak + f[4])/K)
         multiply(A_scaled_batch, f_4, v_5)
         add(v_4, v_5, v_5)
-        multiply(f_4, number, tmp_5)
+        multiply(f_4, sixth, tmp_5)
         add(v_1_base_batch, tmp_5, tmp_5)
         divide(v_5, tmp_5, v_5)
         # f[5] = sigma(W @ x[t] + U @ v[5] + b)
@@ -191,7 +199,7 @@ def _forward(
         # h[t] = v[K]
         multiply(A_scaled_batch, f_5, h)
         add(v_5, h, h)
-        multiply(f_5, number, tmp_6)
+        multiply(f_5, sixth, tmp_6)
         add(v_1_base_batch, tmp_6, tmp_6)
         divide(h, tmp_6, h)
 
@@ -217,67 +225,67 @@ def _backward(
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
+    # for the way back through f[5] = sigma(W @ x[t] + U @ v[5] + b)
     np.subtract(1, saved.f_5, out=ws.d_f_5_pre)
     np.multiply(ws.d_f_5_pre, saved.f_5, out=ws.d_f_5_pre)
     np.multiply(saved.f_5, 0.16666666666666666, out=ws.d_v_5)
     np.add(ws.d_v_5, d_f_5_pre_base_batch, out=ws.d_v_5)
     np.divide(A_scaled_batch, ws.d_v_5, out=ws.tmp)
     np.multiply(saved.h, 0.16666666666666666, out=ws.tmp_2)
-    # backward of f[4] = sigma(W @ x[t] + U @ v[4] + b)
+    # for the way back through f[4] = sigma(W @ x[t] + U @ v[4] + b)
     np.subtract(1, saved.f_4, out=ws.d_f_4_pre)
     np.multiply(ws.d_f_4_pre, saved.f_4, out=ws.d_f_4_pre)
     np.multiply(saved.f_4, 0.16666666666666666, out=ws.d_v_4)
     np.add(ws.d_v_4, d_f_5_pre_base_batch, out=ws.d_v_4)
     np.divide(A_scaled_batch, ws.d_v_4, out=ws.tmp_3)
     np.multiply(saved.v_5, 0.16666666666666666, out=ws.tmp_4)
-    # backward of f[3] = sigma(W @ x[t] + U @ v[3] + b)
+    # for the way back through f[3] = sigma(W @ x[t] + U @ v[3] + b)
     np.subtract(1, saved.f_3, out=ws.d_f_3_pre)
     np.multiply(ws.d_f_3_pre, saved.f_3, out=ws.d_f_3_pre)
     np.multiply(saved.f_3, 0.16666666666666666, out=ws.d_v_3)
     np.add(ws.d_v_3, d_f_5_pre_base_batch, out=ws.d_v_3)
     np.divide(A_scaled_batch, ws.d_v_3, out=ws.tmp_5)
     np.multiply(saved.v_4, 0.16666666666666666, out=ws.tmp_6)
-    # backward of f[2] = sigma(W @ x[t] + U @ v[2] + b)
+    # for the way back through f[2] = sigma(W @ x[t] + U @ v[2] + b)
     np.subtract(1, saved.f_2, out=ws.d_f_2_pre)
     np.multiply(ws.d_f_2_pre, saved.f_2, out=ws.d_f_2_pre)
     np.multiply(saved.f_2, 0.16666666666666666, out=ws.d_v_2)
     np.add(ws.d_v_2, d_f_5_pre_base_batch, out=ws.d_v_2)
     np.divide(A_scaled_batch, ws.d_v_2, out=ws.tmp_7)
     np.multiply(saved.v_3, 0.16666666666666666, out=ws.tmp_8)
-    # backward of f[1] = sigma(W @ x[t] + U @ v[1] + b)
+    # for the way back through f[1] = sigma(W @ x[t] + U @ v[1] + b)
     np.subtract(1, saved.f_1, out=ws.d_f_1_pre)
     np.multiply(ws.d_f_1_pre, saved.f_1, out=ws.d_f_1_pre)
     np.multiply(saved.f_1, 0.16666666666666666, out=ws.d_v_1)
     np.add(ws.d_v_1, d_f_5_pre_base_batch, out=ws.d_v_1)
     np.divide(A_scaled_batch, ws.d_v_1, out=ws.tmp_9)
     np.multiply(saved.v_2, 0.16666666666666666, out=ws.tmp_10)
-    # backward of f[0] = sigma(W @ x[t] + U @ v[0] + b)
+    # for the way back through f[0] = sigma(W @ x[t] + U @ v[0] + b)
     np.subtract(1, saved.f_0, out=ws.d_f_0_pre)
     np.multiply(ws.d_f_0_pre, saved.f_0, out=ws.d_f_0_pre)
     np.multiply(saved.f_0, 0.16666666666666666, out=ws.d_h_prev_factor)
     np.add(ws.d_h_prev_factor, d_f_5_pre_base_batch, out=ws.d_h_prev_factor)
     np.divide(A_scaled_batch, ws.d_h_prev_factor, out=ws.tmp_11)
     np.multiply(saved.v_1, 0.16666666666666666, out=ws.tmp_12)
-    # f[5], f[4], f[3], f[2], f[1], f[0]
-    np.divide(ws.tm_gates_3_2, ws.d_gates_2, out=ws.tm_gates_3_2)
-    np.subtract(ws.tm_gates_3, ws.tm_gates_3_2, out=ws.tm_gates_3)
-    np.multiply(ws.d_f_gates_pre, ws.tm_gates_3, out=ws.d_f_gates_pre)
-    # backward of v[5] = (v[4] + f[4]*A/K)/(1 + (leak + f[4])/K)
+    # for the way back through f[5], f[4], f[3], f[2], f[1] and f[0], continued
+    np.divide(ws.tmps_2, ws.d_gates2, out=ws.tmps_2)
+    np.subtract(ws.tmps, ws.tmps_2, out=ws.tmps)
+    np.multiply(ws.d_f_gates_pre, ws.tmps, out=ws.d_f_gates_pre)
+    # for the way back to v[5], from f[5] and v[6]
     np.divide(1, ws.d_v_5, out=ws.d_v_5)
-    # backward of v[4] = (v[3] + f[3]*A/K)/(1 + (leak + f[3])/K)
+    # for the way back to v[4], from f[4] and v[5]
     np.divide(1, ws.d_v_4, out=ws.d_v_4)
-    # backward of v[3] = (v[2] + f[2]*A/K)/(1 + (leak + f[2])/K)
+    # for the way back to v[3], from f[3] and v[4]
     np.divide(1, ws.d_v_3, out=ws.d_v_3)
-    # backward of v[2] = (v[1] + f[1]*A/K)/(1 + (leak + f[1])/K)
+    # for the way back to v[2], from f[2] and v[3]
     np.divide(1, ws.d_v_2, out=ws.d_v_2)
-    # backward of v[1] = (v[0] + f[0]*A/K)/(1 + (leak + f[0])/K)
-    # backward of h[t] = v[K]
+    # for the way back to v[1], from f[1] and v[2]
+    # for the way back to h[t-1], from v[0] = h[t-1]
     np.divide(1, ws.d_v_1_h_prev_factor, out=ws.d_v_1_h_prev_factor)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -293,51 +301,58 @@ def _backward(
             dy_t, d_leak_each, d_f_5_pre, d_v_5, d_f_4_pre, d_v_4, d_f_3_pre, d_v_3, d_f_2_pre, d_v_2, d_f_1_pre, d_v_1,
             d_f_0_pre, d_h_prev_factor
         ) in steps:
-        # backward of h[t] = v[K]
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_leak_each)
-        # backward of f[5] = sigma(W @ x[t] + U @ v[5] + b)
+        # back through f[5] = sigma(W @ x[t] + U @ v[5] + b)
         multiply(d_f_5_pre, d_leak_each, d_f_5_pre)
-        # backward of v[5] = (v[4] + f[4]*A/K)/(1 + (leak + f[4])/K)
+        # back through U @ v[5]
         dot(U_T, d_f_5_pre, UT_d_U_v_5)
+        # back to v[5], from f[5] and v[6]
         multiply(d_v_5, d_leak_each, d_v_5)
         add(d_v_5, UT_d_U_v_5, d_v_5)
-        # backward of f[4] = sigma(W @ x[t] + U @ v[4] + b)
+        # back through f[4] = sigma(W @ x[t] + U @ v[4] + b)
         multiply(d_f_4_pre, d_v_5, d_f_4_pre)
-        # backward of v[4] = (v[3] + f[3]*A/K)/(1 + (leak + f[3])/K)
+        # back through U @ v[4]
         dot(U_T, d_f_4_pre, UT_d_U_v_4)
+        # back to v[4], from f[4] and v[5]
         multiply(d_v_4, d_v_5, d_v_4)
         add(d_v_4, UT_d_U_v_4, d_v_4)
-        # backward of f[3] = sigma(W @ x[t] + U @ v[3] + b)
+        # back through f[3] = sigma(W @ x[t] + U @ v[3] + b)
         multiply(d_f_3_pre, d_v_4, d_f_3_pre)
-        # backward of v[3] = (v[2] + f[2]*A/K)/(1 + (leak + f[2])/K)
+        # back through U @ v[3]
         dot(U_T, d_f_3_pre, UT_d_U_v_3)
+        # back to v[3], from f[3] and v[4]
         multiply(d_v_3, d_v_4, d_v_3)
         add(d_v_3, UT_d_U_v_3, d_v_3)
-        # backward of f[2] = sigma(W @ x[t] + U @ v[2] + b)
+        # back through f[2] = sigma(W @ x[t] + U @ v[2] + b)
         multiply(d_f_2_pre, d_v_3, d_f_2_pre)
-        # backward of v[2] = (v[1] + f[1]*A/K)/(1 + (leak + f[1])/K)
+        # back through U @ v[2]
         dot(U_T, d_f_2_pre, UT_d_U_v_2)
+        # back to v[2], from f[2] and v[3]
         multiply(d_v_2, d_v_3, d_v_2)
         add(d_v_2, UT_d_U_v_2, d_v_2)
-        # backward of f[1] = sigma(W @ x[t] + U @ v[1] + b)
+        # back through f[1] = sigma(W @ x[t] + U @ v[1] + b)
         multiply(d_f_1_pre, d_v_2, d_f_1_pre)
-        # backward of v[1] = (v[0] + f[0]*A/K)/(1 + (leak + f[0])/K)
+        # back through U @ v[1]
         dot(U_T, d_f_1_pre, UT_d_U_v_1)
+        # back to v[1], from f[1] and v[2]
         multiply(d_v_1, d_v_2, d_v_1)
         add(d_v_1, UT_d_U_v_1, d_v_1)
-        # backward of f[0] = sigma(W @ x[t] + U @ v[0] + b)
+        # back through f[0] = sigma(W @ x[t] + U @ v[0] + b)
         multiply(d_f_0_pre, d_v_1, d_f_0_pre)
-        # h
+        # back through U @ h[t-1]
         dot(U_T, d_f_0_pre, UT_d_U_h_prev)
+        # back to h[t-1], from v[0] = h[t-1]
         multiply(d_h_prev_factor, d_v_1, d_h)
         add(d_h, UT_d_U_h_prev, d_h)
 
-    # backward of f[0] = sigma(W @ x[t] + U @ v[0] + b)
+    # back through f[0] = sigma(W @ x[t] + U @ v[0] + b)
     np.add(ws.d_f_5_pre, ws.d_f_4_pre, out=ws.d_W_x)
     np.add(ws.d_W_x, ws.d_f_3_pre, out=ws.d_W_x)
     np.add(ws.d_W_x, ws.d_f_2_pre, out=ws.d_W_x)
     np.add(ws.d_W_x, ws.d_f_1_pre, out=ws.d_W_x)
     np.add(ws.d_W_x, ws.d_f_0_pre, out=ws.d_W_x)
+    # back through W @ x[t]
     d_W_x_flat = _columns(ws.d_W_x, ws.d_W_x_flat)
     np.matmul(d_W_x_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.f_5, 0.16666666666666666, out=ws.d_A_each)
@@ -356,9 +371,9 @@ def _backward(
     np.add(ws.d_A_each_factor6, d_f_5_pre_base_batch, out=ws.tmp_18)
     np.multiply(ws.d_leak_each, ws.d_A_each, out=ws.d_A_each)
     np.multiply(ws.d_v_1, ws.d_A_each_factor2, out=ws.d_A_each_factor2)
-    # backward of leak = softplus(lam)
+    # for the way back through leak = softplus(lam)
     np.multiply(saved.h, -0.16666666666666666, out=ws.d_leak_each_factor)
-    np.divide(ws.d_gates_5, ws.tm_gates_4, out=ws.d_gates_5)
+    np.divide(ws.d_gates3, ws.tmps_3, out=ws.d_gates3)
     np.multiply(ws.d_v_2, ws.d_A_each_factor3, out=ws.d_A_each_factor3)
     np.multiply(ws.d_v_3, ws.d_A_each_factor4, out=ws.d_A_each_factor4)
     np.multiply(ws.d_v_4, ws.d_A_each_factor5, out=ws.d_A_each_factor5)
@@ -369,7 +384,8 @@ def _backward(
     np.multiply(saved.v_3, -0.16666666666666666, out=ws.d_leak_each_factor4)
     np.multiply(saved.v_4, -0.16666666666666666, out=ws.d_leak_each_factor5)
     np.multiply(saved.v_5, -0.16666666666666666, out=ws.d_leak_each_factor6)
-    np.divide(ws.d_leak_each_factor_6, ws.tm_gates_7, out=ws.d_leak_each_factor_6)
+    np.divide(ws.d_leak_each_gates4, ws.tmps_4, out=ws.d_leak_each_gates4)
+    # back through leak = softplus(lam)
     np.multiply(ws.d_leak_each, ws.d_leak_each_factor, out=ws.d_leak_each)
     np.multiply(ws.d_v_1, ws.d_leak_each_factor2, out=ws.d_leak_each_factor2)
     np.add(ws.d_A_leak_each, ws.d_A_leak_each_factor2, out=ws.d_A_leak_each)
@@ -385,6 +401,7 @@ def _backward(
     np.add(ws.d_leak_each, ws.d_leak_each_factor5, out=ws.d_leak_each)
     np.multiply(ws.d_v_5, ws.d_leak_each_factor6, out=ws.d_leak_each_factor6)
     np.add(ws.d_leak_each, ws.d_leak_each_factor6, out=ws.d_leak_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_W_x_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     d_f_5_pre_flat = _columns(ws.d_f_5_pre, ws.d_f_5_pre_flat)
@@ -461,7 +478,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W_T, U_half_T, half, f_0_pre_factor_row, v_1_factor_row, number, v_1_base_row, ) = packed.constants
+        (W_T, U_half_T, half, f_0_pre_factor_row, v_1_factor_row, sixth, v_1_base_row) = packed.constants
         h_prev_here = packed.h_prev_here
         f_5 = packed.f_5
         f_0 = packed.f_0
@@ -492,7 +509,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # v[1] = (v[0] + f[0]*A/K)/(1 + (leak + f[0])/K)
         multiply(v_1_factor_row, f_0, v_5)
         add(h_prev, v_5, v_5)
-        multiply(f_0, number, f_0)
+        multiply(f_0, sixth, f_0)
         add(v_1_base_row, f_0, f_0)
         divide(v_5, f_0, v_5)
         # f[1] = sigma(W @ x[t] + U @ v[1] + b)
@@ -504,7 +521,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # v[2] = (v[1] + f[1]*A/K)/(1 + (leak + f[1])/K)
         multiply(v_1_factor_row, f_1, tmp)
         add(v_5, tmp, v_5)
-        multiply(f_1, number, f_1)
+        multiply(f_1, sixth, f_1)
         add(v_1_base_row, f_1, f_1)
         divide(v_5, f_1, v_5)
         # f[2] = sigma(W @ x[t] + U @ v[2] + b)
@@ -516,7 +533,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # v[3] = (v[2] + f[2]*A/K)/(1 + (leak + f[2])/K)
         multiply(v_1_factor_row, f_2, tmp_2)
         add(v_5, tmp_2, v_5)
-        multiply(f_2, number, f_2)
+        multiply(f_2, sixth, f_2)
         add(v_1_base_row, f_2, f_2)
         divide(v_5, f_2, v_5)
         # f[3] = sigma(W @ x[t] + U @ v[3] + b)
@@ -528,7 +545,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # v[4] = (v[3] + f[3]*A/K)/(1 + (leak + f[3])/K)
         multiply(v_1_factor_row, f_3, tmp_3)
         add(v_5, tmp_3, v_5)
-        multiply(f_3, number, f_3)
+        multiply(f_3, sixth, f_3)
         add(v_1_base_row, f_3, f_3)
         divide(v_5, f_3, v_5)
         # f[4] = sigma(W @ x[t] + U @ v[4] + b)
@@ -540,7 +557,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # v[5] = (v[4] + f[4]*A/K)/(1 + (leak + f[4])/K)
         multiply(v_1_factor_row, f_4, tmp_4)
         add(v_5, tmp_4, v_5)
-        multiply(f_4, number, f_4)
+        multiply(f_4, sixth, f_4)
         add(v_1_base_row, f_4, f_4)
         divide(v_5, f_4, v_5)
         # f[5] = sigma(W @ x[t] + U @ v[5] + b)
@@ -552,7 +569,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # h[t] = v[K]
         multiply(v_1_factor_row, f_5, tmp_5)
         add(v_5, tmp_5, v_5)
-        multiply(f_5, number, f_5)
+        multiply(f_5, sixth, f_5)
         add(v_1_base_row, f_5, f_5)
         h = divide(v_5, f_5)
         return h.copy(), State(h=h)
@@ -648,7 +665,7 @@ def init_state(params: Params, batch: int) -> State:
 def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: leak."""
     leak = np.logaddexp(0, params.lam)
-    return (leak, )
+    return (leak,)
 
 
 class Tape(NamedTuple):
@@ -765,7 +782,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -786,9 +803,9 @@ class Packed:
         half = np.array(0.5, dtype)
         f_0_pre_factor_row = (0.5*params.b)[None]
         v_1_factor_row = (0.16666666666666666*params.A)[None]
-        number = np.array(0.16666666666666666, dtype)
+        sixth = np.array(0.16666666666666666, dtype)
         v_1_base_row = (0.16666666666666666*leak + 1)[None]
-        self.constants = (W_T, U_half_T, half, f_0_pre_factor_row, v_1_factor_row, number, v_1_base_row, )
+        self.constants = (W_T, U_half_T, half, f_0_pre_factor_row, v_1_factor_row, sixth, v_1_base_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -847,8 +864,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -988,7 +1005,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.f_5 = empty((T, H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -1023,14 +1040,14 @@ class _Scratch:
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
         self.block_1 = empty(6*B*H*T, dtype)  # forward.W_x_flat, backward.d_f_gates_pre
-        # backward.d_gates_2, backward.d_f_5_pre_flat, backward.v_5_flat, backward.d_f_4_pre_flat, backward.v_4_flat,
+        # backward.d_gates2, backward.d_f_5_pre_flat, backward.v_5_flat, backward.d_f_4_pre_flat, backward.v_4_flat,
         # backward.d_f_3_pre_flat, backward.v_3_flat, backward.d_f_2_pre_flat, backward.v_2_flat,
         # backward.d_f_1_pre_flat, backward.v_1_flat, backward.d_f_0_pre_flat
         self.block_2 = empty(6*B*H*T, dtype)
-        # backward.tm_gates_3, backward.dy_rows, backward.d_W_x, backward.tm_gates_4, backward.h_prev_flat
+        # backward.tmps, backward.dy_rows, backward.d_W_x, backward.tmps_3, backward.h_prev_flat
         self.block_3 = empty(6*B*H*T, dtype)
-        self.block_4 = empty(6*B*H*T, dtype)  # backward.tm_gates_3_2, backward.d_W_x_flat, backward.d_gates_5
-        self.block_5 = empty(4*B*H*T, dtype)  # backward.tmp_14, backward.d_leak_each_factor_6
+        self.block_4 = empty(6*B*H*T, dtype)  # backward.tmps_2, backward.d_W_x_flat, backward.d_gates3
+        self.block_5 = empty(4*B*H*T, dtype)  # backward.tmp_14, backward.d_leak_each_gates4
         self.block_6 = empty(2*B*H*T, dtype)  # backward.d_A_leak_each
         self.block_7 = empty(2*B*H*T, dtype)  # backward.d_A_leak_each_factor2
 
@@ -1055,10 +1072,13 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(
-            zip(saved.h_all[:-1], saved.f_0, saved.f_5, saved.v_1, saved.f_1, saved.v_2, saved.f_2, saved.v_3,
-            saved.f_3, saved.v_4, saved.f_4, saved.v_5, saved.h)
+            zip(
+                saved.h_all[:-1], saved.f_0, saved.f_5, saved.v_1, saved.f_1, saved.v_2, saved.f_2, saved.v_3,
+                saved.f_3, saved.v_4, saved.f_4, saved.v_5, saved.h
+            )
         )
 
 
@@ -1095,18 +1115,18 @@ class _Backward:
         self.d_A_sum = empty((H,), dtype)
         self.d_leak_sum = empty((H,), dtype)
         self.d_f_gates_pre = np.ndarray((T, 6*H, B), dtype, scratch.block_1)
-        self.d_gates_2 = np.ndarray((T, 6*H, B), dtype, scratch.block_2)
-        self.tm_gates_3 = np.ndarray((T, 6*H, B), dtype, scratch.block_3)
-        self.tm_gates_3_2 = np.ndarray((T, 6*H, B), dtype, scratch.block_4)
+        self.d_gates2 = np.ndarray((T, 6*H, B), dtype, scratch.block_2)
+        self.tmps = np.ndarray((T, 6*H, B), dtype, scratch.block_3)
+        self.tmps_2 = np.ndarray((T, 6*H, B), dtype, scratch.block_4)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_A_leak_each = np.ndarray((T, 2*H, B), dtype, scratch.block_6)
         self.d_W_x = np.ndarray((T, H, B), dtype, scratch.block_3[5*B*H*T:])
         self.d_W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_4[5*B*H*T:])
-        self.tm_gates_4 = np.ndarray((T, 5*H, B), dtype, scratch.block_3)
+        self.tmps_3 = np.ndarray((T, 5*H, B), dtype, scratch.block_3)
         self.d_A_leak_each_factor2 = np.ndarray((T, 2*H, B), dtype, scratch.block_7)
         self.tmp_14 = np.ndarray((T, H, B), dtype, scratch.block_5)
-        self.d_gates_5 = np.ndarray((T, 5*H, B), dtype, scratch.block_4)
-        self.d_leak_each_factor_6 = np.ndarray((T, 4*H, B), dtype, scratch.block_5)
+        self.d_gates3 = np.ndarray((T, 5*H, B), dtype, scratch.block_4)
+        self.d_leak_each_gates4 = np.ndarray((T, 4*H, B), dtype, scratch.block_5)
         self.d_f_5_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.v_5_flat = np.ndarray((H, T, B), dtype, scratch.block_2[B*H*T:])
         self.d_f_4_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2[B*H*T:])
@@ -1120,53 +1140,55 @@ class _Backward:
         self.d_f_0_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2[5*B*H*T:])
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_f_5_pre = self.d_f_gates_pre[:, :H]
-        self.d_v_5 = self.d_gates_2[:, :H]
-        self.tmp = self.tm_gates_3[:, :H]
-        self.tmp_2 = self.tm_gates_3_2[:, :H]
+        self.d_v_5 = self.d_gates2[:, :H]
+        self.tmp = self.tmps[:, :H]
+        self.tmp_2 = self.tmps_2[:, :H]
         self.d_f_4_pre = self.d_f_gates_pre[:, H:2*H]
-        self.d_v_4 = self.d_gates_2[:, H:2*H]
-        self.tmp_3 = self.tm_gates_3[:, H:2*H]
-        self.tmp_4 = self.tm_gates_3_2[:, H:2*H]
+        self.d_v_4 = self.d_gates2[:, H:2*H]
+        self.tmp_3 = self.tmps[:, H:2*H]
+        self.tmp_4 = self.tmps_2[:, H:2*H]
         self.d_f_3_pre = self.d_f_gates_pre[:, 2*H:3*H]
-        self.d_v_3 = self.d_gates_2[:, 2*H:3*H]
-        self.tmp_5 = self.tm_gates_3[:, 2*H:3*H]
-        self.tmp_6 = self.tm_gates_3_2[:, 2*H:3*H]
+        self.d_v_3 = self.d_gates2[:, 2*H:3*H]
+        self.tmp_5 = self.tmps[:, 2*H:3*H]
+        self.tmp_6 = self.tmps_2[:, 2*H:3*H]
         self.d_f_2_pre = self.d_f_gates_pre[:, 3*H:4*H]
-        self.d_v_2 = self.d_gates_2[:, 3*H:4*H]
-        self.tmp_7 = self.tm_gates_3[:, 3*H:4*H]
-        self.tmp_8 = self.tm_gates_3_2[:, 3*H:4*H]
+        self.d_v_2 = self.d_gates2[:, 3*H:4*H]
+        self.tmp_7 = self.tmps[:, 3*H:4*H]
+        self.tmp_8 = self.tmps_2[:, 3*H:4*H]
         self.d_f_1_pre = self.d_f_gates_pre[:, 4*H:5*H]
-        self.d_v_1 = self.d_gates_2[:, 4*H:5*H]
-        self.tmp_9 = self.tm_gates_3[:, 4*H:5*H]
-        self.tmp_10 = self.tm_gates_3_2[:, 4*H:5*H]
+        self.d_v_1 = self.d_gates2[:, 4*H:5*H]
+        self.tmp_9 = self.tmps[:, 4*H:5*H]
+        self.tmp_10 = self.tmps_2[:, 4*H:5*H]
         self.d_f_0_pre = self.d_f_gates_pre[:, 5*H:]
-        self.d_h_prev_factor = self.d_gates_2[:, 5*H:]
-        self.tmp_11 = self.tm_gates_3[:, 5*H:]
-        self.tmp_12 = self.tm_gates_3_2[:, 5*H:]
-        self.d_v_1_h_prev_factor = self.d_gates_2[:, 4*H:]
+        self.d_h_prev_factor = self.d_gates2[:, 5*H:]
+        self.tmp_11 = self.tmps[:, 5*H:]
+        self.tmp_12 = self.tmps_2[:, 5*H:]
+        self.d_v_1_h_prev_factor = self.d_gates2[:, 4*H:]
         self.d_leak_each = self.d_A_leak_each[:, H:]
         self.d_A_each = self.d_A_leak_each[:, :H]
-        self.tmp_13 = self.tm_gates_4[:, 4*H:]
+        self.tmp_13 = self.tmps_3[:, 4*H:]
         self.d_A_each_factor2 = self.d_A_leak_each_factor2[:, :H]
-        self.d_A_each_factor3 = self.d_gates_5[:, :H]
-        self.tmp_15 = self.tm_gates_4[:, :H]
-        self.d_A_each_factor4 = self.d_gates_5[:, H:2*H]
-        self.tmp_16 = self.tm_gates_4[:, H:2*H]
-        self.d_A_each_factor5 = self.d_gates_5[:, 2*H:3*H]
-        self.tmp_17 = self.tm_gates_4[:, 2*H:3*H]
-        self.d_A_each_factor6 = self.d_gates_5[:, 3*H:4*H]
-        self.tmp_18 = self.tm_gates_4[:, 3*H:4*H]
-        self.d_leak_each_factor = self.d_gates_5[:, 4*H:]
+        self.d_A_each_factor3 = self.d_gates3[:, :H]
+        self.tmp_15 = self.tmps_3[:, :H]
+        self.d_A_each_factor4 = self.d_gates3[:, H:2*H]
+        self.tmp_16 = self.tmps_3[:, H:2*H]
+        self.d_A_each_factor5 = self.d_gates3[:, 2*H:3*H]
+        self.tmp_17 = self.tmps_3[:, 2*H:3*H]
+        self.d_A_each_factor6 = self.d_gates3[:, 3*H:4*H]
+        self.tmp_18 = self.tmps_3[:, 3*H:4*H]
+        self.d_leak_each_factor = self.d_gates3[:, 4*H:]
         self.d_leak_each_factor2 = self.d_A_leak_each_factor2[:, H:]
-        self.d_leak_each_factor3 = self.d_leak_each_factor_6[:, :H]
-        self.d_leak_each_factor4 = self.d_leak_each_factor_6[:, H:2*H]
-        self.d_leak_each_factor5 = self.d_leak_each_factor_6[:, 2*H:3*H]
-        self.d_leak_each_factor6 = self.d_leak_each_factor_6[:, 3*H:]
-        self.tm_gates_7 = self.tm_gates_4[:, :4*H]
-        self.carried = (self.d_h, )
+        self.d_leak_each_factor3 = self.d_leak_each_gates4[:, :H]
+        self.d_leak_each_factor4 = self.d_leak_each_gates4[:, H:2*H]
+        self.d_leak_each_factor5 = self.d_leak_each_gates4[:, 2*H:3*H]
+        self.d_leak_each_factor6 = self.d_leak_each_gates4[:, 3*H:]
+        self.tmps_4 = self.tmps_3[:, :4*H]
+        self.carried = (self.d_h,)
         self.steps = list(
-            zip(self.dy_rows, self.d_leak_each, self.d_f_5_pre, self.d_v_5, self.d_f_4_pre, self.d_v_4, self.d_f_3_pre,
-            self.d_v_3, self.d_f_2_pre, self.d_v_2, self.d_f_1_pre, self.d_v_1, self.d_f_0_pre, self.d_h_prev_factor)
+            zip(
+                self.dy_rows, self.d_leak_each, self.d_f_5_pre, self.d_v_5, self.d_f_4_pre, self.d_v_4, self.d_f_3_pre,
+                self.d_v_3, self.d_f_2_pre, self.d_v_2, self.d_f_1_pre, self.d_v_1, self.d_f_0_pre, self.d_h_prev_factor
+            )
         )[::-1]
 
 
@@ -1178,7 +1200,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1287,7 +1309,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1398,7 +1420,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1407,7 +1429,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1435,7 +1457,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1444,9 +1466,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1466,8 +1489,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1493,8 +1516,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "b": ("H",),
     "A": ("H",),
     "lam": ("H",),
@@ -1627,7 +1650,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

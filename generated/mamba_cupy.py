@@ -50,7 +50,7 @@ __all__ = [
 
 CELL = "mamba"
 SPEC_SHA256 = "bdaaa1e02dd4b3db9290984e7eed6e963ad2878bdfdf0b3c24fda5b88d9b7b59"
-DIMS = ("D", "N", "R",)
+DIMS = ("D", "N", "R")
 
 
 class Params(NamedTuple):
@@ -82,6 +82,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [VdT_d_Vd_Wd_x, d_Wb_x_row_flat]; gates2 = [VdT_d_Vd_Wd_x, d_Wb_x_row_flat,
+# d_Wc_x_row_flat].
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -105,8 +110,8 @@ __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real maximum(real a, real b) { return a < b || b != b ? b : a; }
 __device__ inline real softplus(real a) { return maximum(a, 0) + log1p(exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -205,8 +210,9 @@ extern "C" __global__ void forward_loop(
         const real h_part_column = h_part_all[row*D + j/N];
         const real Wb_x_row = Wd_x_allraw_Wb_x_all[row*(N + R) + R + j%N];
 
-        // h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+        // h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
         const real exp_h_pre = exp(A_j*one_row_j*step_column);
         const real h = h_prev_here*exp_h_pre + h_part_column*Wb_x_row;
 
@@ -276,17 +282,19 @@ extern "C" __global__ void backward_loop(
         const real exp_h_pre = exp_h_pre_all[at];
         const real d_sum_h_Wc_x_flat = dy_all[row*D + j/N];
 
-        // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
-        // backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
+        // back through y = h[t] @ (Wc @ x[t]) + d*x[t]
         const real d_h_Wc_x = d_sum_h_Wc_x_flat;
-        // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+        // back to h[t], from the next step and y = h[t] @ (Wc @ x[t]) + d*x[t]
         const real d_h = d_h_next_here + Wc_x_row*d_h_Wc_x;
+        // back to h[t-1], from h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
         const real d_h_prev = exp_h_pre*d_h;
-        // backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
+        // back through y, continued
         const real d_h_Wc_x_Wc_x_row = h*d_h_Wc_x;
-        // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+        // back through h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
         const real d_h_pre = h_prev_here*exp_h_pre*d_h;
         const real d_h_pre_step_column = A_j*one_row_j*d_h_pre;
 
@@ -307,14 +315,14 @@ extern "C" __global__ void backward_after_1(
     const stored* x_all, const stored* dy_all, const stored* one_row, const stored* Wd_x_allraw_Wb_x_all,
     const stored* d_h_all, const stored* d_h_pre_all, real* sum_d_h_Wc_x_Wc_x_all, real* sum_d_h_pre_step_all,
     stored* h_part_all_2, stored* d_step_pre_factor_all, stored* d_d_each_all, stored* d_Wc_x_row_flat_all,
-    stored* gates_2_all, stored* d_h_h_part_column_all, stored* d_A_each_all, real* sum_d_h_h_part_all)
+    stored* gates2_all, stored* d_h_h_part_column_all, stored* d_A_each_all, real* sum_d_h_h_part_all)
 {
     const long long row = blockIdx.x;
 
-    // backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
+    // back through y = h[t] @ (Wc @ x[t]) + d*x[t]
     for (long long k = threadIdx.x; k < 1*N; k += blockDim.x)
         (sum_d_h_Wc_x_Wc_x_all + row*N)[k] = sum_of_column(D, N, d_h_Wc_x_Wc_x_row_all + row*D*N + k/N*D*N + k%N);
-    // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+    // back through h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
     for (long long k = 0; k < D; k++)
         sum_row(N, d_h_pre_step_column_all + row*D*N + k*N, sum_d_h_pre_step_all + row*D + k);
     __syncthreads();
@@ -326,9 +334,9 @@ extern "C" __global__ void backward_after_1(
         const real x = x_all[at];
         const real d_y_given = dy_all[at];
 
-        // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+        // again: step*x[t], in h[t]
         const real h_part = step*x;
-        // backward of step = softplus(Vd @ (Wd @ x[t]) + bd)
+        // for the way back through step = softplus(Vd @ (Wd @ x[t]) + bd)
         const real d_step_pre_factor = sigmoid(Vd_Wd_x + bd_j);
         const real d_d_each = x*d_y_given;
 
@@ -341,11 +349,11 @@ extern "C" __global__ void backward_after_1(
         const long long at = row*N + j;
         const real d_Wc_x_row_flat_allraw = sum_d_h_Wc_x_Wc_x_all[at];
 
-        // backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
+        // back through y = h[t] @ (Wc @ x[t]) + d*x[t]
         const real d_Wc_x_row_flat = d_Wc_x_row_flat_allraw;
 
         d_Wc_x_row_flat_all[at] = d_Wc_x_row_flat;
-        gates_2_all[row*(2*N + R) + N + R + j] = d_Wc_x_row_flat;
+        gates2_all[row*(2*N + R) + N + R + j] = d_Wc_x_row_flat;
     }
     __syncthreads();
     for (long long j = threadIdx.x; j < D*N; j += blockDim.x) {
@@ -356,16 +364,16 @@ extern "C" __global__ void backward_after_1(
         const real d_h = d_h_all[at];
         const real d_h_pre = d_h_pre_all[at];
 
-        // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+        // back through h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
         const real d_h_h_part_column = Wb_x_row*d_h;
-        // backward of A = -exp(la)
+        // back through A = -exp(la)
         const real d_A_each = step_column*one_row_j*d_h_pre;
 
         d_h_h_part_column_all[at] = d_h_h_part_column;
         d_A_each_all[at] = d_A_each;
     }
     __syncthreads();
-    // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+    // back through h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
     for (long long k = 0; k < D; k++)
         sum_row(N, d_h_h_part_column_all + row*D*N + k*N, sum_d_h_h_part_all + row*D + k);
 }
@@ -384,7 +392,7 @@ extern "C" __global__ void backward_after_2(
         const real h_part_column = h_part_all_2[row*D + j/N];
         const real d_h = d_h_all[at];
 
-        // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+        // back through h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
         const real d_h_Wb_x_row = h_part_column*d_h;
 
         d_h_Wb_x_row_all[at] = d_h_Wb_x_row;
@@ -400,15 +408,16 @@ extern "C" __global__ void backward_after_2(
         const real d_step_column_flat = sum_d_h_pre_step_all[at];
         const real d_step_pre_factor = d_step_pre_factor_all[at];
 
-        // backward of step = softplus(Vd @ (Wd @ x[t]) + bd)
+        // back through step = softplus(Vd @ (Wd @ x[t]) + bd)
         const real d_step_pre = (x*d_h_part_column_flat + d_step_column_flat)*d_step_pre_factor;
+        // for the way back to x[t], from step, h[t] and y
         const real d_x_base = d_j*d_y_given + WcT_d_Wc_x;
 
         d_step_pre_all[at] = d_step_pre;
         d_x_base_all[at] = d_x_base;
     }
     __syncthreads();
-    // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+    // back through h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
     for (long long k = threadIdx.x; k < 1*N; k += blockDim.x)
         (sum_d_h_Wb_x_row_all + row*N)[k] = sum_of_column(D, N, d_h_Wb_x_row_all + row*D*N + k/N*D*N + k%N);
 }
@@ -416,7 +425,7 @@ extern "C" __global__ void backward_after_2(
 // All steps at once, after the loop.
 extern "C" __global__ void backward_after_3(
     const long long rows, const long long N, const long long R, const real* sum_d_h_Wb_x_row_all,
-    stored* gates_all, stored* gates_2_all)
+    stored* gates_all, stored* gates2_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= rows*N) return;
@@ -424,17 +433,17 @@ extern "C" __global__ void backward_after_3(
 
     const real d_Wb_x_row_flat_allraw = sum_d_h_Wb_x_row_all[at];
 
-    // backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+    // back through h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
     const real d_Wb_x_row_flat = d_Wb_x_row_flat_allraw;
 
     gates_all[row*(N + R) + R + j] = d_Wb_x_row_flat;
-    gates_2_all[row*(2*N + R) + R + j] = d_Wb_x_row_flat;
+    gates2_all[row*(2*N + R) + R + j] = d_Wb_x_row_flat;
 }
 
 // All steps at once, after the loop.
 extern "C" __global__ void backward_after_4(
     const long long rows, const long long N, const long long R, const stored* VdT_d_Vd_Wd_x_all, stored* gates_all,
-    stored* gates_2_all)
+    stored* gates2_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= rows*R) return;
@@ -442,11 +451,11 @@ extern "C" __global__ void backward_after_4(
 
     const real VdT_d_Vd_Wd_x_allraw = VdT_d_Vd_Wd_x_all[at];
 
-    // backward of step = softplus(Vd @ (Wd @ x[t]) + bd)
+    // back through step = softplus(Vd @ (Wd @ x[t]) + bd)
     const real VdT_d_Vd_Wd_x = VdT_d_Vd_Wd_x_allraw;
 
     gates_all[row*(N + R) + j] = VdT_d_Vd_Wd_x;
-    gates_2_all[row*(2*N + R) + j] = VdT_d_Vd_Wd_x;
+    gates2_all[row*(2*N + R) + j] = VdT_d_Vd_Wd_x;
 }
 
 // All steps at once, after the loop.
@@ -463,6 +472,7 @@ extern "C" __global__ void backward_after_5(
     const real d_x_base = d_x_base_all[at];
     const real d_x = d_x_all[at];
 
+    // back to x[t], from step, h[t] and y
     const real d_x_2 = step*d_h_part_column_flat + d_x_base + d_x;
 
     d_x_out[at] = d_x_2;
@@ -606,15 +616,18 @@ def _backward_checked(
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after_1", dtype), T*B, ws.backward_after_1)
+    # back through Wc @ x[t]
     _dot(ws.d_Wc_x_row_flat_all.reshape(T*B, N), params.Wc, ws.WcT_d_Wc_x_all.reshape(T*B, D))
     _run_blocks(_kernel("backward_after_2", dtype), T*B, ws.backward_after_2)
-    # backward of step = softplus(Vd @ (Wd @ x[t]) + bd)
+    # back through step = softplus(Vd @ (Wd @ x[t]) + bd)
     _dot(ws.d_step_pre_all.reshape(T*B, D), params.Vd, ws.VdT_d_Vd_Wd_x_all.reshape(T*B, R))
     _run(_kernel("backward_after_3", dtype), T*B*N, ws.backward_after_3)
     _run(_kernel("backward_after_4", dtype), T*B*R, ws.backward_after_4)
+    # back through [Wd; Wb] @ x[t]
     _dot(ws.gates_all.reshape(T*B, N + R), ws.Wd_Wb, ws.d_x_all.reshape(T*B, D))
     _run(_kernel("backward_after_5", dtype), T*B*D, ws.backward_after_5)
-    _dot(ws.gates_2_all.reshape(T*B, 2*N + R).T, x_2d, ws.d_Wd_Wb_Wc)
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.gates2_all.reshape(T*B, 2*N + R).T, x_2d, ws.d_Wd_Wb_Wc)
     _dot(ws.d_step_pre_all.reshape(T*B, D).T, saved.Wd_x_all.reshape(T*B, R), ws.d_Vd)
     _sum_rows(ws.d_step_pre_all.reshape(T*B, D), ws.d_bd_sum_parts, ws.d_bd_sum)
     _sum_rows(ws.d_d_each_all.reshape(T*B, D), ws.d_d_sum_parts, ws.d_d_sum)
@@ -883,7 +896,7 @@ def pack(params: Params) -> Packed:
     N = _axis("params.la", params.la, 2, 1, "[D, N]")
     R = _axis("params.Wd", params.Wd, 2, 0, "[R, D]")
     dtype = _check_params(params, D, N, R)
-    return Packed(params, dtype, (D, N, R, ))
+    return Packed(params, dtype, (D, N, R))
 
 
 class Packed:
@@ -1083,7 +1096,7 @@ class _Backward:
         self.d_Wc_x_row_flat_all = cp.empty((T, B, N), dtype)
         self.d_step_pre_all = cp.empty((T, B, D), dtype)
         self.gates_all = cp.empty((T, B, N + R), dtype)
-        self.gates_2_all = cp.empty((T, B, 2*N + R), dtype)
+        self.gates2_all = cp.empty((T, B, 2*N + R), dtype)
         self.d_x_out = cp.empty((T, B, D), dtype)
         self.d_A_each_all = cp.empty((T, B, D*N), dtype)
         self.d_step_pre_factor_all = cp.empty((T, B, D), dtype)
@@ -1119,7 +1132,7 @@ class _Backward:
             cp.int64(D), cp.int64(N), cp.int64(R), self.d_h_Wc_x_Wc_x_row_all, self.d_h_pre_step_column_all, self.bd,
             saved.Vd_Wd_x_all, saved.step_all, self.x_all, self.dy_all, self.one_row, saved.Wd_x_allraw_Wb_x_all,
             self.d_h_all, self.d_h_pre_all, self.sum_d_h_Wc_x_Wc_x_all, self.sum_d_h_pre_step_all, self.h_part_all_2,
-            self.d_step_pre_factor_all, self.d_d_each_all, self.d_Wc_x_row_flat_all, self.gates_2_all,
+            self.d_step_pre_factor_all, self.d_d_each_all, self.d_Wc_x_row_flat_all, self.gates2_all,
             self.d_h_h_part_column_all, self.d_A_each_all, self.sum_d_h_h_part_all
         )
         self.backward_after_2 = (
@@ -1128,10 +1141,10 @@ class _Backward:
             self.d_h_Wb_x_row_all, self.d_step_pre_all, self.d_x_base_all, self.sum_d_h_Wb_x_row_all
         )
         self.backward_after_3 = (
-            cp.int64(T*B), cp.int64(N), cp.int64(R), self.sum_d_h_Wb_x_row_all, self.gates_all, self.gates_2_all
+            cp.int64(T*B), cp.int64(N), cp.int64(R), self.sum_d_h_Wb_x_row_all, self.gates_all, self.gates2_all
         )
         self.backward_after_4 = (
-            cp.int64(T*B), cp.int64(N), cp.int64(R), self.VdT_d_Vd_Wd_x_all, self.gates_all, self.gates_2_all
+            cp.int64(T*B), cp.int64(N), cp.int64(R), self.VdT_d_Vd_Wd_x_all, self.gates_all, self.gates2_all
         )
         self.backward_after_5 = (
             cp.int64(T*B), cp.int64(D), saved.step_all, self.sum_d_h_h_part_all, self.d_x_base_all, self.d_x_all,
@@ -1277,7 +1290,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1344,8 +1357,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1377,15 +1389,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1455,17 +1466,17 @@ OUTPUT_SHAPES = {
     "y": ("D",),
 }
 PARAM_SHAPES = {
-    "la": ("D", "N",),
-    "Wd": ("R", "D",),
-    "Vd": ("D", "R",),
+    "la": ("D", "N"),
+    "Wd": ("R", "D"),
+    "Vd": ("D", "R"),
     "bd": ("D",),
-    "Wb": ("N", "D",),
-    "Wc": ("N", "D",),
+    "Wb": ("N", "D"),
+    "Wc": ("N", "D"),
     "d": ("D",),
     "one": ("N",),
 }
 STATE_SHAPES = {
-    "h": ("D", "N",),
+    "h": ("D", "N"),
 }
 
 
@@ -1578,7 +1589,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, D), "[T, B, D]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, D, N), "[B, D, N]")
-    return params, x, state, T, B, dtype, (D, N, R, )
+    return params, x, state, T, B, dtype, (D, N, R)
 
 
 def _check_params(params: Params, D: int, N: int, R: int) -> Any:

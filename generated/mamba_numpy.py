@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "mamba"
 SPEC_SHA256 = "bdaaa1e02dd4b3db9290984e7eed6e963ad2878bdfdf0b3c24fda5b88d9b7b59"
-DIMS = ("D", "N", "R",)
+DIMS = ("D", "N", "R")
 
 
 class Params(NamedTuple):
@@ -74,6 +74,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix;
+# _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all
+# steps and samples; _axes with all its axes; _batch for every sample; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -102,7 +107,7 @@ def _forward(
     np.matmul(Wd_x_2d, Vd.T, out=saved.Vd_Wd_x.reshape(T*B, D))
     np.add(bd_batch, saved.Vd_Wd_x, out=saved.step_column)
     np.logaddexp(0, saved.step_column, out=saved.step_column)
-    # h
+    # h[t], continued
     np.multiply(h_pre_factor, saved.step_column_axes, out=saved.exp_h_pre_axes)
     np.exp(saved.exp_h_pre, out=saved.exp_h_pre)
     np.multiply(x, saved.step_column, out=ws.h_part_column)
@@ -147,38 +152,41 @@ def _backward(
     Wd = params.Wd
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, D*N)
 
-    # again y = h[t] @ (Wc @ x[t]) + d*x[t]
-    # backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
+    # back through y = h[t] @ (Wc @ x[t]) + d*x[t]
     np.copyto(ws.d_h_Wc_x_axes, dy.reshape(T, B, D, 1))
-    # backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+    # for the way back to h[t], from y = h[t] @ (Wc @ x[t]) + d*x[t]
     np.multiply(saved.Wc_x_row.reshape(T, B, 1, N), ws.d_h_Wc_x_axes, out=ws.d_A_each_axes)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.reshape(B, D*N), )
+        finals = None if dfinal is None else (dfinal.h.reshape(B, D*N),)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     for (d_A_each, exp_h_pre) in steps:
-        # backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+        # back to h[t], from the next step and y = h[t] @ (Wc @ x[t]) + d*x[t]
         add(d_h, d_A_each, d_A_each)
+        # back to h[t-1], from h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
         multiply(exp_h_pre, d_A_each, d_h)
 
-    # again step = softplus(Vd @ (Wd @ x[t]) + bd)
+    # again: a part of step = softplus(Vd @ (Wd @ x[t]) + bd)
     np.add(bd_batch, saved.Vd_Wd_x, out=ws.d_step_pre_factor)
-    # again h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+    # again: step*x[t], in h[t]
     np.multiply(x, saved.step_column, out=ws.h_part_column)
-    # backward of y = h[t] @ (Wc @ x[t]) + d*x[t]
+    # back through y = h[t] @ (Wc @ x[t]) + d*x[t]
     np.einsum("tbij,tbij->tbj", saved.h.reshape(T, B, D, N), ws.d_h_Wc_x_axes, out=ws.d_Wc_x_row_flat_axes)
+    # back through Wc @ x[t]
     d_Wc_x_row_flat_2d = ws.d_Wc_x_row_flat.reshape(T*B, N)
     np.matmul(d_Wc_x_row_flat_2d, Wc, out=ws.WcT_d_Wc_x.reshape(T*B, D))
-    # backward of h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
+    # back through h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
     np.einsum("tbij,tbi->tbj", ws.d_A_each_axes, ws.h_part_column_axes, out=ws.d_Wb_x_row_flat_axes)
     np.einsum("tbij,tbj->tbi", ws.d_A_each_axes, saved.Wb_x_row.reshape(T, B, N), out=ws.d_x_axes)
+    # for the way back through h[t] = exp(outer(step, one)*A)*h[t-1] + outer(step*x[t], Wb @ x[t])
     np.multiply(saved.h_prev, saved.exp_h_pre, out=ws.d_h_pre_factor)
+    # back through h[t], continued
     np.multiply(ws.d_A_each, ws.d_h_pre_factor, out=ws.d_A_each)
     np.einsum("ij,tbij->tbi", d_h_pre_step_factor, ws.d_A_each_axes, out=ws.d_step_column_flat_axes)
-    # backward of step = softplus(Vd @ (Wd @ x[t]) + bd)
+    # for the way back through step = softplus(Vd @ (Wd @ x[t]) + bd)
     np.abs(ws.d_step_pre_factor, out=ws.tmp)
     np.multiply(ws.tmp, -1, out=ws.tmp)
     np.exp(ws.tmp, out=ws.tmp)
@@ -186,13 +194,16 @@ def _backward(
     np.maximum(ws.tmp, ws.d_step_pre_factor, out=ws.d_step_pre_factor)
     np.add(ws.tmp, 1, out=ws.tmp)
     np.divide(ws.d_step_pre_factor, ws.tmp, out=ws.d_step_pre_factor)
+    # back through step = softplus(Vd @ (Wd @ x[t]) + bd)
     np.multiply(x, ws.d_x, out=ws.d_step_pre)
     np.add(ws.d_step_pre, ws.d_step_column_flat, out=ws.d_step_pre)
     np.multiply(ws.d_step_pre, ws.d_step_pre_factor, out=ws.d_step_pre)
     d_step_pre_2d = ws.d_step_pre.reshape(T*B, D)
     np.matmul(d_step_pre_2d, Vd, out=ws.VdT_d_Vd_Wd_x.reshape(T*B, R))
+    # for the way back to x[t], from step, h[t] and y
     np.multiply(d_batch, dy, out=ws.d_x_base)
     np.add(ws.d_x_base, ws.WcT_d_Wc_x, out=ws.d_x_base)
+    # back to x[t], from step, h[t] and y
     d_Wb_x_row_flat_2d = ws.d_Wb_x_row_flat.reshape(T*B, N)
     np.matmul(d_Wb_x_row_flat_2d, Wb, out=ws.d_x_2.reshape(T*B, D))
     VdT_d_Vd_Wd_x_2d = ws.VdT_d_Vd_Wd_x.reshape(T*B, R)
@@ -202,9 +213,11 @@ def _backward(
     np.add(ws.d_x, ws.d_x_base, out=ws.d_x)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
     np.multiply(dy, x, out=ws.d_d_each)
-    # backward of A = -exp(la)
+    # for the way back through A = -exp(la)
     np.multiply(one_row, saved.step_column.reshape(T, B, D, 1), out=ws.d_A_each_factor_axes)
+    # back through A = -exp(la)
     np.multiply(ws.d_A_each, ws.d_A_each_factor, out=ws.d_A_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_Wc_x_row_flat_2d.T, x_2d, out=ws.d_Wc_rows)
     d_Wc = ws.d_Wc_rows
     np.matmul(d_Wb_x_row_flat_2d.T, x_2d, out=ws.d_Wb_rows)
@@ -260,7 +273,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         D, N, R = packed.dims
-        (Wb_Wd_Wc_T, Vd_T, bd_row, zero, h_pre_factor_row, d_row, ) = packed.constants
+        (Wb_Wd_Wc_T, Vd_T, bd_row, zero, h_pre_factor_row, d_row) = packed.constants
         Wb_x_row_Wd_x_Wc_x_row = packed.Wb_x_row_Wd_x_Wc_x_row
         Wd_x = packed.Wd_x
         h_part_column = packed.h_part_column
@@ -362,7 +375,7 @@ def _derived(params: Params, N: int) -> tuple[Any, ...]:
     exp_la = np.exp(params.la)
     A = -exp_la
     one_row = params.one.reshape(1, N)
-    return (A, one_row, exp_la, )
+    return (A, one_row, exp_la)
 
 
 class Tape(NamedTuple):
@@ -469,7 +482,7 @@ def pack(params: Params) -> Packed:
     N = _axis("params.la", params.la, 2, 1, "[D, N]")
     R = _axis("params.Wd", params.Wd, 2, 0, "[R, D]")
     dtype = _check_params(params, D, N, R)
-    return Packed(params, dtype, (D, N, R, ))
+    return Packed(params, dtype, (D, N, R))
 
 
 class Packed:
@@ -495,7 +508,7 @@ class Packed:
         zero = np.array(0, dtype)
         h_pre_factor_row = (A*one_row)[None]
         d_row = params.d[None]
-        self.constants = (Wb_Wd_Wc_T, Vd_T, bd_row, zero, h_pre_factor_row, d_row, )
+        self.constants = (Wb_Wd_Wc_T, Vd_T, bd_row, zero, h_pre_factor_row, d_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -554,8 +567,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -696,7 +709,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, D, N, R = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.Wb_x_row = empty((T, B, N), dtype)
         self.Wd_x = empty((T, B, R), dtype)
@@ -759,7 +772,8 @@ class _Forward:
         self.y_factor = np.ndarray((T, B, D), dtype, scratch.block_4)
         self.h_part_column_axes = self.h_part_column.reshape(T, B, D, 1)
         self.y_axes = self.y_2.reshape(T, B, D)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.exp_h_pre, saved.h))
 
 
@@ -806,7 +820,7 @@ class _Backward:
         self.d_x_axes = self.d_x.reshape(T, B, D)
         self.d_step_column_flat_axes = self.d_step_column_flat.reshape(T, B, D)
         self.d_A_each_factor_axes = self.d_A_each_factor.reshape(T, B, D, N)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_A_each, saved.exp_h_pre))[::-1]
 
 
@@ -818,7 +832,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, D, N, R = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -927,7 +941,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1038,7 +1052,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1047,7 +1061,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1075,7 +1089,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1084,9 +1098,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1106,8 +1121,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1133,17 +1148,17 @@ OUTPUT_SHAPES = {
     "y": ("D",),
 }
 PARAM_SHAPES = {
-    "la": ("D", "N",),
-    "Wd": ("R", "D",),
-    "Vd": ("D", "R",),
+    "la": ("D", "N"),
+    "Wd": ("R", "D"),
+    "Vd": ("D", "R"),
     "bd": ("D",),
-    "Wb": ("N", "D",),
-    "Wc": ("N", "D",),
+    "Wb": ("N", "D"),
+    "Wc": ("N", "D"),
     "d": ("D",),
     "one": ("N",),
 }
 STATE_SHAPES = {
-    "h": ("D", "N",),
+    "h": ("D", "N"),
 }
 
 
@@ -1271,7 +1286,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, D), "[T, B, D]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, D, N), "[B, D, N]")
-    return params, x, state, T, B, dtype, (D, N, R, )
+    return params, x, state, T, B, dtype, (D, N, R)
 
 
 def _check_params(params: Params, D: int, N: int, R: int) -> Any:

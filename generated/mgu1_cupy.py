@@ -48,7 +48,7 @@ __all__ = [
 
 CELL = "mgu1"
 SPEC_SHA256 = "c51e73427123af016ab2bca5712573c58647d9e442cad740af4704a5777650c5"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -77,6 +77,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -99,8 +103,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after Uf @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -147,7 +151,9 @@ extern "C" __global__ void forward_step_2(
     const real n = tanh(Wh_x + Uh_n_part + bh_j);
     // h[t] = (1 - f)*h[t-1] + f*n
     const real h = h_prev*(1 - f) + f*n;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     n_all_2[at] = n;
@@ -175,10 +181,11 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = (1 - f)*h[t-1] + f*n
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+    // back through n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     const real d_n_pre = f*(1 - square(n))*(d_h_given + d_h_next_here);
+    // again: f*h[t-1], in n
     const real n_part = f*h_prev;
 
     d_n_pre_all[at] = d_n_pre;
@@ -204,9 +211,9 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UhT_d_Uh_n_part = UhT_d_Uh_n_part_now[k];
 
-    // backward of h[t] = (1 - f)*h[t-1] + f*n
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of f = sigma(Uf @ h[t-1] + bf)
+    // back through f = sigma(Uf @ h[t-1] + bf)
     const real d_f_pre = (1 - f)*f*((n - h_prev)*(d_h_given + d_h_next_here) + h_prev*UhT_d_Uh_n_part);
 
     d_f_pre_all[at] = d_f_pre;
@@ -230,8 +237,9 @@ extern "C" __global__ void backward_step_3(
     const real UhT_d_Uh_n_part = UhT_d_Uh_n_part_now[k];
     const real UfT_d_Uf_h_prev = UfT_d_Uf_h_prev_now[k];
 
-    // backward of h[t] = (1 - f)*h[t-1] + f*n
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t-1], from f, n and h[t]
     const real d_h_prev = (1 - f)*(d_h_given + d_h_next_here) + f*UhT_d_Uh_n_part + UfT_d_Uf_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -328,10 +336,10 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_3_blocks = ws.backward_step_3_blocks
     for backward_step_arguments, d_n_pre, backward_step_arguments_2, d_f_pre, backward_step_arguments_3 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+        # back through Uh @ (f*h[t-1])
         dot(d_n_pre, Uh, UhT_d_Uh_n_part)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of h[t] = (1 - f)*h[t-1] + f*n
+        # back through Uf @ h[t-1]
         dot(d_f_pre, Uf, UfT_d_Uf_h_prev)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
 
@@ -391,7 +399,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through Wh @ x[t]
     _dot(ws.d_n_pre_all.reshape(T*B, H), params.Wh, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_n_pre_all.reshape(T*B, H).T, x_2d, ws.d_Wh)
     _dot(ws.d_f_pre_all.reshape(T*B, H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Uf)
     _dot(ws.d_n_pre_all.reshape(T*B, H).T, ws.n_part_all.reshape(T*B, H), ws.d_Uh)
@@ -628,7 +638,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wh", params.Wh, 2, 0, "[H, I]")
     I = _axis("params.Wh", params.Wh, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -845,8 +855,10 @@ class _Backward:
         self.backward_step_3_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_n_pre_all[t], (now[t], *self.backward_step_2), self.d_f_pre_all[t],
-            (now[t], *self.backward_step_3)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_n_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_f_pre_all[t], (now[t], *self.backward_step_3)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1035,7 +1047,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1102,8 +1114,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1135,15 +1146,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1213,9 +1223,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wh": ("H", "I",),
-    "Uf": ("H", "H",),
-    "Uh": ("H", "H",),
+    "Wh": ("H", "I"),
+    "Uf": ("H", "H"),
+    "Uh": ("H", "H"),
     "bf": ("H",),
     "bh": ("H",),
 }
@@ -1332,7 +1342,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "mgu2"
 SPEC_SHA256 = "7510967db9d8cabbf58ad6e45c9ad81f64b998062e1d22693895836be7b65a59"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -66,6 +66,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _base a term of it; _all before the first step and after every step; _flat of all steps and samples, as the columns
+# of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes;
+# _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -135,20 +140,20 @@ def _backward(
     Wh = params.Wh
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+    # for the way back through n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
     np.multiply(saved.f, ws.d_n_pre, out=ws.d_n_pre)
-    # backward of f = sigma(Uf @ h[t-1])
+    # for the way back through f = sigma(Uf @ h[t-1])
     np.subtract(saved.n, saved.h_prev, out=ws.d_Uf_h_prev_base)
-    # backward of h[t] = (1 - f)*h[t-1] + f*n
+    # for the way back to h[t-1], from f, n and h[t]
     np.subtract(1, saved.f, out=ws.d_h_prev_base)
-    # f
+    # for the way back through f, continued
     np.multiply(ws.d_h_prev_base, saved.f, out=ws.d_Uf_h_prev)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -162,27 +167,33 @@ def _backward(
     Uf_T = _transposed(Uf, T, B, ws.Uf_T)
     UfT_d_Uf_h_prev = ws.UfT_d_Uf_h_prev
     for (dy_t, d_n_pre, d_Uf_h_prev_base, h_prev, d_h_prev_base, f, d_Uf_h_prev) in steps:
-        # backward of h[t] = (1 - f)*h[t-1] + f*n
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+        # back through n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
         multiply(d_n_pre, d_h, d_n_pre)
+        # back through Uh @ (f*h[t-1])
         dot(Uh_T, d_n_pre, UhT_d_Uh_n_part)
-        # backward of f = sigma(Uf @ h[t-1])
+        # back through f = sigma(Uf @ h[t-1])
         multiply(d_Uf_h_prev_base, d_h, tmp)
         multiply(h_prev, UhT_d_Uh_n_part, tmp_2)
-        # h
+        # back to h[t-1], from f, n and h[t]
         multiply(d_h_prev_base, d_h, d_h)
         multiply(f, UhT_d_Uh_n_part, UhT_d_Uh_n_part)
-        # f, h
+        # back through f, continued
+        # back to h[t-1], continued
         add(tmp_d_h, tmp_UhT_d_Uh_n_part, tmp_d_h)
         multiply(d_Uf_h_prev, tmp, d_Uf_h_prev)
+        # back through Uf @ h[t-1]
         dot(Uf_T, d_Uf_h_prev, UfT_d_Uf_h_prev)
+        # back to h[t-1], continued
         add(d_h, UfT_d_Uf_h_prev, d_h)
 
-    # again n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+    # again: f*h[t-1], in n
     np.multiply(saved.h_prev, saved.f, out=ws.n_part)
+    # back through Wh @ x[t]
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     np.matmul(d_n_pre_flat.T, Wh, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_n_pre_flat, x_2d, out=ws.d_Wh_rows)
     d_Wh = ws.d_Wh_rows
     d_Uf_h_prev_flat = _columns(ws.d_Uf_h_prev, ws.d_Uf_h_prev_flat)
@@ -226,7 +237,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Uf_T, minus_one, one, Uh_Wh_T, bh_row, ) = packed.constants
+        (Uf_T, minus_one, one, Uh_Wh_T, bh_row) = packed.constants
         x_here = packed.x_here
         f = packed.f
         tmp = packed.tmp
@@ -412,7 +423,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wh", params.Wh, 2, 0, "[H, I]")
     I = _axis("params.Wh", params.Wh, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -435,7 +446,7 @@ class Packed:
         one = np.array(1, dtype)
         Uh_Wh_T = _from_left(Uh_Wh)
         bh_row = params.bh[None]
-        self.constants = (Uf_T, minus_one, one, Uh_Wh_T, bh_row, )
+        self.constants = (Uf_T, minus_one, one, Uh_Wh_T, bh_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -486,8 +497,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -627,7 +638,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.n = empty((T, H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -674,7 +685,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wh_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.Wh_x = self.Wh_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.f, saved.n, saved.h))
 
 
@@ -708,10 +720,12 @@ class _Backward:
         self.UhT_d_Uh_n_part = self.tmp_UhT_d_Uh_n_part[H:]
         self.tmp = self.tmp_d_h[:H]
         self.tmp_2 = self.tmp_UhT_d_Uh_n_part[:H]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(
-            zip(self.dy_rows, self.d_n_pre, self.d_Uf_h_prev_base, saved.h_prev, self.d_h_prev_base, saved.f,
-            self.d_Uf_h_prev)
+            zip(
+                self.dy_rows, self.d_n_pre, self.d_Uf_h_prev_base, saved.h_prev, self.d_h_prev_base, saved.f,
+                self.d_Uf_h_prev
+            )
         )[::-1]
 
 
@@ -723,7 +737,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -832,7 +846,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -943,7 +957,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -952,7 +966,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -980,7 +994,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -989,9 +1003,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1011,8 +1026,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1038,9 +1053,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wh": ("H", "I",),
-    "Uf": ("H", "H",),
-    "Uh": ("H", "H",),
+    "Wh": ("H", "I"),
+    "Uf": ("H", "H"),
+    "Uh": ("H", "H"),
     "bh": ("H",),
 }
 STATE_SHAPES = {
@@ -1171,7 +1186,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "mgu3"
 SPEC_SHA256 = "58db924ef5aca978ac7099762a2e6051672f079c27668ccf8ee2598cb4e129cb"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -66,6 +66,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of
+# all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and
+# samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -130,14 +135,14 @@ def _backward(
     Wh = params.Wh
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+    # for the way back through n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
     np.multiply(f_batch, ws.d_n_pre, out=ws.d_n_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -145,26 +150,29 @@ def _backward(
     Uh_T = _transposed(Uh, T, B, ws.Uh_T)
     tmp = ws.tmp
     for (dy_t, d_h_constant_part_each, d_n_pre, UhT_d_Uh_n_part) in steps:
-        # backward of h[t] = (1 - f)*h[t-1] + f*n
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h_constant_part_each)
-        # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+        # back through n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
         multiply(d_n_pre, d_h_constant_part_each, d_n_pre)
+        # back through Uh @ (f*h[t-1])
         dot(Uh_T, d_n_pre, UhT_d_Uh_n_part)
-        # h
+        # back to h[t-1], from n and h[t]
         multiply(h_constant_part_batch, d_h_constant_part_each, d_h)
         multiply(f_batch, UhT_d_Uh_n_part, tmp)
         add(d_h, tmp, d_h)
 
-    # again n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+    # again: f*h[t-1], in n
     np.multiply(f_batch, saved.h_prev, out=ws.n_part)
+    # back through Wh @ x[t]
     d_n_pre_flat = _columns(ws.d_n_pre, ws.d_n_pre_flat)
     np.matmul(d_n_pre_flat.T, Wh, out=ws.d_x_out.reshape(T*B, I))
-    # backward of f = sigma(bf)
+    # back through f = sigma(bf)
     np.multiply(saved.n, ws.d_h_constant_part_each, out=ws.d_f_each)
     np.multiply(saved.h_prev, ws.UhT_d_Uh_n_part, out=ws.UhT_d_Uh_n_part)
     np.add(ws.d_f_each, ws.UhT_d_Uh_n_part, out=ws.d_f_each)
-    # backward of h[t] = (1 - f)*h[t-1] + f*n
+    # back through h[t] = (1 - f)*h[t-1] + f*n
     np.multiply(saved.h_prev, ws.d_h_constant_part_each, out=ws.d_h_constant_part_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_n_pre_flat, x_2d, out=ws.d_Wh_rows)
     d_Wh = ws.d_Wh_rows
     n_part_flat = _columns(ws.n_part, ws.n_part_flat)
@@ -209,7 +217,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (f_row, Uh_Wh_T, bh_row, h_constant_part_row, ) = packed.constants
+        (f_row, Uh_Wh_T, bh_row, h_constant_part_row) = packed.constants
         x_here = packed.x_here
         n_part = packed.n_part
         n_part_x_here = packed.n_part_x_here
@@ -284,7 +292,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: f, h_constant_part."""
     f = _sigmoid(params.bf)
     h_constant_part = 1 - f
-    return (f, h_constant_part, )
+    return (f, h_constant_part)
 
 
 class Tape(NamedTuple):
@@ -389,7 +397,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wh", params.Wh, 2, 0, "[H, I]")
     I = _axis("params.Wh", params.Wh, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -411,7 +419,7 @@ class Packed:
         Uh_Wh_T = _from_left(Uh_Wh)
         bh_row = params.bh[None]
         h_constant_part_row = h_constant_part[None]
-        self.constants = (f_row, Uh_Wh_T, bh_row, h_constant_part_row, )
+        self.constants = (f_row, Uh_Wh_T, bh_row, h_constant_part_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -461,8 +469,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -602,7 +610,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.n = empty((T, H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -650,7 +658,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wh_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.Wh_x = self.Wh_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.n, saved.h))
 
 
@@ -679,7 +688,7 @@ class _Backward:
         self.d_n_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
         self.d_f_each = np.ndarray((T, H, B), dtype, scratch.block_6)
         self.n_part_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_h_constant_part_each, self.d_n_pre, self.UhT_d_Uh_n_part))[::-1]
 
 
@@ -691,7 +700,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -800,7 +809,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -911,7 +920,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -920,7 +929,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -948,7 +957,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -957,9 +966,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -979,8 +989,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1006,8 +1016,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wh": ("H", "I",),
-    "Uh": ("H", "H",),
+    "Wh": ("H", "I"),
+    "Uh": ("H", "H"),
     "bf": ("H",),
     "bh": ("H",),
 }
@@ -1139,7 +1149,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "mgu"
 SPEC_SHA256 = "37b8b1dde919de12a87fc7641e7c1dc01d0fc5b407aea319c15bed3fc9136e9e"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -68,6 +68,12 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _base a term of it; _all before the first step and after every step; _flat of all steps and samples, as the columns
+# of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes;
+# _sum over all steps and samples; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -137,20 +143,20 @@ def _backward(
     np.copyto(Wf_Wh[H:2*H], params.Wh)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+    # for the way back through n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
     np.multiply(saved.f, ws.d_n_pre, out=ws.d_n_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.subtract(saved.n, saved.h_prev, out=ws.d_f_pre_base)
-    # backward of h[t] = (1 - f)*h[t-1] + f*n
+    # for the way back to h[t-1], from f, n and h[t]
     np.subtract(1, saved.f, out=ws.d_h_prev_base)
-    # f
+    # for the way back through f, continued
     np.multiply(ws.d_h_prev_base, saved.f, out=ws.d_f_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -164,27 +170,33 @@ def _backward(
     Uf_T = _transposed(Uf, T, B, ws.Uf_T)
     UfT_d_Uf_h_prev = ws.UfT_d_Uf_h_prev
     for (dy_t, d_n_pre, d_f_pre_base, h_prev, d_h_prev_base, f, d_f_pre) in steps:
-        # backward of h[t] = (1 - f)*h[t-1] + f*n
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+        # back through n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
         multiply(d_n_pre, d_h, d_n_pre)
+        # back through Uh @ (f*h[t-1])
         dot(Uh_T, d_n_pre, UhT_d_Uh_n_part)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre_base, d_h, tmp)
         multiply(h_prev, UhT_d_Uh_n_part, tmp_2)
-        # h
+        # back to h[t-1], from f, n and h[t]
         multiply(d_h_prev_base, d_h, d_h)
         multiply(f, UhT_d_Uh_n_part, UhT_d_Uh_n_part)
-        # f, h
+        # back through f, continued
+        # back to h[t-1], continued
         add(tmp_d_h, tmp_UhT_d_Uh_n_part, tmp_d_h)
         multiply(d_f_pre, tmp, d_f_pre)
+        # back through Uf @ h[t-1]
         dot(Uf_T, d_f_pre, UfT_d_Uf_h_prev)
+        # back to h[t-1], continued
         add(d_h, UfT_d_Uf_h_prev, d_h)
 
-    # again n = phi(Wh @ x[t] + Uh @ (f*h[t-1]) + bh)
+    # again: f*h[t-1], in n
     np.multiply(saved.h_prev, saved.f, out=ws.n_part)
+    # back through [Wf; Wh] @ x[t]
     d_f_n_pre_flat = _columns(ws.d_f_n_pre, ws.d_f_n_pre_flat)
     np.matmul(d_f_n_pre_flat.T, Wf_Wh, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_f_n_pre_flat, x_2d, out=ws.d_Wf_Wh_rows)
     d_Wf = ws.d_Wf_Wh_rows[0:H]
     d_Wh = ws.d_Wf_Wh_rows[H:2*H]
@@ -231,7 +243,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Wf_Uf_half_T, f_pre_factor_row, half, Uh_T, Wh_T, bh_row, ) = packed.constants
+        (Wf_Uf_half_T, f_pre_factor_row, half, Uh_T, Wh_T, bh_row) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -418,7 +430,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -443,7 +455,7 @@ class Packed:
         Uh_T = _from_left(Uh)
         Wh_T = _from_left(Wh)
         bh_row = params.bh[None]
-        self.constants = (Wf_Uf_half_T, f_pre_factor_row, half, Uh_T, Wh_T, bh_row, )
+        self.constants = (Wf_Uf_half_T, f_pre_factor_row, half, Uh_T, Wh_T, bh_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -495,8 +507,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -636,7 +648,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.f_n = empty((T, 2*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -683,7 +695,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wf_Wh_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wf_Wh_x = self.Wf_Wh_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.f, saved.n, saved.h))
 
 
@@ -718,7 +731,7 @@ class _Backward:
         self.UhT_d_Uh_n_part = self.tmp_UhT_d_Uh_n_part[H:]
         self.tmp = self.tmp_d_h[:H]
         self.tmp_2 = self.tmp_UhT_d_Uh_n_part[:H]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(
             zip(self.dy_rows, self.d_n_pre, self.d_f_pre_base, saved.h_prev, self.d_h_prev_base, saved.f, self.d_f_pre)
         )[::-1]
@@ -732,7 +745,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -841,7 +854,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -952,7 +965,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -961,7 +974,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -989,7 +1002,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -998,9 +1011,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1020,8 +1034,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1047,10 +1061,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "I",),
-    "Wh": ("H", "I",),
-    "Uf": ("H", "H",),
-    "Uh": ("H", "H",),
+    "Wf": ("H", "I"),
+    "Wh": ("H", "I"),
+    "Uf": ("H", "H"),
+    "Uh": ("H", "H"),
     "bf": ("H",),
     "bh": ("H",),
 }
@@ -1182,7 +1196,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

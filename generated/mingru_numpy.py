@@ -38,7 +38,7 @@ __all__ = [
 
 CELL = "mingru"
 SPEC_SHA256 = "fa45090e1f6f5e698663fc253d206108e387c1273fa771e2fb71eca9eeef43de"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -66,6 +66,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _2d of all steps and samples, as the rows of a matrix;
+# _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample; _T transposed;
+# _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -86,12 +92,12 @@ def _forward(
     np.matmul(x_2d, Wz_half.T, out=saved.z.reshape(T*B, H))
     # h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
     np.matmul(x_2d, Wh.T, out=saved.Wh_x.reshape(T*B, H))
-    # z
+    # z, continued
     np.add(bz_half_batch, saved.z, out=saved.z)
     np.tanh(saved.z, out=saved.z)
     np.multiply(saved.z, 0.5, out=saved.z)
     np.add(saved.z, 0.5, out=saved.z)
-    # h
+    # h[t], continued
     np.subtract(1, saved.z, out=ws.h_base)
     np.add(bh_batch, saved.Wh_x, out=saved.h)
     np.multiply(saved.h, saved.z, out=saved.h)
@@ -124,34 +130,38 @@ def _backward(
     Wh = params.Wh
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
-    # backward of h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
+    # for the way back to h[t-1], from h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
     np.subtract(1, saved.z, out=ws.d_h_prev_base)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, )
+        finals = None if dfinal is None else (dfinal.h,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     for (d_z_pre, d_h_prev_base), dy_t in zip(steps, dy[::-1]):
-        # backward of h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_z_pre)
+        # back to h[t-1], from h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
         multiply(d_h_prev_base, d_z_pre, d_h)
 
-    # backward of h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
+    # back through h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
     np.multiply(saved.z, ws.d_z_pre, out=ws.d_Wh_x)
-    # backward of z = sigma(Wz @ x[t] + bz)
+    # for the way back through z = sigma(Wz @ x[t] + bz)
     np.subtract(1, saved.z, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre_factor, saved.z, out=ws.d_z_pre_factor)
     np.add(bh_batch, saved.Wh_x, out=ws.tmp)
     np.subtract(ws.tmp, saved.h_prev, out=ws.tmp)
     np.multiply(ws.d_z_pre_factor, ws.tmp, out=ws.d_z_pre_factor)
+    # back through z = sigma(Wz @ x[t] + bz)
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
+    # back to x[t], from z and h[t]
     d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
     np.matmul(d_z_pre_2d, Wz, out=ws.d_x_out.reshape(T*B, I))
     d_Wh_x_2d = ws.d_Wh_x.reshape(T*B, H)
     np.matmul(d_Wh_x_2d, Wh, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_Wz_rows)
     d_Wz = ws.d_Wz_rows
     np.matmul(d_Wh_x_2d.T, x_2d, out=ws.d_Wh_rows)
@@ -192,7 +202,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Wz_half_T, Wh_T, z_pre_factor_row, half, bh_row, ) = packed.constants
+        (Wz_half_T, Wh_T, z_pre_factor_row, half, bh_row) = packed.constants
         x_here = packed.x_here
         z = packed.z
         Wh_x = packed.Wh_x
@@ -204,12 +214,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(x_here, Wz_half_T, z)
         # h[t] = (1 - z)*h[t-1] + z*(Wh @ x[t] + bh)
         dot(x, Wh_T, Wh_x)
-        # z
+        # z, continued
         add(z_pre_factor_row, z, z)
         tanh(z, z)
         multiply(z, half, z)
         add(z, half, z)
-        # h
+        # h[t], continued
         add(bh_row, Wh_x, Wh_x)
         subtract(Wh_x, h_prev, Wh_x)
         multiply(z, Wh_x, z)
@@ -365,7 +375,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -385,7 +395,7 @@ class Packed:
         z_pre_factor_row = (0.5*params.bz)[None]
         half = np.array(0.5, dtype)
         bh_row = params.bh[None]
-        self.constants = (Wz_half_T, Wh_T, z_pre_factor_row, half, bh_row, )
+        self.constants = (Wz_half_T, Wh_T, z_pre_factor_row, half, bh_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -433,8 +443,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -574,7 +584,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.z = empty((T, B, H), dtype)
         self.Wh_x = empty((T, B, H), dtype)
@@ -618,7 +628,8 @@ class _Forward:
         self.tmp = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.h_base = np.ndarray((T, B, H), dtype, scratch.block_1)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], self.h_base, saved.h))
 
 
@@ -641,7 +652,7 @@ class _Backward:
         self.d_z_pre_factor = np.ndarray((T, B, H), dtype, scratch.block_3)
         self.tmp = np.ndarray((T, B, H), dtype, scratch.block_4)
         self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_5)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_z_pre, self.d_h_prev_base))[::-1]
 
 
@@ -653,7 +664,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -762,7 +773,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -873,7 +884,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -882,7 +893,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -910,7 +921,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -919,9 +930,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -941,8 +953,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -968,8 +980,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wh": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wh": ("H", "I"),
     "bz": ("H",),
     "bh": ("H",),
 }
@@ -1101,7 +1113,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "minimalrnn"
 SPEC_SHA256 = "e9ccbb1857bb4fa7de6b35a2086fb900e0ab4b490ef51dec1899dfb1372f9b45"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -78,6 +78,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -100,8 +104,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // All steps at once, before the loop.
 extern "C" __global__ void forward_before(
@@ -142,7 +146,9 @@ extern "C" __global__ void forward_step(
     const real u = sigmoid(Uh_h_prev + Uz_z + bu_j);
     // h[t] = u*h[t-1] + (1 - u)*z
     const real h = h_prev*u + z*(1 - u);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     u_all_2[at] = u;
@@ -170,12 +176,13 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = u*h[t-1] + (1 - u)*z
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of u = sigma(Uh @ h[t-1] + Uz @ z + bu)
+    // back through u = sigma(Uh @ h[t-1] + Uz @ z + bu)
     const real d_u_pre = (h_prev - z)*(1 - u)*u*d_h;
-    // backward of z = phi(Wx @ x[t] + bz)
+    // for the way back through z = phi(Wx @ x[t] + bz)
     const real d_z_pre_base = 1 - u;
     const real d_z_pre_base2 = 1 - square(z);
 
@@ -201,8 +208,9 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real UhT_d_Uh_h_prev = UhT_d_Uh_h_prev_now[k];
 
-    // backward of h[t] = u*h[t-1] + (1 - u)*z
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t-1], from u and h[t]
     const real d_h_prev = u*(d_h_given + d_h_next_here) + UhT_d_Uh_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -222,7 +230,7 @@ extern "C" __global__ void backward_after(
     const real d_z_pre_base = d_z_pre_base_all[at];
     const real d_z_pre_base2 = d_z_pre_base2_all[at];
 
-    // backward of z = phi(Wx @ x[t] + bz)
+    // back through z = phi(Wx @ x[t] + bz)
     const real d_z_pre = (UzT_d_Uz_z + d_h*d_z_pre_base)*d_z_pre_base2;
 
     d_z_pre_all[at] = d_z_pre;
@@ -307,7 +315,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_u_pre, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = u*h[t-1] + (1 - u)*z
+        # back through Uh @ h[t-1]
         dot(d_u_pre, Uh, UhT_d_Uh_h_prev)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -369,10 +377,12 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
-    # backward of z = phi(Wx @ x[t] + bz)
+    # back through Uz @ z
     _dot(ws.d_u_pre_all.reshape(T*B, H), params.Uz, ws.UzT_d_Uz_z_all.reshape(T*B, H))
     _run(_kernel("backward_after", dtype), T*B*H, ws.backward_after)
+    # back through Wx @ x[t]
     _dot(ws.d_z_pre_all.reshape(T*B, H), params.Wx, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_z_pre_all.reshape(T*B, H).T, x_2d, ws.d_Wx)
     _dot(ws.d_u_pre_all.reshape(T*B, H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Uh)
     _dot(ws.d_u_pre_all.reshape(T*B, H).T, saved.z_all.reshape(T*B, H), ws.d_Uz)
@@ -609,7 +619,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wx", params.Wx, 2, 0, "[H, I]")
     I = _axis("params.Wx", params.Wx, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -818,8 +828,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_u_pre_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_u_pre_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1008,7 +1019,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1075,8 +1086,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1108,15 +1118,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1186,10 +1195,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wx": ("H", "I",),
+    "Wx": ("H", "I"),
     "bz": ("H",),
-    "Uh": ("H", "H",),
-    "Uz": ("H", "H",),
+    "Uh": ("H", "H"),
+    "Uz": ("H", "H"),
     "bu": ("H",),
 }
 STATE_SHAPES = {
@@ -1305,7 +1314,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

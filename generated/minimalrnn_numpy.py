@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "minimalrnn"
 SPEC_SHA256 = "e9ccbb1857bb4fa7de6b35a2086fb900e0ab4b490ef51dec1899dfb1372f9b45"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -68,6 +68,12 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _base a term of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -135,7 +141,7 @@ def _backward(
     Wx = params.Wx
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of u = sigma(Uh @ h[t-1] + Uz @ z + bu)
+    # for the way back through u = sigma(Uh @ h[t-1] + Uz @ z + bu)
     np.subtract(saved.h_prev, saved.z, out=ws.d_u_pre)
     np.subtract(1, saved.u, out=ws.tmp)
     np.multiply(ws.d_u_pre, ws.tmp, out=ws.d_u_pre)
@@ -143,7 +149,7 @@ def _backward(
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -151,26 +157,31 @@ def _backward(
     Uh_T = _transposed(Uh, T, B, ws.Uh_T)
     UhT_d_Uh_h_prev = ws.UhT_d_Uh_h_prev
     for (dy_t, d_z_pre, d_u_pre, u) in steps:
-        # backward of h[t] = u*h[t-1] + (1 - u)*z
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_z_pre)
-        # backward of u = sigma(Uh @ h[t-1] + Uz @ z + bu)
+        # back through u = sigma(Uh @ h[t-1] + Uz @ z + bu)
         multiply(d_u_pre, d_z_pre, d_u_pre)
-        # h
+        # back through Uh @ h[t-1]
         dot(Uh_T, d_u_pre, UhT_d_Uh_h_prev)
+        # back to h[t-1], from u and h[t]
         multiply(u, d_z_pre, d_h)
         add(d_h, UhT_d_Uh_h_prev, d_h)
 
-    # backward of z = phi(Wx @ x[t] + bz)
+    # back through Uz @ z
     d_u_pre_flat = _columns(ws.d_u_pre, ws.d_u_pre_flat)
     np.matmul(Uz.T, d_u_pre_flat, out=ws.UzT_d_Uz_z_flat.reshape(H, T*B))
+    # for the way back through z = phi(Wx @ x[t] + bz)
     np.subtract(1, saved.u, out=ws.d_z_pre_base)
     np.square(saved.z, out=ws.d_z_pre_base2)
     np.subtract(1, ws.d_z_pre_base2, out=ws.d_z_pre_base2)
+    # back through z = phi(Wx @ x[t] + bz)
     np.multiply(ws.d_z_pre, ws.d_z_pre_base, out=ws.d_z_pre)
     np.add(ws.UzT_d_Uz_z, ws.d_z_pre, out=ws.d_z_pre)
     np.multiply(ws.d_z_pre, ws.d_z_pre_base2, out=ws.d_z_pre)
+    # back through Wx @ x[t]
     d_z_pre_flat = _columns(ws.d_z_pre, ws.d_z_pre_flat)
     np.matmul(d_z_pre_flat.T, Wx, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_pre_flat, x_2d, out=ws.d_Wx_rows)
     d_Wx = ws.d_Wx_rows
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
@@ -216,7 +227,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Wx_T, bz_row, Uz_Uh_half_T, u_pre_factor_row, half, one, ) = packed.constants
+        (Wx_T, bz_row, Uz_Uh_half_T, u_pre_factor_row, half, one) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         z = packed.z
@@ -399,7 +410,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wx", params.Wx, 2, 0, "[H, I]")
     I = _axis("params.Wx", params.Wx, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -423,7 +434,7 @@ class Packed:
         u_pre_factor_row = (0.5*params.bu)[None]
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (Wx_T, bz_row, Uz_Uh_half_T, u_pre_factor_row, half, one, )
+        self.constants = (Wx_T, bz_row, Uz_Uh_half_T, u_pre_factor_row, half, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -474,8 +485,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -615,7 +626,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.z = empty((T, H, B), dtype)
         self.u = empty((T, H, B), dtype)
@@ -666,7 +677,8 @@ class _Forward:
         self.Uz_z_half_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.Wx_x = self.Wx_x_flat.transpose(1, 0, 2)
         self.Uz_z_half = self.Uz_z_half_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.u, saved.h, saved.z))
 
 
@@ -697,7 +709,7 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
         self.z_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
         self.UzT_d_Uz_z = self.UzT_d_Uz_z_flat.transpose(1, 0, 2)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_z_pre, self.d_u_pre, saved.u))[::-1]
 
 
@@ -709,7 +721,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -818,7 +830,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -929,7 +941,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -938,7 +950,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -966,7 +978,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -975,9 +987,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -997,8 +1010,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1024,10 +1037,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wx": ("H", "I",),
+    "Wx": ("H", "I"),
     "bz": ("H",),
-    "Uh": ("H", "H",),
-    "Uz": ("H", "H",),
+    "Uh": ("H", "H"),
+    "Uz": ("H", "H"),
     "bu": ("H",),
 }
 STATE_SHAPES = {
@@ -1158,7 +1171,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

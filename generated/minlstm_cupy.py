@@ -50,7 +50,7 @@ __all__ = [
 
 CELL = "minlstm"
 SPEC_SHA256 = "e4c5683fdc75991df20e41e9d716ca6301dc86b59208e156cc87d03c6b6f9947"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -80,6 +80,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -103,8 +106,8 @@ __device__ inline real logsigmoid(real a) { return minimum(a, 0) - log1p(exp(-fa
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -126,7 +129,7 @@ extern "C" __global__ void forward_loop(
         const real Wi_x = Wf_Wi_Wh_x_all[row*3*H + H + j];
         const real Wh_x = Wf_Wi_Wh_x_all[row*3*H + 2*H + j];
 
-        // h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
         // lf = logsigmoid(Wf @ x[t] + bf)
         const real lf = logsigmoid(Wf_x + bf_j);
@@ -174,18 +177,23 @@ extern "C" __global__ void backward_loop(
         const real Wh_x = Wf_Wi_Wh_x_all[row*3*H + 2*H + j];
         const real d_h_given = dy_all[at];
 
-        // backward of h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+        // back to h[t], from the output and the next step
         const real d_h = d_h_given + d_h_next_here;
+        // back to h[t-1], from h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
         const real d_h_prev = f*d_h;
+        // back through h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
         const real d_Wh_x = (1 - f)*d_h;
-        // backward of f = sigmoid(lf - li)
+        // back through f = sigmoid(lf - li)
         const real d_f_pre = (1 - f)*f*(h_prev_here - Wh_x - bh_j)*d_h;
-        // backward of li = logsigmoid(Wi @ x[t] + bi)
+        // back through li = logsigmoid(Wi @ x[t] + bi)
         const real d_li_pre = -sigmoid(-Wi_x - bi_j)*d_f_pre;
-        // backward of lf = logsigmoid(Wf @ x[t] + bf)
+        // for the way back through lf = logsigmoid(Wf @ x[t] + bf)
         const real d_lf_pre_factor = sigmoid(-Wf_x - bf_j);
+        // back through lf = logsigmoid(Wf @ x[t] + bf)
         const real d_lf_pre = d_f_pre*d_lf_pre_factor;
 
         d_lf_pre_li_pre_Wh_all[row*3*H + 2*H + j] = d_Wh_x;
@@ -330,7 +338,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wf; Wi; Wh] @ x[t]
     _dot(ws.d_lf_pre_li_pre_Wh_all.reshape(T*B, 3*H), ws.Wf_Wi_Wh, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_lf_pre_li_pre_Wh_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wf_Wi_Wh)
     _sum_parts(ws.d_lf_pre_totals, ws.d_bf_sum)
     _sum_parts(ws.d_li_pre_totals, ws.d_bi_sum)
@@ -573,7 +583,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -895,7 +905,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -962,8 +972,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -995,15 +1004,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1073,9 +1081,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "I",),
-    "Wi": ("H", "I",),
-    "Wh": ("H", "I",),
+    "Wf": ("H", "I"),
+    "Wi": ("H", "I"),
+    "Wh": ("H", "I"),
     "bf": ("H",),
     "bi": ("H",),
     "bh": ("H",),
@@ -1193,7 +1201,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "minlstm"
 SPEC_SHA256 = "e4c5683fdc75991df20e41e9d716ca6301dc86b59208e156cc87d03c6b6f9947"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -72,6 +72,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -97,12 +101,12 @@ def _forward(
     np.matmul(x_2d, Wi.T, out=saved.Wi_x.reshape(T*B, H))
     # h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
     np.matmul(x_2d, Wh.T, out=saved.Wh_x.reshape(T*B, H))
-    # lf
+    # lf, continued
     np.add(bf_batch, saved.Wf_x, out=saved.f)
     np.multiply(saved.f, -1, out=saved.f)
     np.logaddexp(0, saved.f, out=saved.f)
     np.multiply(saved.f, -1, out=saved.f)
-    # li
+    # li, continued
     np.add(bi_batch, saved.Wi_x, out=ws.li)
     np.multiply(ws.li, -1, out=ws.li)
     np.logaddexp(0, ws.li, out=ws.li)
@@ -116,7 +120,7 @@ def _forward(
     np.maximum(ws.tmp, saved.f, out=saved.f)
     np.add(ws.tmp, 1, out=ws.tmp)
     np.divide(saved.f, ws.tmp, out=saved.f)
-    # h
+    # h[t], continued
     np.add(bh_batch, saved.Wh_x, out=saved.h)
     np.subtract(1, saved.f, out=ws.tmp_2)
     np.multiply(saved.h, ws.tmp_2, out=saved.h)
@@ -156,30 +160,33 @@ def _backward(
 
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, )
+        finals = None if dfinal is None else (dfinal.h,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     for (d_lf_pre, f), dy_t in zip(steps, dy[::-1]):
-        # backward of h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_lf_pre)
+        # back to h[t-1], from h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
         multiply(f, d_lf_pre, d_h)
 
-    # again lf = logsigmoid(Wf @ x[t] + bf)
+    # again: a part of lf = logsigmoid(Wf @ x[t] + bf)
     np.add(bf_batch, saved.Wf_x, out=ws.d_lf_pre_factor)
-    # again li = logsigmoid(Wi @ x[t] + bi)
+    # again: a part of li = logsigmoid(Wi @ x[t] + bi)
     np.add(bi_batch, saved.Wi_x, out=ws.d_li_pre)
-    # backward of h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
+    # for the way back through h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
     np.subtract(1, saved.f, out=ws.d_f_pre_factor)
+    # back through h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
     np.multiply(ws.d_lf_pre, ws.d_f_pre_factor, out=ws.d_Wh_x)
-    # backward of f = sigmoid(lf - li)
+    # for the way back through f = sigmoid(lf - li)
     np.multiply(ws.d_f_pre_factor, saved.f, out=ws.d_f_pre_factor)
     np.subtract(saved.h_prev, bh_batch, out=ws.tmp)
     np.subtract(ws.tmp, saved.Wh_x, out=ws.tmp)
     np.multiply(ws.d_f_pre_factor, ws.tmp, out=ws.d_f_pre_factor)
+    # back through f = sigmoid(lf - li)
     np.multiply(ws.d_lf_pre, ws.d_f_pre_factor, out=ws.d_lf_pre)
-    # backward of li = logsigmoid(Wi @ x[t] + bi)
+    # for the way back through li = logsigmoid(Wi @ x[t] + bi)
     np.multiply(ws.d_li_pre, -1, out=ws.d_li_pre)
     np.abs(ws.d_li_pre, out=ws.tmp_2)
     np.multiply(ws.tmp_2, -1, out=ws.tmp_2)
@@ -189,8 +196,9 @@ def _backward(
     np.add(ws.tmp_2, 1, out=ws.tmp_2)
     np.divide(ws.d_li_pre, ws.tmp_2, out=ws.d_li_pre)
     np.multiply(ws.d_li_pre, -1, out=ws.d_li_pre)
+    # back through li = logsigmoid(Wi @ x[t] + bi)
     np.multiply(ws.d_lf_pre, ws.d_li_pre, out=ws.d_li_pre)
-    # backward of lf = logsigmoid(Wf @ x[t] + bf)
+    # for the way back through lf = logsigmoid(Wf @ x[t] + bf)
     np.multiply(ws.d_lf_pre_factor, -1, out=ws.d_lf_pre_factor)
     np.abs(ws.d_lf_pre_factor, out=ws.tmp_3)
     np.multiply(ws.tmp_3, -1, out=ws.tmp_3)
@@ -199,7 +207,9 @@ def _backward(
     np.maximum(ws.tmp_3, ws.d_lf_pre_factor, out=ws.d_lf_pre_factor)
     np.add(ws.tmp_3, 1, out=ws.tmp_3)
     np.divide(ws.d_lf_pre_factor, ws.tmp_3, out=ws.d_lf_pre_factor)
+    # back through lf = logsigmoid(Wf @ x[t] + bf)
     np.multiply(ws.d_lf_pre, ws.d_lf_pre_factor, out=ws.d_lf_pre)
+    # back to x[t], from lf, li and h[t]
     d_lf_pre_2d = ws.d_lf_pre.reshape(T*B, H)
     np.matmul(d_lf_pre_2d, Wf, out=ws.d_x_out.reshape(T*B, I))
     d_li_pre_2d = ws.d_li_pre.reshape(T*B, H)
@@ -208,6 +218,7 @@ def _backward(
     d_Wh_x_2d = ws.d_Wh_x.reshape(T*B, H)
     np.matmul(d_Wh_x_2d, Wh, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_lf_pre_2d.T, x_2d, out=ws.d_Wf_rows)
     d_Wf = ws.d_Wf_rows
     np.matmul(d_li_pre_2d.T, x_2d, out=ws.d_Wi_rows)
@@ -254,7 +265,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bf_bi, Wf_Wi_T, Wh_T, minus_one, zero, one, bh_row, ) = packed.constants
+        (bf_bi, Wf_Wi_T, Wh_T, minus_one, zero, one, bh_row) = packed.constants
         x_here = packed.x_here
         f_li = packed.f_li
         Wh_x = packed.Wh_x
@@ -273,7 +284,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(x_here, Wf_Wi_T, f_li)
         # h[t] = f*h[t-1] + (1 - f)*(Wh @ x[t] + bh)
         dot(x, Wh_T, Wh_x)
-        # lf, li
+        # lf and li, continued
         add(bf_bi, f_li, f_li)
         multiply(f_li, minus_one, f_li)
         logaddexp(zero, f_li, f_li)
@@ -287,7 +298,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         maximum(tmp, f, out=f)
         add(tmp, one, tmp)
         divide(f, tmp, f)
-        # h
+        # h[t], continued
         add(bh_row, Wh_x, Wh_x)
         subtract(one, f, tmp_2)
         multiply(Wh_x, tmp_2, Wh_x)
@@ -454,7 +465,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -482,7 +493,7 @@ class Packed:
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
         bh_row = params.bh[None]
-        self.constants = (bf_bi, Wf_Wi_T, Wh_T, minus_one, zero, one, bh_row, )
+        self.constants = (bf_bi, Wf_Wi_T, Wh_T, minus_one, zero, one, bh_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -534,8 +545,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -675,7 +686,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.Wf_x = empty((T, B, H), dtype)
         self.Wi_x = empty((T, B, H), dtype)
@@ -726,7 +737,8 @@ class _Forward:
         self.li = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.tmp = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.tmp_2 = np.ndarray((T, B, H), dtype, scratch.block_1)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.f, saved.h))
 
 
@@ -756,7 +768,7 @@ class _Backward:
         self.tmp_2 = np.ndarray((T, B, H), dtype, scratch.block_4)
         self.tmp_3 = np.ndarray((T, B, H), dtype, scratch.block_4)
         self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_7)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_lf_pre, saved.f))[::-1]
 
 
@@ -768,7 +780,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -877,7 +889,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -988,7 +1000,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -997,7 +1009,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1025,7 +1037,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1034,9 +1046,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1056,8 +1069,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1083,9 +1096,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "I",),
-    "Wi": ("H", "I",),
-    "Wh": ("H", "I",),
+    "Wf": ("H", "I"),
+    "Wi": ("H", "I"),
+    "Wh": ("H", "I"),
     "bf": ("H",),
     "bi": ("H",),
     "bh": ("H",),
@@ -1218,7 +1231,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -54,7 +54,7 @@ __all__ = [
 
 CELL = "mlstm_krause"
 SPEC_SHA256 = "d00540a653757cc6693e0ce8db0a6b0a2702fb71575c45ec02af1bf22ab9b4a0"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -93,6 +93,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [m, i, f, g, o]; gates2 = [i, f, g, o]; gates3 = [Wm_x, i_pre, f_pre, g_pre,
+# o_pre].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -115,8 +121,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after Um @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -140,7 +146,7 @@ extern "C" __global__ void forward_step_1(
 // One step, after [Vi; Vf; Vg; Vo] @ m.
 extern "C" __global__ void forward_step_2(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bg, const stored* bo,
-    const stored* bf, const real* cuts, const stored* V_gates_2_m_now, real* c_all, real* h_all,
+    const stored* bf, const real* cuts, const stored* V_gates2_m_now, real* c_all, real* h_all,
     stored* W_gates_x_all, stored* tanh_c_all, stored* h_out, stored* h_operand, real* h_final)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -156,15 +162,15 @@ extern "C" __global__ void forward_step_2(
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
     const real Wi_x = W_gates_x_all[row*5*H + H + j];
-    const real Vi_m = V_gates_2_m_now[sample*4*H + j];
+    const real Vi_m = V_gates2_m_now[sample*4*H + j];
     const real Wf_x = W_gates_x_all[row*5*H + 2*H + j];
-    const real Vf_m = V_gates_2_m_now[sample*4*H + H + j];
+    const real Vf_m = V_gates2_m_now[sample*4*H + H + j];
     const real Wg_x = W_gates_x_all[row*5*H + 3*H + j];
-    const real Vg_m = V_gates_2_m_now[sample*4*H + 2*H + j];
+    const real Vg_m = V_gates2_m_now[sample*4*H + 2*H + j];
     const real Wo_x = W_gates_x_all[row*5*H + 4*H + j];
-    const real Vo_m = V_gates_2_m_now[sample*4*H + 3*H + j];
+    const real Vo_m = V_gates2_m_now[sample*4*H + 3*H + j];
 
-    // c[t] = f*c[t-1] + i*g
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
     // i = sigma(Wi @ x[t] + Vi @ m + bi)
     const real i = sigmoid(Wi_x + Vi_m + bi_j);
@@ -179,7 +185,9 @@ extern "C" __global__ void forward_step_2(
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     W_gates_x_all[row*5*H + H + j] = i;
@@ -199,7 +207,7 @@ extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* c_all, const real* d_h_final,
     const real* d_c_final, const real* cuts, const stored* Um_h_prev_all, const stored* W_gates_x_all,
     const stored* tanh_c_all, const stored* dy_all, const stored* d_h_pair, real* d_c_pair,
-    stored* d_gates_2_pre_all, stored* d_gates_3_all, stored* m_all)
+    stored* d_gates2_pre_all, stored* d_gates3_all, stored* m_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -220,37 +228,36 @@ extern "C" __global__ void backward_step_1(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of c[t] = f*c[t-1] + i*g
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // backward of h[t] = o*phi(c[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = f*c[t-1] + i*g
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of h[t] = o*phi(c[t])
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of c[t] = f*c[t-1] + i*g
+    // back to c[t], from the next step and h[t] = o*phi(c[t])
     const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h;
-    // backward of o = sigma(Wo @ x[t] + Vo @ m + bo)
+    // back through o = sigma(Wo @ x[t] + Vo @ m + bo)
     const real d_o_pre = (1 - o)*o*tanh_c*d_h;
-    // backward of g = phi(Wg @ x[t] + Vg @ m + bg)
+    // back through g = phi(Wg @ x[t] + Vg @ m + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
-    // backward of f = sigma(Wf @ x[t] + Vf @ m + bf)
+    // back through f = sigma(Wf @ x[t] + Vf @ m + bf)
     const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
-    // backward of i = sigma(Wi @ x[t] + Vi @ m + bi)
+    // back through i = sigma(Wi @ x[t] + Vi @ m + bi)
     const real d_i_pre = (1 - i)*i*g*d_c;
-    // backward of c[t] = f*c[t-1] + i*g
+    // back to c[t-1], from c[t] = f*c[t-1] + i*g
     const real d_c_prev = f*d_c;
-    // backward of m = (Wm @ x[t])*(Um @ h[t-1])
+    // again: m = (Wm @ x[t])*(Um @ h[t-1])
     const real m = Um_h_prev*Wm_x;
 
-    d_gates_2_pre_all[row*4*H + 3*H + j] = d_o_pre;
-    d_gates_3_all[row*5*H + 4*H + j] = d_o_pre;
-    d_gates_2_pre_all[row*4*H + 2*H + j] = d_g_pre;
-    d_gates_3_all[row*5*H + 3*H + j] = d_g_pre;
-    d_gates_2_pre_all[row*4*H + H + j] = d_f_pre;
-    d_gates_3_all[row*5*H + 2*H + j] = d_f_pre;
-    d_gates_2_pre_all[row*4*H + j] = d_i_pre;
-    d_gates_3_all[row*5*H + H + j] = d_i_pre;
+    d_gates2_pre_all[row*4*H + 3*H + j] = d_o_pre;
+    d_gates3_all[row*5*H + 4*H + j] = d_o_pre;
+    d_gates2_pre_all[row*4*H + 2*H + j] = d_g_pre;
+    d_gates3_all[row*5*H + 3*H + j] = d_g_pre;
+    d_gates2_pre_all[row*4*H + H + j] = d_f_pre;
+    d_gates3_all[row*5*H + 2*H + j] = d_f_pre;
+    d_gates2_pre_all[row*4*H + j] = d_i_pre;
+    d_gates3_all[row*5*H + H + j] = d_i_pre;
     d_c_pair[t%2*B*H + k] = d_c_prev;
     m_all[at] = m;
 }
@@ -258,7 +265,7 @@ extern "C" __global__ void backward_step_1(
 // One step, after [Vo.T, Vg.T, Vf.T, Vi.T] @ [d_o_pre; d_g_pre; d_f_pre; d_i_pre].
 extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const stored* Um_h_prev_all,
-    const stored* W_gates_x_all, const stored* d_m_now, stored* d_Um_h_prev_all, stored* d_gates_3_all)
+    const stored* W_gates_x_all, const stored* d_m_now, stored* d_Um_h_prev_all, stored* d_gates3_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -269,12 +276,12 @@ extern "C" __global__ void backward_step_2(
     const real Wm_x = W_gates_x_all[row*5*H + j];
     const real d_m = d_m_now[k];
 
-    // backward of m = (Wm @ x[t])*(Um @ h[t-1])
+    // back through m = (Wm @ x[t])*(Um @ h[t-1])
     const real d_Um_h_prev = Wm_x*d_m;
     const real d_Wm_x = Um_h_prev*d_m;
 
     d_Um_h_prev_all[at] = d_Um_h_prev;
-    d_gates_3_all[row*5*H + j] = d_Wm_x;
+    d_gates3_all[row*5*H + j] = d_Wm_x;
 }
 
 // Rows of given in the order that is named, a row of zeros for -1.
@@ -340,8 +347,8 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
     forward_step_1 = _kernel("forward_step_1", ws.dtype)
     forward_step_1_blocks = ws.forward_step_1_blocks
     m = ws.m_now
-    V_gates_2_T = ws.V_gates_2_T
-    V_gates_2_m = ws.V_gates_2_m_now
+    V_gates2_T = ws.V_gates2_T
+    V_gates2_m = ws.V_gates2_m_now
     forward_step_2 = _kernel("forward_step_2", ws.dtype)
     forward_step_2_blocks = ws.forward_step_2_blocks
     for h_prev, Um_h_prev, forward_step_arguments, forward_step_arguments_2 in ws.steps:
@@ -352,7 +359,7 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
         # f = sigma(Wf @ x[t] + Vf @ m + bf)
         # g = phi(Wg @ x[t] + Vg @ m + bg)
         # o = sigma(Wo @ x[t] + Vo @ m + bo)
-        dot(m, V_gates_2_T, V_gates_2_m)
+        dot(m, V_gates2_T, V_gates2_m)
         forward_step_2(forward_step_2_blocks, THREADS, forward_step_arguments_2)
 
 
@@ -360,17 +367,17 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step_1 = _kernel("backward_step_1", ws.dtype)
     backward_step_1_blocks = ws.backward_step_1_blocks
-    V_gates_2 = ws.V_gates_2
+    V_gates2 = ws.V_gates2
     d_m = ws.d_m_now
     backward_step_2 = _kernel("backward_step_2", ws.dtype)
     backward_step_2_blocks = ws.backward_step_2_blocks
     Um = ws.Um
-    for backward_step_arguments, d_gates_2_pre, backward_step_arguments_2, d_Um_h_prev, d_h_prev in ws.steps:
+    for backward_step_arguments, d_gates2_pre, backward_step_arguments_2, d_Um_h_prev, d_h_prev in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of m = (Wm @ x[t])*(Um @ h[t-1])
-        dot(d_gates_2_pre, V_gates_2, d_m)
+        # back through [Vi; Vf; Vg; Vo] @ m
+        dot(d_gates2_pre, V_gates2, d_m)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of h[t] = o*phi(c[t])
+        # back through Um @ h[t-1]
         dot(d_Um_h_prev, Um, d_h_prev)
 
 
@@ -426,7 +433,7 @@ def _backward_checked(
         dy = _arranged(order, dy, dtype)
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    cp.concatenate((params.Vi, params.Vf, params.Vg, params.Vo), axis=0, out=ws.V_gates_2)
+    cp.concatenate((params.Vi, params.Vf, params.Vg, params.Vo), axis=0, out=ws.V_gates2)
     cp.copyto(ws.Um, params.Um)
     cp.concatenate((params.Wm, params.Wi, params.Wf, params.Wg, params.Wo), axis=0, out=ws.W_gates)
     cp.copyto(ws.dy_all, dy)
@@ -437,25 +444,27 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
-    _dot(ws.d_gates_3_all.reshape(T*B, 5*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_gates_3_all.reshape(T*B, 5*H).T, x_2d, ws.d_W_gates)
+    # back through [Wm; Wi; Wf; Wg; Wo] @ x[t]
+    _dot(ws.d_gates3_all.reshape(T*B, 5*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates3_all.reshape(T*B, 5*H).T, x_2d, ws.d_W_gates)
     _dot(ws.d_Um_h_prev_all.reshape(T*B, H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Um)
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H).T, ws.m_all.reshape(T*B, H), ws.d_V_gates_2)
-    _sum_rows(ws.d_gates_2_pre_all.reshape(T*B, 4*H), ws.d_b_gates_4_sum_parts, ws.d_b_gates_4_sum)
+    _dot(ws.d_gates2_pre_all.reshape(T*B, 4*H).T, ws.m_all.reshape(T*B, H), ws.d_V_gates2)
+    _sum_rows(ws.d_gates2_pre_all.reshape(T*B, 4*H), ws.d_b_gates2_sum_parts, ws.d_b_gates2_sum)
     d_Wm = ws.d_W_gates[:H]
     d_Um = ws.d_Um
     d_Wi = ws.d_W_gates[H:2*H]
     d_Wf = ws.d_W_gates[2*H:3*H]
     d_Wg = ws.d_W_gates[3*H:4*H]
     d_Wo = ws.d_W_gates[4*H:5*H]
-    d_Vi = ws.d_V_gates_2[:H]
-    d_Vf = ws.d_V_gates_2[H:2*H]
-    d_Vg = ws.d_V_gates_2[2*H:3*H]
-    d_Vo = ws.d_V_gates_2[3*H:4*H]
-    d_bi = ws.d_b_gates_4_sum[:H]
-    d_bg = ws.d_b_gates_4_sum[2*H:3*H]
-    d_bo = ws.d_b_gates_4_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_4_sum[H:2*H]
+    d_Vi = ws.d_V_gates2[:H]
+    d_Vf = ws.d_V_gates2[H:2*H]
+    d_Vg = ws.d_V_gates2[2*H:3*H]
+    d_Vo = ws.d_V_gates2[3*H:4*H]
+    d_bi = ws.d_b_gates2_sum[:H]
+    d_bg = ws.d_b_gates2_sum[2*H:3*H]
+    d_bo = ws.d_b_gates2_sum[3*H:4*H]
+    d_bf = ws.d_b_gates2_sum[H:2*H]
     d_state = State(
         h=ws.d_h_pair[0].astype(dtype),
         c=ws.d_c_pair[0].astype(dtype),
@@ -719,7 +728,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wm", params.Wm, 2, 0, "[H, I]")
     I = _axis("params.Wm", params.Wm, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -787,7 +796,7 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     cp.concatenate((params.bi, params.bg, params.bo, params.bf), out=ws.vectors)
     cp.concatenate((params.Wm.T, params.Wi.T, params.Wf.T, params.Wg.T, params.Wo.T), axis=1, out=ws.W_gates_T)
     cp.copyto(ws.Um_T, params.Um.T)
-    cp.concatenate((params.Vi.T, params.Vf.T, params.Vg.T, params.Vo.T), axis=1, out=ws.V_gates_2_T)
+    cp.concatenate((params.Vi.T, params.Vf.T, params.Vg.T, params.Vo.T), axis=1, out=ws.V_gates2_T)
     return ()
 
 class _Owner:
@@ -857,7 +866,7 @@ class _Forward:
         self.cuts = cp.zeros((T + 1, B, 1), real)
         self.W_gates_x_all = cp.empty((T, B, 5*H), dtype)
         self.Um_h_prev_all = cp.empty((T, B, H), dtype)
-        self.V_gates_2_m_now = cp.empty((B, 4*H), dtype)
+        self.V_gates2_m_now = cp.empty((B, 4*H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
         self.h_operand = self.h_all if real == dtype else cp.empty((T + 1, B, H), dtype)
         self.h_final = cp.empty((B, H), real)
@@ -872,18 +881,19 @@ class _Forward:
         self.bf = self.vectors[3*H:4*H]
         self.W_gates_T = cp.empty((I, 5*H), dtype)
         self.Um_T = cp.empty((H, H), dtype)
-        self.V_gates_2_T = cp.empty((H, 4*H), dtype)
+        self.V_gates2_T = cp.empty((H, 4*H), dtype)
         self.forward_step_1 = (cp.int64(B), cp.int64(H), self.W_gates_x_all, self.Um_h_prev_all, self.m_now)
         self.forward_step_2 = (
-            cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.cuts, self.V_gates_2_m_now, self.c_all,
+            cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.cuts, self.V_gates2_m_now, self.c_all,
             self.h_all, self.W_gates_x_all, self.tanh_c_all, self.h_out, self.h_operand, self.h_final
         )
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], self.Um_h_prev_all[t], (now[t], *self.forward_step_1),
-            (now[t], *self.forward_step_2)) for t in range(T)
+            (
+                self.h_operand[t], self.Um_h_prev_all[t], (now[t], *self.forward_step_1), (now[t], *self.forward_step_2)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -912,34 +922,36 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), dtype)
         self.d_c_pair = cp.empty((2, B, H), real)
-        self.d_gates_2_pre_all = cp.empty((T, B, 4*H), dtype)
+        self.d_gates2_pre_all = cp.empty((T, B, 4*H), dtype)
         self.d_Um_h_prev_all = cp.empty((T, B, H), dtype)
-        self.d_gates_3_all = cp.empty((T, B, 5*H), dtype)
+        self.d_gates3_all = cp.empty((T, B, 5*H), dtype)
         self.m_all = cp.empty((T, B, H), dtype)
-        self.V_gates_2 = cp.empty((4*H, H), dtype)
+        self.V_gates2 = cp.empty((4*H, H), dtype)
         self.Um = cp.empty((H, H), dtype)
         self.W_gates = cp.empty((5*H, I), dtype)
         self.d_W_gates = cp.empty((5*H, I), dtype)
         self.d_Um = cp.empty((H, H), dtype)
-        self.d_V_gates_2 = cp.empty((4*H, H), dtype)
-        self.d_b_gates_4_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_4_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_V_gates2 = cp.empty((4*H, H), dtype)
+        self.d_b_gates2_sum = cp.empty((4*H,), dtype)
+        self.d_b_gates2_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step_1 = (
             cp.int64(B), cp.int64(H), saved.c_all, self.d_h_final, self.d_c_final, saved.cuts, saved.Um_h_prev_all,
-            saved.W_gates_x_all, saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_gates_2_pre_all,
-            self.d_gates_3_all, self.m_all
+            saved.W_gates_x_all, saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_gates2_pre_all,
+            self.d_gates3_all, self.m_all
         )
         self.backward_step_2 = (
             cp.int64(B), cp.int64(H), saved.Um_h_prev_all, saved.W_gates_x_all, self.d_m_now, self.d_Um_h_prev_all,
-            self.d_gates_3_all
+            self.d_gates3_all
         )
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_gates_2_pre_all[t], (now[t], *self.backward_step_2),
-            self.d_Um_h_prev_all[t], self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_gates2_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_Um_h_prev_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1128,7 +1140,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1195,8 +1207,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1228,15 +1239,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1306,16 +1316,16 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wm": ("H", "I",),
-    "Um": ("H", "H",),
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Vi": ("H", "H",),
-    "Vf": ("H", "H",),
-    "Vg": ("H", "H",),
-    "Vo": ("H", "H",),
+    "Wm": ("H", "I"),
+    "Um": ("H", "H"),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Vi": ("H", "H"),
+    "Vf": ("H", "H"),
+    "Vg": ("H", "H"),
+    "Vo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1436,7 +1446,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

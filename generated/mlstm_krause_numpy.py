@@ -45,7 +45,7 @@ __all__ = [
 
 CELL = "mlstm_krause"
 SPEC_SHA256 = "d00540a653757cc6693e0ce8db0a6b0a2702fb71575c45ec02af1bf22ab9b4a0"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -84,6 +84,14 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [o, i, f, g]; gates2 = [o, i, f, g, m]; gates3 = [o_pre, i_pre, f_pre, g_pre,
+# Wm_x]; weights = [Vo, Wo, Vi, Wi, Vf, Wf, Vg, Wg].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -97,12 +105,12 @@ def _forward(
     np.multiply(params.bi[:, None], 0.5, out=b_gates[H:2*H])
     np.multiply(params.bf[:, None], 0.5, out=b_gates[2*H:3*H])
     np.copyto(b_gates[3*H:4*H], params.bg[:, None])
-    W_gates_2 = ws.W_gates_2
-    np.multiply(params.Wo, 0.5, out=W_gates_2[0:H])
-    np.multiply(params.Wi, 0.5, out=W_gates_2[H:2*H])
-    np.multiply(params.Wf, 0.5, out=W_gates_2[2*H:3*H])
-    np.copyto(W_gates_2[3*H:4*H], params.Wg)
-    np.copyto(W_gates_2[4*H:5*H], params.Wm)
+    W_gates2 = ws.W_gates2
+    np.multiply(params.Wo, 0.5, out=W_gates2[0:H])
+    np.multiply(params.Wi, 0.5, out=W_gates2[H:2*H])
+    np.multiply(params.Wf, 0.5, out=W_gates2[2*H:3*H])
+    np.copyto(W_gates2[3*H:4*H], params.Wg)
+    np.copyto(W_gates2[4*H:5*H], params.Wm)
     Um = params.Um
     V_gates = ws.V_gates
     np.multiply(params.Vo, 0.5, out=V_gates[0:H])
@@ -117,7 +125,7 @@ def _forward(
     # f = sigma(Wf @ x[t] + Vf @ m + bf)
     # g = phi(Wg @ x[t] + Vg @ m + bg)
     # o = sigma(Wo @ x[t] + Vo @ m + bo)
-    np.matmul(W_gates_2, x_2d.T, out=saved.W_gates_2_x_flat.reshape(5*H, T*B))
+    np.matmul(W_gates2, x_2d.T, out=saved.W_gates2_x_flat.reshape(5*H, T*B))
     _move(saved.W_gates_x, saved.gates)
     np.add(b_gates, saved.gates, out=saved.gates)
 
@@ -168,39 +176,39 @@ def _backward(
     np.copyto(V_gates[2*H:3*H], params.Vf)
     np.copyto(V_gates[3*H:4*H], params.Vg)
     Um = params.Um
-    W_gates_2 = ws.W_gates_2
-    np.copyto(W_gates_2[0:H], params.Wo)
-    np.copyto(W_gates_2[H:2*H], params.Wi)
-    np.copyto(W_gates_2[2*H:3*H], params.Wf)
-    np.copyto(W_gates_2[3*H:4*H], params.Wg)
-    np.copyto(W_gates_2[4*H:5*H], params.Wm)
+    W_gates2 = ws.W_gates2
+    np.copyto(W_gates2[0:H], params.Wo)
+    np.copyto(W_gates2[H:2*H], params.Wi)
+    np.copyto(W_gates2[2*H:3*H], params.Wf)
+    np.copyto(W_gates2[3*H:4*H], params.Wg)
+    np.copyto(W_gates2[4*H:5*H], params.Wm)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from h[t] = o*phi(c[t])
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of o = sigma(Wo @ x[t] + Vo @ m + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Vo @ m + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of g = phi(Wg @ x[t] + Vg @ m + bg)
+    # for the way back through g = phi(Wg @ x[t] + Vg @ m + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + Vf @ m + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Vf @ m + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # backward of i = sigma(Wi @ x[t] + Vi @ m + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Vi @ m + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -210,39 +218,42 @@ def _backward(
     V_gates_T = _transposed(V_gates, T, B, ws.V_gates_T)
     Um_T = _transposed(Um, T, B, ws.Um_T)
     for (dy_t, d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f, d_gates_pre, d_Wm_x, Wm_x, d_Um_h_prev) in steps:
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step and h[t] = o*phi(c[t])
         multiply(d_c_factor, d_h, tmp)
         add(d_c, tmp, d_c)
-        # backward of o = sigma(Wo @ x[t] + Vo @ m + bo)
+        # back through o = sigma(Wo @ x[t] + Vo @ m + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of g = phi(Wg @ x[t] + Vg @ m + bg)
+        # back through g = phi(Wg @ x[t] + Vg @ m + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Vf @ m + bf)
+        # back through f = sigma(Wf @ x[t] + Vf @ m + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + Vi @ m + bi)
+        # back through i = sigma(Wi @ x[t] + Vi @ m + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # c
+        # back to c[t-1], from c[t] = f*c[t-1] + i*g
         multiply(f, d_c, d_c)
-        # backward of m = (Wm @ x[t])*(Um @ h[t-1])
+        # back through [Vi; Vf; Vg; Vo] @ m
         dot(V_gates_T, d_gates_pre, d_Wm_x)
+        # back through m = (Wm @ x[t])*(Um @ h[t-1])
         multiply(Wm_x, d_Wm_x, d_Um_h_prev)
-        # h
+        # back through Um @ h[t-1]
         dot(Um_T, d_Um_h_prev, d_h)
 
-    # again m = (Wm @ x[t])*(Um @ h[t-1])
+    # again: m = (Wm @ x[t])*(Um @ h[t-1])
     np.multiply(saved.Wm_x, saved.Um_h_prev, out=ws.m)
-    # backward of m = (Wm @ x[t])*(Um @ h[t-1])
+    # back through m = (Wm @ x[t])*(Um @ h[t-1])
     np.multiply(saved.Um_h_prev, ws.d_Wm_x, out=ws.d_Wm_x)
-    d_gates_3_flat = _columns(ws.d_gates_3, ws.d_gates_3_flat)
-    np.matmul(d_gates_3_flat.T, W_gates_2, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_gates_3_flat, x_2d, out=ws.d_W_gates_2_rows)
-    d_Wo = ws.d_W_gates_2_rows[0:H]
-    d_Wi = ws.d_W_gates_2_rows[H:2*H]
-    d_Wf = ws.d_W_gates_2_rows[2*H:3*H]
-    d_Wg = ws.d_W_gates_2_rows[3*H:4*H]
-    d_Wm = ws.d_W_gates_2_rows[4*H:5*H]
+    # back through [Wm; Wi; Wf; Wg; Wo] @ x[t]
+    d_gates3_flat = _columns(ws.d_gates3, ws.d_gates3_flat)
+    np.matmul(d_gates3_flat.T, W_gates2, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    np.matmul(d_gates3_flat, x_2d, out=ws.d_W_gates2_rows)
+    d_Wo = ws.d_W_gates2_rows[0:H]
+    d_Wi = ws.d_W_gates2_rows[H:2*H]
+    d_Wf = ws.d_W_gates2_rows[2*H:3*H]
+    d_Wg = ws.d_W_gates2_rows[3*H:4*H]
+    d_Wm = ws.d_W_gates2_rows[4*H:5*H]
     d_Um_h_prev_flat = _columns(ws.d_Um_h_prev, ws.d_Um_h_prev_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
     np.matmul(d_Um_h_prev_flat, h_prev_flat.T, out=ws.d_Um_rows)
@@ -254,7 +265,7 @@ def _backward(
     d_Vi = ws.d_V_gates_rows[H:2*H]
     d_Vf = ws.d_V_gates_rows[2*H:3*H]
     d_Vg = ws.d_V_gates_rows[3*H:4*H]
-    np.matmul(d_gates_3_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
+    np.matmul(d_gates3_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
     d_bo = ws.d_b_gates_sum[0:H]
     d_bi = ws.d_b_gates_sum[H:2*H]
     d_bf = ws.d_b_gates_sum[2*H:3*H]
@@ -302,7 +313,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (b_gates, Wm_T, Um_T, gates_4_T, half, ) = packed.constants
+        (b_gates, Wm_T, Um_T, weights_T, half) = packed.constants
         x_here = packed.x_here
         m = packed.m
         Um_h_prev = packed.Um_h_prev
@@ -327,7 +338,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # f = sigma(Wf @ x[t] + Vf @ m + bf)
         # g = phi(Wg @ x[t] + Vg @ m + bg)
         # o = sigma(Wo @ x[t] + Vo @ m + bo)
-        dot(m_x_here, gates_4_T, gates)
+        dot(m_x_here, weights_T, gates)
         add(b_gates, gates, gates)
         tanh(gates, gates)
         multiply(o_i_f, half, o_i_f)
@@ -521,7 +532,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wm", params.Wm, 2, 0, "[H, I]")
     I = _axis("params.Wm", params.Wm, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -535,7 +546,7 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.b_gates = np.empty((1, 4*H), dtype)
-        self.gates_4 = np.empty((4*H, H + I), dtype)
+        self.weights = np.empty((4*H, H + I), dtype)
         b_gates = self.b_gates
         np.multiply(params.bo, 0.5, out=b_gates[..., 0:H])
         np.multiply(params.bi, 0.5, out=b_gates[..., H:2*H])
@@ -543,20 +554,20 @@ class Packed:
         np.copyto(b_gates[..., 3*H:4*H], params.bg)
         Wm = params.Wm
         Um = params.Um
-        gates_4 = self.gates_4
-        np.multiply(params.Vo, 0.5, out=gates_4[0:H, 0:H])
-        np.multiply(params.Wo, 0.5, out=gates_4[0:H, H:H + I])
-        np.multiply(params.Vi, 0.5, out=gates_4[H:2*H, 0:H])
-        np.multiply(params.Wi, 0.5, out=gates_4[H:2*H, H:H + I])
-        np.multiply(params.Vf, 0.5, out=gates_4[2*H:3*H, 0:H])
-        np.multiply(params.Wf, 0.5, out=gates_4[2*H:3*H, H:H + I])
-        np.copyto(gates_4[3*H:4*H, 0:H], params.Vg)
-        np.copyto(gates_4[3*H:4*H, H:H + I], params.Wg)
+        weights = self.weights
+        np.multiply(params.Vo, 0.5, out=weights[0:H, 0:H])
+        np.multiply(params.Wo, 0.5, out=weights[0:H, H:H + I])
+        np.multiply(params.Vi, 0.5, out=weights[H:2*H, 0:H])
+        np.multiply(params.Wi, 0.5, out=weights[H:2*H, H:H + I])
+        np.multiply(params.Vf, 0.5, out=weights[2*H:3*H, 0:H])
+        np.multiply(params.Wf, 0.5, out=weights[2*H:3*H, H:H + I])
+        np.copyto(weights[3*H:4*H, 0:H], params.Vg)
+        np.copyto(weights[3*H:4*H, H:H + I], params.Wg)
         Wm_T = _from_left(Wm)
         Um_T = _from_left(Um)
-        gates_4_T = _from_left(gates_4)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
-        self.constants = (b_gates, Wm_T, Um_T, gates_4_T, half, )
+        self.constants = (b_gates, Wm_T, Um_T, weights_T, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -612,8 +623,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -753,17 +764,17 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
-        self.W_gates_2_x_flat = empty((5*H, T, B), dtype)
+        self.W_gates2_x_flat = empty((5*H, T, B), dtype)
         self.gates = empty((T, 4*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
         self.Um_h_prev = empty((T, H, B), dtype)
         self.c_all = empty((T + 1, H, B), dtype)
         self.tanh_c = empty((T, H, B), dtype)
-        self.W_gates_x = self.W_gates_2_x_flat[:4*H].transpose(1, 0, 2)
+        self.W_gates_x = self.W_gates2_x_flat[:4*H].transpose(1, 0, 2)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.Wm_x = self.W_gates_2_x_flat[4*H:].transpose(1, 0, 2)
+        self.Wm_x = self.W_gates2_x_flat[4*H:].transpose(1, 0, 2)
         self.o_i_f = self.gates[:, :3*H]
         self.c_prev = self.c_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.f = self.gates[:, 2*H:3*H]
@@ -790,8 +801,8 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(5*B*H*T, dtype)  # backward.d_gates_3
-        self.block_2 = empty(5*B*H*T, dtype)  # backward.d_c_factor, backward.dy_rows, backward.d_gates_3_flat
+        self.block_1 = empty(5*B*H*T, dtype)  # backward.d_gates3
+        self.block_2 = empty(5*B*H*T, dtype)  # backward.d_c_factor, backward.dy_rows, backward.d_gates3_flat
         # backward.d_Um_h_prev, backward.d_Um_h_prev_flat, backward.h_prev_flat, backward.d_gates_pre_flat
         self.block_3 = empty(4*B*H*T, dtype)
         self.block_4 = empty(B*H*T, dtype)  # backward.m
@@ -806,17 +817,19 @@ class _Forward:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
         self.b_gates = empty((4*H, B), dtype)
-        self.W_gates_2 = empty((5*H, I), dtype)
+        self.W_gates2 = empty((5*H, I), dtype)
         self.m = empty((H, B), dtype)
         self.V_gates = empty((4*H, H), dtype)
         self.V_gates_m = empty((4*H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.Um_h_prev, saved.Wm_x, saved.gates, saved.o_i_f, saved.c_all[:-1], saved.f,
-            saved.c, saved.i, saved.g, saved.tanh_c, saved.o, saved.h)
+            zip(
+                saved.h_all[:-1], saved.Um_h_prev, saved.Wm_x, saved.gates, saved.o_i_f, saved.c_all[:-1], saved.f,
+                saved.c, saved.i, saved.g, saved.tanh_c, saved.o, saved.h
+            )
         )
 
 
@@ -832,32 +845,34 @@ class _Backward:
         self.V_gates = empty((4*H, H), dtype)
         self.V_gates_T = empty((H, 4*H), dtype)
         self.Um_T = empty((H, H), dtype)
-        self.W_gates_2 = empty((5*H, I), dtype)
+        self.W_gates2 = empty((5*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
-        self.d_W_gates_2_rows = empty((5*H, I), dtype)
+        self.d_W_gates2_rows = empty((5*H, I), dtype)
         self.d_Um_rows = empty((H, H), dtype)
         self.d_V_gates_rows = empty((4*H, H), dtype)
         self.d_b_gates_sum = empty((5*H,), dtype)
         self.d_c_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.d_gates_3 = np.ndarray((T, 5*H, B), dtype, scratch.block_1)
+        self.d_gates3 = np.ndarray((T, 5*H, B), dtype, scratch.block_1)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.d_Um_h_prev = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.m = np.ndarray((T, H, B), dtype, scratch.block_4)
-        self.d_gates_3_flat = np.ndarray((5*H, T, B), dtype, scratch.block_2)
+        self.d_gates3_flat = np.ndarray((5*H, T, B), dtype, scratch.block_2)
         self.d_Um_h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3[B*H*T:])
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3[2*B*H*T:])
         self.d_gates_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_3)
         self.m_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.d_o_pre = self.d_gates_3[:, :H]
-        self.d_g_pre = self.d_gates_3[:, 3*H:4*H]
-        self.d_f_pre = self.d_gates_3[:, 2*H:3*H]
-        self.d_i_pre = self.d_gates_3[:, H:2*H]
-        self.d_gates_pre = self.d_gates_3[:, :4*H]
-        self.d_Wm_x = self.d_gates_3[:, 4*H:]
-        self.carried = (self.d_h, self.d_c, )
+        self.d_o_pre = self.d_gates3[:, :H]
+        self.d_g_pre = self.d_gates3[:, 3*H:4*H]
+        self.d_f_pre = self.d_gates3[:, 2*H:3*H]
+        self.d_i_pre = self.d_gates3[:, H:2*H]
+        self.d_gates_pre = self.d_gates3[:, :4*H]
+        self.d_Wm_x = self.d_gates3[:, 4*H:]
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f,
-            self.d_gates_pre, self.d_Wm_x, saved.Wm_x, self.d_Um_h_prev)
+            zip(
+                self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f,
+                self.d_gates_pre, self.d_Wm_x, saved.Wm_x, self.d_Um_h_prev
+            )
         )[::-1]
 
 
@@ -869,7 +884,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -979,7 +994,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1090,7 +1105,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1099,7 +1114,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1127,7 +1142,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1136,9 +1151,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1158,8 +1174,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1185,16 +1201,16 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wm": ("H", "I",),
-    "Um": ("H", "H",),
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Vi": ("H", "H",),
-    "Vf": ("H", "H",),
-    "Vg": ("H", "H",),
-    "Vo": ("H", "H",),
+    "Wm": ("H", "I"),
+    "Um": ("H", "H"),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Vi": ("H", "H"),
+    "Vf": ("H", "H"),
+    "Vg": ("H", "H"),
+    "Vo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1331,7 +1347,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -58,7 +58,7 @@ __all__ = [
 
 CELL = "mlstm_xlstm"
 SPEC_SHA256 = "d03f255e2d2064d68e93ddb8bde0235764e46347d04de11b17993890a682754e"
-DIMS = ("I", "D",)
+DIMS = ("I", "D")
 
 
 class Params(NamedTuple):
@@ -96,6 +96,13 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: weights = [Wk, Wv, wi, wf]; gates = [Wk_x, ir, lf_pre, v_column_flat]; gates2 = [q,
+# Wk_x, o_pre, ir, lf_pre, v_column_flat]; weights2 = [Wk, wi, wf, Wv]; weights3 = [Wq, Wk, Wo, wi, wf, Wv]; gates3 =
+# [q, k, o, i, f, v].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _final at the end of a sample; _sum over all steps and samples; _T transposed; _out for the
+# caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -127,8 +134,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real sign(real a) { return (a > 0) - (a < 0); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -170,7 +177,7 @@ __device__ inline real sum_of_column(long long length, long long inner, const fr
 
 // All steps at once, before the loop.
 extern "C" __global__ void forward_before(
-    const long long rows, const long long D, const stored* bk, const stored* bv, const stored* gates_x_all,
+    const long long rows, const long long D, const stored* bk, const stored* bv, const stored* weights_x_all,
     stored* k_all, stored* v_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -179,8 +186,8 @@ extern "C" __global__ void forward_before(
 
     const real bk_j = bk[j];
     const real bv_j = bv[j];
-    const real Wk_x = gates_x_all[row*(2*D + 2) + j];
-    const real Wv_x = gates_x_all[row*(2*D + 2) + D + j];
+    const real Wk_x = weights_x_all[row*(2*D + 2) + j];
+    const real Wv_x = weights_x_all[row*(2*D + 2) + D + j];
 
     // k = (Wk @ x[t] + bk)/sqrt(D)
     const real k_2 = (Wk_x + bk_j)/sqrt(real(D));
@@ -194,8 +201,8 @@ extern "C" __global__ void forward_before(
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop_1(
     const long long T, const long long B, const long long D, const stored* bi, const stored* bf, const real* cuts,
-    const stored* gates_x_all, const stored* v_all, const stored* k_all, real* C_all, real* m_all, stored* lf_all,
-    stored* i_all, stored* f_all, stored* exp_h_pre_all)
+    const stored* weights_x_all, const stored* v_all, const stored* k_all, real* C_all, real* m_all,
+    stored* lf_all, stored* i_all, stored* f_all, stored* exp_h_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*D) return;
@@ -208,14 +215,13 @@ extern "C" __global__ void forward_loop_1(
     for (long long t = 0; t < T; t++) {
         const long long row = t*B + sample, at = t*B*D*D + k;
         const real cut_before = cuts[row];
-        const real wi_x = gates_x_all[row*(2*D + 2) + 2*D];
-        const real wf_x = gates_x_all[row*(2*D + 2) + 2*D + 1];
+        const real wi_x = weights_x_all[row*(2*D + 2) + 2*D];
+        const real wf_x = weights_x_all[row*(2*D + 2) + 2*D + 1];
         const real v_column = v_all[row*D + j/D];
         const real k_row = k_all[row*D + j%D];
 
-        // C[t] = f*C[t-1] + i*outer(v, k)
+        // the state before the step, put back where the sequence is reset
         const real C_prev_here = cut_before == 0 ? C_prev : cut_before == 1 ? 0 : C_all[k];
-        // m[t] = max(lf, ir)
         const real m_prev_here = cut_before == 0 ? m_prev : cut_before == 1 ? -real(INFINITY) : m_all[sample];
         // ir = wi @ x[t] + bi
         const real ir = wi_x + bi_j;
@@ -248,7 +254,7 @@ extern "C" __global__ void forward_loop_1(
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop_2(
     const long long T, const long long B, const long long D, const real* m_all, const stored* bi, const stored* bf,
-    const real* cuts, const stored* k_all, const stored* gates_x_all, real* n_all)
+    const real* cuts, const stored* k_all, const stored* weights_x_all, real* n_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D) return;
@@ -262,12 +268,11 @@ extern "C" __global__ void forward_loop_2(
         const long long row = t*B + sample, at = t*B*D + k;
         const real cut_before = cuts[row];
         const real k_2 = k_all[at];
-        const real wi_x = gates_x_all[row*(2*D + 2) + 2*D];
-        const real wf_x = gates_x_all[row*(2*D + 2) + 2*D + 1];
+        const real wi_x = weights_x_all[row*(2*D + 2) + 2*D];
+        const real wf_x = weights_x_all[row*(2*D + 2) + 2*D + 1];
 
-        // n[t] = f*n[t-1] + i*k
+        // the state before the step, put back where the sequence is reset
         const real n_prev_here = cut_before == 0 ? n_prev : cut_before == 1 ? 0 : n_all[k];
-        // m[t] = max(lf, ir)
         const real m_prev_here = cut_before == 0 ? m_prev : cut_before == 1 ? -real(INFINITY) : m_all[sample];
         // ir = wi @ x[t] + bi
         const real ir = wi_x + bi_j;
@@ -359,7 +364,7 @@ extern "C" __global__ void forward_after(
 
 // All steps at once, before the loop; a block for each sample.
 extern "C" __global__ void backward_before(
-    const long long D, const stored* bq, const stored* bv, const stored* Wq_Wo_x_all, const stored* gates_x_all,
+    const long long D, const stored* bq, const stored* bv, const stored* Wq_Wo_x_all, const stored* weights_x_all,
     const stored* o_all, const stored* max_abs_sum_n_q_exp_all, const stored* h_all, const stored* dy_all,
     stored* q_all_2, stored* v_all_2, stored* d_h_max_abs_sum_n_q_all, stored* d_sum_C_q_vector_all,
     real* sum_d_h_max_abs_sum_all)
@@ -371,17 +376,17 @@ extern "C" __global__ void backward_before(
         const real bq_j = bq[j];
         const real bv_j = bv[j];
         const real Wq_x = Wq_Wo_x_all[row*2*D + j];
-        const real Wv_x = gates_x_all[row*(2*D + 2) + D + j];
+        const real Wv_x = weights_x_all[row*(2*D + 2) + D + j];
         const real o = o_all[at];
         const real max_abs_sum_n_q_exp_pre = max_abs_sum_n_q_exp_all[row];
         const real h = h_all[at];
         const real d_h_given = dy_all[at];
 
-        // backward of q = Wq @ x[t] + bq
+        // again: q = Wq @ x[t] + bq
         const real q = Wq_x + bq_j;
-        // backward of v = Wv @ x[t] + bv
+        // again: v = Wv @ x[t] + bv
         const real v = Wv_x + bv_j;
-        // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+        // back through h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
         const real d_h_max_abs_sum_n_q_pre = -h*d_h_given/max_abs_sum_n_q_exp_pre;
         const real d_sum_C_q_vector = o*d_h_given/max_abs_sum_n_q_exp_pre;
 
@@ -391,14 +396,14 @@ extern "C" __global__ void backward_before(
         d_sum_C_q_vector_all[at] = d_sum_C_q_vector;
     }
     __syncthreads();
-    // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+    // back through h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     sum_row(D, d_h_max_abs_sum_n_q_all + row*D, sum_d_h_max_abs_sum_all + row);
 }
 
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long D, const real* n_all, const real* d_n_final,
-    const stored* bi, const stored* bf, const real* cuts, const stored* q_all_2, const stored* gates_x_all,
+    const stored* bi, const stored* bf, const real* cuts, const stored* q_all_2, const stored* weights_x_all,
     const stored* lf_all, const stored* k_all, const stored* f_all, const real* sum_n_q_all,
     const stored* abs_sum_n_q_all, const stored* exp_h_pre_all, const real* sum_d_h_max_abs_sum_all,
     real* d_n_pair, stored* d_n_q_all, real* d_m_factor_now, real* d_m_prev_base_now, stored* d_n_all,
@@ -414,8 +419,8 @@ extern "C" __global__ void backward_step_1(
     const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real q = q_all_2[at];
-    const real wi_x = gates_x_all[row*(2*D + 2) + 2*D];
-    const real wf_x = gates_x_all[row*(2*D + 2) + 2*D + 1];
+    const real wi_x = weights_x_all[row*(2*D + 2) + 2*D];
+    const real wf_x = weights_x_all[row*(2*D + 2) + 2*D + 1];
     const real lf = lf_all[row];
     const real k_2 = k_all[at];
     const real n_prev = n_all[at];
@@ -426,26 +431,30 @@ extern "C" __global__ void backward_step_1(
     const real d_n_next = d_n_pair[(t + 1)%2*B*D + k];
     const real sum_d_h_max_abs_sum_pre = sum_d_h_max_abs_sum_all[row];
 
-    // backward of n[t] = f*n[t-1] + i*k
+    // the state before the step, put back where the sequence is reset
     const real n_prev_here = cut_before == 0 ? n_prev : cut_before == 1 ? 0 : n_all[k];
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_n_next_here = cut_after == 0 ? d_n_next : cut_after == 2 ? d_n_final[k] : 0;
-    // backward of ir = wi @ x[t] + bi
+    // again: ir = wi @ x[t] + bi
     const real ir = wi_x + bi_j;
-    // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+    // back through h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     const real d_n_q = sign(sum_n_q)*(ge(abs_sum_n_q, exp_h_pre)/2 + gt(abs_sum_n_q,
         exp_h_pre)/2)*sum_d_h_max_abs_sum_pre;
-    // backward of m[t] = max(lf, ir)
+    // for the way back to m[t], from i, f and h
     const real d_m_factor = -exp_h_pre*(ge(exp_h_pre, abs_sum_n_q)/2 + gt(exp_h_pre,
         abs_sum_n_q)/2)*sum_d_h_max_abs_sum_pre;
+    // for the way back to m[t-1], from lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     const real d_m_prev_base = ge(lf, ir)/2 + gt(lf, ir)/2;
-    // backward of n[t] = f*n[t-1] + i*k
+    // back to n[t], from the next step and h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     const real d_n = d_n_next_here + q*d_n_q;
+    // back through n[t] = f*n[t-1] + i*k
     const real d_n_f = n_prev_here*d_n;
     const real d_n_i = k_2*d_n;
+    // back to n[t-1], from n[t] = f*n[t-1] + i*k
     const real d_n_prev = f*d_n;
-    // backward of lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    // for the way back through lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     const real d_lf_pre_factor = sigmoid(-wf_x - bf_j);
-    // backward of ir = wi @ x[t] + bi
+    // for the way back to ir, from m[t] and i
     const real d_ir_base = ge(ir, lf)/2 + gt(ir, lf)/2;
 
     d_n_q_all[at] = d_n_q;
@@ -483,19 +492,22 @@ extern "C" __global__ void backward_step_2(
     const real d_C_next = d_C_pair[(t + 1)%2*B*D*D + k];
     const real d_sum_C_q_vector_flat = d_sum_C_q_vector_all[row*D + j/D];
 
-    // backward of C[t] = f*C[t-1] + i*outer(v, k)
+    // the state before the step, put back where the sequence is reset
     const real C_prev_here = cut_before == 0 ? C_prev : cut_before == 1 ? 0 : C_all[k];
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_C_next_here = cut_after == 0 ? d_C_next : cut_after == 2 ? d_C_final[k] : 0;
-    // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+    // back through h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     const real d_C_q = d_sum_C_q_vector_flat;
-    // backward of C[t] = f*C[t-1] + i*outer(v, k)
+    // back to C[t], from the next step and h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     const real d_C = d_C_next_here + q_row*d_C_q;
+    // back through C[t] = f*C[t-1] + i*outer(v, k)
     const real d_C_f = C_prev_here*d_C;
     const real d_C_i = v_column*k_row*d_C;
+    // back to C[t-1], from C[t] = f*C[t-1] + i*outer(v, k)
     const real d_C_prev = f*d_C;
-    // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+    // back through h, continued
     const real d_C_q_q_row = C*d_C_q;
-    // backward of C[t] = f*C[t-1] + i*outer(v, k)
+    // back through C[t], continued
     const real d_C_k_row = v_column*i*d_C;
     const real d_C_v_column = k_row*i*d_C;
 
@@ -513,9 +525,9 @@ extern "C" __global__ void backward_step_3(
 {
     const long long sample = blockIdx.x;
 
-    // backward of n[t] = f*n[t-1] + i*k
+    // back through n[t] = f*n[t-1] + i*k
     sum_row(D, d_n_f_now + sample*D, sum_d_n_f_now + sample);
-    // backward of n[t] = f*n[t-1] + i*k
+    // back through n[t] = f*n[t-1] + i*k
     sum_row(D, d_n_i_now + sample*D, sum_d_n_i_now + sample);
 }
 
@@ -525,7 +537,7 @@ extern "C" __global__ void backward_step_4(
     const stored* i_all, const stored* f_all, const real* sum_d_n_f_now, const real* sum_d_n_i_now,
     const real* sum_d_C_f_now, const real* sum_d_C_i_now, const real* d_m_factor_now,
     const real* d_m_prev_base_now, const real* d_lf_pre_factor_now, const real* d_ir_base_now, real* d_m_pair,
-    stored* d_gates_2_all, stored* d_gates_3_all)
+    stored* d_gates_all, stored* d_gates2_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B) return;
@@ -545,25 +557,26 @@ extern "C" __global__ void backward_step_4(
     const real d_lf_pre_factor = d_lf_pre_factor_now[k];
     const real d_ir_base = d_ir_base_now[k];
 
-    // backward of m[t] = max(lf, ir)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
-    // backward of f = exp(lf - m[t])
+    // back through f = exp(lf - m[t])
     const real d_f_pre = f*(sum_d_n_f + sum_d_C_f);
-    // backward of i = exp(ir - m[t])
+    // back through i = exp(ir - m[t])
     const real d_i_pre = i*(sum_d_n_i + sum_d_C_i);
-    // backward of m[t] = max(lf, ir)
+    // back to m[t], from the next step, i, f and h
     const real d_m = d_m_next_here + d_m_factor - d_f_pre - d_i_pre;
+    // back to m[t-1], from lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     const real d_m_prev = d_f_pre + d_m*d_m_prev_base;
-    // backward of lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    // back through lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     const real d_lf_pre = d_m_prev*d_lf_pre_factor;
-    // backward of ir = wi @ x[t] + bi
+    // back to ir, from m[t] and i
     const real d_ir = d_i_pre + d_m*d_ir_base;
 
     d_m_pair[t%2*B*1 + k] = d_m_prev;
-    d_gates_2_all[row*(2*D + 2) + D + 1] = d_lf_pre;
-    d_gates_3_all[row*(4*D + 2) + 3*D + 1] = d_lf_pre;
-    d_gates_2_all[row*(2*D + 2) + D] = d_ir;
-    d_gates_3_all[row*(4*D + 2) + 3*D] = d_ir;
+    d_gates_all[row*(2*D + 2) + D + 1] = d_lf_pre;
+    d_gates2_all[row*(4*D + 2) + 3*D + 1] = d_lf_pre;
+    d_gates_all[row*(2*D + 2) + D] = d_ir;
+    d_gates2_all[row*(4*D + 2) + 3*D] = d_ir;
 }
 
 // All steps at once, after the loop; a block for each sample.
@@ -572,17 +585,17 @@ extern "C" __global__ void backward_after_1(
     const stored* d_C_v_column_all, const real* sum_C_q_all, const real* n_all, const stored* o_all,
     const stored* i_all, const stored* max_abs_sum_n_q_exp_all, const stored* dy_all, const stored* d_n_q_all,
     const stored* d_n_all, real* sum_d_C_q_q_row_all, real* sum_d_C_k_row_all, real* sum_d_C_v_column_all,
-    stored* d_gates_2_all, stored* d_gates_3_all, stored* d_q_o_pre_all)
+    stored* d_gates_all, stored* d_gates2_all, stored* d_q_o_pre_all)
 {
     const long long row = blockIdx.x;
 
-    // backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+    // back through h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_C_q_q_row_all + row*D)[k] = sum_of_column(D, D, d_C_q_q_row_all + row*D*D + k/D*D*D + k%D);
-    // backward of C[t] = f*C[t-1] + i*outer(v, k)
+    // back through C[t] = f*C[t-1] + i*outer(v, k)
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_C_k_row_all + row*D)[k] = sum_of_column(D, D, d_C_k_row_all + row*D*D + k/D*D*D + k%D);
-    // backward of C[t] = f*C[t-1] + i*outer(v, k)
+    // back through C[t] = f*C[t-1] + i*outer(v, k)
     for (long long k = 0; k < D; k++)
         sum_row(D, d_C_v_column_all + row*D*D + k*D, sum_d_C_v_column_all + row*D + k);
     __syncthreads();
@@ -600,23 +613,23 @@ extern "C" __global__ void backward_after_1(
         const real d_k_row_flat = sum_d_C_k_row_all[at];
         const real d_v_column_flat_allraw = sum_d_C_v_column_all[at];
 
-        // backward of C[t] = f*C[t-1] + i*outer(v, k)
+        // back through C[t] = f*C[t-1] + i*outer(v, k)
         const real d_v_column_flat = d_v_column_flat_allraw;
-        // backward of o = sigmoid(Wo @ x[t] + bo)
+        // back through o = sigmoid(Wo @ x[t] + bo)
         const real d_o_pre = sum_C_q_vector*(1 - o)*o*d_h_given/max_abs_sum_n_q_exp_pre;
-        // backward of k = (Wk @ x[t] + bk)/sqrt(D)
+        // back through k = (Wk @ x[t] + bk)/sqrt(D)
         const real d_Wk_x = (i*d_n + d_k_row_flat)/sqrt(real(D));
-        // backward of q = Wq @ x[t] + bq
+        // back to q, from h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
         const real d_q = n*d_n_q + d_q_row_flat;
 
-        d_gates_2_all[row*(2*D + 2) + D + 2 + j] = d_v_column_flat;
-        d_gates_3_all[row*(4*D + 2) + 3*D + 2 + j] = d_v_column_flat;
+        d_gates_all[row*(2*D + 2) + D + 2 + j] = d_v_column_flat;
+        d_gates2_all[row*(4*D + 2) + 3*D + 2 + j] = d_v_column_flat;
         d_q_o_pre_all[row*2*D + D + j] = d_o_pre;
-        d_gates_3_all[row*(4*D + 2) + 2*D + j] = d_o_pre;
-        d_gates_2_all[row*(2*D + 2) + j] = d_Wk_x;
-        d_gates_3_all[row*(4*D + 2) + D + j] = d_Wk_x;
+        d_gates2_all[row*(4*D + 2) + 2*D + j] = d_o_pre;
+        d_gates_all[row*(2*D + 2) + j] = d_Wk_x;
+        d_gates2_all[row*(4*D + 2) + D + j] = d_Wk_x;
         d_q_o_pre_all[row*2*D + j] = d_q;
-        d_gates_3_all[row*(4*D + 2) + j] = d_q;
+        d_gates2_all[row*(4*D + 2) + j] = d_q;
     }
 }
 
@@ -631,6 +644,7 @@ extern "C" __global__ void backward_after_2(
     const real d_x_base = d_x_base_all[at];
     const real d_x = d_x_all[at];
 
+    // back to x[t], from q, k, v, o, ir and lf
     const real d_x_2 = d_x_base + d_x;
 
     d_x_out[at] = d_x_2;
@@ -735,9 +749,9 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
         backward_step_3(backward_step_3_blocks, ALONG_THREADS, ws.backward_step_3)
-        # backward of C[t] = f*C[t-1] + i*outer(v, k)
+        # back through C[t] = f*C[t-1] + i*outer(v, k)
         sum_units_real(sum_d_C_f_along_blocks, ALONG_THREADS, sum_d_C_f_along)
-        # backward of C[t] = f*C[t-1] + i*outer(v, k)
+        # back through C[t] = f*C[t-1] + i*outer(v, k)
         sum_units_real(sum_d_C_i_along_blocks, ALONG_THREADS, sum_d_C_i_along)
         backward_step_4(backward_step_4_blocks, THREADS, backward_step_arguments_3)
 
@@ -769,7 +783,7 @@ def _forward_checked(
     # v = Wv @ x[t] + bv
     # ir = wi @ x[t] + bi
     # lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-    _dot(x_2d, ws.gates_T, ws.gates_x_all.reshape(T*B, 2*D + 2))
+    _dot(x_2d, ws.weights_T, ws.weights_x_all.reshape(T*B, 2*D + 2))
     _run(_kernel("forward_before", dtype), T*B*D, ws.forward_before)
     _loop(ws, _forward_loop, graph)
     # q = Wq @ x[t] + bq
@@ -803,7 +817,7 @@ def _backward_checked(
     x_2d = x.reshape(T*B, I)
     cp.concatenate((params.bq, params.bv, params.bi, params.bf), out=ws.vectors)
     cp.concatenate((params.Wq, params.Wo), axis=0, out=ws.Wq_Wo)
-    cp.concatenate((params.Wk, params.wi, params.wf, params.Wv), axis=0, out=ws.gates_4)
+    cp.concatenate((params.Wk, params.wi, params.wf, params.Wv), axis=0, out=ws.weights2)
     cp.copyto(ws.dy_all, dy)
     ws.d_C_pair[T % 2] = 0 if dfinal is None else dfinal.C.reshape(B, D**2)
     ws.d_n_pair[T % 2] = 0 if dfinal is None else dfinal.n
@@ -816,23 +830,26 @@ def _backward_checked(
     _run_blocks(_kernel("backward_before", dtype), T*B, ws.backward_before)
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after_1", dtype), T*B, ws.backward_after_1)
+    # back through [Wq; Wo] @ x[t]
     _dot(ws.d_q_o_pre_all.reshape(T*B, 2*D), ws.Wq_Wo, ws.d_x_base_all.reshape(T*B, I))
-    _dot(ws.d_gates_2_all.reshape(T*B, 2*D + 2), ws.gates_4, ws.d_x_all.reshape(T*B, I))
+    # back through [Wk; Wv; wi; wf] @ x[t]
+    _dot(ws.d_gates_all.reshape(T*B, 2*D + 2), ws.weights2, ws.d_x_all.reshape(T*B, I))
     _run(_kernel("backward_after_2", dtype), T*B*I, ws.backward_after_2)
-    _dot(ws.d_gates_3_all.reshape(T*B, 4*D + 2).T, x_2d, ws.d_gates_5)
-    _sum_rows(ws.d_gates_3_all.reshape(T*B, 4*D + 2), ws.d_b_gates_6_sum_parts, ws.d_b_gates_6_sum)
-    d_Wq = ws.d_gates_5[:D]
-    d_Wk = ws.d_gates_5[D:2*D]
-    d_Wv = ws.d_gates_5[3*D + 2:4*D + 2]
-    d_Wo = ws.d_gates_5[2*D:3*D]
-    d_bq = ws.d_b_gates_6_sum[:D]
-    d_bk = ws.d_b_gates_6_sum[D:2*D]
-    d_bv = ws.d_b_gates_6_sum[3*D + 2:4*D + 2]
-    d_bo = ws.d_b_gates_6_sum[2*D:3*D]
-    d_wi = ws.d_gates_5[3*D:3*D + 1]
-    d_wf = ws.d_gates_5[3*D + 1:3*D + 2]
-    d_bi = ws.d_b_gates_6_sum[3*D:3*D + 1]
-    d_bf = ws.d_b_gates_6_sum[3*D + 1:3*D + 2]
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates2_all.reshape(T*B, 4*D + 2).T, x_2d, ws.d_weights3)
+    _sum_rows(ws.d_gates2_all.reshape(T*B, 4*D + 2), ws.d_b_gates3_sum_parts, ws.d_b_gates3_sum)
+    d_Wq = ws.d_weights3[:D]
+    d_Wk = ws.d_weights3[D:2*D]
+    d_Wv = ws.d_weights3[3*D + 2:4*D + 2]
+    d_Wo = ws.d_weights3[2*D:3*D]
+    d_bq = ws.d_b_gates3_sum[:D]
+    d_bk = ws.d_b_gates3_sum[D:2*D]
+    d_bv = ws.d_b_gates3_sum[3*D + 2:4*D + 2]
+    d_bo = ws.d_b_gates3_sum[2*D:3*D]
+    d_wi = ws.d_weights3[3*D:3*D + 1]
+    d_wf = ws.d_weights3[3*D + 1:3*D + 2]
+    d_bi = ws.d_b_gates3_sum[3*D:3*D + 1]
+    d_bf = ws.d_b_gates3_sum[3*D + 1:3*D + 2]
     d_state = State(
         C=ws.d_C_pair[0].astype(dtype).reshape(B, D, D),
         n=ws.d_n_pair[0].astype(dtype),
@@ -1118,7 +1135,7 @@ def pack(params: Params) -> Packed:
     D = _axis("params.Wq", params.Wq, 2, 0, "[D, I]")
     I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
     dtype = _check_params(params, I, D)
-    return Packed(params, dtype, (I, D, ))
+    return Packed(params, dtype, (I, D))
 
 
 class Packed:
@@ -1184,7 +1201,7 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     T, B, dtype, *dims = ws.key
     I, D = dims
     cp.concatenate((params.bq, params.bk, params.bv, params.bo, params.bi, params.bf), out=ws.vectors)
-    cp.concatenate((params.Wk.T, params.Wv.T, params.wi.T, params.wf.T), axis=1, out=ws.gates_T)
+    cp.concatenate((params.Wk.T, params.Wv.T, params.wi.T, params.wf.T), axis=1, out=ws.weights_T)
     cp.concatenate((params.Wq.T, params.Wo.T), axis=1, out=ws.Wq_Wo_T)
     return ()
 
@@ -1252,7 +1269,7 @@ class _Forward:
         self.latest = self.stream  # the one of the last forward pass
         self.rows, self.is_cut = None, False
         self.cuts = cp.zeros((T + 1, B, 1), real)
-        self.gates_x_all = cp.empty((T, B, 2*D + 2), dtype)
+        self.weights_x_all = cp.empty((T, B, 2*D + 2), dtype)
         self.Wq_Wo_x_all = cp.empty((T, B, 2*D), dtype)
         self.sum_C_q_all = cp.empty((T, B, D), real)
         self.sum_n_q_all = cp.empty((T, B, 1), real)
@@ -1280,16 +1297,16 @@ class _Forward:
         self.bo = self.vectors[3*D:4*D]
         self.bi = self.vectors[4*D:4*D + 1]
         self.bf = self.vectors[4*D + 1:4*D + 2]
-        self.gates_T = cp.empty((I, 2*D + 2), dtype)
+        self.weights_T = cp.empty((I, 2*D + 2), dtype)
         self.Wq_Wo_T = cp.empty((I, 2*D), dtype)
-        self.forward_before = (cp.int64(T*B), cp.int64(D), self.bk, self.bv, self.gates_x_all, self.k_all, self.v_all)
+        self.forward_before = (cp.int64(T*B), cp.int64(D), self.bk, self.bv, self.weights_x_all, self.k_all, self.v_all)
         self.forward_loop_1 = (
-            cp.int64(T), cp.int64(B), cp.int64(D), self.bi, self.bf, self.cuts, self.gates_x_all, self.v_all,
+            cp.int64(T), cp.int64(B), cp.int64(D), self.bi, self.bf, self.cuts, self.weights_x_all, self.v_all,
             self.k_all, self.C_all, self.m_all, self.lf_all, self.i_all, self.f_all, self.exp_h_pre_all
         )
         self.forward_loop_2 = (
             cp.int64(T), cp.int64(B), cp.int64(D), self.m_all, self.bi, self.bf, self.cuts, self.k_all,
-            self.gates_x_all, self.n_all
+            self.weights_x_all, self.n_all
         )
         self.forward_after = (
             cp.int64(B), cp.int64(D), self.bq, self.bo, self.Wq_Wo_x_all, self.n_all, self.C_all, self.exp_h_pre_all,
@@ -1336,8 +1353,8 @@ class _Backward:
         self.d_n_pair = cp.empty((2, B, D), real)
         self.d_m_pair = cp.empty((2, B, 1), real)
         self.d_q_o_pre_all = cp.empty((T, B, 2*D), dtype)
-        self.d_gates_2_all = cp.empty((T, B, 2*D + 2), dtype)
-        self.d_gates_3_all = cp.empty((T, B, 4*D + 2), dtype)
+        self.d_gates_all = cp.empty((T, B, 2*D + 2), dtype)
+        self.d_gates2_all = cp.empty((T, B, 4*D + 2), dtype)
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.q_all_2 = cp.empty((T, B, D), dtype)
         self.v_all_2 = cp.empty((T, B, D), dtype)
@@ -1362,18 +1379,18 @@ class _Backward:
         self.bi = self.vectors[2*D:2*D + 1]
         self.bf = self.vectors[2*D + 1:2*D + 2]
         self.Wq_Wo = cp.empty((2*D, I), dtype)
-        self.gates_4 = cp.empty((2*D + 2, I), dtype)
-        self.d_gates_5 = cp.empty((4*D + 2, I), dtype)
-        self.d_b_gates_6_sum = cp.empty((4*D + 2,), dtype)
-        self.d_b_gates_6_sum_parts = cp.empty((_parts(T*B), 4*D + 2), real)
+        self.weights2 = cp.empty((2*D + 2, I), dtype)
+        self.d_weights3 = cp.empty((4*D + 2, I), dtype)
+        self.d_b_gates3_sum = cp.empty((4*D + 2,), dtype)
+        self.d_b_gates3_sum_parts = cp.empty((_parts(T*B), 4*D + 2), real)
         self.backward_before = (
-            cp.int64(D), self.bq, self.bv, saved.Wq_Wo_x_all, saved.gates_x_all, saved.o_all,
+            cp.int64(D), self.bq, self.bv, saved.Wq_Wo_x_all, saved.weights_x_all, saved.o_all,
             saved.max_abs_sum_n_q_exp_all, saved.h_all, self.dy_all, self.q_all_2, self.v_all_2,
             self.d_h_max_abs_sum_n_q_all, self.d_sum_C_q_vector_all, self.sum_d_h_max_abs_sum_all
         )
         self.backward_step_1 = (
             cp.int64(B), cp.int64(D), saved.n_all, self.d_n_final, self.bi, self.bf, saved.cuts, self.q_all_2,
-            saved.gates_x_all, saved.lf_all, saved.k_all, saved.f_all, saved.sum_n_q_all, saved.abs_sum_n_q_all,
+            saved.weights_x_all, saved.lf_all, saved.k_all, saved.f_all, saved.sum_n_q_all, saved.abs_sum_n_q_all,
             saved.exp_h_pre_all, self.sum_d_h_max_abs_sum_all, self.d_n_pair, self.d_n_q_all, self.d_m_factor_now,
             self.d_m_prev_base_now, self.d_n_all, self.d_n_f_now, self.d_n_i_now, self.d_lf_pre_factor_now,
             self.d_ir_base_now
@@ -1387,13 +1404,13 @@ class _Backward:
         self.backward_step_4 = (
             cp.int64(B), cp.int64(D), self.d_m_final, saved.cuts, saved.i_all, saved.f_all, self.sum_d_n_f_now,
             self.sum_d_n_i_now, self.sum_d_C_f_now, self.sum_d_C_i_now, self.d_m_factor_now, self.d_m_prev_base_now,
-            self.d_lf_pre_factor_now, self.d_ir_base_now, self.d_m_pair, self.d_gates_2_all, self.d_gates_3_all
+            self.d_lf_pre_factor_now, self.d_ir_base_now, self.d_m_pair, self.d_gates_all, self.d_gates2_all
         )
         self.backward_after_1 = (
             cp.int64(B), cp.int64(D), self.d_C_q_q_row_all, self.d_C_k_row_all, self.d_C_v_column_all,
             saved.sum_C_q_all, saved.n_all, saved.o_all, saved.i_all, saved.max_abs_sum_n_q_exp_all, self.dy_all,
             self.d_n_q_all, self.d_n_all, self.sum_d_C_q_q_row_all, self.sum_d_C_k_row_all, self.sum_d_C_v_column_all,
-            self.d_gates_2_all, self.d_gates_3_all, self.d_q_o_pre_all
+            self.d_gates_all, self.d_gates2_all, self.d_q_o_pre_all
         )
         self.backward_after_2 = (cp.int64(T*B), cp.int64(I), self.d_x_base_all, self.d_x_all, self.d_x_out)
         self.backward_step_1_blocks = _blocks(B*D)
@@ -1404,10 +1421,11 @@ class _Backward:
         self.backward_step_4_blocks = _blocks(B*1)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), (now[t], *self.backward_step_2),
-            _along_arguments(self.d_C_f_now, 0, (1, D**2, 1), self.sum_d_C_f_now),
-            _along_arguments(self.d_C_i_now, 0, (1, D**2, 1), self.sum_d_C_i_now),
-            (now[t], *self.backward_step_4)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), (now[t], *self.backward_step_2),
+                _along_arguments(self.d_C_f_now, 0, (1, D**2, 1), self.sum_d_C_f_now),
+                _along_arguments(self.d_C_i_now, 0, (1, D**2, 1), self.sum_d_C_i_now), (now[t], *self.backward_step_4)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1555,7 +1573,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1622,8 +1640,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1655,15 +1672,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1755,21 +1771,21 @@ OUTPUT_SHAPES = {
     "h": ("D",),
 }
 PARAM_SHAPES = {
-    "Wq": ("D", "I",),
-    "Wk": ("D", "I",),
-    "Wv": ("D", "I",),
-    "Wo": ("D", "I",),
+    "Wq": ("D", "I"),
+    "Wk": ("D", "I"),
+    "Wv": ("D", "I"),
+    "Wo": ("D", "I"),
     "bq": ("D",),
     "bk": ("D",),
     "bv": ("D",),
     "bo": ("D",),
-    "wi": ("1", "I",),
-    "wf": ("1", "I",),
+    "wi": ("1", "I"),
+    "wf": ("1", "I"),
     "bi": ("1",),
     "bf": ("1",),
 }
 STATE_SHAPES = {
-    "C": ("D", "D",),
+    "C": ("D", "D"),
     "n": ("D",),
     "m": ("1",),
 }
@@ -1885,7 +1901,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.C", state.C, dtype, (B, D, D), "[B, D, D]")
         _expect("state.n", state.n, dtype, (B, D), "[B, D]")
         _expect("state.m", state.m, dtype, (B, 1), "[B, 1]")
-    return params, x, state, T, B, dtype, (I, D, )
+    return params, x, state, T, B, dtype, (I, D)
 
 
 def _check_params(params: Params, I: int, D: int) -> Any:

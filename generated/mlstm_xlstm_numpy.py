@@ -50,7 +50,7 @@ __all__ = [
 
 CELL = "mlstm_xlstm"
 SPEC_SHA256 = "d03f255e2d2064d68e93ddb8bde0235764e46347d04de11b17993890a682754e"
-DIMS = ("I", "D",)
+DIMS = ("I", "D")
 
 
 class Params(NamedTuple):
@@ -88,6 +88,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: weights = [Wo, wf, Wq, Wv, wi]; gates = [o, f, n_q, v_column, i].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix;
+# _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all
+# steps and samples; _axes with all its axes; _batch for every sample; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -124,14 +130,14 @@ def _forward(
     np.matmul(x_2d, Wv.T, out=saved.Wv_x.reshape(T*B, D))
     # ir = wi @ x[t] + bi
     np.matmul(x_2d, wi.T, out=saved.wi_x.reshape(T*B, 1))
-    # k
+    # k, continued
     np.add(bk_batch, saved.k_row, out=saved.k_row)
     np.divide(saved.k_row, float(np.sqrt(D)), out=saved.k_row)
-    # v
+    # v, continued
     np.add(bv_batch, saved.Wv_x, out=ws.v_column)
-    # ir
+    # ir, continued
     np.add(bi, saved.wi_x, out=saved.i)
-    # lf
+    # lf, continued
     np.add(bf, saved.wf_x, out=saved.lf)
     np.multiply(saved.lf, -1, out=saved.lf)
     np.logaddexp(0, saved.lf, out=saved.lf)
@@ -169,7 +175,7 @@ def _forward(
     # q = Wq @ x[t] + bq
     np.matmul(x_2d, Wq.T, out=saved.Wq_x.reshape(T*B, D))
     np.add(bq_batch, saved.Wq_x, out=ws.n_q)
-    # o
+    # o, continued
     np.add(bo_batch, saved.o, out=saved.o)
     np.abs(saved.o, out=ws.tmp_3)
     np.multiply(ws.tmp_3, -1, out=ws.tmp_3)
@@ -217,15 +223,13 @@ def _backward(
     ws.d_n[...] = 0 if dfinal is None else dfinal.n
     ws.d_m_2[...] = 0 if dfinal is None else dfinal.m
 
-    # again q = Wq @ x[t] + bq
+    # again: q = Wq @ x[t] + bq
     np.add(bq_batch, saved.Wq_x, out=ws.q_row)
-    # again v = Wv @ x[t] + bv
+    # again: v = Wv @ x[t] + bv
     np.add(bv_batch, saved.Wv_x, out=ws.d_C_k_row_factor)
-    # again ir = wi @ x[t] + bi
+    # again: ir = wi @ x[t] + bi
     np.add(bi, saved.wi_x, out=ws.ir)
-    # again C[t] = f*C[t-1] + i*outer(v, k)
-    # again h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    # backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+    # back through h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     np.multiply(dy, -1, out=ws.d_h_max_abs_sum_n_q_pre)
     np.multiply(ws.d_h_max_abs_sum_n_q_pre, saved.h, out=ws.d_h_max_abs_sum_n_q_pre)
     np.divide(ws.d_h_max_abs_sum_n_q_pre, saved.max_abs_sum_n_q_exp_pre, out=ws.d_h_max_abs_sum_n_q_pre)
@@ -242,12 +246,13 @@ def _backward(
     np.multiply(dy, saved.o, out=ws.d_sum_C_q_vector_flat)
     np.divide(ws.d_sum_C_q_vector_flat, saved.max_abs_sum_n_q_exp_pre, out=ws.d_sum_C_q_vector_flat)
     np.copyto(ws.d_C_q_axes, ws.d_sum_C_q_vector_axes)
-    # backward of n[t] = f*n[t-1] + i*k
+    # for the way back to n[t], from h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     np.multiply(ws.q_row, ws.d_q, out=ws.d_Wk_x)
-    # backward of C[t] = f*C[t-1] + i*outer(v, k)
+    # for the way back to C[t], from h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     np.multiply(ws.q_row_axes, ws.d_C_q_axes, out=ws.d_C_axes)
+    # for the way back through C[t] = f*C[t-1] + i*outer(v, k)
     np.multiply(ws.d_C_k_row_factor_axes, saved.k_row.reshape(T, B, 1, D), out=ws.d_C_i_factor_axes)
-    # backward of m[t] = max(lf, ir)
+    # for the way back to m[t], from i, f and h
     np.multiply(saved.exp_h_pre, -1, out=ws.d_m)
     np.greater_equal(saved.exp_h_pre, saved.abs_sum_n_q, out=ws.tmp_3)
     np.multiply(ws.tmp_3, 0.5, out=ws.tmp_3)
@@ -256,6 +261,7 @@ def _backward(
     np.add(ws.tmp_3, ws.tmp_4, out=ws.tmp_3)
     np.multiply(ws.d_m, ws.tmp_3, out=ws.d_m)
     np.multiply(ws.d_m, ws.sum_d_h_max_abs_sum_pre, out=ws.d_m)
+    # for the way back to m[t-1], from lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     np.greater_equal(saved.lf, ws.ir, out=ws.d_m_prev_base)
     np.multiply(ws.d_m_prev_base, 0.5, out=ws.d_m_prev_base)
     np.greater(saved.lf, ws.ir, out=ws.tmp_5)
@@ -263,7 +269,7 @@ def _backward(
     np.add(ws.d_m_prev_base, ws.tmp_5, out=ws.d_m_prev_base)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.C.reshape(B, D**2), dfinal.n, dfinal.m, )
+        finals = None if dfinal is None else (dfinal.C.reshape(B, D**2), dfinal.n, dfinal.m)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, total, subtract = np.add, np.multiply, np.add.reduce, np.subtract
@@ -283,49 +289,54 @@ def _backward(
     d_m_2 = ws.d_m_2
     tmp_6 = ws.tmp_6
     for (d_Wk_x, n_prev, k, d_i_pre, d_C, C_prev, d_C_i_factor, f, i, d_m, d_m_prev_base, d_lf_pre) in steps:
-        # backward of n[t] = f*n[t-1] + i*k
+        # back to n[t], from the next step and h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
         add(d_n, d_Wk_x, d_Wk_x)
+        # back through n[t] = f*n[t-1] + i*k
         multiply(n_prev, d_Wk_x, d_n_f)
         total(d_n_f, axis=1, out=d_m_prev, keepdims=True)
         multiply(k, d_Wk_x, d_n_i)
         total(d_n_i, axis=1, out=d_i_pre, keepdims=True)
-        # backward of C[t] = f*C[t-1] + i*outer(v, k)
+        # back to C[t], from the next step and h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
         add(d_C_2, d_C, d_C)
+        # back through C[t] = f*C[t-1] + i*outer(v, k)
         multiply(C_prev, d_C, d_C_f)
         total(d_C_f_axes, axis=(1, 2), out=sum_d_C_f_axes, keepdims=True)
         multiply(d_C_i_factor, d_C, d_C_i)
         total(d_C_i_axes, axis=(1, 2), out=sum_d_C_i_axes, keepdims=True)
-        # backward of f = exp(lf - m[t])
+        # back through f = exp(lf - m[t])
         add(d_m_prev, sum_d_C_f, d_m_prev)
         multiply(f, d_m_prev, d_m_prev)
-        # backward of i = exp(ir - m[t])
+        # back through i = exp(ir - m[t])
         add(d_i_pre, sum_d_C_i, d_i_pre)
         multiply(i, d_i_pre, d_i_pre)
-        # backward of m[t] = max(lf, ir)
+        # back to m[t], from the next step, i, f and h
         add(d_m_2, d_m, d_m)
         subtract(d_m, d_m_prev, d_m)
         subtract(d_m, d_i_pre, d_m)
+        # back to m[t-1], from lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
         multiply(d_m_prev_base, d_m, tmp_6)
         add(d_m_prev, tmp_6, d_m_prev)
-        # C
+        # back to C[t-1], from C[t] = f*C[t-1] + i*outer(v, k)
         multiply(f, d_C, d_C_2)
-        # n
+        # back to n[t-1], from n[t] = f*n[t-1] + i*k
         multiply(f, d_Wk_x, d_n)
-        # m
+        # back to m[t-1], continued
         np.copyto(d_lf_pre, d_m_prev)
         np.copyto(d_m_2, d_m_prev)
 
-    # again lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    # again: a part of lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     np.add(bf, saved.wf_x, out=ws.d_lf_pre_factor)
-    # again h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
-    # backward of h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
+    # back through h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     np.einsum("tbij,tbij->tbj", saved.C.reshape(T, B, D, D), ws.d_C_q_axes, out=ws.d_q_row_flat_axes)
-    # backward of C[t] = f*C[t-1] + i*outer(v, k)
+    # for the way back through C[t] = f*C[t-1] + i*outer(v, k)
     np.multiply(saved.i, ws.d_C_k_row_factor, out=ws.d_C_k_row_factor)
+    # back through C[t] = f*C[t-1] + i*outer(v, k)
     np.einsum("tbij,tbi->tbj", ws.d_C_axes, ws.d_C_k_row_factor_axes_2, out=ws.d_k_row_flat_axes)
+    # for the way back through C[t], continued
     np.multiply(saved.i, saved.k_row, out=ws.d_C_v_column_factor)
+    # back through C[t], continued
     np.einsum("tbij,tbj->tbi", ws.d_C_axes, ws.d_C_v_column_axes, out=ws.d_v_column_flat_axes)
-    # backward of lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
+    # for the way back through lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     np.multiply(ws.d_lf_pre_factor, -1, out=ws.d_lf_pre_factor)
     np.abs(ws.d_lf_pre_factor, out=ws.tmp_7)
     np.multiply(ws.tmp_7, -1, out=ws.tmp_7)
@@ -334,33 +345,38 @@ def _backward(
     np.maximum(ws.tmp_7, ws.d_lf_pre_factor, out=ws.d_lf_pre_factor)
     np.add(ws.tmp_7, 1, out=ws.tmp_7)
     np.divide(ws.d_lf_pre_factor, ws.tmp_7, out=ws.d_lf_pre_factor)
+    # back through lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
     np.multiply(ws.d_lf_pre, ws.d_lf_pre_factor, out=ws.d_lf_pre)
-    # backward of ir = wi @ x[t] + bi
+    # for the way back to ir, from m[t] and i
     np.greater_equal(ws.ir, saved.lf, out=ws.d_ir)
     np.multiply(ws.d_ir, 0.5, out=ws.d_ir)
     np.greater(ws.ir, saved.lf, out=ws.ir)
     np.multiply(ws.ir, 0.5, out=ws.ir)
     np.add(ws.d_ir, ws.ir, out=ws.d_ir)
+    # back to ir, from m[t] and i
     np.multiply(ws.d_m, ws.d_ir, out=ws.d_ir)
     np.add(ws.d_i_pre, ws.d_ir, out=ws.d_ir)
-    # backward of o = sigmoid(Wo @ x[t] + bo)
+    # back through o = sigmoid(Wo @ x[t] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(dy, ws.d_o_pre, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.sum_C_q_vector, out=ws.d_o_pre)
     np.divide(ws.d_o_pre, saved.max_abs_sum_n_q_exp_pre, out=ws.d_o_pre)
-    # backward of k = (Wk @ x[t] + bk)/sqrt(D)
+    # back to k, from C[t] and n[t]
     np.multiply(saved.i, ws.d_Wk_x, out=ws.d_Wk_x)
     np.add(ws.d_Wk_x, ws.d_k_row_flat, out=ws.d_Wk_x)
+    # back through k = (Wk @ x[t] + bk)/sqrt(D)
     np.divide(ws.d_Wk_x, float(np.sqrt(D)), out=ws.d_Wk_x)
-    # backward of q = Wq @ x[t] + bq
+    # back to q, from h = o*(C[t] @ q)/max(abs(dot(n[t], q)), exp(-m[t]))
     np.multiply(saved.n, ws.d_q, out=ws.d_q)
     np.add(ws.d_q, ws.d_q_row_flat, out=ws.d_q)
+    # for the way back to x[t], from q, k, v, o, ir and lf
     d_o_pre_2d = ws.d_o_pre.reshape(T*B, D)
     np.matmul(d_o_pre_2d, Wo, out=ws.d_x.reshape(T*B, I))
     d_q_2d = ws.d_q.reshape(T*B, D)
     np.matmul(d_q_2d, Wq, out=ws.tmp_8.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp_8, out=ws.d_x)
+    # back to x[t], from q, k, v, o, ir and lf
     d_lf_pre_2d = ws.d_lf_pre.reshape(T*B, 1)
     np.matmul(d_lf_pre_2d, wf, out=ws.d_x_2.reshape(T*B, I))
     d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
@@ -373,6 +389,7 @@ def _backward(
     np.matmul(d_v_column_flat_2d, Wv, out=ws.tmp_9.reshape(T*B, I))
     np.add(ws.d_x_2, ws.tmp_9, out=ws.d_x_2)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_q_2d.T, x_2d, out=ws.d_Wq_rows)
     d_Wq = ws.d_Wq_rows
     np.matmul(d_Wk_x_2d.T, x_2d, out=ws.d_Wk_rows)
@@ -441,9 +458,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         I, D = packed.dims
-        (bq_bv, gates_T, Wk_T, bk_row, number, bo_row, minus_one, one, bi_row, bf_row, zero, ) = packed.constants
+        (bq_bv, weights_T, Wk_T, bk_row, sqrt_D, bo_row, minus_one, one, bi_row, bf_row, zero) = packed.constants
         x_here = packed.x_here
-        gates_2 = packed.gates_2
+        gates = packed.gates
         k_row = packed.k_row
         n_q_v_column = packed.n_q_v_column
         o = packed.o
@@ -477,15 +494,15 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # o = sigmoid(Wo @ x[t] + bo)
         # ir = wi @ x[t] + bi
         # lf = logsigmoid(wf @ x[t] + bf) + m[t-1]
-        dot(x_here, gates_T, gates_2)
+        dot(x_here, weights_T, gates)
         # k = (Wk @ x[t] + bk)/sqrt(D)
         dot(x, Wk_T, k_row)
-        # q, v
+        # q and v, continued
         add(bq_bv, n_q_v_column, n_q_v_column)
-        # k
+        # k, continued
         add(bk_row, k_row, k_row)
-        divide(k_row, number, k_row)
-        # o
+        divide(k_row, sqrt_D, k_row)
+        # o, continued
         add(bo_row, o, o)
         abs(o, tmp)
         multiply(tmp, minus_one, tmp)
@@ -494,9 +511,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         maximum(tmp, o, out=o)
         add(tmp, one, tmp)
         divide(o, tmp, o)
-        # ir
+        # ir, continued
         add(bi_row, i, i)
-        # lf
+        # lf, continued
         add(bf_row, f, f)
         multiply(f, minus_one, f)
         logaddexp(zero, f, f)
@@ -733,7 +750,7 @@ def pack(params: Params) -> Packed:
     D = _axis("params.Wq", params.Wq, 2, 0, "[D, I]")
     I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
     dtype = _check_params(params, I, D)
-    return Packed(params, dtype, (I, D, ))
+    return Packed(params, dtype, (I, D))
 
 
 class Packed:
@@ -747,28 +764,28 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bq_bv = np.empty((1, 2*D), dtype)
-        self.gates = np.empty((3*D + 2, I), dtype)
+        self.weights = np.empty((3*D + 2, I), dtype)
         bq_bv = self.bq_bv
         np.copyto(bq_bv[..., 0:D], params.bq)
         np.copyto(bq_bv[..., D:2*D], params.bv)
-        gates = self.gates
-        np.copyto(gates[0:D], params.Wo)
-        np.copyto(gates[D:D + 1], params.wf)
-        np.copyto(gates[D + 1:2*D + 1], params.Wq)
-        np.copyto(gates[2*D + 1:3*D + 1], params.Wv)
-        np.copyto(gates[3*D + 1:3*D + 2], params.wi)
+        weights = self.weights
+        np.copyto(weights[0:D], params.Wo)
+        np.copyto(weights[D:D + 1], params.wf)
+        np.copyto(weights[D + 1:2*D + 1], params.Wq)
+        np.copyto(weights[2*D + 1:3*D + 1], params.Wv)
+        np.copyto(weights[3*D + 1:3*D + 2], params.wi)
         Wk = params.Wk
-        gates_T = _from_left(gates)
+        weights_T = _from_left(weights)
         Wk_T = _from_left(Wk)
         bk_row = params.bk[None]
-        number = np.array(float(np.sqrt(D)), dtype)
+        sqrt_D = np.array(float(np.sqrt(D)), dtype)
         bo_row = params.bo[None]
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
         bi_row = params.bi[None]
         bf_row = params.bf[None]
         zero = np.array(0, dtype)
-        self.constants = (bq_bv, gates_T, Wk_T, bk_row, number, bo_row, minus_one, one, bi_row, bf_row, zero, )
+        self.constants = (bq_bv, weights_T, Wk_T, bk_row, sqrt_D, bo_row, minus_one, one, bi_row, bf_row, zero)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -785,7 +802,7 @@ class Packed:
         I, D = self.dims
         self.batch, dtype = None, self.dtype  # until there is all of it
         self.x_here = np.empty((B, I), dtype)
-        self.gates_2 = np.empty((B, 3*D + 2), dtype)
+        self.gates = np.empty((B, 3*D + 2), dtype)
         self.k_row = np.empty((B, D), dtype)
         self.tmp = np.empty((B, D), dtype)
         self.tmp_2 = np.empty((B, D**2), dtype)
@@ -794,17 +811,17 @@ class Packed:
         self.sum_C_q_vector = np.empty((B, D), dtype)
         self.max_abs_sum_n_q_exp_pre = np.empty((B, 1), dtype)
         self.exp_h_pre = np.empty((B, 1), dtype)
-        self.n_q_v_column = self.gates_2[..., D + 1:3*D + 1]
-        self.o = self.gates_2[..., :D]
-        self.i = self.gates_2[..., 3*D + 1:]
-        self.f = self.gates_2[..., D:D + 1]
-        self.v_column = self.gates_2[..., 2*D + 1:3*D + 1]
-        self.v_column_axes = self.gates_2[..., 2*D + 1:3*D + 1].reshape(B, D, 1)
+        self.n_q_v_column = self.gates[..., D + 1:3*D + 1]
+        self.o = self.gates[..., :D]
+        self.i = self.gates[..., 3*D + 1:]
+        self.f = self.gates[..., D:D + 1]
+        self.v_column = self.gates[..., 2*D + 1:3*D + 1]
+        self.v_column_axes = self.gates[..., 2*D + 1:3*D + 1].reshape(B, D, 1)
         self.k_row_axes = self.k_row.reshape(B, 1, D)
         self.tmp_axes = self.tmp_3.reshape(B, D, D)
-        self.n_q_axes = self.gates_2[..., D + 1:2*D + 1].reshape(B, D)
+        self.n_q_axes = self.gates[..., D + 1:2*D + 1].reshape(B, D)
         self.sum_C_q_vector_axes = self.sum_C_q_vector.reshape(B, D)
-        self.n_q = self.gates_2[..., D + 1:2*D + 1]
+        self.n_q = self.gates[..., D + 1:2*D + 1]
         self.batch = B
 
 
@@ -834,8 +851,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -975,7 +992,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, D = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.wf_x = empty((T, B, 1), dtype)
         self.k_row = empty((T, B, D), dtype)
@@ -1063,13 +1080,15 @@ class _Forward:
         self.m_prev = self.m_all[:-1] if not self.apart else empty((T, B, 1), dtype)
         self.m = self.m_all[1:]
         self.n_q_axes = self.n_q.reshape(T, B, D)
-        # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
         self.carried = (
-            (saved.C_all, saved.C_prev, 0.0), (saved.n_all, saved.n_prev, 0.0), (self.m_all, self.m_prev, -np.inf),
+            (saved.C_all, saved.C_prev, 0.0), (saved.n_all, saved.n_prev, 0.0), (self.m_all, self.m_prev, -np.inf)
         )
         self.steps = list(
-            zip(self.m_all[:-1], saved.lf, saved.i, self.m, saved.f, saved.C, saved.C_all[:-1], saved.k_row, saved.n,
-            saved.n_all[:-1])
+            zip(
+                self.m_all[:-1], saved.lf, saved.i, self.m, saved.f, saved.C, saved.C_all[:-1], saved.k_row, saved.n,
+                saved.n_all[:-1]
+            )
         )
 
 
@@ -1153,10 +1172,12 @@ class _Backward:
         self.d_k_row_flat_axes = self.d_k_row_flat.reshape(T, B, D)
         self.d_C_v_column_axes = self.d_C_v_column_factor.reshape(T, B, D)
         self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, B, D)
-        self.carried = (self.d_C_2, self.d_n, self.d_m_2, )
+        self.carried = (self.d_C_2, self.d_n, self.d_m_2)
         self.steps = list(
-            zip(self.d_Wk_x, saved.n_prev, saved.k_row, self.d_i_pre, self.d_C, saved.C_prev, self.d_C_i_factor,
-            saved.f, saved.i, self.d_m, self.d_m_prev_base, self.d_lf_pre)
+            zip(
+                self.d_Wk_x, saved.n_prev, saved.k_row, self.d_i_pre, self.d_C, saved.C_prev, self.d_C_i_factor,
+                saved.f, saved.i, self.d_m, self.d_m_prev_base, self.d_lf_pre
+            )
         )[::-1]
 
 
@@ -1168,7 +1189,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, D = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1279,7 +1300,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1390,7 +1411,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1399,7 +1420,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1427,7 +1448,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1436,9 +1457,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1458,8 +1480,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1485,21 +1507,21 @@ OUTPUT_SHAPES = {
     "h": ("D",),
 }
 PARAM_SHAPES = {
-    "Wq": ("D", "I",),
-    "Wk": ("D", "I",),
-    "Wv": ("D", "I",),
-    "Wo": ("D", "I",),
+    "Wq": ("D", "I"),
+    "Wk": ("D", "I"),
+    "Wv": ("D", "I"),
+    "Wo": ("D", "I"),
     "bq": ("D",),
     "bk": ("D",),
     "bv": ("D",),
     "bo": ("D",),
-    "wi": ("1", "I",),
-    "wf": ("1", "I",),
+    "wi": ("1", "I"),
+    "wf": ("1", "I"),
     "bi": ("1",),
     "bf": ("1",),
 }
 STATE_SHAPES = {
-    "C": ("D", "D",),
+    "C": ("D", "D"),
     "n": ("D",),
     "m": ("1",),
 }
@@ -1632,7 +1654,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.C", state.C, dtype, (B, D, D), "[B, D, D]")
         _expect("state.n", state.n, dtype, (B, D), "[B, D]")
         _expect("state.m", state.m, dtype, (B, 1), "[B, 1]")
-    return params, x, state, T, B, dtype, (I, D, )
+    return params, x, state, T, B, dtype, (I, D)
 
 
 def _check_params(params: Params, I: int, D: int) -> Any:

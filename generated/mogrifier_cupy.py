@@ -58,7 +58,7 @@ __all__ = [
 
 CELL = "mogrifier"
 SPEC_SHA256 = "143e3f39b2dd03cbfea4d8d208c6a00c7aa543da94a6b5e7f504c0cb0ce3b9b3"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -97,6 +97,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, g, o]; gates2 = [R_1_xm_2, i_pre, f_pre, g_pre, o_pre]; gates3 = [R_1,
+# Wi, Wf, Wg, Wo].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -119,8 +125,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after Q[0] @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -230,7 +236,7 @@ extern "C" __global__ void forward_step_5(
     const real g_pre = g_pre_now[k];
     const real o_pre = o_pre_now[k];
 
-    // c[t] = f*c[t-1] + i*g
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
     // i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
     const real i = sigmoid(i_pre + bi_j);
@@ -245,7 +251,9 @@ extern "C" __global__ void forward_step_5(
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     i_all[at] = i;
@@ -274,10 +282,11 @@ extern "C" __global__ void backward_step_1(
     const real x = x_all[at];
     const real sigmoid_Q_1_hm_1 = sigmoid_Q_1_hm_1_all[at];
 
-    // backward of xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
+    // again: xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
     const real xm_1 = 2*sigmoid_Q_0_h_prev*x;
-    // backward of xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
+    // for the way back through xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
     const real d_Q_1_hm_1_factor = 2*xm_1*(1 - sigmoid_Q_1_hm_1)*sigmoid_Q_1_hm_1;
+    // again: xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
     const real xm_2 = 2*xm_1*sigmoid_Q_1_hm_1;
 
     xm_1_all[at] = xm_1;
@@ -291,8 +300,7 @@ extern "C" __global__ void backward_step_2(
     const real* d_c_final, const real* cuts, const real* h_all, const stored* sigmoid_R_0_xm_1_all,
     const stored* sigmoid_R_1_xm_2_all, const stored* i_all, const stored* f_all, const stored* g_all,
     const stored* o_all, const stored* tanh_c_all, const stored* dy_all, const real* d_h_pair, real* d_c_pair,
-    stored* hm_1_all, real* d_R_1_xm_2_factor_now, stored* d_gates_pre_all, stored* d_gates_2_all,
-    stored* hm_2_all)
+    stored* hm_1_all, real* d_R_1_xm_2_factor_now, stored* d_gates_pre_all, stored* d_gates2_all, stored* hm_2_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -314,43 +322,42 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of c[t] = f*c[t-1] + i*g
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // backward of h[t] = o*phi(c[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = f*c[t-1] + i*g
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
+    // again: hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
     const real hm_1 = 2*h_prev*sigmoid_R_0_xm_1;
-    // backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
+    // for the way back through hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
     const real d_R_1_xm_2_factor = 2*hm_1*(1 - sigmoid_R_1_xm_2)*sigmoid_R_1_xm_2;
-    // backward of h[t] = o*phi(c[t])
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of c[t] = f*c[t-1] + i*g
+    // back to c[t], from the next step and h[t] = o*phi(c[t])
     const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h;
-    // backward of o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
+    // back through o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
     const real d_o_pre = (1 - o)*o*tanh_c*d_h;
-    // backward of g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
+    // back through g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
-    // backward of f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
+    // back through f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
     const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
-    // backward of i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
+    // back through i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
     const real d_i_pre = (1 - i)*i*g*d_c;
-    // backward of c[t] = f*c[t-1] + i*g
+    // back to c[t-1], from c[t] = f*c[t-1] + i*g
     const real d_c_prev = f*d_c;
-    // backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
+    // again: hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
     const real hm_2 = 2*hm_1*sigmoid_R_1_xm_2;
 
     hm_1_all[at] = hm_1;
     d_R_1_xm_2_factor_now[k] = d_R_1_xm_2_factor;
     d_gates_pre_all[row*4*H + 3*H + j] = d_o_pre;
-    d_gates_2_all[row*5*H + 4*H + j] = d_o_pre;
+    d_gates2_all[row*5*H + 4*H + j] = d_o_pre;
     d_gates_pre_all[row*4*H + 2*H + j] = d_g_pre;
-    d_gates_2_all[row*5*H + 3*H + j] = d_g_pre;
+    d_gates2_all[row*5*H + 3*H + j] = d_g_pre;
     d_gates_pre_all[row*4*H + H + j] = d_f_pre;
-    d_gates_2_all[row*5*H + 2*H + j] = d_f_pre;
+    d_gates2_all[row*5*H + 2*H + j] = d_f_pre;
     d_gates_pre_all[row*4*H + j] = d_i_pre;
-    d_gates_2_all[row*5*H + H + j] = d_i_pre;
+    d_gates2_all[row*5*H + H + j] = d_i_pre;
     d_c_pair[t%2*B*H + k] = d_c_prev;
     hm_2_all[at] = hm_2;
 }
@@ -358,7 +365,7 @@ extern "C" __global__ void backward_step_2(
 // One step, after [Uo.T, Ug.T, Uf.T, Ui.T] @ [d_o_pre; d_g_pre; d_f_pre; d_i_pre].
 extern "C" __global__ void backward_step_3(
     const long long t, const long long B, const long long H, const stored* d_hm_2_now,
-    const real* d_R_1_xm_2_factor_now, stored* d_gates_2_all)
+    const real* d_R_1_xm_2_factor_now, stored* d_gates2_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -368,10 +375,10 @@ extern "C" __global__ void backward_step_3(
     const real d_hm_2 = d_hm_2_now[k];
     const real d_R_1_xm_2_factor = d_R_1_xm_2_factor_now[k];
 
-    // backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
+    // back through hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
     const real d_R_1_xm_2 = d_hm_2*d_R_1_xm_2_factor;
 
-    d_gates_2_all[row*5*H + j] = d_R_1_xm_2;
+    d_gates2_all[row*5*H + j] = d_R_1_xm_2;
 }
 
 // One step, after [Wo.T, Wg.T, Wf.T, Wi.T, R[1].T] @ [d_o_pre; d_g_pre; d_f_pre; d_i_pre; d_R_1_xm_2].
@@ -386,7 +393,7 @@ extern "C" __global__ void backward_step_4(
     const real d_xm_2 = d_xm_2_now[k];
     const real d_Q_1_hm_1_factor = d_Q_1_hm_1_factor_now[k];
 
-    // backward of xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
+    // back through xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
     const real d_Q_1_hm_1 = d_xm_2*d_Q_1_hm_1_factor;
 
     d_Q_1_hm_1_all[at] = d_Q_1_hm_1;
@@ -408,8 +415,9 @@ extern "C" __global__ void backward_step_5(
     const real d_hm_2 = d_hm_2_now[k];
     const real Q_1_T_d_Q_1_hm_1 = Q_1_T_d_Q_1_hm_1_now[k];
 
-    // backward of hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
+    // back to hm[1], from xm[2] and hm[2]
     const real d_hm_1 = 2*sigmoid_R_1_xm_2*d_hm_2 + Q_1_T_d_Q_1_hm_1;
+    // back through hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
     const real d_R_0_xm_1 = 2*h_prev*(1 - sigmoid_R_0_xm_1)*sigmoid_R_0_xm_1*d_hm_1;
 
     d_hm_1_now[k] = d_hm_1;
@@ -432,9 +440,11 @@ extern "C" __global__ void backward_step_6(
     const real d_xm_2 = d_xm_2_now[k];
     const real R_0_T_d_R_0_xm_1 = R_0_T_d_R_0_xm_1_now[k];
 
-    // backward of xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
+    // back to xm[1], from hm[1] and xm[2]
     const real d_xm_1 = 2*sigmoid_Q_1_hm_1*d_xm_2 + R_0_T_d_R_0_xm_1;
+    // back through xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
     const real d_Q_0_h_prev = 2*(1 - sigmoid_Q_0_h_prev)*sigmoid_Q_0_h_prev*x*d_xm_1;
+    // back to x[t], from xm[0] = x[t]
     const real d_x = 2*sigmoid_Q_0_h_prev*d_xm_1;
 
     d_Q_0_h_prev_all[at] = d_Q_0_h_prev;
@@ -454,7 +464,7 @@ extern "C" __global__ void backward_step_7(
     const real d_hm_1 = d_hm_1_now[k];
     const real Q_0_T_d_Q_0_h_prev = Q_0_T_d_Q_0_h_prev_now[k];
 
-    // backward of h[t] = o*phi(c[t])
+    // back to h[t-1], from hm[0] = h[t-1]
     const real d_h_prev = 2*sigmoid_R_0_xm_1*d_hm_1 + Q_0_T_d_Q_0_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -586,7 +596,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     d_hm_2 = ws.d_hm_2_now
     backward_step_3 = _kernel("backward_step_3", ws.dtype)
     backward_step_3_blocks = ws.backward_step_3_blocks
-    gates_3 = ws.gates_3
+    gates3 = ws.gates3
     d_xm_2 = ws.d_xm_2_now
     backward_step_4 = _kernel("backward_step_4", ws.dtype)
     backward_step_4_blocks = ws.backward_step_4_blocks
@@ -603,25 +613,25 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_7 = _kernel("backward_step_7", ws.dtype)
     backward_step_7_blocks = ws.backward_step_7_blocks
     for (
-        backward_step_arguments, backward_step_arguments_2, d_gates_pre, backward_step_arguments_3, d_gates_2,
+        backward_step_arguments, backward_step_arguments_2, d_gates_pre, backward_step_arguments_3, d_gates2,
         backward_step_arguments_4, d_Q_1_hm_1, backward_step_arguments_5, d_R_0_xm_1, backward_step_arguments_6,
         d_Q_0_h_prev, backward_step_arguments_7
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
+        # back through [Ui; Uf; Ug; Uo] @ hm[2]
         dot(d_gates_pre, U_gates, d_hm_2)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
-        # backward of xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
-        dot(d_gates_2, gates_3, d_xm_2)
+        # back through [Wi; Wf; Wg; Wo; R[1]] @ xm[2]
+        dot(d_gates2, gates3, d_xm_2)
         backward_step_4(backward_step_4_blocks, THREADS, backward_step_arguments_4)
-        # backward of hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
+        # back through Q[1] @ hm[1]
         dot(d_Q_1_hm_1, Q_1, Q_1_T_d_Q_1_hm_1)
         backward_step_5(backward_step_5_blocks, THREADS, backward_step_arguments_5)
-        # backward of xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
+        # back through R[0] @ xm[1]
         dot(d_R_0_xm_1, R_0, R_0_T_d_R_0_xm_1)
         backward_step_6(backward_step_6_blocks, THREADS, backward_step_arguments_6)
-        # backward of h[t] = o*phi(c[t])
+        # back through Q[0] @ h[t-1]
         dot(d_Q_0_h_prev, Q_0, Q_0_T_d_Q_0_h_prev)
         backward_step_7(backward_step_7_blocks, THREADS, backward_step_arguments_7)
 
@@ -676,7 +686,7 @@ def _backward_checked(
     x_2d = x.reshape(T*B, I)
     Q_0, R_0, Q_1, R_1 = tape.derived
     cp.concatenate((params.Ui, params.Uf, params.Ug, params.Uo), axis=0, out=ws.U_gates)
-    cp.concatenate((R_1, params.Wi, params.Wf, params.Wg, params.Wo), axis=0, out=ws.gates_3)
+    cp.concatenate((R_1, params.Wi, params.Wf, params.Wg, params.Wo), axis=0, out=ws.gates3)
     cp.copyto(ws.Q_1, Q_1)
     cp.copyto(ws.R_0, R_0)
     cp.copyto(ws.Q_0, Q_0)
@@ -689,28 +699,29 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
-    _dot(ws.d_gates_2_all.reshape(T*B, 5*H).T, ws.xm_2_all.reshape(T*B, I), ws.d_gates_4)
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates2_all.reshape(T*B, 5*H).T, ws.xm_2_all.reshape(T*B, I), ws.d_gates3)
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, ws.hm_2_all.reshape(T*B, H), ws.d_U_gates)
     _dot(ws.d_Q_0_h_prev_all.reshape(T*B, I).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Q_0)
     _dot(ws.d_R_0_xm_1_all.reshape(T*B, H).T, ws.xm_1_all.reshape(T*B, I), ws.d_R_0)
     _dot(ws.d_Q_1_hm_1_all.reshape(T*B, I).T, ws.hm_1_all.reshape(T*B, H), ws.d_Q_1)
-    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_5_sum_parts, ws.d_b_gates_5_sum)
-    d_Wi = ws.d_gates_4[H:2*H]
-    d_Wf = ws.d_gates_4[2*H:3*H]
-    d_Wg = ws.d_gates_4[3*H:4*H]
-    d_Wo = ws.d_gates_4[4*H:5*H]
+    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
+    d_Wi = ws.d_gates3[H:2*H]
+    d_Wf = ws.d_gates3[2*H:3*H]
+    d_Wg = ws.d_gates3[3*H:4*H]
+    d_Wo = ws.d_gates3[4*H:5*H]
     d_Ui = ws.d_U_gates[:H]
     d_Uf = ws.d_U_gates[H:2*H]
     d_Ug = ws.d_U_gates[2*H:3*H]
     d_Uo = ws.d_U_gates[3*H:4*H]
-    d_bi = ws.d_b_gates_5_sum[:H]
-    d_bg = ws.d_b_gates_5_sum[2*H:3*H]
-    d_bo = ws.d_b_gates_5_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_5_sum[H:2*H]
+    d_bi = ws.d_b_gates_sum[:H]
+    d_bg = ws.d_b_gates_sum[2*H:3*H]
+    d_bo = ws.d_b_gates_sum[3*H:4*H]
+    d_bf = ws.d_b_gates_sum[H:2*H]
     d_Q_0 = ws.d_Q_0
     d_R_0 = ws.d_R_0
     d_Q_1 = ws.d_Q_1
-    d_R_1 = ws.d_gates_4[:H]
+    d_R_1 = ws.d_gates3[:H]
     real = _real(dtype)
     wide = Params(*(value.astype(real, copy=False) for value in params))
     d_Q_0 = d_Q_0.astype(real, copy=False)
@@ -1016,7 +1027,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1224,9 +1235,10 @@ class _Forward:
         self.forward_step_5_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], (now[t], *self.forward_step_1), (now[t], *self.forward_step_2),
-            (now[t], *self.forward_step_3), (now[t], *self.forward_step_4),
-            (now[t], *self.forward_step_5)) for t in range(T)
+            (
+                self.h_operand[t], (now[t], *self.forward_step_1), (now[t], *self.forward_step_2),
+                (now[t], *self.forward_step_3), (now[t], *self.forward_step_4), (now[t], *self.forward_step_5)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -1260,7 +1272,7 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), real)
         self.d_c_pair = cp.empty((2, B, H), real)
         self.d_gates_pre_all = cp.empty((T, B, 4*H), dtype)
-        self.d_gates_2_all = cp.empty((T, B, 5*H), dtype)
+        self.d_gates2_all = cp.empty((T, B, 5*H), dtype)
         self.d_Q_1_hm_1_all = cp.empty((T, B, I), dtype)
         self.d_R_0_xm_1_all = cp.empty((T, B, H), dtype)
         self.d_Q_0_h_prev_all = cp.empty((T, B, I), dtype)
@@ -1273,17 +1285,17 @@ class _Backward:
         self.d_Q_1_hm_1_factor_now = cp.empty((B, I), real)
         self.d_R_1_xm_2_factor_now = cp.empty((B, H), real)
         self.U_gates = cp.empty((4*H, H), dtype)
-        self.gates_3 = cp.empty((5*H, I), dtype)
+        self.gates3 = cp.empty((5*H, I), dtype)
         self.Q_1 = cp.empty((I, H), dtype)
         self.R_0 = cp.empty((H, I), dtype)
         self.Q_0 = cp.empty((I, H), dtype)
-        self.d_gates_4 = cp.empty((5*H, I), dtype)
+        self.d_gates3 = cp.empty((5*H, I), dtype)
         self.d_U_gates = cp.empty((4*H, H), dtype)
         self.d_Q_0 = cp.empty((I, H), dtype)
         self.d_R_0 = cp.empty((H, I), dtype)
         self.d_Q_1 = cp.empty((I, H), dtype)
-        self.d_b_gates_5_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_5_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_b_gates_sum = cp.empty((4*H,), dtype)
+        self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step_1 = (
             cp.int64(B), cp.int64(I), saved.sigmoid_Q_0_h_prev_all, self.x_all, saved.sigmoid_Q_1_hm_1_all,
             self.xm_1_all, self.d_Q_1_hm_1_factor_now, self.xm_2_all
@@ -1292,10 +1304,10 @@ class _Backward:
             cp.int64(B), cp.int64(H), saved.c_all, self.d_h_final, self.d_c_final, saved.cuts, saved.h_all,
             saved.sigmoid_R_0_xm_1_all, saved.sigmoid_R_1_xm_2_all, saved.i_all, saved.f_all, saved.g_all, saved.o_all,
             saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.hm_1_all, self.d_R_1_xm_2_factor_now,
-            self.d_gates_pre_all, self.d_gates_2_all, self.hm_2_all
+            self.d_gates_pre_all, self.d_gates2_all, self.hm_2_all
         )
         self.backward_step_3 = (
-            cp.int64(B), cp.int64(H), self.d_hm_2_now, self.d_R_1_xm_2_factor_now, self.d_gates_2_all
+            cp.int64(B), cp.int64(H), self.d_hm_2_now, self.d_R_1_xm_2_factor_now, self.d_gates2_all
         )
         self.backward_step_4 = (
             cp.int64(B), cp.int64(I), self.d_xm_2_now, self.d_Q_1_hm_1_factor_now, self.d_Q_1_hm_1_all
@@ -1321,11 +1333,12 @@ class _Backward:
         self.backward_step_7_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), (now[t], *self.backward_step_2), self.d_gates_pre_all[t],
-            (now[t], *self.backward_step_3), self.d_gates_2_all[t], (now[t], *self.backward_step_4),
-            self.d_Q_1_hm_1_all[t], (now[t], *self.backward_step_5), self.d_R_0_xm_1_all[t],
-            (now[t], *self.backward_step_6), self.d_Q_0_h_prev_all[t],
-            (now[t], *self.backward_step_7)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), (now[t], *self.backward_step_2), self.d_gates_pre_all[t],
+                (now[t], *self.backward_step_3), self.d_gates2_all[t], (now[t], *self.backward_step_4),
+                self.d_Q_1_hm_1_all[t], (now[t], *self.backward_step_5), self.d_R_0_xm_1_all[t],
+                (now[t], *self.backward_step_6), self.d_Q_0_h_prev_all[t], (now[t], *self.backward_step_7)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1514,7 +1527,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1581,8 +1594,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1614,15 +1626,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1692,20 +1703,20 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Q": ("2", "I", "H",),
-    "R": ("2", "H", "I",),
+    "Q": ("2", "I", "H"),
+    "R": ("2", "H", "I"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1822,7 +1833,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "mogrifier"
 SPEC_SHA256 = "143e3f39b2dd03cbfea4d8d208c6a00c7aa543da94a6b5e7f504c0cb0ce3b9b3"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -88,6 +88,14 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [o, i, f, g]; weights = [Uo, Wo, Ui, Wi, Uf, Wf, Ug, Wg]; gates2 = [o_pre,
+# i_pre, f_pre, R_1_xm_2, g_pre]; gates3 = [Wo, Wi, Wf, R_1, Wg].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -102,15 +110,15 @@ def _forward(
     np.multiply(params.bi[:, None], 0.5, out=b_gates[H:2*H])
     np.multiply(params.bf[:, None], 0.5, out=b_gates[2*H:3*H])
     np.copyto(b_gates[3*H:4*H], params.bg[:, None])
-    gates_2 = ws.gates_2
-    np.multiply(params.Uo, 0.5, out=gates_2[0:H, 0:H])
-    np.multiply(params.Wo, 0.5, out=gates_2[0:H, H:H + I])
-    np.multiply(params.Ui, 0.5, out=gates_2[H:2*H, 0:H])
-    np.multiply(params.Wi, 0.5, out=gates_2[H:2*H, H:H + I])
-    np.multiply(params.Uf, 0.5, out=gates_2[2*H:3*H, 0:H])
-    np.multiply(params.Wf, 0.5, out=gates_2[2*H:3*H, H:H + I])
-    np.copyto(gates_2[3*H:4*H, 0:H], params.Ug)
-    np.copyto(gates_2[3*H:4*H, H:H + I], params.Wg)
+    weights = ws.weights
+    np.multiply(params.Uo, 0.5, out=weights[0:H, 0:H])
+    np.multiply(params.Wo, 0.5, out=weights[0:H, H:H + I])
+    np.multiply(params.Ui, 0.5, out=weights[H:2*H, 0:H])
+    np.multiply(params.Wi, 0.5, out=weights[H:2*H, H:H + I])
+    np.multiply(params.Uf, 0.5, out=weights[2*H:3*H, 0:H])
+    np.multiply(params.Wf, 0.5, out=weights[2*H:3*H, H:H + I])
+    np.copyto(weights[3*H:4*H, 0:H], params.Ug)
+    np.copyto(weights[3*H:4*H, H:H + I], params.Wg)
     saved.h_all[0] = state.h.T
     saved.c_all[0] = state.c.T
 
@@ -185,7 +193,7 @@ def _forward(
         # f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
         # g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
         # o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
-        dot(gates_2, hm_xm_2, gates)
+        dot(weights, hm_xm_2, gates)
         add(b_gates, gates, gates)
         tanh(gates, gates)
         multiply(o_i_f, half, o_i_f)
@@ -217,67 +225,69 @@ def _backward(
     np.copyto(Uo_Ui_Uf[H:2*H], params.Ui)
     np.copyto(Uo_Ui_Uf[2*H:3*H], params.Uf)
     Ug = params.Ug
-    gates_4 = ws.gates_4
-    np.copyto(gates_4[0:H], params.Wo)
-    np.copyto(gates_4[H:2*H], params.Wi)
-    np.copyto(gates_4[2*H:3*H], params.Wf)
-    np.copyto(gates_4[3*H:4*H], R_1)
-    np.copyto(gates_4[4*H:5*H], params.Wg)
+    gates3 = ws.gates3
+    np.copyto(gates3[0:H], params.Wo)
+    np.copyto(gates3[H:2*H], params.Wi)
+    np.copyto(gates3[2*H:3*H], params.Wf)
+    np.copyto(gates3[3*H:4*H], R_1)
+    np.copyto(gates3[4*H:5*H], params.Wg)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # again xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
+    # again: xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
     np.multiply(x.transpose(0, 2, 1), 2, out=ws.d_Q_0_h_prev)
     np.multiply(ws.d_Q_0_h_prev, saved.sigmoid_Q_0_h_prev, out=ws.xm_1)
-    # again hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
+    # again: hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
     np.multiply(saved.h_prev, 2, out=ws.d_R_0_xm_1)
     np.multiply(ws.d_R_0_xm_1, saved.sigmoid_R_0_xm_1, out=ws.hm_1)
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from h[t] = o*phi(c[t])
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
+    # for the way back through o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
+    # for the way back through g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
+    # for the way back through f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # backward of i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
+    # for the way back through i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
-    # backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
+    # for the way back through hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
     np.subtract(1, saved.sigmoid_R_1_xm_2, out=ws.d_R_1_xm_2)
     np.multiply(ws.d_R_1_xm_2, 2, out=ws.d_R_1_xm_2)
     np.multiply(ws.d_R_1_xm_2, saved.sigmoid_R_1_xm_2, out=ws.d_R_1_xm_2)
     np.multiply(ws.d_R_1_xm_2, ws.hm_1, out=ws.d_R_1_xm_2)
-    # backward of xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
+    # for the way back through xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
     np.subtract(1, saved.sigmoid_Q_1_hm_1, out=ws.d_Q_1_hm_1)
     np.multiply(ws.d_Q_1_hm_1, 2, out=ws.d_Q_1_hm_1)
     np.multiply(ws.d_Q_1_hm_1, saved.sigmoid_Q_1_hm_1, out=ws.d_Q_1_hm_1)
     np.multiply(ws.d_Q_1_hm_1, ws.xm_1, out=ws.d_Q_1_hm_1)
-    # backward of hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
+    # for the way back to hm[1], from xm[2] and hm[2]
     np.multiply(saved.sigmoid_R_1_xm_2, 2, out=ws.d_hm_1_factor)
+    # for the way back through hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
     np.subtract(1, saved.sigmoid_R_0_xm_1, out=ws.tmp)
     np.multiply(ws.d_R_0_xm_1, ws.tmp, out=ws.d_R_0_xm_1)
     np.multiply(ws.d_R_0_xm_1, saved.sigmoid_R_0_xm_1, out=ws.d_R_0_xm_1)
-    # backward of xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
+    # for the way back to xm[1], from hm[1] and xm[2]
     np.multiply(saved.sigmoid_Q_1_hm_1, 2, out=ws.d_xm_1)
+    # for the way back through xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
     np.subtract(1, saved.sigmoid_Q_0_h_prev, out=ws.tmp_2)
     np.multiply(ws.d_Q_0_h_prev, ws.tmp_2, out=ws.d_Q_0_h_prev)
     np.multiply(ws.d_Q_0_h_prev, saved.sigmoid_Q_0_h_prev, out=ws.d_Q_0_h_prev)
-    # backward of h[t] = o*phi(c[t])
+    # for the way back to h[t-1], from hm[0] = h[t-1]
     np.multiply(saved.sigmoid_R_0_xm_1, 2, out=ws.d_h_prev_factor)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -287,7 +297,7 @@ def _backward(
     Uo_Ui_Uf_T = _transposed(Uo_Ui_Uf, T, B, ws.Uo_Ui_Uf_T)
     Ug_T = _transposed(Ug, T, B, ws.Ug_T)
     tmp_4 = ws.tmp_4
-    gates_4_T = _transposed(gates_4, T, B, ws.gates_4_T)
+    gates3_T = _transposed(gates3, T, B, ws.gates3_T)
     d_xm_2 = ws.d_xm_2
     Q_1_T = _transposed(Q_1, T, B, ws.Q_1_T)
     Q_1_T_d_Q_1_hm_1 = ws.Q_1_T_d_Q_1_hm_1
@@ -296,69 +306,79 @@ def _backward(
     Q_0_T = _transposed(Q_0, T, B, ws.Q_0_T)
     Q_0_T_d_Q_0_h_prev = ws.Q_0_T_d_Q_0_h_prev
     for (
-            dy_t, d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f, d_o_i_f_pre, d_R_1_xm_2, d_gates_3, d_Q_1_hm_1,
+            dy_t, d_c_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, f, d_o_i_f_pre, d_R_1_xm_2, d_gates2, d_Q_1_hm_1,
             d_hm_1_factor, d_R_0_xm_1, d_xm_1, d_Q_0_h_prev, d_h_prev_factor
         ) in steps:
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step and h[t] = o*phi(c[t])
         multiply(d_c_factor, d_h, tmp_3)
         add(d_c, tmp_3, d_c)
-        # backward of o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
+        # back through o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
+        # back through g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
+        # back through f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
+        # back through i = sigma(Wi @ xm[rounds] + Ui @ hm[rounds] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # c
+        # back to c[t-1], from c[t] = f*c[t-1] + i*g
         multiply(f, d_c, d_c)
-        # backward of hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
+        # back to hm[2], from i, f, g and o
         dot(Uo_Ui_Uf_T, d_o_i_f_pre, d_h)
         dot(Ug_T, d_g_pre, tmp_4)
         add(d_h, tmp_4, d_h)
+        # back through hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
         multiply(d_R_1_xm_2, d_h, d_R_1_xm_2)
-        # backward of xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
-        dot(gates_4_T, d_gates_3, d_xm_2)
+        # back through [Wi; Wf; Wg; Wo; R[1]] @ xm[2]
+        dot(gates3_T, d_gates2, d_xm_2)
+        # back through xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
         multiply(d_Q_1_hm_1, d_xm_2, d_Q_1_hm_1)
-        # backward of hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
+        # back through Q[1] @ hm[1]
         dot(Q_1_T, d_Q_1_hm_1, Q_1_T_d_Q_1_hm_1)
+        # back to hm[1], from xm[2] and hm[2]
         multiply(d_hm_1_factor, d_h, d_h)
         add(d_h, Q_1_T_d_Q_1_hm_1, d_h)
+        # back through hm[1] = 2*sigmoid(R[0] @ xm[1])*hm[0]
         multiply(d_R_0_xm_1, d_h, d_R_0_xm_1)
-        # backward of xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
+        # back through R[0] @ xm[1]
         dot(R_0_T, d_R_0_xm_1, R_0_T_d_R_0_xm_1)
+        # back to xm[1], from hm[1] and xm[2]
         multiply(d_xm_1, d_xm_2, d_xm_1)
         add(d_xm_1, R_0_T_d_R_0_xm_1, d_xm_1)
+        # back through xm[1] = 2*sigmoid(Q[0] @ hm[0])*xm[0]
         multiply(d_Q_0_h_prev, d_xm_1, d_Q_0_h_prev)
-        # h
+        # back through Q[0] @ h[t-1]
         dot(Q_0_T, d_Q_0_h_prev, Q_0_T_d_Q_0_h_prev)
+        # back to h[t-1], from hm[0] = h[t-1]
         multiply(d_h_prev_factor, d_h, d_h)
         add(d_h, Q_0_T_d_Q_0_h_prev, d_h)
 
-    # again xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
+    # again: xm[2] = 2*sigmoid(Q[1] @ hm[1])*xm[1]
     np.multiply(saved.sigmoid_Q_1_hm_1, 2, out=ws.xm_2)
     np.multiply(ws.xm_2, ws.xm_1, out=ws.xm_2)
-    # again hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
+    # again: hm[2] = 2*sigmoid(R[1] @ xm[2])*hm[1]
     np.multiply(saved.sigmoid_R_1_xm_2, 2, out=ws.hm_2)
     np.multiply(ws.hm_2, ws.hm_1, out=ws.hm_2)
+    # for the way back to x[t], from xm[0] = x[t]
     np.multiply(saved.sigmoid_Q_0_h_prev, 2, out=ws.d_x)
+    # back to x[t], from xm[0] = x[t]
     np.multiply(ws.d_xm_1, ws.d_x, out=ws.d_x)
-    d_gates_3_flat = _columns(ws.d_gates_3, ws.d_gates_3_flat)
+    # gradients of the parameters: products and sums over all steps and samples
+    d_gates2_flat = _columns(ws.d_gates2, ws.d_gates2_flat)
     xm_2_flat = _columns(ws.xm_2, ws.xm_2_flat)
-    np.matmul(d_gates_3_flat, xm_2_flat.T, out=ws.d_gates_4_rows)
-    d_Wo = ws.d_gates_4_rows[0:H]
-    d_Wi = ws.d_gates_4_rows[H:2*H]
-    d_Wf = ws.d_gates_4_rows[2*H:3*H]
-    d_R_1 = ws.d_gates_4_rows[3*H:4*H]
-    d_Wg = ws.d_gates_4_rows[4*H:5*H]
+    np.matmul(d_gates2_flat, xm_2_flat.T, out=ws.d_gates3_rows)
+    d_Wo = ws.d_gates3_rows[0:H]
+    d_Wi = ws.d_gates3_rows[H:2*H]
+    d_Wf = ws.d_gates3_rows[2*H:3*H]
+    d_R_1 = ws.d_gates3_rows[3*H:4*H]
+    d_Wg = ws.d_gates3_rows[4*H:5*H]
     hm_2_flat = _columns(ws.hm_2, ws.hm_2_flat)
-    np.matmul(d_gates_3_flat[0:3*H], hm_2_flat.T, out=ws.d_Uo_Ui_Uf_rows)
+    np.matmul(d_gates2_flat[0:3*H], hm_2_flat.T, out=ws.d_Uo_Ui_Uf_rows)
     d_Uo = ws.d_Uo_Ui_Uf_rows[0:H]
     d_Ui = ws.d_Uo_Ui_Uf_rows[H:2*H]
     d_Uf = ws.d_Uo_Ui_Uf_rows[2*H:3*H]
-    np.matmul(d_gates_3_flat[4*H:5*H], hm_2_flat.T, out=ws.d_Ug_rows)
+    np.matmul(d_gates2_flat[4*H:5*H], hm_2_flat.T, out=ws.d_Ug_rows)
     d_Ug = ws.d_Ug_rows
     d_Q_0_h_prev_flat = _columns(ws.d_Q_0_h_prev, ws.d_Q_0_h_prev_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
@@ -372,7 +392,7 @@ def _backward(
     hm_1_flat = _columns(ws.hm_1, ws.hm_1_flat)
     np.matmul(d_Q_1_hm_1_flat, hm_1_flat.T, out=ws.d_Q_1_rows)
     d_Q_1 = ws.d_Q_1_rows
-    np.matmul(d_gates_3_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
+    np.matmul(d_gates2_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
     d_bo = ws.d_b_gates_sum[0:H]
     d_bi = ws.d_b_gates_sum[H:2*H]
     d_bf = ws.d_b_gates_sum[2*H:3*H]
@@ -423,7 +443,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (b_gates, Q_0_T, minus_one, one, two, R_0_T, Q_1_T, R_1_T, gates_2_T, half, ) = packed.constants
+        (b_gates, Q_0_T, minus_one, one, two, R_0_T, Q_1_T, R_1_T, weights_T, half) = packed.constants
         sigmoid_Q_0_h_prev = packed.sigmoid_Q_0_h_prev
         tmp = packed.tmp
         xm_2 = packed.xm_2
@@ -496,7 +516,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # f = sigma(Wf @ xm[rounds] + Uf @ hm[rounds] + bf)
         # g = phi(Wg @ xm[rounds] + Ug @ hm[rounds] + bg)
         # o = sigma(Wo @ xm[rounds] + Uo @ hm[rounds] + bo)
-        dot(hm_xm_2, gates_2_T, gates)
+        dot(hm_xm_2, weights_T, gates)
         add(b_gates, gates, gates)
         tanh(gates, gates)
         multiply(o_i_f, half, o_i_f)
@@ -607,7 +627,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     R_0 = params.R[0]
     Q_1 = params.Q[1]
     R_1 = params.R[1]
-    return (Q_0, R_0, Q_1, R_1, )
+    return (Q_0, R_0, Q_1, R_1)
 
 
 class Tape(NamedTuple):
@@ -721,7 +741,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -735,22 +755,22 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.b_gates = np.empty((1, 4*H), dtype)
-        self.gates_2 = np.empty((4*H, H + I), dtype)
+        self.weights = np.empty((4*H, H + I), dtype)
         Q_0, R_0, Q_1, R_1 = _derived(params)
         b_gates = self.b_gates
         np.multiply(params.bo, 0.5, out=b_gates[..., 0:H])
         np.multiply(params.bi, 0.5, out=b_gates[..., H:2*H])
         np.multiply(params.bf, 0.5, out=b_gates[..., 2*H:3*H])
         np.copyto(b_gates[..., 3*H:4*H], params.bg)
-        gates_2 = self.gates_2
-        np.multiply(params.Uo, 0.5, out=gates_2[0:H, 0:H])
-        np.multiply(params.Wo, 0.5, out=gates_2[0:H, H:H + I])
-        np.multiply(params.Ui, 0.5, out=gates_2[H:2*H, 0:H])
-        np.multiply(params.Wi, 0.5, out=gates_2[H:2*H, H:H + I])
-        np.multiply(params.Uf, 0.5, out=gates_2[2*H:3*H, 0:H])
-        np.multiply(params.Wf, 0.5, out=gates_2[2*H:3*H, H:H + I])
-        np.copyto(gates_2[3*H:4*H, 0:H], params.Ug)
-        np.copyto(gates_2[3*H:4*H, H:H + I], params.Wg)
+        weights = self.weights
+        np.multiply(params.Uo, 0.5, out=weights[0:H, 0:H])
+        np.multiply(params.Wo, 0.5, out=weights[0:H, H:H + I])
+        np.multiply(params.Ui, 0.5, out=weights[H:2*H, 0:H])
+        np.multiply(params.Wi, 0.5, out=weights[H:2*H, H:H + I])
+        np.multiply(params.Uf, 0.5, out=weights[2*H:3*H, 0:H])
+        np.multiply(params.Wf, 0.5, out=weights[2*H:3*H, H:H + I])
+        np.copyto(weights[3*H:4*H, 0:H], params.Ug)
+        np.copyto(weights[3*H:4*H, H:H + I], params.Wg)
         Q_0_T = _from_left(Q_0)
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
@@ -758,9 +778,9 @@ class Packed:
         R_0_T = _from_left(R_0)
         Q_1_T = _from_left(Q_1)
         R_1_T = _from_left(R_1)
-        gates_2_T = _from_left(gates_2)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
-        self.constants = (b_gates, Q_0_T, minus_one, one, two, R_0_T, Q_1_T, R_1_T, gates_2_T, half, )
+        self.constants = (b_gates, Q_0_T, minus_one, one, two, R_0_T, Q_1_T, R_1_T, weights_T, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -823,8 +843,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -964,7 +984,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, H, B), dtype)
         self.sigmoid_Q_0_h_prev = empty((T, I, B), dtype)
@@ -1001,9 +1021,9 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(5*B*H*T, dtype)  # backward.d_gates_3
+        self.block_1 = empty(5*B*H*T, dtype)  # backward.d_gates2
         # backward.d_c_factor, backward.d_hm_1_factor, backward.tmp, backward.d_h_prev_factor, backward.dy_rows,
-        # backward.d_gates_3_flat
+        # backward.d_gates2_flat
         self.block_2 = empty(5*B*H*T, dtype)
         self.block_3 = empty(2*B*I*T, dtype)  # forward.xm_1_factor, backward.tmp_2, backward.xm_2_d_x
         self.block_4 = empty(B*I*T, dtype)  # backward.d_Q_0_h_prev, backward.xm_1_flat, backward.d_Q_1_hm_1_flat
@@ -1029,18 +1049,20 @@ class _Forward:
         self.tmp_2 = empty((H, B), dtype)
         self.tmp_3 = empty((I, B), dtype)
         self.tmp_4 = empty((H, B), dtype)
-        self.gates_2 = empty((4*H, H + I), dtype)
+        self.weights = empty((4*H, H + I), dtype)
         self.tmp_5 = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.xm_1_factor = np.ndarray((T, I, B), dtype, scratch.block_3)
         self.xm_2 = self.hm_xm_2[H:]
         self.hm_2 = self.hm_xm_2[:H]
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.sigmoid_Q_0_h_prev, self.xm_1_factor, saved.sigmoid_R_0_xm_1,
-            saved.sigmoid_Q_1_hm_1, saved.sigmoid_R_1_xm_2, saved.gates, saved.o_i_f, saved.c_all[:-1], saved.f,
-            saved.c, saved.i, saved.g, saved.tanh_c, saved.o, saved.h)
+            zip(
+                saved.h_all[:-1], saved.sigmoid_Q_0_h_prev, self.xm_1_factor, saved.sigmoid_R_0_xm_1,
+                saved.sigmoid_Q_1_hm_1, saved.sigmoid_R_1_xm_2, saved.gates, saved.o_i_f, saved.c_all[:-1], saved.f,
+                saved.c, saved.i, saved.g, saved.tanh_c, saved.o, saved.h
+            )
         )
 
 
@@ -1057,8 +1079,8 @@ class _Backward:
         self.Uo_Ui_Uf_T = empty((H, 3*H), dtype)
         self.Ug_T = empty((H, H), dtype)
         self.tmp_4 = empty((H, B), dtype)
-        self.gates_4 = empty((5*H, I), dtype)
-        self.gates_4_T = empty((I, 5*H), dtype)
+        self.gates3 = empty((5*H, I), dtype)
+        self.gates3_T = empty((I, 5*H), dtype)
         self.d_xm_2 = empty((I, B), dtype)
         self.Q_1_T = empty((H, I), dtype)
         self.Q_1_T_d_Q_1_hm_1 = empty((H, B), dtype)
@@ -1066,7 +1088,7 @@ class _Backward:
         self.R_0_T_d_R_0_xm_1 = empty((I, B), dtype)
         self.Q_0_T = empty((H, I), dtype)
         self.Q_0_T_d_Q_0_h_prev = empty((H, B), dtype)
-        self.d_gates_4_rows = empty((5*H, I), dtype)
+        self.d_gates3_rows = empty((5*H, I), dtype)
         self.d_Uo_Ui_Uf_rows = empty((3*H, H), dtype)
         self.d_Ug_rows = empty((H, H), dtype)
         self.d_Q_0_rows = empty((I, H), dtype)
@@ -1079,7 +1101,7 @@ class _Backward:
         self.d_R_0_xm_1 = np.ndarray((T, H, B), dtype, scratch.block_6)
         self.hm_1 = np.ndarray((T, H, B), dtype, scratch.block_7)
         self.d_c_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.d_gates_3 = np.ndarray((T, 5*H, B), dtype, scratch.block_1)
+        self.d_gates2 = np.ndarray((T, 5*H, B), dtype, scratch.block_1)
         self.d_Q_1_hm_1 = np.ndarray((T, I, B), dtype, scratch.block_8)
         self.d_hm_1_factor = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
@@ -1089,7 +1111,7 @@ class _Backward:
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[3*B*H*T:])
         self.xm_2_d_x = np.ndarray((T, 2*I, B), dtype, scratch.block_3)
         self.hm_2 = np.ndarray((T, H, B), dtype, scratch.block_10)
-        self.d_gates_3_flat = np.ndarray((5*H, T, B), dtype, scratch.block_2)
+        self.d_gates2_flat = np.ndarray((5*H, T, B), dtype, scratch.block_2)
         self.xm_2_flat = np.ndarray((I, T, B), dtype, scratch.block_9)
         self.hm_2_flat = np.ndarray((H, T, B), dtype, scratch.block_11)
         self.d_Q_0_h_prev_flat = np.ndarray((I, T, B), dtype, scratch.block_9)
@@ -1098,19 +1120,21 @@ class _Backward:
         self.xm_1_flat = np.ndarray((I, T, B), dtype, scratch.block_4)
         self.d_Q_1_hm_1_flat = np.ndarray((I, T, B), dtype, scratch.block_4)
         self.hm_1_flat = np.ndarray((H, T, B), dtype, scratch.block_6)
-        self.d_o_pre = self.d_gates_3[:, :H]
-        self.d_g_pre = self.d_gates_3[:, 4*H:]
-        self.d_f_pre = self.d_gates_3[:, 2*H:3*H]
-        self.d_i_pre = self.d_gates_3[:, H:2*H]
-        self.d_R_1_xm_2 = self.d_gates_3[:, 3*H:4*H]
-        self.d_o_i_f_pre = self.d_gates_3[:, :3*H]
+        self.d_o_pre = self.d_gates2[:, :H]
+        self.d_g_pre = self.d_gates2[:, 4*H:]
+        self.d_f_pre = self.d_gates2[:, 2*H:3*H]
+        self.d_i_pre = self.d_gates2[:, H:2*H]
+        self.d_R_1_xm_2 = self.d_gates2[:, 3*H:4*H]
+        self.d_o_i_f_pre = self.d_gates2[:, :3*H]
         self.xm_2 = self.xm_2_d_x[:, :I]
         self.d_x = self.xm_2_d_x[:, I:]
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f,
-            self.d_o_i_f_pre, self.d_R_1_xm_2, self.d_gates_3, self.d_Q_1_hm_1, self.d_hm_1_factor, self.d_R_0_xm_1,
-            self.d_xm_1, self.d_Q_0_h_prev, self.d_h_prev_factor)
+            zip(
+                self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f,
+                self.d_o_i_f_pre, self.d_R_1_xm_2, self.d_gates2, self.d_Q_1_hm_1, self.d_hm_1_factor, self.d_R_0_xm_1,
+                self.d_xm_1, self.d_Q_0_h_prev, self.d_h_prev_factor
+            )
         )[::-1]
 
 
@@ -1122,7 +1146,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1232,7 +1256,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1343,7 +1367,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1352,7 +1376,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1380,7 +1404,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1389,9 +1413,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1411,8 +1436,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1438,20 +1463,20 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Q": ("2", "I", "H",),
-    "R": ("2", "H", "I",),
+    "Q": ("2", "I", "H"),
+    "R": ("2", "H", "I"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1584,7 +1609,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -48,7 +48,7 @@ __all__ = [
 
 CELL = "momentum_rnn"
 SPEC_SHA256 = "e40b1beeb189c71bece0b0d56a61514b78cd902eb196b9e672ab9b5e8fca27e5"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -76,6 +76,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -96,8 +100,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after U @ h_prev.
 extern "C" __global__ void forward_step(
@@ -117,12 +121,15 @@ extern "C" __global__ void forward_step(
     const real W_x = h_all_3[at];
     const real U_h_prev = U_h_prev_now[k];
 
-    // v[t] = mu*v[t-1] + eps*(W @ x[t])
+    // the state before the step, put back where the sequence is reset
     const real v_prev_here = cut_before == 0 ? v_prev : cut_before == 1 ? 0 : v_all[k];
+    // v[t] = mu*v[t-1] + eps*(W @ x[t])
     const real v = real(0.6)*v_prev_here + real(0.6)*W_x;
     // h[t] = g(U @ h[t-1] + v[t] + b)
     const real h = tanh(v + U_h_prev + b_j);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     v_all[at + B*H] = v;
@@ -150,13 +157,12 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_v_next = d_v_all[at + B*H];
 
-    // backward of h[t] = g(U @ h[t-1] + v[t] + b)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of v[t] = mu*v[t-1] + eps*(W @ x[t])
     const real d_v_next_here = cut_after == 0 ? d_v_next : cut_after == 2 ? d_v_final[k] : 0;
-    // backward of h[t] = g(U @ h[t-1] + v[t] + b)
+    // back through h[t] = g(U @ h[t-1] + v[t] + b)
     const real d_h_pre = (1 - square(h))*(d_h_given + d_h_next_here);
-    // backward of v[t] = mu*v[t-1] + eps*(W @ x[t])
+    // back to v[t-1], from v[t] = mu*v[t-1] + eps*(W @ x[t])
     const real d_v_prev = real(0.6)*d_v_next_here + real(0.6)*d_h_pre;
 
     d_h_pre_all[at] = d_h_pre;
@@ -240,7 +246,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     U = ws.U
     for backward_step_arguments, d_h_pre, d_h_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = g(U @ h[t-1] + v[t] + b)
+        # back through U @ h[t-1]
         dot(d_h_pre, U, d_h_prev)
 
 
@@ -302,7 +308,9 @@ def _backward_checked(
         ws.d_v_final[...] = 0 if dfinal is None else dfinal.v
 
     _loop(ws, _backward_loop, graph)
+    # back through W @ x[t]
     _dot(ws.d_v_operand[:T].reshape(T*B, H), params.W, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_v_operand[:T].reshape(T*B, H).T, x_2d, ws.d_W)
     _dot(ws.d_h_pre_all.reshape(T*B, H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U)
     _sum_rows(ws.d_h_pre_all.reshape(T*B, H), ws.d_b_sum_parts, ws.d_b_sum)
@@ -530,7 +538,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -721,8 +729,9 @@ class _Backward:
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_h_pre_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_h_pre_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -911,7 +920,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -978,8 +987,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1011,15 +1019,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1089,8 +1096,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1208,7 +1215,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.v", state.v, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

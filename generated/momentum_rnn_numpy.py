@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "momentum_rnn"
 SPEC_SHA256 = "e40b1beeb189c71bece0b0d56a61514b78cd902eb196b9e672ab9b5e8fca27e5"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -67,6 +67,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -90,12 +95,12 @@ def _forward(
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add, dot, tanh = np.multiply, np.add, np.dot, np.tanh
-    number = np.array(0.6, dtype)
+    c_0_6 = np.array(0.6, dtype)
     tmp = ws.tmp
     U_h_prev = ws.U_h_prev
     for (v_prev, v, h_prev, h) in steps:
         # v[t] = mu*v[t-1] + eps*(W @ x[t])
-        multiply(v_prev, number, tmp)
+        multiply(v_prev, c_0_6, tmp)
         add(tmp, v, v)
         # h[t] = g(U @ h[t-1] + v[t] + b)
         dot(U, h_prev, U_h_prev)
@@ -121,34 +126,37 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_v[...] = 0 if dfinal is None else dfinal.v.T
 
-    # backward of h[t] = g(U @ h[t-1] + v[t] + b)
+    # for the way back through h[t] = g(U @ h[t-1] + v[t] + b)
     np.square(saved.h, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.v.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.v.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     d_v = ws.d_v
-    number = np.array(0.6, dtype)
+    c_0_6 = np.array(0.6, dtype)
     U_T = _transposed(U, T, B, ws.U_T)
     for (dy_t, d_h_pre, d_v_prev_kept) in steps:
-        # backward of h[t] = g(U @ h[t-1] + v[t] + b)
+        # back through h[t] = g(U @ h[t-1] + v[t] + b)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
-        # backward of v[t] = mu*v[t-1] + eps*(W @ x[t])
+        # back to v[t], from the next step and h[t] = g(U @ h[t-1] + v[t] + b)
         add(d_v, d_h_pre, d_v)
-        multiply(d_v, number, d_v)
-        # h
+        # back to v[t-1], from v[t] = mu*v[t-1] + eps*(W @ x[t])
+        multiply(d_v, c_0_6, d_v)
+        # back through U @ h[t-1]
         dot(U_T, d_h_pre, d_h)
-        # v
+        # back to v[t-1], continued
         np.copyto(d_v_prev_kept, d_v)
 
+    # back through W @ x[t]
     d_v_prev_kept_flat = _columns(ws.d_v_prev_kept, ws.d_v_prev_kept_flat)
     np.matmul(d_v_prev_kept_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_v_prev_kept_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     d_h_pre_flat = _columns(ws.d_h_pre, ws.d_h_pre_flat)
@@ -189,7 +197,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W_T, U_T, number, b_row, ) = packed.constants
+        (W_T, U_T, c_0_6, b_row) = packed.constants
         h_prev_here = packed.h_prev_here
         W_x = packed.W_x
         h_pre = packed.h_pre
@@ -203,11 +211,11 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(x, W_T, W_x)
         # h[t] = g(U @ h[t-1] + v[t] + b)
         dot(h_prev_here, U_T, h_pre)
-        # v
-        multiply(v_prev, number, tmp)
-        multiply(W_x, number, W_x)
+        # v[t], continued
+        multiply(v_prev, c_0_6, tmp)
+        multiply(W_x, c_0_6, W_x)
         v = add(tmp, W_x)
-        # h
+        # h[t], continued
         add(b_row, h_pre, h_pre)
         add(h_pre, v, h_pre)
         h = tanh(h_pre)
@@ -362,7 +370,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -379,9 +387,9 @@ class Packed:
         U = params.U
         W_T = _from_left(W)
         U_T = _from_left(U)
-        number = np.array(0.6, dtype)
+        c_0_6 = np.array(0.6, dtype)
         b_row = params.b[None]
-        self.constants = (W_T, U_T, number, b_row, )
+        self.constants = (W_T, U_T, c_0_6, b_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -430,8 +438,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -571,7 +579,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, H, B), dtype)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
@@ -616,8 +624,8 @@ class _Forward:
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
         self.v = self.v_all[1:]
         self.v_prev = self.v_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (self.v_all, self.v_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (self.v_all, self.v_prev, 0.0))
         self.steps = list(zip(self.v_all[:-1], self.v, saved.h_all[:-1], saved.h))
 
 
@@ -640,7 +648,7 @@ class _Backward:
         self.d_v_prev_kept_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.d_h_pre_flat = np.ndarray((H, T, B), dtype, scratch.block_2)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.carried = (self.d_h, self.d_v, )
+        self.carried = (self.d_h, self.d_v)
         self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_v_prev_kept))[::-1]
 
 
@@ -652,7 +660,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -762,7 +770,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -873,7 +881,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -882,7 +890,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -910,7 +918,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -919,9 +927,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -941,8 +950,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -968,8 +977,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
     "b": ("H",),
 }
 STATE_SHAPES = {
@@ -1103,7 +1112,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.v", state.v, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -48,7 +48,7 @@ __all__ = [
 
 CELL = "mrnn"
 SPEC_SHA256 = "7992fdf7e436c8e9b0a6da18d89b7545a16e7dbab2634980c6827e2c3fe4ae1f"
-DIMS = ("I", "H", "F",)
+DIMS = ("I", "H", "F")
 
 
 class Params(NamedTuple):
@@ -76,6 +76,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -96,8 +99,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after Um @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -134,7 +137,9 @@ extern "C" __global__ void forward_step_2(
 
     // h[t] = g(W @ x[t] + V @ m)
     const real h = tanh(W_x + V_m);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     h_out[at] = h;
@@ -160,8 +165,9 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = g(W @ x[t] + V @ m)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back through h[t] = g(W @ x[t] + V @ m)
     const real d_h_pre = (1 - square(h))*(d_h_given + d_h_next_here);
 
     d_h_pre_all[at] = d_h_pre;
@@ -182,7 +188,7 @@ extern "C" __global__ void backward_step_2(
     const real Wm_x = Wm_W_x_all[row*(F + H) + j];
     const real VT_d_V_m = VT_d_V_m_now[k];
 
-    // backward of m = (Wm @ x[t])*(Um @ h[t-1])
+    // back through m = (Wm @ x[t])*(Um @ h[t-1])
     const real d_Um_h_prev = Wm_x*VT_d_V_m;
     const real d_Wm_x = Um_h_prev*VT_d_V_m;
 
@@ -202,7 +208,7 @@ extern "C" __global__ void backward_after(
     const real Um_h_prev = Um_h_prev_all[at];
     const real Wm_x = Wm_W_x_all[row*(F + H) + j];
 
-    // backward of m = (Wm @ x[t])*(Um @ h[t-1])
+    // again: m = (Wm @ x[t])*(Um @ h[t-1])
     const real m = Um_h_prev*Wm_x;
 
     m_all[at] = m;
@@ -295,10 +301,10 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     Um = ws.Um
     for backward_step_arguments, d_h_pre, backward_step_arguments_2, d_Um_h_prev, d_h_prev in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of m = (Wm @ x[t])*(Um @ h[t-1])
+        # back through V @ m
         dot(d_h_pre, V, VT_d_V_m)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of h[t] = g(W @ x[t] + V @ m)
+        # back through Um @ h[t-1]
         dot(d_Um_h_prev, Um, d_h_prev)
 
 
@@ -359,8 +365,10 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wm; W] @ x[t]
     _dot(ws.d_Wm_x_h_pre_all.reshape(T*B, F + H), ws.Wm_W, ws.d_x_out.reshape(T*B, I))
     _run(_kernel("backward_after", dtype), T*B*F, ws.backward_after)
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_Wm_x_h_pre_all.reshape(T*B, F + H).T, x_2d, ws.d_Wm_W)
     _dot(ws.d_Um_h_prev_all.reshape(T*B, F).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Um)
     _dot(ws.d_h_pre_all.reshape(T*B, H).T, ws.m_all.reshape(T*B, F), ws.d_V)
@@ -591,7 +599,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.Wm", params.Wm, 2, 1, "[F, I]")
     H = _axis("params.Um", params.Um, 2, 1, "[F, H]")
     dtype = _check_params(params, I, H, F)
-    return Packed(params, dtype, (I, H, F, ))
+    return Packed(params, dtype, (I, H, F))
 
 
 class Packed:
@@ -747,8 +755,9 @@ class _Forward:
         self.forward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], self.Um_h_prev_all[t], (now[t], *self.forward_step_1),
-            (now[t], *self.forward_step_2)) for t in range(T)
+            (
+                self.h_operand[t], self.Um_h_prev_all[t], (now[t], *self.forward_step_1), (now[t], *self.forward_step_2)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -801,8 +810,10 @@ class _Backward:
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_h_pre_all[t], (now[t], *self.backward_step_2),
-            self.d_Um_h_prev_all[t], self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_h_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_Um_h_prev_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -991,7 +1002,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1058,8 +1069,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1091,15 +1101,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1169,10 +1178,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wm": ("F", "I",),
-    "Um": ("F", "H",),
-    "W": ("H", "I",),
-    "V": ("H", "F",),
+    "Wm": ("F", "I"),
+    "Um": ("F", "H"),
+    "W": ("H", "I"),
+    "V": ("H", "F"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1288,7 +1297,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, F, )
+    return params, x, state, T, B, dtype, (I, H, F)
 
 
 def _check_params(params: Params, I: int, H: int, F: int) -> Any:

@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "mrnn"
 SPEC_SHA256 = "7992fdf7e436c8e9b0a6da18d89b7545a16e7dbab2634980c6827e2c3fe4ae1f"
-DIMS = ("I", "H", "F",)
+DIMS = ("I", "H", "F")
 
 
 class Params(NamedTuple):
@@ -66,6 +66,10 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -119,13 +123,13 @@ def _backward(
     np.copyto(W_Wm[H:F + H], params.Wm)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = g(W @ x[t] + V @ m)
+    # for the way back through h[t] = g(W @ x[t] + V @ m)
     np.square(saved.h, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -133,21 +137,24 @@ def _backward(
     V_T = _transposed(V, T, B, ws.V_T)
     Um_T = _transposed(Um, T, B, ws.Um_T)
     for (dy_t, d_h_pre, d_Wm_x, Wm_x, d_Um_h_prev) in steps:
-        # backward of h[t] = g(W @ x[t] + V @ m)
+        # back through h[t] = g(W @ x[t] + V @ m)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
-        # backward of m = (Wm @ x[t])*(Um @ h[t-1])
+        # back through V @ m
         dot(V_T, d_h_pre, d_Wm_x)
+        # back through m = (Wm @ x[t])*(Um @ h[t-1])
         multiply(Wm_x, d_Wm_x, d_Um_h_prev)
-        # h
+        # back through Um @ h[t-1]
         dot(Um_T, d_Um_h_prev, d_h)
 
-    # again m = (Wm @ x[t])*(Um @ h[t-1])
+    # again: m = (Wm @ x[t])*(Um @ h[t-1])
     np.multiply(saved.Wm_x, saved.Um_h_prev, out=ws.m)
-    # backward of m = (Wm @ x[t])*(Um @ h[t-1])
+    # back through m = (Wm @ x[t])*(Um @ h[t-1])
     np.multiply(saved.Um_h_prev, ws.d_Wm_x, out=ws.d_Wm_x)
+    # back through [Wm; W] @ x[t]
     d_h_pre_Wm_x_flat = _columns(ws.d_h_pre_Wm_x, ws.d_h_pre_Wm_x_flat)
     np.matmul(d_h_pre_Wm_x_flat.T, W_Wm, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_h_pre_Wm_x_flat, x_2d, out=ws.d_W_Wm_rows)
     d_W = ws.d_W_Wm_rows[0:H]
     d_Wm = ws.d_W_Wm_rows[H:F + H]
@@ -191,7 +198,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Wm_T, Um_T, V_W_T, ) = packed.constants
+        (Wm_T, Um_T, V_W_T) = packed.constants
         x_here = packed.x_here
         m = packed.m
         Um_h_prev = packed.Um_h_prev
@@ -362,7 +369,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.Wm", params.Wm, 2, 1, "[F, I]")
     H = _axis("params.Um", params.Um, 2, 1, "[F, H]")
     dtype = _check_params(params, I, H, F)
-    return Packed(params, dtype, (I, H, F, ))
+    return Packed(params, dtype, (I, H, F))
 
 
 class Packed:
@@ -384,7 +391,7 @@ class Packed:
         Wm_T = _from_left(Wm)
         Um_T = _from_left(Um)
         V_W_T = _from_left(V_W)
-        self.constants = (Wm_T, Um_T, V_W_T, )
+        self.constants = (Wm_T, Um_T, V_W_T)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -435,8 +442,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -576,7 +583,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H, F = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.W_Wm_x_flat = empty((F + H, T, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -621,7 +628,8 @@ class _Forward:
         self.W_Wm = empty((F + H, I), dtype)
         self.m = empty((F, B), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.Um_h_prev, saved.Wm_x, saved.h, saved.W_x))
 
 
@@ -650,7 +658,7 @@ class _Backward:
         self.m_flat = np.ndarray((F, T, B), dtype, scratch.block_2[B*H*T:])
         self.d_h_pre = self.d_h_pre_Wm_x[:, :H]
         self.d_Wm_x = self.d_h_pre_Wm_x[:, H:]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_Wm_x, saved.Wm_x, self.d_Um_h_prev))[::-1]
 
 
@@ -662,7 +670,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H, F = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -771,7 +779,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -882,7 +890,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -891,7 +899,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -919,7 +927,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -928,9 +936,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -950,8 +959,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -977,10 +986,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wm": ("F", "I",),
-    "Um": ("F", "H",),
-    "W": ("H", "I",),
-    "V": ("H", "F",),
+    "Wm": ("F", "I"),
+    "Um": ("F", "H"),
+    "W": ("H", "I"),
+    "V": ("H", "F"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1111,7 +1120,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, F, )
+    return params, x, state, T, B, dtype, (I, H, F)
 
 
 def _check_params(params: Params, I: int, H: int, F: int) -> Any:

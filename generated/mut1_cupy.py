@@ -50,7 +50,7 @@ __all__ = [
 
 CELL = "mut1"
 SPEC_SHA256 = "a7eb8b8d05adeadd2378032db072f25d77b93dd59320883b02a59ef85505969b"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -82,6 +82,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -104,8 +108,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after Ur @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -135,7 +139,7 @@ extern "C" __global__ void forward_step_1(
     const real h_base = 1 - z;
     // r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     const real r = sigmoid(Wr_x + Ur_h_prev + br_j);
-    // h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
+    // h[t], continued
     const real h_part = h_prev*r;
 
     z_r_tanh_E_x_all[row*3*H + j] = z;
@@ -167,7 +171,9 @@ extern "C" __global__ void forward_step_2(
     // h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
     const real tanh_h_pre = tanh(Uh_h_part + h_pre_base);
     const real h = z*tanh_h_pre + h_prev*h_base;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     tanh_h_pre_all[at] = tanh_h_pre;
@@ -197,13 +203,17 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
+    // back through h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
     const real d_h_pre = z*(1 - square(tanh_h_pre))*d_h;
+    // again: h[t-1]*r, in h[t]
     const real h_part = h_prev*r;
+    // back through h[t], continued
     const real d_E_x = (1 - square(tanh_E_x))*d_h_pre;
-    // backward of z = sigma(Wz @ x[t] + bz)
+    // back through z = sigma(Wz @ x[t] + bz)
     const real d_z_pre = (1 - z)*z*(tanh_h_pre - h_prev)*d_h;
 
     d_h_pre_all[at] = d_h_pre;
@@ -226,7 +236,7 @@ extern "C" __global__ void backward_step_2(
     const real r = z_r_tanh_E_x_all[row*3*H + H + j];
     const real UhT_d_Uh_h_part = UhT_d_Uh_h_part_now[k];
 
-    // backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+    // back through r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     const real d_r_pre = h_prev*(1 - r)*r*UhT_d_Uh_h_part;
 
     d_r_pre_all[at] = d_r_pre;
@@ -252,8 +262,9 @@ extern "C" __global__ void backward_step_3(
     const real UhT_d_Uh_h_part = UhT_d_Uh_h_part_now[k];
     const real UrT_d_Ur_h_prev = UrT_d_Ur_h_prev_now[k];
 
-    // backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t-1], from r and h[t]
     const real d_h_prev = (1 - z)*(d_h_given + d_h_next_here) + r*UhT_d_Uh_h_part + UrT_d_Ur_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -350,10 +361,10 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_3_blocks = ws.backward_step_3_blocks
     for backward_step_arguments, d_h_pre, backward_step_arguments_2, d_r_pre, backward_step_arguments_3 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
+        # back through Uh @ (h[t-1]*r)
         dot(d_h_pre, Uh, UhT_d_Uh_h_part)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
+        # back through Ur @ h[t-1]
         dot(d_r_pre, Ur, UrT_d_Ur_h_prev)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
 
@@ -416,7 +427,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wz; Wr; E] @ x[t]
     _dot(ws.d_z_pre_r_pre_E_x_all.reshape(T*B, 3*H), ws.Wz_Wr_E, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_z_pre_r_pre_E_x_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wz_Wr_E)
     _dot(ws.d_r_pre_all.reshape(T*B, H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Ur)
     _dot(ws.d_h_pre_all.reshape(T*B, H).T, ws.h_part_all.reshape(T*B, H), ws.d_Uh)
@@ -662,7 +675,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -888,8 +901,10 @@ class _Backward:
         self.backward_step_3_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_h_pre_all[t], (now[t], *self.backward_step_2), self.d_r_pre_all[t],
-            (now[t], *self.backward_step_3)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_h_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_r_pre_all[t], (now[t], *self.backward_step_3)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1078,7 +1093,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1145,8 +1160,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1178,15 +1192,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1256,11 +1269,11 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wr": ("H", "I",),
-    "E": ("H", "I",),
-    "Ur": ("H", "H",),
-    "Uh": ("H", "H",),
+    "Wz": ("H", "I"),
+    "Wr": ("H", "I"),
+    "E": ("H", "I"),
+    "Ur": ("H", "H"),
+    "Uh": ("H", "H"),
     "bz": ("H",),
     "br": ("H",),
     "bh": ("H",),
@@ -1378,7 +1391,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -41,7 +41,7 @@ __all__ = [
 
 CELL = "mut1"
 SPEC_SHA256 = "a7eb8b8d05adeadd2378032db072f25d77b93dd59320883b02a59ef85505969b"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -72,6 +72,12 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _base a term of it; _all before the first step and after every step; _flat of all steps and
+# samples, as the columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that
+# one product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -153,20 +159,20 @@ def _backward(
     np.copyto(Wz_Wr_E[2*H:3*H], params.E)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
+    # for the way back through h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.multiply(saved.z, ws.d_h_pre, out=ws.d_h_pre)
-    # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+    # for the way back through r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(saved.h_prev, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
-    # h
+    # for the way back to h[t-1], from r and h[t]
     np.subtract(1, saved.z, out=ws.d_h_prev_base)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -176,33 +182,40 @@ def _backward(
     Ur_T = _transposed(Ur, T, B, ws.Ur_T)
     UrT_d_Ur_h_prev = ws.UrT_d_Ur_h_prev
     for (dy_t, d_z_pre, d_h_pre, d_r_pre, d_h_prev_base, r) in steps:
-        # backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_z_pre)
+        # back through h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
         multiply(d_h_pre, d_z_pre, d_h_pre)
+        # back through Uh @ (h[t-1]*r)
         dot(Uh_T, d_h_pre, UhT_d_Uh_h_part)
-        # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+        # back through r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         multiply(d_r_pre, UhT_d_Uh_h_part, d_r_pre)
-        # h
+        # back through Ur @ h[t-1]
         dot(Ur_T, d_r_pre, UrT_d_Ur_h_prev)
+        # back to h[t-1], from r and h[t]
         multiply(d_h_prev_base, d_z_pre, d_h)
         multiply(r, UhT_d_Uh_h_part, UhT_d_Uh_h_part)
         add(d_h, UhT_d_Uh_h_part, d_h)
         add(d_h, UrT_d_Ur_h_prev, d_h)
 
-    # again h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
+    # again: h[t-1]*r, in h[t]
     np.multiply(saved.h_prev, saved.r, out=ws.h_part)
-    # backward of h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
+    # for the way back through h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
     np.square(saved.tanh_E_x, out=ws.d_E_x)
     np.subtract(1, ws.d_E_x, out=ws.d_E_x)
+    # back through h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
     np.multiply(ws.d_h_pre, ws.d_E_x, out=ws.d_E_x)
-    # backward of z = sigma(Wz @ x[t] + bz)
+    # for the way back through z = sigma(Wz @ x[t] + bz)
     np.subtract(1, saved.z, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre_factor, saved.z, out=ws.d_z_pre_factor)
     np.subtract(saved.tanh_h_pre, saved.h_prev, out=ws.tmp)
     np.multiply(ws.d_z_pre_factor, ws.tmp, out=ws.d_z_pre_factor)
+    # back through z = sigma(Wz @ x[t] + bz)
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
+    # back through [Wz; Wr; E] @ x[t]
     d_z_pre_r_pre_E_x_flat = _columns(ws.d_z_pre_r_pre_E_x, ws.d_z_pre_r_pre_E_x_flat)
     np.matmul(d_z_pre_r_pre_E_x_flat.T, Wz_Wr_E, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_pre_r_pre_E_x_flat, x_2d, out=ws.d_Wz_Wr_E_rows)
     d_Wz = ws.d_Wz_Wr_E_rows[0:H]
     d_Wr = ws.d_Wz_Wr_E_rows[H:2*H]
@@ -256,7 +269,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bz_br_bh, Wz_half_T, Wr_Ur_half_T, E_T, half, Uh_T, ) = packed.constants
+        (bz_br_bh, Wz_half_T, Wr_Ur_half_T, E_T, half, Uh_T) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         z = packed.z
@@ -278,7 +291,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # h[t] = phi(Uh @ (r*h[t-1]) + phi(E @ x[t]) + bh)*z + h[t-1]*(1 - z)
         matmul(x, E_T, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
-        # z, r, h
+        # z, r and h[t], continued
         add(bz_br_bh, z_h_part_tanh_h_pre, z_h_part_tanh_h_pre)
         tanh(z_h_part, z_h_part)
         multiply(z_h_part, half, z_h_part)
@@ -449,7 +462,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -479,7 +492,7 @@ class Packed:
         E_T = _from_left(E)
         half = np.array(0.5, dtype)
         Uh_T = _from_left(Uh)
-        self.constants = (bz_br_bh, Wz_half_T, Wr_Ur_half_T, E_T, half, Uh_T, )
+        self.constants = (bz_br_bh, Wz_half_T, Wr_Ur_half_T, E_T, half, Uh_T)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -533,8 +546,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -674,7 +687,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.z_r = empty((T, 2*H, B), dtype)
         self.tanh_E_x = empty((T, H, B), dtype)
@@ -730,7 +743,8 @@ class _Forward:
         self.Wz_Wr_E_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wz_Wr_x_half = self.Wz_Wr_E_x_flat[:2*H].transpose(1, 0, 2)
         self.E_x = self.Wz_Wr_E_x_flat[2*H:].transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.r, saved.tanh_h_pre, saved.h, saved.z))
 
 
@@ -767,7 +781,7 @@ class _Backward:
         self.d_r_pre = self.d_z_pre_r_pre_E_x[:, H:2*H]
         self.d_z_pre = self.d_z_pre_r_pre_E_x[:, :H]
         self.d_E_x = self.d_z_pre_r_pre_E_x[:, 2*H:]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(
             zip(self.dy_rows, self.d_z_pre, self.d_h_pre, self.d_r_pre, self.d_h_prev_base, saved.r)
         )[::-1]
@@ -781,7 +795,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -890,7 +904,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1001,7 +1015,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1010,7 +1024,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1038,7 +1052,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1047,9 +1061,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1069,8 +1084,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1096,11 +1111,11 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wr": ("H", "I",),
-    "E": ("H", "I",),
-    "Ur": ("H", "H",),
-    "Uh": ("H", "H",),
+    "Wz": ("H", "I"),
+    "Wr": ("H", "I"),
+    "E": ("H", "I"),
+    "Ur": ("H", "H"),
+    "Uh": ("H", "H"),
     "bz": ("H",),
     "br": ("H",),
     "bh": ("H",),
@@ -1233,7 +1248,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

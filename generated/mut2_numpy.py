@@ -41,7 +41,7 @@ __all__ = [
 
 CELL = "mut2"
 SPEC_SHA256 = "a7b01f6d441cb4d908cdb85e4c69cd6cfa9f8534e5601c22169f8fdccb966a7a"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -73,6 +73,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wz, Uz, E, Ur].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _base a term of it; _all before the first step and after every step; _flat of all steps and samples, as the columns
+# of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes;
+# _sum over all steps and samples; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -150,24 +157,24 @@ def _backward(
     np.copyto(Wz_E_Wh[2*H:3*H], params.Wh)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
+    # for the way back through h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.multiply(saved.z, ws.d_h_pre, out=ws.d_h_pre)
-    # backward of r = sigma(E @ x[t] + Ur @ h[t-1] + br)
+    # for the way back through r = sigma(E @ x[t] + Ur @ h[t-1] + br)
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(saved.h_prev, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
-    # h
+    # for the way back to h[t-1], from z, r and h[t]
     np.subtract(1, saved.z, out=ws.d_h_prev_base)
-    # backward of z = sigma(Wz @ x[t] + Uz @ h[t-1] + bz)
+    # for the way back through z = sigma(Wz @ x[t] + Uz @ h[t-1] + bz)
     np.multiply(ws.d_h_prev_base, saved.z, out=ws.d_z_pre)
     np.subtract(saved.tanh_h_pre, saved.h_prev, out=ws.tmp)
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -177,26 +184,30 @@ def _backward(
     Uz_Ur_T = _transposed(Uz_Ur, T, B, ws.Uz_Ur_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_h_pre, d_z_pre, d_r_pre, d_z_r_pre, d_h_prev_base, r) in steps:
-        # backward of h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
+        # back through h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
         multiply(d_h_pre, d_h, d_h_pre)
-        # backward of z = sigma(Wz @ x[t] + Uz @ h[t-1] + bz)
+        # back through z = sigma(Wz @ x[t] + Uz @ h[t-1] + bz)
         multiply(d_z_pre, d_h, d_z_pre)
-        # h
+        # back through Uh @ (h[t-1]*r)
         dot(Uh_T, d_h_pre, UhT_d_Uh_h_part)
-        # backward of r = sigma(E @ x[t] + Ur @ h[t-1] + br)
+        # back through r = sigma(E @ x[t] + Ur @ h[t-1] + br)
         multiply(d_r_pre, UhT_d_Uh_h_part, d_r_pre)
-        # h
+        # back through [Uz; Ur] @ h[t-1]
         dot(Uz_Ur_T, d_z_r_pre, d_h_prev)
+        # back to h[t-1], from z, r and h[t]
         multiply(d_h_prev_base, d_h, d_h)
         multiply(r, UhT_d_Uh_h_part, UhT_d_Uh_h_part)
         add(d_h, UhT_d_Uh_h_part, d_h)
         add(d_h, d_h_prev, d_h)
 
-    # again h[t] = phi(Uh @ (r*h[t-1]) + Wh @ x[t] + bh)*z + h[t-1]*(1 - z)
+    # again: h[t-1]*r, in h[t]
     np.multiply(saved.h_prev, saved.r, out=ws.h_part)
+    # back through [Wz; Wh; E] @ x[t]
     d_z_r_h_pre_flat = _columns(ws.d_z_r_h_pre, ws.d_z_r_h_pre_flat)
     np.matmul(d_z_r_h_pre_flat.T, Wz_E_Wh, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_r_h_pre_flat, x_2d, out=ws.d_Wz_E_Wh_rows)
     d_Wz = ws.d_Wz_E_Wh_rows[0:H]
     d_E = ws.d_Wz_E_Wh_rows[H:2*H]
@@ -249,7 +260,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bz_br_half, gates_half_T, half, Uh_T, Wh_T, bh_row, ) = packed.constants
+        (bz_br_half, weights_half_T, half, Uh_T, Wh_T, bh_row) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -265,7 +276,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         np.copyto(h_prev_here, h_prev)
         # z = sigma(Wz @ x[t] + Uz @ h[t-1] + bz)
         # r = sigma(E @ x[t] + Ur @ h[t-1] + br)
-        dot(x_h_prev_here, gates_half_T, z_h_part)
+        dot(x_h_prev_here, weights_half_T, z_h_part)
         add(bz_br_half, z_h_part, z_h_part)
         tanh(z_h_part, z_h_part)
         multiply(z_h_part, half, z_h_part)
@@ -440,7 +451,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -454,23 +465,23 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bz_br_half = np.empty((1, 2*H), dtype)
-        self.gates_half = np.empty((2*H, H + I), dtype)
+        self.weights_half = np.empty((2*H, H + I), dtype)
         bz_br_half = self.bz_br_half
         np.multiply(params.bz, 0.5, out=bz_br_half[..., 0:H])
         np.multiply(params.br, 0.5, out=bz_br_half[..., H:2*H])
-        gates_half = self.gates_half
-        np.multiply(params.Wz, 0.5, out=gates_half[0:H, 0:I])
-        np.multiply(params.Uz, 0.5, out=gates_half[0:H, I:H + I])
-        np.multiply(params.E, 0.5, out=gates_half[H:2*H, 0:I])
-        np.multiply(params.Ur, 0.5, out=gates_half[H:2*H, I:H + I])
+        weights_half = self.weights_half
+        np.multiply(params.Wz, 0.5, out=weights_half[0:H, 0:I])
+        np.multiply(params.Uz, 0.5, out=weights_half[0:H, I:H + I])
+        np.multiply(params.E, 0.5, out=weights_half[H:2*H, 0:I])
+        np.multiply(params.Ur, 0.5, out=weights_half[H:2*H, I:H + I])
         Uh = params.Uh
         Wh = params.Wh
-        gates_half_T = _from_left(gates_half)
+        weights_half_T = _from_left(weights_half)
         half = np.array(0.5, dtype)
         Uh_T = _from_left(Uh)
         Wh_T = _from_left(Wh)
         bh_row = params.bh[None]
-        self.constants = (bz_br_half, gates_half_T, half, Uh_T, Wh_T, bh_row, )
+        self.constants = (bz_br_half, weights_half_T, half, Uh_T, Wh_T, bh_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -523,8 +534,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -664,7 +675,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.z_r_tanh_h_pre = empty((T, 3*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -715,7 +726,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wz_E_Wh_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wz_E_Wh_x = self.Wz_E_Wh_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.z_r, saved.r, saved.tanh_h_pre, saved.h, saved.z))
 
 
@@ -749,7 +761,7 @@ class _Backward:
         self.d_r_pre = self.d_z_r_h_pre[:, H:2*H]
         self.d_z_pre = self.d_z_r_h_pre[:, :H]
         self.d_z_r_pre = self.d_z_r_h_pre[:, :2*H]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(
             zip(self.dy_rows, self.d_h_pre, self.d_z_pre, self.d_r_pre, self.d_z_r_pre, self.d_h_prev_base, saved.r)
         )[::-1]
@@ -763,7 +775,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -872,7 +884,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -983,7 +995,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -992,7 +1004,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1020,7 +1032,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1029,9 +1041,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1051,8 +1064,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1078,12 +1091,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wh": ("H", "I",),
-    "E": ("H", "I",),
-    "Uz": ("H", "H",),
-    "Ur": ("H", "H",),
-    "Uh": ("H", "H",),
+    "Wz": ("H", "I"),
+    "Wh": ("H", "I"),
+    "E": ("H", "I"),
+    "Uz": ("H", "H"),
+    "Ur": ("H", "H"),
+    "Uh": ("H", "H"),
     "bz": ("H",),
     "br": ("H",),
     "bh": ("H",),
@@ -1216,7 +1229,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -60,7 +60,7 @@ __all__ = [
 
 CELL = "nas"
 SPEC_SHA256 = "158a9472eac433274fcb30ee9cb538537eec0eec7e4fbd31fce794eefc8a9775"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -101,6 +101,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [0, 1, 2, 3, 4, 5, 6, 7]; gates2 = [p0_pre, p1_pre, p2_pre, U3_h_prev, p4_pre,
+# p5_pre, p6_pre, p7_pre]; gates3 = [p0_pre, p1_pre, p2_pre, W3_x, p4_pre, p5_pre, p6_pre, p7_pre].
+# Endings of names: _all of all steps, of a state also before the first; _pair of two steps in turn; _operand as
+# products read it; _final at the end of a sample; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -125,8 +130,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [U0; U1; U2; U3; U4; U5; U6; U7] @ h_prev.
 extern "C" __global__ void forward_step(
@@ -160,7 +165,7 @@ extern "C" __global__ void forward_step(
     const real W7_x = W_gates_x_all[row*8*H + 7*H + j];
     const real U7_h_prev = U_gates_h_prev_all[row*8*H + 7*H + j];
 
-    // c[t] = q0*q1
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
     // p0 = sigmoid(W0 @ x[t] + U0 @ h[t-1])
     const real p0 = sigmoid(W0_x + U0_h_prev);
@@ -192,7 +197,9 @@ extern "C" __global__ void forward_step(
     // h[t] = tanh(c[t]*tanh(q2 + q3))
     const real tanh_h_pre = tanh(q2 + q3);
     const real h = tanh(c*tanh_h_pre);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     W_gates_x_all[row*8*H + j] = p0;
@@ -223,7 +230,7 @@ extern "C" __global__ void backward_step(
     const real* cuts, const stored* U_gates_h_prev_all, const stored* W_gates_x_all, const stored* tanh_q0_pre_all,
     const stored* p7_all, const stored* q2_all, const stored* q3_all, const real* c_all,
     const stored* tanh_h_pre_all, const stored* q0_all, const stored* q1_all, const stored* h_all_2,
-    const stored* dy_all, const stored* d_h_pair, real* d_c_pair, stored* d_gates_2_all, stored* d_gates_3_all)
+    const stored* dy_all, const stored* d_h_pair, real* d_c_pair, stored* d_gates2_all, stored* d_gates3_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -253,64 +260,63 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = tanh(c[t]*tanh(q2 + q3))
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = q0*q1
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
+    // for the way back through p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
     const real d_p3_pre_factor = gt(p3, 0);
-    // backward of h[t] = tanh(c[t]*tanh(q2 + q3))
+    // back through h[t] = tanh(c[t]*tanh(q2 + q3))
     const real d_h_pre_2 = (1 - square(h))*(d_h_given + d_h_next_here);
     const real d_h_pre = c*(1 - square(tanh_h_pre))*d_h_pre_2;
-    // backward of c[t] = q0*q1
+    // back to c[t], from the next step and h[t] = tanh(c[t]*tanh(q2 + q3))
     const real d_c = d_c_next_here + tanh_h_pre*d_h_pre_2;
-    // backward of q3 = sigmoid(p6 + p7)
+    // back through q3 = sigmoid(p6 + p7)
     const real d_q3_pre = (1 - q3)*q3*d_h_pre;
-    // backward of q2 = tanh(p4*p5)
+    // back through q2 = tanh(p4*p5)
     const real d_q2_pre = (1 - square(q2))*d_h_pre;
-    // backward of q1 = tanh(p2 + p3)
+    // back through q1 = tanh(p2 + p3)
     const real d_q1_pre = q0*(1 - square(q1))*d_c;
-    // backward of c[t] = q0*q1
+    // back to c[t-1], from q0 = tanh(tanh(p0*p1) + c[t-1])
     const real d_c_prev = (1 - square(q0))*q1*d_c;
-    // backward of q0 = tanh(tanh(p0*p1) + c[t-1])
+    // back through q0 = tanh(tanh(p0*p1) + c[t-1])
     const real d_q0_pre = (1 - square(tanh_q0_pre))*d_c_prev;
-    // backward of p7 = sigmoid(W7 @ x[t] + U7 @ h[t-1])
+    // back through p7 = sigmoid(W7 @ x[t] + U7 @ h[t-1])
     const real d_p7_pre = (1 - p7)*p7*d_q3_pre;
-    // backward of p6 = tanh(W6 @ x[t] + U6 @ h[t-1])
+    // back through p6 = tanh(W6 @ x[t] + U6 @ h[t-1])
     const real d_p6_pre = (1 - square(p6))*d_q3_pre;
-    // backward of p5 = sigmoid(W5 @ x[t] + U5 @ h[t-1])
+    // back through p5 = sigmoid(W5 @ x[t] + U5 @ h[t-1])
     const real d_p5_pre = p4*(1 - p5)*p5*d_q2_pre;
-    // backward of p4 = tanh(W4 @ x[t] + U4 @ h[t-1])
+    // back through p4 = tanh(W4 @ x[t] + U4 @ h[t-1])
     const real d_p4_pre = (1 - square(p4))*p5*d_q2_pre;
-    // backward of p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
+    // back through p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
     const real d_p3_pre = d_q1_pre*d_p3_pre_factor;
     const real d_U3_h_prev = W3_x*d_p3_pre;
-    // backward of p2 = sigmoid(W2 @ x[t] + U2 @ h[t-1])
+    // back through p2 = sigmoid(W2 @ x[t] + U2 @ h[t-1])
     const real d_p2_pre = (1 - p2)*p2*d_q1_pre;
-    // backward of p1 = relu(W1 @ x[t] + U1 @ h[t-1])
+    // back through p1 = relu(W1 @ x[t] + U1 @ h[t-1])
     const real d_p1_pre = p0*gt(p1, 0)*d_q0_pre;
-    // backward of p0 = sigmoid(W0 @ x[t] + U0 @ h[t-1])
+    // back through p0 = sigmoid(W0 @ x[t] + U0 @ h[t-1])
     const real d_p0_pre = (1 - p0)*p0*p1*d_q0_pre;
-    // backward of p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
+    // back through p3, continued
     const real d_W3_x = U3_h_prev*d_p3_pre;
 
     d_c_pair[t%2*B*H + k] = d_c_prev;
-    d_gates_2_all[row*8*H + 7*H + j] = d_p7_pre;
-    d_gates_3_all[row*8*H + 7*H + j] = d_p7_pre;
-    d_gates_2_all[row*8*H + 6*H + j] = d_p6_pre;
-    d_gates_3_all[row*8*H + 6*H + j] = d_p6_pre;
-    d_gates_2_all[row*8*H + 5*H + j] = d_p5_pre;
-    d_gates_3_all[row*8*H + 5*H + j] = d_p5_pre;
-    d_gates_2_all[row*8*H + 4*H + j] = d_p4_pre;
-    d_gates_3_all[row*8*H + 4*H + j] = d_p4_pre;
-    d_gates_2_all[row*8*H + 3*H + j] = d_U3_h_prev;
-    d_gates_2_all[row*8*H + 2*H + j] = d_p2_pre;
-    d_gates_3_all[row*8*H + 2*H + j] = d_p2_pre;
-    d_gates_2_all[row*8*H + H + j] = d_p1_pre;
-    d_gates_3_all[row*8*H + H + j] = d_p1_pre;
-    d_gates_2_all[row*8*H + j] = d_p0_pre;
-    d_gates_3_all[row*8*H + j] = d_p0_pre;
-    d_gates_3_all[row*8*H + 3*H + j] = d_W3_x;
+    d_gates2_all[row*8*H + 7*H + j] = d_p7_pre;
+    d_gates3_all[row*8*H + 7*H + j] = d_p7_pre;
+    d_gates2_all[row*8*H + 6*H + j] = d_p6_pre;
+    d_gates3_all[row*8*H + 6*H + j] = d_p6_pre;
+    d_gates2_all[row*8*H + 5*H + j] = d_p5_pre;
+    d_gates3_all[row*8*H + 5*H + j] = d_p5_pre;
+    d_gates2_all[row*8*H + 4*H + j] = d_p4_pre;
+    d_gates3_all[row*8*H + 4*H + j] = d_p4_pre;
+    d_gates2_all[row*8*H + 3*H + j] = d_U3_h_prev;
+    d_gates2_all[row*8*H + 2*H + j] = d_p2_pre;
+    d_gates3_all[row*8*H + 2*H + j] = d_p2_pre;
+    d_gates2_all[row*8*H + H + j] = d_p1_pre;
+    d_gates3_all[row*8*H + H + j] = d_p1_pre;
+    d_gates2_all[row*8*H + j] = d_p0_pre;
+    d_gates3_all[row*8*H + j] = d_p0_pre;
+    d_gates3_all[row*8*H + 3*H + j] = d_W3_x;
 }
 
 // Rows of given in the order that is named, a row of zeros for -1.
@@ -393,10 +399,10 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step = _kernel("backward_step", ws.dtype)
     backward_step_blocks = ws.backward_step_blocks
     U_gates = ws.U_gates
-    for backward_step_arguments, d_gates_2, d_h_prev in ws.steps:
+    for backward_step_arguments, d_gates2, d_h_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = tanh(c[t]*tanh(q2 + q3))
-        dot(d_gates_2, U_gates, d_h_prev)
+        # back through [U0; U1; U2; U3; U4; U5; U6; U7] @ h[t-1]
+        dot(d_gates2, U_gates, d_h_prev)
 
 
 def _forward_checked(
@@ -468,9 +474,11 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
-    _dot(ws.d_gates_3_all.reshape(T*B, 8*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_gates_3_all.reshape(T*B, 8*H).T, x_2d, ws.d_W_gates)
-    _dot(ws.d_gates_2_all.reshape(T*B, 8*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
+    # back through [W0; W1; W2; W3; W4; W5; W6; W7] @ x[t]
+    _dot(ws.d_gates3_all.reshape(T*B, 8*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates3_all.reshape(T*B, 8*H).T, x_2d, ws.d_W_gates)
+    _dot(ws.d_gates2_all.reshape(T*B, 8*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
     d_W0 = ws.d_W_gates[:H]
     d_W1 = ws.d_W_gates[H:2*H]
     d_W2 = ws.d_W_gates[2*H:3*H]
@@ -782,7 +790,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W0", params.W0, 2, 0, "[H, I]")
     I = _axis("params.W0", params.W0, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -973,8 +981,8 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), dtype)
         self.d_c_pair = cp.empty((2, B, H), real)
-        self.d_gates_2_all = cp.empty((T, B, 8*H), dtype)
-        self.d_gates_3_all = cp.empty((T, B, 8*H), dtype)
+        self.d_gates2_all = cp.empty((T, B, 8*H), dtype)
+        self.d_gates3_all = cp.empty((T, B, 8*H), dtype)
         self.U_gates = cp.empty((8*H, H), dtype)
         self.W_gates = cp.empty((8*H, I), dtype)
         self.d_W_gates = cp.empty((8*H, I), dtype)
@@ -983,14 +991,15 @@ class _Backward:
             cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, saved.cuts, saved.U_gates_h_prev_all,
             saved.W_gates_x_all, saved.tanh_q0_pre_all, saved.p7_all, saved.q2_all, saved.q3_all, saved.c_all,
             saved.tanh_h_pre_all, saved.q0_all, saved.q1_all, saved.h_all_2, self.dy_all, self.d_h_pair, self.d_c_pair,
-            self.d_gates_2_all, self.d_gates_3_all
+            self.d_gates2_all, self.d_gates3_all
         )
         self.backward_step_blocks = _blocks(B*H)
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_gates_2_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_gates2_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1179,7 +1188,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1246,8 +1255,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1279,15 +1287,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1357,22 +1364,22 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W0": ("H", "I",),
-    "W1": ("H", "I",),
-    "W2": ("H", "I",),
-    "W3": ("H", "I",),
-    "W4": ("H", "I",),
-    "W5": ("H", "I",),
-    "W6": ("H", "I",),
-    "W7": ("H", "I",),
-    "U0": ("H", "H",),
-    "U1": ("H", "H",),
-    "U2": ("H", "H",),
-    "U3": ("H", "H",),
-    "U4": ("H", "H",),
-    "U5": ("H", "H",),
-    "U6": ("H", "H",),
-    "U7": ("H", "H",),
+    "W0": ("H", "I"),
+    "W1": ("H", "I"),
+    "W2": ("H", "I"),
+    "W3": ("H", "I"),
+    "W4": ("H", "I"),
+    "W5": ("H", "I"),
+    "W6": ("H", "I"),
+    "W7": ("H", "I"),
+    "U0": ("H", "H"),
+    "U1": ("H", "H"),
+    "U2": ("H", "H"),
+    "U3": ("H", "H"),
+    "U4": ("H", "H"),
+    "U5": ("H", "H"),
+    "U6": ("H", "H"),
+    "U7": ("H", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1489,7 +1496,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "nas"
 SPEC_SHA256 = "158a9472eac433274fcb30ee9cb538537eec0eec7e4fbd31fce794eefc8a9775"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -91,6 +91,17 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [7, 5, 2, 0, 6, 4, 3, 1]; gates2 = [p7, p5, p2, p0, p6, p4, U3_h_prev, p1];
+# gates3 = [7, 5, 2, 0, 6, 4]; gates4 = [7, 5, 2, 0]; gates5 = [h_pre_2_base, h_pre_factor, q2_pre_base, q0_pre_base,
+# q1_pre_factor]; gates6 = [p7_pre, p5_pre, p2_pre, p0_pre, p6_pre, p4_pre, U3_h_prev, p1_pre]; weights = [W7, U7, W5,
+# U5, W2, U2, W0, U0, W6, U6, W4, U4, W1, U1]; gates7 = [p7, p5, q1, q0, q3, h_pre_2, p1]; gates8 = [p7, p5, q1, q0,
+# q3, h_pre_2]; gates9 = [p7, p5, q1, q0].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix;
+# _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _T transposed;
+# _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -142,8 +153,8 @@ def _forward(
     minus_one = np.array(-1, dtype)
     one = np.array(1, dtype)
     for (
-            h_prev, gates_2, W_gates_3_x, p_gates_3, p_gates_4, W1_x, p1, W3_x, U3_h_prev, p3, p0, tanh_q0_pre, p2, q1,
-            p4, p5, q2, q2_tanh_q0_pre_q1, c_prev, q0, p6, p7, q3, c, tanh_h_pre, h
+            h_prev, gates2, W_gates3_x, p_gates3, p_gates4, W1_x, p1, W3_x, U3_h_prev, p3, p0, tanh_q0_pre, p2, q1, p4,
+            p5, q2, q2_tanh_q0_pre_q1, c_prev, q0, p6, p7, q3, c, tanh_h_pre, h
         ) in steps:
         # p0 = sigmoid(W0 @ x[t] + U0 @ h[t-1])
         # p1 = relu(W1 @ x[t] + U1 @ h[t-1])
@@ -153,11 +164,11 @@ def _forward(
         # p5 = sigmoid(W5 @ x[t] + U5 @ h[t-1])
         # p6 = tanh(W6 @ x[t] + U6 @ h[t-1])
         # p7 = sigmoid(W7 @ x[t] + U7 @ h[t-1])
-        dot(U_gates, h_prev, gates_2)
-        add(W_gates_3_x, p_gates_3, p_gates_3)
-        tanh(p_gates_3, p_gates_3)
-        multiply(p_gates_4, half, p_gates_4)
-        add(p_gates_4, half, p_gates_4)
+        dot(U_gates, h_prev, gates2)
+        add(W_gates3_x, p_gates3, p_gates3)
+        tanh(p_gates3, p_gates3)
+        multiply(p_gates4, half, p_gates4)
+        add(p_gates4, half, p_gates4)
         add(W1_x, p1, p1)
         maximum(p1, zero, out=p1)
         _move(W3_x, p3)
@@ -169,7 +180,7 @@ def _forward(
         add(p2, p3, q1)
         # q2 = tanh(p4*p5)
         multiply(p4, p5, q2)
-        # q2, q0, q1
+        # q2, q0 and q1, continued
         tanh(q2_tanh_q0_pre_q1, q2_tanh_q0_pre_q1)
         add(c_prev, tanh_q0_pre, q0)
         tanh(q0, q0)
@@ -212,68 +223,68 @@ def _backward(
     np.copyto(U_gates[5*H:6*H], params.U4)
     np.copyto(U_gates[6*H:7*H], params.U3)
     np.copyto(U_gates[7*H:8*H], params.U1)
-    W_gates_3 = ws.W_gates_3
-    np.copyto(W_gates_3[0:H], params.W7)
-    np.copyto(W_gates_3[H:2*H], params.W5)
-    np.copyto(W_gates_3[2*H:3*H], params.W2)
-    np.copyto(W_gates_3[3*H:4*H], params.W0)
-    np.copyto(W_gates_3[4*H:5*H], params.W6)
-    np.copyto(W_gates_3[5*H:6*H], params.W4)
+    W_gates3 = ws.W_gates3
+    np.copyto(W_gates3[0:H], params.W7)
+    np.copyto(W_gates3[H:2*H], params.W5)
+    np.copyto(W_gates3[2*H:3*H], params.W2)
+    np.copyto(W_gates3[3*H:4*H], params.W0)
+    np.copyto(W_gates3[4*H:5*H], params.W6)
+    np.copyto(W_gates3[5*H:6*H], params.W4)
     W3 = params.W3
     W1 = params.W1
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of h[t] = tanh(c[t]*tanh(q2 + q3))
+    # for the way back through h[t] = tanh(c[t]*tanh(q2 + q3))
     np.square(saved.h, out=ws.d_h_pre_2_base)
     np.square(saved.tanh_h_pre, out=ws.d_h_pre_factor)
-    # backward of q3 = sigmoid(p6 + p7)
+    # for the way back through q3 = sigmoid(p6 + p7)
     np.subtract(1, saved.q3, out=ws.d_q3_pre_factor)
     np.multiply(ws.d_q3_pre_factor, saved.q3, out=ws.d_q3_pre_factor)
-    # backward of q2 = tanh(p4*p5)
+    # for the way back through q2 = tanh(p4*p5)
     np.square(saved.q2, out=ws.d_q2_pre_base)
-    # backward of q1 = tanh(p2 + p3)
+    # for the way back through q1 = tanh(p2 + p3)
     np.square(saved.q1, out=ws.d_q1_pre_factor)
-    # backward of c[t] = q0*q1
+    # for the way back to c[t-1], from q0 = tanh(tanh(p0*p1) + c[t-1])
     np.square(saved.q0, out=ws.d_c_prev_factor)
     np.subtract(1, ws.d_c_prev_factor, out=ws.d_c_prev_factor)
     np.multiply(ws.d_c_prev_factor, saved.q1, out=ws.d_c_prev_factor)
-    # backward of q0 = tanh(tanh(p0*p1) + c[t-1])
+    # for the way back through q0 = tanh(tanh(p0*p1) + c[t-1])
     np.square(saved.tanh_q0_pre, out=ws.d_q0_pre_base)
-    # h, q2, q0, q1
-    np.subtract(1, ws.d_gates_5, out=ws.d_gates_5)
+    # for the way back through h[t], q2, q0 and q1, continued
+    np.subtract(1, ws.d_gates5, out=ws.d_gates5)
     np.multiply(saved.c, ws.d_h_pre_factor, out=ws.d_h_pre_factor)
     np.multiply(saved.q0, ws.d_q1_pre_factor, out=ws.d_q1_pre_factor)
-    # backward of p7 = sigmoid(W7 @ x[t] + U7 @ h[t-1])
+    # for the way back through p7 = sigmoid(W7 @ x[t] + U7 @ h[t-1])
     np.subtract(1, saved.p7, out=ws.d_p7_pre)
     np.multiply(ws.d_p7_pre, saved.p7, out=ws.d_p7_pre)
-    # backward of p6 = tanh(W6 @ x[t] + U6 @ h[t-1])
+    # for the way back through p6 = tanh(W6 @ x[t] + U6 @ h[t-1])
     np.square(saved.p6, out=ws.d_p6_pre)
-    # backward of p5 = sigmoid(W5 @ x[t] + U5 @ h[t-1])
+    # for the way back through p5 = sigmoid(W5 @ x[t] + U5 @ h[t-1])
     np.subtract(1, saved.p5, out=ws.d_p5_pre)
     np.multiply(saved.p4, ws.d_p5_pre, out=ws.d_p5_pre)
     np.multiply(ws.d_p5_pre, saved.p5, out=ws.d_p5_pre)
-    # backward of p4 = tanh(W4 @ x[t] + U4 @ h[t-1])
+    # for the way back through p4 = tanh(W4 @ x[t] + U4 @ h[t-1])
     np.square(saved.p4, out=ws.d_p4_pre)
-    # p6, p4
+    # for the way back through p6 and p4, continued
     np.subtract(1, ws.d_p6_p4_pre, out=ws.d_p6_p4_pre)
     np.multiply(ws.d_p4_pre, saved.p5, out=ws.d_p4_pre)
-    # backward of p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
+    # for the way back through p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
     np.greater(saved.p3, 0, out=ws.d_W3_x)
-    # backward of p2 = sigmoid(W2 @ x[t] + U2 @ h[t-1])
+    # for the way back through p2 = sigmoid(W2 @ x[t] + U2 @ h[t-1])
     np.subtract(1, saved.p2, out=ws.d_p2_pre)
     np.multiply(ws.d_p2_pre, saved.p2, out=ws.d_p2_pre)
-    # backward of p1 = relu(W1 @ x[t] + U1 @ h[t-1])
+    # for the way back through p1 = relu(W1 @ x[t] + U1 @ h[t-1])
     np.greater(saved.p1, 0, out=ws.d_p1_pre)
     np.multiply(saved.p0, ws.d_p1_pre, out=ws.d_p1_pre)
-    # backward of p0 = sigmoid(W0 @ x[t] + U0 @ h[t-1])
+    # for the way back through p0 = sigmoid(W0 @ x[t] + U0 @ h[t-1])
     np.subtract(1, saved.p0, out=ws.d_p0_pre)
     np.multiply(ws.d_p0_pre, saved.p0, out=ws.d_p0_pre)
     np.multiply(ws.d_p0_pre, saved.p1, out=ws.d_p0_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -288,65 +299,67 @@ def _backward(
     for (
             dy_t, d_h_pre_2_base, d_h_pre_factor, tanh_h_pre, d_q3_pre_factor, d_q2_pre_base, d_q1_pre_factor,
             d_c_prev_factor, d_q0_pre_base, d_p7_p5_pre, d_p6_p4_pre, d_W3_x, W3_x, d_U3_h_prev, d_p2_pre, d_p1_pre,
-            d_p0_pre, d_gates_6
+            d_p0_pre, d_gates6
         ) in steps:
-        # backward of h[t] = tanh(c[t]*tanh(q2 + q3))
+        # back through h[t] = tanh(c[t]*tanh(q2 + q3))
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre_2_base, d_h)
         multiply(d_h_pre_factor, d_h, d_q2_pre)
-        # backward of c[t] = q0*q1
+        # back to c[t], from the next step and h[t] = tanh(c[t]*tanh(q2 + q3))
         multiply(tanh_h_pre, d_h, d_h)
         add(d_c, d_h, d_c)
-        # backward of q3 = sigmoid(p6 + p7)
+        # back through q3 = sigmoid(p6 + p7)
         multiply(d_q3_pre_factor, d_q2_pre, d_q3_pre)
-        # backward of q2 = tanh(p4*p5)
+        # back through q2 = tanh(p4*p5)
         multiply(d_q2_pre_base, d_q2_pre, d_q2_pre)
-        # backward of q1 = tanh(p2 + p3)
+        # back through q1 = tanh(p2 + p3)
         multiply(d_q1_pre_factor, d_c, d_q1_pre)
-        # c
+        # back to c[t-1], from q0 = tanh(tanh(p0*p1) + c[t-1])
         multiply(d_c_prev_factor, d_c, d_c)
-        # backward of q0 = tanh(tanh(p0*p1) + c[t-1])
+        # back through q0 = tanh(tanh(p0*p1) + c[t-1])
         multiply(d_q0_pre_base, d_c, d_q0_pre)
-        # backward of p7 = sigmoid(W7 @ x[t] + U7 @ h[t-1])
-        # backward of p5 = sigmoid(W5 @ x[t] + U5 @ h[t-1])
+        # back through p7 = sigmoid(W7 @ x[t] + U7 @ h[t-1])
+        # back through p5 = sigmoid(W5 @ x[t] + U5 @ h[t-1])
         multiply(d_p7_p5_pre, d_q3_q2_pre, d_p7_p5_pre)
-        # backward of p6 = tanh(W6 @ x[t] + U6 @ h[t-1])
-        # backward of p4 = tanh(W4 @ x[t] + U4 @ h[t-1])
+        # back through p6 = tanh(W6 @ x[t] + U6 @ h[t-1])
+        # back through p4 = tanh(W4 @ x[t] + U4 @ h[t-1])
         multiply(d_p6_p4_pre, d_q3_q2_pre, d_p6_p4_pre)
-        # backward of p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
+        # back through p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
         multiply(d_W3_x, d_q1_pre, d_W3_x)
         multiply(W3_x, d_W3_x, d_U3_h_prev)
-        # backward of p2 = sigmoid(W2 @ x[t] + U2 @ h[t-1])
+        # back through p2 = sigmoid(W2 @ x[t] + U2 @ h[t-1])
         multiply(d_p2_pre, d_q1_pre, d_p2_pre)
-        # backward of p1 = relu(W1 @ x[t] + U1 @ h[t-1])
+        # back through p1 = relu(W1 @ x[t] + U1 @ h[t-1])
         multiply(d_p1_pre, d_q0_pre, d_p1_pre)
-        # backward of p0 = sigmoid(W0 @ x[t] + U0 @ h[t-1])
+        # back through p0 = sigmoid(W0 @ x[t] + U0 @ h[t-1])
         multiply(d_p0_pre, d_q0_pre, d_p0_pre)
-        # h
-        dot(U_gates_T, d_gates_6, d_h)
+        # back through [U0; U1; U2; U3; U4; U5; U6; U7] @ h[t-1]
+        dot(U_gates_T, d_gates6, d_h)
 
-    # backward of p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
+    # back through p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
     np.multiply(saved.U3_h_prev, ws.d_W3_x, out=ws.d_W3_x)
-    d_gates_6_flat = _columns(ws.d_gates_6, ws.d_gates_6_flat)
-    np.matmul(d_gates_6_flat[0:6*H].T, W_gates_3, out=ws.d_x_out.reshape(T*B, I))
+    # back to x[t], from p0, p1, p2, p3, p4, p5, p6 and p7
+    d_gates6_flat = _columns(ws.d_gates6, ws.d_gates6_flat)
+    np.matmul(d_gates6_flat[0:6*H].T, W_gates3, out=ws.d_x_out.reshape(T*B, I))
     d_W3_x_flat = _columns(ws.d_W3_x, ws.d_W3_x_flat)
     np.matmul(d_W3_x_flat.T, W3, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp, out=ws.d_x)
-    np.matmul(d_gates_6_flat[7*H:8*H].T, W1, out=ws.tmp_out.reshape(T*B, I))
+    np.matmul(d_gates6_flat[7*H:8*H].T, W1, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp, out=ws.d_x)
-    np.matmul(d_gates_6_flat[0:6*H], x_2d, out=ws.d_W_gates_3_rows)
-    d_W7 = ws.d_W_gates_3_rows[0:H]
-    d_W5 = ws.d_W_gates_3_rows[H:2*H]
-    d_W2 = ws.d_W_gates_3_rows[2*H:3*H]
-    d_W0 = ws.d_W_gates_3_rows[3*H:4*H]
-    d_W6 = ws.d_W_gates_3_rows[4*H:5*H]
-    d_W4 = ws.d_W_gates_3_rows[5*H:6*H]
-    np.matmul(d_gates_6_flat[7*H:8*H], x_2d, out=ws.d_W1_rows)
+    # gradients of the parameters: products and sums over all steps and samples
+    np.matmul(d_gates6_flat[0:6*H], x_2d, out=ws.d_W_gates3_rows)
+    d_W7 = ws.d_W_gates3_rows[0:H]
+    d_W5 = ws.d_W_gates3_rows[H:2*H]
+    d_W2 = ws.d_W_gates3_rows[2*H:3*H]
+    d_W0 = ws.d_W_gates3_rows[3*H:4*H]
+    d_W6 = ws.d_W_gates3_rows[4*H:5*H]
+    d_W4 = ws.d_W_gates3_rows[5*H:6*H]
+    np.matmul(d_gates6_flat[7*H:8*H], x_2d, out=ws.d_W1_rows)
     d_W1 = ws.d_W1_rows
     np.matmul(d_W3_x_flat, x_2d, out=ws.d_W3_rows)
     d_W3 = ws.d_W3_rows
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_gates_6_flat, h_prev_flat.T, out=ws.d_U_gates_rows)
+    np.matmul(d_gates6_flat, h_prev_flat.T, out=ws.d_U_gates_rows)
     d_U7 = ws.d_U_gates_rows[0:H]
     d_U5 = ws.d_U_gates_rows[H:2*H]
     d_U2 = ws.d_U_gates_rows[2*H:3*H]
@@ -400,15 +413,15 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (gates_7_T, W3_T, U3_T, half, zero, minus_one, one, ) = packed.constants
+        (weights_T, W3_T, U3_T, half, zero, minus_one, one) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
-        gates_8 = packed.gates_8
+        gates7 = packed.gates7
         p3 = packed.p3
         U3_h_prev = packed.U3_h_prev
-        gates_9 = packed.gates_9
-        gates_10 = packed.gates_10
+        gates8 = packed.gates8
+        gates9 = packed.gates9
         p1 = packed.p1
         q0 = packed.q0
         q1 = packed.q1
@@ -432,17 +445,17 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # p5 = sigmoid(W5 @ x[t] + U5 @ h[t-1])
         # p6 = tanh(W6 @ x[t] + U6 @ h[t-1])
         # p7 = sigmoid(W7 @ x[t] + U7 @ h[t-1])
-        dot(x_h_prev_here, gates_7_T, gates_8)
+        dot(x_h_prev_here, weights_T, gates7)
         # p3 = relu((W3 @ x[t])*(U3 @ h[t-1]))
         dot(x, W3_T, p3)
         dot(h_prev, U3_T, U3_h_prev)
-        # p7, p5, p2, p0, p6, p4
-        tanh(gates_9, gates_9)
-        multiply(gates_10, half, gates_10)
-        add(gates_10, half, gates_10)
-        # p1
+        # p7, p5, p2, p0, p6 and p4, continued
+        tanh(gates8, gates8)
+        multiply(gates9, half, gates9)
+        add(gates9, half, gates9)
+        # p1, continued
         maximum(p1, zero, out=p1)
-        # p3
+        # p3, continued
         multiply(p3, U3_h_prev, p3)
         maximum(p3, zero, out=p3)
         # q0 = tanh(tanh(p0*p1) + c[t-1])
@@ -684,7 +697,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W0", params.W0, 2, 0, "[H, I]")
     I = _axis("params.W0", params.W0, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -697,32 +710,32 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.gates_7 = np.empty((7*H, H + I), dtype)
-        gates_7 = self.gates_7
-        np.multiply(params.W7, 0.5, out=gates_7[0:H, 0:I])
-        np.multiply(params.U7, 0.5, out=gates_7[0:H, I:H + I])
-        np.multiply(params.W5, 0.5, out=gates_7[H:2*H, 0:I])
-        np.multiply(params.U5, 0.5, out=gates_7[H:2*H, I:H + I])
-        np.multiply(params.W2, 0.5, out=gates_7[2*H:3*H, 0:I])
-        np.multiply(params.U2, 0.5, out=gates_7[2*H:3*H, I:H + I])
-        np.multiply(params.W0, 0.5, out=gates_7[3*H:4*H, 0:I])
-        np.multiply(params.U0, 0.5, out=gates_7[3*H:4*H, I:H + I])
-        np.copyto(gates_7[4*H:5*H, 0:I], params.W6)
-        np.copyto(gates_7[4*H:5*H, I:H + I], params.U6)
-        np.copyto(gates_7[5*H:6*H, 0:I], params.W4)
-        np.copyto(gates_7[5*H:6*H, I:H + I], params.U4)
-        np.copyto(gates_7[6*H:7*H, 0:I], params.W1)
-        np.copyto(gates_7[6*H:7*H, I:H + I], params.U1)
+        self.weights = np.empty((7*H, H + I), dtype)
+        weights = self.weights
+        np.multiply(params.W7, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.U7, 0.5, out=weights[0:H, I:H + I])
+        np.multiply(params.W5, 0.5, out=weights[H:2*H, 0:I])
+        np.multiply(params.U5, 0.5, out=weights[H:2*H, I:H + I])
+        np.multiply(params.W2, 0.5, out=weights[2*H:3*H, 0:I])
+        np.multiply(params.U2, 0.5, out=weights[2*H:3*H, I:H + I])
+        np.multiply(params.W0, 0.5, out=weights[3*H:4*H, 0:I])
+        np.multiply(params.U0, 0.5, out=weights[3*H:4*H, I:H + I])
+        np.copyto(weights[4*H:5*H, 0:I], params.W6)
+        np.copyto(weights[4*H:5*H, I:H + I], params.U6)
+        np.copyto(weights[5*H:6*H, 0:I], params.W4)
+        np.copyto(weights[5*H:6*H, I:H + I], params.U4)
+        np.copyto(weights[6*H:7*H, 0:I], params.W1)
+        np.copyto(weights[6*H:7*H, I:H + I], params.U1)
         W3 = params.W3
         U3 = params.U3
-        gates_7_T = _from_left(gates_7)
+        weights_T = _from_left(weights)
         W3_T = _from_left(W3)
         U3_T = _from_left(U3)
         half = np.array(0.5, dtype)
         zero = np.array(0, dtype)
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
-        self.constants = (gates_7_T, W3_T, U3_T, half, zero, minus_one, one, )
+        self.constants = (weights_T, W3_T, U3_T, half, zero, minus_one, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -739,21 +752,21 @@ class Packed:
         I, H = self.dims
         self.batch, dtype = None, self.dtype  # until there is all of it
         self.x_h_prev_here = np.empty((B, H + I), dtype)
-        self.gates_8 = np.empty((B, 7*H), dtype)
+        self.gates7 = np.empty((B, 7*H), dtype)
         self.p3 = np.empty((B, H), dtype)
         self.U3_h_prev = np.empty((B, H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.gates_9 = self.gates_8[..., :6*H]
-        self.gates_10 = self.gates_8[..., :4*H]
-        self.p1 = self.gates_8[..., 6*H:]
-        self.q0 = self.gates_8[..., 3*H:4*H]
-        self.q1 = self.gates_8[..., 2*H:3*H]
-        self.h_pre_2 = self.gates_8[..., 5*H:6*H]
-        self.p5 = self.gates_8[..., H:2*H]
-        self.q3 = self.gates_8[..., 4*H:5*H]
-        self.p7 = self.gates_8[..., :H]
+        self.gates8 = self.gates7[..., :6*H]
+        self.gates9 = self.gates7[..., :4*H]
+        self.p1 = self.gates7[..., 6*H:]
+        self.q0 = self.gates7[..., 3*H:4*H]
+        self.q1 = self.gates7[..., 2*H:3*H]
+        self.h_pre_2 = self.gates7[..., 5*H:6*H]
+        self.p5 = self.gates7[..., H:2*H]
+        self.q3 = self.gates7[..., 4*H:5*H]
+        self.p7 = self.gates7[..., :H]
         self.batch = B
 
 
@@ -783,8 +796,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -924,11 +937,11 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.W_gates_x_flat = empty((8*H, T, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
-        self.gates_2 = empty((T, 8*H, B), dtype)
+        self.gates2 = empty((T, 8*H, B), dtype)
         self.p3 = empty((T, H, B), dtype)
         self.q2_tanh_q0_pre_q1 = empty((T, 3*H, B), dtype)
         self.c_all = empty((T + 1, H, B), dtype)
@@ -936,23 +949,23 @@ class _Saved:
         self.q3 = empty((T, H, B), dtype)
         self.tanh_h_pre = empty((T, H, B), dtype)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.W_gates_3_x = self.W_gates_x_flat[:6*H].transpose(1, 0, 2)
-        self.p_gates_3 = self.gates_2[:, :6*H]
-        self.p_gates_4 = self.gates_2[:, :4*H]
+        self.W_gates3_x = self.W_gates_x_flat[:6*H].transpose(1, 0, 2)
+        self.p_gates3 = self.gates2[:, :6*H]
+        self.p_gates4 = self.gates2[:, :4*H]
         self.W1_x = self.W_gates_x_flat[7*H:].transpose(1, 0, 2)
-        self.p1 = self.gates_2[:, 7*H:]
+        self.p1 = self.gates2[:, 7*H:]
         self.W3_x = self.W_gates_x_flat[6*H:7*H].transpose(1, 0, 2)
-        self.U3_h_prev = self.gates_2[:, 6*H:7*H]
-        self.p0 = self.gates_2[:, 3*H:4*H]
+        self.U3_h_prev = self.gates2[:, 6*H:7*H]
+        self.p0 = self.gates2[:, 3*H:4*H]
         self.tanh_q0_pre = self.q2_tanh_q0_pre_q1[:, H:2*H]
-        self.p2 = self.gates_2[:, 2*H:3*H]
+        self.p2 = self.gates2[:, 2*H:3*H]
         self.q1 = self.q2_tanh_q0_pre_q1[:, 2*H:]
-        self.p4 = self.gates_2[:, 5*H:6*H]
-        self.p5 = self.gates_2[:, H:2*H]
+        self.p4 = self.gates2[:, 5*H:6*H]
+        self.p5 = self.gates2[:, H:2*H]
         self.q2 = self.q2_tanh_q0_pre_q1[:, :H]
         self.c_prev = self.c_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.p6 = self.gates_2[:, 4*H:5*H]
-        self.p7 = self.gates_2[:, :H]
+        self.p6 = self.gates2[:, 4*H:5*H]
+        self.p7 = self.gates2[:, :H]
         self.c = self.c_all[1:]
         self.h = self.h_all[1:]
 
@@ -973,9 +986,9 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(8*B*H*T, dtype)  # backward.d_gates_6
-        # backward.d_gates_5, backward.d_q3_pre_factor, backward.d_c_prev_factor, backward.dy_rows,
-        # backward.d_gates_6_flat
+        self.block_1 = empty(8*B*H*T, dtype)  # backward.d_gates6
+        # backward.d_gates5, backward.d_q3_pre_factor, backward.d_c_prev_factor, backward.dy_rows,
+        # backward.d_gates6_flat
         self.block_2 = empty(8*B*H*T, dtype)
         self.block_3 = empty(B*H*T, dtype)  # backward.d_W3_x, backward.h_prev_flat
         self.block_4 = empty(B*H*T, dtype)  # backward.d_W3_x_flat
@@ -993,13 +1006,15 @@ class _Forward:
         self.U_gates = empty((8*H, H), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.gates_2, saved.W_gates_3_x, saved.p_gates_3, saved.p_gates_4, saved.W1_x,
-            saved.p1, saved.W3_x, saved.U3_h_prev, saved.p3, saved.p0, saved.tanh_q0_pre, saved.p2, saved.q1, saved.p4,
-            saved.p5, saved.q2, saved.q2_tanh_q0_pre_q1, saved.c_all[:-1], saved.q0, saved.p6, saved.p7, saved.q3,
-            saved.c, saved.tanh_h_pre, saved.h)
+            zip(
+                saved.h_all[:-1], saved.gates2, saved.W_gates3_x, saved.p_gates3, saved.p_gates4, saved.W1_x, saved.p1,
+                saved.W3_x, saved.U3_h_prev, saved.p3, saved.p0, saved.tanh_q0_pre, saved.p2, saved.q1, saved.p4,
+                saved.p5, saved.q2, saved.q2_tanh_q0_pre_q1, saved.c_all[:-1], saved.q0, saved.p6, saved.p7, saved.q3,
+                saved.c, saved.tanh_h_pre, saved.h
+            )
         )
 
 
@@ -1016,47 +1031,49 @@ class _Backward:
         self.d_q0_pre = empty((H, B), dtype)
         self.U_gates = empty((8*H, H), dtype)
         self.U_gates_T = empty((H, 8*H), dtype)
-        self.W_gates_3 = empty((6*H, I), dtype)
+        self.W_gates3 = empty((6*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
-        self.d_W_gates_3_rows = empty((6*H, I), dtype)
+        self.d_W_gates3_rows = empty((6*H, I), dtype)
         self.d_W1_rows = empty((H, I), dtype)
         self.d_W3_rows = empty((H, I), dtype)
         self.d_U_gates_rows = empty((8*H, H), dtype)
-        self.d_gates_5 = np.ndarray((T, 5*H, B), dtype, scratch.block_2)
+        self.d_gates5 = np.ndarray((T, 5*H, B), dtype, scratch.block_2)
         self.d_q3_pre_factor = np.ndarray((T, H, B), dtype, scratch.block_2[5*B*H*T:])
         self.d_c_prev_factor = np.ndarray((T, H, B), dtype, scratch.block_2[6*B*H*T:])
-        self.d_gates_6 = np.ndarray((T, 8*H, B), dtype, scratch.block_1)
+        self.d_gates6 = np.ndarray((T, 8*H, B), dtype, scratch.block_1)
         self.d_W3_x = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[7*B*H*T:])
-        self.d_gates_6_flat = np.ndarray((8*H, T, B), dtype, scratch.block_2)
+        self.d_gates6_flat = np.ndarray((8*H, T, B), dtype, scratch.block_2)
         self.d_W3_x_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
         self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_5)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.d_h_pre_2_base = self.d_gates_5[:, :H]
-        self.d_h_pre_factor = self.d_gates_5[:, H:2*H]
-        self.d_q2_pre_base = self.d_gates_5[:, 2*H:3*H]
-        self.d_q1_pre_factor = self.d_gates_5[:, 4*H:]
-        self.d_q0_pre_base = self.d_gates_5[:, 3*H:4*H]
-        self.d_p7_pre = self.d_gates_6[:, :H]
-        self.d_p6_pre = self.d_gates_6[:, 4*H:5*H]
-        self.d_p5_pre = self.d_gates_6[:, H:2*H]
-        self.d_p4_pre = self.d_gates_6[:, 5*H:6*H]
-        self.d_p6_p4_pre = self.d_gates_6[:, 4*H:6*H]
-        self.d_p2_pre = self.d_gates_6[:, 2*H:3*H]
-        self.d_p1_pre = self.d_gates_6[:, 7*H:]
-        self.d_p0_pre = self.d_gates_6[:, 3*H:4*H]
+        self.d_h_pre_2_base = self.d_gates5[:, :H]
+        self.d_h_pre_factor = self.d_gates5[:, H:2*H]
+        self.d_q2_pre_base = self.d_gates5[:, 2*H:3*H]
+        self.d_q1_pre_factor = self.d_gates5[:, 4*H:]
+        self.d_q0_pre_base = self.d_gates5[:, 3*H:4*H]
+        self.d_p7_pre = self.d_gates6[:, :H]
+        self.d_p6_pre = self.d_gates6[:, 4*H:5*H]
+        self.d_p5_pre = self.d_gates6[:, H:2*H]
+        self.d_p4_pre = self.d_gates6[:, 5*H:6*H]
+        self.d_p6_p4_pre = self.d_gates6[:, 4*H:6*H]
+        self.d_p2_pre = self.d_gates6[:, 2*H:3*H]
+        self.d_p1_pre = self.d_gates6[:, 7*H:]
+        self.d_p0_pre = self.d_gates6[:, 3*H:4*H]
         self.d_q2_pre = self.d_q3_q2_pre[H:]
         self.d_q3_pre = self.d_q3_q2_pre[:H]
-        self.d_p7_p5_pre = self.d_gates_6[:, :2*H]
-        self.d_U3_h_prev = self.d_gates_6[:, 6*H:7*H]
+        self.d_p7_p5_pre = self.d_gates6[:, :2*H]
+        self.d_U3_h_prev = self.d_gates6[:, 6*H:7*H]
         self.d_x = self.d_x_out.transpose(0, 2, 1)
         self.tmp = self.tmp_out.transpose(0, 2, 1)
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_h_pre_2_base, self.d_h_pre_factor, saved.tanh_h_pre, self.d_q3_pre_factor,
-            self.d_q2_pre_base, self.d_q1_pre_factor, self.d_c_prev_factor, self.d_q0_pre_base, self.d_p7_p5_pre,
-            self.d_p6_p4_pre, self.d_W3_x, saved.W3_x, self.d_U3_h_prev, self.d_p2_pre, self.d_p1_pre, self.d_p0_pre,
-            self.d_gates_6)
+            zip(
+                self.dy_rows, self.d_h_pre_2_base, self.d_h_pre_factor, saved.tanh_h_pre, self.d_q3_pre_factor,
+                self.d_q2_pre_base, self.d_q1_pre_factor, self.d_c_prev_factor, self.d_q0_pre_base, self.d_p7_p5_pre,
+                self.d_p6_p4_pre, self.d_W3_x, saved.W3_x, self.d_U3_h_prev, self.d_p2_pre, self.d_p1_pre,
+                self.d_p0_pre, self.d_gates6
+            )
         )[::-1]
 
 
@@ -1068,7 +1085,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1178,7 +1195,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1289,7 +1306,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1298,7 +1315,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1326,7 +1343,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1335,9 +1352,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1357,8 +1375,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1384,22 +1402,22 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W0": ("H", "I",),
-    "W1": ("H", "I",),
-    "W2": ("H", "I",),
-    "W3": ("H", "I",),
-    "W4": ("H", "I",),
-    "W5": ("H", "I",),
-    "W6": ("H", "I",),
-    "W7": ("H", "I",),
-    "U0": ("H", "H",),
-    "U1": ("H", "H",),
-    "U2": ("H", "H",),
-    "U3": ("H", "H",),
-    "U4": ("H", "H",),
-    "U5": ("H", "H",),
-    "U6": ("H", "H",),
-    "U7": ("H", "H",),
+    "W0": ("H", "I"),
+    "W1": ("H", "I"),
+    "W2": ("H", "I"),
+    "W3": ("H", "I"),
+    "W4": ("H", "I"),
+    "W5": ("H", "I"),
+    "W6": ("H", "I"),
+    "W7": ("H", "I"),
+    "U0": ("H", "H"),
+    "U1": ("H", "H"),
+    "U2": ("H", "H"),
+    "U3": ("H", "H"),
+    "U4": ("H", "H"),
+    "U5": ("H", "H"),
+    "U6": ("H", "H"),
+    "U7": ("H", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1532,7 +1550,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -38,7 +38,7 @@ __all__ = [
 
 CELL = "nbrc"
 SPEC_SHA256 = "191fcaca829071de8012c14a69fc34d841500056a00c28c0452fb7d3787e1408"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -68,6 +68,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wc, Uc, Wa, Ua].
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -145,27 +152,27 @@ def _backward(
     np.copyto(Wc_Wh_Wa[2*H:3*H], params.Wa)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # again a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
+    # again: a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
     np.add(saved.tanh_a_pre, 1, out=ws.a)
-    # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
+    # for the way back through h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
     np.subtract(1, saved.c, out=ws.d_c_pre)
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
-    # backward of c = sigmoid(Wc @ x[t] + Uc @ h[t-1] + bc)
+    # for the way back through c = sigmoid(Wc @ x[t] + Uc @ h[t-1] + bc)
     np.subtract(saved.h_prev, saved.tanh_h_pre, out=ws.tmp)
-    # backward of a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
+    # for the way back through a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
     np.square(saved.tanh_a_pre, out=ws.d_a_pre)
-    # h, a
+    # for the way back through h[t] and a, continued
     np.subtract(1, ws.d_h_a_pre, out=ws.d_h_a_pre)
     np.multiply(ws.d_c_pre, ws.d_h_pre, out=ws.d_h_pre)
-    # c
+    # for the way back through c, continued
     np.multiply(ws.d_c_pre, saved.c, out=ws.d_c_pre)
     np.multiply(ws.d_c_pre, ws.tmp, out=ws.d_c_pre)
-    # a
+    # for the way back through a, continued
     np.multiply(saved.h_prev, ws.d_a_pre, out=ws.d_a_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -176,14 +183,15 @@ def _backward(
     tmp_2 = ws.tmp_2
     tmp_3 = ws.tmp_3
     for (dy_t, d_h_pre, d_c_pre, d_a_pre, c, a) in steps:
-        # backward of h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
+        # back through h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
         multiply(d_h_pre, d_h, d_h_pre)
-        # backward of c = sigmoid(Wc @ x[t] + Uc @ h[t-1] + bc)
+        # back through c = sigmoid(Wc @ x[t] + Uc @ h[t-1] + bc)
         multiply(d_c_pre, d_h, d_c_pre)
-        # backward of a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
+        # back through a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
         multiply(d_a_pre, d_h_pre, d_a_pre)
-        # h
+        # back to h[t-1], from a, c and h[t]
         dot(Uc_T, d_c_pre, d_h_prev)
         dot(Ua_T, d_a_pre, tmp_2)
         add(d_h_prev, tmp_2, d_h_prev)
@@ -192,8 +200,10 @@ def _backward(
         add(d_h, tmp_3, d_h)
         add(d_h, d_h_prev, d_h)
 
+    # back through [Wa; Wc; Wh] @ x[t]
     d_c_h_a_pre_flat = _columns(ws.d_c_h_a_pre, ws.d_c_h_a_pre_flat)
     np.matmul(d_c_h_a_pre_flat.T, Wc_Wh_Wa, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_c_h_a_pre_flat, x_2d, out=ws.d_Wc_Wh_Wa_rows)
     d_Wc = ws.d_Wc_Wh_Wa_rows[0:H]
     d_Wh = ws.d_Wc_Wh_Wa_rows[H:2*H]
@@ -241,7 +251,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bc_ba, gates_T, Wh_T, one, half, ) = packed.constants
+        (bc_ba, weights_T, Wh_T, one, half) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -257,16 +267,16 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         np.copyto(h_prev_here, h_prev)
         # a = 1 + tanh(Wa @ x[t] + Ua @ h[t-1] + ba)
         # c = sigmoid(Wc @ x[t] + Uc @ h[t-1] + bc)
-        dot(x_h_prev_here, gates_T, c_a)
+        dot(x_h_prev_here, weights_T, c_a)
         # h[t] = c*h[t-1] + (1 - c)*tanh(Wh @ x[t] + a*h[t-1])
         dot(x_here, Wh_T, tanh_h_pre)
-        # c, a
+        # c and a, continued
         add(bc_ba, c_a, c_a)
         tanh(c_a, c_a)
         add(a, one, a)
         multiply(c, half, c)
         add(c, half, c)
-        # h
+        # h[t], continued
         multiply(h_prev, a, a)
         add(tanh_h_pre, a, tanh_h_pre)
         tanh(tanh_h_pre, tanh_h_pre)
@@ -432,7 +442,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wa", params.Wa, 2, 0, "[H, I]")
     I = _axis("params.Wa", params.Wa, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -446,21 +456,21 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bc_ba = np.empty((1, 2*H), dtype)
-        self.gates = np.empty((2*H, H + I), dtype)
+        self.weights = np.empty((2*H, H + I), dtype)
         bc_ba = self.bc_ba
         np.multiply(params.bc, 0.5, out=bc_ba[..., 0:H])
         np.copyto(bc_ba[..., H:2*H], params.ba)
-        gates = self.gates
-        np.multiply(params.Wc, 0.5, out=gates[0:H, 0:I])
-        np.multiply(params.Uc, 0.5, out=gates[0:H, I:H + I])
-        np.copyto(gates[H:2*H, 0:I], params.Wa)
-        np.copyto(gates[H:2*H, I:H + I], params.Ua)
+        weights = self.weights
+        np.multiply(params.Wc, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Uc, 0.5, out=weights[0:H, I:H + I])
+        np.copyto(weights[H:2*H, 0:I], params.Wa)
+        np.copyto(weights[H:2*H, I:H + I], params.Ua)
         Wh = params.Wh
-        gates_T = _from_left(gates)
+        weights_T = _from_left(weights)
         Wh_T = _from_left(Wh)
         one = np.array(1, dtype)
         half = np.array(0.5, dtype)
-        self.constants = (bc_ba, gates_T, Wh_T, one, half, )
+        self.constants = (bc_ba, weights_T, Wh_T, one, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -513,8 +523,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -654,7 +664,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.c_tanh_a_pre = empty((T, 2*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -704,7 +714,8 @@ class _Forward:
         self.Wa_x = self.Wc_Wh_Wa_x_flat[2*H:].transpose(1, 0, 2)
         self.Wc_x_half = self.Wc_Wh_Wa_x_flat[:H].transpose(1, 0, 2)
         self.Wh_x = self.Wc_Wh_Wa_x_flat[H:2*H].transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(
             zip(saved.h_all[:-1], saved.c_tanh_a_pre, saved.tanh_a_pre, saved.tanh_h_pre, saved.c, self.Wh_x, saved.h)
         )
@@ -738,7 +749,7 @@ class _Backward:
         self.d_h_pre = self.d_c_h_a_pre[:, H:2*H]
         self.d_a_pre = self.d_c_h_a_pre[:, 2*H:]
         self.d_h_a_pre = self.d_c_h_a_pre[:, H:]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_c_pre, self.d_a_pre, saved.c, self.a))[::-1]
 
 
@@ -750,7 +761,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -859,7 +870,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -970,7 +981,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -979,7 +990,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1007,7 +1018,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1016,9 +1027,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1038,8 +1050,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1065,13 +1077,13 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wa": ("H", "I",),
-    "Wc": ("H", "I",),
-    "Wh": ("H", "I",),
+    "Wa": ("H", "I"),
+    "Wc": ("H", "I"),
+    "Wh": ("H", "I"),
     "ba": ("H",),
     "bc": ("H",),
-    "Ua": ("H", "H",),
-    "Uc": ("H", "H",),
+    "Ua": ("H", "H"),
+    "Uc": ("H", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1201,7 +1213,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -60,7 +60,7 @@ __all__ = [
 
 CELL = "nested_lstm"
 SPEC_SHA256 = "419762e6a312efc2c83e8faf8a1ded51873284d834a2d78eb40cfc819df27325"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -110,6 +110,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, g, o]; gates2 = [iin, fin, gin, oin].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -132,8 +137,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Ui; Uf; Ug; Uo] @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -161,7 +166,7 @@ extern "C" __global__ void forward_step_1(
     const real Wo_x = gates_all[row*4*H + 3*H + j];
     const real Uo_h_prev = U_gates_h_prev_now[sample*4*H + 3*H + j];
 
-    // c[t] = oin*phi(n[t])
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
@@ -210,7 +215,7 @@ extern "C" __global__ void forward_step_2(
     const real gin_pre = gin_pre_now[k];
     const real oin_pre = oin_pre_now[k];
 
-    // n[t] = fin*n[t-1] + iin*gin
+    // the state before the step, put back where the sequence is reset
     const real n_prev_here = cut_before == 0 ? n_prev : cut_before == 1 ? 0 : n_all[k];
     // iin = sigma(Vi @ xin + Ri @ hin + di)
     const real iin = sigmoid(iin_pre + di_j);
@@ -228,7 +233,9 @@ extern "C" __global__ void forward_step_2(
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     iin_all[at] = iin;
@@ -251,7 +258,7 @@ extern "C" __global__ void backward_step_1(
     const real* d_h_final, const real* d_c_final, const real* d_n_final, const real* cuts, const stored* gates_all,
     const stored* iin_all, const stored* fin_all, const stored* gin_all, const stored* oin_all,
     const stored* tanh_n_all, const stored* tanh_c_all, const stored* dy_all, const stored* d_h_pair,
-    const real* d_c_pair, real* d_n_pair, stored* d_gates_2_pre_all, stored* d_gates_pre_all, stored* xin_all,
+    const real* d_c_pair, real* d_n_pair, stored* d_gates2_pre_all, stored* d_gates_pre_all, stored* xin_all,
     stored* hin_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -278,43 +285,40 @@ extern "C" __global__ void backward_step_1(
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
     const real d_n_next = d_n_pair[(t + 1)%2*B*H + k];
 
-    // backward of c[t] = oin*phi(n[t])
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // backward of n[t] = fin*n[t-1] + iin*gin
     const real n_prev_here = cut_before == 0 ? n_prev : cut_before == 1 ? 0 : n_all[k];
-    // backward of h[t] = o*phi(c[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = oin*phi(n[t])
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of n[t] = fin*n[t-1] + iin*gin
     const real d_n_next_here = cut_after == 0 ? d_n_next : cut_after == 2 ? d_n_final[k] : 0;
-    // backward of h[t] = o*phi(c[t])
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of c[t] = oin*phi(n[t])
+    // back to c[t], from the next step and h[t] = o*phi(c[t])
     const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h;
-    // backward of n[t] = fin*n[t-1] + iin*gin
+    // back to n[t], from the next step and c[t] = oin*phi(n[t])
     const real d_n = d_n_next_here + oin*(1 - square(tanh_n))*d_c;
-    // backward of oin = sigma(Vo @ xin + Ro @ hin + do)
+    // back through oin = sigma(Vo @ xin + Ro @ hin + do)
     const real d_oin_pre = (1 - oin)*oin*tanh_n*d_c;
-    // backward of gin = phi(Vg @ xin + Rg @ hin + dg)
+    // back through gin = phi(Vg @ xin + Rg @ hin + dg)
     const real d_gin_pre = iin*(1 - square(gin))*d_n;
-    // backward of fin = sigma(Vf @ xin + Rf @ hin + df)
+    // back through fin = sigma(Vf @ xin + Rf @ hin + df)
     const real d_fin_pre = n_prev_here*(1 - fin)*fin*d_n;
-    // backward of iin = sigma(Vi @ xin + Ri @ hin + di)
+    // back through iin = sigma(Vi @ xin + Ri @ hin + di)
     const real d_iin_pre = (1 - iin)*iin*gin*d_n;
-    // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    // back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real d_o_pre = (1 - o)*o*tanh_c*d_h;
-    // backward of n[t] = fin*n[t-1] + iin*gin
+    // back to n[t-1], from n[t] = fin*n[t-1] + iin*gin
     const real d_n_prev = fin*d_n;
-    // backward of xin = i*g
+    // again: xin = i*g
     const real xin = g*i;
-    // backward of hin = f*c[t-1]
+    // again: hin = f*c[t-1]
     const real hin = c_prev_here*f;
 
-    d_gates_2_pre_all[row*4*H + 3*H + j] = d_oin_pre;
-    d_gates_2_pre_all[row*4*H + 2*H + j] = d_gin_pre;
-    d_gates_2_pre_all[row*4*H + H + j] = d_fin_pre;
-    d_gates_2_pre_all[row*4*H + j] = d_iin_pre;
+    d_gates2_pre_all[row*4*H + 3*H + j] = d_oin_pre;
+    d_gates2_pre_all[row*4*H + 2*H + j] = d_gin_pre;
+    d_gates2_pre_all[row*4*H + H + j] = d_fin_pre;
+    d_gates2_pre_all[row*4*H + j] = d_iin_pre;
     d_gates_pre_all[row*4*H + 3*H + j] = d_o_pre;
     d_n_pair[t%2*B*H + k] = d_n_prev;
     xin_all[at] = xin;
@@ -341,15 +345,15 @@ extern "C" __global__ void backward_step_2(
     const real d_hin = d_hin_now[k];
     const real d_xin = d_xin_now[k];
 
-    // backward of c[t] = oin*phi(n[t])
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    // back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = (1 - square(g))*i*d_xin;
-    // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    // back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     const real d_f_pre = c_prev_here*(1 - f)*f*d_hin;
-    // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    // back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = g*(1 - i)*i*d_xin;
-    // backward of c[t] = oin*phi(n[t])
+    // back to c[t-1], from hin = f*c[t-1]
     const real d_c_prev = f*d_hin;
 
     d_gates_pre_all[row*4*H + 2*H + j] = d_g_pre;
@@ -461,14 +465,14 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2 = _kernel("backward_step_2", ws.dtype)
     backward_step_2_blocks = ws.backward_step_2_blocks
     U_gates = ws.U_gates
-    for backward_step_arguments, d_gates_2_pre, backward_step_arguments_2, d_gates_pre, d_h_prev in ws.steps:
+    for backward_step_arguments, d_gates2_pre, backward_step_arguments_2, d_gates_pre, d_h_prev in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of hin = f*c[t-1]
-        dot(d_gates_2_pre, R_gates, d_hin)
-        # backward of xin = i*g
-        dot(d_gates_2_pre, V_gates, d_xin)
+        # back through [Ri; Rf; Rg; Ro] @ hin
+        dot(d_gates2_pre, R_gates, d_hin)
+        # back through [Vi; Vf; Vg; Vo] @ xin
+        dot(d_gates2_pre, V_gates, d_xin)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of h[t] = o*phi(c[t])
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(d_gates_pre, U_gates, d_h_prev)
 
 
@@ -541,13 +545,15 @@ def _backward_checked(
         ws.d_n_final[...] = 0 if dfinal is None else dfinal.n
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates)
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H).T, ws.xin_all.reshape(T*B, H), ws.d_V_gates)
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H).T, ws.hin_all.reshape(T*B, H), ws.d_R_gates)
-    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_3_sum_parts, ws.d_b_gates_3_sum)
-    _sum_rows(ws.d_gates_2_pre_all.reshape(T*B, 4*H), ws.d_d_gates_3_sum_parts, ws.d_d_gates_3_sum)
+    _dot(ws.d_gates2_pre_all.reshape(T*B, 4*H).T, ws.xin_all.reshape(T*B, H), ws.d_V_gates)
+    _dot(ws.d_gates2_pre_all.reshape(T*B, 4*H).T, ws.hin_all.reshape(T*B, H), ws.d_R_gates)
+    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
+    _sum_rows(ws.d_gates2_pre_all.reshape(T*B, 4*H), ws.d_d_gates_sum_parts, ws.d_d_gates_sum)
     d_Wi = ws.d_W_gates[:H]
     d_Wf = ws.d_W_gates[H:2*H]
     d_Wg = ws.d_W_gates[2*H:3*H]
@@ -556,10 +562,10 @@ def _backward_checked(
     d_Uf = ws.d_U_gates[H:2*H]
     d_Ug = ws.d_U_gates[2*H:3*H]
     d_Uo = ws.d_U_gates[3*H:4*H]
-    d_bi = ws.d_b_gates_3_sum[:H]
-    d_bg = ws.d_b_gates_3_sum[2*H:3*H]
-    d_bo = ws.d_b_gates_3_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_3_sum[H:2*H]
+    d_bi = ws.d_b_gates_sum[:H]
+    d_bg = ws.d_b_gates_sum[2*H:3*H]
+    d_bo = ws.d_b_gates_sum[3*H:4*H]
+    d_bf = ws.d_b_gates_sum[H:2*H]
     d_Vi = ws.d_V_gates[:H]
     d_Vf = ws.d_V_gates[H:2*H]
     d_Vg = ws.d_V_gates[2*H:3*H]
@@ -568,10 +574,10 @@ def _backward_checked(
     d_Rf = ws.d_R_gates[H:2*H]
     d_Rg = ws.d_R_gates[2*H:3*H]
     d_Ro = ws.d_R_gates[3*H:4*H]
-    d_di = ws.d_d_gates_3_sum[:H]
-    d_dg = ws.d_d_gates_3_sum[2*H:3*H]
-    d_do = ws.d_d_gates_3_sum[3*H:4*H]
-    d_df = ws.d_d_gates_3_sum[H:2*H]
+    d_di = ws.d_d_gates_sum[:H]
+    d_dg = ws.d_d_gates_sum[2*H:3*H]
+    d_do = ws.d_d_gates_sum[3*H:4*H]
+    d_df = ws.d_d_gates_sum[H:2*H]
     d_state = State(
         h=ws.d_h_pair[0].astype(dtype),
         c=ws.d_c_pair[0].astype(dtype),
@@ -882,7 +888,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1103,7 +1109,7 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), dtype)
         self.d_c_pair = cp.empty((2, B, H), real)
         self.d_n_pair = cp.empty((2, B, H), real)
-        self.d_gates_2_pre_all = cp.empty((T, B, 4*H), dtype)
+        self.d_gates2_pre_all = cp.empty((T, B, 4*H), dtype)
         self.d_gates_pre_all = cp.empty((T, B, 4*H), dtype)
         self.xin_all = cp.empty((T, B, H), dtype)
         self.hin_all = cp.empty((T, B, H), dtype)
@@ -1115,14 +1121,14 @@ class _Backward:
         self.d_U_gates = cp.empty((4*H, H), dtype)
         self.d_V_gates = cp.empty((4*H, H), dtype)
         self.d_R_gates = cp.empty((4*H, H), dtype)
-        self.d_b_gates_3_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_3_sum_parts = cp.empty((_parts(T*B), 4*H), real)
-        self.d_d_gates_3_sum = cp.empty((4*H,), dtype)
-        self.d_d_gates_3_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_b_gates_sum = cp.empty((4*H,), dtype)
+        self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_d_gates_sum = cp.empty((4*H,), dtype)
+        self.d_d_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step_1 = (
             cp.int64(B), cp.int64(H), saved.c_all, saved.n_all, self.d_h_final, self.d_c_final, self.d_n_final,
             saved.cuts, saved.gates_all, saved.iin_all, saved.fin_all, saved.gin_all, saved.oin_all, saved.tanh_n_all,
-            saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_n_pair, self.d_gates_2_pre_all,
+            saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_n_pair, self.d_gates2_pre_all,
             self.d_gates_pre_all, self.xin_all, self.hin_all
         )
         self.backward_step_2 = (
@@ -1134,8 +1140,10 @@ class _Backward:
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_gates_2_pre_all[t], (now[t], *self.backward_step_2),
-            self.d_gates_pre_all[t], self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_gates2_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_gates_pre_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1324,7 +1332,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1391,8 +1399,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1424,15 +1431,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1502,26 +1508,26 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Vi": ("H", "H",),
-    "Vf": ("H", "H",),
-    "Vg": ("H", "H",),
-    "Vo": ("H", "H",),
-    "Ri": ("H", "H",),
-    "Rf": ("H", "H",),
-    "Rg": ("H", "H",),
-    "Ro": ("H", "H",),
+    "Vi": ("H", "H"),
+    "Vf": ("H", "H"),
+    "Vg": ("H", "H"),
+    "Vo": ("H", "H"),
+    "Ri": ("H", "H"),
+    "Rf": ("H", "H"),
+    "Rg": ("H", "H"),
+    "Ro": ("H", "H"),
     "di": ("H",),
     "dg": ("H",),
     "do": ("H",),
@@ -1644,7 +1650,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
         _expect("state.n", state.n, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

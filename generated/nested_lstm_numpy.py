@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "nested_lstm"
 SPEC_SHA256 = "419762e6a312efc2c83e8faf8a1ded51873284d834a2d78eb40cfc819df27325"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -101,6 +101,14 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [o, f, i, g]; gates2 = [o, i, f, g]; weights = [Vo, Ro, Vi, Ri, Vf, Rf, Vg,
+# Rg]; gates3 = [oin, iin, fin, gin]; weights2 = [Wo, Uo, Wf, Uf, Wi, Ui, Wg, Ug]; gates4 = [o, hin, xin, g].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -114,11 +122,11 @@ def _forward(
     np.multiply(params.bf[:, None], 0.5, out=b_gates[H:2*H])
     np.multiply(params.bi[:, None], 0.5, out=b_gates[2*H:3*H])
     np.copyto(b_gates[3*H:4*H], params.bg[:, None])
-    d_gates_2 = ws.d_gates_2
-    np.multiply(params.do[:, None], 0.5, out=d_gates_2[0:H])
-    np.multiply(params.di[:, None], 0.5, out=d_gates_2[H:2*H])
-    np.multiply(params.df[:, None], 0.5, out=d_gates_2[2*H:3*H])
-    np.copyto(d_gates_2[3*H:4*H], params.dg[:, None])
+    d_gates2 = ws.d_gates2
+    np.multiply(params.do[:, None], 0.5, out=d_gates2[0:H])
+    np.multiply(params.di[:, None], 0.5, out=d_gates2[H:2*H])
+    np.multiply(params.df[:, None], 0.5, out=d_gates2[2*H:3*H])
+    np.copyto(d_gates2[3*H:4*H], params.dg[:, None])
     W_gates = ws.W_gates
     np.multiply(params.Wo, 0.5, out=W_gates[0:H])
     np.multiply(params.Wf, 0.5, out=W_gates[H:2*H])
@@ -129,15 +137,15 @@ def _forward(
     np.multiply(params.Uf, 0.5, out=U_gates[H:2*H])
     np.multiply(params.Ui, 0.5, out=U_gates[2*H:3*H])
     np.copyto(U_gates[3*H:4*H], params.Ug)
-    gates_3 = ws.gates_3
-    np.multiply(params.Vo, 0.5, out=gates_3[0:H, 0:H])
-    np.multiply(params.Ro, 0.5, out=gates_3[0:H, H:2*H])
-    np.multiply(params.Vi, 0.5, out=gates_3[H:2*H, 0:H])
-    np.multiply(params.Ri, 0.5, out=gates_3[H:2*H, H:2*H])
-    np.multiply(params.Vf, 0.5, out=gates_3[2*H:3*H, 0:H])
-    np.multiply(params.Rf, 0.5, out=gates_3[2*H:3*H, H:2*H])
-    np.copyto(gates_3[3*H:4*H, 0:H], params.Vg)
-    np.copyto(gates_3[3*H:4*H, H:2*H], params.Rg)
+    weights = ws.weights
+    np.multiply(params.Vo, 0.5, out=weights[0:H, 0:H])
+    np.multiply(params.Ro, 0.5, out=weights[0:H, H:2*H])
+    np.multiply(params.Vi, 0.5, out=weights[H:2*H, 0:H])
+    np.multiply(params.Ri, 0.5, out=weights[H:2*H, H:2*H])
+    np.multiply(params.Vf, 0.5, out=weights[2*H:3*H, 0:H])
+    np.multiply(params.Rf, 0.5, out=weights[2*H:3*H, H:2*H])
+    np.copyto(weights[3*H:4*H, 0:H], params.Vg)
+    np.copyto(weights[3*H:4*H, H:2*H], params.Rg)
     saved.h_all[0] = state.h.T
     saved.c_all[0] = state.c.T
     saved.n_all[0] = state.n.T
@@ -160,7 +168,7 @@ def _forward(
     xin_hin = ws.xin_hin
     tmp = ws.tmp
     for (
-            h_prev, gates, o_f_i, i, g, c_prev, f, gates_4, oin_iin_fin, n_prev, fin, n, iin, gin, tanh_n, oin, c,
+            h_prev, gates, o_f_i, i, g, c_prev, f, gates3, oin_iin_fin, n_prev, fin, n, iin, gin, tanh_n, oin, c,
             tanh_c,
             o, h
         ) in steps:
@@ -181,9 +189,9 @@ def _forward(
         # fin = sigma(Vf @ xin + Rf @ hin + df)
         # gin = phi(Vg @ xin + Rg @ hin + dg)
         # oin = sigma(Vo @ xin + Ro @ hin + do)
-        dot(gates_3, xin_hin, gates_4)
-        add(d_gates_2, gates_4, gates_4)
-        tanh(gates_4, gates_4)
+        dot(weights, xin_hin, gates3)
+        add(d_gates2, gates3, gates3)
+        tanh(gates3, gates3)
         multiply(oin_iin_fin, half, oin_iin_fin)
         add(oin_iin_fin, half, oin_iin_fin)
         # n[t] = fin*n[t-1] + iin*gin
@@ -210,15 +218,15 @@ def _backward(
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    gates_3 = ws.gates_3
-    np.copyto(gates_3[0:H, 0:H], params.Vo)
-    np.copyto(gates_3[0:H, H:2*H], params.Ro)
-    np.copyto(gates_3[H:2*H, 0:H], params.Vi)
-    np.copyto(gates_3[H:2*H, H:2*H], params.Ri)
-    np.copyto(gates_3[2*H:3*H, 0:H], params.Vf)
-    np.copyto(gates_3[2*H:3*H, H:2*H], params.Rf)
-    np.copyto(gates_3[3*H:4*H, 0:H], params.Vg)
-    np.copyto(gates_3[3*H:4*H, H:2*H], params.Rg)
+    weights = ws.weights
+    np.copyto(weights[0:H, 0:H], params.Vo)
+    np.copyto(weights[0:H, H:2*H], params.Ro)
+    np.copyto(weights[H:2*H, 0:H], params.Vi)
+    np.copyto(weights[H:2*H, H:2*H], params.Ri)
+    np.copyto(weights[2*H:3*H, 0:H], params.Vf)
+    np.copyto(weights[2*H:3*H, H:2*H], params.Rf)
+    np.copyto(weights[3*H:4*H, 0:H], params.Vg)
+    np.copyto(weights[3*H:4*H, H:2*H], params.Rg)
     U_gates = ws.U_gates
     np.copyto(U_gates[0:H], params.Uo)
     np.copyto(U_gates[H:2*H], params.Uf)
@@ -233,50 +241,50 @@ def _backward(
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
     ws.d_n[...] = 0 if dfinal is None else dfinal.n.T
 
-    # backward of c[t] = oin*phi(n[t])
+    # for the way back to c[t], from h[t] = o*phi(c[t])
     np.square(saved.tanh_c, out=ws.d_c_factor)
-    # backward of n[t] = fin*n[t-1] + iin*gin
+    # for the way back to n[t], from c[t] = oin*phi(n[t])
     np.square(saved.tanh_n, out=ws.d_n_factor)
-    # c, n
+    # for the way back to c[t] and n[t], continued
     np.subtract(1, ws.d_c_n_factor, out=ws.d_c_n_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.oin, ws.d_n_factor, out=ws.d_n_factor)
-    # backward of oin = sigma(Vo @ xin + Ro @ hin + do)
+    # for the way back through oin = sigma(Vo @ xin + Ro @ hin + do)
     np.subtract(1, saved.oin, out=ws.d_oin_pre)
     np.multiply(ws.d_oin_pre, saved.oin, out=ws.d_oin_pre)
     np.multiply(ws.d_oin_pre, saved.tanh_n, out=ws.d_oin_pre)
-    # backward of gin = phi(Vg @ xin + Rg @ hin + dg)
+    # for the way back through gin = phi(Vg @ xin + Rg @ hin + dg)
     np.square(saved.gin, out=ws.d_gin_pre)
     np.subtract(1, ws.d_gin_pre, out=ws.d_gin_pre)
     np.multiply(saved.iin, ws.d_gin_pre, out=ws.d_gin_pre)
-    # backward of fin = sigma(Vf @ xin + Rf @ hin + df)
+    # for the way back through fin = sigma(Vf @ xin + Rf @ hin + df)
     np.subtract(1, saved.fin, out=ws.d_fin_pre)
     np.multiply(saved.n_prev, ws.d_fin_pre, out=ws.d_fin_pre)
     np.multiply(ws.d_fin_pre, saved.fin, out=ws.d_fin_pre)
-    # backward of iin = sigma(Vi @ xin + Ri @ hin + di)
+    # for the way back through iin = sigma(Vi @ xin + Ri @ hin + di)
     np.subtract(1, saved.iin, out=ws.d_iin_pre)
     np.multiply(ws.d_iin_pre, saved.iin, out=ws.d_iin_pre)
     np.multiply(ws.d_iin_pre, saved.gin, out=ws.d_iin_pre)
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, dfinal.n.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, dfinal.n.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -285,54 +293,56 @@ def _backward(
     d_c = ws.d_c
     tmp_2 = ws.tmp_2
     d_n = ws.d_n
-    gates_3_T = _transposed(gates_3, T, B, ws.gates_3_T)
+    weights_T = _transposed(weights, T, B, ws.weights_T)
     d_xin_c = ws.d_xin_c
     d_xin = ws.d_xin
     U_gates_T = _transposed(U_gates, T, B, ws.U_gates_T)
     for (
-            dy_t, d_c_factor, d_n_factor, d_oin_pre, d_gin_pre, d_fin_pre, d_iin_pre, d_o_pre, fin, d_gates_4_pre,
-            d_g_pre, d_f_pre, d_i_pre, f, d_gates_pre
+            dy_t, d_c_factor, d_n_factor, d_oin_pre, d_gin_pre, d_fin_pre, d_iin_pre, d_o_pre, fin, d_gates3_pre,
+            d_g_pre,
+            d_f_pre, d_i_pre, f, d_gates_pre
         ) in steps:
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of c[t] = oin*phi(n[t])
+        # back to c[t], from the next step and h[t] = o*phi(c[t])
         multiply(d_c_factor, d_h, tmp)
         add(d_c, tmp, d_c)
-        # backward of n[t] = fin*n[t-1] + iin*gin
+        # back to n[t], from the next step and c[t] = oin*phi(n[t])
         multiply(d_n_factor, d_c, tmp_2)
         add(d_n, tmp_2, d_n)
-        # backward of oin = sigma(Vo @ xin + Ro @ hin + do)
+        # back through oin = sigma(Vo @ xin + Ro @ hin + do)
         multiply(d_oin_pre, d_c, d_oin_pre)
-        # backward of gin = phi(Vg @ xin + Rg @ hin + dg)
+        # back through gin = phi(Vg @ xin + Rg @ hin + dg)
         multiply(d_gin_pre, d_n, d_gin_pre)
-        # backward of fin = sigma(Vf @ xin + Rf @ hin + df)
+        # back through fin = sigma(Vf @ xin + Rf @ hin + df)
         multiply(d_fin_pre, d_n, d_fin_pre)
-        # backward of iin = sigma(Vi @ xin + Ri @ hin + di)
+        # back through iin = sigma(Vi @ xin + Ri @ hin + di)
         multiply(d_iin_pre, d_n, d_iin_pre)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # n
+        # back to n[t-1], from n[t] = fin*n[t-1] + iin*gin
         multiply(fin, d_n, d_n)
-        # backward of hin = f*c[t-1]
-        # backward of xin = i*g
-        dot(gates_3_T, d_gates_4_pre, d_xin_c)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through [Ri; Rf; Rg; Ro] @ hin, [Vi; Vf; Vg; Vo] @ xin
+        dot(weights_T, d_gates3_pre, d_xin_c)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_xin, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         multiply(d_i_pre, d_xin, d_i_pre)
-        # c
+        # back to c[t-1], from hin = f*c[t-1]
         multiply(f, d_c, d_c)
-        # h
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(U_gates_T, d_gates_pre, d_h)
 
-    # again xin = i*g
+    # again: xin = i*g
     np.multiply(saved.i, saved.g, out=ws.xin)
-    # again hin = f*c[t-1]
+    # again: hin = f*c[t-1]
     np.multiply(saved.c_prev, saved.f, out=ws.hin)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     d_gates_pre_flat = _columns(ws.d_gates_pre, ws.d_gates_pre_flat)
     np.matmul(d_gates_pre_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_gates_pre_flat, x_2d, out=ws.d_W_gates_rows)
     d_Wo = ws.d_W_gates_rows[0:H]
     d_Wf = ws.d_W_gates_rows[H:2*H]
@@ -344,29 +354,29 @@ def _backward(
     d_Uf = ws.d_U_gates_rows[H:2*H]
     d_Ui = ws.d_U_gates_rows[2*H:3*H]
     d_Ug = ws.d_U_gates_rows[3*H:4*H]
-    d_gates_4_pre_flat = _columns(ws.d_gates_4_pre, ws.d_gates_4_pre_flat)
+    d_gates3_pre_flat = _columns(ws.d_gates3_pre, ws.d_gates3_pre_flat)
     xin_flat = _columns(ws.xin, ws.xin_flat)
-    np.matmul(d_gates_4_pre_flat, xin_flat.T, out=ws.d_V_gates_2_rows)
-    d_Vo = ws.d_V_gates_2_rows[0:H]
-    d_Vi = ws.d_V_gates_2_rows[H:2*H]
-    d_Vf = ws.d_V_gates_2_rows[2*H:3*H]
-    d_Vg = ws.d_V_gates_2_rows[3*H:4*H]
+    np.matmul(d_gates3_pre_flat, xin_flat.T, out=ws.d_V_gates2_rows)
+    d_Vo = ws.d_V_gates2_rows[0:H]
+    d_Vi = ws.d_V_gates2_rows[H:2*H]
+    d_Vf = ws.d_V_gates2_rows[2*H:3*H]
+    d_Vg = ws.d_V_gates2_rows[3*H:4*H]
     hin_flat = _columns(ws.hin, ws.hin_flat)
-    np.matmul(d_gates_4_pre_flat, hin_flat.T, out=ws.d_R_gates_2_rows)
-    d_Ro = ws.d_R_gates_2_rows[0:H]
-    d_Ri = ws.d_R_gates_2_rows[H:2*H]
-    d_Rf = ws.d_R_gates_2_rows[2*H:3*H]
-    d_Rg = ws.d_R_gates_2_rows[3*H:4*H]
+    np.matmul(d_gates3_pre_flat, hin_flat.T, out=ws.d_R_gates2_rows)
+    d_Ro = ws.d_R_gates2_rows[0:H]
+    d_Ri = ws.d_R_gates2_rows[H:2*H]
+    d_Rf = ws.d_R_gates2_rows[2*H:3*H]
+    d_Rg = ws.d_R_gates2_rows[3*H:4*H]
     np.matmul(d_gates_pre_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
     d_bo = ws.d_b_gates_sum[0:H]
     d_bf = ws.d_b_gates_sum[H:2*H]
     d_bi = ws.d_b_gates_sum[2*H:3*H]
     d_bg = ws.d_b_gates_sum[3*H:4*H]
-    np.matmul(d_gates_4_pre_flat, np.ones(T*B, dtype), out=ws.d_d_gates_2_sum)
-    d_do = ws.d_d_gates_2_sum[0:H]
-    d_di = ws.d_d_gates_2_sum[H:2*H]
-    d_df = ws.d_d_gates_2_sum[2*H:3*H]
-    d_dg = ws.d_d_gates_2_sum[3*H:4*H]
+    np.matmul(d_gates3_pre_flat, np.ones(T*B, dtype), out=ws.d_d_gates2_sum)
+    d_do = ws.d_d_gates2_sum[0:H]
+    d_di = ws.d_d_gates2_sum[H:2*H]
+    d_df = ws.d_d_gates2_sum[2*H:3*H]
+    d_dg = ws.d_d_gates2_sum[3*H:4*H]
     return Grads(
         params=Params(
             Wi=d_Wi,
@@ -422,13 +432,13 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         (
-            b_gates, d_gates_2, gates_5_T, half, Vi_half_T, Ri_half_T, Vf_half_T, Rf_half_T, Vg_T, Rg_T, Vo_half_T,
-            Ro_half_T,
+            b_gates, d_gates2, weights2_T, half, Vi_half_T, Ri_half_T, Vf_half_T, Rf_half_T, Vg_T, Rg_T, Vo_half_T,
+            Ro_half_T
         ) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
-        gates_6 = packed.gates_6
+        gates4 = packed.gates4
         o_hin_xin = packed.o_hin_xin
         xin = packed.xin
         g = packed.g
@@ -441,8 +451,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         tmp_3 = packed.tmp_3
         oin = packed.oin
         tmp_4 = packed.tmp_4
-        gates_4 = packed.gates_4
-        tm_gates_7 = packed.tm_gates_7
+        gates3 = packed.gates3
+        tmps = packed.tmps
         oin_iin_fin = packed.oin_iin_fin
         tanh_n = packed.tanh_n
         tanh_c = packed.tanh_c
@@ -458,9 +468,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        dot(x_h_prev_here, gates_5_T, gates_6)
-        add(b_gates, gates_6, gates_6)
-        tanh(gates_6, gates_6)
+        dot(x_h_prev_here, weights2_T, gates4)
+        add(b_gates, gates4, gates4)
+        tanh(gates4, gates4)
         multiply(o_hin_xin, half, o_hin_xin)
         add(o_hin_xin, half, o_hin_xin)
         # xin = i*g
@@ -479,10 +489,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # oin = sigma(Vo @ xin + Ro @ hin + do)
         matmul(xin, Vo_half_T, oin)
         matmul(hin, Ro_half_T, tmp_4)
-        # oin, iin, fin, gin
-        add(gates_4, tm_gates_7, gates_4)
-        add(d_gates_2, gates_4, gates_4)
-        tanh(gates_4, gates_4)
+        # oin, iin, fin and gin, continued
+        add(gates3, tmps, gates3)
+        add(d_gates2, gates3, gates3)
+        tanh(gates3, gates3)
         multiply(oin_iin_fin, half, oin_iin_fin)
         add(oin_iin_fin, half, oin_iin_fin)
         # n[t] = fin*n[t-1] + iin*gin
@@ -712,7 +722,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -726,27 +736,27 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.b_gates = np.empty((1, 4*H), dtype)
-        self.d_gates_2 = np.empty((1, 4*H), dtype)
-        self.gates_5 = np.empty((4*H, H + I), dtype)
+        self.d_gates2 = np.empty((1, 4*H), dtype)
+        self.weights2 = np.empty((4*H, H + I), dtype)
         b_gates = self.b_gates
         np.multiply(params.bo, 0.5, out=b_gates[..., 0:H])
         np.multiply(params.bf, 0.5, out=b_gates[..., H:2*H])
         np.multiply(params.bi, 0.5, out=b_gates[..., 2*H:3*H])
         np.copyto(b_gates[..., 3*H:4*H], params.bg)
-        d_gates_2 = self.d_gates_2
-        np.multiply(params.do, 0.5, out=d_gates_2[..., 0:H])
-        np.multiply(params.di, 0.5, out=d_gates_2[..., H:2*H])
-        np.multiply(params.df, 0.5, out=d_gates_2[..., 2*H:3*H])
-        np.copyto(d_gates_2[..., 3*H:4*H], params.dg)
-        gates_5 = self.gates_5
-        np.multiply(params.Wo, 0.5, out=gates_5[0:H, 0:I])
-        np.multiply(params.Uo, 0.5, out=gates_5[0:H, I:H + I])
-        np.multiply(params.Wf, 0.5, out=gates_5[H:2*H, 0:I])
-        np.multiply(params.Uf, 0.5, out=gates_5[H:2*H, I:H + I])
-        np.multiply(params.Wi, 0.5, out=gates_5[2*H:3*H, 0:I])
-        np.multiply(params.Ui, 0.5, out=gates_5[2*H:3*H, I:H + I])
-        np.copyto(gates_5[3*H:4*H, 0:I], params.Wg)
-        np.copyto(gates_5[3*H:4*H, I:H + I], params.Ug)
+        d_gates2 = self.d_gates2
+        np.multiply(params.do, 0.5, out=d_gates2[..., 0:H])
+        np.multiply(params.di, 0.5, out=d_gates2[..., H:2*H])
+        np.multiply(params.df, 0.5, out=d_gates2[..., 2*H:3*H])
+        np.copyto(d_gates2[..., 3*H:4*H], params.dg)
+        weights2 = self.weights2
+        np.multiply(params.Wo, 0.5, out=weights2[0:H, 0:I])
+        np.multiply(params.Uo, 0.5, out=weights2[0:H, I:H + I])
+        np.multiply(params.Wf, 0.5, out=weights2[H:2*H, 0:I])
+        np.multiply(params.Uf, 0.5, out=weights2[H:2*H, I:H + I])
+        np.multiply(params.Wi, 0.5, out=weights2[2*H:3*H, 0:I])
+        np.multiply(params.Ui, 0.5, out=weights2[2*H:3*H, I:H + I])
+        np.copyto(weights2[3*H:4*H, 0:I], params.Wg)
+        np.copyto(weights2[3*H:4*H, I:H + I], params.Ug)
         Vi_half = 0.5*params.Vi
         Ri_half = 0.5*params.Ri
         Vf_half = 0.5*params.Vf
@@ -755,7 +765,7 @@ class Packed:
         Rg = params.Rg
         Vo_half = 0.5*params.Vo
         Ro_half = 0.5*params.Ro
-        gates_5_T = _from_left(gates_5)
+        weights2_T = _from_left(weights2)
         half = np.array(0.5, dtype)
         Vi_half_T = _from_left(Vi_half)
         Ri_half_T = _from_left(Ri_half)
@@ -766,8 +776,8 @@ class Packed:
         Vo_half_T = _from_left(Vo_half)
         Ro_half_T = _from_left(Ro_half)
         self.constants = (
-            b_gates, d_gates_2, gates_5_T, half, Vi_half_T, Ri_half_T, Vf_half_T, Rf_half_T, Vg_T, Rg_T, Vo_half_T,
-            Ro_half_T,
+            b_gates, d_gates2, weights2_T, half, Vi_half_T, Ri_half_T, Vf_half_T, Rf_half_T, Vg_T, Rg_T, Vo_half_T,
+            Ro_half_T
         )
         self.__setstate__(dict(vars(self)))
 
@@ -785,27 +795,27 @@ class Packed:
         I, H = self.dims
         self.batch, dtype = None, self.dtype  # until there is all of it
         self.x_h_prev_here = np.empty((B, H + I), dtype)
-        self.gates_6 = np.empty((B, 4*H), dtype)
-        self.gates_4 = np.empty((B, 4*H), dtype)
-        self.tm_gates_7 = np.empty((B, 4*H), dtype)
+        self.gates4 = np.empty((B, 4*H), dtype)
+        self.gates3 = np.empty((B, 4*H), dtype)
+        self.tmps = np.empty((B, 4*H), dtype)
         self.tanh_n = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.o_hin_xin = self.gates_6[..., :3*H]
-        self.xin = self.gates_6[..., 2*H:3*H]
-        self.g = self.gates_6[..., 3*H:]
-        self.hin = self.gates_6[..., H:2*H]
-        self.iin = self.gates_4[..., H:2*H]
-        self.tmp = self.tm_gates_7[..., H:2*H]
-        self.fin = self.gates_4[..., 2*H:3*H]
-        self.tmp_2 = self.tm_gates_7[..., 2*H:3*H]
-        self.gin = self.gates_4[..., 3*H:]
-        self.tmp_3 = self.tm_gates_7[..., 3*H:]
-        self.oin = self.gates_4[..., :H]
-        self.tmp_4 = self.tm_gates_7[..., :H]
-        self.oin_iin_fin = self.gates_4[..., :3*H]
-        self.o = self.gates_6[..., :H]
+        self.o_hin_xin = self.gates4[..., :3*H]
+        self.xin = self.gates4[..., 2*H:3*H]
+        self.g = self.gates4[..., 3*H:]
+        self.hin = self.gates4[..., H:2*H]
+        self.iin = self.gates3[..., H:2*H]
+        self.tmp = self.tmps[..., H:2*H]
+        self.fin = self.gates3[..., 2*H:3*H]
+        self.tmp_2 = self.tmps[..., 2*H:3*H]
+        self.gin = self.gates3[..., 3*H:]
+        self.tmp_3 = self.tmps[..., 3*H:]
+        self.oin = self.gates3[..., :H]
+        self.tmp_4 = self.tmps[..., :H]
+        self.oin_iin_fin = self.gates3[..., :3*H]
+        self.o = self.gates4[..., :H]
         self.batch = B
 
 
@@ -835,8 +845,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -976,12 +986,12 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.gates = empty((T, 4*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
         self.c_all = empty((T + 1, H, B), dtype)
-        self.gates_4 = empty((T, 4*H, B), dtype)
+        self.gates3 = empty((T, 4*H, B), dtype)
         self.n_all = empty((T + 1, H, B), dtype)
         self.tanh_n = empty((T, H, B), dtype)
         self.tanh_c = empty((T, H, B), dtype)
@@ -991,13 +1001,13 @@ class _Saved:
         self.g = self.gates[:, 3*H:]
         self.c_prev = self.c_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.f = self.gates[:, H:2*H]
-        self.oin_iin_fin = self.gates_4[:, :3*H]
+        self.oin_iin_fin = self.gates3[:, :3*H]
         self.n_prev = self.n_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.fin = self.gates_4[:, 2*H:3*H]
+        self.fin = self.gates3[:, 2*H:3*H]
         self.n = self.n_all[1:]
-        self.iin = self.gates_4[:, H:2*H]
-        self.gin = self.gates_4[:, 3*H:]
-        self.oin = self.gates_4[:, :H]
+        self.iin = self.gates3[:, H:2*H]
+        self.gin = self.gates3[:, 3*H:]
+        self.oin = self.gates3[:, :H]
         self.c = self.c_all[1:]
         self.o = self.gates[:, :H]
         self.h = self.h_all[1:]
@@ -1019,10 +1029,10 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(4*B*H*T, dtype)  # forward.W_gates_x_flat, backward.d_gates_4_pre
+        self.block_1 = empty(4*B*H*T, dtype)  # forward.W_gates_x_flat, backward.d_gates3_pre
         self.block_2 = empty(4*B*H*T, dtype)  # backward.d_gates_pre
         self.block_3 = empty(4*B*H*T, dtype)  # backward.d_c_n_factor, backward.dy_rows, backward.d_gates_pre_flat
-        self.block_4 = empty(4*B*H*T, dtype)  # backward.h_prev_flat, backward.d_gates_4_pre_flat
+        self.block_4 = empty(4*B*H*T, dtype)  # backward.h_prev_flat, backward.d_gates3_pre_flat
         self.block_5 = empty(B*H*T, dtype)  # backward.xin, backward.hin_flat
         self.block_6 = empty(B*H*T, dtype)  # backward.hin
         self.block_7 = empty(B*H*T, dtype)  # backward.xin_flat
@@ -1036,26 +1046,28 @@ class _Forward:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
         self.b_gates = empty((4*H, B), dtype)
-        self.d_gates_2 = empty((4*H, B), dtype)
+        self.d_gates2 = empty((4*H, B), dtype)
         self.W_gates = empty((4*H, I), dtype)
         self.U_gates = empty((4*H, H), dtype)
         self.U_gates_h_prev = empty((4*H, B), dtype)
         self.xin_hin = empty((2*H, B), dtype)
-        self.gates_3 = empty((4*H, 2*H), dtype)
+        self.weights = empty((4*H, 2*H), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
         self.W_gates_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.W_gates_x = self.W_gates_x_flat.transpose(1, 0, 2)
         self.xin = self.xin_hin[:H]
         self.hin = self.xin_hin[H:]
-        # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
         self.carried = (
-            (saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), (saved.n_all, saved.n_prev, 0.0),
+            (saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), (saved.n_all, saved.n_prev, 0.0)
         )
         self.steps = list(
-            zip(saved.h_all[:-1], saved.gates, saved.o_f_i, saved.i, saved.g, saved.c_all[:-1], saved.f, saved.gates_4,
-            saved.oin_iin_fin, saved.n_all[:-1], saved.fin, saved.n, saved.iin, saved.gin, saved.tanh_n, saved.oin,
-            saved.c, saved.tanh_c, saved.o, saved.h)
+            zip(
+                saved.h_all[:-1], saved.gates, saved.o_f_i, saved.i, saved.g, saved.c_all[:-1], saved.f, saved.gates3,
+                saved.oin_iin_fin, saved.n_all[:-1], saved.fin, saved.n, saved.iin, saved.gin, saved.tanh_n, saved.oin,
+                saved.c, saved.tanh_c, saved.o, saved.h
+            )
         )
 
 
@@ -1070,46 +1082,48 @@ class _Backward:
         self.d_xin_c = empty((2*H, B), dtype)
         self.tmp_2 = empty((H, B), dtype)
         self.d_n = empty((H, B), dtype)
-        self.gates_3 = empty((4*H, 2*H), dtype)
-        self.gates_3_T = empty((2*H, 4*H), dtype)
+        self.weights = empty((4*H, 2*H), dtype)
+        self.weights_T = empty((2*H, 4*H), dtype)
         self.U_gates = empty((4*H, H), dtype)
         self.U_gates_T = empty((H, 4*H), dtype)
         self.W_gates = empty((4*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
         self.d_W_gates_rows = empty((4*H, I), dtype)
         self.d_U_gates_rows = empty((4*H, H), dtype)
-        self.d_V_gates_2_rows = empty((4*H, H), dtype)
-        self.d_R_gates_2_rows = empty((4*H, H), dtype)
+        self.d_V_gates2_rows = empty((4*H, H), dtype)
+        self.d_R_gates2_rows = empty((4*H, H), dtype)
         self.d_b_gates_sum = empty((4*H,), dtype)
-        self.d_d_gates_2_sum = empty((4*H,), dtype)
+        self.d_d_gates2_sum = empty((4*H,), dtype)
         self.d_c_n_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_3)
-        self.d_gates_4_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_gates3_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
         self.d_gates_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_2)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_3[2*B*H*T:])
         self.xin = np.ndarray((T, H, B), dtype, scratch.block_5)
         self.hin = np.ndarray((T, H, B), dtype, scratch.block_6)
         self.d_gates_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_3)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
-        self.d_gates_4_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_4)
+        self.d_gates3_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_4)
         self.xin_flat = np.ndarray((H, T, B), dtype, scratch.block_7)
         self.hin_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
         self.d_c_factor = self.d_c_n_factor[:, :H]
         self.d_n_factor = self.d_c_n_factor[:, H:]
-        self.d_oin_pre = self.d_gates_4_pre[:, :H]
-        self.d_gin_pre = self.d_gates_4_pre[:, 3*H:]
-        self.d_fin_pre = self.d_gates_4_pre[:, 2*H:3*H]
-        self.d_iin_pre = self.d_gates_4_pre[:, H:2*H]
+        self.d_oin_pre = self.d_gates3_pre[:, :H]
+        self.d_gin_pre = self.d_gates3_pre[:, 3*H:]
+        self.d_fin_pre = self.d_gates3_pre[:, 2*H:3*H]
+        self.d_iin_pre = self.d_gates3_pre[:, H:2*H]
         self.d_o_pre = self.d_gates_pre[:, :H]
         self.d_g_pre = self.d_gates_pre[:, 3*H:]
         self.d_f_pre = self.d_gates_pre[:, H:2*H]
         self.d_i_pre = self.d_gates_pre[:, 2*H:3*H]
         self.d_c = self.d_xin_c[H:]
         self.d_xin = self.d_xin_c[:H]
-        self.carried = (self.d_h, self.d_c, self.d_n, )
+        self.carried = (self.d_h, self.d_c, self.d_n)
         self.steps = list(
-            zip(self.dy_rows, self.d_c_factor, self.d_n_factor, self.d_oin_pre, self.d_gin_pre, self.d_fin_pre,
-            self.d_iin_pre, self.d_o_pre, saved.fin, self.d_gates_4_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre,
-            saved.f, self.d_gates_pre)
+            zip(
+                self.dy_rows, self.d_c_factor, self.d_n_factor, self.d_oin_pre, self.d_gin_pre, self.d_fin_pre,
+                self.d_iin_pre, self.d_o_pre, saved.fin, self.d_gates3_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre,
+                saved.f, self.d_gates_pre
+            )
         )[::-1]
 
 
@@ -1121,7 +1135,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1232,7 +1246,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1343,7 +1357,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1352,7 +1366,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1380,7 +1394,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1389,9 +1403,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1411,8 +1426,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1438,26 +1453,26 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Vi": ("H", "H",),
-    "Vf": ("H", "H",),
-    "Vg": ("H", "H",),
-    "Vo": ("H", "H",),
-    "Ri": ("H", "H",),
-    "Rf": ("H", "H",),
-    "Rg": ("H", "H",),
-    "Ro": ("H", "H",),
+    "Vi": ("H", "H"),
+    "Vf": ("H", "H"),
+    "Vg": ("H", "H"),
+    "Vo": ("H", "H"),
+    "Ri": ("H", "H"),
+    "Rf": ("H", "H"),
+    "Rg": ("H", "H"),
+    "Ro": ("H", "H"),
     "di": ("H",),
     "dg": ("H",),
     "do": ("H",),
@@ -1597,7 +1612,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
         _expect("state.n", state.n, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -50,7 +50,7 @@ __all__ = [
 
 CELL = "nfg"
 SPEC_SHA256 = "0057a65a21778d194a21e9513f55146ae8b6d40f2ca23c3f0a288dda845b532e"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -86,6 +86,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -108,8 +112,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Ui; Ug; Uo] @ h_prev.
 extern "C" __global__ void forward_step(
@@ -139,7 +143,7 @@ extern "C" __global__ void forward_step(
     const real Wo_x = i_g_o_all[row*3*H + 2*H + j];
     const real Uo_h_prev = Ui_Ug_Uo_h_prev_now[sample*3*H + 2*H + j];
 
-    // c[t] = f*c[t-1] + i*g
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
     const real i = sigmoid(pi_j*c_prev_here + Wi_x + Ui_h_prev + bi_j);
@@ -152,7 +156,9 @@ extern "C" __global__ void forward_step(
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     i_g_o_all[row*3*H + j] = i;
@@ -193,22 +199,22 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = o*phi(c[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = f*c[t-1] + i*g
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // backward of h[t] = o*phi(c[t])
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
+    // back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
     const real d_o_pre = (1 - o)*o*tanh_c*d_h;
-    // backward of c[t] = f*c[t-1] + i*g
+    // back to c[t], from the next step, o and h[t]
     const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h + po_j*d_o_pre;
-    // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    // back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
-    // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
+    // back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
     const real d_i_pre = (1 - i)*i*g*d_c;
-    // backward of c[t] = f*c[t-1] + i*g
+    // back to c[t-1], from i and c[t]
     const real d_c_prev = f_j*d_c + pi_j*d_i_pre;
     const real d_pi_each = c_prev_here*d_i_pre;
     const real d_po_each = c*d_o_pre;
@@ -299,7 +305,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     Ui_Ug_Uo = ws.Ui_Ug_Uo
     for backward_step_arguments, d_i_g_o_pre, d_h_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = o*phi(c[t])
+        # back through [Ui; Ug; Uo] @ h[t-1]
         dot(d_i_g_o_pre, Ui_Ug_Uo, d_h_prev)
 
 
@@ -366,7 +372,9 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wi; Wg; Wo] @ x[t]
     _dot(ws.d_i_g_o_pre_all.reshape(T*B, 3*H), ws.Wi_Wg_Wo, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_i_g_o_pre_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wi_Wg_Wo)
     _dot(ws.d_i_g_o_pre_all.reshape(T*B, 3*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Ui_Ug_Uo)
     _sum_rows(ws.d_i_g_o_pre_all.reshape(T*B, 3*H), ws.d_bi_bg_bo_sum_parts, ws.d_bi_bg_bo_sum)
@@ -644,7 +652,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -857,8 +865,9 @@ class _Backward:
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_i_g_o_pre_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_i_g_o_pre_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1047,7 +1056,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1114,8 +1123,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1147,15 +1155,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1225,12 +1232,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1352,7 +1359,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -41,7 +41,7 @@ __all__ = [
 
 CELL = "nfg"
 SPEC_SHA256 = "0057a65a21778d194a21e9513f55146ae8b6d40f2ca23c3f0a288dda845b532e"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -76,6 +76,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wo, Uo, Wi, Ui, Wg, Ug].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -140,7 +147,7 @@ def _forward(
         multiply(f, c_prev, c)
         multiply(i, g, tmp_2)
         add(c, tmp_2, c)
-        # o
+        # o, continued
         add(o, Uo_h_prev_half, o)
         multiply(po_half_batch, c, tmp_3)
         add(o, tmp_3, o)
@@ -180,26 +187,26 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from o and h[t]
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -209,30 +216,32 @@ def _backward(
     tmp_2 = ws.tmp_2
     Uo_Ui_Ug_T = _transposed(Uo_Ui_Ug, T, B, ws.Uo_Ui_Ug_T)
     for (dy_t, d_o_pre, d_c_factor, d_g_pre, d_i_pre, d_o_i_g_pre) in steps:
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step, o and h[t]
         multiply(d_c_factor, d_h, d_h)
         add(d_c, d_h, d_c)
         multiply(po_batch, d_o_pre, tmp)
         add(d_c, tmp, d_c)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # c
+        # back to c[t-1], from i and c[t]
         multiply(f, d_c, d_c)
         multiply(pi_batch, d_i_pre, tmp_2)
         add(d_c, tmp_2, d_c)
-        # h
+        # back through [Ui; Ug; Uo] @ h[t-1]
         dot(Uo_Ui_Ug_T, d_o_i_g_pre, d_h)
 
+    # back through [Wi; Wg; Wo] @ x[t]
     d_o_i_g_pre_flat = _columns(ws.d_o_i_g_pre, ws.d_o_i_g_pre_flat)
     np.matmul(d_o_i_g_pre_flat.T, Wo_Wi_Wg, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.c_prev, ws.d_i_pre, out=ws.d_pi_each)
     np.multiply(saved.c, ws.d_o_pre, out=ws.d_po_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_o_i_g_pre_flat, x_2d, out=ws.d_Wo_Wi_Wg_rows)
     d_Wo = ws.d_Wo_Wi_Wg_rows[0:H]
     d_Wi = ws.d_Wo_Wi_Wg_rows[H:2*H]
@@ -291,7 +300,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         (
-            f, gates_T, i_pre_factor_row, i_pre_factor2_row, half, bg_row, o_pre_factor2_row, o_pre_factor_row,
+            f, weights_T, i_pre_factor_row, i_pre_factor2_row, half, bg_row, o_pre_factor2_row, o_pre_factor_row
         ) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
@@ -313,7 +322,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
-        dot(x_h_prev_here, gates_T, o_i_pre_g)
+        dot(x_h_prev_here, weights_T, o_i_pre_g)
         multiply(c_prev, i_pre_factor_row, i)
         add(i, i_pre_factor2_row, i)
         add(i, i_pre, i)
@@ -326,7 +335,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         multiply(f, c_prev, tmp)
         multiply(i, g, i)
         c = add(tmp, i)
-        # o
+        # o, continued
         add(o_pre_factor2_row, o, o)
         multiply(o_pre_factor_row, c, tmp_2)
         add(o, tmp_2, o)
@@ -408,7 +417,7 @@ def init_state(params: Params, batch: int) -> State:
 def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: f."""
     f = 1
-    return (f, )
+    return (f,)
 
 
 class Tape(NamedTuple):
@@ -516,7 +525,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -529,16 +538,16 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.gates = np.empty((3*H, H + I), dtype)
+        self.weights = np.empty((3*H, H + I), dtype)
         (f,) = _derived(params)
-        gates = self.gates
-        np.multiply(params.Wo, 0.5, out=gates[0:H, 0:I])
-        np.multiply(params.Uo, 0.5, out=gates[0:H, I:H + I])
-        np.multiply(params.Wi, 0.5, out=gates[H:2*H, 0:I])
-        np.multiply(params.Ui, 0.5, out=gates[H:2*H, I:H + I])
-        np.copyto(gates[2*H:3*H, 0:I], params.Wg)
-        np.copyto(gates[2*H:3*H, I:H + I], params.Ug)
-        gates_T = _from_left(gates)
+        weights = self.weights
+        np.multiply(params.Wo, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Uo, 0.5, out=weights[0:H, I:H + I])
+        np.multiply(params.Wi, 0.5, out=weights[H:2*H, 0:I])
+        np.multiply(params.Ui, 0.5, out=weights[H:2*H, I:H + I])
+        np.copyto(weights[2*H:3*H, 0:I], params.Wg)
+        np.copyto(weights[2*H:3*H, I:H + I], params.Ug)
+        weights_T = _from_left(weights)
         i_pre_factor_row = (0.5*params.pi)[None]
         i_pre_factor2_row = (0.5*params.bi)[None]
         half = np.array(0.5, dtype)
@@ -546,7 +555,7 @@ class Packed:
         o_pre_factor2_row = (0.5*params.bo)[None]
         o_pre_factor_row = (0.5*params.po)[None]
         self.constants = (
-            f, gates_T, i_pre_factor_row, i_pre_factor2_row, half, bg_row, o_pre_factor2_row, o_pre_factor_row,
+            f, weights_T, i_pre_factor_row, i_pre_factor2_row, half, bg_row, o_pre_factor2_row, o_pre_factor_row
         )
         self.__setstate__(dict(vars(self)))
 
@@ -603,8 +612,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -744,7 +753,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.o_i_g = empty((T, 3*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -804,8 +813,8 @@ class _Forward:
         self.Ui_h_prev_half = self.Uo_Ui_Ug_h_prev[H:2*H]
         self.Ug_h_prev = self.Uo_Ui_Ug_h_prev[2*H:]
         self.Uo_h_prev_half = self.Uo_Ui_Ug_h_prev[:H]
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
             zip(saved.h_all[:-1], saved.c_all[:-1], saved.i, saved.g, saved.c, saved.o, saved.tanh_c, saved.h)
         )
@@ -842,7 +851,7 @@ class _Backward:
         self.d_o_pre = self.d_o_i_g_pre[:, :H]
         self.d_g_pre = self.d_o_i_g_pre[:, 2*H:]
         self.d_i_pre = self.d_o_i_g_pre[:, H:2*H]
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
             zip(self.dy_rows, self.d_o_pre, self.d_c_factor, self.d_g_pre, self.d_i_pre, self.d_o_i_g_pre)
         )[::-1]
@@ -856,7 +865,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -966,7 +975,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1077,7 +1086,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1086,7 +1095,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1114,7 +1123,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1123,9 +1132,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1145,8 +1155,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1172,12 +1182,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1315,7 +1325,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

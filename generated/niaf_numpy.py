@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "niaf"
 SPEC_SHA256 = "c36e7cec684690cc9b429690d924fe382c6f63a2362e216e1bb80126a1539d09"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -78,6 +78,14 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [o, i, f, g]; gates2 = [o_pre, i_pre, f_pre, g]; weights = [Wo, Uo, Wi, Ui, Wf,
+# Uf, Wg, Ug].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -163,26 +171,26 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from h[t] = o*phi(c[t])
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -190,39 +198,41 @@ def _backward(
     tmp = ws.tmp
     d_c = ws.d_c
     U_gates_T = _transposed(U_gates, T, B, ws.U_gates_T)
-    for (dy_t, d_c_factor, d_o_pre, i, d_g, d_f_pre, d_i_pre, f, d_gates_2) in steps:
-        # backward of h[t] = o*phi(c[t])
+    for (dy_t, d_c_factor, d_o_pre, i, d_g, d_f_pre, d_i_pre, f, d_gates2) in steps:
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step and h[t] = o*phi(c[t])
         multiply(d_c_factor, d_h, tmp)
         add(d_c, tmp, d_c)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of g = Wg @ x[t] + Ug @ h[t-1] + bg
+        # back to g, from c[t] = f*c[t-1] + i*g
         multiply(i, d_c, d_g)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # c
+        # back to c[t-1], from c[t] = f*c[t-1] + i*g
         multiply(f, d_c, d_c)
-        # h
-        dot(U_gates_T, d_gates_2, d_h)
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
+        dot(U_gates_T, d_gates2, d_h)
 
-    d_gates_2_flat = _columns(ws.d_gates_2, ws.d_gates_2_flat)
-    np.matmul(d_gates_2_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_gates_2_flat, x_2d, out=ws.d_W_gates_rows)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
+    d_gates2_flat = _columns(ws.d_gates2, ws.d_gates2_flat)
+    np.matmul(d_gates2_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    np.matmul(d_gates2_flat, x_2d, out=ws.d_W_gates_rows)
     d_Wo = ws.d_W_gates_rows[0:H]
     d_Wi = ws.d_W_gates_rows[H:2*H]
     d_Wf = ws.d_W_gates_rows[2*H:3*H]
     d_Wg = ws.d_W_gates_rows[3*H:4*H]
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_gates_2_flat, h_prev_flat.T, out=ws.d_U_gates_rows)
+    np.matmul(d_gates2_flat, h_prev_flat.T, out=ws.d_U_gates_rows)
     d_Uo = ws.d_U_gates_rows[0:H]
     d_Ui = ws.d_U_gates_rows[H:2*H]
     d_Uf = ws.d_U_gates_rows[2*H:3*H]
     d_Ug = ws.d_U_gates_rows[3*H:4*H]
-    np.matmul(d_gates_2_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
+    np.matmul(d_gates2_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
     d_bo = ws.d_b_gates_sum[0:H]
     d_bi = ws.d_b_gates_sum[H:2*H]
     d_bf = ws.d_b_gates_sum[2*H:3*H]
@@ -268,7 +278,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (b_gates, gates_3_T, half, ) = packed.constants
+        (b_gates, weights_T, half) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -289,7 +299,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = Wg @ x[t] + Ug @ h[t-1] + bg
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        dot(x_h_prev_here, gates_3_T, gates)
+        dot(x_h_prev_here, weights_T, gates)
         add(b_gates, gates, gates)
         tanh(o_i_f, o_i_f)
         multiply(o_i_f, half, o_i_f)
@@ -477,7 +487,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -491,24 +501,24 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.b_gates = np.empty((1, 4*H), dtype)
-        self.gates_3 = np.empty((4*H, H + I), dtype)
+        self.weights = np.empty((4*H, H + I), dtype)
         b_gates = self.b_gates
         np.multiply(params.bo, 0.5, out=b_gates[..., 0:H])
         np.multiply(params.bi, 0.5, out=b_gates[..., H:2*H])
         np.multiply(params.bf, 0.5, out=b_gates[..., 2*H:3*H])
         np.copyto(b_gates[..., 3*H:4*H], params.bg)
-        gates_3 = self.gates_3
-        np.multiply(params.Wo, 0.5, out=gates_3[0:H, 0:I])
-        np.multiply(params.Uo, 0.5, out=gates_3[0:H, I:H + I])
-        np.multiply(params.Wi, 0.5, out=gates_3[H:2*H, 0:I])
-        np.multiply(params.Ui, 0.5, out=gates_3[H:2*H, I:H + I])
-        np.multiply(params.Wf, 0.5, out=gates_3[2*H:3*H, 0:I])
-        np.multiply(params.Uf, 0.5, out=gates_3[2*H:3*H, I:H + I])
-        np.copyto(gates_3[3*H:4*H, 0:I], params.Wg)
-        np.copyto(gates_3[3*H:4*H, I:H + I], params.Ug)
-        gates_3_T = _from_left(gates_3)
+        weights = self.weights
+        np.multiply(params.Wo, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Uo, 0.5, out=weights[0:H, I:H + I])
+        np.multiply(params.Wi, 0.5, out=weights[H:2*H, 0:I])
+        np.multiply(params.Ui, 0.5, out=weights[H:2*H, I:H + I])
+        np.multiply(params.Wf, 0.5, out=weights[2*H:3*H, 0:I])
+        np.multiply(params.Uf, 0.5, out=weights[2*H:3*H, I:H + I])
+        np.copyto(weights[3*H:4*H, 0:I], params.Wg)
+        np.copyto(weights[3*H:4*H, I:H + I], params.Ug)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
-        self.constants = (b_gates, gates_3_T, half, )
+        self.constants = (b_gates, weights_T, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -563,8 +573,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -704,7 +714,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.gates = empty((T, 4*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -737,8 +747,8 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(4*B*H*T, dtype)  # forward.W_gates_x_flat, backward.d_gates_2
-        self.block_2 = empty(4*B*H*T, dtype)  # backward.d_c_factor, backward.dy_rows, backward.d_gates_2_flat
+        self.block_1 = empty(4*B*H*T, dtype)  # forward.W_gates_x_flat, backward.d_gates2
+        self.block_2 = empty(4*B*H*T, dtype)  # backward.d_c_factor, backward.dy_rows, backward.d_gates2_flat
         self.block_3 = empty(B*H*T, dtype)  # backward.h_prev_flat
 
 
@@ -757,11 +767,13 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.W_gates_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.W_gates_x = self.W_gates_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.gates, saved.o_i_f, saved.c_all[:-1], saved.f, saved.c, saved.i, saved.g,
-            saved.tanh_c, saved.o, saved.h)
+            zip(
+                saved.h_all[:-1], saved.gates, saved.o_i_f, saved.c_all[:-1], saved.f, saved.c, saved.i, saved.g,
+                saved.tanh_c, saved.o, saved.h
+            )
         )
 
 
@@ -782,18 +794,20 @@ class _Backward:
         self.d_U_gates_rows = empty((4*H, H), dtype)
         self.d_b_gates_sum = empty((4*H,), dtype)
         self.d_c_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
-        self.d_gates_2 = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_gates2 = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
-        self.d_gates_2_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
+        self.d_gates2_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.d_o_pre = self.d_gates_2[:, :H]
-        self.d_f_pre = self.d_gates_2[:, 2*H:3*H]
-        self.d_i_pre = self.d_gates_2[:, H:2*H]
-        self.d_g = self.d_gates_2[:, 3*H:]
-        self.carried = (self.d_h, self.d_c, )
+        self.d_o_pre = self.d_gates2[:, :H]
+        self.d_f_pre = self.d_gates2[:, 2*H:3*H]
+        self.d_i_pre = self.d_gates2[:, H:2*H]
+        self.d_g = self.d_gates2[:, 3*H:]
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_c_factor, self.d_o_pre, saved.i, self.d_g, self.d_f_pre, self.d_i_pre, saved.f,
-            self.d_gates_2)
+            zip(
+                self.dy_rows, self.d_c_factor, self.d_o_pre, saved.i, self.d_g, self.d_f_pre, self.d_i_pre, saved.f,
+                self.d_gates2
+            )
         )[::-1]
 
 
@@ -805,7 +819,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -915,7 +929,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1026,7 +1040,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1035,7 +1049,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1063,7 +1077,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1072,9 +1086,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1094,8 +1109,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1121,14 +1136,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1265,7 +1280,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

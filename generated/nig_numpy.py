@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "nig"
 SPEC_SHA256 = "c978a778af8254db5be6499704a27437b49af42152135d79b1856fd37e7dd17b"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -75,6 +75,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wo, Uo, Wf, Uf, Wg, Ug].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -155,26 +162,26 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from h[t] = o*phi(c[t])
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -183,24 +190,26 @@ def _backward(
     d_c = ws.d_c
     Uo_Uf_Ug_T = _transposed(Uo_Uf_Ug, T, B, ws.Uo_Uf_Ug_T)
     for (dy_t, d_c_factor, d_o_pre, d_g_pre, d_f_pre, f, d_o_f_g_pre) in steps:
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step and h[t] = o*phi(c[t])
         multiply(d_c_factor, d_h, tmp)
         add(d_c, tmp, d_c)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # c
+        # back to c[t-1], from c[t] = f*c[t-1] + i*g
         multiply(f, d_c, d_c)
-        # h
+        # back through [Uf; Ug; Uo] @ h[t-1]
         dot(Uo_Uf_Ug_T, d_o_f_g_pre, d_h)
 
+    # back through [Wf; Wg; Wo] @ x[t]
     d_o_f_g_pre_flat = _columns(ws.d_o_f_g_pre, ws.d_o_f_g_pre_flat)
     np.matmul(d_o_f_g_pre_flat.T, Wo_Wf_Wg, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_o_f_g_pre_flat, x_2d, out=ws.d_Wo_Wf_Wg_rows)
     d_Wo = ws.d_Wo_Wf_Wg_rows[0:H]
     d_Wf = ws.d_Wo_Wf_Wg_rows[H:2*H]
@@ -252,7 +261,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (i, bo_bf_bg, gates_T, half, ) = packed.constants
+        (i, bo_bf_bg, weights_T, half) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -271,7 +280,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        dot(x_h_prev_here, gates_T, o_f_g)
+        dot(x_h_prev_here, weights_T, o_f_g)
         add(bo_bf_bg, o_f_g, o_f_g)
         tanh(o_f_g, o_f_g)
         multiply(o_f, half, o_f)
@@ -353,7 +362,7 @@ def init_state(params: Params, batch: int) -> State:
 def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: i."""
     i = 1
-    return (i, )
+    return (i,)
 
 
 class Tape(NamedTuple):
@@ -461,7 +470,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -475,22 +484,22 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bo_bf_bg = np.empty((1, 3*H), dtype)
-        self.gates = np.empty((3*H, H + I), dtype)
+        self.weights = np.empty((3*H, H + I), dtype)
         (i,) = _derived(params)
         bo_bf_bg = self.bo_bf_bg
         np.multiply(params.bo, 0.5, out=bo_bf_bg[..., 0:H])
         np.multiply(params.bf, 0.5, out=bo_bf_bg[..., H:2*H])
         np.copyto(bo_bf_bg[..., 2*H:3*H], params.bg)
-        gates = self.gates
-        np.multiply(params.Wo, 0.5, out=gates[0:H, 0:I])
-        np.multiply(params.Uo, 0.5, out=gates[0:H, I:H + I])
-        np.multiply(params.Wf, 0.5, out=gates[H:2*H, 0:I])
-        np.multiply(params.Uf, 0.5, out=gates[H:2*H, I:H + I])
-        np.copyto(gates[2*H:3*H, 0:I], params.Wg)
-        np.copyto(gates[2*H:3*H, I:H + I], params.Ug)
-        gates_T = _from_left(gates)
+        weights = self.weights
+        np.multiply(params.Wo, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Uo, 0.5, out=weights[0:H, I:H + I])
+        np.multiply(params.Wf, 0.5, out=weights[H:2*H, 0:I])
+        np.multiply(params.Uf, 0.5, out=weights[H:2*H, I:H + I])
+        np.copyto(weights[2*H:3*H, 0:I], params.Wg)
+        np.copyto(weights[2*H:3*H, I:H + I], params.Ug)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
-        self.constants = (i, bo_bf_bg, gates_T, half, )
+        self.constants = (i, bo_bf_bg, weights_T, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -544,8 +553,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -685,7 +694,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.o_f_g = empty((T, 3*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -737,11 +746,13 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wo_Wf_Wg_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.Wo_Wf_Wg_x = self.Wo_Wf_Wg_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.o_f_g, saved.o_f, saved.c_all[:-1], saved.f, saved.c, saved.g, saved.tanh_c,
-            saved.o, saved.h)
+            zip(
+                saved.h_all[:-1], saved.o_f_g, saved.o_f, saved.c_all[:-1], saved.f, saved.c, saved.g, saved.tanh_c,
+                saved.o, saved.h
+            )
         )
 
 
@@ -769,7 +780,7 @@ class _Backward:
         self.d_o_pre = self.d_o_f_g_pre[:, :H]
         self.d_g_pre = self.d_o_f_g_pre[:, 2*H:]
         self.d_f_pre = self.d_o_f_g_pre[:, H:2*H]
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
             zip(self.dy_rows, self.d_c_factor, self.d_o_pre, self.d_g_pre, self.d_f_pre, saved.f, self.d_o_f_g_pre)
         )[::-1]
@@ -783,7 +794,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -893,7 +904,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1004,7 +1015,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1013,7 +1024,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1041,7 +1052,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1050,9 +1061,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1072,8 +1084,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1099,12 +1111,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
@@ -1240,7 +1252,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -56,7 +56,7 @@ __all__ = [
 
 CELL = "on_lstm"
 SPEC_SHA256 = "d96bb86f679608d6c7bbe639066a2b46fbb2e4aafb4edce84d0951fe536a7c5b"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -99,6 +99,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: weights = [Wi, Wf, Wg, Wo, Wmf, Wmi]; weights2 = [Ui, Uf, Ug, Uo, Umf, Umi]; gates =
+# [i_pre, f_pre, g_pre, o_pre, mf_part_top, mi_part_top]; weights3 = [bi, bf, bg, bo, bmf, bmi].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -125,8 +131,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -190,8 +196,8 @@ __device__ inline void running_sums(long long length, const from* row, real* sum
 // One step, after [Ui; Uf; Ug; Uo; Umf; Umi] @ h_prev; a block for each sample.
 extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bg, const stored* bo,
-    const stored* bf, const stored* bmf, const stored* bmi, const stored* U_gates_h_prev_now, const real* cuts,
-    stored* W_gates_x_all, real* mf_part_now, real* mi_part_now, real* largest_mf_part_now,
+    const stored* bf, const stored* bmf, const stored* bmi, const stored* weights2_h_prev_now, const real* cuts,
+    stored* weights_x_all, real* mf_part_now, real* mi_part_now, real* largest_mf_part_now,
     real* largest_mi_part_now, stored* exp_mf_part_top_all, stored* exp_mi_part_top_all,
     real* sum_exp_mf_part_top_all, real* sum_exp_mi_part_top_all, stored* mf_part_2_all, stored* mi_part_2_all,
     real* mf_all, real* cumsum_mi_part_2_all, real* c_all, real* h_all, stored* tanh_c_all, stored* h_out,
@@ -208,18 +214,18 @@ extern "C" __global__ void forward_step(
         const real bf_j = bf[j];
         const real bmf_j = bmf[j];
         const real bmi_j = bmi[j];
-        const real Wi_x = W_gates_x_all[row*6*H + j];
-        const real Ui_h_prev = U_gates_h_prev_now[sample*6*H + j];
-        const real Wf_x = W_gates_x_all[row*6*H + H + j];
-        const real Uf_h_prev = U_gates_h_prev_now[sample*6*H + H + j];
-        const real Wg_x = W_gates_x_all[row*6*H + 2*H + j];
-        const real Ug_h_prev = U_gates_h_prev_now[sample*6*H + 2*H + j];
-        const real Wo_x = W_gates_x_all[row*6*H + 3*H + j];
-        const real Uo_h_prev = U_gates_h_prev_now[sample*6*H + 3*H + j];
-        const real Wmf_x = W_gates_x_all[row*6*H + 4*H + j];
-        const real Umf_h_prev = U_gates_h_prev_now[sample*6*H + 4*H + j];
-        const real Wmi_x = W_gates_x_all[row*6*H + 5*H + j];
-        const real Umi_h_prev = U_gates_h_prev_now[sample*6*H + 5*H + j];
+        const real Wi_x = weights_x_all[row*6*H + j];
+        const real Ui_h_prev = weights2_h_prev_now[sample*6*H + j];
+        const real Wf_x = weights_x_all[row*6*H + H + j];
+        const real Uf_h_prev = weights2_h_prev_now[sample*6*H + H + j];
+        const real Wg_x = weights_x_all[row*6*H + 2*H + j];
+        const real Ug_h_prev = weights2_h_prev_now[sample*6*H + 2*H + j];
+        const real Wo_x = weights_x_all[row*6*H + 3*H + j];
+        const real Uo_h_prev = weights2_h_prev_now[sample*6*H + 3*H + j];
+        const real Wmf_x = weights_x_all[row*6*H + 4*H + j];
+        const real Umf_h_prev = weights2_h_prev_now[sample*6*H + 4*H + j];
+        const real Wmi_x = weights_x_all[row*6*H + 5*H + j];
+        const real Umi_h_prev = weights2_h_prev_now[sample*6*H + 5*H + j];
 
         // i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
@@ -234,10 +240,10 @@ extern "C" __global__ void forward_step(
         // mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         const real mi_part = Wmi_x + Umi_h_prev + bmi_j;
 
-        W_gates_x_all[row*6*H + j] = i;
-        W_gates_x_all[row*6*H + H + j] = f;
-        W_gates_x_all[row*6*H + 2*H + j] = g;
-        W_gates_x_all[row*6*H + 3*H + j] = o;
+        weights_x_all[row*6*H + j] = i;
+        weights_x_all[row*6*H + H + j] = f;
+        weights_x_all[row*6*H + 2*H + j] = g;
+        weights_x_all[row*6*H + 3*H + j] = o;
         mf_part_now[k] = mf_part;
         mi_part_now[k] = mi_part;
     }
@@ -294,14 +300,14 @@ extern "C" __global__ void forward_step(
         const real cut_before = cuts[row];
         const real cut_after = cuts[row + B];
         const real c_prev = c_all[at];
-        const real i = W_gates_x_all[row*6*H + j];
-        const real f = W_gates_x_all[row*6*H + H + j];
-        const real g = W_gates_x_all[row*6*H + 2*H + j];
-        const real o = W_gates_x_all[row*6*H + 3*H + j];
+        const real i = weights_x_all[row*6*H + j];
+        const real f = weights_x_all[row*6*H + H + j];
+        const real g = weights_x_all[row*6*H + 2*H + j];
+        const real o = weights_x_all[row*6*H + 3*H + j];
         const real mf = mf_all[at];
         const real cumsum_mi_part_2 = cumsum_mi_part_2_all[at];
 
-        // c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
         // mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         const real mi = 1 - cumsum_mi_part_2;
@@ -312,7 +318,9 @@ extern "C" __global__ void forward_step(
         // h[t] = o*phi(c[t])
         const real tanh_c = tanh(c);
         const real h = o*tanh_c;
+        // the state for the next step, put back where the sequence is reset
         const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+        // h[t], continued
         const real h_last = h;
 
         c_all[at + B*H] = c;
@@ -328,10 +336,10 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step(
     const long long t, const long long B, const long long H, const real* c_all, const real* d_h_final,
     const real* d_c_final, const real* cuts, const real* cumsum_mi_part_2_all, const real* mf_all,
-    const stored* W_gates_x_all, const stored* tanh_c_all, const stored* dy_all, const stored* d_h_pair,
+    const stored* weights_x_all, const stored* tanh_c_all, const stored* dy_all, const stored* d_h_pair,
     const real* sum_exp_mf_part_top_all, const stored* mf_part_2_all, const real* sum_exp_mi_part_top_all,
     const stored* mi_part_2_all, const stored* exp_mf_part_top_all, const stored* exp_mi_part_top_all,
-    real* d_c_pair, real* d_cumsum_mi_part_2_now, real* d_mf_now, stored* d_gates_2_all,
+    real* d_c_pair, real* d_cumsum_mi_part_2_now, real* d_mf_now, stored* d_gates_all,
     real* cumsum_d_cumsum_mi_now, real* cumsum_d_mf_now, real* d_mi_part_2_sum_exp_now,
     real* d_mf_part_2_sum_exp_now, real* sum_d_mi_part_2_sum_now, real* sum_d_mf_part_2_sum_now)
 {
@@ -345,58 +353,57 @@ extern "C" __global__ void backward_step(
         const real cumsum_mi_part_2 = cumsum_mi_part_2_all[at];
         const real mf = mf_all[at];
         const real c_prev = c_all[at];
-        const real i = W_gates_x_all[row*6*H + j];
-        const real f = W_gates_x_all[row*6*H + H + j];
-        const real g = W_gates_x_all[row*6*H + 2*H + j];
-        const real o = W_gates_x_all[row*6*H + 3*H + j];
+        const real i = weights_x_all[row*6*H + j];
+        const real f = weights_x_all[row*6*H + H + j];
+        const real g = weights_x_all[row*6*H + 2*H + j];
+        const real o = weights_x_all[row*6*H + 3*H + j];
         const real tanh_c = tanh_c_all[at];
         const real d_h_given = dy_all[at];
         const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
         const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-        // backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-        // backward of h[t] = o*phi(c[t])
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-        // backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-        // backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
+        // again: mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         const real mi = 1 - cumsum_mi_part_2;
-        // backward of w = mf*mi
+        // again: w = mf*mi
         const real w = mi*mf;
-        // backward of h[t] = o*phi(c[t])
+        // back to h[t], from the output and the next step
         const real d_h = d_h_given + d_h_next_here;
-        // backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
+        // back to c[t], from the next step and h[t] = o*phi(c[t])
         const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h;
-        // backward of w = mf*mi
+        // back to w, from c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
         const real d_w = (c_prev_here*(f - 1) + (i - 1)*g)*d_c;
-        // backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
+        // back through mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         const real d_cumsum_mi_part_2 = -g*d_c - mf*d_w;
-        // backward of mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
+        // back to mf, from w and c[t]
         const real d_mf = c_prev_here*d_c + mi*d_w;
-        // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+        // back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         const real d_o_pre = (1 - o)*o*tanh_c*d_h;
-        // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        // back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         const real d_g_pre = (mi + w*i - w)*(1 - square(g))*d_c;
-        // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        // back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         const real d_f_pre = w*c_prev_here*(1 - f)*f*d_c;
-        // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        // back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         const real d_i_pre = w*(1 - i)*i*g*d_c;
-        // backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
+        // back to c[t-1], from c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
         const real d_c_prev = (mf + w*f - w)*d_c;
 
         d_cumsum_mi_part_2_now[k] = d_cumsum_mi_part_2;
         d_mf_now[k] = d_mf;
-        d_gates_2_all[row*6*H + 3*H + j] = d_o_pre;
-        d_gates_2_all[row*6*H + 2*H + j] = d_g_pre;
-        d_gates_2_all[row*6*H + H + j] = d_f_pre;
-        d_gates_2_all[row*6*H + j] = d_i_pre;
+        d_gates_all[row*6*H + 3*H + j] = d_o_pre;
+        d_gates_all[row*6*H + 2*H + j] = d_g_pre;
+        d_gates_all[row*6*H + H + j] = d_f_pre;
+        d_gates_all[row*6*H + j] = d_i_pre;
         d_c_pair[t%2*B*H + k] = d_c_prev;
     }
     __syncthreads();
-    // backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
+    // back through mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
     running_sums<true>(H, d_cumsum_mi_part_2_now + sample*H, cumsum_d_cumsum_mi_now + sample*H);
-    // backward of mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
+    // back through mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
     running_sums<true>(H, d_mf_now + sample*H, cumsum_d_mf_now + sample*H);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -408,18 +415,18 @@ extern "C" __global__ void backward_step(
         const real cumsum_d_cumsum_mi_2 = cumsum_d_cumsum_mi_now[k];
         const real cumsum_d_mf = cumsum_d_mf_now[k];
 
-        // backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
+        // back through mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         const real d_mi_part_2_sum_exp_top = -mi_part_2*cumsum_d_cumsum_mi_2/sum_exp_mi_part_top;
-        // backward of mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
+        // back through mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
         const real d_mf_part_2_sum_exp_top = -mf_part_2*cumsum_d_mf/sum_exp_mf_part_top;
 
         d_mi_part_2_sum_exp_now[k] = d_mi_part_2_sum_exp_top;
         d_mf_part_2_sum_exp_now[k] = d_mf_part_2_sum_exp_top;
     }
     __syncthreads();
-    // backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
+    // back through mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
     sum_row(H, d_mi_part_2_sum_exp_now + sample*H, sum_d_mi_part_2_sum_now + sample);
-    // backward of mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
+    // back through mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
     sum_row(H, d_mf_part_2_sum_exp_now + sample*H, sum_d_mf_part_2_sum_now + sample);
     __syncthreads();
     for (long long j = threadIdx.x; j < H; j += blockDim.x) {
@@ -433,13 +440,13 @@ extern "C" __global__ void backward_step(
         const real cumsum_d_mf = cumsum_d_mf_now[k];
         const real sum_d_mf_part_2_sum_top = sum_d_mf_part_2_sum_now[sample];
 
-        // backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
+        // back through mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         const real d_mi_part_top = exp_mi_part_top*(cumsum_d_cumsum_mi_2/sum_exp_mi_part_top + sum_d_mi_part_2_sum_top);
-        // backward of mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
+        // back through mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
         const real d_mf_part_top = exp_mf_part_top*(cumsum_d_mf/sum_exp_mf_part_top + sum_d_mf_part_2_sum_top);
 
-        d_gates_2_all[row*6*H + 5*H + j] = d_mi_part_top;
-        d_gates_2_all[row*6*H + 4*H + j] = d_mf_part_top;
+        d_gates_all[row*6*H + 5*H + j] = d_mi_part_top;
+        d_gates_all[row*6*H + 4*H + j] = d_mf_part_top;
     }
 }
 
@@ -502,8 +509,8 @@ extern "C" __global__ void sum_parts(const long long rows, const long long colum
 
 def _forward_loop(ws: _Forward, dot: Any) -> None:
     """Every step of the forward pass: nothing is allocated, and the host waits for nothing."""
-    U_gates_T = ws.U_gates_T
-    U_gates_h_prev = ws.U_gates_h_prev_now
+    weights2_T = ws.weights2_T
+    weights2_h_prev = ws.weights2_h_prev_now
     forward_step = _kernel("forward_step", ws.dtype)
     forward_step_blocks = ws.forward_step_blocks
     for h_prev, forward_step_arguments in ws.steps:
@@ -513,7 +520,7 @@ def _forward_loop(ws: _Forward, dot: Any) -> None:
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         # mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
         # mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
-        dot(h_prev, U_gates_T, U_gates_h_prev)
+        dot(h_prev, weights2_T, weights2_h_prev)
         forward_step(forward_step_blocks, ALONG_THREADS, forward_step_arguments)
 
 
@@ -521,11 +528,11 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     """Every step of the backward pass, from the last to the first."""
     backward_step = _kernel("backward_step", ws.dtype)
     backward_step_blocks = ws.backward_step_blocks
-    U_gates = ws.U_gates
-    for backward_step_arguments, d_gates_2, d_h_prev in ws.steps:
+    weights2 = ws.weights2
+    for backward_step_arguments, d_gates, d_h_prev in ws.steps:
         backward_step(backward_step_blocks, ALONG_THREADS, backward_step_arguments)
-        # backward of h[t] = o*phi(c[t])
-        dot(d_gates_2, U_gates, d_h_prev)
+        # back through [Ui; Uf; Ug; Uo; Umf; Umi] @ h[t-1]
+        dot(d_gates, weights2, d_h_prev)
 
 
 def _forward_checked(
@@ -557,7 +564,7 @@ def _forward_checked(
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     # mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
     # mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
-    _dot(x_2d, ws.W_gates_T, ws.W_gates_x_all.reshape(T*B, 6*H))
+    _dot(x_2d, ws.weights_T, ws.weights_x_all.reshape(T*B, 6*H))
     _loop(ws, _forward_loop, graph)
 
     final = State(h=_last(ws, ws.h_all, ws.h_final).astype(dtype), c=_last(ws, ws.c_all).astype(dtype))
@@ -581,8 +588,8 @@ def _backward_checked(
         dy = _arranged(order, dy, dtype)
     x = tape.x
     x_2d = x.reshape(T*B, I)
-    cp.concatenate((params.Ui, params.Uf, params.Ug, params.Uo, params.Umf, params.Umi), axis=0, out=ws.U_gates)
-    cp.concatenate((params.Wi, params.Wf, params.Wg, params.Wo, params.Wmf, params.Wmi), axis=0, out=ws.W_gates)
+    cp.concatenate((params.Ui, params.Uf, params.Ug, params.Uo, params.Umf, params.Umi), axis=0, out=ws.weights2)
+    cp.concatenate((params.Wi, params.Wf, params.Wg, params.Wo, params.Wmf, params.Wmi), axis=0, out=ws.weights)
     cp.copyto(ws.dy_all, dy)
     ws.d_h_pair[T % 2] = 0 if dfinal is None else dfinal.h
     ws.d_c_pair[T % 2] = 0 if dfinal is None else dfinal.c
@@ -591,28 +598,30 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
-    _dot(ws.d_gates_2_all.reshape(T*B, 6*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_gates_2_all.reshape(T*B, 6*H).T, x_2d, ws.d_W_gates)
-    _dot(ws.d_gates_2_all.reshape(T*B, 6*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
-    _sum_rows(ws.d_gates_2_all.reshape(T*B, 6*H), ws.d_b_gates_3_sum_parts, ws.d_b_gates_3_sum)
-    d_Wi = ws.d_W_gates[:H]
-    d_Wf = ws.d_W_gates[H:2*H]
-    d_Wg = ws.d_W_gates[2*H:3*H]
-    d_Wo = ws.d_W_gates[3*H:4*H]
-    d_Ui = ws.d_U_gates[:H]
-    d_Uf = ws.d_U_gates[H:2*H]
-    d_Ug = ws.d_U_gates[2*H:3*H]
-    d_Uo = ws.d_U_gates[3*H:4*H]
-    d_bi = ws.d_b_gates_3_sum[:H]
-    d_bg = ws.d_b_gates_3_sum[2*H:3*H]
-    d_bo = ws.d_b_gates_3_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_3_sum[H:2*H]
-    d_Wmf = ws.d_W_gates[4*H:5*H]
-    d_Wmi = ws.d_W_gates[5*H:6*H]
-    d_Umf = ws.d_U_gates[4*H:5*H]
-    d_Umi = ws.d_U_gates[5*H:6*H]
-    d_bmf = ws.d_b_gates_3_sum[4*H:5*H]
-    d_bmi = ws.d_b_gates_3_sum[5*H:6*H]
+    # back through [Wi; Wf; Wg; Wo; Wmf; Wmi] @ x[t]
+    _dot(ws.d_gates_all.reshape(T*B, 6*H), ws.weights, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates_all.reshape(T*B, 6*H).T, x_2d, ws.d_weights)
+    _dot(ws.d_gates_all.reshape(T*B, 6*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_weights2)
+    _sum_rows(ws.d_gates_all.reshape(T*B, 6*H), ws.d_weights3_sum_parts, ws.d_weights3_sum)
+    d_Wi = ws.d_weights[:H]
+    d_Wf = ws.d_weights[H:2*H]
+    d_Wg = ws.d_weights[2*H:3*H]
+    d_Wo = ws.d_weights[3*H:4*H]
+    d_Ui = ws.d_weights2[:H]
+    d_Uf = ws.d_weights2[H:2*H]
+    d_Ug = ws.d_weights2[2*H:3*H]
+    d_Uo = ws.d_weights2[3*H:4*H]
+    d_bi = ws.d_weights3_sum[:H]
+    d_bg = ws.d_weights3_sum[2*H:3*H]
+    d_bo = ws.d_weights3_sum[3*H:4*H]
+    d_bf = ws.d_weights3_sum[H:2*H]
+    d_Wmf = ws.d_weights[4*H:5*H]
+    d_Wmi = ws.d_weights[5*H:6*H]
+    d_Umf = ws.d_weights2[4*H:5*H]
+    d_Umi = ws.d_weights2[5*H:6*H]
+    d_bmf = ws.d_weights3_sum[4*H:5*H]
+    d_bmi = ws.d_weights3_sum[5*H:6*H]
     d_state = State(
         h=ws.d_h_pair[0].astype(dtype),
         c=ws.d_c_pair[0].astype(dtype),
@@ -896,7 +905,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -963,10 +972,10 @@ def _pack(ws: _Forward, params: Params) -> tuple[Any, ...]:
     I, H = dims
     cp.concatenate((params.bi, params.bg, params.bo, params.bf, params.bmf, params.bmi), out=ws.vectors)
     cp.concatenate(
-        (params.Wi.T, params.Wf.T, params.Wg.T, params.Wo.T, params.Wmf.T, params.Wmi.T), axis=1, out=ws.W_gates_T
+        (params.Wi.T, params.Wf.T, params.Wg.T, params.Wo.T, params.Wmf.T, params.Wmi.T), axis=1, out=ws.weights_T
     )
     cp.concatenate(
-        (params.Ui.T, params.Uf.T, params.Ug.T, params.Uo.T, params.Umf.T, params.Umi.T), axis=1, out=ws.U_gates_T
+        (params.Ui.T, params.Uf.T, params.Ug.T, params.Uo.T, params.Umf.T, params.Umi.T), axis=1, out=ws.weights2_T
     )
     return ()
 
@@ -1035,8 +1044,8 @@ class _Forward:
         self.scratch: list[cp.ndarray] = []  # for cuBLAS in the graphs of both passes
         self.rows, self.is_cut = None, False
         self.cuts = cp.zeros((T + 1, B, 1), real)
-        self.W_gates_x_all = cp.empty((T, B, 6*H), dtype)
-        self.U_gates_h_prev_now = cp.empty((B, 6*H), dtype)
+        self.weights_x_all = cp.empty((T, B, 6*H), dtype)
+        self.weights2_h_prev_now = cp.empty((B, 6*H), dtype)
         self.largest_mf_part_now = cp.empty((B, 1), real)
         self.sum_exp_mf_part_top_all = cp.empty((T, B, 1), real)
         self.mf_all = cp.empty((T, B, H), real)
@@ -1062,11 +1071,11 @@ class _Forward:
         self.bf = self.vectors[3*H:4*H]
         self.bmf = self.vectors[4*H:5*H]
         self.bmi = self.vectors[5*H:6*H]
-        self.W_gates_T = cp.empty((I, 6*H), dtype)
-        self.U_gates_T = cp.empty((H, 6*H), dtype)
+        self.weights_T = cp.empty((I, 6*H), dtype)
+        self.weights2_T = cp.empty((H, 6*H), dtype)
         self.forward_step = (
-            cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.bmf, self.bmi, self.U_gates_h_prev_now,
-            self.cuts, self.W_gates_x_all, self.mf_part_now, self.mi_part_now, self.largest_mf_part_now,
+            cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.bmf, self.bmi, self.weights2_h_prev_now,
+            self.cuts, self.weights_x_all, self.mf_part_now, self.mi_part_now, self.largest_mf_part_now,
             self.largest_mi_part_now, self.exp_mf_part_top_all, self.exp_mi_part_top_all, self.sum_exp_mf_part_top_all,
             self.sum_exp_mi_part_top_all, self.mf_part_2_all, self.mi_part_2_all, self.mf_all,
             self.cumsum_mi_part_2_all, self.c_all, self.h_all, self.tanh_c_all, self.h_out, self.h_operand, self.h_final
@@ -1104,23 +1113,23 @@ class _Backward:
         self.d_x_out = cp.empty((T, B, I), dtype)
         self.d_h_pair = cp.empty((2, B, H), dtype)
         self.d_c_pair = cp.empty((2, B, H), real)
-        self.d_gates_2_all = cp.empty((T, B, 6*H), dtype)
+        self.d_gates_all = cp.empty((T, B, 6*H), dtype)
         self.d_mf_now = cp.empty((B, H), real)
         self.d_mf_part_2_sum_exp_now = cp.empty((B, H), real)
         self.d_cumsum_mi_part_2_now = cp.empty((B, H), real)
         self.d_mi_part_2_sum_exp_now = cp.empty((B, H), real)
-        self.U_gates = cp.empty((6*H, H), dtype)
-        self.W_gates = cp.empty((6*H, I), dtype)
-        self.d_W_gates = cp.empty((6*H, I), dtype)
-        self.d_U_gates = cp.empty((6*H, H), dtype)
-        self.d_b_gates_3_sum = cp.empty((6*H,), dtype)
-        self.d_b_gates_3_sum_parts = cp.empty((_parts(T*B), 6*H), real)
+        self.weights2 = cp.empty((6*H, H), dtype)
+        self.weights = cp.empty((6*H, I), dtype)
+        self.d_weights = cp.empty((6*H, I), dtype)
+        self.d_weights2 = cp.empty((6*H, H), dtype)
+        self.d_weights3_sum = cp.empty((6*H,), dtype)
+        self.d_weights3_sum_parts = cp.empty((_parts(T*B), 6*H), real)
         self.backward_step = (
             cp.int64(B), cp.int64(H), saved.c_all, self.d_h_final, self.d_c_final, saved.cuts,
-            saved.cumsum_mi_part_2_all, saved.mf_all, saved.W_gates_x_all, saved.tanh_c_all, self.dy_all, self.d_h_pair,
+            saved.cumsum_mi_part_2_all, saved.mf_all, saved.weights_x_all, saved.tanh_c_all, self.dy_all, self.d_h_pair,
             saved.sum_exp_mf_part_top_all, saved.mf_part_2_all, saved.sum_exp_mi_part_top_all, saved.mi_part_2_all,
             saved.exp_mf_part_top_all, saved.exp_mi_part_top_all, self.d_c_pair, self.d_cumsum_mi_part_2_now,
-            self.d_mf_now, self.d_gates_2_all, self.cumsum_d_cumsum_mi_now, self.cumsum_d_mf_now,
+            self.d_mf_now, self.d_gates_all, self.cumsum_d_cumsum_mi_now, self.cumsum_d_mf_now,
             self.d_mi_part_2_sum_exp_now, self.d_mf_part_2_sum_exp_now, self.sum_d_mi_part_2_sum_now,
             self.sum_d_mf_part_2_sum_now
         )
@@ -1128,8 +1137,9 @@ class _Backward:
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_gates_2_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_gates_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1325,7 +1335,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1392,8 +1402,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1425,15 +1434,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1503,22 +1511,22 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Wmf": ("H", "I",),
-    "Wmi": ("H", "I",),
-    "Umf": ("H", "H",),
-    "Umi": ("H", "H",),
+    "Wmf": ("H", "I"),
+    "Wmi": ("H", "I"),
+    "Umf": ("H", "H"),
+    "Umi": ("H", "H"),
     "bmf": ("H",),
     "bmi": ("H",),
 }
@@ -1637,7 +1645,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

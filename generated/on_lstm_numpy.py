@@ -47,7 +47,7 @@ __all__ = [
 
 CELL = "on_lstm"
 SPEC_SHA256 = "d96bb86f679608d6c7bbe639066a2b46fbb2e4aafb4edce84d0951fe536a7c5b"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -90,6 +90,16 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: weights = [bo, bi, bf, bg, bmi, bmf]; weights2 = [Wo, Wi, Wf, Wg, Wmi, Wmf]; gates =
+# [o, i, f, g, exp_mi_part_top, exp_mf_part_top]; weights3 = [Uo, Ui, Uf, Ug, Umi, Umf]; gates2 = [o, i, f, g]; gates3
+# = [i_part_2_sum_exp_mi, f_part_2_sum_exp_mf]; gates4 = [o_pre, i_pre, f_pre, g_pre, mi_part_top, mf_part_top];
+# weights4 = [Wo, Uo, Wi, Ui, Wf, Uf, Wg, Ug, Wmi, Umi, Wmf, Umf]; gates5 = [o, i, f, g, mi_part_2, mf_part_2].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _base a term of it; _all before the first step and after every step; _flat of all steps and
+# samples, as the columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that
+# one product makes; _sum over all steps and samples; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -98,27 +108,27 @@ def _forward(
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    b_gates = ws.b_gates
-    np.multiply(params.bo[:, None], 0.5, out=b_gates[0:H])
-    np.multiply(params.bi[:, None], 0.5, out=b_gates[H:2*H])
-    np.multiply(params.bf[:, None], 0.5, out=b_gates[2*H:3*H])
-    np.copyto(b_gates[3*H:4*H], params.bg[:, None])
-    np.copyto(b_gates[4*H:5*H], params.bmi[:, None])
-    np.copyto(b_gates[5*H:6*H], params.bmf[:, None])
-    W_gates = ws.W_gates
-    np.multiply(params.Wo, 0.5, out=W_gates[0:H])
-    np.multiply(params.Wi, 0.5, out=W_gates[H:2*H])
-    np.multiply(params.Wf, 0.5, out=W_gates[2*H:3*H])
-    np.copyto(W_gates[3*H:4*H], params.Wg)
-    np.copyto(W_gates[4*H:5*H], params.Wmi)
-    np.copyto(W_gates[5*H:6*H], params.Wmf)
-    U_gates = ws.U_gates
-    np.multiply(params.Uo, 0.5, out=U_gates[0:H])
-    np.multiply(params.Ui, 0.5, out=U_gates[H:2*H])
-    np.multiply(params.Uf, 0.5, out=U_gates[2*H:3*H])
-    np.copyto(U_gates[3*H:4*H], params.Ug)
-    np.copyto(U_gates[4*H:5*H], params.Umi)
-    np.copyto(U_gates[5*H:6*H], params.Umf)
+    weights = ws.weights
+    np.multiply(params.bo[:, None], 0.5, out=weights[0:H])
+    np.multiply(params.bi[:, None], 0.5, out=weights[H:2*H])
+    np.multiply(params.bf[:, None], 0.5, out=weights[2*H:3*H])
+    np.copyto(weights[3*H:4*H], params.bg[:, None])
+    np.copyto(weights[4*H:5*H], params.bmi[:, None])
+    np.copyto(weights[5*H:6*H], params.bmf[:, None])
+    weights2 = ws.weights2
+    np.multiply(params.Wo, 0.5, out=weights2[0:H])
+    np.multiply(params.Wi, 0.5, out=weights2[H:2*H])
+    np.multiply(params.Wf, 0.5, out=weights2[2*H:3*H])
+    np.copyto(weights2[3*H:4*H], params.Wg)
+    np.copyto(weights2[4*H:5*H], params.Wmi)
+    np.copyto(weights2[5*H:6*H], params.Wmf)
+    weights3 = ws.weights3
+    np.multiply(params.Uo, 0.5, out=weights3[0:H])
+    np.multiply(params.Ui, 0.5, out=weights3[H:2*H])
+    np.multiply(params.Uf, 0.5, out=weights3[2*H:3*H])
+    np.copyto(weights3[3*H:4*H], params.Ug)
+    np.copyto(weights3[4*H:5*H], params.Umi)
+    np.copyto(weights3[5*H:6*H], params.Umf)
     saved.h_all[0] = state.h.T
     saved.c_all[0] = state.c.T
 
@@ -128,16 +138,16 @@ def _forward(
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     # mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
     # mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
-    np.matmul(W_gates, x_2d.T, out=ws.W_gates_x_flat.reshape(6*H, T*B))
-    _move(ws.W_gates_x, saved.gates_2)
-    np.add(b_gates, saved.gates_2, out=saved.gates_2)
+    np.matmul(weights2, x_2d.T, out=ws.weights2_x_flat.reshape(6*H, T*B))
+    _move(ws.weights2_x, saved.gates)
+    np.add(weights, saved.gates, out=saved.gates)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     dot, add, tanh, multiply, subtract, exp, total, divide = (
         np.dot, np.add, np.tanh, np.multiply, np.subtract, np.exp, np.add.reduce, np.divide
     )
-    U_gates_h_prev = ws.U_gates_h_prev
+    weights3_h_prev = ws.weights3_h_prev
     half = np.array(0.5, dtype)
     largest_mf_part = ws.largest_mf_part
     largest_mi_part = ws.largest_mi_part
@@ -146,7 +156,7 @@ def _forward(
     w = ws.w
     tmp = ws.tmp
     for (
-            h_prev, gates_2, gates_3, o_i_f, exp_mf_part_top, exp_mi_part_top, exp_mi_mf_part_top, sum_exp_mf_part_top,
+            h_prev, gates, gates2, o_i_f, exp_mf_part_top, exp_mi_part_top, exp_mi_mf_part_top, sum_exp_mf_part_top,
             mf_part_2, mf, sum_exp_mi_part_top, mi_part_2, cumsum_mi_part_2, f, c, c_prev, i, g, tanh_c, o, h
         ) in steps:
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
@@ -155,9 +165,9 @@ def _forward(
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         # mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
         # mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
-        dot(U_gates, h_prev, U_gates_h_prev)
-        add(gates_2, U_gates_h_prev, gates_2)
-        tanh(gates_3, gates_3)
+        dot(weights3, h_prev, weights3_h_prev)
+        add(gates, weights3_h_prev, gates)
+        tanh(gates2, gates2)
         multiply(o_i_f, half, o_i_f)
         add(o_i_f, half, o_i_f)
         _largest(exp_mf_part_top, axis=0, out=largest_mf_part)
@@ -201,74 +211,74 @@ def _backward(
     saved = ws.saved
     T, B, dtype, I, H = saved.key
     x_2d = x.reshape(T*B, I)
-    U_gates = ws.U_gates
-    np.copyto(U_gates[0:H], params.Uo)
-    np.copyto(U_gates[H:2*H], params.Ui)
-    np.copyto(U_gates[2*H:3*H], params.Uf)
-    np.copyto(U_gates[3*H:4*H], params.Ug)
-    np.copyto(U_gates[4*H:5*H], params.Umi)
-    np.copyto(U_gates[5*H:6*H], params.Umf)
-    W_gates = ws.W_gates
-    np.copyto(W_gates[0:H], params.Wo)
-    np.copyto(W_gates[H:2*H], params.Wi)
-    np.copyto(W_gates[2*H:3*H], params.Wf)
-    np.copyto(W_gates[3*H:4*H], params.Wg)
-    np.copyto(W_gates[4*H:5*H], params.Wmi)
-    np.copyto(W_gates[5*H:6*H], params.Wmf)
+    weights3 = ws.weights3
+    np.copyto(weights3[0:H], params.Uo)
+    np.copyto(weights3[H:2*H], params.Ui)
+    np.copyto(weights3[2*H:3*H], params.Uf)
+    np.copyto(weights3[3*H:4*H], params.Ug)
+    np.copyto(weights3[4*H:5*H], params.Umi)
+    np.copyto(weights3[5*H:6*H], params.Umf)
+    weights2 = ws.weights2
+    np.copyto(weights2[0:H], params.Wo)
+    np.copyto(weights2[H:2*H], params.Wi)
+    np.copyto(weights2[2*H:3*H], params.Wf)
+    np.copyto(weights2[3*H:4*H], params.Wg)
+    np.copyto(weights2[4*H:5*H], params.Wmi)
+    np.copyto(weights2[5*H:6*H], params.Wmf)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # again mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
+    # again: mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
     np.subtract(1, saved.cumsum_mi_part_2, out=ws.mi)
-    # again w = mf*mi
+    # again: w = mf*mi
     np.multiply(saved.mf, ws.mi, out=ws.w)
-    # backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
+    # for the way back to c[t], from h[t] = o*phi(c[t])
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of w = mf*mi
+    # for the way back to w, from c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
     np.subtract(saved.f, 1, out=ws.d_w_base)
     np.multiply(saved.c_prev, ws.d_w_base, out=ws.d_w_base)
     np.subtract(saved.i, 1, out=ws.tmp)
     np.multiply(ws.tmp, saved.g, out=ws.tmp)
     np.add(ws.d_w_base, ws.tmp, out=ws.d_w_base)
-    # backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
+    # for the way back through mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
     np.multiply(saved.mi_part_2, -1, out=ws.d_mi_part_2_sum_factor)
     np.divide(ws.d_mi_part_2_sum_factor, saved.sum_exp_mi_part_top, out=ws.d_mi_part_2_sum_factor)
     np.divide(1, saved.sum_exp_mi_part_top, out=ws.d_mi_part_top_factor)
-    # backward of mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
+    # for the way back through mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
     np.multiply(saved.mf_part_2, -1, out=ws.d_mf_part_2_sum_factor)
     np.divide(ws.d_mf_part_2_sum_factor, saved.sum_exp_mf_part_top, out=ws.d_mf_part_2_sum_factor)
     np.divide(1, saved.sum_exp_mf_part_top, out=ws.d_mf_part_top_factor)
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.w, out=ws.tmp_2)
     np.add(ws.mi, ws.tmp_2, out=ws.tmp_2)
     np.subtract(ws.tmp_2, ws.w, out=ws.tmp_2)
     np.multiply(ws.d_g_pre, ws.tmp_2, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, ws.w, out=ws.d_f_pre)
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, ws.w, out=ws.d_i_pre)
-    # c
+    # for the way back to c[t-1], from c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
     np.multiply(saved.f, ws.w, out=ws.d_c_prev_base)
     np.add(saved.mf, ws.d_c_prev_base, out=ws.d_c_prev_base)
     np.subtract(ws.d_c_prev_base, ws.w, out=ws.d_c_prev_base)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, subtract, total, dot = np.add, np.multiply, np.subtract, np.add.reduce, np.dot
@@ -280,37 +290,38 @@ def _backward(
     minus_one = np.array(-1, dtype)
     tmp_4 = ws.tmp_4
     d_mf = ws.d_mf
-    d_m_gates_4_part_top = ws.d_m_gates_4_part_top
+    d_m_gates3_part_top = ws.d_m_gates3_part_top
     sum_d_mi_part_2_sum_top = ws.sum_d_mi_part_2_sum_top
     d_mi_part_2_sum_exp_top = ws.d_mi_part_2_sum_exp_top
     sum_d_mf_part_2_sum_top = ws.sum_d_mf_part_2_sum_top
     d_mf_part_2_sum_exp_top = ws.d_mf_part_2_sum_exp_top
-    U_gates_T = _transposed(U_gates, T, B, ws.U_gates_T)
+    weights3_T = _transposed(weights3, T, B, ws.weights3_T)
     for (
-            dy_t, d_c_factor, d_w_base, g, mf, d_mi_part_top, c_prev, mi, d_mf_part_top, d_m_gates_4_part_factor,
+            dy_t, d_c_factor, d_w_base, g, mf, d_mi_part_top, c_prev, mi, d_mf_part_top, d_m_gates3_part_factor,
             d_mi_mf_part_top, d_mi_part_top_factor, exp_mi_part_top, d_mf_part_top_factor, exp_mf_part_top, d_o_pre,
-            d_g_pre, d_f_pre, d_i_pre, d_c_prev_base, d_gates_5
+            d_g_pre, d_f_pre, d_i_pre, d_c_prev_base, d_gates4
         ) in steps:
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
+        # back to c[t], from the next step and h[t] = o*phi(c[t])
         multiply(d_c_factor, d_h, tmp_3)
         add(d_c, tmp_3, d_c)
-        # backward of w = mf*mi
+        # back to w, from c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
         multiply(d_w_base, d_c, d_w)
-        # backward of mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
+        # back through mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
         multiply(g, d_c, d_cumsum_mi_part_2)
         multiply(d_cumsum_mi_part_2, minus_one, d_cumsum_mi_part_2)
         multiply(mf, d_w, tmp_4)
         subtract(d_cumsum_mi_part_2, tmp_4, d_cumsum_mi_part_2)
         np.cumsum(d_cumsum_mi_part_2[::-1], axis=0, out=d_mi_part_top[::-1])
-        # backward of mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
+        # back to mf, from w and c[t]
         multiply(c_prev, d_c, d_mf)
         multiply(mi, d_w, d_w)
         add(d_mf, d_w, d_mf)
+        # back through mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
         np.cumsum(d_mf[::-1], axis=0, out=d_mf_part_top[::-1])
-        # mi, mf
-        multiply(d_m_gates_4_part_factor, d_mi_mf_part_top, d_m_gates_4_part_top)
+        # back through mi and mf, continued
+        multiply(d_m_gates3_part_factor, d_mi_mf_part_top, d_m_gates3_part_top)
         total(d_mi_part_2_sum_exp_top, axis=0, out=sum_d_mi_part_2_sum_top, keepdims=True)
         multiply(d_mi_part_top_factor, d_mi_part_top, d_mi_part_top)
         add(d_mi_part_top, sum_d_mi_part_2_sum_top, d_mi_part_top)
@@ -319,43 +330,45 @@ def _backward(
         multiply(d_mf_part_top_factor, d_mf_part_top, d_mf_part_top)
         add(d_mf_part_top, sum_d_mf_part_2_sum_top, d_mf_part_top)
         multiply(exp_mf_part_top, d_mf_part_top, d_mf_part_top)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # c
+        # back to c[t-1], from c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
         multiply(d_c_prev_base, d_c, d_c)
-        # h
-        dot(U_gates_T, d_gates_5, d_h)
+        # back through [Ui; Uf; Ug; Uo; Umf; Umi] @ h[t-1]
+        dot(weights3_T, d_gates4, d_h)
 
-    d_gates_5_flat = _columns(ws.d_gates_5, ws.d_gates_5_flat)
-    np.matmul(d_gates_5_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
-    np.matmul(d_gates_5_flat, x_2d, out=ws.d_W_gates_rows)
-    d_Wo = ws.d_W_gates_rows[0:H]
-    d_Wi = ws.d_W_gates_rows[H:2*H]
-    d_Wf = ws.d_W_gates_rows[2*H:3*H]
-    d_Wg = ws.d_W_gates_rows[3*H:4*H]
-    d_Wmi = ws.d_W_gates_rows[4*H:5*H]
-    d_Wmf = ws.d_W_gates_rows[5*H:6*H]
+    # back through [Wi; Wf; Wg; Wo; Wmf; Wmi] @ x[t]
+    d_gates4_flat = _columns(ws.d_gates4, ws.d_gates4_flat)
+    np.matmul(d_gates4_flat.T, weights2, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
+    np.matmul(d_gates4_flat, x_2d, out=ws.d_weights2_rows)
+    d_Wo = ws.d_weights2_rows[0:H]
+    d_Wi = ws.d_weights2_rows[H:2*H]
+    d_Wf = ws.d_weights2_rows[2*H:3*H]
+    d_Wg = ws.d_weights2_rows[3*H:4*H]
+    d_Wmi = ws.d_weights2_rows[4*H:5*H]
+    d_Wmf = ws.d_weights2_rows[5*H:6*H]
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_gates_5_flat, h_prev_flat.T, out=ws.d_U_gates_rows)
-    d_Uo = ws.d_U_gates_rows[0:H]
-    d_Ui = ws.d_U_gates_rows[H:2*H]
-    d_Uf = ws.d_U_gates_rows[2*H:3*H]
-    d_Ug = ws.d_U_gates_rows[3*H:4*H]
-    d_Umi = ws.d_U_gates_rows[4*H:5*H]
-    d_Umf = ws.d_U_gates_rows[5*H:6*H]
-    np.matmul(d_gates_5_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
-    d_bo = ws.d_b_gates_sum[0:H]
-    d_bi = ws.d_b_gates_sum[H:2*H]
-    d_bf = ws.d_b_gates_sum[2*H:3*H]
-    d_bg = ws.d_b_gates_sum[3*H:4*H]
-    d_bmi = ws.d_b_gates_sum[4*H:5*H]
-    d_bmf = ws.d_b_gates_sum[5*H:6*H]
+    np.matmul(d_gates4_flat, h_prev_flat.T, out=ws.d_weights3_rows)
+    d_Uo = ws.d_weights3_rows[0:H]
+    d_Ui = ws.d_weights3_rows[H:2*H]
+    d_Uf = ws.d_weights3_rows[2*H:3*H]
+    d_Ug = ws.d_weights3_rows[3*H:4*H]
+    d_Umi = ws.d_weights3_rows[4*H:5*H]
+    d_Umf = ws.d_weights3_rows[5*H:6*H]
+    np.matmul(d_gates4_flat, np.ones(T*B, dtype), out=ws.d_weights_sum)
+    d_bo = ws.d_weights_sum[0:H]
+    d_bi = ws.d_weights_sum[H:2*H]
+    d_bf = ws.d_weights_sum[2*H:3*H]
+    d_bg = ws.d_weights_sum[3*H:4*H]
+    d_bmi = ws.d_weights_sum[4*H:5*H]
+    d_bmf = ws.d_weights_sum[5*H:6*H]
     return Grads(
         params=Params(
             Wi=d_Wi,
@@ -403,12 +416,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (b_gates, gates_6_T, half, one, ) = packed.constants
+        (weights, weights4_T, half, one) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
-        gates_7 = packed.gates_7
-        gates_3 = packed.gates_3
+        gates5 = packed.gates5
+        gates2 = packed.gates2
         o_i_f = packed.o_i_f
         largest_mf_part = packed.largest_mf_part
         mf_part_2 = packed.mf_part_2
@@ -439,9 +452,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         # mf = cumax(Wmf @ x[t] + Umf @ h[t-1] + bmf)
         # mi = 1 - cumax(Wmi @ x[t] + Umi @ h[t-1] + bmi)
-        dot(x_h_prev_here, gates_6_T, gates_7)
-        add(b_gates, gates_7, gates_7)
-        tanh(gates_3, gates_3)
+        dot(x_h_prev_here, weights4_T, gates5)
+        add(weights, gates5, gates5)
+        tanh(gates2, gates2)
         multiply(o_i_f, half, o_i_f)
         add(o_i_f, half, o_i_f)
         _largest(mf_part_2, axis=-1, out=largest_mf_part)
@@ -669,7 +682,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -682,32 +695,32 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.b_gates = np.empty((1, 6*H), dtype)
-        self.gates_6 = np.empty((6*H, H + I), dtype)
-        b_gates = self.b_gates
-        np.multiply(params.bo, 0.5, out=b_gates[..., 0:H])
-        np.multiply(params.bi, 0.5, out=b_gates[..., H:2*H])
-        np.multiply(params.bf, 0.5, out=b_gates[..., 2*H:3*H])
-        np.copyto(b_gates[..., 3*H:4*H], params.bg)
-        np.copyto(b_gates[..., 4*H:5*H], params.bmi)
-        np.copyto(b_gates[..., 5*H:6*H], params.bmf)
-        gates_6 = self.gates_6
-        np.multiply(params.Wo, 0.5, out=gates_6[0:H, 0:I])
-        np.multiply(params.Uo, 0.5, out=gates_6[0:H, I:H + I])
-        np.multiply(params.Wi, 0.5, out=gates_6[H:2*H, 0:I])
-        np.multiply(params.Ui, 0.5, out=gates_6[H:2*H, I:H + I])
-        np.multiply(params.Wf, 0.5, out=gates_6[2*H:3*H, 0:I])
-        np.multiply(params.Uf, 0.5, out=gates_6[2*H:3*H, I:H + I])
-        np.copyto(gates_6[3*H:4*H, 0:I], params.Wg)
-        np.copyto(gates_6[3*H:4*H, I:H + I], params.Ug)
-        np.copyto(gates_6[4*H:5*H, 0:I], params.Wmi)
-        np.copyto(gates_6[4*H:5*H, I:H + I], params.Umi)
-        np.copyto(gates_6[5*H:6*H, 0:I], params.Wmf)
-        np.copyto(gates_6[5*H:6*H, I:H + I], params.Umf)
-        gates_6_T = _from_left(gates_6)
+        self.weights = np.empty((1, 6*H), dtype)
+        self.weights4 = np.empty((6*H, H + I), dtype)
+        weights = self.weights
+        np.multiply(params.bo, 0.5, out=weights[..., 0:H])
+        np.multiply(params.bi, 0.5, out=weights[..., H:2*H])
+        np.multiply(params.bf, 0.5, out=weights[..., 2*H:3*H])
+        np.copyto(weights[..., 3*H:4*H], params.bg)
+        np.copyto(weights[..., 4*H:5*H], params.bmi)
+        np.copyto(weights[..., 5*H:6*H], params.bmf)
+        weights4 = self.weights4
+        np.multiply(params.Wo, 0.5, out=weights4[0:H, 0:I])
+        np.multiply(params.Uo, 0.5, out=weights4[0:H, I:H + I])
+        np.multiply(params.Wi, 0.5, out=weights4[H:2*H, 0:I])
+        np.multiply(params.Ui, 0.5, out=weights4[H:2*H, I:H + I])
+        np.multiply(params.Wf, 0.5, out=weights4[2*H:3*H, 0:I])
+        np.multiply(params.Uf, 0.5, out=weights4[2*H:3*H, I:H + I])
+        np.copyto(weights4[3*H:4*H, 0:I], params.Wg)
+        np.copyto(weights4[3*H:4*H, I:H + I], params.Ug)
+        np.copyto(weights4[4*H:5*H, 0:I], params.Wmi)
+        np.copyto(weights4[4*H:5*H, I:H + I], params.Umi)
+        np.copyto(weights4[5*H:6*H, 0:I], params.Wmf)
+        np.copyto(weights4[5*H:6*H, I:H + I], params.Umf)
+        weights4_T = _from_left(weights4)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (b_gates, gates_6_T, half, one, )
+        self.constants = (weights, weights4_T, half, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -724,7 +737,7 @@ class Packed:
         I, H = self.dims
         self.batch, dtype = None, self.dtype  # until there is all of it
         self.x_h_prev_here = np.empty((B, H + I), dtype)
-        self.gates_7 = np.empty((B, 6*H), dtype)
+        self.gates5 = np.empty((B, 6*H), dtype)
         self.largest_mf_part = np.empty((B, 1), dtype)
         self.largest_mi_part = np.empty((B, 1), dtype)
         self.sum_exp_mf_part_top = np.empty((B, 1), dtype)
@@ -735,15 +748,15 @@ class Packed:
         self.tanh_c = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.gates_3 = self.gates_7[..., :4*H]
-        self.o_i_f = self.gates_7[..., :3*H]
-        self.mf_part_2 = self.gates_7[..., 5*H:]
-        self.mi_part_2 = self.gates_7[..., 4*H:5*H]
-        self.mi_mf_part_2 = self.gates_7[..., 4*H:]
-        self.f = self.gates_7[..., 2*H:3*H]
-        self.i = self.gates_7[..., H:2*H]
-        self.g = self.gates_7[..., 3*H:4*H]
-        self.o = self.gates_7[..., :H]
+        self.gates2 = self.gates5[..., :4*H]
+        self.o_i_f = self.gates5[..., :3*H]
+        self.mf_part_2 = self.gates5[..., 5*H:]
+        self.mi_part_2 = self.gates5[..., 4*H:5*H]
+        self.mi_mf_part_2 = self.gates5[..., 4*H:]
+        self.f = self.gates5[..., 2*H:3*H]
+        self.i = self.gates5[..., H:2*H]
+        self.g = self.gates5[..., 3*H:4*H]
+        self.o = self.gates5[..., :H]
         self.batch = B
 
 
@@ -773,8 +786,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -914,9 +927,9 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
-        self.gates_2 = empty((T, 6*H, B), dtype)
+        self.gates = empty((T, 6*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
         self.sum_exp_mf_part_top = empty((T, 1, B), dtype)
         self.mf_part_2 = empty((T, H, B), dtype)
@@ -927,17 +940,17 @@ class _Saved:
         self.c_all = empty((T + 1, H, B), dtype)
         self.tanh_c = empty((T, H, B), dtype)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.gates_3 = self.gates_2[:, :4*H]
-        self.o_i_f = self.gates_2[:, :3*H]
-        self.exp_mf_part_top = self.gates_2[:, 5*H:]
-        self.exp_mi_part_top = self.gates_2[:, 4*H:5*H]
-        self.exp_mi_mf_part_top = self.gates_2[:, 4*H:]
-        self.f = self.gates_2[:, 2*H:3*H]
+        self.gates2 = self.gates[:, :4*H]
+        self.o_i_f = self.gates[:, :3*H]
+        self.exp_mf_part_top = self.gates[:, 5*H:]
+        self.exp_mi_part_top = self.gates[:, 4*H:5*H]
+        self.exp_mi_mf_part_top = self.gates[:, 4*H:]
+        self.f = self.gates[:, 2*H:3*H]
         self.c = self.c_all[1:]
         self.c_prev = self.c_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.i = self.gates_2[:, H:2*H]
-        self.g = self.gates_2[:, 3*H:4*H]
-        self.o = self.gates_2[:, :H]
+        self.i = self.gates[:, H:2*H]
+        self.g = self.gates[:, 3*H:4*H]
+        self.o = self.gates[:, :H]
         self.h = self.h_all[1:]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -957,9 +970,9 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(6*B*H*T, dtype)  # forward.W_gates_x_flat, backward.tmp, backward.d_gates_5
-        # backward.mi, backward.w, backward.d_c_factor, backward.d_w_base, backward.d_m_gates_4_part_factor,
-        # backward.dy_rows, backward.d_gates_5_flat
+        self.block_1 = empty(6*B*H*T, dtype)  # forward.weights2_x_flat, backward.tmp, backward.d_gates4
+        # backward.mi, backward.w, backward.d_c_factor, backward.d_w_base, backward.d_m_gates3_part_factor,
+        # backward.dy_rows, backward.d_gates4_flat
         self.block_2 = empty(6*B*H*T, dtype)
         self.block_3 = empty(B*H*T, dtype)  # backward.tmp_2, backward.d_c_prev_base, backward.h_prev_flat
         self.block_4 = empty(B*T, dtype)  # backward.d_mi_part_top_factor
@@ -973,25 +986,27 @@ class _Forward:
     def __init__(self, saved: _Saved, scratch: _Scratch, empty: Any = np.empty) -> None:
         T, B, dtype, I, H = saved.key
         self.saved, self.apart = saved, saved.apart
-        self.b_gates = empty((6*H, B), dtype)
-        self.W_gates = empty((6*H, I), dtype)
-        self.U_gates = empty((6*H, H), dtype)
-        self.U_gates_h_prev = empty((6*H, B), dtype)
+        self.weights = empty((6*H, B), dtype)
+        self.weights2 = empty((6*H, I), dtype)
+        self.weights3 = empty((6*H, H), dtype)
+        self.weights3_h_prev = empty((6*H, B), dtype)
         self.largest_mf_part = empty((1, B), dtype)
         self.largest_mi_part = empty((1, B), dtype)
         self.mi = empty((H, B), dtype)
         self.w = empty((H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.W_gates_x_flat = np.ndarray((6*H, T, B), dtype, scratch.block_1)
-        self.W_gates_x = self.W_gates_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        self.weights2_x_flat = np.ndarray((6*H, T, B), dtype, scratch.block_1)
+        self.weights2_x = self.weights2_x_flat.transpose(1, 0, 2)
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.gates_2, saved.gates_3, saved.o_i_f, saved.exp_mf_part_top,
-            saved.exp_mi_part_top, saved.exp_mi_mf_part_top, saved.sum_exp_mf_part_top, saved.mf_part_2, saved.mf,
-            saved.sum_exp_mi_part_top, saved.mi_part_2, saved.cumsum_mi_part_2, saved.f, saved.c, saved.c_all[:-1],
-            saved.i, saved.g, saved.tanh_c, saved.o, saved.h)
+            zip(
+                saved.h_all[:-1], saved.gates, saved.gates2, saved.o_i_f, saved.exp_mf_part_top, saved.exp_mi_part_top,
+                saved.exp_mi_mf_part_top, saved.sum_exp_mf_part_top, saved.mf_part_2, saved.mf,
+                saved.sum_exp_mi_part_top, saved.mi_part_2, saved.cumsum_mi_part_2, saved.f, saved.c, saved.c_all[:-1],
+                saved.i, saved.g, saved.tanh_c, saved.o, saved.h
+            )
         )
 
 
@@ -1008,47 +1023,49 @@ class _Backward:
         self.d_cumsum_mi_part_2 = empty((H, B), dtype)
         self.tmp_4 = empty((H, B), dtype)
         self.d_mf = empty((H, B), dtype)
-        self.d_m_gates_4_part_top = empty((2*H, B), dtype)
+        self.d_m_gates3_part_top = empty((2*H, B), dtype)
         self.sum_d_mi_part_2_sum_top = empty((1, B), dtype)
         self.sum_d_mf_part_2_sum_top = empty((1, B), dtype)
-        self.U_gates = empty((6*H, H), dtype)
-        self.U_gates_T = empty((H, 6*H), dtype)
-        self.W_gates = empty((6*H, I), dtype)
+        self.weights3 = empty((6*H, H), dtype)
+        self.weights3_T = empty((H, 6*H), dtype)
+        self.weights2 = empty((6*H, I), dtype)
         self.d_x_out = empty((T, B, I), dtype)
-        self.d_W_gates_rows = empty((6*H, I), dtype)
-        self.d_U_gates_rows = empty((6*H, H), dtype)
-        self.d_b_gates_sum = empty((6*H,), dtype)
+        self.d_weights2_rows = empty((6*H, I), dtype)
+        self.d_weights3_rows = empty((6*H, H), dtype)
+        self.d_weights_sum = empty((6*H,), dtype)
         self.mi = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
         self.w = np.ndarray((T, H, B), dtype, scratch.block_2[3*B*H*T:])
         self.d_c_factor = np.ndarray((T, H, B), dtype, scratch.block_2[4*B*H*T:])
         self.d_w_base = np.ndarray((T, H, B), dtype, scratch.block_2[5*B*H*T:])
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_1)
-        self.d_m_gates_4_part_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_2)
+        self.d_m_gates3_part_factor = np.ndarray((T, 2*H, B), dtype, scratch.block_2)
         self.d_mi_part_top_factor = np.ndarray((T, 1, B), dtype, scratch.block_4)
         self.d_mf_part_top_factor = np.ndarray((T, 1, B), dtype, scratch.block_5)
-        self.d_gates_5 = np.ndarray((T, 6*H, B), dtype, scratch.block_1)
+        self.d_gates4 = np.ndarray((T, 6*H, B), dtype, scratch.block_1)
         self.tmp_2 = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_c_prev_base = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[3*B*H*T:])
-        self.d_gates_5_flat = np.ndarray((6*H, T, B), dtype, scratch.block_2)
+        self.d_gates4_flat = np.ndarray((6*H, T, B), dtype, scratch.block_2)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.d_mi_part_2_sum_factor = self.d_m_gates_4_part_factor[:, :H]
-        self.d_mf_part_2_sum_factor = self.d_m_gates_4_part_factor[:, H:]
-        self.d_o_pre = self.d_gates_5[:, :H]
-        self.d_g_pre = self.d_gates_5[:, 3*H:4*H]
-        self.d_f_pre = self.d_gates_5[:, 2*H:3*H]
-        self.d_i_pre = self.d_gates_5[:, H:2*H]
-        self.d_mi_part_top = self.d_gates_5[:, 4*H:5*H]
-        self.d_mf_part_top = self.d_gates_5[:, 5*H:]
-        self.d_mi_mf_part_top = self.d_gates_5[:, 4*H:]
-        self.d_mi_part_2_sum_exp_top = self.d_m_gates_4_part_top[:H]
-        self.d_mf_part_2_sum_exp_top = self.d_m_gates_4_part_top[H:]
-        self.carried = (self.d_h, self.d_c, )
+        self.d_mi_part_2_sum_factor = self.d_m_gates3_part_factor[:, :H]
+        self.d_mf_part_2_sum_factor = self.d_m_gates3_part_factor[:, H:]
+        self.d_o_pre = self.d_gates4[:, :H]
+        self.d_g_pre = self.d_gates4[:, 3*H:4*H]
+        self.d_f_pre = self.d_gates4[:, 2*H:3*H]
+        self.d_i_pre = self.d_gates4[:, H:2*H]
+        self.d_mi_part_top = self.d_gates4[:, 4*H:5*H]
+        self.d_mf_part_top = self.d_gates4[:, 5*H:]
+        self.d_mi_mf_part_top = self.d_gates4[:, 4*H:]
+        self.d_mi_part_2_sum_exp_top = self.d_m_gates3_part_top[:H]
+        self.d_mf_part_2_sum_exp_top = self.d_m_gates3_part_top[H:]
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_c_factor, self.d_w_base, saved.g, saved.mf, self.d_mi_part_top, saved.c_prev,
-            self.mi, self.d_mf_part_top, self.d_m_gates_4_part_factor, self.d_mi_mf_part_top, self.d_mi_part_top_factor,
-            saved.exp_mi_part_top, self.d_mf_part_top_factor, saved.exp_mf_part_top, self.d_o_pre, self.d_g_pre,
-            self.d_f_pre, self.d_i_pre, self.d_c_prev_base, self.d_gates_5)
+            zip(
+                self.dy_rows, self.d_c_factor, self.d_w_base, saved.g, saved.mf, self.d_mi_part_top, saved.c_prev,
+                self.mi, self.d_mf_part_top, self.d_m_gates3_part_factor, self.d_mi_mf_part_top,
+                self.d_mi_part_top_factor, saved.exp_mi_part_top, self.d_mf_part_top_factor, saved.exp_mf_part_top,
+                self.d_o_pre, self.d_g_pre, self.d_f_pre, self.d_i_pre, self.d_c_prev_base, self.d_gates4
+            )
         )[::-1]
 
 
@@ -1060,7 +1077,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1170,7 +1187,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1281,7 +1298,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1290,7 +1307,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1318,7 +1335,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1327,9 +1344,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1349,8 +1367,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1376,22 +1394,22 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Wmf": ("H", "I",),
-    "Wmi": ("H", "I",),
-    "Umf": ("H", "H",),
-    "Umi": ("H", "H",),
+    "Wmf": ("H", "I"),
+    "Wmi": ("H", "I"),
+    "Umf": ("H", "H"),
+    "Umi": ("H", "H"),
     "bmf": ("H",),
     "bmi": ("H",),
 }
@@ -1526,7 +1544,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

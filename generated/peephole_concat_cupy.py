@@ -54,7 +54,7 @@ __all__ = [
 
 CELL = "peephole_concat"
 SPEC_SHA256 = "7586a80933409875f134c4cb608391584427572cff4e664b89ddd851c877dcdd"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -87,6 +87,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [f, i, C, o]; gates2 = [f, i, Chat, o].
+# Endings of names: _prev one step before; _all of all steps, of a state also before the first; _now of the step that
+# is at work; _pair of two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all
+# steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -109,14 +114,14 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Wf|C[t-1]; Wi|C[t-1]] @ C_prev and [Wf|h[t-1]; Wi|h[t-1]; WC|h[t-1]; Wo|h[t-1]] @ h_prev.
 extern "C" __global__ void forward_step_1(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bC, const stored* bf,
     const real* cuts, const stored* Wf_Wi_C_prev_C_prev_now, const stored* W_gates_h_prev_h_now, real* C_all,
-    stored* gates_2_all, stored* C_all_2, stored* tanh_C_all, stored* C_operand, real* C_final)
+    stored* gates2_all, stored* C_all_2, stored* tanh_C_all, stored* C_operand, real* C_final)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -130,12 +135,12 @@ extern "C" __global__ void forward_step_1(
     const real C_prev = C_all[at];
     const real Wf_C_prev_C_prev = Wf_Wi_C_prev_C_prev_now[sample*2*H + j];
     const real Wf_h_prev_h_prev = W_gates_h_prev_h_now[sample*4*H + j];
-    const real Wf_x_x = gates_2_all[row*4*H + j];
+    const real Wf_x_x = gates2_all[row*4*H + j];
     const real Wi_C_prev_C_prev = Wf_Wi_C_prev_C_prev_now[sample*2*H + H + j];
     const real Wi_h_prev_h_prev = W_gates_h_prev_h_now[sample*4*H + H + j];
-    const real Wi_x_x = gates_2_all[row*4*H + H + j];
+    const real Wi_x_x = gates2_all[row*4*H + H + j];
     const real WC_h_prev_h_prev = W_gates_h_prev_h_now[sample*4*H + 2*H + j];
-    const real WC_x_x = gates_2_all[row*4*H + 2*H + j];
+    const real WC_x_x = gates2_all[row*4*H + 2*H + j];
 
     // f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
     const real f = sigmoid(Wf_C_prev_C_prev + Wf_h_prev_h_prev + Wf_x_x + bf_j);
@@ -147,13 +152,14 @@ extern "C" __global__ void forward_step_1(
     const real C = C_prev*f + i*Chat;
     // h[t] = o*phi(C[t])
     const real tanh_C = tanh(C);
-    // C[t] = f*C[t-1] + i*Chat
+    // the state for the next step, put back where the sequence is reset
     const real C_next = cut_after == 0 ? C : cut_after == 1 ? 0 : C_all[k];
+    // C[t], continued
     const real C_last = C;
 
-    gates_2_all[row*4*H + j] = f;
-    gates_2_all[row*4*H + H + j] = i;
-    gates_2_all[row*4*H + 2*H + j] = Chat;
+    gates2_all[row*4*H + j] = f;
+    gates2_all[row*4*H + H + j] = i;
+    gates2_all[row*4*H + 2*H + j] = Chat;
     C_all_2[at] = C;
     tanh_C_all[at] = tanh_C;
     C_all[at + B*H] = C_next;
@@ -165,7 +171,7 @@ extern "C" __global__ void forward_step_1(
 extern "C" __global__ void forward_step_2(
     const long long t, const long long B, const long long H, const stored* bo, const real* cuts,
     const stored* Wo_C_C_now, const stored* W_gates_h_prev_h_now, const stored* tanh_C_all, real* h_all,
-    stored* gates_2_all, stored* h_out, stored* h_operand, real* h_final)
+    stored* gates2_all, stored* h_out, stored* h_operand, real* h_final)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -176,17 +182,19 @@ extern "C" __global__ void forward_step_2(
     const real cut_after = cuts[row + B];
     const real Wo_C_C = Wo_C_C_now[k];
     const real Wo_h_prev_h_prev = W_gates_h_prev_h_now[sample*4*H + 3*H + j];
-    const real Wo_x_x = gates_2_all[row*4*H + 3*H + j];
+    const real Wo_x_x = gates2_all[row*4*H + 3*H + j];
     const real tanh_C = tanh_C_all[at];
 
     // o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
     const real o = sigmoid(Wo_C_C + Wo_h_prev_h_prev + Wo_x_x + bo_j);
     // h[t] = o*phi(C[t])
     const real h = o*tanh_C;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
-    gates_2_all[row*4*H + 3*H + j] = o;
+    gates2_all[row*4*H + 3*H + j] = o;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
     keep(h_operand, at + B*H, h_next);
@@ -196,8 +204,8 @@ extern "C" __global__ void forward_step_2(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const stored* gates_2_all, const stored* tanh_C_all, const stored* dy_all, const stored* d_h_pair,
-    stored* d_o_pre_all, stored* d_gates_2_pre_all)
+    const stored* gates2_all, const stored* tanh_C_all, const stored* dy_all, const stored* d_h_pair,
+    stored* d_o_pre_all, stored* d_gates2_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -205,26 +213,26 @@ extern "C" __global__ void backward_step_1(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real cut_after = cuts[row + B];
-    const real o = gates_2_all[row*4*H + 3*H + j];
+    const real o = gates2_all[row*4*H + 3*H + j];
     const real tanh_C = tanh_C_all[at];
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = o*phi(C[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
+    // back through o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
     const real d_o_pre = (1 - o)*o*tanh_C*(d_h_given + d_h_next_here);
 
     d_o_pre_all[at] = d_o_pre;
-    d_gates_2_pre_all[row*4*H + 3*H + j] = d_o_pre;
+    d_gates2_pre_all[row*4*H + 3*H + j] = d_o_pre;
 }
 
 // One step, after Wo|C[t].T @ d_o_pre.
 extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* d_C_final,
-    const real* cuts, const real* C_all, const stored* gates_2_all, const stored* tanh_C_all, const stored* dy_all,
+    const real* cuts, const real* C_all, const stored* gates2_all, const stored* tanh_C_all, const stored* dy_all,
     const stored* d_h_pair, const real* d_C_pair, const stored* Wo_CT_d_Wo_C_C_now, real* d_C_now,
-    stored* d_gates_2_pre_all, stored* d_f_i_pre_all)
+    stored* d_gates2_pre_all, stored* d_f_i_pre_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -233,40 +241,40 @@ extern "C" __global__ void backward_step_2(
 
     const real cut_after = cuts[row + B];
     const real C_prev = C_all[at];
-    const real f = gates_2_all[row*4*H + j];
-    const real i = gates_2_all[row*4*H + H + j];
-    const real Chat = gates_2_all[row*4*H + 2*H + j];
-    const real o = gates_2_all[row*4*H + 3*H + j];
+    const real f = gates2_all[row*4*H + j];
+    const real i = gates2_all[row*4*H + H + j];
+    const real Chat = gates2_all[row*4*H + 2*H + j];
+    const real o = gates2_all[row*4*H + 3*H + j];
     const real tanh_C = tanh_C_all[at];
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_C_next = d_C_pair[(t + 1)%2*B*H + k];
     const real Wo_CT_d_Wo_C_C = Wo_CT_d_Wo_C_C_now[k];
 
-    // backward of h[t] = o*phi(C[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of C[t] = f*C[t-1] + i*Chat
     const real d_C_next_here = cut_after == 0 ? d_C_next : cut_after == 2 ? d_C_final[k] : 0;
+    // back to C[t], from the next step, o and h[t]
     const real d_C = o*(1 - square(tanh_C))*(d_h_given + d_h_next_here) + d_C_next_here + Wo_CT_d_Wo_C_C;
-    // backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
+    // back through Chat = phi(WC @ [h[t-1], x[t]] + bC)
     const real d_Chat_pre = i*(1 - square(Chat))*d_C;
-    // backward of i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
+    // back through i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
     const real d_i_pre = (1 - i)*i*Chat*d_C;
-    // backward of f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
+    // back through f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
     const real d_f_pre = C_prev*(1 - f)*f*d_C;
 
     d_C_now[k] = d_C;
-    d_gates_2_pre_all[row*4*H + 2*H + j] = d_Chat_pre;
-    d_gates_2_pre_all[row*4*H + H + j] = d_i_pre;
+    d_gates2_pre_all[row*4*H + 2*H + j] = d_Chat_pre;
+    d_gates2_pre_all[row*4*H + H + j] = d_i_pre;
     d_f_i_pre_all[row*2*H + H + j] = d_i_pre;
-    d_gates_2_pre_all[row*4*H + j] = d_f_pre;
+    d_gates2_pre_all[row*4*H + j] = d_f_pre;
     d_f_i_pre_all[row*2*H + j] = d_f_pre;
 }
 
 // One step, after [Wo|h[t-1].T, WC|h[t-1].T, Wi|h[t-1].T, Wf|h[t-1].T] @ [d_o_pre; d_Chat_pre; d_i_pre; d_f_pre] and
 // [Wi|C[t-1].T, Wf|C[t-1].T] @ [d_i_pre; d_f_pre].
 extern "C" __global__ void backward_step_3(
-    const long long t, const long long B, const long long H, const stored* gates_2_all, const real* d_C_now,
+    const long long t, const long long B, const long long H, const stored* gates2_all, const real* d_C_now,
     const stored* d_C_prev_now, real* d_C_pair)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -274,11 +282,11 @@ extern "C" __global__ void backward_step_3(
     const long long sample = k/H, j = k%H;
     const long long row = t*B + sample;
 
-    const real f = gates_2_all[row*4*H + j];
+    const real f = gates2_all[row*4*H + j];
     const real d_C = d_C_now[k];
     const real d_C_prev = d_C_prev_now[k];
 
-    // backward of C[t] = f*C[t-1] + i*Chat
+    // back to C[t-1], from f, i and C[t]
     const real d_C_prev_2 = f*d_C + d_C_prev;
 
     d_C_pair[t%2*B*H + k] = d_C_prev_2;
@@ -382,16 +390,16 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_3 = _kernel("backward_step_3", ws.dtype)
     backward_step_3_blocks = ws.backward_step_3_blocks
     for (
-        backward_step_arguments, d_o_pre, backward_step_arguments_2, d_gates_2_pre, d_h_prev, d_f_i_pre,
+        backward_step_arguments, d_o_pre, backward_step_arguments_2, d_gates2_pre, d_h_prev, d_f_i_pre,
         backward_step_arguments_3
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of C[t] = f*C[t-1] + i*Chat
+        # back through Wo|C[t] @ C[t]
         dot(d_o_pre, Wo_C, Wo_CT_d_Wo_C_C)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of h[t] = o*phi(C[t])
-        dot(d_gates_2_pre, W_gates_h_prev, d_h_prev)
-        # backward of C[t] = f*C[t-1] + i*Chat
+        # back through [Wo|h[t-1]; WC|h[t-1]; Wi|h[t-1]; Wf|h[t-1]] @ h[t-1]
+        dot(d_gates2_pre, W_gates_h_prev, d_h_prev)
+        # back through [Wi|C[t-1]; Wf|C[t-1]] @ C[t-1]
         dot(d_f_i_pre, Wf_Wi_C_prev, d_C_prev)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
 
@@ -425,7 +433,7 @@ def _forward_checked(
     # i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
     # Chat = phi(WC @ [h[t-1], x[t]] + bC)
     # o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
-    _dot(x_2d, ws.W_gates_x_T, ws.gates_2_all.reshape(T*B, 4*H))
+    _dot(x_2d, ws.W_gates_x_T, ws.gates2_all.reshape(T*B, 4*H))
     _loop(ws, _forward_loop, graph)
 
     final = State(h=_last(ws, ws.h_all, ws.h_final).astype(dtype), C=_last(ws, ws.C_all, ws.C_final).astype(dtype))
@@ -462,16 +470,18 @@ def _backward_checked(
         ws.d_C_final[...] = 0 if dfinal is None else dfinal.C
 
     _loop(ws, _backward_loop, graph)
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H), ws.W_gates_x, ws.d_x_out.reshape(T*B, I))
+    # back through [Wo|x[t]; WC|x[t]; Wi|x[t]; Wf|x[t]] @ x[t]
+    _dot(ws.d_gates2_pre_all.reshape(T*B, 4*H), ws.W_gates_x, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_f_i_pre_all.reshape(T*B, 2*H).T, saved.C_operand[:T].reshape(T*B, H), ws.d_Wf_Wi_C_prev)
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_W_gates_h_prev)
-    _dot(ws.d_gates_2_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates_x)
+    _dot(ws.d_gates2_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_W_gates_h_prev)
+    _dot(ws.d_gates2_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates_x)
     _dot(ws.d_o_pre_all.reshape(T*B, H).T, saved.C_all_2.reshape(T*B, H), ws.d_Wo_C)
-    _sum_rows(ws.d_gates_2_pre_all.reshape(T*B, 4*H), ws.d_b_gates_3_sum_parts, ws.d_b_gates_3_sum)
-    d_bi = ws.d_b_gates_3_sum[H:2*H]
-    d_bC = ws.d_b_gates_3_sum[2*H:3*H]
-    d_bo = ws.d_b_gates_3_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_3_sum[:H]
+    _sum_rows(ws.d_gates2_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
+    d_bi = ws.d_b_gates_sum[H:2*H]
+    d_bC = ws.d_b_gates_sum[2*H:3*H]
+    d_bo = ws.d_b_gates_sum[3*H:4*H]
+    d_bf = ws.d_b_gates_sum[:H]
     d_Wf_C_prev = ws.d_Wf_Wi_C_prev[:H]
     d_Wf_h_prev = ws.d_W_gates_h_prev[:H]
     d_Wf_x = ws.d_W_gates_x[:H]
@@ -636,8 +646,9 @@ def _derived(params: Params, I: int, H: int) -> tuple[Any, ...]:
     Wo_h_prev = params.Wo[..., H:2*H]
     Wo_x = params.Wo[..., 2*H:2*H + I]
     return tuple(
-        cp.asarray(value, dtype, order='C') for value in (Wf_C_prev, Wf_h_prev, Wf_x, Wi_C_prev, Wi_h_prev, Wi_x,
-        WC_h_prev, WC_x, Wo_C, Wo_h_prev, Wo_x, )
+        cp.asarray(value, dtype, order='C') for value in (
+            Wf_C_prev, Wf_h_prev, Wf_x, Wi_C_prev, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_C, Wo_h_prev, Wo_x,
+        )
     )
 
 
@@ -778,7 +789,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, 2*H + I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, 2*H + I]") - (2*H)
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -918,7 +929,7 @@ class _Forward:
         self.scratch: list[cp.ndarray] = []  # for cuBLAS in the graphs of both passes
         self.rows, self.is_cut = None, False
         self.cuts = cp.zeros((T + 1, B, 1), real)
-        self.gates_2_all = cp.empty((T, B, 4*H), dtype)
+        self.gates2_all = cp.empty((T, B, 4*H), dtype)
         self.Wf_Wi_C_prev_C_prev_now = cp.empty((B, 2*H), dtype)
         self.W_gates_h_prev_h_now = cp.empty((B, 4*H), dtype)
         self.Wo_C_C_now = cp.empty((B, H), dtype)
@@ -942,19 +953,21 @@ class _Forward:
         self.Wo_C_T = cp.empty((H, H), dtype)
         self.forward_step_1 = (
             cp.int64(B), cp.int64(H), self.bi, self.bC, self.bf, self.cuts, self.Wf_Wi_C_prev_C_prev_now,
-            self.W_gates_h_prev_h_now, self.C_all, self.gates_2_all, self.C_all_2, self.tanh_C_all, self.C_operand,
+            self.W_gates_h_prev_h_now, self.C_all, self.gates2_all, self.C_all_2, self.tanh_C_all, self.C_operand,
             self.C_final
         )
         self.forward_step_2 = (
             cp.int64(B), cp.int64(H), self.bo, self.cuts, self.Wo_C_C_now, self.W_gates_h_prev_h_now, self.tanh_C_all,
-            self.h_all, self.gates_2_all, self.h_out, self.h_operand, self.h_final
+            self.h_all, self.gates2_all, self.h_out, self.h_operand, self.h_final
         )
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.C_operand[t], self.h_operand[t], (now[t], *self.forward_step_1), self.C_all_2[t],
-            (now[t], *self.forward_step_2)) for t in range(T)
+            (
+                self.C_operand[t], self.h_operand[t], (now[t], *self.forward_step_1), self.C_all_2[t],
+                (now[t], *self.forward_step_2)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -985,7 +998,7 @@ class _Backward:
         self.d_h_pair = cp.empty((2, B, H), dtype)
         self.d_C_pair = cp.empty((2, B, H), real)
         self.d_o_pre_all = cp.empty((T, B, H), dtype)
-        self.d_gates_2_pre_all = cp.empty((T, B, 4*H), dtype)
+        self.d_gates2_pre_all = cp.empty((T, B, 4*H), dtype)
         self.d_f_i_pre_all = cp.empty((T, B, 2*H), dtype)
         self.d_C_now = cp.empty((B, H), real)
         self.Wo_C = cp.empty((H, H), dtype)
@@ -996,19 +1009,19 @@ class _Backward:
         self.d_W_gates_h_prev = cp.empty((4*H, H), dtype)
         self.d_W_gates_x = cp.empty((4*H, I), dtype)
         self.d_Wo_C = cp.empty((H, H), dtype)
-        self.d_b_gates_3_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_3_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_b_gates_sum = cp.empty((4*H,), dtype)
+        self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step_1 = (
-            cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.gates_2_all, saved.tanh_C_all, self.dy_all,
-            self.d_h_pair, self.d_o_pre_all, self.d_gates_2_pre_all
+            cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.gates2_all, saved.tanh_C_all, self.dy_all,
+            self.d_h_pair, self.d_o_pre_all, self.d_gates2_pre_all
         )
         self.backward_step_2 = (
-            cp.int64(B), cp.int64(H), self.d_h_final, self.d_C_final, saved.cuts, saved.C_all, saved.gates_2_all,
+            cp.int64(B), cp.int64(H), self.d_h_final, self.d_C_final, saved.cuts, saved.C_all, saved.gates2_all,
             saved.tanh_C_all, self.dy_all, self.d_h_pair, self.d_C_pair, self.Wo_CT_d_Wo_C_C_now, self.d_C_now,
-            self.d_gates_2_pre_all, self.d_f_i_pre_all
+            self.d_gates2_pre_all, self.d_f_i_pre_all
         )
         self.backward_step_3 = (
-            cp.int64(B), cp.int64(H), saved.gates_2_all, self.d_C_now, self.d_C_prev_now, self.d_C_pair
+            cp.int64(B), cp.int64(H), saved.gates2_all, self.d_C_now, self.d_C_prev_now, self.d_C_pair
         )
         self.backward_step_1_blocks = _blocks(B*H)
         self.backward_step_2_blocks = _blocks(B*H)
@@ -1016,9 +1029,11 @@ class _Backward:
         self.backward_step_3_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_o_pre_all[t], (now[t], *self.backward_step_2),
-            self.d_gates_2_pre_all[t], self.d_h_pair_halves[t % 2], self.d_f_i_pre_all[t],
-            (now[t], *self.backward_step_3)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_o_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_gates2_pre_all[t], self.d_h_pair_halves[t % 2], self.d_f_i_pre_all[t],
+                (now[t], *self.backward_step_3)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1207,7 +1222,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1274,8 +1289,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1307,15 +1321,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1385,10 +1398,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "2*H + I",),
-    "Wi": ("H", "2*H + I",),
-    "WC": ("H", "H + I",),
-    "Wo": ("H", "2*H + I",),
+    "Wf": ("H", "2*H + I"),
+    "Wi": ("H", "2*H + I"),
+    "WC": ("H", "H + I"),
+    "Wo": ("H", "2*H + I"),
     "bi": ("H",),
     "bC": ("H",),
     "bo": ("H",),
@@ -1509,7 +1522,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.C", state.C, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

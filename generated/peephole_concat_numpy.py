@@ -45,7 +45,7 @@ __all__ = [
 
 CELL = "peephole_concat"
 SPEC_SHA256 = "7586a80933409875f134c4cb608391584427572cff4e664b89ddd851c877dcdd"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -77,6 +77,14 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [o, f, i, C]; gates2 = [o, f, i, Chat]; gates3 = [f_C_prev, f_h_prev, f_x,
+# i_C_prev, i_h_prev, i_x].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -114,8 +122,8 @@ def _forward(
     # Chat = phi(WC @ [h[t-1], x[t]] + bC)
     # o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
     np.matmul(W_gates_x, x_2d.T, out=ws.W_gates_x_x_flat.reshape(4*H, T*B))
-    _move(ws.W_gates_x_x, saved.gates_2)
-    np.add(b_gates, saved.gates_2, out=saved.gates_2)
+    _move(ws.W_gates_x_x, saved.gates2)
+    np.add(b_gates, saved.gates2, out=saved.gates2)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -132,7 +140,9 @@ def _forward(
         # f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
         # i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
         dot(Wf_Wi_C_prev_half, C_prev, Wf_Wi_C_prev_C_half)
-        # f, i, Chat, o
+        # Chat = phi(WC @ [h[t-1], x[t]] + bC)
+        # o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
+        # f and i, continued
         dot(W_gates_h_prev, h_prev, W_gates_h_prev_h_prev)
         add(f_i, Wf_Wi_C_prev_C_half, f_i)
         add(f_i, Wf_Wi_h_prev_h_half, f_i)
@@ -147,14 +157,14 @@ def _forward(
         add(C, tmp, C)
         # h[t] = o*phi(C[t])
         tanh(C, tanh_C)
-        # o
+        # o, continued
         dot(Wo_C_half, C, Wo_C_C_half)
         add(o, Wo_h_prev_h_prev_half, o)
         add(o, Wo_C_C_half, o)
         tanh(o, o)
         multiply(o, half, o)
         add(o, half, o)
-        # h
+        # h[t], continued
         multiply(tanh_C, o, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
@@ -187,30 +197,30 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_C[...] = 0 if dfinal is None else dfinal.C.T
 
-    # backward of o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
+    # for the way back through o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_C, out=ws.d_o_pre)
-    # backward of C[t] = f*C[t-1] + i*Chat
+    # for the way back to C[t], from o and h[t]
     np.square(saved.tanh_C, out=ws.d_C_factor)
     np.subtract(1, ws.d_C_factor, out=ws.d_C_factor)
     np.multiply(saved.o, ws.d_C_factor, out=ws.d_C_factor)
-    # backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
+    # for the way back through Chat = phi(WC @ [h[t-1], x[t]] + bC)
     np.square(saved.Chat, out=ws.d_Chat_pre)
     np.subtract(1, ws.d_Chat_pre, out=ws.d_Chat_pre)
     np.multiply(saved.i, ws.d_Chat_pre, out=ws.d_Chat_pre)
-    # backward of i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
+    # for the way back through i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.Chat, out=ws.d_i_pre)
-    # backward of f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
+    # for the way back through f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.C_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.C.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.C.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -221,50 +231,54 @@ def _backward(
     W_gates_h_prev_T = _transposed(W_gates_h_prev, T, B, ws.W_gates_h_prev_T)
     Wf_Wi_C_prev_T = _transposed(Wf_Wi_C_prev, T, B, ws.Wf_Wi_C_prev_T)
     d_C_prev = ws.d_C_prev
-    for (dy_t, d_o_pre, d_C_factor, d_Chat_pre, d_i_pre, d_f_pre, d_gates_2_pre, d_f_i_pre, f) in steps:
-        # backward of h[t] = o*phi(C[t])
+    for (dy_t, d_o_pre, d_C_factor, d_Chat_pre, d_i_pre, d_f_pre, d_gates2_pre, d_f_i_pre, f) in steps:
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
+        # back through o = sigma(Wo @ [C[t], h[t-1], x[t]] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of C[t] = f*C[t-1] + i*Chat
+        # back through Wo|C[t] @ C[t]
         dot(Wo_C_T, d_o_pre, Wo_CT_d_Wo_C_C)
+        # back to C[t], from the next step, o and h[t]
         multiply(d_C_factor, d_h, d_h)
         add(d_C, d_h, d_C)
         add(d_C, Wo_CT_d_Wo_C_C, d_C)
-        # backward of Chat = phi(WC @ [h[t-1], x[t]] + bC)
+        # back through Chat = phi(WC @ [h[t-1], x[t]] + bC)
         multiply(d_Chat_pre, d_C, d_Chat_pre)
-        # backward of i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
+        # back through i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
         multiply(d_i_pre, d_C, d_i_pre)
-        # backward of f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
+        # back through f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
         multiply(d_f_pre, d_C, d_f_pre)
-        # h
-        dot(W_gates_h_prev_T, d_gates_2_pre, d_h)
-        # C
+        # back through [Wo|h[t-1]; WC|h[t-1]; Wi|h[t-1]; Wf|h[t-1]] @ h[t-1]
+        dot(W_gates_h_prev_T, d_gates2_pre, d_h)
+        # back through [Wi|C[t-1]; Wf|C[t-1]] @ C[t-1]
         dot(Wf_Wi_C_prev_T, d_f_i_pre, d_C_prev)
+        # back to C[t-1], from f, i and C[t]
         multiply(f, d_C, d_C)
         add(d_C, d_C_prev, d_C)
 
-    d_gates_2_pre_flat = _columns(ws.d_gates_2_pre, ws.d_gates_2_pre_flat)
-    np.matmul(d_gates_2_pre_flat.T, W_gates_x, out=ws.d_x_out.reshape(T*B, I))
+    # back through [Wo|x[t]; WC|x[t]; Wi|x[t]; Wf|x[t]] @ x[t]
+    d_gates2_pre_flat = _columns(ws.d_gates2_pre, ws.d_gates2_pre_flat)
+    np.matmul(d_gates2_pre_flat.T, W_gates_x, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     C_prev_flat = _columns(saved.C_prev, ws.C_prev_flat)
-    np.matmul(d_gates_2_pre_flat[H:3*H], C_prev_flat.T, out=ws.d_Wf_Wi_C_prev_rows)
+    np.matmul(d_gates2_pre_flat[H:3*H], C_prev_flat.T, out=ws.d_Wf_Wi_C_prev_rows)
     d_Wf_C_prev = ws.d_Wf_Wi_C_prev_rows[0:H]
     d_Wi_C_prev = ws.d_Wf_Wi_C_prev_rows[H:2*H]
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
-    np.matmul(d_gates_2_pre_flat, h_prev_flat.T, out=ws.d_W_gates_h_prev_rows)
+    np.matmul(d_gates2_pre_flat, h_prev_flat.T, out=ws.d_W_gates_h_prev_rows)
     d_Wo_h_prev = ws.d_W_gates_h_prev_rows[0:H]
     d_Wf_h_prev = ws.d_W_gates_h_prev_rows[H:2*H]
     d_Wi_h_prev = ws.d_W_gates_h_prev_rows[2*H:3*H]
     d_WC_h_prev = ws.d_W_gates_h_prev_rows[3*H:4*H]
-    np.matmul(d_gates_2_pre_flat, x_2d, out=ws.d_W_gates_x_rows)
+    np.matmul(d_gates2_pre_flat, x_2d, out=ws.d_W_gates_x_rows)
     d_Wo_x = ws.d_W_gates_x_rows[0:H]
     d_Wf_x = ws.d_W_gates_x_rows[H:2*H]
     d_Wi_x = ws.d_W_gates_x_rows[2*H:3*H]
     d_WC_x = ws.d_W_gates_x_rows[3*H:4*H]
     C_flat = _columns(saved.C, ws.C_flat)
-    np.matmul(d_gates_2_pre_flat[0:H], C_flat.T, out=ws.d_Wo_C_rows)
+    np.matmul(d_gates2_pre_flat[0:H], C_flat.T, out=ws.d_Wo_C_rows)
     d_Wo_C = ws.d_Wo_C_rows
-    np.matmul(d_gates_2_pre_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
+    np.matmul(d_gates2_pre_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
     d_bo = ws.d_b_gates_sum[0:H]
     d_bf = ws.d_b_gates_sum[H:2*H]
     d_bi = ws.d_b_gates_sum[2*H:3*H]
@@ -312,8 +326,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         (
-            bf_bi_half, W_gates_3_half_T, WC_h_prev_x_T, half, bC_row, Wo_C_half_T, Wo_h_prev_x_half_T,
-            o_pre_factor_row,
+            bf_bi_half, W_gates3_half_T, WC_h_prev_x_T, half, bC_row, Wo_C_half_T, Wo_h_prev_x_half_T, o_pre_factor_row
         ) = packed.constants
         C_prev_here = packed.C_prev_here
         h_prev_here = packed.h_prev_here
@@ -336,15 +349,15 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         np.copyto(x_here, x)
         # f = sigma(Wf @ [C[t-1], h[t-1], x[t]] + bf)
         # i = sigma(Wi @ [C[t-1], h[t-1], x[t]] + bi)
-        dot(C_prev_h_prev_x_here, W_gates_3_half_T, f_i)
+        dot(C_prev_h_prev_x_here, W_gates3_half_T, f_i)
         # Chat = phi(WC @ [h[t-1], x[t]] + bC)
         dot(h_prev_x_here, WC_h_prev_x_T, Chat)
-        # f, i
+        # f and i, continued
         add(bf_bi_half, f_i, f_i)
         tanh(f_i, f_i)
         multiply(f_i, half, f_i)
         add(f_i, half, f_i)
-        # Chat
+        # Chat, continued
         add(bC_row, Chat, Chat)
         tanh(Chat, Chat)
         # C[t] = f*C[t-1] + i*Chat
@@ -361,7 +374,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         tanh(o, o)
         multiply(o, half, o)
         add(o, half, o)
-        # h
+        # h[t], continued
         h = multiply(tanh_C, o)
         return h.copy(), State(h=h, C=C)
     finally:
@@ -450,7 +463,7 @@ def _derived(params: Params, I: int, H: int) -> tuple[Any, ...]:
     Wo_C = params.Wo[..., 0:H]
     Wo_h_prev = params.Wo[..., H:2*H]
     Wo_x = params.Wo[..., 2*H:2*H + I]
-    return (Wf_C_prev, Wf_h_prev, Wf_x, Wi_C_prev, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_C, Wo_h_prev, Wo_x, )
+    return (Wf_C_prev, Wf_h_prev, Wf_x, Wi_C_prev, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_C, Wo_h_prev, Wo_x)
 
 
 class Tape(NamedTuple):
@@ -560,7 +573,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wf", params.Wf, 2, 0, "[H, 2*H + I]")
     I = _axis("params.Wf", params.Wf, 2, 1, "[H, 2*H + I]") - (2*H)
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -574,7 +587,7 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bf_bi_half = np.empty((1, 2*H), dtype)
-        self.W_gates_3_half = np.empty((2*H, 2*H + I), dtype)
+        self.W_gates3_half = np.empty((2*H, 2*H + I), dtype)
         self.WC_h_prev_x = np.empty((H, H + I), dtype)
         self.Wo_h_prev_x_half = np.empty((H, H + I), dtype)
         (
@@ -583,13 +596,13 @@ class Packed:
         bf_bi_half = self.bf_bi_half
         np.multiply(params.bf, 0.5, out=bf_bi_half[..., 0:H])
         np.multiply(params.bi, 0.5, out=bf_bi_half[..., H:2*H])
-        W_gates_3_half = self.W_gates_3_half
-        np.multiply(Wf_C_prev, 0.5, out=W_gates_3_half[0:H, 0:H])
-        np.multiply(Wf_h_prev, 0.5, out=W_gates_3_half[0:H, H:2*H])
-        np.multiply(Wf_x, 0.5, out=W_gates_3_half[0:H, 2*H:2*H + I])
-        np.multiply(Wi_C_prev, 0.5, out=W_gates_3_half[H:2*H, 0:H])
-        np.multiply(Wi_h_prev, 0.5, out=W_gates_3_half[H:2*H, H:2*H])
-        np.multiply(Wi_x, 0.5, out=W_gates_3_half[H:2*H, 2*H:2*H + I])
+        W_gates3_half = self.W_gates3_half
+        np.multiply(Wf_C_prev, 0.5, out=W_gates3_half[0:H, 0:H])
+        np.multiply(Wf_h_prev, 0.5, out=W_gates3_half[0:H, H:2*H])
+        np.multiply(Wf_x, 0.5, out=W_gates3_half[0:H, 2*H:2*H + I])
+        np.multiply(Wi_C_prev, 0.5, out=W_gates3_half[H:2*H, 0:H])
+        np.multiply(Wi_h_prev, 0.5, out=W_gates3_half[H:2*H, H:2*H])
+        np.multiply(Wi_x, 0.5, out=W_gates3_half[H:2*H, 2*H:2*H + I])
         WC_h_prev_x = self.WC_h_prev_x
         np.copyto(WC_h_prev_x[:, 0:H], WC_h_prev)
         np.copyto(WC_h_prev_x[:, H:H + I], WC_x)
@@ -597,7 +610,7 @@ class Packed:
         Wo_h_prev_x_half = self.Wo_h_prev_x_half
         np.multiply(Wo_h_prev, 0.5, out=Wo_h_prev_x_half[:, 0:H])
         np.multiply(Wo_x, 0.5, out=Wo_h_prev_x_half[:, H:H + I])
-        W_gates_3_half_T = _from_left(W_gates_3_half)
+        W_gates3_half_T = _from_left(W_gates3_half)
         WC_h_prev_x_T = _from_left(WC_h_prev_x)
         half = np.array(0.5, dtype)
         bC_row = params.bC[None]
@@ -605,8 +618,7 @@ class Packed:
         Wo_h_prev_x_half_T = _from_left(Wo_h_prev_x_half)
         o_pre_factor_row = (0.5*params.bo)[None]
         self.constants = (
-            bf_bi_half, W_gates_3_half_T, WC_h_prev_x_T, half, bC_row, Wo_C_half_T, Wo_h_prev_x_half_T,
-            o_pre_factor_row,
+            bf_bi_half, W_gates3_half_T, WC_h_prev_x_T, half, bC_row, Wo_C_half_T, Wo_h_prev_x_half_T, o_pre_factor_row
         )
         self.__setstate__(dict(vars(self)))
 
@@ -664,8 +676,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -806,20 +818,20 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
-        self.gates_2 = empty((T, 4*H, B), dtype)
+        self.gates2 = empty((T, 4*H, B), dtype)
         self.C_all = empty((T + 1, H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
         self.tanh_C = empty((T, H, B), dtype)
         self.C_prev = self.C_all[:-1] if not self.apart else empty((T, H, B), dtype)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, H, B), dtype)
-        self.f_i = self.gates_2[:, H:3*H]
-        self.Chat = self.gates_2[:, 3*H:]
-        self.f = self.gates_2[:, H:2*H]
+        self.f_i = self.gates2[:, H:3*H]
+        self.Chat = self.gates2[:, 3*H:]
+        self.f = self.gates2[:, H:2*H]
         self.C = self.C_all[1:]
-        self.i = self.gates_2[:, 2*H:3*H]
-        self.o = self.gates_2[:, :H]
+        self.i = self.gates2[:, 2*H:3*H]
+        self.o = self.gates2[:, :H]
         self.h = self.h_all[1:]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -839,8 +851,8 @@ class _Scratch:
 
     def __init__(self, key: tuple[Any, ...], empty: Any = np.empty) -> None:
         T, B, dtype, I, H = key
-        self.block_1 = empty(4*B*H*T, dtype)  # forward.W_gates_x_x_flat, backward.d_gates_2_pre
-        self.block_2 = empty(4*B*H*T, dtype)  # backward.d_C_factor, backward.dy_rows, backward.d_gates_2_pre_flat
+        self.block_1 = empty(4*B*H*T, dtype)  # forward.W_gates_x_x_flat, backward.d_gates2_pre
+        self.block_2 = empty(4*B*H*T, dtype)  # backward.d_C_factor, backward.dy_rows, backward.d_gates2_pre_flat
         self.block_3 = empty(B*H*T, dtype)  # backward.C_prev_flat, backward.h_prev_flat, backward.C_flat
 
 
@@ -865,11 +877,13 @@ class _Forward:
         self.Wf_Wi_h_prev_h_half = self.W_gates_h_prev_h_prev[H:3*H]
         self.WC_h_prev_h_prev = self.W_gates_h_prev_h_prev[3*H:]
         self.Wo_h_prev_h_prev_half = self.W_gates_h_prev_h_prev[:H]
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.C_all, saved.C_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.C_all, saved.C_prev, 0.0))
         self.steps = list(
-            zip(saved.C_all[:-1], saved.h_all[:-1], saved.f_i, saved.Chat, saved.f, saved.C, saved.i, saved.tanh_C,
-            saved.o, saved.h)
+            zip(
+                saved.C_all[:-1], saved.h_all[:-1], saved.f_i, saved.Chat, saved.f, saved.C, saved.i, saved.tanh_C,
+                saved.o, saved.h
+            )
         )
 
 
@@ -895,22 +909,24 @@ class _Backward:
         self.d_W_gates_x_rows = empty((4*H, I), dtype)
         self.d_Wo_C_rows = empty((H, H), dtype)
         self.d_b_gates_sum = empty((4*H,), dtype)
-        self.d_gates_2_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
+        self.d_gates2_pre = np.ndarray((T, 4*H, B), dtype, scratch.block_1)
         self.d_C_factor = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.dy_rows = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
-        self.d_gates_2_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
+        self.d_gates2_pre_flat = np.ndarray((4*H, T, B), dtype, scratch.block_2)
         self.C_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.C_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
-        self.d_o_pre = self.d_gates_2_pre[:, :H]
-        self.d_Chat_pre = self.d_gates_2_pre[:, 3*H:]
-        self.d_i_pre = self.d_gates_2_pre[:, 2*H:3*H]
-        self.d_f_pre = self.d_gates_2_pre[:, H:2*H]
-        self.d_f_i_pre = self.d_gates_2_pre[:, H:3*H]
-        self.carried = (self.d_h, self.d_C, )
+        self.d_o_pre = self.d_gates2_pre[:, :H]
+        self.d_Chat_pre = self.d_gates2_pre[:, 3*H:]
+        self.d_i_pre = self.d_gates2_pre[:, 2*H:3*H]
+        self.d_f_pre = self.d_gates2_pre[:, H:2*H]
+        self.d_f_i_pre = self.d_gates2_pre[:, H:3*H]
+        self.carried = (self.d_h, self.d_C)
         self.steps = list(
-            zip(self.dy_rows, self.d_o_pre, self.d_C_factor, self.d_Chat_pre, self.d_i_pre, self.d_f_pre,
-            self.d_gates_2_pre, self.d_f_i_pre, saved.f)
+            zip(
+                self.dy_rows, self.d_o_pre, self.d_C_factor, self.d_Chat_pre, self.d_i_pre, self.d_f_pre,
+                self.d_gates2_pre, self.d_f_i_pre, saved.f
+            )
         )[::-1]
 
 
@@ -922,7 +938,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1032,7 +1048,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1143,7 +1159,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1152,7 +1168,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1180,7 +1196,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1189,9 +1205,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1211,8 +1228,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1238,10 +1255,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wf": ("H", "2*H + I",),
-    "Wi": ("H", "2*H + I",),
-    "WC": ("H", "H + I",),
-    "Wo": ("H", "2*H + I",),
+    "Wf": ("H", "2*H + I"),
+    "Wi": ("H", "2*H + I"),
+    "WC": ("H", "H + I"),
+    "Wo": ("H", "2*H + I"),
     "bi": ("H",),
     "bC": ("H",),
     "bo": ("H",),
@@ -1378,7 +1395,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.C", state.C, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

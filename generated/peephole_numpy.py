@@ -44,7 +44,7 @@ __all__ = [
 
 CELL = "peephole"
 SPEC_SHA256 = "58158e53e5420226d7b6b5f3b5d918a8c6dd45a821fb53671e1d996d416c1c81"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -83,6 +83,14 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [o, i, f, g]; weights = [Wo, Uo, Wi, Ui, Wf, Uf, Wg, Ug]; gates2 = [o, i_pre,
+# f_pre, g].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -156,7 +164,7 @@ def _forward(
         multiply(c_prev, f, c)
         multiply(i, g, tmp_3)
         add(c, tmp_3, c)
-        # o
+        # o, continued
         add(o, Uo_h_prev_half, o)
         multiply(po_half_batch, c, tmp_4)
         add(o, tmp_4, o)
@@ -199,30 +207,30 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from o and h[t]
     np.square(saved.tanh_c, out=ws.d_c_factor)
     np.subtract(1, ws.d_c_factor, out=ws.d_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -233,35 +241,37 @@ def _backward(
     tmp_3 = ws.tmp_3
     U_gates_T = _transposed(U_gates, T, B, ws.U_gates_T)
     for (dy_t, d_o_pre, d_c_factor, d_g_pre, d_f_pre, d_i_pre, f, d_gates_pre) in steps:
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back to c[t], from the next step, o and h[t]
         multiply(d_c_factor, d_h, d_h)
         add(d_c, d_h, d_c)
         multiply(po_batch, d_o_pre, tmp)
         add(d_c, tmp, d_c)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + pi*c[t-1] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # c
+        # back to c[t-1], from i, f and c[t]
         multiply(f, d_c, d_c)
         multiply(pf_batch, d_f_pre, tmp_2)
         add(d_c, tmp_2, d_c)
         multiply(pi_batch, d_i_pre, tmp_3)
         add(d_c, tmp_3, d_c)
-        # h
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(U_gates_T, d_gates_pre, d_h)
 
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     d_gates_pre_flat = _columns(ws.d_gates_pre, ws.d_gates_pre_flat)
     np.matmul(d_gates_pre_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.c_prev, ws.d_i_pre, out=ws.d_pi_each)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_pf_each)
     np.multiply(saved.c, ws.d_o_pre, out=ws.d_po_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_gates_pre_flat, x_2d, out=ws.d_W_gates_rows)
     d_Wo = ws.d_W_gates_rows[0:H]
     d_Wi = ws.d_W_gates_rows[H:2*H]
@@ -329,13 +339,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         (
-            bi_bf_half, gates_2_T, i_pre_factor_row, f_pre_factor_row, half, bg_row, o_pre_factor2_row,
-            o_pre_factor_row,
+            bi_bf_half, weights_T, i_pre_factor_row, f_pre_factor_row, half, bg_row, o_pre_factor2_row, o_pre_factor_row
         ) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
-        gates_3 = packed.gates_3
+        gates2 = packed.gates2
         i = packed.i
         f = packed.f
         i_f = packed.i_f
@@ -354,7 +363,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + pf*c[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + po*c[t] + bo)
-        dot(x_h_prev_here, gates_2_T, gates_3)
+        dot(x_h_prev_here, weights_T, gates2)
         multiply(c_prev, i_pre_factor_row, i)
         multiply(c_prev, f_pre_factor_row, f)
         add(i_f, bi_bf_half, i_f)
@@ -368,7 +377,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         multiply(c_prev, f, f)
         multiply(i, g, i)
         c = add(f, i)
-        # o
+        # o, continued
         add(o_pre_factor2_row, o, o)
         multiply(o_pre_factor_row, c, tmp)
         add(o, tmp, o)
@@ -557,7 +566,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -571,20 +580,20 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bi_bf_half = np.empty((1, 2*H), dtype)
-        self.gates_2 = np.empty((4*H, H + I), dtype)
+        self.weights = np.empty((4*H, H + I), dtype)
         bi_bf_half = self.bi_bf_half
         np.multiply(params.bi, 0.5, out=bi_bf_half[..., 0:H])
         np.multiply(params.bf, 0.5, out=bi_bf_half[..., H:2*H])
-        gates_2 = self.gates_2
-        np.multiply(params.Wo, 0.5, out=gates_2[0:H, 0:I])
-        np.multiply(params.Uo, 0.5, out=gates_2[0:H, I:H + I])
-        np.multiply(params.Wi, 0.5, out=gates_2[H:2*H, 0:I])
-        np.multiply(params.Ui, 0.5, out=gates_2[H:2*H, I:H + I])
-        np.multiply(params.Wf, 0.5, out=gates_2[2*H:3*H, 0:I])
-        np.multiply(params.Uf, 0.5, out=gates_2[2*H:3*H, I:H + I])
-        np.copyto(gates_2[3*H:4*H, 0:I], params.Wg)
-        np.copyto(gates_2[3*H:4*H, I:H + I], params.Ug)
-        gates_2_T = _from_left(gates_2)
+        weights = self.weights
+        np.multiply(params.Wo, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Uo, 0.5, out=weights[0:H, I:H + I])
+        np.multiply(params.Wi, 0.5, out=weights[H:2*H, 0:I])
+        np.multiply(params.Ui, 0.5, out=weights[H:2*H, I:H + I])
+        np.multiply(params.Wf, 0.5, out=weights[2*H:3*H, 0:I])
+        np.multiply(params.Uf, 0.5, out=weights[2*H:3*H, I:H + I])
+        np.copyto(weights[3*H:4*H, 0:I], params.Wg)
+        np.copyto(weights[3*H:4*H, I:H + I], params.Ug)
+        weights_T = _from_left(weights)
         i_pre_factor_row = (0.5*params.pi)[None]
         f_pre_factor_row = (0.5*params.pf)[None]
         half = np.array(0.5, dtype)
@@ -592,8 +601,7 @@ class Packed:
         o_pre_factor2_row = (0.5*params.bo)[None]
         o_pre_factor_row = (0.5*params.po)[None]
         self.constants = (
-            bi_bf_half, gates_2_T, i_pre_factor_row, f_pre_factor_row, half, bg_row, o_pre_factor2_row,
-            o_pre_factor_row,
+            bi_bf_half, weights_T, i_pre_factor_row, f_pre_factor_row, half, bg_row, o_pre_factor2_row, o_pre_factor_row
         )
         self.__setstate__(dict(vars(self)))
 
@@ -611,7 +619,7 @@ class Packed:
         I, H = self.dims
         self.batch, dtype = None, self.dtype  # until there is all of it
         self.x_h_prev_here = np.empty((B, H + I), dtype)
-        self.gates_3 = np.empty((B, 4*H), dtype)
+        self.gates2 = np.empty((B, 4*H), dtype)
         self.i_f = np.empty((B, 2*H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tanh_c = np.empty((B, H), dtype)
@@ -619,9 +627,9 @@ class Packed:
         self.h_prev_here = self.x_h_prev_here[..., I:]
         self.i = self.i_f[..., :H]
         self.f = self.i_f[..., H:]
-        self.i_f_pre = self.gates_3[..., H:3*H]
-        self.g = self.gates_3[..., 3*H:]
-        self.o = self.gates_3[..., :H]
+        self.i_f_pre = self.gates2[..., H:3*H]
+        self.g = self.gates2[..., 3*H:]
+        self.o = self.gates2[..., :H]
         self.batch = B
 
 
@@ -651,8 +659,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -792,7 +800,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.gates = empty((T, 4*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -858,11 +866,13 @@ class _Forward:
         self.Ui_Uf_h_prev_half = self.U_gates_h_prev[H:3*H]
         self.Ug_h_prev = self.U_gates_h_prev[3*H:]
         self.Uo_h_prev_half = self.U_gates_h_prev[:H]
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.c_all[:-1], saved.i_f, saved.g, saved.f, saved.c, saved.i, saved.o,
-            saved.tanh_c, saved.h)
+            zip(
+                saved.h_all[:-1], saved.c_all[:-1], saved.i_f, saved.g, saved.f, saved.c, saved.i, saved.o,
+                saved.tanh_c, saved.h
+            )
         )
 
 
@@ -902,10 +912,12 @@ class _Backward:
         self.d_g_pre = self.d_gates_pre[:, 3*H:]
         self.d_f_pre = self.d_gates_pre[:, 2*H:3*H]
         self.d_i_pre = self.d_gates_pre[:, H:2*H]
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_o_pre, self.d_c_factor, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f,
-            self.d_gates_pre)
+            zip(
+                self.dy_rows, self.d_o_pre, self.d_c_factor, self.d_g_pre, self.d_f_pre, self.d_i_pre, saved.f,
+                self.d_gates_pre
+            )
         )[::-1]
 
 
@@ -917,7 +929,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1027,7 +1039,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1138,7 +1150,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1147,7 +1159,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1175,7 +1187,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1184,9 +1196,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1206,8 +1219,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1233,14 +1246,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1380,7 +1393,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -58,7 +58,7 @@ __all__ = [
 
 CELL = "phased_lstm"
 SPEC_SHA256 = "bb5169a1673c83767e2e592cadb1268cb82ec82845dd7b3dab9fe613e717297d"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -105,6 +105,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, g, o]; gates2 = [ph, lt_ph_k_constant_part, k_quotient, lt_ph_ron].
+# Endings of names: _part a nameless part of an equation; _all of all steps, of a state also before the first; _now of
+# the step that is at work; _pair of two steps in turn; _operand as products read it; _final at the end of a sample;
+# _sum over all steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -131,8 +136,8 @@ __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 __device__ inline real where(real c, real a, real b) { return c != 0 ? a : b; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -168,7 +173,7 @@ extern "C" __global__ void forward_step(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bg, const stored* bo,
     const stored* bf, const stored* tau, const stored* sh, const stored* ron, const stored* k_constant_part,
     const real* cuts, const stored* x_time_all, const stored* U_gates_h_prev_now, real* c_all, real* h_all,
-    stored* gates_2_all, stored* k_all, stored* i_all, stored* f_all, stored* g_all, stored* o_all,
+    stored* gates2_all, stored* k_all, stored* i_all, stored* f_all, stored* g_all, stored* o_all,
     stored* tanh_ct_all, stored* h_out, stored* h_operand, real* h_final)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -189,16 +194,16 @@ extern "C" __global__ void forward_step(
     const real time = x_time_all[row];
     const real h_prev = h_all[at];
     const real c_prev = c_all[at];
-    const real Wi_x = gates_2_all[row*4*H + j];
+    const real Wi_x = gates2_all[row*4*H + j];
     const real Ui_h_prev = U_gates_h_prev_now[sample*4*H + j];
-    const real Wf_x = gates_2_all[row*4*H + H + j];
+    const real Wf_x = gates2_all[row*4*H + H + j];
     const real Uf_h_prev = U_gates_h_prev_now[sample*4*H + H + j];
-    const real Wg_x = gates_2_all[row*4*H + 2*H + j];
+    const real Wg_x = gates2_all[row*4*H + 2*H + j];
     const real Ug_h_prev = U_gates_h_prev_now[sample*4*H + 2*H + j];
-    const real Wo_x = gates_2_all[row*4*H + 3*H + j];
+    const real Wo_x = gates2_all[row*4*H + 3*H + j];
     const real Uo_h_prev = U_gates_h_prev_now[sample*4*H + 3*H + j];
 
-    // c[t] = k*ct + (1 - k)*c[t-1]
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
     // ph = mod(time[t] - sh, tau)/tau
     const real mod_ph_pre_tau = mod(time - sh_j, tau_j);
@@ -221,18 +226,20 @@ extern "C" __global__ void forward_step(
     const real o = sigmoid(Wo_x + Uo_h_prev + bo_j);
     // ct = f*c[t-1] + i*g
     const real ct = c_prev_here*f + i*g;
-    // c[t] = k*ct + (1 - k)*c[t-1]
+    // c[t], continued
     const real c = k_2*ct + c_prev_here*c_base;
     // h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
     const real tanh_ct = tanh(ct);
     const real h = o*k_2*tanh_ct + h_prev*c_base;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
-    gates_2_all[row*4*H + j] = ph;
-    gates_2_all[row*4*H + H + j] = lt_ph_k_constant_part;
-    gates_2_all[row*4*H + 2*H + j] = k_quotient;
-    gates_2_all[row*4*H + 3*H + j] = lt_ph_ron;
+    gates2_all[row*4*H + j] = ph;
+    gates2_all[row*4*H + H + j] = lt_ph_k_constant_part;
+    gates2_all[row*4*H + 2*H + j] = k_quotient;
+    gates2_all[row*4*H + 3*H + j] = lt_ph_ron;
     k_all[at] = k_2;
     i_all[at] = i;
     f_all[at] = f;
@@ -250,7 +257,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* c_all, const real* d_h_final,
     const real* d_c_final, const stored* sh, const stored* tau, const stored* ron, const real* cuts,
-    const stored* x_time_all, const stored* gates_2_all, const stored* f_all, const stored* g_all,
+    const stored* x_time_all, const stored* gates2_all, const stored* f_all, const stored* g_all,
     const stored* i_all, const real* h_all, const stored* o_all, const stored* k_all, const stored* tanh_ct_all,
     const stored* dy_all, const real* d_h_pair, real* d_c_pair, stored* d_gates_pre_all,
     stored* d_mod_ph_pre_tau_all, stored* d_tau_each_all, stored* d_sh_each_all, stored* d_ron_each_all)
@@ -266,50 +273,51 @@ extern "C" __global__ void backward_step_1(
     const real cut_before = cuts[row];
     const real cut_after = cuts[row + B];
     const real time = x_time_all[row];
-    const real k_quotient = gates_2_all[row*4*H + 2*H + j];
-    const real ph = gates_2_all[row*4*H + j];
+    const real k_quotient = gates2_all[row*4*H + 2*H + j];
+    const real ph = gates2_all[row*4*H + j];
     const real c_prev = c_all[at];
     const real f = f_all[at];
     const real g = g_all[at];
     const real i = i_all[at];
     const real h_prev = h_all[at];
     const real o = o_all[at];
-    const real lt_ph_k_constant_part = gates_2_all[row*4*H + H + j];
-    const real lt_ph_ron = gates_2_all[row*4*H + 3*H + j];
+    const real lt_ph_k_constant_part = gates2_all[row*4*H + H + j];
+    const real lt_ph_ron = gates2_all[row*4*H + 3*H + j];
     const real k_2 = k_all[at];
     const real tanh_ct = tanh_ct_all[at];
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of ph = mod(time[t] - sh, tau)/tau
+    // for the way back through ph = mod(time[t] - sh, tau)/tau
     const real d_mod_ph_pre_tau_factor = 1/tau_j;
-    // backward of c[t] = k*ct + (1 - k)*c[t-1]
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = k*ct + (1 - k)*c[t-1]
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of ct = f*c[t-1] + i*g
+    // back to ct, from c[t] and h[t]
     const real d_ct = k_2*d_c_next_here + o*k_2*(1 - square(tanh_ct))*d_h;
-    // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    // back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real d_o_pre = (1 - o)*o*k_2*tanh_ct*d_h;
-    // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    // back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = (1 - square(g))*i*d_ct;
-    // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    // back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     const real d_f_pre = c_prev_here*(1 - f)*f*d_ct;
-    // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    // back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = g*(1 - i)*i*d_ct;
-    // backward of c[t] = k*ct + (1 - k)*c[t-1]
+    // back to c[t-1], from ct and c[t]
     const real d_c_prev = (1 - k_2)*d_c_next_here + f*d_ct;
-    // backward of k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
+    // back to k, from c[t] and h[t]
     const real d_k = (c_prev_here*f + g*i - c_prev_here)*d_c_next_here + (o*tanh_ct - h_prev)*d_h;
+    // back through k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
     const real d_where_lt_ph_ron_k_2 = (1 - lt_ph_k_constant_part)*d_k;
     const real d_k_quotient = lt_ph_k_constant_part*d_k - lt_ph_ron*d_where_lt_ph_ron_k_2;
-    // backward of ph = mod(time[t] - sh, tau)/tau
+    // back to ph, from k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
     const real d_ph = (real(0.001) - real(0.001)*lt_ph_ron)*d_where_lt_ph_ron_k_2 + 2*d_k_quotient/ron_j;
+    // back through ph = mod(time[t] - sh, tau)/tau
     const real d_mod_ph_pre_tau = d_ph*d_mod_ph_pre_tau_factor;
     const real d_tau_each = -ph*d_ph/tau_j - d_mod_ph_pre_tau*floor((time - sh_j)*d_mod_ph_pre_tau_factor);
     const real d_sh_each = -d_mod_ph_pre_tau;
@@ -342,8 +350,9 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_prev = d_h_prev_now[k];
 
-    // backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back to h[t-1], from i, f, g, o and h[t]
     const real d_h_prev_2 = (1 - k_2)*(d_h_given + d_h_next_here) + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
@@ -359,6 +368,7 @@ extern "C" __global__ void backward_after(
 
     const real d_time_allraw = d_time_allraw_all[at];
 
+    // back to time[t], from ph = mod(time[t] - sh, tau)/tau
     const real d_time = d_time_allraw;
 
     d_time_out[at] = d_time;
@@ -459,7 +469,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_gates_pre, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(d_gates_pre, U_gates, d_h_prev)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -494,7 +504,7 @@ def _forward_checked(
     # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-    _dot(x_2d_2, ws.W_gates_T, ws.gates_2_all.reshape(T*B, 4*H))
+    _dot(x_2d_2, ws.W_gates_T, ws.gates2_all.reshape(T*B, 4*H))
     _loop(ws, _forward_loop, graph)
 
     final = State(h=_last(ws, ws.h_all, ws.h_final).astype(dtype), c=_last(ws, ws.c_all).astype(dtype))
@@ -535,11 +545,13 @@ def _backward_checked(
     _along(
         "sum_units", ws.d_mod_ph_pre_tau_all.reshape(T*B, H), 0, (1, H, 1), ws.d_time_allraw_all.reshape(T*B, 1), dtype
     )
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
     _run(_kernel("backward_after", dtype), T*B*1, ws.backward_after)
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d_2, ws.d_W_gates)
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
-    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_3_sum_parts, ws.d_b_gates_3_sum)
+    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
     _sum_rows(ws.d_tau_each_all.reshape(T*B, H), ws.d_tau_sum_parts, ws.d_tau_sum)
     _sum_rows(ws.d_sh_each_all.reshape(T*B, H), ws.d_sh_sum_parts, ws.d_sh_sum)
     _sum_rows(ws.d_ron_each_all.reshape(T*B, H), ws.d_ron_sum_parts, ws.d_ron_sum)
@@ -551,10 +563,10 @@ def _backward_checked(
     d_Uf = ws.d_U_gates[H:2*H]
     d_Ug = ws.d_U_gates[2*H:3*H]
     d_Uo = ws.d_U_gates[3*H:4*H]
-    d_bi = ws.d_b_gates_3_sum[:H]
-    d_bg = ws.d_b_gates_3_sum[2*H:3*H]
-    d_bo = ws.d_b_gates_3_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_3_sum[H:2*H]
+    d_bi = ws.d_b_gates_sum[:H]
+    d_bg = ws.d_b_gates_sum[2*H:3*H]
+    d_bo = ws.d_b_gates_sum[3*H:4*H]
+    d_bf = ws.d_b_gates_sum[H:2*H]
     d_tau = ws.d_tau_sum
     d_sh = ws.d_sh_sum
     d_ron = ws.d_ron_sum
@@ -855,7 +867,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -994,7 +1006,7 @@ class _Forward:
         self.rows, self.is_cut = None, False
         self.x_time_all = cp.empty((T, B, 1), dtype)
         self.cuts = cp.zeros((T + 1, B, 1), real)
-        self.gates_2_all = cp.empty((T, B, 4*H), dtype)
+        self.gates2_all = cp.empty((T, B, 4*H), dtype)
         self.U_gates_h_prev_now = cp.empty((B, 4*H), dtype)
         self.h_all = cp.empty((T + 1, B, H), real)
         self.h_operand = self.h_all if real == dtype else cp.empty((T + 1, B, H), dtype)
@@ -1021,7 +1033,7 @@ class _Forward:
         self.forward_step = (
             cp.int64(B), cp.int64(H), self.bi, self.bg, self.bo, self.bf, self.tau, self.sh, self.ron,
             self.k_constant_part, self.cuts, self.x_time_all, self.U_gates_h_prev_now, self.c_all, self.h_all,
-            self.gates_2_all, self.k_all, self.i_all, self.f_all, self.g_all, self.o_all, self.tanh_ct_all, self.h_out,
+            self.gates2_all, self.k_all, self.i_all, self.f_all, self.g_all, self.o_all, self.tanh_ct_all, self.h_out,
             self.h_operand, self.h_final
         )
         self.forward_step_blocks = _blocks(B*H)
@@ -1070,8 +1082,8 @@ class _Backward:
         self.W_gates = cp.empty((4*H, I), dtype)
         self.d_W_gates = cp.empty((4*H, I), dtype)
         self.d_U_gates = cp.empty((4*H, H), dtype)
-        self.d_b_gates_3_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_3_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_b_gates_sum = cp.empty((4*H,), dtype)
+        self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.d_tau_sum = cp.empty((H,), dtype)
         self.d_tau_sum_parts = cp.empty((_parts(T*B), H), real)
         self.d_sh_sum = cp.empty((H,), dtype)
@@ -1080,7 +1092,7 @@ class _Backward:
         self.d_ron_sum_parts = cp.empty((_parts(T*B), H), real)
         self.backward_step_1 = (
             cp.int64(B), cp.int64(H), saved.c_all, self.d_h_final, self.d_c_final, self.sh, self.tau, self.ron,
-            saved.cuts, self.x_time_all, saved.gates_2_all, saved.f_all, saved.g_all, saved.i_all, saved.h_all,
+            saved.cuts, self.x_time_all, saved.gates2_all, saved.f_all, saved.g_all, saved.i_all, saved.h_all,
             saved.o_all, saved.k_all, saved.tanh_ct_all, self.dy_all, self.d_h_pair, self.d_c_pair,
             self.d_gates_pre_all, self.d_mod_ph_pre_tau_all, self.d_tau_each_all, self.d_sh_each_all,
             self.d_ron_each_all
@@ -1094,8 +1106,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_gates_pre_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_gates_pre_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1285,7 +1298,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1352,8 +1365,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1385,15 +1397,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1486,14 +1497,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1619,7 +1630,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "phased_lstm"
 SPEC_SHA256 = "bb5169a1673c83767e2e592cadb1268cb82ec82845dd7b3dab9fe613e717297d"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -95,6 +95,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [o, i, f, g]; weights = [Wo, Uo, Wi, Ui, Wf, Uf, Wg, Ug]; gates2 = [o, i,
+# tanh_ct, g].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _base a term of it; _all before the first step and after every step; _flat of all steps and
+# samples, as the columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that
+# one product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -238,34 +245,34 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of ct = f*c[t-1] + i*g
+    # for the way back to ct, from c[t] and h[t]
     np.multiply(saved.o, saved.k, out=ws.d_ct_factor)
     np.square(saved.tanh_ct, out=ws.tmp)
     np.subtract(1, ws.tmp, out=ws.tmp)
     np.multiply(ws.d_ct_factor, ws.tmp, out=ws.d_ct_factor)
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.k, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_ct, out=ws.d_o_pre)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
-    # backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
+    # for the way back to h[t-1], from i, f, g, o and h[t]
     np.subtract(1, saved.k, out=ws.d_h_prev_base)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -278,57 +285,65 @@ def _backward(
     for (
             d_ron_each, dy_t, d_h_2, k, d_ct_factor, d_o_pre, d_g_pre, d_f_pre, d_i_pre, d_h_prev_base, f, d_gates_pre
         ) in steps:
-        # backward of c[t] = k*ct + (1 - k)*c[t-1]
+        # back through c[t] = k*ct + (1 - k)*c[t-1]
         np.copyto(d_ron_each, d_c)
-        # backward of h[t] = k*(o*phi(ct)) + (1 - k)*h[t-1]
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h_2)
-        # backward of ct = f*c[t-1] + i*g
+        # back to ct, from c[t] and h[t]
         multiply(k, d_c, d_ct)
         multiply(d_ct_factor, d_h_2, tmp_2)
         add(d_ct, tmp_2, d_ct)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h_2, d_o_pre)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_ct, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_ct, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         multiply(d_i_pre, d_ct, d_i_pre)
-        # c
+        # back to c[t-1], from ct and c[t]
         multiply(d_c, d_h_prev_base, d_c)
         multiply(f, d_ct, d_ct)
         add(d_c, d_ct, d_c)
-        # h
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(U_gates_T, d_gates_pre, d_h_prev)
+        # back to h[t-1], from i, f, g, o and h[t]
         multiply(d_h_prev_base, d_h_2, d_h)
         add(d_h, d_h_prev, d_h)
 
-    # again ph = mod(time[t] - sh, tau)/tau
+    # again: -sh + time[t], in ph
     np.subtract(x.time.transpose(0, 2, 1), sh_batch, out=ws.d_tau_each)
-    # again ct = f*c[t-1] + i*g
+    # again: ct = f*c[t-1] + i*g
     np.multiply(saved.c_prev, saved.f, out=ws.d_k_base)
     np.multiply(saved.i, saved.g, out=ws.tmp_3)
     np.add(ws.d_k_base, ws.tmp_3, out=ws.d_k_base)
-    # backward of k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
+    # for the way back to k, from c[t] and h[t]
     np.subtract(ws.d_k_base, saved.c_prev, out=ws.d_k_base)
     np.multiply(saved.o, saved.tanh_ct, out=ws.d_k_base2)
     np.subtract(ws.d_k_base2, saved.h_prev, out=ws.d_k_base2)
+    # back to k, from c[t] and h[t]
     np.multiply(ws.d_ron_each, ws.d_k_base, out=ws.d_ron_each)
     np.multiply(ws.d_h_2, ws.d_k_base2, out=ws.d_h_2)
     np.add(ws.d_ron_each, ws.d_h_2, out=ws.d_ron_each)
+    # for the way back through k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
     np.subtract(1, saved.lt_ph_k_constant_part, out=ws.d_where_lt_ph_ron_k_2)
+    # back through k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
     np.multiply(ws.d_ron_each, ws.d_where_lt_ph_ron_k_2, out=ws.d_where_lt_ph_ron_k_2)
     np.multiply(saved.lt_ph_k_constant_part, ws.d_ron_each, out=ws.d_ron_each)
     np.multiply(saved.lt_ph_ron, ws.d_where_lt_ph_ron_k_2, out=ws.tmp_4)
     np.subtract(ws.d_ron_each, ws.tmp_4, out=ws.d_ron_each)
-    # backward of ph = mod(time[t] - sh, tau)/tau
+    # for the way back to ph, from k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
     np.multiply(saved.lt_ph_ron, 0.001, out=ws.d_ph_base)
     np.subtract(0.001, ws.d_ph_base, out=ws.d_ph_base)
+    # back to ph, from k = where(ph < 0.5*ron, 2*ph/ron, where(ph < ron, 2 - 2*ph/ron, leak*ph))
     np.multiply(d_ph_factor_batch, ws.d_ron_each, out=ws.d_ph)
     np.multiply(ws.d_where_lt_ph_ron_k_2, ws.d_ph_base, out=ws.d_where_lt_ph_ron_k_2)
     np.add(ws.d_ph, ws.d_where_lt_ph_ron_k_2, out=ws.d_ph)
+    # back through ph = mod(time[t] - sh, tau)/tau
     np.multiply(d_mod_ph_pre_tau_batch, ws.d_ph, out=ws.d_sh_each)
+    # back to time[t], from ph = mod(time[t] - sh, tau)/tau
     np.sum(ws.d_sh_each, axis=1, keepdims=True, out=ws.d_time)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     d_gates_pre_flat = _columns(ws.d_gates_pre, ws.d_gates_pre_flat)
     np.matmul(d_gates_pre_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(d_mod_ph_pre_tau_batch, ws.d_tau_each, out=ws.d_tau_each)
@@ -341,6 +356,7 @@ def _backward(
     np.multiply(ws.d_sh_each, -1, out=ws.d_sh_each)
     np.multiply(saved.k_quotient, d_ron_each_factor_batch, out=ws.d_ron_each_factor)
     np.multiply(ws.d_ron_each, ws.d_ron_each_factor, out=ws.d_ron_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_gates_pre_flat, x_2d_2, out=ws.d_W_gates_rows)
     d_Wo = ws.d_W_gates_rows[0:H]
     d_Wi = ws.d_W_gates_rows[H:2*H]
@@ -410,8 +426,8 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
         if packed.batch != B:
             packed.prepare(B)
         (
-            b_gates, sh_row, tau_row, ph_factor_row, k_constant_part_row, k_quotient_factor_row, ron_row, two, number,
-            gates_2_T, minus_one, one,
+            b_gates, sh_row, tau_row, ph_factor_row, k_constant_part_row, k_quotient_factor_row, ron_row, two, c_0_001,
+            weights_T, minus_one, one
         ) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
@@ -423,7 +439,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
         where_lt_ph_ron_k_pre_2 = packed.where_lt_ph_ron_k_pre_2
         k = packed.k
         x_h_prev_here = packed.x_h_prev_here
-        gates_3 = packed.gates_3
+        gates2 = packed.gates2
         o_i_tanh_ct = packed.o_i_tanh_ct
         tmp_tmp_tmp = packed.tmp_tmp_tmp
         g = packed.g
@@ -452,15 +468,15 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
         multiply(k_quotient_factor_row, k_pre_2, k_quotient)
         less(k_pre_2, ron_row, lt_ph_ron)
         subtract(two, k_quotient, k_pre)
-        multiply(k_pre_2, number, k_pre_2)
+        multiply(k_pre_2, c_0_001, k_pre_2)
         _where(lt_ph_ron, k_pre, k_pre_2, out=where_lt_ph_ron_k_pre_2)
         _where(lt_ph_k_constant_part, k_quotient, where_lt_ph_ron_k_pre_2, out=k)
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        dot(x_h_prev_here, gates_2_T, gates_3)
-        add(b_gates, gates_3, gates_3)
+        dot(x_h_prev_here, weights_T, gates2)
+        add(b_gates, gates2, gates2)
         abs(o_i_tanh_ct, tmp_tmp_tmp)
         multiply(tmp_tmp_tmp, minus_one, tmp_tmp_tmp)
         exp(tmp_tmp_tmp, tmp_tmp_tmp)
@@ -577,7 +593,7 @@ def init_state(params: Params, batch: int) -> State:
 def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: k_constant_part."""
     k_constant_part = 0.5*params.ron
-    return (k_constant_part, )
+    return (k_constant_part,)
 
 
 class Tape(NamedTuple):
@@ -688,7 +704,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -702,22 +718,22 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.b_gates = np.empty((1, 4*H), dtype)
-        self.gates_2 = np.empty((4*H, H + I), dtype)
+        self.weights = np.empty((4*H, H + I), dtype)
         (k_constant_part,) = _derived(params)
         b_gates = self.b_gates
         np.copyto(b_gates[..., 0:H], params.bo)
         np.copyto(b_gates[..., H:2*H], params.bi)
         np.copyto(b_gates[..., 2*H:3*H], params.bf)
         np.copyto(b_gates[..., 3*H:4*H], params.bg)
-        gates_2 = self.gates_2
-        np.copyto(gates_2[0:H, 0:I], params.Wo)
-        np.copyto(gates_2[0:H, I:H + I], params.Uo)
-        np.copyto(gates_2[H:2*H, 0:I], params.Wi)
-        np.copyto(gates_2[H:2*H, I:H + I], params.Ui)
-        np.copyto(gates_2[2*H:3*H, 0:I], params.Wf)
-        np.copyto(gates_2[2*H:3*H, I:H + I], params.Uf)
-        np.copyto(gates_2[3*H:4*H, 0:I], params.Wg)
-        np.copyto(gates_2[3*H:4*H, I:H + I], params.Ug)
+        weights = self.weights
+        np.copyto(weights[0:H, 0:I], params.Wo)
+        np.copyto(weights[0:H, I:H + I], params.Uo)
+        np.copyto(weights[H:2*H, 0:I], params.Wi)
+        np.copyto(weights[H:2*H, I:H + I], params.Ui)
+        np.copyto(weights[2*H:3*H, 0:I], params.Wf)
+        np.copyto(weights[2*H:3*H, I:H + I], params.Uf)
+        np.copyto(weights[3*H:4*H, 0:I], params.Wg)
+        np.copyto(weights[3*H:4*H, I:H + I], params.Ug)
         sh_row = params.sh[None]
         tau_row = params.tau[None]
         ph_factor_row = (1/params.tau)[None]
@@ -725,13 +741,13 @@ class Packed:
         k_quotient_factor_row = (2/params.ron)[None]
         ron_row = params.ron[None]
         two = np.array(2, dtype)
-        number = np.array(0.001, dtype)
-        gates_2_T = _from_left(gates_2)
+        c_0_001 = np.array(0.001, dtype)
+        weights_T = _from_left(weights)
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
         self.constants = (
-            b_gates, sh_row, tau_row, ph_factor_row, k_constant_part_row, k_quotient_factor_row, ron_row, two, number,
-            gates_2_T, minus_one, one,
+            b_gates, sh_row, tau_row, ph_factor_row, k_constant_part_row, k_quotient_factor_row, ron_row, two, c_0_001,
+            weights_T, minus_one, one
         )
         self.__setstate__(dict(vars(self)))
 
@@ -756,18 +772,18 @@ class Packed:
         self.k_pre = np.empty((B, H), dtype)
         self.where_lt_ph_ron_k_pre_2 = np.empty((B, H), dtype)
         self.k = np.empty((B, H), dtype)
-        self.gates_3 = np.empty((B, 4*H), dtype)
+        self.gates2 = np.empty((B, 4*H), dtype)
         self.tmp_tmp_tmp = np.empty((B, 3*H), dtype)
         self.tmp = np.empty((B, H), dtype)
         self.tmp_2 = np.empty((B, H), dtype)
         self.tmp_3 = np.empty((B, H), dtype)
         self.x_here = self.x_h_prev_here[..., :I]
         self.h_prev_here = self.x_h_prev_here[..., I:]
-        self.o_i_tanh_ct = self.gates_3[..., :3*H]
-        self.g = self.gates_3[..., 3*H:]
-        self.tanh_ct = self.gates_3[..., 2*H:3*H]
-        self.i = self.gates_3[..., H:2*H]
-        self.o = self.gates_3[..., :H]
+        self.o_i_tanh_ct = self.gates2[..., :3*H]
+        self.g = self.gates2[..., 3*H:]
+        self.tanh_ct = self.gates2[..., 2*H:3*H]
+        self.i = self.gates2[..., H:2*H]
+        self.o = self.gates2[..., :H]
         self.batch = B
 
 
@@ -797,8 +813,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -940,7 +956,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.gates = empty((T, 4*H, B), dtype)
         self.ph = empty((T, H, B), dtype)
@@ -1020,11 +1036,13 @@ class _Forward:
         self.k_pre_2 = np.ndarray((T, H, B), dtype, scratch.block_1[B*H*T:])
         self.where_lt_ph_ron_k_pre_2 = np.ndarray((T, H, B), dtype, scratch.block_1[2*B*H*T:])
         self.W_gates_x = self.W_gates_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.gates, saved.o_i_f, saved.g, saved.c_all[:-1], saved.f, saved.tanh_ct, saved.i,
-            saved.h, saved.c, saved.k, saved.o)
+            zip(
+                saved.h_all[:-1], saved.gates, saved.o_i_f, saved.g, saved.c_all[:-1], saved.f, saved.tanh_ct, saved.i,
+                saved.h, saved.c, saved.k, saved.o
+            )
         )
 
 
@@ -1080,10 +1098,12 @@ class _Backward:
         self.d_g_pre = self.d_gates_pre[:, 3*H:]
         self.d_f_pre = self.d_gates_pre[:, 2*H:3*H]
         self.d_i_pre = self.d_gates_pre[:, H:2*H]
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.d_ron_each, self.dy_rows, self.d_h_2, saved.k, self.d_ct_factor, self.d_o_pre, self.d_g_pre,
-            self.d_f_pre, self.d_i_pre, self.d_h_prev_base, saved.f, self.d_gates_pre)
+            zip(
+                self.d_ron_each, self.dy_rows, self.d_h_2, saved.k, self.d_ct_factor, self.d_o_pre, self.d_g_pre,
+                self.d_f_pre, self.d_i_pre, self.d_h_prev_base, saved.f, self.d_gates_pre
+            )
         )[::-1]
 
 
@@ -1095,7 +1115,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1207,7 +1227,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1318,7 +1338,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1327,7 +1347,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1355,7 +1375,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1364,9 +1384,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1386,8 +1407,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1414,14 +1435,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
@@ -1567,7 +1588,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

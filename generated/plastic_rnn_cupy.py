@@ -47,7 +47,7 @@ __all__ = [
 
 CELL = "plastic_rnn"
 SPEC_SHA256 = "0abef84987bc30000ba0b89c251c411403bcb665b71d895cd23d7964661e22b2"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -76,6 +76,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _part a nameless part of an equation; _all of all steps, of a state also before the first; _now of
+# the step that is at work; _pair of two steps in turn; _final at the end of a sample; _sum over all steps and
+# samples; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -96,8 +100,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -153,7 +157,7 @@ extern "C" __global__ void forward_step_1(
     const real hebb_prev = hebb_all[at];
     const real h_prev_row = h_all[row*H + j%H];
 
-    // hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    // the state before the step, put back where the sequence is reset
     const real hebb_prev_here = cut_before == 0 ? hebb_prev : cut_before == 1 ? 0 : hebb_all[k];
     // h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     const real h_part_h_prev = (alpha_j*hebb_prev_here + U_j)*h_prev_row;
@@ -177,7 +181,9 @@ extern "C" __global__ void forward_step_2(
 
     // h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     const real h = tanh(W_x + sum_h_part_h_vector);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     h_out[at] = h;
@@ -203,8 +209,9 @@ extern "C" __global__ void forward_step_3(
     const real h_prev_row = h_all[row*H + j%H];
     const real h_column = h_all_3[row*H + j/H];
 
-    // hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    // the state before the step, put back where the sequence is reset
     const real hebb_prev_here = cut_before == 0 ? hebb_prev : cut_before == 1 ? 0 : hebb_all[k];
+    // hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     const real hebb = hebb_constant_part_j*hebb_prev_here + eta_j*h_prev_row*h_column;
 
     hebb_all[at + B*H*H] = hebb;
@@ -229,9 +236,11 @@ extern "C" __global__ void backward_step_1(
     const real h_column = h_all_3[row*H + j/H];
     const real d_hebb_next = d_hebb_pair[(t + 1)%2*B*H*H + k];
 
-    // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    // the state before the step, put back where the sequence is reset
     const real hebb_prev_here = cut_before == 0 ? hebb_prev : cut_before == 1 ? 0 : hebb_all[k];
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_hebb_next_here = cut_after == 0 ? d_hebb_next : cut_after == 2 ? d_hebb_final[k] : 0;
+    // back through hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     const real d_hebb_h_prev_row = h_column*eta_j*d_hebb_next_here;
     const real d_hebb_h_column = h_prev_row*eta_j*d_hebb_next_here;
     const real d_hebb_eta = h_prev_row*h_column*d_hebb_next_here;
@@ -260,8 +269,9 @@ extern "C" __global__ void backward_step_2(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_h_column_flat = sum_d_hebb_h_column_now[k];
 
-    // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back through h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     const real d_h_pre = (1 - square(h))*(d_h_given + d_h_next_here + d_h_column_flat);
 
     d_h_pre_all[at] = d_h_pre;
@@ -289,14 +299,15 @@ extern "C" __global__ void backward_step_3(
     const real d_hebb_next = d_hebb_pair[(t + 1)%2*B*H*H + k];
     const real d_sum_h_part_h_flat = d_h_pre_all[row*H + j/H];
 
-    // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    // the state before the step, put back where the sequence is reset
     const real hebb_prev_here = cut_before == 0 ? hebb_prev : cut_before == 1 ? 0 : hebb_all[k];
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_hebb_next_here = cut_after == 0 ? d_hebb_next : cut_after == 2 ? d_hebb_final[k] : 0;
-    // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+    // back through h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     const real d_h_part_h_prev = d_sum_h_part_h_flat;
     const real d_h_part_h_prev_h_row = (alpha_j*hebb_prev_here + U_j)*d_h_part_h_prev;
     const real d_h_part = h_prev_row*d_h_part_h_prev;
-    // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    // back to hebb[t-1], from h[t] and hebb[t]
     const real d_hebb_prev = hebb_constant_part_j*d_hebb_next_here + alpha_j*d_h_part;
     const real d_alpha_each = hebb_prev_here*d_h_part;
 
@@ -317,7 +328,7 @@ extern "C" __global__ void backward_step_4(
     const real sum_d_hebb_h_prev_row = sum_d_hebb_h_prev_now[k];
     const real sum_d_h_part_h_prev_row = sum_d_h_part_h_prev_now[k];
 
-    // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+    // back through h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     const real d_h_prev_row = sum_d_hebb_h_prev_row + sum_d_h_part_h_prev_row;
 
     d_h_prev_row_now[k] = d_h_prev_row;
@@ -332,7 +343,7 @@ extern "C" __global__ void backward_step_5(
 
     const real d_h_prev_allraw = d_h_prev_row_now[k];
 
-    // backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+    // back to h[t-1], from h[t] and hebb[t]
     const real d_h_prev = d_h_prev_allraw;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -345,9 +356,9 @@ extern "C" __global__ void backward_after_1(
 {
     const long long row = blockIdx.x;
 
-    // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    // back through hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     sum_row((H*H), d_hebb_eta_all + row*H*H, sum_d_hebb_eta_all + row);
-    // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    // back through hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     sum_row((H*H), d_hebb_hebb_all + row*H*H, sum_d_hebb_hebb_all + row);
 }
 
@@ -363,7 +374,7 @@ extern "C" __global__ void backward_after_2(
     const real sum_d_hebb_eta_allraw = sum_d_hebb_eta_all[at];
     const real sum_d_hebb_hebb_allraw = sum_d_hebb_hebb_all[at];
 
-    // backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    // back through hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     const real sum_d_hebb_eta = sum_d_hebb_eta_allraw;
     const real sum_d_hebb_hebb_part = sum_d_hebb_hebb_allraw;
 
@@ -492,13 +503,13 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
         backward_step_arguments_3, sum_d_h_part_h_along, backward_step_arguments_4
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+        # back through hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
         sum_across_real(sum_d_hebb_h_prev_along_blocks, ALONG_THREADS, sum_d_hebb_h_prev_along)
-        # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+        # back through hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
         sum_units_real(sum_d_hebb_h_along_blocks, ALONG_THREADS, sum_d_hebb_h_along)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
-        # backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+        # back through h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
         sum_across_real(sum_d_h_part_h_along_blocks, ALONG_THREADS, sum_d_h_part_h_along)
         backward_step_4(backward_step_4_blocks, THREADS, ws.backward_step_4)
         backward_step_5(backward_step_5_blocks, THREADS, backward_step_arguments_4)
@@ -565,8 +576,10 @@ def _backward_checked(
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after_1", dtype), T*B, ws.backward_after_1)
+    # back through W @ x[t]
     _dot(ws.d_h_pre_all.reshape(T*B, H), params.W, ws.d_x_out.reshape(T*B, I))
     _run(_kernel("backward_after_2", dtype), T*B*1, ws.backward_after_2)
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_h_pre_all.reshape(T*B, H).T, x_2d, ws.d_W)
     _sum_rows(ws.d_h_part_all.reshape(T*B, H**2), ws.d_U_sum_parts, ws.d_U_sum)
     _sum_rows(ws.d_alpha_each_all.reshape(T*B, H**2), ws.d_alpha_sum_parts, ws.d_alpha_sum)
@@ -820,7 +833,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -982,9 +995,11 @@ class _Forward:
         self.forward_step_3_blocks = _blocks(B*(H**2))
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.forward_step_1),
-            _along_arguments(self.h_part_h_prev_now, 0, (H, H, 1), self.sum_h_part_h_prev_now),
-            (now[t], *self.forward_step_2), (now[t], *self.forward_step_3)) for t in range(T)
+            (
+                (now[t], *self.forward_step_1),
+                _along_arguments(self.h_part_h_prev_now, 0, (H, H, 1), self.sum_h_part_h_prev_now),
+                (now[t], *self.forward_step_2), (now[t], *self.forward_step_3)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -1077,12 +1092,14 @@ class _Backward:
         self.backward_step_5_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1),
-            _along_arguments(self.d_hebb_h_prev_row_now, 0, (1, H, H), self.sum_d_hebb_h_prev_now),
-            _along_arguments(self.d_hebb_h_column_now, 0, (H, H, 1), self.sum_d_hebb_h_column_now),
-            (now[t], *self.backward_step_2), (now[t], *self.backward_step_3),
-            _along_arguments(self.d_h_part_h_prev_h_now, 0, (1, H, H), self.sum_d_h_part_h_prev_now),
-            (now[t], *self.backward_step_5)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1),
+                _along_arguments(self.d_hebb_h_prev_row_now, 0, (1, H, H), self.sum_d_hebb_h_prev_now),
+                _along_arguments(self.d_hebb_h_column_now, 0, (H, H, 1), self.sum_d_hebb_h_column_now),
+                (now[t], *self.backward_step_2), (now[t], *self.backward_step_3),
+                _along_arguments(self.d_h_part_h_prev_h_now, 0, (1, H, H), self.sum_d_h_part_h_prev_now),
+                (now[t], *self.backward_step_5)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1230,7 +1247,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1297,8 +1314,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1330,15 +1346,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1430,14 +1445,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
-    "alpha": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
+    "alpha": ("H", "H"),
     "eta": ("1",),
 }
 STATE_SHAPES = {
     "h": ("H",),
-    "hebb": ("H", "H",),
+    "hebb": ("H", "H"),
 }
 
 
@@ -1550,7 +1565,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.hebb", state.hebb, dtype, (B, H, H), "[B, H, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "plastic_rnn"
 SPEC_SHA256 = "0abef84987bc30000ba0b89c251c411403bcb665b71d895cd23d7964661e22b2"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -67,6 +67,12 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _all before the first step and after every step; _flat of all steps and samples, as the
+# columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product
+# makes; _sum over all steps and samples; _axes with all its axes; _batch for every sample; _T transposed; _out for
+# the caller.
 
 
 def _forward(
@@ -142,19 +148,18 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
     ws.d_hebb[...] = 0 if dfinal is None else dfinal.hebb.reshape(B, H**2)
 
-    # again h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+    # again: U + alpha*hebb[t-1], in h[t]
     np.multiply(alpha_batch, saved.hebb_prev, out=ws.h_part)
     np.add(U_batch, ws.h_part, out=ws.h_part)
-    # again hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
-    # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    # for the way back through hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     np.multiply(eta, saved.h, out=ws.d_hebb_h_prev_factor)
     np.multiply(eta, saved.h_prev, out=ws.d_hebb_h_column_factor)
-    # backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+    # for the way back through h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
     np.square(saved.h, out=ws.d_sum_h_part_h_flat)
     np.subtract(1, ws.d_sum_h_part_h_flat, out=ws.d_sum_h_part_h_flat)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, dfinal.hebb.reshape(B, H**2), )
+        finals = None if dfinal is None else (dfinal.h, dfinal.hebb.reshape(B, H**2))
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     einsum, add, multiply = np.einsum, np.add, np.multiply
@@ -173,33 +178,38 @@ def _backward(
             d_hebb_hebb_part, d_hebb_h_prev_row_axes, d_hebb_h_column_axes, d_sum_h_part_h_flat, d_sum_h_part_h_axes,
             d_h_part_axes, h_part_axes, h_prev, d_h_part
         ), dy_t in zip(steps, dy[::-1]):
-        # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+        # back through hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
         np.copyto(d_hebb_hebb_part, d_hebb)
         einsum("bij,bi->bj", d_hebb_axes, d_hebb_h_prev_row_axes, out=d_h_prev_row_axes)
         einsum("bij,bj->bi", d_hebb_axes, d_hebb_h_column_axes, out=d_h_column_flat_axes)
-        # backward of h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
+        # back through h[t] = tanh(W @ x[t] + (U + alpha*hebb[t-1]) @ h[t-1])
         add(dy_t, d_h, d_h)
         add(d_h, d_h_column_flat, d_h)
         multiply(d_sum_h_part_h_flat, d_h, d_sum_h_part_h_flat)
         np.copyto(d_h_part_axes, d_sum_h_part_h_axes)
         einsum("bij,bij->bj", h_part_axes, d_h_part_axes, out=sum_d_h_part_h_axes)
         add(d_h_prev_row, sum_d_h_part_h_prev_row, d_h_prev_row)
+        # back to h[t-1], from h[t] and hebb[t]
         np.copyto(d_h, d_h_prev_row)
+        # back through h[t], continued
         multiply(h_prev, d_h_part_axes, d_h_part_axes)
-        # hebb
+        # back to hebb[t-1], from h[t] and hebb[t]
         multiply(hebb_constant_part_row, d_hebb, d_hebb)
         multiply(alpha_batch, d_h_part, tmp)
         add(d_hebb, tmp, d_hebb)
 
-    # backward of hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
+    # for the way back through hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     np.multiply(saved.h_prev.reshape(T, B, 1, H), saved.h.reshape(T, B, H, 1), out=ws.d_hebb_eta_axes)
+    # back through hebb[t] = (1 - eta)*hebb[t-1] + eta*outer(h[t], h[t-1])
     np.multiply(ws.d_hebb_hebb_part, ws.d_hebb_eta, out=ws.d_hebb_eta)
     np.sum(ws.d_hebb_eta_axes, axis=(2, 3), keepdims=True, out=ws.sum_d_hebb_eta_axes)
     np.multiply(saved.hebb_prev, ws.d_hebb_hebb_part, out=ws.d_hebb_hebb_part)
     np.sum(ws.d_hebb_hebb_axes, axis=(2, 3), keepdims=True, out=ws.sum_d_hebb_hebb_axes)
+    # back through W @ x[t]
     d_h_pre_2d = ws.d_sum_h_part_h_flat.reshape(T*B, H)
     np.matmul(d_h_pre_2d, W, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.hebb_prev, ws.d_h_part, out=ws.d_alpha_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_h_pre_2d.T, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     np.sum(ws.d_h_part, axis=(0, 1), out=ws.d_U_sum)
@@ -245,7 +255,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         I, H = packed.dims
-        (alpha_row, U_row, W_T, hebb_constant_part_row, eta_row, ) = packed.constants
+        (alpha_row, U_row, W_T, hebb_constant_part_row, eta_row) = packed.constants
         x_here = packed.x_here
         h_part = packed.h_part
         h_part_axes = packed.h_part_axes
@@ -337,7 +347,7 @@ def init_state(params: Params, batch: int) -> State:
 def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: hebb_constant_part."""
     hebb_constant_part = 1 - params.eta
-    return (hebb_constant_part, )
+    return (hebb_constant_part,)
 
 
 class Tape(NamedTuple):
@@ -441,7 +451,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -461,7 +471,7 @@ class Packed:
         W_T = _from_left(W)
         hebb_constant_part_row = hebb_constant_part[None]
         eta_row = params.eta[None]
-        self.constants = (alpha_row, U_row, W_T, hebb_constant_part_row, eta_row, )
+        self.constants = (alpha_row, U_row, W_T, hebb_constant_part_row, eta_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -519,8 +529,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -660,7 +670,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, B, H), dtype)
         self.hebb_all = empty((T + 1, B, H**2), dtype)
@@ -717,8 +727,8 @@ class _Forward:
         self.h_prev_row_axes_2 = self.h_prev_row.reshape(B, 1, H)
         self.h_column_axes = self.h_column.reshape(B, H, 1)
         self.tmp_axes = self.tmp.reshape(B, H, H)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.hebb_all, saved.hebb_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.hebb_all, saved.hebb_prev, 0.0))
         self.steps = list(zip(saved.hebb_all[:-1], saved.h_all[:-1], saved.h, saved.hebb))
 
 
@@ -765,11 +775,13 @@ class _Backward:
         self.sum_d_hebb_eta_axes = self.sum_d_hebb_eta.reshape(T, B, 1, 1)
         self.sum_d_hebb_hebb_axes = self.sum_d_hebb_hebb_part.reshape(T, B, 1, 1)
         self.d_hebb_hebb_axes = self.d_hebb_hebb_part.reshape(T, B, H, H)
-        self.carried = (self.d_h, self.d_hebb, )
+        self.carried = (self.d_h, self.d_hebb)
         self.steps = list(
-            zip(self.d_hebb_hebb_part, self.d_hebb_h_prev_row_axes, self.d_hebb_h_column_axes, self.d_sum_h_part_h_flat,
-            self.d_sum_h_part_h_axes, self.d_h_part_axes, self.h_part_axes, saved.h_prev.reshape(T, B, 1, H),
-            self.d_h_part)
+            zip(
+                self.d_hebb_hebb_part, self.d_hebb_h_prev_row_axes, self.d_hebb_h_column_axes, self.d_sum_h_part_h_flat,
+                self.d_sum_h_part_h_axes, self.d_h_part_axes, self.h_part_axes, saved.h_prev.reshape(T, B, 1, H),
+                self.d_h_part
+            )
         )[::-1]
 
 
@@ -781,7 +793,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -891,7 +903,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1002,7 +1014,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1011,7 +1023,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1039,7 +1051,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1048,9 +1060,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1070,8 +1083,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1097,14 +1110,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "U": ("H", "H",),
-    "alpha": ("H", "H",),
+    "W": ("H", "I"),
+    "U": ("H", "H"),
+    "alpha": ("H", "H"),
     "eta": ("1",),
 }
 STATE_SHAPES = {
     "h": ("H",),
-    "hebb": ("H", "H",),
+    "hebb": ("H", "H"),
 }
 
 
@@ -1233,7 +1246,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.hebb", state.hebb, dtype, (B, H, H), "[B, H, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

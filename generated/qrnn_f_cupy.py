@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "qrnn_f"
 SPEC_SHA256 = "bc5dd5f7c168299ab83498670fea09975eaa3afac3bd18f82e4797b99b435020"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -78,6 +78,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -100,8 +103,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -121,7 +124,7 @@ extern "C" __global__ void forward_loop(
         const real Wf_x = z_f_all[row*2*H + H + j];
         const real Vf_x_lag1_prev = Vz_Vf_x_lag1_prev_all[row*2*H + H + j];
 
-        // h[t] = f*h[t-1] + (1 - f)*z
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
         // z = phi(Wz @ x[t] + Vz @ x[t-1])
         const real z = tanh(Wz_x + Vz_x_lag1_prev);
@@ -158,14 +161,17 @@ extern "C" __global__ void backward_loop(
         const real f = z_f_all[row*2*H + H + j];
         const real d_h_given = dy_all[at];
 
-        // backward of h[t] = f*h[t-1] + (1 - f)*z
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+        // back to h[t], from the output and the next step
         const real d_h = d_h_given + d_h_next_here;
+        // back to h[t-1], from h[t] = f*h[t-1] + (1 - f)*z
         const real d_h_prev = f*d_h;
-        // backward of f = sigma(Wf @ x[t] + Vf @ x[t-1])
+        // back through f = sigma(Wf @ x[t] + Vf @ x[t-1])
         const real d_f_pre = (h_prev_here - z)*(1 - f)*f*d_h;
-        // backward of z = phi(Wz @ x[t] + Vz @ x[t-1])
+        // back through z = phi(Wz @ x[t] + Vz @ x[t-1])
         const real d_z_pre = (1 - square(z))*(1 - f)*d_h;
 
         d_z_f_pre_all[row*2*H + H + j] = d_f_pre;
@@ -309,9 +315,11 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wz; Wf] @ x[t]
     _dot(ws.d_z_f_pre_all.reshape(T*B, 2*H), ws.Wz_Wf, ws.d_x_out.reshape(T*B, I))
-    # backward of x_lag1[t] = x[t]
+    # back through [Vz; Vf] @ x_lag1[t-1]
     _dot(ws.d_z_f_pre_all.reshape(T*B, 2*H), ws.Vz_Vf, ws.d_x_lag1_prev_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_z_f_pre_all.reshape(T*B, 2*H).T, x_2d, ws.d_Wz_Wf)
     _dot(ws.d_z_f_pre_all.reshape(T*B, 2*H).T, saved.x_lag1_all[:T].reshape(T*B, I), ws.d_Vz_Vf)
     d_Wz = ws.d_Wz_Wf[:H]
@@ -554,7 +562,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -867,7 +875,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -934,8 +942,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
     lags: cp.ndarray  # [T + 1, B], of earlier inputs: none where they are put back; the last ones are those at the ends
     d_lags: cp.ndarray  # [T + 1, B], of their gradients: the last row's at a sample's end, none behind it
@@ -975,15 +982,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1053,10 +1059,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Vz": ("H", "I",),
-    "Vf": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Vz": ("H", "I"),
+    "Vf": ("H", "I"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1173,7 +1179,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.x_lag1", state.x_lag1, dtype, (B, I), "[B, I]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -41,7 +41,7 @@ __all__ = [
 
 CELL = "qrnn_f"
 SPEC_SHA256 = "bc5dd5f7c168299ab83498670fea09975eaa3afac3bd18f82e4797b99b435020"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -70,6 +70,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: weights = [Wf, Vf, Wz, Vz].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -92,13 +98,13 @@ def _forward(
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
     # z = phi(Wz @ x[t] + Vz @ x[t-1])
     np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
-    # f
+    # f, continued
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vf_half.T, out=ws.Vf_x_lag1_prev_half.reshape(T*B, H))
-    # z
+    # z, continued
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
     np.add(saved.z, ws.Vz_x_lag1_prev, out=saved.z)
     np.tanh(saved.z, out=saved.z)
-    # f
+    # f, continued
     np.add(saved.f, ws.Vf_x_lag1_prev_half, out=saved.f)
     np.tanh(saved.f, out=saved.f)
     np.multiply(saved.f, 0.5, out=saved.f)
@@ -137,36 +143,41 @@ def _backward(
 
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, )
+        finals = None if dfinal is None else (dfinal.h,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     for (d_z_pre, f), dy_t in zip(steps, dy[::-1]):
-        # backward of h[t] = f*h[t-1] + (1 - f)*z
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_z_pre)
+        # back to h[t-1], from h[t] = f*h[t-1] + (1 - f)*z
         multiply(f, d_z_pre, d_h)
 
-    # backward of f = sigma(Wf @ x[t] + Vf @ x[t-1])
+    # for the way back through f = sigma(Wf @ x[t] + Vf @ x[t-1])
     np.subtract(saved.h_prev, saved.z, out=ws.d_f_pre)
     np.subtract(1, saved.f, out=ws.tmp)
     np.multiply(ws.d_f_pre, ws.tmp, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
+    # back through f = sigma(Wf @ x[t] + Vf @ x[t-1])
     np.multiply(ws.d_z_pre, ws.d_f_pre, out=ws.d_f_pre)
-    # backward of z = phi(Wz @ x[t] + Vz @ x[t-1])
+    # for the way back through z = phi(Wz @ x[t] + Vz @ x[t-1])
     np.square(saved.z, out=ws.d_z_pre_factor)
     np.subtract(1, ws.d_z_pre_factor, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre_factor, ws.tmp, out=ws.d_z_pre_factor)
+    # back through z = phi(Wz @ x[t] + Vz @ x[t-1])
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
+    # back to x[t], from z, f and x_lag1[t]
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
     np.matmul(d_f_pre_2d, Wf, out=ws.d_x_out.reshape(T*B, I))
     d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
     np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
-    # backward of x_lag1[t] = x[t]
+    # back to x_lag1[t-1], from z and f
     np.matmul(d_f_pre_2d, Vf, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
     np.matmul(d_z_pre_2d, Vz, out=ws.tmp_out_2.reshape(T*B, I))
     np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_Wz_rows)
     d_Wz = ws.d_Wz_rows
     np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
@@ -213,7 +224,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (gates_T, half, one, ) = packed.constants
+        (weights_T, half, one) = packed.constants
         x_here = packed.x_here
         x_lag1_prev_here = packed.x_lag1_prev_here
         x_here_lag1_prev_here = packed.x_here_lag1_prev_here
@@ -229,7 +240,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         np.copyto(x_lag1_prev_here, x_lag1_prev)
         # z = phi(Wz @ x[t] + Vz @ x[t-1])
         # f = sigma(Wf @ x[t] + Vf @ x[t-1])
-        dot(x_here_lag1_prev_here, gates_T, f_z)
+        dot(x_here_lag1_prev_here, weights_T, f_z)
         tanh(f_z, f_z)
         multiply(f, half, f)
         add(f, half, f)
@@ -398,7 +409,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -411,16 +422,16 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.gates = np.empty((2*H, 2*I), dtype)
-        gates = self.gates
-        np.multiply(params.Wf, 0.5, out=gates[0:H, 0:I])
-        np.multiply(params.Vf, 0.5, out=gates[0:H, I:2*I])
-        np.copyto(gates[H:2*H, 0:I], params.Wz)
-        np.copyto(gates[H:2*H, I:2*I], params.Vz)
-        gates_T = _from_left(gates)
+        self.weights = np.empty((2*H, 2*I), dtype)
+        weights = self.weights
+        np.multiply(params.Wf, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Vf, 0.5, out=weights[0:H, I:2*I])
+        np.copyto(weights[H:2*H, 0:I], params.Wz)
+        np.copyto(weights[H:2*H, I:2*I], params.Vz)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (gates_T, half, one, )
+        self.constants = (weights_T, half, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -472,8 +483,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -613,7 +624,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.f = empty((T, B, H), dtype)
         self.z = empty((T, B, H), dtype)
@@ -658,7 +669,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Vf_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.Vz_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_3)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.f, saved.h))
 
 
@@ -682,7 +694,7 @@ class _Backward:
         self.d_x_lag1_prev_out = np.ndarray((T, B, I), dtype, scratch.block_6)
         self.tmp_out_2 = np.ndarray((T, B, I), dtype, scratch.block_1)
         self.d_x_lag1_all = np.ndarray((T + 1, B, I), dtype, scratch.block_1)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_z_pre, saved.f))[::-1]
 
 
@@ -694,7 +706,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -804,7 +816,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -915,7 +927,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -924,7 +936,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -940,7 +952,7 @@ class _Cuts:
         stream[self.T] = last
 
     def part(self, d_stream: np.ndarray, dfinal: np.ndarray | None) -> None:
-        """Take ``d_stream`` [T + 1, B, n] apart at each beginning; ``dfinal`` comes in at the end."""
+        """No gradient in ``d_stream`` [T + 1, B, n] passes a reset; ``dfinal`` comes in at the end of a sample."""
         d_stream[self.steps, self.columns] = 0
         d_stream[self.T, self.short] = 0
         d_stream[self.lengths[self.short], self.short] = 0 if dfinal is None else dfinal[self.short]
@@ -966,7 +978,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -975,9 +987,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -997,8 +1010,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1024,10 +1037,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Vz": ("H", "I",),
-    "Vf": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Vz": ("H", "I"),
+    "Vf": ("H", "I"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1160,7 +1173,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.x_lag1", state.x_lag1, dtype, (B, I), "[B, I]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

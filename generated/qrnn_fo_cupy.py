@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "qrnn_fo"
 SPEC_SHA256 = "234dd982ce826987971edaae0529eb93d8b395966243491da04ed5b4e8b57ebf"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -82,6 +82,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -104,8 +107,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -125,7 +128,7 @@ extern "C" __global__ void forward_loop(
         const real Wf_x = z_f_all[row*2*H + H + j];
         const real Vf_x_lag1_prev = Vz_Vf_x_lag1_prev_all[row*2*H + H + j];
 
-        // c[t] = f*c[t-1] + (1 - f)*z
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
         // z = phi(Wz @ x[t] + Vz @ x[t-1])
         const real z = tanh(Wz_x + Vz_x_lag1_prev);
@@ -186,16 +189,19 @@ extern "C" __global__ void backward_loop(
         const real f = z_f_all[row*2*H + H + j];
         const real d_h_given = dy_all[at];
 
-        // backward of c[t] = f*c[t-1] + (1 - f)*z
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
+        // back to c[t], from the next step and h = o*c[t]
         const real d_c = o*d_h_given + d_c_next_here;
+        // back to c[t-1], from c[t] = f*c[t-1] + (1 - f)*z
         const real d_c_prev = f*d_c;
-        // backward of o = sigma(Wo @ x[t] + Vo @ x[t-1])
+        // back through o = sigma(Wo @ x[t] + Vo @ x[t-1])
         const real d_o_pre = c*(1 - o)*o*d_h_given;
-        // backward of f = sigma(Wf @ x[t] + Vf @ x[t-1])
+        // back through f = sigma(Wf @ x[t] + Vf @ x[t-1])
         const real d_f_pre = (c_prev_here - z)*(1 - f)*f*d_c;
-        // backward of z = phi(Wz @ x[t] + Vz @ x[t-1])
+        // back through z = phi(Wz @ x[t] + Vz @ x[t-1])
         const real d_z_pre = (1 - square(z))*(1 - f)*d_c;
 
         d_z_f_o_pre_all[row*3*H + 2*H + j] = d_o_pre;
@@ -345,9 +351,11 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wz; Wf; Wo] @ x[t]
     _dot(ws.d_z_f_o_pre_all.reshape(T*B, 3*H), ws.Wz_Wf_Wo, ws.d_x_out.reshape(T*B, I))
-    # backward of x_lag1[t] = x[t]
+    # back through [Vz; Vf; Vo] @ x_lag1[t-1]
     _dot(ws.d_z_f_o_pre_all.reshape(T*B, 3*H), ws.Vz_Vf_Vo, ws.d_x_lag1_prev_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_z_f_o_pre_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wz_Wf_Wo)
     _dot(ws.d_z_f_o_pre_all.reshape(T*B, 3*H).T, saved.x_lag1_all[:T].reshape(T*B, I), ws.d_Vz_Vf_Vo)
     d_Wz = ws.d_Wz_Wf_Wo[:H]
@@ -604,7 +612,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -923,7 +931,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -990,8 +998,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
     lags: cp.ndarray  # [T + 1, B], of earlier inputs: none where they are put back; the last ones are those at the ends
     d_lags: cp.ndarray  # [T + 1, B], of their gradients: the last row's at a sample's end, none behind it
@@ -1031,15 +1038,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1109,12 +1115,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Vz": ("H", "I",),
-    "Vf": ("H", "I",),
-    "Vo": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Vz": ("H", "I"),
+    "Vf": ("H", "I"),
+    "Vo": ("H", "I"),
 }
 STATE_SHAPES = {
     "c": ("H",),
@@ -1231,7 +1237,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
         _expect("state.x_lag1", state.x_lag1, dtype, (B, I), "[B, I]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

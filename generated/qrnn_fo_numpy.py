@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "qrnn_fo"
 SPEC_SHA256 = "234dd982ce826987971edaae0529eb93d8b395966243491da04ed5b4e8b57ebf"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -74,6 +74,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: weights = [Wo, Vo, Wf, Vf, Wz, Vz].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -98,13 +104,13 @@ def _forward(
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
     # z = phi(Wz @ x[t] + Vz @ x[t-1])
     np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
-    # f
+    # f, continued
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vf_half.T, out=ws.Vf_x_lag1_prev_half.reshape(T*B, H))
-    # z
+    # z, continued
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
     np.add(saved.z, ws.Vz_x_lag1_prev, out=saved.z)
     np.tanh(saved.z, out=saved.z)
-    # f
+    # f, continued
     np.add(saved.f, ws.Vf_x_lag1_prev_half, out=saved.f)
     np.tanh(saved.f, out=saved.f)
     np.multiply(saved.f, 0.5, out=saved.f)
@@ -152,36 +158,40 @@ def _backward(
     Vz = params.Vz
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
-    # backward of c[t] = f*c[t-1] + (1 - f)*z
+    # for the way back to c[t], from h = o*c[t]
     np.multiply(dy, saved.o, out=ws.d_z_pre)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.c, )
+        finals = None if dfinal is None else (dfinal.c,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_c = ws.d_c
     for (d_z_pre, f) in steps:
-        # backward of c[t] = f*c[t-1] + (1 - f)*z
+        # back to c[t], from the next step and h = o*c[t]
         add(d_c, d_z_pre, d_z_pre)
+        # back to c[t-1], from c[t] = f*c[t-1] + (1 - f)*z
         multiply(f, d_z_pre, d_c)
 
-    # backward of o = sigma(Wo @ x[t] + Vo @ x[t-1])
+    # back through o = sigma(Wo @ x[t] + Vo @ x[t-1])
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(dy, ws.d_o_pre, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.c, out=ws.d_o_pre)
-    # backward of f = sigma(Wf @ x[t] + Vf @ x[t-1])
+    # for the way back through f = sigma(Wf @ x[t] + Vf @ x[t-1])
     np.subtract(saved.c_prev, saved.z, out=ws.d_f_pre)
     np.subtract(1, saved.f, out=ws.tmp)
     np.multiply(ws.d_f_pre, ws.tmp, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
+    # back through f = sigma(Wf @ x[t] + Vf @ x[t-1])
     np.multiply(ws.d_z_pre, ws.d_f_pre, out=ws.d_f_pre)
-    # backward of z = phi(Wz @ x[t] + Vz @ x[t-1])
+    # for the way back through z = phi(Wz @ x[t] + Vz @ x[t-1])
     np.square(saved.z, out=ws.d_z_pre_factor)
     np.subtract(1, ws.d_z_pre_factor, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre_factor, ws.tmp, out=ws.d_z_pre_factor)
+    # back through z = phi(Wz @ x[t] + Vz @ x[t-1])
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
+    # back to x[t], from z, f, o and x_lag1[t]
     d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
     np.matmul(d_o_pre_2d, Wo, out=ws.d_x_out.reshape(T*B, I))
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
@@ -190,12 +200,13 @@ def _backward(
     d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
     np.matmul(d_z_pre_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
-    # backward of x_lag1[t] = x[t]
+    # back to x_lag1[t-1], from z, f and o
     np.matmul(d_o_pre_2d, Vo, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
     np.matmul(d_f_pre_2d, Vf, out=ws.tmp_out_2.reshape(T*B, I))
     np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
     np.matmul(d_z_pre_2d, Vz, out=ws.tmp_out_2.reshape(T*B, I))
     np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_Wz_rows)
     d_Wz = ws.d_Wz_rows
     np.matmul(d_o_pre_2d.T, x_2d, out=ws.d_Wo_rows)
@@ -248,7 +259,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (gates_T, half, one, ) = packed.constants
+        (weights_T, half, one) = packed.constants
         x_here = packed.x_here
         x_lag1_prev_here = packed.x_lag1_prev_here
         x_here_lag1_prev_here = packed.x_here_lag1_prev_here
@@ -267,7 +278,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # z = phi(Wz @ x[t] + Vz @ x[t-1])
         # f = sigma(Wf @ x[t] + Vf @ x[t-1])
         # o = sigma(Wo @ x[t] + Vo @ x[t-1])
-        dot(x_here_lag1_prev_here, gates_T, o_f_z)
+        dot(x_here_lag1_prev_here, weights_T, o_f_z)
         tanh(o_f_z, o_f_z)
         multiply(o_f, half, o_f)
         add(o_f, half, o_f)
@@ -448,7 +459,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -461,18 +472,18 @@ class Packed:
         I, H = dims
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
-        self.gates = np.empty((3*H, 2*I), dtype)
-        gates = self.gates
-        np.multiply(params.Wo, 0.5, out=gates[0:H, 0:I])
-        np.multiply(params.Vo, 0.5, out=gates[0:H, I:2*I])
-        np.multiply(params.Wf, 0.5, out=gates[H:2*H, 0:I])
-        np.multiply(params.Vf, 0.5, out=gates[H:2*H, I:2*I])
-        np.copyto(gates[2*H:3*H, 0:I], params.Wz)
-        np.copyto(gates[2*H:3*H, I:2*I], params.Vz)
-        gates_T = _from_left(gates)
+        self.weights = np.empty((3*H, 2*I), dtype)
+        weights = self.weights
+        np.multiply(params.Wo, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Vo, 0.5, out=weights[0:H, I:2*I])
+        np.multiply(params.Wf, 0.5, out=weights[H:2*H, 0:I])
+        np.multiply(params.Vf, 0.5, out=weights[H:2*H, I:2*I])
+        np.copyto(weights[2*H:3*H, 0:I], params.Wz)
+        np.copyto(weights[2*H:3*H, I:2*I], params.Vz)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (gates_T, half, one, )
+        self.constants = (weights_T, half, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -526,8 +537,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -667,7 +678,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.f = empty((T, B, H), dtype)
         self.z = empty((T, B, H), dtype)
@@ -717,7 +728,8 @@ class _Forward:
         self.Vz_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_3)
         self.Vo_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_2)
-        self.carried = ((saved.c_all, saved.c_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.c_all, saved.c_prev, 0.0),)
         self.steps = list(zip(saved.c_all[:-1], saved.f, saved.c))
 
 
@@ -744,7 +756,7 @@ class _Backward:
         self.d_x_lag1_prev_out = np.ndarray((T, B, I), dtype, scratch.block_7)
         self.tmp_out_2 = np.ndarray((T, B, I), dtype, scratch.block_1)
         self.d_x_lag1_all = np.ndarray((T + 1, B, I), dtype, scratch.block_1)
-        self.carried = (self.d_c, )
+        self.carried = (self.d_c,)
         self.steps = list(zip(self.d_z_pre, saved.f))[::-1]
 
 
@@ -756,7 +768,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -866,7 +878,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -977,7 +989,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -986,7 +998,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1002,7 +1014,7 @@ class _Cuts:
         stream[self.T] = last
 
     def part(self, d_stream: np.ndarray, dfinal: np.ndarray | None) -> None:
-        """Take ``d_stream`` [T + 1, B, n] apart at each beginning; ``dfinal`` comes in at the end."""
+        """No gradient in ``d_stream`` [T + 1, B, n] passes a reset; ``dfinal`` comes in at the end of a sample."""
         d_stream[self.steps, self.columns] = 0
         d_stream[self.T, self.short] = 0
         d_stream[self.lengths[self.short], self.short] = 0 if dfinal is None else dfinal[self.short]
@@ -1028,7 +1040,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1037,9 +1049,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1059,8 +1072,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1086,12 +1099,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Vz": ("H", "I",),
-    "Vf": ("H", "I",),
-    "Vo": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Vz": ("H", "I"),
+    "Vf": ("H", "I"),
+    "Vo": ("H", "I"),
 }
 STATE_SHAPES = {
     "c": ("H",),
@@ -1224,7 +1237,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
         _expect("state.x_lag1", state.x_lag1, dtype, (B, I), "[B, I]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

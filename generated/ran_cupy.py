@@ -50,7 +50,7 @@ __all__ = [
 
 CELL = "ran"
 SPEC_SHA256 = "1cbcc5c4ae49f6266eddce4cf948555c0d26bcd598b146e50f48afa42ba4046b"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -83,6 +83,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -105,8 +109,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Ui; Uf] @ h_prev.
 extern "C" __global__ void forward_step(
@@ -131,7 +135,7 @@ extern "C" __global__ void forward_step(
     const real Uf_h_prev = Ui_Uf_h_prev_now[sample*2*H + H + j];
     const real Wc_x = Wi_Wf_Wc_x_all[row*3*H + 2*H + j];
 
-    // c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
     // i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
@@ -141,7 +145,9 @@ extern "C" __global__ void forward_step(
     const real c = c_prev_here*f + i*(Wc_x + bc_j);
     // h[t] = g(c[t])
     const real h = tanh(c);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     Wi_Wf_Wc_x_all[row*3*H + j] = i;
@@ -178,19 +184,20 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // backward of h[t] = g(c[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // back to c[t], from the next step and h[t] = g(c[t])
     const real d_c = (1 - square(h))*(d_h_given + d_h_next_here) + d_c_next_here;
-    // backward of f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
+    // back through f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
     const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
-    // backward of i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
+    // back through i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = (1 - i)*i*(Wc_x + bc_j)*d_c;
-    // backward of c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
+    // back to c[t-1], from c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
     const real d_c_prev = f*d_c;
+    // back through c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
     const real d_Wc_x = i*d_c;
 
     d_i_f_pre_all[row*2*H + H + j] = d_f_pre;
@@ -278,7 +285,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     Ui_Uf = ws.Ui_Uf
     for backward_step_arguments, d_i_f_pre, d_h_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = g(c[t])
+        # back through [Ui; Uf] @ h[t-1]
         dot(d_i_f_pre, Ui_Uf, d_h_prev)
 
 
@@ -343,18 +350,20 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wc; Wi; Wf] @ x[t]
     _dot(ws.d_i_pre_f_pre_Wc_x_all.reshape(T*B, 3*H), ws.Wi_Wf_Wc, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_i_pre_f_pre_Wc_x_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wc_Wi_Wf)
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_i_pre_f_pre_Wc_x_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wi_Wf_Wc)
     _dot(ws.d_i_f_pre_all.reshape(T*B, 2*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Ui_Uf)
-    _sum_rows(ws.d_i_pre_f_pre_Wc_x_all.reshape(T*B, 3*H), ws.d_bc_bi_bf_sum_parts, ws.d_bc_bi_bf_sum)
-    d_Wc = ws.d_Wc_Wi_Wf[2*H:3*H]
-    d_Wi = ws.d_Wc_Wi_Wf[:H]
-    d_Wf = ws.d_Wc_Wi_Wf[H:2*H]
+    _sum_rows(ws.d_i_pre_f_pre_Wc_x_all.reshape(T*B, 3*H), ws.d_bi_bf_bc_sum_parts, ws.d_bi_bf_bc_sum)
+    d_Wc = ws.d_Wi_Wf_Wc[2*H:3*H]
+    d_Wi = ws.d_Wi_Wf_Wc[:H]
+    d_Wf = ws.d_Wi_Wf_Wc[H:2*H]
     d_Ui = ws.d_Ui_Uf[:H]
     d_Uf = ws.d_Ui_Uf[H:2*H]
-    d_bc = ws.d_bc_bi_bf_sum[2*H:3*H]
-    d_bi = ws.d_bc_bi_bf_sum[:H]
-    d_bf = ws.d_bc_bi_bf_sum[H:2*H]
+    d_bc = ws.d_bi_bf_bc_sum[2*H:3*H]
+    d_bi = ws.d_bi_bf_bc_sum[:H]
+    d_bf = ws.d_bi_bf_bc_sum[H:2*H]
     d_state = State(
         h=ws.d_h_pair[0].astype(dtype),
         c=ws.d_c_pair[0].astype(dtype),
@@ -594,7 +603,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wc", params.Wc, 2, 0, "[H, I]")
     I = _axis("params.Wc", params.Wc, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -781,10 +790,10 @@ class _Backward:
         self.bc = cp.empty((H,), dtype)
         self.Ui_Uf = cp.empty((2*H, H), dtype)
         self.Wi_Wf_Wc = cp.empty((3*H, I), dtype)
-        self.d_Wc_Wi_Wf = cp.empty((3*H, I), dtype)
+        self.d_Wi_Wf_Wc = cp.empty((3*H, I), dtype)
         self.d_Ui_Uf = cp.empty((2*H, H), dtype)
-        self.d_bc_bi_bf_sum = cp.empty((3*H,), dtype)
-        self.d_bc_bi_bf_sum_parts = cp.empty((_parts(T*B), 3*H), real)
+        self.d_bi_bf_bc_sum = cp.empty((3*H,), dtype)
+        self.d_bi_bf_bc_sum_parts = cp.empty((_parts(T*B), 3*H), real)
         self.backward_step = (
             cp.int64(B), cp.int64(H), saved.c_all, self.d_h_final, self.d_c_final, self.bc, saved.cuts,
             saved.Wi_Wf_Wc_x_all, saved.h_all_2, self.dy_all, self.d_h_pair, self.d_c_pair, self.d_i_f_pre_all,
@@ -794,8 +803,9 @@ class _Backward:
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_i_f_pre_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_i_f_pre_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -984,7 +994,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1051,8 +1061,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1084,15 +1093,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1162,11 +1170,11 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wc": ("H", "I",),
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
+    "Wc": ("H", "I"),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
     "bc": ("H",),
     "bi": ("H",),
     "bf": ("H",),
@@ -1286,7 +1294,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -41,7 +41,7 @@ __all__ = [
 
 CELL = "ran"
 SPEC_SHA256 = "1cbcc5c4ae49f6266eddce4cf948555c0d26bcd598b146e50f48afa42ba4046b"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -73,6 +73,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wi, Ui, Wf, Uf].
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -152,14 +159,14 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c_2[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
+    # for the way back to c[t], from h[t] = g(c[t])
     np.square(saved.h, out=ws.d_c)
     np.subtract(1, ws.d_c, out=ws.d_c)
-    # backward of f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
-    # backward of i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # for the way back through i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.add(bc_batch, saved.Wc_x, out=ws.tmp)
@@ -167,7 +174,7 @@ def _backward(
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -175,23 +182,25 @@ def _backward(
     d_c_2 = ws.d_c_2
     Ui_Uf_T = _transposed(Ui_Uf, T, B, ws.Ui_Uf_T)
     for (dy_t, d_c, d_f_pre, d_i_pre, f, d_i_f_pre) in steps:
-        # backward of c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
+        # back to c[t], from the next step and h[t] = g(c[t])
         add(dy_t, d_h, d_h)
         multiply(d_h, d_c, d_c)
         add(d_c_2, d_c, d_c)
-        # backward of f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
+        # back through i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # c
+        # back to c[t-1], from c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
         multiply(f, d_c, d_c_2)
-        # backward of h[t] = g(c[t])
+        # back through [Ui; Uf] @ h[t-1]
         dot(Ui_Uf_T, d_i_f_pre, d_h)
 
-    # backward of c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
+    # back through c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
     np.multiply(saved.i, ws.d_c, out=ws.d_Wc_x)
+    # back through [Wc; Wi; Wf] @ x[t]
     d_i_pre_f_pre_Wc_x_flat = _columns(ws.d_i_pre_f_pre_Wc_x, ws.d_i_pre_f_pre_Wc_x_flat)
     np.matmul(d_i_pre_f_pre_Wc_x_flat.T, Wi_Wf_Wc, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_i_pre_f_pre_Wc_x_flat, x_2d, out=ws.d_Wi_Wf_Wc_rows)
     d_Wi = ws.d_Wi_Wf_Wc_rows[0:H]
     d_Wf = ws.d_Wi_Wf_Wc_rows[H:2*H]
@@ -242,7 +251,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bi_bf_half, gates_half_T, Wc_T, half, bc_row, ) = packed.constants
+        (bi_bf_half, weights_half_T, Wc_T, half, bc_row) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -258,15 +267,15 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         np.copyto(h_prev_here, h_prev)
         # i = sigmoid(Wi @ x[t] + Ui @ h[t-1] + bi)
         # f = sigmoid(Wf @ x[t] + Uf @ h[t-1] + bf)
-        dot(x_h_prev_here, gates_half_T, i_f)
+        dot(x_h_prev_here, weights_half_T, i_f)
         # c[t] = i*(Wc @ x[t] + bc) + f*c[t-1]
         dot(x, Wc_T, Wc_x)
-        # i, f
+        # i and f, continued
         add(bi_bf_half, i_f, i_f)
         tanh(i_f, i_f)
         multiply(i_f, half, i_f)
         add(i_f, half, i_f)
-        # c
+        # c[t], continued
         add(bc_row, Wc_x, Wc_x)
         multiply(Wc_x, i, Wc_x)
         multiply(c_prev, f, f)
@@ -437,7 +446,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wc", params.Wc, 2, 0, "[H, I]")
     I = _axis("params.Wc", params.Wc, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -451,21 +460,21 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bi_bf_half = np.empty((1, 2*H), dtype)
-        self.gates_half = np.empty((2*H, H + I), dtype)
+        self.weights_half = np.empty((2*H, H + I), dtype)
         bi_bf_half = self.bi_bf_half
         np.multiply(params.bi, 0.5, out=bi_bf_half[..., 0:H])
         np.multiply(params.bf, 0.5, out=bi_bf_half[..., H:2*H])
-        gates_half = self.gates_half
-        np.multiply(params.Wi, 0.5, out=gates_half[0:H, 0:I])
-        np.multiply(params.Ui, 0.5, out=gates_half[0:H, I:H + I])
-        np.multiply(params.Wf, 0.5, out=gates_half[H:2*H, 0:I])
-        np.multiply(params.Uf, 0.5, out=gates_half[H:2*H, I:H + I])
+        weights_half = self.weights_half
+        np.multiply(params.Wi, 0.5, out=weights_half[0:H, 0:I])
+        np.multiply(params.Ui, 0.5, out=weights_half[0:H, I:H + I])
+        np.multiply(params.Wf, 0.5, out=weights_half[H:2*H, 0:I])
+        np.multiply(params.Uf, 0.5, out=weights_half[H:2*H, I:H + I])
         Wc = params.Wc
-        gates_half_T = _from_left(gates_half)
+        weights_half_T = _from_left(weights_half)
         Wc_T = _from_left(Wc)
         half = np.array(0.5, dtype)
         bc_row = params.bc[None]
-        self.constants = (bi_bf_half, gates_half_T, Wc_T, half, bc_row, )
+        self.constants = (bi_bf_half, weights_half_T, Wc_T, half, bc_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -517,8 +526,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -658,7 +667,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.Wi_Wf_Wc_x_flat = empty((3*H, T, B), dtype)
         self.i_f = empty((T, 2*H, B), dtype)
@@ -711,8 +720,8 @@ class _Forward:
         self.Ui_Uf_h_prev_half = empty((2*H, B), dtype)
         self.tmp = empty((H, B), dtype)
         self.h_out = empty((T, B, H), dtype)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(zip(saved.h_all[:-1], saved.i_f, saved.c, saved.i, saved.c_all[:-1], saved.f, saved.h))
 
 
@@ -743,7 +752,7 @@ class _Backward:
         self.d_i_pre = self.d_i_pre_f_pre_Wc_x[:, :H]
         self.d_i_f_pre = self.d_i_pre_f_pre_Wc_x[:, :2*H]
         self.d_Wc_x = self.d_i_pre_f_pre_Wc_x[:, 2*H:]
-        self.carried = (self.d_h, self.d_c_2, )
+        self.carried = (self.d_h, self.d_c_2)
         self.steps = list(zip(self.dy_rows, self.d_c, self.d_f_pre, self.d_i_pre, saved.f, self.d_i_f_pre))[::-1]
 
 
@@ -755,7 +764,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -865,7 +874,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -976,7 +985,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -985,7 +994,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1013,7 +1022,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1022,9 +1031,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1044,8 +1054,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1071,11 +1081,11 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wc": ("H", "I",),
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
+    "Wc": ("H", "I"),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
     "bc": ("H",),
     "bi": ("H",),
     "bf": ("H",),
@@ -1211,7 +1221,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "retention"
 SPEC_SHA256 = "134b619ebd3bb8ed38fcaf45807b94c6d32a7cf9bc241e96380a6dc071eaff9a"
-DIMS = ("I", "D", "M",)
+DIMS = ("I", "D", "M")
 
 
 class Params(NamedTuple):
@@ -78,6 +78,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [Wk_x, v_column_flat, q_row_flat].
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -97,8 +101,8 @@ __device__ inline void keep(stored*, long long, real) {}
 #endif
 
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -170,8 +174,9 @@ extern "C" __global__ void forward_loop(
         const real v_column = Wk_x_v_all[row*(D + M) + D + j/D];
         const real k_row = k_all[row*D + j%D];
 
-        // S[t] = gam*S[t-1] + outer(v, k)
+        // the state before the step, put back where the sequence is reset
         const real S_prev_here = cut_before == 0 ? S_prev : cut_before == 1 ? 0 : S_all[k];
+        // S[t] = gam*S[t-1] + outer(v, k)
         const real S = real(0.96875)*S_prev_here + v_column*k_row;
 
         S_all[at + B*D*M] = S;
@@ -231,14 +236,15 @@ extern "C" __global__ void backward_loop(
         const real S = S_all[at + B*D*M];
         const real d_y_flat = dy_all[row*M + j/D];
 
-        // backward of S[t] = gam*S[t-1] + outer(v, k)
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_S_next_here = cut_after == 0 ? d_S_next : cut_after == 2 ? d_S_final[k] : 0;
-        // backward of y = S[t] @ q
+        // back through y = S[t] @ q
         const real d_S_q = d_y_flat;
-        // backward of S[t] = gam*S[t-1] + outer(v, k)
+        // back to S[t], from the next step and y = S[t] @ q
         const real d_S = d_S_next_here + q_row*d_S_q;
+        // back to S[t-1], from S[t] = gam*S[t-1] + outer(v, k)
         const real d_S_prev = real(0.96875)*d_S;
-        // backward of y = S[t] @ q
+        // back through y, continued
         const real d_S_q_q_row = S*d_S_q;
 
         d_S_all[at] = d_S;
@@ -257,7 +263,7 @@ extern "C" __global__ void backward_after(
 {
     const long long row = blockIdx.x;
 
-    // backward of y = S[t] @ q
+    // back through y = S[t] @ q
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_S_q_q_row_all + row*D)[k] = sum_of_column(M, D, d_S_q_q_row_all + row*D*M + k/D*M*D + k%D);
     __syncthreads();
@@ -265,7 +271,7 @@ extern "C" __global__ void backward_after(
         const long long at = row*D + j;
         const real d_q_row_flat_allraw = sum_d_S_q_q_row_all[at];
 
-        // backward of y = S[t] @ q
+        // back through y = S[t] @ q
         const real d_q_row_flat = d_q_row_flat_allraw;
 
         d_gates_all[row*(2*D + M) + D + M + j] = d_q_row_flat;
@@ -277,7 +283,7 @@ extern "C" __global__ void backward_after(
         const real k_row = k_all[row*D + j%D];
         const real d_S = d_S_all[at];
 
-        // backward of S[t] = gam*S[t-1] + outer(v, k)
+        // back through S[t] = gam*S[t-1] + outer(v, k)
         const real d_S_k_row = v_column*d_S;
         const real d_S_v_column = k_row*d_S;
 
@@ -285,10 +291,10 @@ extern "C" __global__ void backward_after(
         d_S_v_column_all[at] = d_S_v_column;
     }
     __syncthreads();
-    // backward of S[t] = gam*S[t-1] + outer(v, k)
+    // back through S[t] = gam*S[t-1] + outer(v, k)
     for (long long k = threadIdx.x; k < 1*D; k += blockDim.x)
         (sum_d_S_k_row_all + row*D)[k] = sum_of_column(M, D, d_S_k_row_all + row*D*M + k/D*M*D + k%D);
-    // backward of S[t] = gam*S[t-1] + outer(v, k)
+    // back through S[t] = gam*S[t-1] + outer(v, k)
     for (long long k = 0; k < M; k++)
         sum_row(D, d_S_v_column_all + row*D*M + k*D, sum_d_S_v_column_all + row*M + k);
     __syncthreads();
@@ -296,7 +302,7 @@ extern "C" __global__ void backward_after(
         const long long at = row*M + j;
         const real d_v_column_flat_allraw = sum_d_S_v_column_all[at];
 
-        // backward of S[t] = gam*S[t-1] + outer(v, k)
+        // back through S[t] = gam*S[t-1] + outer(v, k)
         const real d_v_column_flat = d_v_column_flat_allraw;
 
         d_gates_all[row*(2*D + M) + D + j] = d_v_column_flat;
@@ -306,7 +312,7 @@ extern "C" __global__ void backward_after(
         const long long at = row*D + j;
         const real d_k_row_flat = sum_d_S_k_row_all[at];
 
-        // backward of k = (Wk @ x[t])/sqrt(D)
+        // back through k = (Wk @ x[t])/sqrt(D)
         const real d_Wk_x = d_k_row_flat/sqrt(real(D));
 
         d_gates_all[row*(2*D + M) + j] = d_Wk_x;
@@ -443,11 +449,13 @@ def _backward_checked(
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after", dtype), T*B, ws.backward_after)
+    # back through [Wq; Wk; Wv] @ x[t]
     _dot(ws.d_gates_all.reshape(T*B, 2*D + M), ws.Wk_Wv_Wq, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_gates_all.reshape(T*B, 2*D + M).T, x_2d, ws.d_Wq_Wk_Wv)
-    d_Wq = ws.d_Wq_Wk_Wv[D + M:2*D + M]
-    d_Wk = ws.d_Wq_Wk_Wv[:D]
-    d_Wv = ws.d_Wq_Wk_Wv[D:D + M]
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates_all.reshape(T*B, 2*D + M).T, x_2d, ws.d_Wk_Wv_Wq)
+    d_Wq = ws.d_Wk_Wv_Wq[D + M:2*D + M]
+    d_Wk = ws.d_Wk_Wv_Wq[:D]
+    d_Wv = ws.d_Wk_Wv_Wq[D:D + M]
     d_state = State(
         S=ws.d_S_last.astype(dtype).reshape(B, M, D),
     )
@@ -682,7 +690,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
     M = _axis("params.Wv", params.Wv, 2, 0, "[M, I]")
     dtype = _check_params(params, I, D, M)
-    return Packed(params, dtype, (I, D, M, ))
+    return Packed(params, dtype, (I, D, M))
 
 
 class Packed:
@@ -864,7 +872,7 @@ class _Backward:
         self.d_S_v_column_all = cp.empty((T, B, D*M), dtype)
         self.d_S_q_q_row_all = cp.empty((T, B, D*M), dtype)
         self.Wk_Wv_Wq = cp.empty((2*D + M, I), dtype)
-        self.d_Wq_Wk_Wv = cp.empty((2*D + M, I), dtype)
+        self.d_Wk_Wv_Wq = cp.empty((2*D + M, I), dtype)
         self.backward_loop = (
             cp.int64(T), cp.int64(B), cp.int64(D), cp.int64(M), self.d_S_final, saved.cuts, saved.q_all, saved.S_all,
             self.dy_all, self.d_S_last, self.d_S_all, self.d_S_q_q_row_all
@@ -1014,7 +1022,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1081,8 +1089,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1114,15 +1121,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1192,12 +1198,12 @@ OUTPUT_SHAPES = {
     "y": ("M",),
 }
 PARAM_SHAPES = {
-    "Wq": ("D", "I",),
-    "Wk": ("D", "I",),
-    "Wv": ("M", "I",),
+    "Wq": ("D", "I"),
+    "Wk": ("D", "I"),
+    "Wv": ("M", "I"),
 }
 STATE_SHAPES = {
-    "S": ("M", "D",),
+    "S": ("M", "D"),
 }
 
 
@@ -1310,7 +1316,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
-    return params, x, state, T, B, dtype, (I, D, M, )
+    return params, x, state, T, B, dtype, (I, D, M)
 
 
 def _check_params(params: Params, I: int, D: int, M: int) -> Any:

@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "retention"
 SPEC_SHA256 = "134b619ebd3bb8ed38fcaf45807b94c6d32a7cf9bc241e96380a6dc071eaff9a"
-DIMS = ("I", "D", "M",)
+DIMS = ("I", "D", "M")
 
 
 class Params(NamedTuple):
@@ -70,6 +70,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _all before the first step and after every step; _flat of all steps and
+# samples, as the columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that
+# one product makes; _axes with all its axes; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -87,7 +91,7 @@ def _forward(
     np.matmul(x_2d, Wk.T, out=saved.k_row.reshape(T*B, D))
     # v = Wv @ x[t]
     np.matmul(x_2d, Wv.T, out=saved.v_column.reshape(T*B, M))
-    # k
+    # k, continued
     np.divide(saved.k_row, float(np.sqrt(D)), out=saved.k_row)
     # S[t] = gam*S[t-1] + outer(v, k)
     np.multiply(saved.v_column_axes, saved.k_row_axes, out=saved.S_axes)
@@ -95,11 +99,11 @@ def _forward(
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
     multiply, add = np.multiply, np.add
-    number = np.array(0.96875, dtype)
+    c_0_96875 = np.array(0.96875, dtype)
     tmp = ws.tmp
     for (S_prev, S) in steps:
         # S[t] = gam*S[t-1] + outer(v, k)
-        multiply(S_prev, number, tmp)
+        multiply(S_prev, c_0_96875, tmp)
         add(tmp, S, S)
 
     # q = Wq @ x[t]
@@ -124,32 +128,32 @@ def _backward(
     Wq = params.Wq
     ws.d_S_2[...] = 0 if dfinal is None else dfinal.S.reshape(B, D*M)
 
-    # again y = S[t] @ q
-    # backward of y = S[t] @ q
+    # back through y = S[t] @ q
     np.copyto(ws.d_S_q_axes, dy.reshape(T, B, M, 1))
-    # backward of S[t] = gam*S[t-1] + outer(v, k)
+    # for the way back to S[t], from y = S[t] @ q
     np.multiply(saved.q_row.reshape(T, B, 1, D), ws.d_S_q_axes, out=ws.d_S_axes)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.S.reshape(B, D*M), )
+        finals = None if dfinal is None else (dfinal.S.reshape(B, D*M),)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_S_2 = ws.d_S_2
-    number = np.array(0.96875, dtype)
+    c_0_96875 = np.array(0.96875, dtype)
     for (d_S,) in steps:
-        # backward of S[t] = gam*S[t-1] + outer(v, k)
+        # back to S[t], from the next step and y = S[t] @ q
         add(d_S_2, d_S, d_S)
-        multiply(d_S, number, d_S_2)
+        # back to S[t-1], from S[t] = gam*S[t-1] + outer(v, k)
+        multiply(d_S, c_0_96875, d_S_2)
 
-    # again S[t] = gam*S[t-1] + outer(v, k)
-    # backward of y = S[t] @ q
+    # back through y = S[t] @ q
     np.einsum("tbij,tbij->tbj", saved.S.reshape(T, B, M, D), ws.d_S_q_axes, out=ws.d_q_row_flat_axes)
-    # backward of S[t] = gam*S[t-1] + outer(v, k)
+    # back through S[t] = gam*S[t-1] + outer(v, k)
     np.einsum("tbij,tbi->tbj", ws.d_S_axes, saved.v_column.reshape(T, B, M), out=ws.d_Wk_x_axes)
     np.einsum("tbij,tbj->tbi", ws.d_S_axes, saved.k_row.reshape(T, B, D), out=ws.d_v_column_flat_axes)
-    # backward of k = (Wk @ x[t])/sqrt(D)
+    # back through k = (Wk @ x[t])/sqrt(D)
     np.divide(ws.d_Wk_x, float(np.sqrt(D)), out=ws.d_Wk_x)
+    # back to x[t], from q, k and v
     d_Wk_x_2d = ws.d_Wk_x.reshape(T*B, D)
     np.matmul(d_Wk_x_2d, Wk, out=ws.d_x_out.reshape(T*B, I))
     d_v_column_flat_2d = ws.d_v_column_flat.reshape(T*B, M)
@@ -158,6 +162,7 @@ def _backward(
     d_q_row_flat_2d = ws.d_q_row_flat.reshape(T*B, D)
     np.matmul(d_q_row_flat_2d, Wq, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_q_row_flat_2d.T, x_2d, out=ws.d_Wq_rows)
     d_Wq = ws.d_Wq_rows
     np.matmul(d_Wk_x_2d.T, x_2d, out=ws.d_Wk_rows)
@@ -196,7 +201,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         I, D, M = packed.dims
-        (Wq_Wk_Wv_T, number, number_2, ) = packed.constants
+        (Wq_Wk_Wv_T, sqrt_D, c_0_96875) = packed.constants
         q_row_k_row_v_column = packed.q_row_k_row_v_column
         k_row = packed.k_row
         tmp = packed.tmp
@@ -214,9 +219,9 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # k = (Wk @ x[t])/sqrt(D)
         # v = Wv @ x[t]
         dot(x, Wq_Wk_Wv_T, q_row_k_row_v_column)
-        divide(k_row, number, k_row)
+        divide(k_row, sqrt_D, k_row)
         # S[t] = gam*S[t-1] + outer(v, k)
-        multiply(S_prev, number_2, tmp)
+        multiply(S_prev, c_0_96875, tmp)
         multiply(v_column_axes, k_row_axes, tmp_axes)
         S = add(tmp, tmp_2)
         # y = S[t] @ q
@@ -387,7 +392,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.Wq", params.Wq, 2, 1, "[D, I]")
     M = _axis("params.Wv", params.Wv, 2, 0, "[M, I]")
     dtype = _check_params(params, I, D, M)
-    return Packed(params, dtype, (I, D, M, ))
+    return Packed(params, dtype, (I, D, M))
 
 
 class Packed:
@@ -406,9 +411,9 @@ class Packed:
         np.copyto(Wq_Wk_Wv[D:2*D], params.Wk)
         np.copyto(Wq_Wk_Wv[2*D:2*D + M], params.Wv)
         Wq_Wk_Wv_T = _from_left(Wq_Wk_Wv)
-        number = np.array(float(np.sqrt(D)), dtype)
-        number_2 = np.array(0.96875, dtype)
-        self.constants = (Wq_Wk_Wv_T, number, number_2, )
+        sqrt_D = np.array(float(np.sqrt(D)), dtype)
+        c_0_96875 = np.array(0.96875, dtype)
+        self.constants = (Wq_Wk_Wv_T, sqrt_D, c_0_96875)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -464,8 +469,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -605,7 +610,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, D, M = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.k_row = empty((T, B, D), dtype)
         self.v_column = empty((T, B, M), dtype)
@@ -654,7 +659,8 @@ class _Forward:
         self.y_out = empty((T, B, M), dtype)
         self.y_2 = np.ndarray((T, B, M), dtype, scratch.block_3)
         self.y_axes = self.y_2.reshape(T, B, M)
-        self.carried = ((saved.S_all, saved.S_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.S_all, saved.S_prev, 0.0),)
         self.steps = list(zip(saved.S_all[:-1], saved.S))
 
 
@@ -680,7 +686,7 @@ class _Backward:
         self.d_q_row_flat_axes = self.d_q_row_flat.reshape(T, B, D)
         self.d_Wk_x_axes = self.d_Wk_x.reshape(T, B, D)
         self.d_v_column_flat_axes = self.d_v_column_flat.reshape(T, B, M)
-        self.carried = (self.d_S_2, )
+        self.carried = (self.d_S_2,)
         self.steps = list(zip(self.d_S))[::-1]
 
 
@@ -692,7 +698,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, D, M = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -801,7 +807,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -912,7 +918,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -921,7 +927,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -949,7 +955,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -958,9 +964,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -980,8 +987,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1007,12 +1014,12 @@ OUTPUT_SHAPES = {
     "y": ("M",),
 }
 PARAM_SHAPES = {
-    "Wq": ("D", "I",),
-    "Wk": ("D", "I",),
-    "Wv": ("M", "I",),
+    "Wq": ("D", "I"),
+    "Wk": ("D", "I"),
+    "Wv": ("M", "I"),
 }
 STATE_SHAPES = {
-    "S": ("M", "D",),
+    "S": ("M", "D"),
 }
 
 
@@ -1140,7 +1147,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.S", state.S, dtype, (B, M, D), "[B, M, D]")
-    return params, x, state, T, B, dtype, (I, D, M, )
+    return params, x, state, T, B, dtype, (I, D, M)
 
 
 def _check_params(params: Params, I: int, D: int, M: int) -> Any:

@@ -80,6 +80,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _part a nameless part of an equation; _all of all steps, of a state also before the first;
+# _last of the latest step; _final at the end of a sample; _sum over all steps and samples; _T transposed; _out for
+# the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -101,8 +105,8 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -125,7 +129,7 @@ extern "C" __global__ void forward_loop(
         const real Wa_x = r_i_all[row*2*H + j];
         const real Wx_x = r_i_all[row*2*H + H + j];
 
-        // h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
         // r = sigma(Wa @ x[t] + ba)
         const real r = sigmoid(Wa_x + ba_j);
@@ -181,19 +185,23 @@ extern "C" __global__ void backward_loop(
         const real sqrt_h_pre_2 = sqrt_h_pre_2_all[at];
         const real d_h_given = dy_all[at];
 
-        // backward of h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+        // back to h[t], from the output and the next step
         const real d_h = d_h_given + d_h_next_here;
+        // back to h[t-1], from h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
         const real d_h_prev = exp_la*d_h;
-        // backward of la = -cc*softplus(lam)*r
+        // back to la, from h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
         const real d_la = (h_prev_here*exp_la - (exp_h_pre_complement + 1)*x*i/sqrt_h_pre_2)*d_h;
-        // backward of i = sigma(Wx @ x[t] + bx)
+        // back through i = sigma(Wx @ x[t] + bx)
         const real d_i_pre = x*(1 - i)*i*sqrt_h_pre_2*d_h;
-        // backward of r = sigma(Wa @ x[t] + ba)
+        // back through r = sigma(Wa @ x[t] + ba)
         const real d_r_pre = la_constant_part_j*(1 - r)*r*d_la;
+        // for the way back to x[t], from r, i and h[t]
         const real d_x_factor = i*sqrt_h_pre_2;
-        // backward of la = -cc*softplus(lam)*r
+        // back through la = -cc*softplus(lam)*r
         const real d_la_constant_part_each = r*d_la;
 
         d_h_all[at] = d_h;
@@ -225,6 +233,7 @@ extern "C" __global__ void backward_after(
     const real d_x_factor = d_x_factor_all[at];
     const real d_x = d_x_all[at];
 
+    // back to x[t], from r, i and h[t]
     const real d_x_2 = d_h*d_x_factor + d_x;
 
     d_x_out[at] = d_x_2;
@@ -360,8 +369,10 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wa; Wx] @ x[t]
     _dot(ws.d_r_i_pre_all.reshape(T*B, 2*H), ws.Wa_Wx, ws.d_x_all.reshape(T*B, H))
     _run(_kernel("backward_after", dtype), T*B*H, ws.backward_after)
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_r_i_pre_all.reshape(T*B, 2*H).T, x_2d, ws.d_Wa_Wx)
     _sum_parts(ws.d_r_pre_totals, ws.d_ba_sum)
     _sum_parts(ws.d_i_pre_totals, ws.d_bx_sum)
@@ -614,7 +625,7 @@ def pack(params: Params) -> Packed:
     params = _fields("params", params, Params)
     H = _axis("params.Wa", params.Wa, 2, 0, "[H, H]")
     dtype = _check_params(params, H)
-    return Packed(params, dtype, (H, ))
+    return Packed(params, dtype, (H,))
 
 
 class Packed:
@@ -944,7 +955,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1011,8 +1022,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1044,15 +1054,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1122,8 +1131,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wa": ("H", "H",),
-    "Wx": ("H", "H",),
+    "Wa": ("H", "H"),
+    "Wx": ("H", "H"),
     "ba": ("H",),
     "bx": ("H",),
     "lam": ("H",),
@@ -1240,7 +1249,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, H), "[T, B, H]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (H, )
+    return params, x, state, T, B, dtype, (H,)
 
 
 def _check_params(params: Params, H: int) -> Any:

@@ -72,6 +72,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _all before the first step and after every step; _2d of all steps and samples, as the rows
+# of a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample;
+# _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -103,7 +108,7 @@ def _forward(
     np.maximum(ws.tmp, saved.r, out=saved.r)
     np.add(ws.tmp, 1, out=ws.tmp)
     np.divide(saved.r, ws.tmp, out=saved.r)
-    # i
+    # i, continued
     np.add(bx_batch, saved.i, out=saved.i)
     np.abs(saved.i, out=ws.tmp_2)
     np.multiply(ws.tmp_2, -1, out=ws.tmp_2)
@@ -154,36 +159,42 @@ def _backward(
 
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, )
+        finals = None if dfinal is None else (dfinal.h,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     for (d_x, exp_la), dy_t in zip(steps, dy[::-1]):
-        # backward of h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_x)
+        # back to h[t-1], from h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
         multiply(exp_la, d_x, d_h)
 
-    # backward of la = -cc*softplus(lam)*r
+    # for the way back to la, from h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
     np.multiply(saved.h_prev, saved.exp_la, out=ws.d_la_constant_part_each)
     np.multiply(x, saved.i, out=ws.tmp)
     np.add(saved.exp_h_pre_complement, 1, out=ws.tmp_2)
     np.multiply(ws.tmp, ws.tmp_2, out=ws.tmp)
     np.divide(ws.tmp, saved.sqrt_h_pre_2, out=ws.tmp)
     np.subtract(ws.d_la_constant_part_each, ws.tmp, out=ws.d_la_constant_part_each)
+    # back to la, from h[t] = exp(la)*h[t-1] + sqrt(1 - exp(2*la))*(i*x[t])
     np.multiply(ws.d_x, ws.d_la_constant_part_each, out=ws.d_la_constant_part_each)
-    # backward of i = sigma(Wx @ x[t] + bx)
+    # for the way back through i = sigma(Wx @ x[t] + bx)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(x, ws.d_i_pre, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.sqrt_h_pre_2, out=ws.d_i_pre)
+    # back through i = sigma(Wx @ x[t] + bx)
     np.multiply(ws.d_x, ws.d_i_pre, out=ws.d_i_pre)
-    # backward of r = sigma(Wa @ x[t] + ba)
+    # for the way back through r = sigma(Wa @ x[t] + ba)
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(la_constant_part_batch, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
+    # back through r = sigma(Wa @ x[t] + ba)
     np.multiply(ws.d_la_constant_part_each, ws.d_r_pre, out=ws.d_r_pre)
+    # for the way back to x[t], from r, i and h[t]
     np.multiply(saved.i, saved.sqrt_h_pre_2, out=ws.d_x_factor)
+    # back to x[t], from r, i and h[t]
     d_i_pre_2d = ws.d_i_pre.reshape(T*B, H)
     np.matmul(d_i_pre_2d, Wx, out=ws.d_x_2.reshape(T*B, H))
     d_r_pre_2d = ws.d_r_pre.reshape(T*B, H)
@@ -191,8 +202,9 @@ def _backward(
     np.add(ws.d_x_2, ws.tmp_3, out=ws.d_x_2)
     np.multiply(ws.d_x, ws.d_x_factor, out=ws.d_x)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
-    # la
+    # back through la = -cc*softplus(lam)*r
     np.multiply(saved.r, ws.d_la_constant_part_each, out=ws.d_la_constant_part_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_i_pre_2d.T, x_2d, out=ws.d_Wx_rows)
     d_Wx = ws.d_Wx_rows
     np.matmul(d_r_pre_2d.T, x_2d, out=ws.d_Wa_rows)
@@ -238,7 +250,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bx_ba, Wx_Wa_T, minus_one, one, la_constant_part_row, two, ) = packed.constants
+        (bx_ba, Wx_Wa_T, minus_one, one, la_constant_part_row, two) = packed.constants
         x_here = packed.x_here
         i_sqrt_h_pre_2 = packed.i_sqrt_h_pre_2
         tmp_tmp = packed.tmp_tmp
@@ -335,7 +347,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: la_constant_part."""
     softplus_lam = np.logaddexp(0, params.lam)
     la_constant_part = -8.0*softplus_lam
-    return (la_constant_part, )
+    return (la_constant_part,)
 
 
 class Tape(NamedTuple):
@@ -440,7 +452,7 @@ def pack(params: Params) -> Packed:
     params = _fields("params", params, Params)
     H = _axis("params.Wa", params.Wa, 2, 0, "[H, H]")
     dtype = _check_params(params, H)
-    return Packed(params, dtype, (H, ))
+    return Packed(params, dtype, (H,))
 
 
 class Packed:
@@ -467,7 +479,7 @@ class Packed:
         one = np.array(1, dtype)
         la_constant_part_row = la_constant_part[None]
         two = np.array(2, dtype)
-        self.constants = (bx_ba, Wx_Wa_T, minus_one, one, la_constant_part_row, two, )
+        self.constants = (bx_ba, Wx_Wa_T, minus_one, one, la_constant_part_row, two)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -517,8 +529,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -658,7 +670,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.i = empty((T, B, H), dtype)
         self.r = empty((T, B, H), dtype)
@@ -709,7 +721,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.tmp = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.tmp_2 = np.ndarray((T, B, H), dtype, scratch.block_1)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.exp_la, saved.h))
 
 
@@ -736,7 +749,7 @@ class _Backward:
         self.d_x_factor = np.ndarray((T, B, H), dtype, scratch.block_5)
         self.d_x_2 = np.ndarray((T, B, H), dtype, scratch.block_6)
         self.tmp_3 = np.ndarray((T, B, H), dtype, scratch.block_7)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_x, saved.exp_la))[::-1]
 
 
@@ -748,7 +761,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -857,7 +870,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -968,7 +981,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -977,7 +990,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1005,7 +1018,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1014,9 +1027,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1036,8 +1050,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1063,8 +1077,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wa": ("H", "H",),
-    "Wx": ("H", "H",),
+    "Wa": ("H", "H"),
+    "Wx": ("H", "H"),
     "ba": ("H",),
     "bx": ("H",),
     "lam": ("H",),
@@ -1196,7 +1210,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, H), "[T, B, H]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (H, )
+    return params, x, state, T, B, dtype, (H,)
 
 
 def _check_params(params: Params, H: int) -> Any:

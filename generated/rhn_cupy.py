@@ -55,7 +55,7 @@ __all__ = [
 
 CELL = "rhn"
 SPEC_SHA256 = "4ce18ddc0b5caf76218feed5f730df9072cc40c4575f3c67747416ef87da9d48"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -85,6 +85,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -107,8 +111,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Rh[0]; Ru[0]] @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -164,7 +168,9 @@ extern "C" __global__ void forward_step_2(
     const real u_1 = sigmoid(Ru_1_s_1 + bu_1_j);
     // h[t] = s[L]
     const real h = s_1 + (a_1 - s_1)*u_1;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     a_1_all[at] = a_1;
@@ -195,17 +201,17 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = s[L]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of s[1] = (a[0] - s[0])*u[0] + s[0]
+    // again: s[1] = (a[0] - s[0])*u[0] + s[0]
     const real s_1 = h_prev + (a_0 - h_prev)*u_0;
-    // backward of u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
+    // for the way back through u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
     const real d_u_0_pre_factor = (a_0 - h_prev)*(1 - u_0)*u_0;
-    // backward of h[t] = s[L]
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of u[1] = sigmoid(0 + Ru[1] @ s[1] + bu[1])
+    // back through u[1] = sigmoid(0 + Ru[1] @ s[1] + bu[1])
     const real d_u_1_pre = (a_1 - s_1)*(1 - u_1)*u_1*d_h;
-    // backward of a[1] = tanh(0 + Rh[1] @ s[1] + bh[1])
+    // back through a[1] = tanh(0 + Rh[1] @ s[1] + bh[1])
     const real d_a_1_pre = (1 - square(a_1))*u_1*d_h;
 
     s_1_all[at] = s_1;
@@ -234,13 +240,13 @@ extern "C" __global__ void backward_step_2(
     const real d_u_0_pre_factor = d_u_0_pre_factor_now[k];
     const real d_s_1 = d_s_1_now[k];
 
-    // backward of h[t] = s[L]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of s[1] = (a[0] - s[0])*u[0] + s[0]
+    // back to s[1], from a[1], u[1] and s[2]
     const real d_s_1_2 = (1 - u_1)*(d_h_given + d_h_next_here) + d_s_1;
-    // backward of u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
+    // back through u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
     const real d_u_0_pre = d_s_1_2*d_u_0_pre_factor;
-    // backward of a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])
+    // back through a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])
     const real d_a_0_pre = (1 - square(a_0))*u_0*d_s_1_2;
 
     d_s_1_now_2[k] = d_s_1_2;
@@ -262,7 +268,7 @@ extern "C" __global__ void backward_step_3(
     const real d_s_1 = d_s_1_now_2[k];
     const real d_h_prev = d_h_prev_now[k];
 
-    // backward of h[t] = s[L]
+    // back to h[t-1], from s[0] = h[t-1]
     const real d_h_prev_2 = (1 - u_0)*d_s_1 + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
@@ -363,10 +369,10 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
         backward_step_arguments, d_a_u_1_pre, backward_step_arguments_2, d_a_u_0_pre, backward_step_arguments_3
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of s[1] = (a[0] - s[0])*u[0] + s[0]
+        # back through [Ru[1]; Rh[1]] @ s[1]
         dot(d_a_u_1_pre, Rh_Ru_1, d_s_1)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of h[t] = s[L]
+        # back through [Ru[0]; Rh[0]] @ h[t-1]
         dot(d_a_u_0_pre, Rh_Ru_0, d_h_prev)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
 
@@ -430,7 +436,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wh; Wu] @ x[t]
     _dot(ws.d_a_u_0_pre_all.reshape(T*B, 2*H), ws.Wh_Wu, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_a_u_0_pre_all.reshape(T*B, 2*H).T, x_2d, ws.d_Wh_Wu)
     _dot(ws.d_a_u_0_pre_all.reshape(T*B, 2*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Rh_Ru_0)
     _dot(ws.d_a_u_1_pre_all.reshape(T*B, 2*H).T, ws.s_1_all.reshape(T*B, H), ws.d_Rh_Ru_1)
@@ -728,7 +736,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wh", params.Wh, 2, 0, "[H, I]")
     I = _axis("params.Wh", params.Wh, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -954,8 +962,10 @@ class _Backward:
         self.backward_step_3_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_a_u_1_pre_all[t], (now[t], *self.backward_step_2),
-            self.d_a_u_0_pre_all[t], (now[t], *self.backward_step_3)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_a_u_1_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_a_u_0_pre_all[t], (now[t], *self.backward_step_3)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1144,7 +1154,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1211,8 +1221,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1244,15 +1253,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1322,12 +1330,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wh": ("H", "I",),
-    "Wu": ("H", "I",),
-    "Rh": ("2", "H", "H",),
-    "Ru": ("2", "H", "H",),
-    "bh": ("2", "H",),
-    "bu": ("2", "H",),
+    "Wh": ("H", "I"),
+    "Wu": ("H", "I"),
+    "Rh": ("2", "H", "H"),
+    "Ru": ("2", "H", "H"),
+    "bh": ("2", "H"),
+    "bu": ("2", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1442,7 +1450,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -46,7 +46,7 @@ __all__ = [
 
 CELL = "rhn"
 SPEC_SHA256 = "4ce18ddc0b5caf76218feed5f730df9072cc40c4575f3c67747416ef87da9d48"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -75,6 +75,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [Wu, Ru_0, Wh, Rh_0].
+# Endings of names: _prev one step before; _pre the sum within an activation; _base a term of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -163,33 +170,33 @@ def _backward(
     np.copyto(Wu_Wh[H:2*H], params.Wh)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # again s[1] = (a[0] - s[0])*u[0] + s[0]
+    # again: s[1] = (a[0] - s[0])*u[0] + s[0]
     np.subtract(saved.a_0, saved.h_prev, out=ws.d_u_0_pre)
     np.multiply(ws.d_u_0_pre, saved.u_0, out=ws.s_1)
     np.add(saved.h_prev, ws.s_1, out=ws.s_1)
-    # backward of s[1] = (a[0] - s[0])*u[0] + s[0]
+    # for the way back to s[1], from a[1], u[1] and s[2]
     np.subtract(1, saved.u_1, out=ws.d_s_1_base)
-    # backward of u[1] = sigmoid(0 + Ru[1] @ s[1] + bu[1])
+    # for the way back through u[1] = sigmoid(0 + Ru[1] @ s[1] + bu[1])
     np.multiply(ws.d_s_1_base, saved.u_1, out=ws.d_u_1_pre)
     np.subtract(saved.a_1, ws.s_1, out=ws.tmp)
     np.multiply(ws.d_u_1_pre, ws.tmp, out=ws.d_u_1_pre)
-    # backward of a[1] = tanh(0 + Rh[1] @ s[1] + bh[1])
+    # for the way back through a[1] = tanh(0 + Rh[1] @ s[1] + bh[1])
     np.square(saved.a_1, out=ws.d_a_1_pre)
     np.subtract(1, ws.d_a_1_pre, out=ws.d_a_1_pre)
     np.multiply(ws.d_a_1_pre, saved.u_1, out=ws.d_a_1_pre)
-    # backward of h[t] = s[L]
+    # for the way back to h[t-1], from s[0] = h[t-1]
     np.subtract(1, saved.u_0, out=ws.d_h_prev_base)
-    # backward of u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
+    # for the way back through u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
     np.multiply(ws.d_u_0_pre, ws.d_h_prev_base, out=ws.d_u_0_pre)
     np.multiply(ws.d_u_0_pre, saved.u_0, out=ws.d_u_0_pre)
-    # backward of a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])
+    # for the way back through a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])
     np.square(saved.a_0, out=ws.d_a_0_pre)
     np.subtract(1, ws.d_a_0_pre, out=ws.d_a_0_pre)
     np.multiply(ws.d_a_0_pre, saved.u_0, out=ws.d_a_0_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -201,27 +208,31 @@ def _backward(
     for (
             dy_t, d_u_1_pre, d_a_1_pre, d_u_a_1_pre, d_s_1_base, d_u_0_pre, d_a_0_pre, d_u_a_0_pre, d_h_prev_base
         ) in steps:
-        # backward of h[t] = s[L]
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of u[1] = sigmoid(0 + Ru[1] @ s[1] + bu[1])
+        # back through u[1] = sigmoid(0 + Ru[1] @ s[1] + bu[1])
         multiply(d_u_1_pre, d_h, d_u_1_pre)
-        # backward of a[1] = tanh(0 + Rh[1] @ s[1] + bh[1])
+        # back through a[1] = tanh(0 + Rh[1] @ s[1] + bh[1])
         multiply(d_a_1_pre, d_h, d_a_1_pre)
-        # backward of s[1] = (a[0] - s[0])*u[0] + s[0]
+        # back through [Ru[1]; Rh[1]] @ s[1]
         dot(Ru_Rh_1_T, d_u_a_1_pre, d_s_1)
+        # back to s[1], from a[1], u[1] and s[2]
         multiply(d_s_1_base, d_h, d_h)
         add(d_h, d_s_1, d_h)
-        # backward of u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
+        # back through u[0] = sigmoid(Wu @ x[t] + Ru[0] @ s[0] + bu[0])
         multiply(d_u_0_pre, d_h, d_u_0_pre)
-        # backward of a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])
+        # back through a[0] = tanh(Wh @ x[t] + Rh[0] @ s[0] + bh[0])
         multiply(d_a_0_pre, d_h, d_a_0_pre)
-        # h
+        # back through [Ru[0]; Rh[0]] @ h[t-1]
         dot(Ru_Rh_0_T, d_u_a_0_pre, d_h_prev)
+        # back to h[t-1], from s[0] = h[t-1]
         multiply(d_h_prev_base, d_h, d_h)
         add(d_h, d_h_prev, d_h)
 
+    # back through [Wh; Wu] @ x[t]
     d_u_a_0_pre_flat = _columns(ws.d_u_a_0_pre, ws.d_u_a_0_pre_flat)
     np.matmul(d_u_a_0_pre_flat.T, Wu_Wh, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_u_a_0_pre_flat, x_2d, out=ws.d_Wu_Wh_rows)
     d_Wu = ws.d_Wu_Wh_rows[0:H]
     d_Wh = ws.d_Wu_Wh_rows[H:2*H]
@@ -278,7 +289,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bu_bh_0, bu_bh_1, gates_T, half, Ru_Rh_1_T, ) = packed.constants
+        (bu_bh_0, bu_bh_1, gates_T, half, Ru_Rh_1_T) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -397,7 +408,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     bh_1 = params.bh[1]
     Ru_1 = params.Ru[1]
     bu_1 = params.bu[1]
-    return (Rh_0, bh_0, Ru_0, bu_0, Rh_1, bh_1, Ru_1, bu_1, )
+    return (Rh_0, bh_0, Ru_0, bu_0, Rh_1, bh_1, Ru_1, bu_1)
 
 
 class Tape(NamedTuple):
@@ -507,7 +518,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wh", params.Wh, 2, 0, "[H, I]")
     I = _axis("params.Wh", params.Wh, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -542,7 +553,7 @@ class Packed:
         gates_T = _from_left(gates)
         half = np.array(0.5, dtype)
         Ru_Rh_1_T = _from_left(Ru_Rh_1)
-        self.constants = (bu_bh_0, bu_bh_1, gates_T, half, Ru_Rh_1_T, )
+        self.constants = (bu_bh_0, bu_bh_1, gates_T, half, Ru_Rh_1_T)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -596,8 +607,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -737,7 +748,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.u_a_0 = empty((T, 2*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -792,7 +803,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wu_Wh_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wu_Wh_x = self.Wu_Wh_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(
             zip(saved.h_all[:-1], saved.u_a_0, saved.u_0, saved.a_0, saved.h, saved.u_a_1, saved.u_1, saved.a_1)
         )
@@ -833,10 +845,12 @@ class _Backward:
         self.d_u_1_pre = self.d_u_a_1_pre[:, :H]
         self.d_a_1_pre = self.d_u_a_1_pre[:, H:]
         self.d_a_0_pre = self.d_u_a_0_pre[:, H:]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(
-            zip(self.dy_rows, self.d_u_1_pre, self.d_a_1_pre, self.d_u_a_1_pre, self.d_s_1_base, self.d_u_0_pre,
-            self.d_a_0_pre, self.d_u_a_0_pre, self.d_h_prev_base)
+            zip(
+                self.dy_rows, self.d_u_1_pre, self.d_a_1_pre, self.d_u_a_1_pre, self.d_s_1_base, self.d_u_0_pre,
+                self.d_a_0_pre, self.d_u_a_0_pre, self.d_h_prev_base
+            )
         )[::-1]
 
 
@@ -848,7 +862,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -957,7 +971,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1068,7 +1082,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1077,7 +1091,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1105,7 +1119,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1114,9 +1128,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1136,8 +1151,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1163,12 +1178,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wh": ("H", "I",),
-    "Wu": ("H", "I",),
-    "Rh": ("2", "H", "H",),
-    "Ru": ("2", "H", "H",),
-    "bh": ("2", "H",),
-    "bu": ("2", "H",),
+    "Wh": ("H", "I"),
+    "Wu": ("H", "I"),
+    "Rh": ("2", "H", "H"),
+    "Ru": ("2", "H", "H"),
+    "bh": ("2", "H"),
+    "bu": ("2", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1298,7 +1313,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

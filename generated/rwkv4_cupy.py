@@ -92,6 +92,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _part a nameless part of an equation; _all of all steps, of a state also before the first;
+# _last of the latest step; _final at the end of a sample; _sum over all steps and samples; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -120,8 +123,8 @@ __device__ inline real maximum(real a, real b) { return a < b || b != b ? b : a;
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // All steps at once, before the loop.
 extern "C" __global__ void forward_before(
@@ -176,11 +179,9 @@ extern "C" __global__ void forward_loop(
         const real k_2 = k_all[at];
         const real v = v_all[at];
 
-        // a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+        // the state before the step, put back where the sequence is reset
         const real a_prev_here = cut_before == 0 ? a_prev : cut_before == 1 ? 0 : a_all[k];
-        // b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
         const real b_prev_here = cut_before == 0 ? b_prev : cut_before == 1 ? 0 : b_all[k];
-        // p[t] = max(decayed, k)
         const real p_prev_here = cut_before == 0 ? p_prev : cut_before == 1 ? -real(INFINITY) : p_all[k];
         // decayed = p[t-1] - exp(w)
         const real decayed = p_prev_here - exp_w_j;
@@ -289,61 +290,57 @@ extern "C" __global__ void backward_loop(
         const real exp_a_pre_2 = exp_a_pre_2_all[at];
         const real WoT_d_y = WoT_d_y_all[at];
 
-        // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+        // the state before the step, put back where the sequence is reset
         const real a_prev_here = cut_before == 0 ? a_prev : cut_before == 1 ? 0 : a_all[k];
-        // backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
         const real b_prev_here = cut_before == 0 ? b_prev : cut_before == 1 ? 0 : b_all[k];
-        // backward of p[t] = max(decayed, k)
         const real p_prev_here = cut_before == 0 ? p_prev : cut_before == 1 ? -real(INFINITY) : p_all[k];
-        // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_a_next_here = cut_after == 0 ? d_a_next : cut_after == 2 ? d_a_final[k] : 0;
-        // backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
         const real d_b_next_here = cut_after == 0 ? d_b_next : cut_after == 2 ? d_b_final[k] : 0;
-        // backward of p[t] = max(decayed, k)
         const real d_p_next_here = cut_after == 0 ? d_p_next : cut_after == 2 ? d_p_final[k] : 0;
-        // backward of top = max(p[t-1], u + k)
+        // again: k + u, in top
         const real top_pre = k_2 + u_j;
-        // backward of decayed = p[t-1] - exp(w)
+        // again: decayed = p[t-1] - exp(w)
         const real decayed = p_prev_here - exp_w_j;
-        // backward of wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
+        // back to wkv, from y = Wo @ (r*wkv)
         const real d_wkv = r*WoT_d_y;
-        // backward of new = exp(u + k - top)
+        // back through new = exp(u + k - top)
         const real d_new_pre = new_2*(v/(b_prev_here*old + new_2) - wkv/(b_prev_here*old + new_2))*d_wkv;
-        // backward of old = exp(p[t-1] - top)
+        // back through old = exp(p[t-1] - top)
         const real d_old_pre = old*(a_prev_here/(b_prev_here*old + new_2) - wkv*b_prev_here/(b_prev_here*old +
             new_2))*d_wkv;
-        // backward of top = max(p[t-1], u + k)
+        // back to top, from old and new
         const real d_top = -d_new_pre - d_old_pre;
-        // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+        // back through a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
         const real d_a_pre_2 = exp_a_pre_2*(v*d_a_next_here + d_b_next_here);
         const real d_a_pre = exp_a_pre*(a_prev_here*d_a_next_here + b_prev_here*d_b_next_here);
-        // backward of p[t] = max(decayed, k)
+        // back to p[t], from the next step, a[t] and b[t]
         const real d_p = d_p_next_here - d_a_pre_2 - d_a_pre;
-        // backward of decayed = p[t-1] - exp(w)
+        // back to decayed, from p[t], a[t] and b[t]
         const real d_decayed = d_a_pre + (ge(decayed, k_2)/2 + gt(decayed, k_2)/2)*d_p;
-        // backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+        // back to a[t-1], from wkv and a[t]
         const real d_a_prev = exp_a_pre*d_a_next_here + old*d_wkv/(b_prev_here*old + new_2);
-        // backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
+        // back to b[t-1], from wkv and b[t]
         const real d_b_prev = exp_a_pre*d_b_next_here - wkv*old*d_wkv/(b_prev_here*old + new_2);
-        // backward of p[t] = max(decayed, k)
+        // back to p[t-1], from top, old and decayed
         const real d_p_prev = d_decayed + d_old_pre + (ge(p_prev_here, top_pre)/2 + gt(p_prev_here, top_pre)/2)*d_top;
-        // backward of r = sigmoid(Wr @ shift(mixr))
+        // again: a part of r = sigmoid(Wr @ shift(mixr))
         const real r_part = mixr_j*x + r_constant_part_j*x_lag1_prev;
-        // backward of k = Wk @ shift(mixk)
+        // again: a part of k = Wk @ shift(mixk)
         const real k_part = x_lag1_prev*k_constant_part_j + x*mixk_j;
-        // backward of v = Wv @ shift(mixv)
+        // again: a part of v = Wv @ shift(mixv)
         const real v_part = x*mixv_j + x_lag1_prev*v_constant_part_j;
-        // backward of y = Wo @ (r*wkv)
+        // again: r*wkv, in y
         const real y_part = r*wkv;
-        // backward of top = max(p[t-1], u + k)
+        // back through top = max(p[t-1], u + k)
         const real d_top_pre = (ge(top_pre, p_prev_here)/2 + gt(top_pre, p_prev_here)/2)*d_top;
-        // backward of v = Wv @ shift(mixv)
+        // back to v, from wkv and a[t]
         const real d_v = exp_a_pre_2*d_a_next_here + new_2*d_wkv/(b_prev_here*old + new_2);
-        // backward of k = Wk @ shift(mixk)
+        // back to k, from top, new, p[t], a[t] and b[t]
         const real d_k = d_a_pre_2 + (ge(k_2, decayed)/2 + gt(k_2, decayed)/2)*d_p + d_new_pre + d_top_pre;
-        // backward of r = sigmoid(Wr @ shift(mixr))
+        // back through r = sigmoid(Wr @ shift(mixr))
         const real d_Wr_r_part = (1 - r)*r*wkv*WoT_d_y;
-        // backward of decayed = p[t-1] - exp(w)
+        // back through decayed = p[t-1] - exp(w)
         const real d_exp_w_each = -d_decayed;
 
         r_part_all_2[at] = r_part;
@@ -394,18 +391,19 @@ extern "C" __global__ void backward_after(
     const real WkT_d_k = WkT_d_k_all[at];
     const real WrT_d_Wr_r_part = WrT_d_Wr_r_part_all[at];
 
+    // back to x[t], from r, k, v and x_lag1[t]
     const real d_x = mixv_j*WvT_d_v + mixk_j*WkT_d_k + mixr_j*WrT_d_Wr_r_part;
-    // backward of x_lag1[t] = x[t]
+    // back to x_lag1[t-1], from r, k and v
     const real d_x_lag1_prev = v_constant_part_j*WvT_d_v + k_constant_part_j*WkT_d_k +
         r_constant_part_j*WrT_d_Wr_r_part;
     const real d_mixr_each = x*WrT_d_Wr_r_part;
     const real d_mixk_each = x*WkT_d_k;
     const real d_mixv_each = x*WvT_d_v;
-    // backward of r = sigmoid(Wr @ shift(mixr))
+    // back through r = sigmoid(Wr @ shift(mixr))
     const real d_r_constant_part_each = x_lag1_prev*WrT_d_Wr_r_part;
-    // backward of k = Wk @ shift(mixk)
+    // back through k = Wk @ shift(mixk)
     const real d_k_constant_part_each = x_lag1_prev*WkT_d_k;
-    // backward of v = Wv @ shift(mixv)
+    // back through v = Wv @ shift(mixv)
     const real d_v_constant_part_each = x_lag1_prev*WvT_d_v;
 
     d_x_out[at] = d_x;
@@ -569,16 +567,17 @@ def _backward_checked(
         ws.d_b_final[...] = 0 if dfinal is None else dfinal.b
         ws.d_p_final[...] = 0 if dfinal is None else dfinal.p
 
-    # backward of y = Wo @ (r*wkv)
+    # back through Wo @ (r*wkv)
     _dot(ws.dy_all.reshape(T*B, D), params.Wo, ws.WoT_d_y_all.reshape(T*B, D))
     _loop(ws, _backward_loop, graph)
-    # backward of v = Wv @ shift(mixv)
+    # back through v = Wv @ shift(mixv)
     _dot(ws.d_v_all.reshape(T*B, D), params.Wv, ws.WvT_d_v_all.reshape(T*B, D))
-    # backward of k = Wk @ shift(mixk)
+    # back through k = Wk @ shift(mixk)
     _dot(ws.d_k_all.reshape(T*B, D), params.Wk, ws.WkT_d_k_all.reshape(T*B, D))
-    # backward of r = sigmoid(Wr @ shift(mixr))
+    # back through r = sigmoid(Wr @ shift(mixr))
     _dot(ws.d_Wr_r_part_all.reshape(T*B, D), params.Wr, ws.WrT_d_Wr_r_part_all.reshape(T*B, D))
     _run(_kernel("backward_after", dtype), T*B*D, ws.backward_after)
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_Wr_r_part_all.reshape(T*B, D).T, ws.r_part_all_2.reshape(T*B, D), ws.d_Wr)
     _dot(ws.d_k_all.reshape(T*B, D).T, ws.k_part_all_2.reshape(T*B, D), ws.d_Wk)
     _dot(ws.d_v_all.reshape(T*B, D).T, ws.v_part_all_2.reshape(T*B, D), ws.d_Wv)
@@ -923,7 +922,7 @@ def pack(params: Params) -> Packed:
     params = _fields("params", params, Params)
     D = _axis("params.Wr", params.Wr, 2, 0, "[D, D]")
     dtype = _check_params(params, D)
-    return Packed(params, dtype, (D, ))
+    return Packed(params, dtype, (D,))
 
 
 class Packed:
@@ -1324,7 +1323,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1391,8 +1390,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
     lags: cp.ndarray  # [T + 1, B], of earlier inputs: none where they are put back; the last ones are those at the ends
     d_lags: cp.ndarray  # [T + 1, B], of their gradients: the last row's at a sample's end, none behind it
@@ -1432,15 +1430,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1510,10 +1507,10 @@ OUTPUT_SHAPES = {
     "y": ("D",),
 }
 PARAM_SHAPES = {
-    "Wr": ("D", "D",),
-    "Wk": ("D", "D",),
-    "Wv": ("D", "D",),
-    "Wo": ("D", "D",),
+    "Wr": ("D", "D"),
+    "Wk": ("D", "D"),
+    "Wv": ("D", "D"),
+    "Wo": ("D", "D"),
     "mixr": ("D",),
     "mixk": ("D",),
     "mixv": ("D",),
@@ -1638,7 +1635,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.b", state.b, dtype, (B, D), "[B, D]")
         _expect("state.p", state.p, dtype, (B, D), "[B, D]")
         _expect("state.x_lag1", state.x_lag1, dtype, (B, D), "[B, D]")
-    return params, x, state, T, B, dtype, (D, )
+    return params, x, state, T, B, dtype, (D,)
 
 
 def _check_params(params: Params, D: int) -> Any:

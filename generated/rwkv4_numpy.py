@@ -84,6 +84,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [tmp, exp_a_pre, exp_a_pre_2].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _base a term of it; _all before the first step and after every step; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _batch for every sample; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -230,22 +236,22 @@ def _backward(
     ws.d_b[...] = 0 if dfinal is None else dfinal.b
     ws.d_p[...] = 0 if dfinal is None else dfinal.p
 
-    # again top = max(p[t-1], u + k)
+    # again: k + u, in top
     np.add(u_batch, saved.k, out=ws.top_pre)
-    # again decayed = p[t-1] - exp(w)
+    # again: decayed = p[t-1] - exp(w)
     np.subtract(saved.p_prev, exp_w_batch, out=ws.decayed)
-    # backward of decayed = p[t-1] - exp(w)
+    # for the way back to decayed, from p[t], a[t] and b[t]
     np.greater_equal(ws.decayed, saved.k, out=ws.d_decayed)
     np.multiply(ws.d_decayed, 0.5, out=ws.d_decayed)
     np.greater(ws.decayed, saved.k, out=ws.tmp)
     np.multiply(ws.tmp, 0.5, out=ws.tmp)
     np.add(ws.d_decayed, ws.tmp, out=ws.d_decayed)
-    # backward of y = Wo @ (r*wkv)
+    # back through Wo @ (r*wkv)
     d_y_given_2d = dy.reshape(T*B, D)
     np.matmul(d_y_given_2d, Wo, out=ws.WoT_d_y.reshape(T*B, D))
-    # backward of wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
+    # back to wkv, from y = Wo @ (r*wkv)
     np.multiply(saved.r, ws.WoT_d_y, out=ws.d_v_factor)
-    # backward of new = exp(u + k - top)
+    # back through new = exp(u + k - top)
     np.multiply(saved.b_prev, saved.old, out=ws.tmp_2)
     np.add(ws.tmp_2, saved.new, out=ws.tmp_2)
     np.divide(saved.v, ws.tmp_2, out=ws.d_new_pre)
@@ -253,25 +259,25 @@ def _backward(
     np.subtract(ws.d_new_pre, ws.tmp_3, out=ws.d_new_pre)
     np.multiply(saved.new, ws.d_new_pre, out=ws.d_new_pre)
     np.multiply(ws.d_new_pre, ws.d_v_factor, out=ws.d_new_pre)
-    # backward of old = exp(p[t-1] - top)
+    # back through old = exp(p[t-1] - top)
     np.divide(saved.a_prev, ws.tmp_2, out=ws.d_p_prev_base)
     np.multiply(saved.b_prev, saved.wkv, out=ws.tmp_4)
     np.divide(ws.tmp_4, ws.tmp_2, out=ws.tmp_4)
     np.subtract(ws.d_p_prev_base, ws.tmp_4, out=ws.d_p_prev_base)
     np.multiply(saved.old, ws.d_p_prev_base, out=ws.d_p_prev_base)
     np.multiply(ws.d_p_prev_base, ws.d_v_factor, out=ws.d_p_prev_base)
-    # backward of top = max(p[t-1], u + k)
+    # back to top, from old and new
     np.multiply(ws.d_new_pre, -1, out=ws.d_top)
     np.subtract(ws.d_top, ws.d_p_prev_base, out=ws.d_top)
-    # backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+    # for the way back to a[t-1], from wkv and a[t]
     np.multiply(saved.old, ws.d_v_factor, out=ws.d_a_prev_factor)
     np.divide(ws.d_a_prev_factor, ws.tmp_2, out=ws.d_a_prev_factor)
-    # backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
+    # for the way back to b[t-1], from wkv and b[t]
     np.multiply(saved.old, -1, out=ws.d_b_prev_factor)
     np.multiply(ws.d_b_prev_factor, saved.wkv, out=ws.d_b_prev_factor)
     np.multiply(ws.d_b_prev_factor, ws.d_v_factor, out=ws.d_b_prev_factor)
     np.divide(ws.d_b_prev_factor, ws.tmp_2, out=ws.d_b_prev_factor)
-    # backward of p[t] = max(decayed, k)
+    # for the way back to p[t-1], from top, old and decayed
     np.greater_equal(saved.p_prev, ws.top_pre, out=ws.tmp_5)
     np.multiply(ws.tmp_5, 0.5, out=ws.tmp_5)
     np.greater(saved.p_prev, ws.top_pre, out=ws.tmp_6)
@@ -281,7 +287,7 @@ def _backward(
     np.add(ws.d_p_prev_base, ws.tmp_5, out=ws.d_p_prev_base)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.a, dfinal.b, dfinal.p, )
+        finals = None if dfinal is None else (dfinal.a, dfinal.b, dfinal.p)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     multiply, add, subtract = np.multiply, np.add, np.subtract
@@ -295,7 +301,7 @@ def _backward(
             d_b_prev_factor,
             d_p_prev_base
         ) in steps:
-        # backward of a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
+        # back through a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
         np.copyto(d_v, d_a)
         multiply(v, d_a, d_a_pre_2)
         add(d_a_pre_2, d_b, d_a_pre_2)
@@ -304,77 +310,84 @@ def _backward(
         multiply(b_prev, d_b, tmp_7)
         add(d_a_pre, tmp_7, d_a_pre)
         multiply(exp_a_pre, d_a_pre, d_a_pre)
-        # backward of p[t] = max(decayed, k)
+        # back to p[t], from the next step, a[t] and b[t]
         subtract(d_p, d_a_pre_2, d_p_2)
         subtract(d_p_2, d_a_pre, d_p_2)
-        # backward of decayed = p[t-1] - exp(w)
+        # back to decayed, from p[t], a[t] and b[t]
         multiply(d_decayed, d_p_2, d_decayed)
         add(d_a_pre, d_decayed, d_decayed)
-        # a
+        # back to a[t-1], from wkv and a[t]
         multiply(exp_a_pre, d_a, d_a)
         add(d_a, d_a_prev_factor, d_a)
-        # backward of b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
+        # back to b[t-1], from wkv and b[t]
         multiply(exp_a_pre, d_b, d_b)
         add(d_b, d_b_prev_factor, d_b)
-        # p
+        # back to p[t-1], from top, old and decayed
         add(d_p_prev_base, d_decayed, d_p)
 
-    # again r = sigmoid(Wr @ shift(mixr))
+    # again: a part of r = sigmoid(Wr @ shift(mixr))
     np.multiply(mixr_batch, x, out=ws.r_part)
     np.multiply(r_constant_part_batch, saved.x_lag1_all[:-1], out=ws.tmp_8)
     np.add(ws.r_part, ws.tmp_8, out=ws.r_part)
-    # again k = Wk @ shift(mixk)
+    # again: a part of k = Wk @ shift(mixk)
     np.multiply(mixk_batch, x, out=ws.k_part)
     np.multiply(k_constant_part_batch, saved.x_lag1_all[:-1], out=ws.tmp_9)
     np.add(ws.k_part, ws.tmp_9, out=ws.k_part)
-    # again v = Wv @ shift(mixv)
+    # again: a part of v = Wv @ shift(mixv)
     np.multiply(mixv_batch, x, out=ws.v_part)
     np.multiply(v_constant_part_batch, saved.x_lag1_all[:-1], out=ws.tmp_10)
     np.add(ws.v_part, ws.tmp_10, out=ws.v_part)
-    # again y = Wo @ (r*wkv)
+    # again: r*wkv, in y
     np.multiply(saved.r, saved.wkv, out=ws.y_part)
-    # backward of top = max(p[t-1], u + k)
+    # back through top = max(p[t-1], u + k)
     np.greater_equal(ws.top_pre, saved.p_prev, out=ws.d_top_pre)
     np.multiply(ws.d_top_pre, 0.5, out=ws.d_top_pre)
     np.greater(ws.top_pre, saved.p_prev, out=ws.top_pre)
     np.multiply(ws.top_pre, 0.5, out=ws.top_pre)
     np.add(ws.d_top_pre, ws.top_pre, out=ws.d_top_pre)
     np.multiply(ws.d_top_pre, ws.d_top, out=ws.d_top_pre)
-    # backward of v = Wv @ shift(mixv)
+    # for the way back to v, from wkv and a[t]
     np.multiply(saved.new, ws.d_v_factor, out=ws.d_v_factor)
     np.multiply(saved.b_prev, saved.old, out=ws.tmp_11)
     np.add(ws.tmp_11, saved.new, out=ws.tmp_11)
     np.divide(ws.d_v_factor, ws.tmp_11, out=ws.d_v_factor)
+    # back to v, from wkv and a[t]
     np.multiply(saved.exp_a_pre_2, ws.d_v, out=ws.d_v)
     np.add(ws.d_v, ws.d_v_factor, out=ws.d_v)
+    # back through v = Wv @ shift(mixv)
     d_v_2d = ws.d_v.reshape(T*B, D)
     np.matmul(d_v_2d, Wv, out=ws.d_v_constant_part_each.reshape(T*B, D))
-    # backward of k = Wk @ shift(mixk)
+    # for the way back to k, from top, new, p[t], a[t] and b[t]
     np.greater_equal(saved.k, ws.decayed, out=ws.d_k)
     np.multiply(ws.d_k, 0.5, out=ws.d_k)
     np.greater(saved.k, ws.decayed, out=ws.decayed)
     np.multiply(ws.decayed, 0.5, out=ws.decayed)
     np.add(ws.d_k, ws.decayed, out=ws.d_k)
     np.add(ws.d_new_pre, ws.d_top_pre, out=ws.d_k_base2)
+    # back to k, from top, new, p[t], a[t] and b[t]
     np.multiply(ws.d_p_2, ws.d_k, out=ws.d_k)
     np.add(ws.d_a_pre_2, ws.d_k, out=ws.d_k)
     np.add(ws.d_k, ws.d_k_base2, out=ws.d_k)
+    # back through k = Wk @ shift(mixk)
     d_k_2d = ws.d_k.reshape(T*B, D)
     np.matmul(d_k_2d, Wk, out=ws.d_k_constant_part_each.reshape(T*B, D))
-    # backward of r = sigmoid(Wr @ shift(mixr))
+    # back through r = sigmoid(Wr @ shift(mixr))
     np.subtract(1, saved.r, out=ws.d_Wr_r_part)
     np.multiply(ws.d_Wr_r_part, saved.r, out=ws.d_Wr_r_part)
     np.multiply(ws.d_Wr_r_part, saved.wkv, out=ws.d_Wr_r_part)
     np.multiply(ws.d_Wr_r_part, ws.WoT_d_y, out=ws.d_Wr_r_part)
     d_Wr_r_part_2d = ws.d_Wr_r_part.reshape(T*B, D)
     np.matmul(d_Wr_r_part_2d, Wr, out=ws.d_r_constant_part_each.reshape(T*B, D))
+    # for the way back to x[t], from r, k, v and x_lag1[t]
     np.multiply(mixr_batch, ws.d_r_constant_part_each, out=ws.d_x_factor)
+    # back to x[t], from r, k, v and x_lag1[t]
     np.multiply(mixv_batch, ws.d_v_constant_part_each, out=ws.d_x)
     np.multiply(mixk_batch, ws.d_k_constant_part_each, out=ws.tmp_12)
     np.add(ws.d_x, ws.tmp_12, out=ws.d_x)
     np.add(ws.d_x, ws.d_x_factor, out=ws.d_x)
-    # backward of x_lag1[t] = x[t]
+    # for the way back to x_lag1[t-1], from r, k and v
     np.multiply(r_constant_part_batch, ws.d_r_constant_part_each, out=ws.d_x_lag1_prev_factor)
+    # back to x_lag1[t-1], from r, k and v
     np.multiply(v_constant_part_batch, ws.d_v_constant_part_each, out=ws.d_x_lag1_prev)
     np.multiply(k_constant_part_batch, ws.d_k_constant_part_each, out=ws.tmp_13)
     np.add(ws.d_x_lag1_prev, ws.tmp_13, out=ws.d_x_lag1_prev)
@@ -382,14 +395,15 @@ def _backward(
     np.multiply(x, ws.d_r_constant_part_each, out=ws.d_mixr_each)
     np.multiply(x, ws.d_k_constant_part_each, out=ws.d_mixk_each)
     np.multiply(x, ws.d_v_constant_part_each, out=ws.d_mixv_each)
-    # r
+    # back through r, continued
     np.multiply(saved.x_lag1_all[:-1], ws.d_r_constant_part_each, out=ws.d_r_constant_part_each)
-    # k
+    # back through k, continued
     np.multiply(saved.x_lag1_all[:-1], ws.d_k_constant_part_each, out=ws.d_k_constant_part_each)
-    # v
+    # back through v, continued
     np.multiply(saved.x_lag1_all[:-1], ws.d_v_constant_part_each, out=ws.d_v_constant_part_each)
-    # backward of decayed = p[t-1] - exp(w)
+    # back through decayed = p[t-1] - exp(w)
     np.multiply(ws.d_decayed, -1, out=ws.d_exp_w_each)
+    # gradients of the parameters: products and sums over all steps and samples
     r_part_2d = ws.r_part.reshape(T*B, D)
     np.matmul(d_Wr_r_part_2d.T, r_part_2d, out=ws.d_Wr_rows)
     d_Wr = ws.d_Wr_rows
@@ -472,7 +486,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
             packed.prepare(B)
         (
             mixr_row, r_constant_part_row, mixk_row, k_constant_part_row, mixv_row, v_constant_part_row, exp_w_row,
-            Wr_T, Wk_T, Wv_T, minus_one, u_row, one, Wo_T,
+            Wr_T, Wk_T, Wv_T, minus_one, u_row, one, Wo_T
         ) = packed.constants
         r_part = packed.r_part
         tmp = packed.tmp
@@ -513,17 +527,17 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # v = Wv @ shift(mixv)
         multiply(mixv_row, x, v_part)
         multiply(v_constant_part_row, x_lag1_prev, tmp_3)
-        # r, k, v
+        # r, k and v, continued
         add(r_k_v_part, tmp_tmp_tmp, r_k_v_part)
         # decayed = p[t-1] - exp(w)
         subtract(p_prev, exp_w_row, exp_a_pre)
-        # r
+        # r, continued
         dot(r_part, Wr_T, y_part)
-        # k
+        # k, continued
         matmul(k_part, Wk_T, exp_a_pre_2)
-        # v
+        # v, continued
         dot(v_part, Wv_T, v)
-        # r
+        # r, continued
         abs(y_part, tmp_4)
         multiply(tmp_4, minus_one, tmp_4)
         sign(y_part, y_part)
@@ -534,7 +548,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         subtract(p_prev, top, old)
         # new = exp(u + k - top)
         subtract(new, top, new)
-        # old, new
+        # old and new, continued
         exp(old_new, old_new)
         # wkv = (old*a[t-1] + new*v)/(old*b[t-1] + new)
         multiply(a_prev, old, wkv)
@@ -548,21 +562,21 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # a[t] = exp(decayed - p[t])*a[t-1] + exp(k - p[t])*v
         subtract(exp_a_pre, p, exp_a_pre)
         subtract(exp_a_pre_2, p, exp_a_pre_2)
-        # r, a
+        # r and a[t], continued
         exp(gates, gates)
         maximum(tmp_4, y_part, out=y_part)
         add(tmp_4, one, tmp_4)
         divide(y_part, tmp_4, y_part)
         # y = Wo @ (r*wkv)
         multiply(y_part, wkv, y_part)
-        # a
+        # a[t], continued
         multiply(a_prev, exp_a_pre, tmp_6)
         multiply(v, exp_a_pre_2, v)
         a = add(tmp_6, v)
         # b[t] = exp(decayed - p[t])*b[t-1] + exp(k - p[t])
         multiply(b_prev, exp_a_pre, exp_a_pre)
         b = add(exp_a_pre, exp_a_pre_2)
-        # y
+        # y, continued
         dot(y_part, Wo_T, y_2)
         return y_2.copy(), State(a=a, b=b, p=p, x_lag1=x_t.copy())
     finally:
@@ -663,7 +677,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     k_constant_part = 1 - params.mixk
     v_constant_part = 1 - params.mixv
     exp_w = np.exp(params.w)
-    return (r_constant_part, k_constant_part, v_constant_part, exp_w, )
+    return (r_constant_part, k_constant_part, v_constant_part, exp_w)
 
 
 class Tape(NamedTuple):
@@ -777,7 +791,7 @@ def pack(params: Params) -> Packed:
     params = _fields("params", params, Params)
     D = _axis("params.Wr", params.Wr, 2, 0, "[D, D]")
     dtype = _check_params(params, D)
-    return Packed(params, dtype, (D, ))
+    return Packed(params, dtype, (D,))
 
 
 class Packed:
@@ -811,7 +825,7 @@ class Packed:
         Wo_T = _from_left(Wo)
         self.constants = (
             mixr_row, r_constant_part_row, mixk_row, k_constant_part_row, mixv_row, v_constant_part_row, exp_w_row,
-            Wr_T, Wk_T, Wv_T, minus_one, u_row, one, Wo_T,
+            Wr_T, Wk_T, Wv_T, minus_one, u_row, one, Wo_T
         )
         self.__setstate__(dict(vars(self)))
 
@@ -878,8 +892,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -1019,7 +1033,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, D = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.k = empty((T, B, D), dtype)
         self.v = empty((T, B, D), dtype)
@@ -1112,13 +1126,15 @@ class _Forward:
         self.tmp_7 = np.ndarray((T, B, D), dtype, scratch.block_1)
         self.y_part = np.ndarray((T, B, D), dtype, scratch.block_1)
         self.y_2 = np.ndarray((T, B, D), dtype, scratch.block_2)
-        # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
         self.carried = (
-            (saved.a_all, saved.a_prev, 0.0), (saved.b_all, saved.b_prev, 0.0), (saved.p_all, saved.p_prev, -np.inf),
+            (saved.a_all, saved.a_prev, 0.0), (saved.b_all, saved.b_prev, 0.0), (saved.p_all, saved.p_prev, -np.inf)
         )
         self.steps = list(
-            zip(saved.p_all[:-1], saved.exp_a_pre, saved.k, saved.p, saved.exp_a_pre_2, saved.a_all[:-1], saved.a,
-            saved.v, saved.b_all[:-1], saved.b)
+            zip(
+                saved.p_all[:-1], saved.exp_a_pre, saved.k, saved.p, saved.exp_a_pre_2, saved.a_all[:-1], saved.a,
+                saved.v, saved.b_all[:-1], saved.b
+            )
         )
 
 
@@ -1200,10 +1216,12 @@ class _Backward:
         self.d_mixv_each = np.ndarray((T, B, D), dtype, scratch.block_18)
         self.d_exp_w_each = np.ndarray((T, B, D), dtype, scratch.block_19)
         self.d_x_lag1_all = np.ndarray((T + 1, B, D), dtype, scratch.block_1)
-        self.carried = (self.d_a, self.d_b, self.d_p, )
+        self.carried = (self.d_a, self.d_b, self.d_p)
         self.steps = list(
-            zip(self.d_v, saved.v, self.d_a_pre_2, saved.exp_a_pre_2, saved.a_prev, saved.b_prev, saved.exp_a_pre,
-            self.d_p_2, self.d_decayed, self.d_a_prev_factor, self.d_b_prev_factor, self.d_p_prev_base)
+            zip(
+                self.d_v, saved.v, self.d_a_pre_2, saved.exp_a_pre_2, saved.a_prev, saved.b_prev, saved.exp_a_pre,
+                self.d_p_2, self.d_decayed, self.d_a_prev_factor, self.d_b_prev_factor, self.d_p_prev_base
+            )
         )[::-1]
 
 
@@ -1215,7 +1233,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, D = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1327,7 +1345,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1438,7 +1456,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1447,7 +1465,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1463,7 +1481,7 @@ class _Cuts:
         stream[self.T] = last
 
     def part(self, d_stream: np.ndarray, dfinal: np.ndarray | None) -> None:
-        """Take ``d_stream`` [T + 1, B, n] apart at each beginning; ``dfinal`` comes in at the end."""
+        """No gradient in ``d_stream`` [T + 1, B, n] passes a reset; ``dfinal`` comes in at the end of a sample."""
         d_stream[self.steps, self.columns] = 0
         d_stream[self.T, self.short] = 0
         d_stream[self.lengths[self.short], self.short] = 0 if dfinal is None else dfinal[self.short]
@@ -1489,7 +1507,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1498,9 +1516,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1520,8 +1539,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1547,10 +1566,10 @@ OUTPUT_SHAPES = {
     "y": ("D",),
 }
 PARAM_SHAPES = {
-    "Wr": ("D", "D",),
-    "Wk": ("D", "D",),
-    "Wv": ("D", "D",),
-    "Wo": ("D", "D",),
+    "Wr": ("D", "D"),
+    "Wk": ("D", "D"),
+    "Wv": ("D", "D"),
+    "Wo": ("D", "D"),
     "mixr": ("D",),
     "mixk": ("D",),
     "mixv": ("D",),
@@ -1693,7 +1712,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.b", state.b, dtype, (B, D), "[B, D]")
         _expect("state.p", state.p, dtype, (B, D), "[B, D]")
         _expect("state.x_lag1", state.x_lag1, dtype, (B, D), "[B, D]")
-    return params, x, state, T, B, dtype, (D, )
+    return params, x, state, T, B, dtype, (D,)
 
 
 def _check_params(params: Params, D: int) -> Any:

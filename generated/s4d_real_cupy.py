@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "s4d_real"
 SPEC_SHA256 = "87ae5e49bb521b0e500ae67188371c53f84484acfe5d17f9b106f294ccfba1ad"
-DIMS = ("I", "N",)
+DIMS = ("I", "N")
 
 
 class Params(NamedTuple):
@@ -79,6 +79,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -98,8 +101,8 @@ __device__ inline void keep(stored*, long long, real) {}
 #endif
 
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -150,8 +153,9 @@ extern "C" __global__ void forward_loop(
         const real cut_before = cuts[row];
         const real x_column = x_all[row*I + j/N];
 
-        // h[t] = decay*h[t-1] + gain*outer(x[t], one)
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+        // h[t] = decay*h[t-1] + gain*outer(x[t], one)
         const real h = decay_j*h_prev_here + one_row_j*gain_j*x_column;
         // y = (C*h[t]) @ one + d*x[t]
         const real y_part_one = C_j*one_row_j*h;
@@ -213,17 +217,20 @@ extern "C" __global__ void backward_loop(
         const real h_prev = h_all[at];
         const real d_sum_y_part_one_flat = dy_all[row*I + j/N];
 
-        // backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
-        // backward of y = (C*h[t]) @ one + d*x[t]
+        // back through y = (C*h[t]) @ one + d*x[t]
         const real d_y_part = one_row_j*d_sum_y_part_one_flat;
-        // backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
+        // back to h[t], from the next step and y = (C*h[t]) @ one + d*x[t]
         const real d_h = d_h_next_here + C_j*d_y_part;
+        // back to h[t-1], from h[t] = decay*h[t-1] + gain*outer(x[t], one)
         const real d_h_prev = decay_j*d_h;
+        // back through h[t] = decay*h[t-1] + gain*outer(x[t], one)
         const real d_h_x_column = one_row_j*gain_j*d_h;
         const real d_C_each = h*d_y_part;
-        // backward of decay = exp(outer(exp(step), one)*A)
+        // back through decay = exp(outer(exp(step), one)*A)
         const real d_decay_each = h_prev_here*d_h;
 
         d_h_all[at] = d_h;
@@ -246,7 +253,7 @@ extern "C" __global__ void backward_after(
 {
     const long long row = blockIdx.x;
 
-    // backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
+    // back through h[t] = decay*h[t-1] + gain*outer(x[t], one)
     for (long long k = 0; k < I; k++)
         sum_row(N, d_h_x_column_all + row*I*N + k*N, sum_d_h_x_column_all + row*I + k);
     __syncthreads();
@@ -257,6 +264,7 @@ extern "C" __global__ void backward_after(
         const real d_y_given = dy_all[at];
         const real d_x_column_flat = sum_d_h_x_column_all[at];
 
+        // back to x[t], from h[t] and y
         const real d_x = d_j*d_y_given + d_x_column_flat;
         const real d_d_each = x*d_y_given;
 
@@ -270,7 +278,7 @@ extern "C" __global__ void backward_after(
         const real x_column = x_all[row*I + j/N];
         const real d_h = d_h_all[at];
 
-        // backward of gain = (decay - 1)/A*B
+        // back through gain = (decay - 1)/A*B
         const real d_gain_each = x_column*one_row_j*d_h;
 
         d_gain_each_all[at] = d_gain_each;
@@ -407,6 +415,7 @@ def _backward_checked(
 
     _loop(ws, _backward_loop, graph)
     _run_blocks(_kernel("backward_after", dtype), T*B, ws.backward_after)
+    # gradients of the parameters: products and sums over all steps and samples
     _sum_parts(ws.d_C_each_totals, ws.d_C_sum)
     _sum_rows(ws.d_d_each_all.reshape(T*B, I), ws.d_d_sum_parts, ws.d_d_sum)
     _sum_parts(ws.d_decay_each_totals, ws.d_decay_sum)
@@ -549,8 +558,9 @@ def _derived(params: Params, I: int, N: int) -> tuple[Any, ...]:
     gain_quotient = decay_complement/A
     gain = params.B*gain_quotient
     return tuple(
-        cp.asarray(value, dtype, order='C') for value in (A, decay, gain, one_row, decay_complement, exp_la, exp_step,
-        exp_step_column, gain_quotient, )
+        cp.asarray(value, dtype, order='C') for value in (
+            A, decay, gain, one_row, decay_complement, exp_la, exp_step, exp_step_column, gain_quotient,
+        )
     )
 
 
@@ -689,7 +699,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.la", params.la, 2, 0, "[I, N]")
     N = _axis("params.la", params.la, 2, 1, "[I, N]")
     dtype = _check_params(params, I, N)
-    return Packed(params, dtype, (I, N, ))
+    return Packed(params, dtype, (I, N))
 
 
 class Packed:
@@ -995,7 +1005,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1062,8 +1072,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1095,15 +1104,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1173,15 +1181,15 @@ OUTPUT_SHAPES = {
     "y": ("I",),
 }
 PARAM_SHAPES = {
-    "la": ("I", "N",),
-    "B": ("I", "N",),
-    "C": ("I", "N",),
+    "la": ("I", "N"),
+    "B": ("I", "N"),
+    "C": ("I", "N"),
     "step": ("I",),
     "d": ("I",),
     "one": ("N",),
 }
 STATE_SHAPES = {
-    "h": ("I", "N",),
+    "h": ("I", "N"),
 }
 
 
@@ -1293,7 +1301,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, I, N), "[B, I, N]")
-    return params, x, state, T, B, dtype, (I, N, )
+    return params, x, state, T, B, dtype, (I, N)
 
 
 def _check_params(params: Params, I: int, N: int) -> Any:

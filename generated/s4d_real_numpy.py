@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "s4d_real"
 SPEC_SHA256 = "87ae5e49bb521b0e500ae67188371c53f84484acfe5d17f9b106f294ccfba1ad"
-DIMS = ("I", "N",)
+DIMS = ("I", "N")
 
 
 class Params(NamedTuple):
@@ -71,6 +71,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _all before the first step and after every step; _flat of all steps and samples, as the
+# columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _sum over all steps and samples;
+# _axes with all its axes; _batch for every sample; _out for the caller.
 
 
 def _forward(
@@ -130,35 +135,39 @@ def _backward(
     np.copyto(d_batch, params.d)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.reshape(B, I*N)
 
-    # backward of y = (C*h[t]) @ one + d*x[t]
+    # back through y = (C*h[t]) @ one + d*x[t]
     np.copyto(ws.d_C_each_axes, dy.reshape(T, B, I, 1))
     np.multiply(one_row, ws.d_C_each_axes, out=ws.d_C_each_axes)
-    # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
+    # for the way back to h[t], from y = (C*h[t]) @ one + d*x[t]
     np.multiply(C_batch, ws.d_C_each, out=ws.d_gain_each)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.reshape(B, I*N), )
+        finals = None if dfinal is None else (dfinal.h.reshape(B, I*N),)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     for (d_gain_each,) in steps:
-        # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
+        # back to h[t], from the next step and y = (C*h[t]) @ one + d*x[t]
         add(d_h, d_gain_each, d_gain_each)
+        # back to h[t-1], from h[t] = decay*h[t-1] + gain*outer(x[t], one)
         multiply(decay_batch, d_gain_each, d_h)
 
-    # again h[t] = decay*h[t-1] + gain*outer(x[t], one)
-    # backward of h[t] = decay*h[t-1] + gain*outer(x[t], one)
+    # back through h[t] = decay*h[t-1] + gain*outer(x[t], one)
     np.einsum("ij,tbij->tbi", d_h_x_column_factor, ws.d_gain_each_axes, out=ws.d_x_axes)
+    # for the way back to x[t], from h[t] and y
     np.multiply(d_batch, dy, out=ws.d_x_factor)
+    # back to x[t], from h[t] and y
     np.add(ws.d_x, ws.d_x_factor, out=ws.d_x)
     np.multiply(saved.h, ws.d_C_each, out=ws.d_C_each)
     np.multiply(dy, x, out=ws.d_d_each)
-    # backward of decay = exp(outer(exp(step), one)*A)
+    # back through decay = exp(outer(exp(step), one)*A)
     np.multiply(saved.h_prev, ws.d_gain_each, out=ws.d_decay_each)
-    # backward of gain = (decay - 1)/A*B
+    # for the way back through gain = (decay - 1)/A*B
     np.multiply(one_row, x.reshape(T, B, I, 1), out=ws.d_gain_each_factor_axes)
+    # back through gain = (decay - 1)/A*B
     np.multiply(ws.d_gain_each, ws.d_gain_each_factor, out=ws.d_gain_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.sum(ws.d_C_each, axis=(0, 1), out=ws.d_C_sum)
     d_C = ws.d_C_sum.reshape(I, N)
     np.sum(ws.d_d_each, axis=(0, 1), out=ws.d_d_sum)
@@ -212,7 +221,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         I, N = packed.dims
-        (one_row, decay_row, h_factor_row, C_row, d_row, ) = packed.constants
+        (one_row, decay_row, h_factor_row, C_row, d_row) = packed.constants
         tmp = packed.tmp
         tmp_axes = packed.tmp_axes
         tmp_2 = packed.tmp_2
@@ -302,7 +311,7 @@ def _derived(params: Params, I: int, N: int) -> tuple[Any, ...]:
     decay_complement = np.expm1(decay_pre)
     gain_quotient = decay_complement/A
     gain = params.B*gain_quotient
-    return (A, decay, gain, one_row, decay_complement, exp_la, exp_step, exp_step_column, gain_quotient, )
+    return (A, decay, gain, one_row, decay_complement, exp_la, exp_step, exp_step_column, gain_quotient)
 
 
 class Tape(NamedTuple):
@@ -411,7 +420,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.la", params.la, 2, 0, "[I, N]")
     N = _axis("params.la", params.la, 2, 1, "[I, N]")
     dtype = _check_params(params, I, N)
-    return Packed(params, dtype, (I, N, ))
+    return Packed(params, dtype, (I, N))
 
 
 class Packed:
@@ -431,7 +440,7 @@ class Packed:
         h_factor_row = (one_row*gain)[None]
         C_row = params.C.reshape(-1)[None]
         d_row = params.d[None]
-        self.constants = (one_row, decay_row, h_factor_row, C_row, d_row, )
+        self.constants = (one_row, decay_row, h_factor_row, C_row, d_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -484,8 +493,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -626,7 +635,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, N = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, B, I*N), dtype)
         self.h_axes = self.h_all[1:].reshape(T, B, I, N)
@@ -675,7 +684,8 @@ class _Forward:
         self.y_factor = np.ndarray((T, B, I), dtype, scratch.block_6)
         self.y_part_axes = self.y_part.reshape(T, B, I, N)
         self.y_axes = self.y_2.reshape(T, B, I)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.h))
 
 
@@ -705,7 +715,7 @@ class _Backward:
         self.d_gain_each_axes = self.d_gain_each.reshape(T, B, I, N)
         self.d_x_axes = self.d_x.reshape(T, B, I)
         self.d_gain_each_factor_axes = self.d_gain_each_factor.reshape(T, B, I, N)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_gain_each))[::-1]
 
 
@@ -717,7 +727,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, N = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -826,7 +836,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -937,7 +947,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -946,7 +956,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -974,7 +984,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -983,9 +993,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1005,8 +1016,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1032,15 +1043,15 @@ OUTPUT_SHAPES = {
     "y": ("I",),
 }
 PARAM_SHAPES = {
-    "la": ("I", "N",),
-    "B": ("I", "N",),
-    "C": ("I", "N",),
+    "la": ("I", "N"),
+    "B": ("I", "N"),
+    "C": ("I", "N"),
     "step": ("I",),
     "d": ("I",),
     "one": ("N",),
 }
 STATE_SHAPES = {
-    "h": ("I", "N",),
+    "h": ("I", "N"),
 }
 
 
@@ -1167,7 +1178,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, I, N), "[B, I, N]")
-    return params, x, state, T, B, dtype, (I, N, )
+    return params, x, state, T, B, dtype, (I, N)
 
 
 def _check_params(params: Params, I: int, N: int) -> Any:

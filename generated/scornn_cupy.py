@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "scornn"
 SPEC_SHA256 = "773078d39584f960dbd9eb3b031704bd67a3315ab6f23c3e213e9d3bf2a12f73"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -79,6 +79,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _final at the end of a sample; _sum over all steps and samples; _T transposed; _out for the
+# caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -101,8 +105,8 @@ __device__ inline real gt(real a, real b) { return a > b; }
 __device__ inline real relu(real a) { return a < 0 ? 0 : a; }
 __device__ inline real sign(real a) { return (a > 0) - (a < 0); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step.
 extern "C" __global__ void forward_step_1(
@@ -118,7 +122,7 @@ extern "C" __global__ void forward_step_1(
     const real cut_before = cuts[row];
     const real h_prev = h_all[at];
 
-    // h[t] = sign(z)*relu(abs(z) + b)
+    // the state before the step, put back where the sequence is reset
     const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
     // z = W @ x[t] + Q @ (d*h[t-1])
     const real z_part = d_j*h_prev_here;
@@ -177,15 +181,17 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = sign(z)*relu(abs(z) + b)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // the state before the step, put back where the sequence is reset
     const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
-    // backward of z = W @ x[t] + Q @ (d*h[t-1])
+    // for the way back to z, from h[t] = sign(z)*relu(abs(z) + b)
     const real d_z_factor = sign(z);
-    // backward of h[t] = sign(z)*relu(abs(z) + b)
+    // back through h[t] = sign(z)*relu(abs(z) + b)
     const real d_h_pre = sign_z*gt(relu_h_pre, 0)*(d_h_given + d_h_next_here);
-    // backward of z = W @ x[t] + Q @ (d*h[t-1])
+    // back to z, from h[t] = sign(z)*relu(abs(z) + b)
     const real d_z = d_h_pre*d_z_factor;
+    // again: d*h[t-1], in z
     const real z_part = d_j*h_prev_here;
 
     d_h_pre_all[at] = d_h_pre;
@@ -205,7 +211,7 @@ extern "C" __global__ void backward_step_2(
     const real d_j = d[j];
     const real QT_d_Q_z_part = QT_d_Q_z_part_now[k];
 
-    // backward of h[t] = sign(z)*relu(abs(z) + b)
+    // back to h[t-1], from z = W @ x[t] + Q @ (d*h[t-1])
     const real d_h_prev = d_j*QT_d_Q_z_part;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -294,7 +300,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_z, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of z = W @ x[t] + Q @ (d*h[t-1])
+        # back through Q @ (d*h[t-1])
         dot(d_z, Q, QT_d_Q_z_part)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -355,7 +361,9 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through W @ x[t]
     _dot(ws.d_z_all.reshape(T*B, H), params.W, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_z_all.reshape(T*B, H).T, x_2d, ws.d_W)
     _dot(ws.d_z_all.reshape(T*B, H).T, ws.z_part_all.reshape(T*B, H), ws.d_Q)
     _sum_rows(ws.d_h_pre_all.reshape(T*B, H), ws.d_b_sum_parts, ws.d_b_sum)
@@ -611,7 +619,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -809,8 +817,9 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_z_all[t],
-            (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_z_all[t], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -999,7 +1008,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1066,8 +1075,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1099,15 +1107,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1177,8 +1184,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "M": ("H", "H",),
+    "W": ("H", "I"),
+    "M": ("H", "H"),
     "b": ("H",),
     "d": ("H",),
 }
@@ -1295,7 +1302,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

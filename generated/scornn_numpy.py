@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "scornn"
 SPEC_SHA256 = "773078d39584f960dbd9eb3b031704bd67a3315ab6f23c3e213e9d3bf2a12f73"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -69,6 +69,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of
+# all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and
+# samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -125,34 +130,37 @@ def _backward(
     W = params.W
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = sign(z)*relu(abs(z) + b)
+    # for the way back through h[t] = sign(z)*relu(abs(z) + b)
     np.greater(saved.relu_h_pre, 0, out=ws.d_h_pre)
     np.multiply(saved.sign_z, ws.d_h_pre, out=ws.d_h_pre)
-    # backward of z = W @ x[t] + Q @ (d*h[t-1])
+    # for the way back to z, from h[t] = sign(z)*relu(abs(z) + b)
     np.sign(saved.z, out=ws.d_z)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
     d_h = ws.d_h
     Q_T = _transposed(Q, T, B, ws.Q_T)
     for (dy_t, d_h_pre, d_z) in steps:
-        # backward of h[t] = sign(z)*relu(abs(z) + b)
+        # back through h[t] = sign(z)*relu(abs(z) + b)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
-        # backward of z = W @ x[t] + Q @ (d*h[t-1])
+        # back to z, from h[t] = sign(z)*relu(abs(z) + b)
         multiply(d_z, d_h_pre, d_z)
+        # back through Q @ (d*h[t-1])
         dot(Q_T, d_z, d_h)
-        # h
+        # back to h[t-1], from z = W @ x[t] + Q @ (d*h[t-1])
         multiply(d_batch, d_h, d_h)
 
-    # again z = W @ x[t] + Q @ (d*h[t-1])
+    # again: d*h[t-1], in z
     np.multiply(d_batch, saved.h_prev, out=ws.z_part)
+    # back through W @ x[t]
     d_z_flat = _columns(ws.d_z, ws.d_z_flat)
     np.matmul(d_z_flat.T, W, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_flat, x_2d, out=ws.d_W_rows)
     d_W = ws.d_W_rows
     z_part_flat = _columns(ws.z_part, ws.z_part_flat)
@@ -200,7 +208,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (d_row, Q_W_T, b_row, zero, ) = packed.constants
+        (d_row, Q_W_T, b_row, zero) = packed.constants
         x_here = packed.x_here
         z_part = packed.z_part
         z_part_x_here = packed.z_part_x_here
@@ -280,7 +288,7 @@ def _derived(params: Params, H: int) -> tuple[Any, ...]:
     Q_part = A + eye_H
     inv_Q_part = np.linalg.inv(Q_part)
     Q = 2*inv_Q_part - eye_H
-    return (A, Q, inv_Q_part, )
+    return (A, Q, inv_Q_part)
 
 
 class Tape(NamedTuple):
@@ -386,7 +394,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.W", params.W, 2, 0, "[H, I]")
     I = _axis("params.W", params.W, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -408,7 +416,7 @@ class Packed:
         Q_W_T = _from_left(Q_W)
         b_row = params.b[None]
         zero = np.array(0, dtype)
-        self.constants = (d_row, Q_W_T, b_row, zero, )
+        self.constants = (d_row, Q_W_T, b_row, zero)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -458,8 +466,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -600,7 +608,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.h_all = empty((T + 1, H, B), dtype)
         self.z = empty((T, H, B), dtype)
@@ -646,7 +654,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.W_x_flat = np.ndarray((H, T, B), dtype, scratch.block_1)
         self.W_x = self.W_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.z, self.W_x, saved.sign_z, saved.relu_h_pre, saved.h))
 
 
@@ -669,7 +678,7 @@ class _Backward:
         self.z_part = np.ndarray((T, H, B), dtype, scratch.block_3)
         self.d_z_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
         self.z_part_flat = np.ndarray((H, T, B), dtype, scratch.block_5)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_z))[::-1]
 
 
@@ -681,7 +690,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -790,7 +799,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -901,7 +910,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -910,7 +919,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -938,7 +947,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -947,9 +956,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -969,8 +979,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -996,8 +1006,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W": ("H", "I",),
-    "M": ("H", "H",),
+    "W": ("H", "I"),
+    "M": ("H", "H"),
     "b": ("H",),
     "d": ("H",),
 }
@@ -1129,7 +1139,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "scrn"
 SPEC_SHA256 = "d5ed20923b713c81ba87597954286bbc1e04d31d5c3e39dbf023d7a96e5e35ab"
-DIMS = ("I", "H", "S",)
+DIMS = ("I", "H", "S")
 
 
 class Params(NamedTuple):
@@ -85,6 +85,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -106,8 +109,8 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after R @ h_prev.
 extern "C" __global__ void forward_step_1(
@@ -123,8 +126,9 @@ extern "C" __global__ void forward_step_1(
     const real s_prev = s_all[at];
     const real B_x = B_A_x_all[row*(H + S) + j];
 
-    // s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
+    // the state before the step, put back where the sequence is reset
     const real s_prev_here = cut_before == 0 ? s_prev : cut_before == 1 ? 0 : s_all[k];
+    // s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
     const real s = real(0.95)*s_prev_here + real(0.050000000000000044)*B_x;
 
     s_all[at + B*S] = s;
@@ -150,7 +154,9 @@ extern "C" __global__ void forward_step_2(
 
     // h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
     const real h = sigmoid(P_s + A_x + R_h_prev);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     h_out[at] = h;
@@ -176,8 +182,9 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_h_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // back through h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
     const real d_h_pre = (1 - h)*h*(d_h_given + d_h_next_here);
 
     d_h_pre_all[at] = d_h_pre;
@@ -195,7 +202,7 @@ extern "C" __global__ void backward_step_2(
 
     const real d_h_prev_allraw = d_h_prev_allraw_PT_now[sample*(H + S) + j];
 
-    // backward of h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
+    // back to h[t-1], from h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
     const real d_h_prev = d_h_prev_allraw;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -217,10 +224,13 @@ extern "C" __global__ void backward_step_3(
     const real d_s_next = d_s_pair[(t + 1)%2*B*S + k];
     const real PT_d_P_s = d_h_prev_allraw_PT_now[sample*(H + S) + H + j];
 
-    // backward of s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_s_next_here = cut_after == 0 ? d_s_next : cut_after == 2 ? d_s_final[k] : 0;
+    // back to s[t], from the output, the next step and h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
     const real d_s = d_s_given + d_s_next_here + PT_d_P_s;
+    // back to s[t-1], from s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
     const real d_s_prev = real(0.95)*d_s;
+    // back through s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
     const real d_B_x = real(0.050000000000000044)*d_s;
 
     d_s_pair[t%2*B*S + k] = d_s_prev;
@@ -315,8 +325,8 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_3_blocks = ws.backward_step_3_blocks
     for backward_step_arguments, d_h_pre, backward_step_arguments_2, backward_step_arguments_3 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
-        # backward of s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
+        # back through h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
+        # back through P @ s[t]
         dot(d_h_pre, R_P, d_h_prev_allraw_PT_d_s)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
@@ -387,12 +397,14 @@ def _backward_checked(
         ws.d_s_final[...] = 0 if dfinal is None else dfinal.s
 
     _loop(ws, _backward_loop, graph)
+    # back through [A; B] @ x[t]
     _dot(ws.d_B_x_h_pre_all.reshape(T*B, H + S), ws.B_A, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_B_x_h_pre_all.reshape(T*B, H + S).T, x_2d, ws.d_A_B)
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_B_x_h_pre_all.reshape(T*B, H + S).T, x_2d, ws.d_B_A)
     _dot(ws.d_h_pre_all.reshape(T*B, H).T, saved.s_operand[1:].reshape(T*B, S), ws.d_P)
     _dot(ws.d_h_pre_all.reshape(T*B, H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_R)
-    d_A = ws.d_A_B[S:H + S]
-    d_B = ws.d_A_B[:S]
+    d_A = ws.d_B_A[S:H + S]
+    d_B = ws.d_B_A[:S]
     d_P = ws.d_P
     d_R = ws.d_R
     d_state = State(
@@ -621,7 +633,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.A", params.A, 2, 1, "[H, I]")
     S = _axis("params.B", params.B, 2, 0, "[S, I]")
     dtype = _check_params(params, I, H, S)
-    return Packed(params, dtype, (I, H, S, ))
+    return Packed(params, dtype, (I, H, S))
 
 
 class Packed:
@@ -781,8 +793,9 @@ class _Forward:
         self.forward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], (now[t], *self.forward_step_1), self.s_operand[t + 1],
-            (now[t], *self.forward_step_2)) for t in range(T)
+            (
+                self.h_operand[t], (now[t], *self.forward_step_1), self.s_operand[t + 1], (now[t], *self.forward_step_2)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -816,7 +829,7 @@ class _Backward:
         self.d_B_x_h_pre_all = cp.empty((T, B, H + S), dtype)
         self.R_P = cp.empty((H, H + S), dtype)
         self.B_A = cp.empty((H + S, I), dtype)
-        self.d_A_B = cp.empty((H + S, I), dtype)
+        self.d_B_A = cp.empty((H + S, I), dtype)
         self.d_P = cp.empty((H, S), dtype)
         self.d_R = cp.empty((H, H), dtype)
         self.backward_step_1 = (
@@ -833,8 +846,10 @@ class _Backward:
         self.backward_step_3_blocks = _blocks(B*S)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_h_pre_all[t], (now[t], *self.backward_step_2),
-            (now[t], *self.backward_step_3)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_h_pre_all[t], (now[t], *self.backward_step_2),
+                (now[t], *self.backward_step_3)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1023,7 +1038,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1090,8 +1105,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1123,15 +1137,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1202,10 +1215,10 @@ OUTPUT_SHAPES = {
     "s": ("S",),
 }
 PARAM_SHAPES = {
-    "A": ("H", "I",),
-    "B": ("S", "I",),
-    "P": ("H", "S",),
-    "R": ("H", "H",),
+    "A": ("H", "I"),
+    "B": ("S", "I"),
+    "P": ("H", "S"),
+    "R": ("H", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1323,7 +1336,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.s", state.s, dtype, (B, S), "[B, S]")
-    return params, x, state, T, B, dtype, (I, H, S, )
+    return params, x, state, T, B, dtype, (I, H, S)
 
 
 def _check_params(params: Params, I: int, H: int, S: int) -> Any:

@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "scrn"
 SPEC_SHA256 = "d5ed20923b713c81ba87597954286bbc1e04d31d5c3e39dbf023d7a96e5e35ab"
-DIMS = ("I", "H", "S",)
+DIMS = ("I", "H", "S")
 
 
 class Params(NamedTuple):
@@ -76,6 +76,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -103,7 +107,7 @@ def _forward(
     multiply, add, dot, abs, exp, sign, maximum, divide = (
         np.multiply, np.add, np.dot, np.abs, np.exp, np.sign, np.maximum, np.divide
     )
-    number = np.array(0.95, dtype)
+    c_0_95 = np.array(0.95, dtype)
     tmp = ws.tmp
     R_h_prev = ws.R_h_prev
     tmp_2 = ws.tmp_2
@@ -111,7 +115,7 @@ def _forward(
     one = np.array(1, dtype)
     for (s_prev, s, h, h_prev, A_x) in steps:
         # s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
-        multiply(s_prev, number, tmp)
+        multiply(s_prev, c_0_95, tmp)
         add(tmp, s, s)
         # h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
         dot(P, s, h)
@@ -149,14 +153,14 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_s[...] = 0 if dfinal is None else dfinal.s.T
 
-    # backward of h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
+    # for the way back through h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
     np.subtract(1, saved.h, out=ws.d_h_pre)
     np.multiply(ws.d_h_pre, saved.h, out=ws.d_h_pre)
     np.copyto(ws.dy_h_rows, dy.h.transpose(0, 2, 1))
     np.copyto(ws.dy_s_rows, dy.s.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.s.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.s.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -165,21 +169,25 @@ def _backward(
     d_h_PT_d_P_s = ws.d_h_PT_d_P_s
     d_s = ws.d_s
     PT_d_P_s = ws.PT_d_P_s
-    number = np.array(0.95, dtype)
+    c_0_95 = np.array(0.95, dtype)
     for (dy_h_t, d_h_pre, dy_s_t, d_s_2) in steps:
-        # backward of h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
+        # back through h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
         add(dy_h_t, d_h, d_h)
         multiply(d_h, d_h_pre, d_h_pre)
-        # h, s
+        # back through R @ h[t-1], P @ s[t]
         dot(R_P_T, d_h_pre, d_h_PT_d_P_s)
+        # back to s[t], from the output, the next step and h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
         add(dy_s_t, d_s, d_s_2)
         add(d_s_2, PT_d_P_s, d_s_2)
-        multiply(d_s_2, number, d_s)
+        # back to s[t-1], from s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
+        multiply(d_s_2, c_0_95, d_s)
 
-    # backward of s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
+    # back through s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
     np.multiply(ws.d_s_2, 0.050000000000000044, out=ws.d_B_x)
+    # back through [A; B] @ x[t]
     d_h_pre_B_x_flat = _columns(ws.d_h_pre_B_x, ws.d_h_pre_B_x_flat)
     np.matmul(d_h_pre_B_x_flat.T, A_B, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_h_pre_B_x_flat, x_2d, out=ws.d_A_B_rows)
     d_A = ws.d_A_B_rows[0:H]
     d_B = ws.d_A_B_rows[H:H + S]
@@ -223,7 +231,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (B_2_T, number, number_2, P_A_R_T, minus_one, one, ) = packed.constants
+        (B_2_T, c_0_95, c_0_050000000000000044, P_A_R_T, minus_one, one) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         B_x = packed.B_x
@@ -242,8 +250,8 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
         np.copyto(h_prev_here, h_prev)
         # s[t] = (1 - alpha)*(B @ x[t]) + alpha*s[t-1]
         dot(x, B_2_T, B_x)
-        multiply(s_prev, number, tmp)
-        multiply(B_x, number_2, B_x)
+        multiply(s_prev, c_0_95, tmp)
+        multiply(B_x, c_0_050000000000000044, B_x)
         add(tmp, B_x, s)
         # h[t] = g(P @ s[t] + A @ x[t] + R @ h[t-1])
         dot(s_x_here_h_prev_here, P_A_R_T, h_pre)
@@ -409,7 +417,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.A", params.A, 2, 1, "[H, I]")
     S = _axis("params.B", params.B, 2, 0, "[S, I]")
     dtype = _check_params(params, I, H, S)
-    return Packed(params, dtype, (I, H, S, ))
+    return Packed(params, dtype, (I, H, S))
 
 
 class Packed:
@@ -429,12 +437,12 @@ class Packed:
         np.copyto(P_A_R[:, S:I + S], params.A)
         np.copyto(P_A_R[:, I + S:H + I + S], params.R)
         B_2_T = _from_left(B_2)
-        number = np.array(0.95, dtype)
-        number_2 = np.array(0.050000000000000044, dtype)
+        c_0_95 = np.array(0.95, dtype)
+        c_0_050000000000000044 = np.array(0.050000000000000044, dtype)
         P_A_R_T = _from_left(P_A_R)
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
-        self.constants = (B_2_T, number, number_2, P_A_R_T, minus_one, one, )
+        self.constants = (B_2_T, c_0_95, c_0_050000000000000044, P_A_R_T, minus_one, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -488,8 +496,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -629,7 +637,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H, S = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.s_all = empty((T + 1, S, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -678,8 +686,8 @@ class _Forward:
         self.A_B_x_flat = np.ndarray((H + S, T, B), dtype, scratch.block_1)
         self.B_x = self.A_B_x_flat[H:].transpose(1, 0, 2)
         self.A_x = self.A_B_x_flat[:H].transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.s_all, saved.s_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.s_all, saved.s_prev, 0.0))
         self.steps = list(zip(saved.s_all[:-1], saved.s, saved.h, saved.h_all[:-1], self.A_x))
 
 
@@ -710,7 +718,7 @@ class _Backward:
         self.d_h = self.d_h_PT_d_P_s[:H]
         self.PT_d_P_s = self.d_h_PT_d_P_s[H:]
         self.d_B_x = self.d_h_pre_B_x[:, H:]
-        self.carried = (self.d_h, self.d_s, )
+        self.carried = (self.d_h, self.d_s)
         self.steps = list(zip(self.dy_h_rows, self.d_h_pre, self.dy_s_rows, self.d_s_2))[::-1]
 
 
@@ -722,7 +730,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H, S = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -833,7 +841,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -944,7 +952,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -953,7 +961,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -981,7 +989,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -990,9 +998,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1012,8 +1021,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1040,10 +1049,10 @@ OUTPUT_SHAPES = {
     "s": ("S",),
 }
 PARAM_SHAPES = {
-    "A": ("H", "I",),
-    "B": ("S", "I",),
-    "P": ("H", "S",),
-    "R": ("H", "H",),
+    "A": ("H", "I"),
+    "B": ("S", "I"),
+    "P": ("H", "S"),
+    "R": ("H", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1177,7 +1186,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.s", state.s, dtype, (B, S), "[B, S]")
-    return params, x, state, T, B, dtype, (I, H, S, )
+    return params, x, state, T, B, dtype, (I, H, S)
 
 
 def _check_params(params: Params, I: int, H: int, S: int) -> Any:

@@ -47,7 +47,7 @@ __all__ = [
 
 CELL = "shuffling_rnn"
 SPEC_SHA256 = "700ee20b1582a5252860290cba0910b070dea363bcd3d56cdfb2a82a690c1356"
-DIMS = ("I", "H", "F",)
+DIMS = ("I", "H", "F")
 
 
 class Params(NamedTuple):
@@ -77,6 +77,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _final at the end of a sample; _sum over all steps and samples; _T transposed; _out for the
+# caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -100,8 +104,8 @@ __device__ inline real relu(real a) { return a < 0 ? 0 : a; }
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // All steps at once, before the loop.
 extern "C" __global__ void forward_before(
@@ -143,7 +147,9 @@ extern "C" __global__ void forward_step(
     const real sigmoid_b_pre_2 = sigmoid(Ws_x + cs_j);
     // h[t] = g(roll(h[t-1], 1) + b)
     const real h = relu((W2_relu_b_pre + c2_j)*sigmoid_b_pre_2 + roll_h_prev_1);
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     W1_Ws_x_all[row*(F + H) + F + j] = sigmoid_b_pre_2;
@@ -173,11 +179,13 @@ extern "C" __global__ void backward_step_1(
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = g(roll(h[t-1], 1) + b)
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+    // for the way back through h[t] = g(roll(h[t-1], 1) + b)
     const real d_h_pre_factor = gt(h, 0);
+    // back through h[t] = g(roll(h[t-1], 1) + b)
     const real d_h_pre = (d_h_given + d_h_next_here)*d_h_pre_factor;
-    // backward of b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
+    // back through b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
     const real d_b_pre_2 = (W2_relu_b_pre + c2_j)*(1 - sigmoid_b_pre_2)*sigmoid_b_pre_2*d_h_pre;
     const real d_W2_relu_b_pre = sigmoid_b_pre_2*d_h_pre;
 
@@ -196,7 +204,7 @@ extern "C" __global__ void backward_step_2(
 
     const real d_h_prev_allraw = d_h_pre_now[sample*H + (j + 1)%H];
 
-    // backward of h[t] = g(roll(h[t-1], 1) + b)
+    // back to h[t-1], from h[t] = g(roll(h[t-1], 1) + b)
     const real d_h_prev = d_h_prev_allraw;
 
     d_h_pair[t%2*B*H + k] = d_h_prev;
@@ -214,8 +222,9 @@ extern "C" __global__ void backward_after(
     const real relu_b_pre = relu_b_pre_all[at];
     const real W2T_d_W2_relu_b_pre = W2T_d_W2_relu_b_pre_all[at];
 
-    // backward of b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
+    // for the way back through b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
     const real d_b_pre_factor = gt(relu_b_pre, 0);
+    // back through b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
     const real d_b_pre = W2T_d_W2_relu_b_pre*d_b_pre_factor;
 
     d_b_pre_2_pre_all[row*(F + H) + H + j] = d_b_pre;
@@ -354,20 +363,22 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
-    # backward of b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
+    # back through b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
     _dot(ws.d_W2_relu_b_pre_all.reshape(T*B, H), params.W2, ws.W2T_d_W2_relu_b_pre_all.reshape(T*B, F))
     _run(_kernel("backward_after", dtype), T*B*F, ws.backward_after)
+    # back through [W1; Ws] @ x[t]
     _dot(ws.d_b_pre_2_pre_all.reshape(T*B, F + H), ws.Ws_W1, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_b_pre_2_pre_all.reshape(T*B, F + H).T, x_2d, ws.d_W1_Ws)
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_b_pre_2_pre_all.reshape(T*B, F + H).T, x_2d, ws.d_Ws_W1)
     _dot(ws.d_W2_relu_b_pre_all.reshape(T*B, H).T, saved.relu_b_pre_all.reshape(T*B, F), ws.d_W2)
-    _sum_rows(ws.d_b_pre_2_pre_all.reshape(T*B, F + H), ws.d_c1_cs_sum_parts, ws.d_c1_cs_sum)
+    _sum_rows(ws.d_b_pre_2_pre_all.reshape(T*B, F + H), ws.d_cs_c1_sum_parts, ws.d_cs_c1_sum)
     _sum_rows(ws.d_W2_relu_b_pre_all.reshape(T*B, H), ws.d_c2_sum_parts, ws.d_c2_sum)
-    d_W1 = ws.d_W1_Ws[H:F + H]
-    d_c1 = ws.d_c1_cs_sum[H:F + H]
+    d_W1 = ws.d_Ws_W1[H:F + H]
+    d_c1 = ws.d_cs_c1_sum[H:F + H]
     d_W2 = ws.d_W2
     d_c2 = ws.d_c2_sum
-    d_Ws = ws.d_W1_Ws[:H]
-    d_cs = ws.d_c1_cs_sum[:H]
+    d_Ws = ws.d_Ws_W1[:H]
+    d_cs = ws.d_cs_c1_sum[:H]
     d_state = State(
         h=ws.d_h_pair[0].astype(dtype),
     )
@@ -595,7 +606,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.W1", params.W1, 2, 1, "[F, I]")
     H = _axis("params.W2", params.W2, 2, 0, "[H, F]")
     dtype = _check_params(params, I, H, F)
-    return Packed(params, dtype, (I, H, F, ))
+    return Packed(params, dtype, (I, H, F))
 
 
 class Packed:
@@ -779,10 +790,10 @@ class _Backward:
         self.d_h_pre_now = cp.empty((B, H), real)
         self.c2 = cp.empty((H,), dtype)
         self.Ws_W1 = cp.empty((F + H, I), dtype)
-        self.d_W1_Ws = cp.empty((F + H, I), dtype)
+        self.d_Ws_W1 = cp.empty((F + H, I), dtype)
         self.d_W2 = cp.empty((H, F), dtype)
-        self.d_c1_cs_sum = cp.empty((F + H,), dtype)
-        self.d_c1_cs_sum_parts = cp.empty((_parts(T*B), F + H), real)
+        self.d_cs_c1_sum = cp.empty((F + H,), dtype)
+        self.d_cs_c1_sum_parts = cp.empty((_parts(T*B), F + H), real)
         self.d_c2_sum = cp.empty((H,), dtype)
         self.d_c2_sum_parts = cp.empty((_parts(T*B), H), real)
         self.backward_step_1 = (
@@ -938,7 +949,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1005,8 +1016,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1038,15 +1048,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1116,11 +1125,11 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W1": ("F", "I",),
+    "W1": ("F", "I"),
     "c1": ("F",),
-    "W2": ("H", "F",),
+    "W2": ("H", "F"),
     "c2": ("H",),
-    "Ws": ("H", "I",),
+    "Ws": ("H", "I"),
     "cs": ("H",),
 }
 STATE_SHAPES = {
@@ -1237,7 +1246,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, F, )
+    return params, x, state, T, B, dtype, (I, H, F)
 
 
 def _check_params(params: Params, I: int, H: int, F: int) -> Any:

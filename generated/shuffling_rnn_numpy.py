@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "shuffling_rnn"
 SPEC_SHA256 = "700ee20b1582a5252860290cba0910b070dea363bcd3d56cdfb2a82a690c1356"
-DIMS = ("I", "H", "F",)
+DIMS = ("I", "H", "F")
 
 
 class Params(NamedTuple):
@@ -68,6 +68,11 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -133,37 +138,43 @@ def _backward(
     W1 = params.W1
     ws.d_h[...] = 0 if dfinal is None else dfinal.h
 
-    # backward of h[t] = g(roll(h[t-1], 1) + b)
+    # for the way back through h[t] = g(roll(h[t-1], 1) + b)
     np.greater(saved.h, 0, out=ws.d_W2_relu_b_pre)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, )
+        finals = None if dfinal is None else (dfinal.h,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     for (d_W2_relu_b_pre,), dy_t in zip(steps, dy[::-1]):
-        # backward of h[t] = g(roll(h[t-1], 1) + b)
+        # back through h[t] = g(roll(h[t-1], 1) + b)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_W2_relu_b_pre, d_W2_relu_b_pre)
+        # back to h[t-1], from h[t] = g(roll(h[t-1], 1) + b)
         np.copyto(d_h, np.roll(d_W2_relu_b_pre, -1, axis=-1))
 
-    # backward of b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
+    # for the way back through b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
     np.add(c2_batch, saved.W2_relu_b_pre, out=ws.d_b_pre_2)
     np.subtract(1, saved.sigmoid_b_pre_2, out=ws.tmp)
     np.multiply(ws.d_b_pre_2, ws.tmp, out=ws.d_b_pre_2)
     np.multiply(ws.d_b_pre_2, saved.sigmoid_b_pre_2, out=ws.d_b_pre_2)
+    # back through b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
     np.multiply(ws.d_W2_relu_b_pre, ws.d_b_pre_2, out=ws.d_b_pre_2)
     np.multiply(saved.sigmoid_b_pre_2, ws.d_W2_relu_b_pre, out=ws.d_W2_relu_b_pre)
     d_W2_relu_b_pre_2d = ws.d_W2_relu_b_pre.reshape(T*B, H)
     np.matmul(d_W2_relu_b_pre_2d, W2, out=ws.d_b_pre.reshape(T*B, F))
+    # for the way back through b, continued
     np.greater(saved.relu_b_pre, 0, out=ws.d_b_pre_factor)
+    # back through b, continued
     np.multiply(ws.d_b_pre, ws.d_b_pre_factor, out=ws.d_b_pre)
+    # back to x[t], from b = (W2 @ relu(W1 @ x[t] + c1) + c2)*sigmoid(Ws @ x[t] + cs)
     d_b_pre_2_2d = ws.d_b_pre_2.reshape(T*B, H)
     np.matmul(d_b_pre_2_2d, Ws, out=ws.d_x_out.reshape(T*B, I))
     d_b_pre_2d = ws.d_b_pre.reshape(T*B, F)
     np.matmul(d_b_pre_2d, W1, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_b_pre_2_2d.T, x_2d, out=ws.d_Ws_rows)
     d_Ws = ws.d_Ws_rows
     np.matmul(d_b_pre_2d.T, x_2d, out=ws.d_W1_rows)
@@ -211,7 +222,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (W1_Ws_T, c1_row, zero, b_pre_2_factor_row, half, W2_T, c2_row, ) = packed.constants
+        (W1_Ws_T, c1_row, zero, b_pre_2_factor_row, half, W2_T, c2_row) = packed.constants
         x_here = packed.x_here
         h_pre = packed.h_pre
         relu_b_pre_b = packed.relu_b_pre_b
@@ -235,7 +246,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(relu_b_pre, W2_T, W2_relu_b_pre)
         add(c2_row, W2_relu_b_pre, W2_relu_b_pre)
         multiply(b, W2_relu_b_pre, b)
-        # h
+        # h[t], continued
         add(h_pre, b, h_pre)
         h = maximum(h_pre, zero)
         return h.copy(), State(h=h)
@@ -394,7 +405,7 @@ def pack(params: Params) -> Packed:
     I = _axis("params.W1", params.W1, 2, 1, "[F, I]")
     H = _axis("params.W2", params.W2, 2, 0, "[H, F]")
     dtype = _check_params(params, I, H, F)
-    return Packed(params, dtype, (I, H, F, ))
+    return Packed(params, dtype, (I, H, F))
 
 
 class Packed:
@@ -419,7 +430,7 @@ class Packed:
         half = np.array(0.5, dtype)
         W2_T = _from_left(W2)
         c2_row = params.c2[None]
-        self.constants = (W1_Ws_T, c1_row, zero, b_pre_2_factor_row, half, W2_T, c2_row, )
+        self.constants = (W1_Ws_T, c1_row, zero, b_pre_2_factor_row, half, W2_T, c2_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -471,8 +482,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -612,7 +623,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H, F = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.relu_b_pre = empty((T, B, F), dtype)
         self.sigmoid_b_pre_2 = empty((T, B, H), dtype)
@@ -658,7 +669,8 @@ class _Forward:
         self.c2_batch = empty((B, H), dtype)
         self.roll_h_prev_1 = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.h))
 
 
@@ -683,7 +695,7 @@ class _Backward:
         self.d_b_pre = np.ndarray((T, B, F), dtype, scratch.block_4)
         self.d_b_pre_factor = np.ndarray((T, B, F), dtype, scratch.block_5)
         self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_6)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_W2_relu_b_pre))[::-1]
 
 
@@ -695,7 +707,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H, F = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -804,7 +816,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -915,7 +927,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -924,7 +936,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -952,7 +964,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -961,9 +973,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -983,8 +996,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1010,11 +1023,11 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "W1": ("F", "I",),
+    "W1": ("F", "I"),
     "c1": ("F",),
-    "W2": ("H", "F",),
+    "W2": ("H", "F"),
     "c2": ("H",),
-    "Ws": ("H", "I",),
+    "Ws": ("H", "I"),
     "cs": ("H",),
 }
 STATE_SHAPES = {
@@ -1146,7 +1159,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, F, )
+    return params, x, state, T, B, dtype, (I, H, F)
 
 
 def _check_params(params: Params, I: int, H: int, F: int) -> Any:

@@ -56,7 +56,7 @@ __all__ = [
 
 CELL = "skip_gru"
 SPEC_SHA256 = "d2cda65e80dfe28d95a809fab15f60c241b1fb820346aefaf522676b48baa7c4"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -99,6 +99,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -125,8 +129,8 @@ __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 __device__ inline real where(real c, real a, real b) { return c != 0 ? a : b; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -178,7 +182,7 @@ extern "C" __global__ void forward_step_1(
     const real Wu_x = r_u_n_all[row*3*H + H + j];
     const real Uu_h_prev = Ur_Uu_h_prev_now[sample*2*H + H + j];
 
-    // p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    // the state before the step, put back where the sequence is reset
     const real p_prev_here = cut_before == 0 ? p_prev : cut_before == 1 ? 1 : p_all[sample];
     // s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
     const real lt_p_prev_0_5 = lt(p_prev_here, real(0.5));
@@ -222,7 +226,9 @@ extern "C" __global__ void forward_step_2(
     const real n = tanh(Wn_x + Un_n_part + bn_j);
     // h[t] = s*new + (1 - s)*h[t-1]
     const real h = h_prev*(1 - s) + (h_prev*(1 - u) + u*n)*s;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     r_u_n_all[row*3*H + 2*H + j] = n;
@@ -248,7 +254,7 @@ extern "C" __global__ void forward_step_3(
     const real s = s_now[k];
     const real wp_h = wp_h_now[k];
 
-    // p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    // the state before the step, put back where the sequence is reset
     const real p_prev_here = cut_before == 0 ? p_prev : cut_before == 1 ? 1 : p_all[k];
     // grow = sigmoid(wp @ h[t] + bp)
     const real grow = sigmoid(wp_h + bp_j);
@@ -286,26 +292,29 @@ extern "C" __global__ void backward_step_1(
     const real min_grow_p_pre = min_grow_p_pre_all[row];
     const real d_p_next = d_p_pair[((t + 1)%2*B + sample)];
 
-    // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    // the state before the step, put back where the sequence is reset
     const real p_prev_here = cut_before == 0 ? p_prev : cut_before == 1 ? 1 : p_all[sample];
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_p_next_here = cut_after == 0 ? d_p_next : cut_after == 2 ? d_p_final[sample] : 0;
-    // backward of s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
+    // again: s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
     const real s = where_lt_p_prev_0_5_0_1;
-    // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    // again: 1 - p[t-1], in p[t]
     const real p_pre = 1 - p_prev_here;
+    // for the way back through p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     const real d_min_grow_p_pre_base = 1 - s;
-    // backward of h[t] = s*new + (1 - s)*h[t-1]
+    // for the way back through h[t] = s*new + (1 - s)*h[t-1]
     const real d_h_s_base = h_prev*(1 - u) + n*u - h_prev;
-    // backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+    // for the way back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     const real d_u_pre_factor = (n - h_prev)*(1 - u)*u;
-    // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    // for the way back to p[t-1], from s and p[t]
     const real d_p_prev_base = -le(p_pre, grow)/2 - lt(p_pre, grow)/2;
     const real d_p_prev_base2 = grow + 1 - p_prev_here - s - min_grow_p_pre;
+    // back through p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     const real d_min_grow_p_pre = d_p_next_here*d_min_grow_p_pre_base;
-    // backward of grow = sigmoid(wp @ h[t] + bp)
+    // back through grow = sigmoid(wp @ h[t] + bp)
     const real d_grow_pre = (1 - grow)*grow*(s*d_p_next_here + (le(grow, p_pre)/2 + lt(grow,
         p_pre)/2)*d_min_grow_p_pre);
-    // backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    // again: h[t-1]*r, in n
     const real n_part = h_prev*r;
 
     if (j == 0) s_now[sample] = s;
@@ -342,15 +351,17 @@ extern "C" __global__ void backward_step_2(
         const real d_h_s_base = d_h_s_base_now[k];
         const real d_u_pre_factor = d_u_pre_factor_now[k];
 
-        // backward of h[t] = s*new + (1 - s)*h[t-1]
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // back to h[t], from the output, the next step and grow = sigmoid(wp @ h[t] + bp)
         const real d_h = d_h_given + d_h_next_here + wpT_d_wp_h;
+        // back through h[t] = s*new + (1 - s)*h[t-1]
         const real d_h_s = d_h*d_h_s_base;
-        // backward of new = u*n + (1 - u)*h[t-1]
+        // back to new, from h[t] = s*new + (1 - s)*h[t-1]
         const real d_new = s*d_h;
-        // backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+        // back through n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
         const real d_n_pre = (1 - square(n))*u*d_new;
-        // backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+        // back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
         const real d_u_pre = d_new*d_u_pre_factor;
 
         d_h_now[k] = d_h;
@@ -362,7 +373,7 @@ extern "C" __global__ void backward_step_2(
         d_r_u_n_pre_all[row*3*H + H + j] = d_u_pre;
     }
     __syncthreads();
-    // backward of h[t] = s*new + (1 - s)*h[t-1]
+    // back through h[t] = s*new + (1 - s)*h[t-1]
     sum_row(H, d_h_s_now + sample*H, sum_d_h_s_now + sample);
 }
 
@@ -389,10 +400,11 @@ extern "C" __global__ void backward_step_3(
     const real d_p_prev_base = d_p_prev_base_now[sample];
     const real d_p_prev_base2 = d_p_prev_base2_now[sample];
 
-    // backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_p_next_here = cut_after == 0 ? d_p_next : cut_after == 2 ? d_p_final[sample] : 0;
+    // back to p[t-1], from s and p[t]
     const real d_p_prev = d_s_given + sum_d_h_s + d_min_grow_p_pre*d_p_prev_base + d_p_next_here*d_p_prev_base2;
-    // backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+    // back through r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     const real d_r_pre = h_prev*(1 - r)*r*UnT_d_Un_n_part;
 
     if (j == 0) d_p_pair[(t%2*B + sample)] = d_p_prev;
@@ -419,7 +431,7 @@ extern "C" __global__ void backward_step_4(
     const real d_min_grow_p_pre_base = d_min_grow_p_pre_now_2[sample];
     const real d_h_prev = d_h_prev_now[k];
 
-    // backward of h[t] = s*new + (1 - s)*h[t-1]
+    // back to h[t-1], from r, u, n, new and h[t]
     const real d_h_prev_2 = (1 - u)*d_new + r*UnT_d_Un_n_part + d_h*d_min_grow_p_pre_base + d_h_prev;
 
     d_h_pair[t%2*B*H + k] = d_h_prev_2;
@@ -531,13 +543,13 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
         backward_step_arguments_4
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = s*new + (1 - s)*h[t-1]
+        # back through wp @ h[t]
         dot(d_grow_pre, wp, wpT_d_wp_h)
         backward_step_2(backward_step_2_blocks, ALONG_THREADS, backward_step_arguments_2)
-        # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+        # back through Un @ (h[t-1]*r)
         dot(d_n_pre, Un, UnT_d_Un_n_part)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
-        # backward of h[t] = s*new + (1 - s)*h[t-1]
+        # back through [Ur; Uu] @ h[t-1]
         dot(d_r_u_pre, Ur_Uu, d_h_prev)
         backward_step_4(backward_step_4_blocks, THREADS, backward_step_arguments_4)
 
@@ -609,7 +621,9 @@ def _backward_checked(
         ws.d_p_final[...] = 0 if dfinal is None else dfinal.p
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wr; Wu; Wn] @ x[t]
     _dot(ws.d_r_u_n_pre_all.reshape(T*B, 3*H), ws.Wr_Wu_Wn, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_r_u_n_pre_all.reshape(T*B, 3*H).T, x_2d, ws.d_Wr_Wu_Wn)
     _dot(ws.d_r_u_pre_all.reshape(T*B, 2*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_Ur_Uu)
     _dot(ws.d_n_pre_all.reshape(T*B, H).T, ws.n_part_all.reshape(T*B, H), ws.d_Un)
@@ -888,7 +902,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
     I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1067,8 +1081,10 @@ class _Forward:
         self.forward_step_3_blocks = _blocks(B*1)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], (now[t], *self.forward_step_1), (now[t], *self.forward_step_2), self.h_all_2[t],
-            (now[t], *self.forward_step_3)) for t in range(T)
+            (
+                self.h_operand[t], (now[t], *self.forward_step_1), (now[t], *self.forward_step_2), self.h_all_2[t],
+                (now[t], *self.forward_step_3)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -1155,9 +1171,11 @@ class _Backward:
         self.backward_step_4_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_grow_pre_all[t], (now[t], *self.backward_step_2),
-            self.d_n_pre_all[t], (now[t], *self.backward_step_3), self.d_r_u_pre_all[t],
-            (now[t], *self.backward_step_4)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_grow_pre_all[t], (now[t], *self.backward_step_2),
+                self.d_n_pre_all[t], (now[t], *self.backward_step_3), self.d_r_u_pre_all[t],
+                (now[t], *self.backward_step_4)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1353,7 +1371,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1420,8 +1438,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1453,15 +1470,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1532,16 +1548,16 @@ OUTPUT_SHAPES = {
     "s": ("1",),
 }
 PARAM_SHAPES = {
-    "Wr": ("H", "I",),
-    "Wu": ("H", "I",),
-    "Wn": ("H", "I",),
-    "Ur": ("H", "H",),
-    "Uu": ("H", "H",),
-    "Un": ("H", "H",),
+    "Wr": ("H", "I"),
+    "Wu": ("H", "I"),
+    "Wn": ("H", "I"),
+    "Ur": ("H", "H"),
+    "Uu": ("H", "H"),
+    "Un": ("H", "H"),
     "br": ("H",),
     "bu": ("H",),
     "bn": ("H",),
-    "wp": ("1", "H",),
+    "wp": ("1", "H"),
     "bp": ("1",),
 }
 STATE_SHAPES = {
@@ -1659,7 +1675,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.p", state.p, dtype, (B, 1), "[B, 1]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -47,7 +47,7 @@ __all__ = [
 
 CELL = "skip_gru"
 SPEC_SHA256 = "d2cda65e80dfe28d95a809fab15f60c241b1fb820346aefaf522676b48baa7c4"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -89,6 +89,14 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [s, d_min_grow_p_pre_base, d_p_prev_base2]; gates2 = [d_grow_pre_base, tmp,
+# d_p_prev_base, p_pre]; weights = [Wu, Uu, Wr, Ur].
+# Endings of names: _prev one step before; _pre the sum within an activation; _part a nameless part of an equation;
+# _factor a factor of it; _base a term of it; _all before the first step and after every step; _flat of all steps and
+# samples, as the columns of a matrix; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that
+# one product makes; _sum over all steps and samples; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -169,7 +177,7 @@ def _forward(
         tanh(grow, grow)
         multiply(grow, half, grow)
         add(grow, half, grow)
-        # p
+        # p[t], continued
         minimum(grow, min_grow_p_pre, out=min_grow_p_pre)
         add(p_prev, min_grow_p_pre, p)
         subtract(grow, p, tmp)
@@ -202,42 +210,44 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_p[...] = 0 if dfinal is None else dfinal.p.T
 
-    # again s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
+    # again: a part of s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
     np.subtract(saved.where_lt_p_prev_0_5_0_1, saved.p_prev, out=ws.s)
+    # again: s = p[t-1] + stop_gradient(where(p[t-1] < 0.5, 0, 1) - p[t-1])
     np.add(saved.p_prev, ws.s, out=ws.s)
-    # again new = u*n + (1 - u)*h[t-1]
+    # again: new = u*n + (1 - u)*h[t-1]
     np.subtract(saved.n, saved.h_prev, out=ws.tmp)
     np.multiply(saved.u, ws.tmp, out=ws.d_h_s_base)
     np.add(saved.h_prev, ws.d_h_s_base, out=ws.d_h_s_base)
-    # again p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    # again: 1 - p[t-1], in p[t]
     np.subtract(1, saved.p_prev, out=ws.p_pre)
-    # backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+    # for the way back through p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
     np.subtract(1, ws.s, out=ws.d_min_grow_p_pre_base)
-    # backward of grow = sigmoid(wp @ h[t] + bp)
+    # for the way back through grow = sigmoid(wp @ h[t] + bp)
     np.less_equal(saved.grow, ws.p_pre, out=ws.d_grow_pre_base)
     np.less(saved.grow, ws.p_pre, out=ws.tmp_2)
     np.subtract(1, saved.grow, out=ws.d_grow_pre)
     np.multiply(ws.d_grow_pre, saved.grow, out=ws.d_grow_pre)
-    # backward of h[t] = s*new + (1 - s)*h[t-1]
+    # for the way back through h[t] = s*new + (1 - s)*h[t-1]
     np.subtract(ws.d_h_s_base, saved.h_prev, out=ws.d_h_s_base)
-    # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    # for the way back through n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
     np.square(saved.n, out=ws.d_n_pre)
     np.subtract(1, ws.d_n_pre, out=ws.d_n_pre)
     np.multiply(saved.u, ws.d_n_pre, out=ws.d_n_pre)
-    # h
+    # for the way back to h[t-1], from r, u, n, new and h[t]
     np.subtract(1, saved.u, out=ws.d_h_prev_base)
-    # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+    # for the way back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
     np.multiply(ws.d_h_prev_base, saved.u, out=ws.d_u_pre)
     np.multiply(ws.d_u_pre, ws.tmp, out=ws.d_u_pre)
-    # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+    # for the way back through r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(saved.h_prev, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
-    # p
+    # for the way back to p[t-1], from s and p[t]
     np.less_equal(ws.p_pre, saved.grow, out=ws.d_p_prev_base)
     np.less(ws.p_pre, saved.grow, out=ws.p_pre)
-    # grow, p
-    np.multiply(ws.gates_2, 0.5, out=ws.gates_2)
+    # for the way back through grow, continued
+    # for the way back to p[t-1], continued
+    np.multiply(ws.gates2, 0.5, out=ws.gates2)
     np.add(ws.d_grow_pre_base, ws.tmp_2, out=ws.d_grow_pre_base)
     np.multiply(ws.d_p_prev_base, -1, out=ws.d_p_prev_base)
     np.subtract(ws.d_p_prev_base, ws.p_pre, out=ws.d_p_prev_base)
@@ -249,7 +259,7 @@ def _backward(
     np.copyto(ws.dy_s_rows, dy.s.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.p.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.p.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     multiply, add, dot, total = np.multiply, np.add, np.dot, np.add.reduce
@@ -272,35 +282,39 @@ def _backward(
             gates, d_grow_pre_base, d_grow_pre, dy_h_t, d_h_s_base, s, d_n_pre, d_u_pre, dy_s_t, d_p_prev_base, d_r_pre,
             d_u_r_pre, d_min_grow_p_pre_base, d_h_prev_base, r
         ) in steps:
-        # backward of grow = sigmoid(wp @ h[t] + bp)
-        # backward of p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+        # back through grow = sigmoid(wp @ h[t] + bp)
+        # back through p[t] = s*grow + (1 - s)*(p[t-1] + min(grow, 1 - p[t-1]))
+        # back to p[t-1], from s and p[t]
         multiply(d_p, gates, tmp_d_min_grow_p_pre_p)
         multiply(d_grow_pre_base, d_min_grow_p_pre, tmp_3)
         add(tmp_4, tmp_3, tmp_4)
         multiply(d_grow_pre, tmp_4, d_grow_pre)
-        # backward of h[t] = s*new + (1 - s)*h[t-1]
+        # back through wp @ h[t]
         dot(wp_T, d_grow_pre, wpT_d_wp_h)
+        # back to h[t], from the output, the next step and grow = sigmoid(wp @ h[t] + bp)
         add(dy_h_t, d_h, d_h)
         add(d_h, wpT_d_wp_h, d_h)
+        # back through h[t] = s*new + (1 - s)*h[t-1]
         multiply(d_h_s_base, d_h, d_h_s)
         total(d_h_s, axis=0, out=sum_d_h_s, keepdims=True)
-        # backward of new = u*n + (1 - u)*h[t-1]
+        # back to new, from h[t] = s*new + (1 - s)*h[t-1]
         multiply(s, d_h, d_new)
-        # backward of n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+        # back through n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
         multiply(d_n_pre, d_new, d_n_pre)
-        # backward of u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
+        # back through u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
         multiply(d_u_pre, d_new, d_u_pre)
-        # p
+        # back to p[t-1], continued
         add(dy_s_t, d_p, d_p)
         multiply(d_p_prev_base, d_min_grow_p_pre, d_min_grow_p_pre)
         add(d_p, d_min_grow_p_pre, d_p)
         add(d_p, sum_d_h_s, d_p)
-        # n
+        # back through Un @ (h[t-1]*r)
         dot(Un_T, d_n_pre, UnT_d_Un_n_part)
-        # backward of r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
+        # back through r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         multiply(d_r_pre, UnT_d_Un_n_part, d_r_pre)
-        # h
+        # back through [Ur; Uu] @ h[t-1]
         dot(Uu_Ur_T, d_u_r_pre, d_h_prev)
+        # back to h[t-1], from r, u, n, new and h[t]
         multiply(d_min_grow_p_pre_base, d_h, d_h)
         multiply(d_h_prev_base, d_new, d_new)
         add(d_h, d_new, d_h)
@@ -308,10 +322,12 @@ def _backward(
         add(d_h, UnT_d_Un_n_part, d_h)
         add(d_h, d_h_prev, d_h)
 
-    # again n = phi(Wn @ x[t] + Un @ (r*h[t-1]) + bn)
+    # again: h[t-1]*r, in n
     np.multiply(saved.h_prev, saved.r, out=ws.n_part)
+    # back through [Wr; Wu; Wn] @ x[t]
     d_u_r_n_pre_flat = _columns(ws.d_u_r_n_pre, ws.d_u_r_n_pre_flat)
     np.matmul(d_u_r_n_pre_flat.T, Wu_Wr_Wn, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_u_r_n_pre_flat, x_2d, out=ws.d_Wu_Wr_Wn_rows)
     d_Wu = ws.d_Wu_Wr_Wn_rows[0:H]
     d_Wr = ws.d_Wu_Wr_Wn_rows[H:2*H]
@@ -374,7 +390,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
         if packed.batch != B:
             packed.prepare(B)
         (
-            bu_br_half, half, zero, one, gates_3_half_T, Un_T, Wn_T, bn_row, wp_half_T, grow_pre_factor_row,
+            bu_br_half, half, zero, one, weights_half_T, Un_T, Wn_T, bn_row, wp_half_T, grow_pre_factor_row
         ) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
@@ -405,7 +421,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
         subtract(one, p_prev, min_grow_p_pre)
         # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
-        dot(x_h_prev_here, gates_3_half_T, new_n_part)
+        dot(x_h_prev_here, weights_half_T, new_n_part)
         add(bu_br_half, new_n_part, new_n_part)
         tanh(new_n_part, new_n_part)
         multiply(new_n_part, half, new_n_part)
@@ -431,7 +447,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[Output
         tanh(grow, grow)
         multiply(grow, half, grow)
         add(grow, half, grow)
-        # p
+        # p[t], continued
         minimum(grow, min_grow_p_pre, out=min_grow_p_pre)
         add(p_prev, min_grow_p_pre, min_grow_p_pre)
         subtract(grow, min_grow_p_pre, grow)
@@ -620,7 +636,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wr", params.Wr, 2, 0, "[H, I]")
     I = _axis("params.Wr", params.Wr, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -634,29 +650,29 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bu_br_half = np.empty((1, 2*H), dtype)
-        self.gates_3_half = np.empty((2*H, H + I), dtype)
+        self.weights_half = np.empty((2*H, H + I), dtype)
         bu_br_half = self.bu_br_half
         np.multiply(params.bu, 0.5, out=bu_br_half[..., 0:H])
         np.multiply(params.br, 0.5, out=bu_br_half[..., H:2*H])
-        gates_3_half = self.gates_3_half
-        np.multiply(params.Wu, 0.5, out=gates_3_half[0:H, 0:I])
-        np.multiply(params.Uu, 0.5, out=gates_3_half[0:H, I:H + I])
-        np.multiply(params.Wr, 0.5, out=gates_3_half[H:2*H, 0:I])
-        np.multiply(params.Ur, 0.5, out=gates_3_half[H:2*H, I:H + I])
+        weights_half = self.weights_half
+        np.multiply(params.Wu, 0.5, out=weights_half[0:H, 0:I])
+        np.multiply(params.Uu, 0.5, out=weights_half[0:H, I:H + I])
+        np.multiply(params.Wr, 0.5, out=weights_half[H:2*H, 0:I])
+        np.multiply(params.Ur, 0.5, out=weights_half[H:2*H, I:H + I])
         Un = params.Un
         Wn = params.Wn
         wp_half = 0.5*params.wp
         half = np.array(0.5, dtype)
         zero = np.array(0, dtype)
         one = np.array(1, dtype)
-        gates_3_half_T = _from_left(gates_3_half)
+        weights_half_T = _from_left(weights_half)
         Un_T = _from_left(Un)
         Wn_T = _from_left(Wn)
         bn_row = params.bn[None]
         wp_half_T = _from_left(wp_half)
         grow_pre_factor_row = (0.5*params.bp)[None]
         self.constants = (
-            bu_br_half, half, zero, one, gates_3_half_T, Un_T, Wn_T, bn_row, wp_half_T, grow_pre_factor_row,
+            bu_br_half, half, zero, one, weights_half_T, Un_T, Wn_T, bn_row, wp_half_T, grow_pre_factor_row
         )
         self.__setstate__(dict(vars(self)))
 
@@ -714,8 +730,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -855,7 +871,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.u_r_n = empty((T, 3*H, B), dtype)
         self.p_all = empty((T + 1, 1, B), dtype)
@@ -894,7 +910,7 @@ class _Scratch:
         self.block_2 = empty(3*B*H*T, dtype)
         self.block_3 = empty(B*H*T, dtype)  # backward.n_part, backward.h_flat
         self.block_4 = empty(B*H*T, dtype)  # backward.h_prev_flat, backward.n_part_flat
-        self.block_5 = empty(4*B*T, dtype)  # forward.s, backward.gates_2, backward.d_grow_pre_flat
+        self.block_5 = empty(4*B*T, dtype)  # forward.s, backward.gates2, backward.d_grow_pre_flat
         self.block_6 = empty(3*B*T, dtype)  # backward.gates
         self.block_7 = empty(B*T, dtype)  # backward.d_grow_pre
         self.block_8 = empty(B*T, dtype)  # backward.dy_s_rows
@@ -920,11 +936,13 @@ class _Forward:
         self.Wu_Wr_Wn_x_flat = np.ndarray((3*H, T, B), dtype, scratch.block_1)
         self.s = np.ndarray((T, 1, B), dtype, scratch.block_5)
         self.Wu_Wr_Wn_x = self.Wu_Wr_Wn_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.p_all, saved.p_prev, 1.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.p_all, saved.p_prev, 1.0))
         self.steps = list(
-            zip(saved.p_all[:-1], saved.where_lt_p_prev_0_5_0_1, self.s, saved.min_grow_p_pre, saved.h_all[:-1],
-            saved.u_r, saved.r, saved.n, saved.h, saved.u, saved.grow, saved.p)
+            zip(
+                saved.p_all[:-1], saved.where_lt_p_prev_0_5_0_1, self.s, saved.min_grow_p_pre, saved.h_all[:-1],
+                saved.u_r, saved.r, saved.n, saved.h, saved.u, saved.grow, saved.p
+            )
         )
 
 
@@ -958,7 +976,7 @@ class _Backward:
         self.gates = np.ndarray((T, 3, B), dtype, scratch.block_6)
         self.tmp = np.ndarray((T, H, B), dtype, scratch.block_2)
         self.d_h_s_base = np.ndarray((T, H, B), dtype, scratch.block_2[B*H*T:])
-        self.gates_2 = np.ndarray((T, 4, B), dtype, scratch.block_5)
+        self.gates2 = np.ndarray((T, 4, B), dtype, scratch.block_5)
         self.d_grow_pre = np.ndarray((T, 1, B), dtype, scratch.block_7)
         self.d_u_r_n_pre = np.ndarray((T, 3*H, B), dtype, scratch.block_1)
         self.d_h_prev_base = np.ndarray((T, H, B), dtype, scratch.block_2[2*B*H*T:])
@@ -971,24 +989,26 @@ class _Backward:
         self.d_grow_pre_flat = np.ndarray((1, T, B), dtype, scratch.block_5)
         self.h_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.s = self.gates[:, :1]
-        self.p_pre = self.gates_2[:, 3:]
+        self.p_pre = self.gates2[:, 3:]
         self.d_min_grow_p_pre_base = self.gates[:, 1:2]
-        self.d_grow_pre_base = self.gates_2[:, :1]
-        self.tmp_2 = self.gates_2[:, 1:2]
+        self.d_grow_pre_base = self.gates2[:, :1]
+        self.tmp_2 = self.gates2[:, 1:2]
         self.d_n_pre = self.d_u_r_n_pre[:, 2*H:]
         self.d_u_pre = self.d_u_r_n_pre[:, :H]
         self.d_r_pre = self.d_u_r_n_pre[:, H:2*H]
-        self.d_p_prev_base = self.gates_2[:, 2:3]
+        self.d_p_prev_base = self.gates2[:, 2:3]
         self.d_p_prev_base2 = self.gates[:, 2:]
         self.d_p = self.tmp_d_min_grow_p_pre_p[2:]
         self.d_min_grow_p_pre = self.tmp_d_min_grow_p_pre_p[1:2]
         self.tmp_4 = self.tmp_d_min_grow_p_pre_p[:1]
         self.d_u_r_pre = self.d_u_r_n_pre[:, :2*H]
-        self.carried = (self.d_h, self.d_p, )
+        self.carried = (self.d_h, self.d_p)
         self.steps = list(
-            zip(self.gates, self.d_grow_pre_base, self.d_grow_pre, self.dy_h_rows, self.d_h_s_base, self.s,
-            self.d_n_pre, self.d_u_pre, self.dy_s_rows, self.d_p_prev_base, self.d_r_pre, self.d_u_r_pre,
-            self.d_min_grow_p_pre_base, self.d_h_prev_base, saved.r)
+            zip(
+                self.gates, self.d_grow_pre_base, self.d_grow_pre, self.dy_h_rows, self.d_h_s_base, self.s,
+                self.d_n_pre, self.d_u_pre, self.dy_s_rows, self.d_p_prev_base, self.d_r_pre, self.d_u_r_pre,
+                self.d_min_grow_p_pre_base, self.d_h_prev_base, saved.r
+            )
         )[::-1]
 
 
@@ -1000,7 +1020,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1111,7 +1131,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1222,7 +1242,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1231,7 +1251,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1259,7 +1279,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1268,9 +1288,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1290,8 +1311,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1318,16 +1339,16 @@ OUTPUT_SHAPES = {
     "s": ("1",),
 }
 PARAM_SHAPES = {
-    "Wr": ("H", "I",),
-    "Wu": ("H", "I",),
-    "Wn": ("H", "I",),
-    "Ur": ("H", "H",),
-    "Uu": ("H", "H",),
-    "Un": ("H", "H",),
+    "Wr": ("H", "I"),
+    "Wu": ("H", "I"),
+    "Wn": ("H", "I"),
+    "Ur": ("H", "H"),
+    "Uu": ("H", "H"),
+    "Un": ("H", "H"),
     "br": ("H",),
     "bu": ("H",),
     "bn": ("H",),
-    "wp": ("1", "H",),
+    "wp": ("1", "H"),
     "bp": ("1",),
 }
 STATE_SHAPES = {
@@ -1461,7 +1482,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.p", state.p, dtype, (B, 1), "[B, 1]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -57,7 +57,7 @@ __all__ = [
 
 CELL = "slstm"
 SPEC_SHA256 = "9edd84d2b717292dae964775007e584f0368e5537b0094c1f9314260c957d4ec"
-DIMS = ("I", "N", "D",)
+DIMS = ("I", "N", "D")
 
 
 class Params(NamedTuple):
@@ -96,6 +96,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, z, o]; gates2 = [ir, fr, z_pre, o_pre].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -127,8 +132,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Ri; Rf; Rz; Ro] @ h_prev.
 extern "C" __global__ void forward_step(
@@ -161,11 +166,9 @@ extern "C" __global__ void forward_step(
     const real Wo_rows_x_heads = W_gates_rows_x_all[row*4*D*N + 3*D*N + j];
     const real Ro_h_prev = R_gates_h_prev_now[sample*4*D*N + j/D*(4*D) + 3*D + j%D];
 
-    // c[t] = f*c[t-1] + i*z
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // n[t] = f*n[t-1] + i
     const real n_prev_here = cut_before == 0 ? n_prev : cut_before == 1 ? 0 : n_all[k];
-    // m[t] = max(lf, ir)
     const real m_prev_here = cut_before == 0 ? m_prev : cut_before == 1 ? -real(INFINITY) : m_all[k];
     // ir = Wi @ x[t] + Ri @ h[t-1] + bi
     const real ir = Wi_rows_x_heads + Ri_h_prev + bi_j;
@@ -190,7 +193,9 @@ extern "C" __global__ void forward_step(
     const real n = i + n_prev_here*f;
     // h[t] = o*c[t]/n[t]
     const real h = o*c/n;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     ir_all[at] = ir;
@@ -216,7 +221,7 @@ extern "C" __global__ void backward_step(
     const real* n_all, const real* d_h_final, const real* d_c_final, const real* d_n_final, const real* d_m_final,
     const real* cuts, const stored* ir_all, const stored* lf_all, const stored* fr_all, const stored* z_all,
     const stored* o_all, const stored* i_all, const stored* f_all, const stored* h_all_2, const stored* dy_all,
-    const stored* d_h_pair, real* d_c_pair, real* d_n_pair, real* d_m_pair, stored* d_gates_2_all)
+    const stored* d_h_pair, real* d_c_pair, real* d_n_pair, real* d_m_pair, stored* d_gates2_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*D*N) return;
@@ -243,76 +248,73 @@ extern "C" __global__ void backward_step(
     const real d_n_next = d_n_pair[(t + 1)%2*B*D*N + k];
     const real d_m_next = d_m_pair[(t + 1)%2*B*D*N + k];
 
-    // backward of c[t] = f*c[t-1] + i*z
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // backward of n[t] = f*n[t-1] + i
     const real n_prev_here = cut_before == 0 ? n_prev : cut_before == 1 ? 0 : n_all[k];
-    // backward of h[t] = o*c[t]/n[t]
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = f*c[t-1] + i*z
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of n[t] = f*n[t-1] + i
     const real d_n_next_here = cut_after == 0 ? d_n_next : cut_after == 2 ? d_n_final[k] : 0;
-    // backward of m[t] = max(lf, ir)
     const real d_m_next_here = cut_after == 0 ? d_m_next : cut_after == 2 ? d_m_final[k] : 0;
-    // backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
+    // for the way back to fr, from lf = logsigmoid(fr) + m[t-1]
     const real d_fr_factor = sigmoid(-fr);
-    // backward of h[t] = o*c[t]/n[t]
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of n[t] = f*n[t-1] + i
+    // back to n[t], from the next step and h[t] = o*c[t]/n[t]
     const real d_n = d_n_next_here - h*d_h/n;
-    // backward of c[t] = f*c[t-1] + i*z
+    // back to c[t], from the next step and h[t] = o*c[t]/n[t]
     const real d_c = d_c_next_here + o*d_h/n;
-    // backward of f = exp(lf - m[t])
+    // back through f = exp(lf - m[t])
     const real d_f_pre = f*(n_prev_here*d_n + c_prev_here*d_c);
-    // backward of i = exp(ir - m[t])
+    // back through i = exp(ir - m[t])
     const real d_i_pre = i*(d_n + z*d_c);
-    // backward of m[t] = max(lf, ir)
+    // back to m[t], from the next step, i and f
     const real d_m = d_m_next_here - d_f_pre - d_i_pre;
+    // back to m[t-1], from lf = logsigmoid(fr) + m[t-1]
     const real d_m_prev = d_f_pre + (ge(lf, ir)/2 + gt(lf, ir)/2)*d_m;
-    // backward of o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
+    // back through o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
     const real d_o_pre = (1 - o)*o*c*d_h/n;
-    // backward of z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
+    // back through z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
     const real d_z_pre = (1 - square(z))*i*d_c;
-    // backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
+    // back to fr, from lf = logsigmoid(fr) + m[t-1]
     const real d_fr = d_m_prev*d_fr_factor;
-    // backward of ir = Wi @ x[t] + Ri @ h[t-1] + bi
+    // back to ir, from m[t] and i
     const real d_ir = d_i_pre + (ge(ir, lf)/2 + gt(ir, lf)/2)*d_m;
-    // backward of c[t] = f*c[t-1] + i*z
+    // back to c[t-1], from c[t] = f*c[t-1] + i*z
     const real d_c_prev = f*d_c;
-    // backward of n[t] = f*n[t-1] + i
+    // back to n[t-1], from n[t] = f*n[t-1] + i
     const real d_n_prev = f*d_n;
 
     d_m_pair[t%2*B*D*N + k] = d_m_prev;
-    d_gates_2_all[row*4*D*N + j/D*(4*D) + 3*D + j%D] = d_o_pre;
-    d_gates_2_all[row*4*D*N + j/D*(4*D) + 2*D + j%D] = d_z_pre;
-    d_gates_2_all[row*4*D*N + j/D*(4*D) + D + j%D] = d_fr;
-    d_gates_2_all[row*4*D*N + j/D*(4*D) + j%D] = d_ir;
+    d_gates2_all[row*4*D*N + j/D*(4*D) + 3*D + j%D] = d_o_pre;
+    d_gates2_all[row*4*D*N + j/D*(4*D) + 2*D + j%D] = d_z_pre;
+    d_gates2_all[row*4*D*N + j/D*(4*D) + D + j%D] = d_fr;
+    d_gates2_all[row*4*D*N + j/D*(4*D) + j%D] = d_ir;
     d_c_pair[t%2*B*D*N + k] = d_c_prev;
     d_n_pair[t%2*B*D*N + k] = d_n_prev;
 }
 
 // All steps at once, after the loop.
 extern "C" __global__ void backward_after(
-    const long long rows, const long long N, const long long D, const stored* d_gates_2_all,
+    const long long rows, const long long N, const long long D, const stored* d_gates2_all,
     stored* d_W_gates_rows_x_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= rows*D*N) return;
     const long long row = k/(D*N), j = k%(D*N);
 
-    const real d_Wo_rows_x_allraw = d_gates_2_all[row*4*D*N + j/D*(4*D) + 3*D + j%D];
-    const real d_Wz_rows_x_allraw = d_gates_2_all[row*4*D*N + j/D*(4*D) + 2*D + j%D];
-    const real d_Wf_rows_x_allraw = d_gates_2_all[row*4*D*N + j/D*(4*D) + D + j%D];
-    const real d_Wi_rows_x_allraw = d_gates_2_all[row*4*D*N + j/D*(4*D) + j%D];
+    const real d_Wo_rows_x_allraw = d_gates2_all[row*4*D*N + j/D*(4*D) + 3*D + j%D];
+    const real d_Wz_rows_x_allraw = d_gates2_all[row*4*D*N + j/D*(4*D) + 2*D + j%D];
+    const real d_Wf_rows_x_allraw = d_gates2_all[row*4*D*N + j/D*(4*D) + D + j%D];
+    const real d_Wi_rows_x_allraw = d_gates2_all[row*4*D*N + j/D*(4*D) + j%D];
 
-    // backward of o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
+    // back through o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
     const real d_Wo_rows_x_heads_flat = d_Wo_rows_x_allraw;
-    // backward of z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
+    // back through z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
     const real d_Wz_rows_x_heads_flat = d_Wz_rows_x_allraw;
-    // backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
+    // back through fr = Wf @ x[t] + Rf @ h[t-1] + bf
     const real d_Wf_rows_x_heads_flat = d_Wf_rows_x_allraw;
-    // backward of ir = Wi @ x[t] + Ri @ h[t-1] + bi
+    // back through ir = Wi @ x[t] + Ri @ h[t-1] + bi
     const real d_Wi_rows_x_heads_flat = d_Wi_rows_x_allraw;
 
     d_W_gates_rows_x_all[row*4*D*N + 3*D*N + j] = d_Wo_rows_x_heads_flat;
@@ -435,7 +437,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     d_h_prev_blocks = ws.d_h_prev_blocks
     for backward_step_arguments, d_h_prev_arguments in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = o*c[t]/n[t]
+        # back through [Ri; Rf; Rz; Ro] @ h[t-1]
         multiply_heads(d_h_prev_blocks, (32, 8), d_h_prev_arguments)
 
 
@@ -515,18 +517,20 @@ def _backward_checked(
 
     _loop(ws, _backward_loop, graph)
     _run(_kernel("backward_after", dtype), T*B*(D*N), ws.backward_after)
+    # back through [Wo.rows; Wz.rows; Wf.rows; Wi.rows] @ x[t]
     _dot(ws.d_W_gates_rows_x_all.reshape(T*B, 4*D*N), ws.W_gates_rows, ws.d_x_out.reshape(T*B, I))
-    _gradient_of_heads(ws.d_gates_2_all.reshape(T*B, 4*D*N), saved.h_operand[:T].reshape(T*B, D*N), ws.d_R_gates)
+    # gradients of the parameters: products and sums over all steps and samples
+    _gradient_of_heads(ws.d_gates2_all.reshape(T*B, 4*D*N), saved.h_operand[:T].reshape(T*B, D*N), ws.d_R_gates)
     _dot(ws.d_W_gates_rows_x_all.reshape(T*B, 4*D*N).T, x_2d, ws.d_W_gates_rows)
-    _sum_rows(ws.d_gates_2_all.reshape(T*B, 4*D*N), ws.d_b_gates_3_sum_parts, ws.d_b_gates_3_sum)
+    _sum_rows(ws.d_gates2_all.reshape(T*B, 4*D*N), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
     d_Ri = ws.d_R_gates[:, :D]
     d_Rf = ws.d_R_gates[:, D:2*D]
     d_Rz = ws.d_R_gates[:, 2*D:3*D]
     d_Ro = ws.d_R_gates[:, 3*D:4*D]
-    d_bi = ws.d_b_gates_3_sum.reshape(N, 4*D)[..., :D]
-    d_bz = ws.d_b_gates_3_sum.reshape(N, 4*D)[..., 2*D:3*D]
-    d_bo = ws.d_b_gates_3_sum.reshape(N, 4*D)[..., 3*D:4*D]
-    d_bf = ws.d_b_gates_3_sum.reshape(N, 4*D)[..., D:2*D]
+    d_bi = ws.d_b_gates_sum.reshape(N, 4*D)[..., :D]
+    d_bz = ws.d_b_gates_sum.reshape(N, 4*D)[..., 2*D:3*D]
+    d_bo = ws.d_b_gates_sum.reshape(N, 4*D)[..., 3*D:4*D]
+    d_bf = ws.d_b_gates_sum.reshape(N, 4*D)[..., D:2*D]
     d_Wi_rows = ws.d_W_gates_rows[:D*N]
     d_Wf_rows = ws.d_W_gates_rows[D*N:2*D*N]
     d_Wz_rows = ws.d_W_gates_rows[2*D*N:3*D*N]
@@ -842,7 +846,7 @@ def pack(params: Params) -> Packed:
     D = _axis("params.Wi", params.Wi, 3, 1, "[N, D, I]")
     I = _axis("params.Wi", params.Wi, 3, 2, "[N, D, I]")
     dtype = _check_params(params, I, N, D)
-    return Packed(params, dtype, (I, N, D, ))
+    return Packed(params, dtype, (I, N, D))
 
 
 class Packed:
@@ -1019,8 +1023,10 @@ class _Forward:
         self.forward_step_blocks = _blocks(B*(D*N))
         now = _numbers(T)
         self.steps = [
-            (_heads_arguments(self.h_operand[t], self.R_gates_T, self.R_gates_h_prev_now),
-            (now[t], *self.forward_step)) for t in range(T)
+            (
+                _heads_arguments(self.h_operand[t], self.R_gates_T, self.R_gates_h_prev_now),
+                (now[t], *self.forward_step)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -1052,30 +1058,30 @@ class _Backward:
         self.d_c_pair = cp.empty((2, B, D*N), real)
         self.d_n_pair = cp.empty((2, B, D*N), real)
         self.d_m_pair = cp.empty((2, B, D*N), real)
-        self.d_gates_2_all = cp.empty((T, B, 4*D*N), dtype)
+        self.d_gates2_all = cp.empty((T, B, 4*D*N), dtype)
         self.d_W_gates_rows_x_all = cp.empty((T, B, 4*D*N), dtype)
         self.R_gates = cp.empty((N, 4*D, D), dtype)
         self.W_gates_rows = cp.empty((4*D*N, I), dtype)
         self.d_R_gates = cp.empty((N, 4*D, D), dtype)
         self.d_W_gates_rows = cp.empty((4*D*N, I), dtype)
-        self.d_b_gates_3_sum = cp.empty((4*D*N,), dtype)
-        self.d_b_gates_3_sum_parts = cp.empty((_parts(T*B), 4*D*N), real)
+        self.d_b_gates_sum = cp.empty((4*D*N,), dtype)
+        self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*D*N), real)
         self.backward_step = (
             cp.int64(B), cp.int64(N), cp.int64(D), saved.c_all, saved.n_all, self.d_h_final, self.d_c_final,
             self.d_n_final, self.d_m_final, saved.cuts, saved.ir_all, saved.lf_all, saved.fr_all, saved.z_all,
             saved.o_all, saved.i_all, saved.f_all, saved.h_all_2, self.dy_all, self.d_h_pair, self.d_c_pair,
-            self.d_n_pair, self.d_m_pair, self.d_gates_2_all
+            self.d_n_pair, self.d_m_pair, self.d_gates2_all
         )
-        self.backward_after = (cp.int64(T*B), cp.int64(N), cp.int64(D), self.d_gates_2_all, self.d_W_gates_rows_x_all)
+        self.backward_after = (cp.int64(T*B), cp.int64(N), cp.int64(D), self.d_gates2_all, self.d_W_gates_rows_x_all)
         self.backward_step_blocks = _blocks(B*(D*N))
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         self.d_h_prev_blocks = _heads_blocks(B, self.R_gates)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step),
-            _heads_arguments(
-                self.d_gates_2_all[t], self.R_gates, self.d_h_pair_halves[t % 2]
-            )) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step),
+                _heads_arguments(self.d_gates2_all[t], self.R_gates, self.d_h_pair_halves[t % 2])
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1216,7 +1222,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1283,8 +1289,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1316,15 +1321,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1423,27 +1427,27 @@ INPUT_SHAPES = {
     "x": ("I",),
 }
 OUTPUT_SHAPES = {
-    "h": ("N", "D",),
+    "h": ("N", "D"),
 }
 PARAM_SHAPES = {
-    "Wi": ("N", "D", "I",),
-    "Wf": ("N", "D", "I",),
-    "Wz": ("N", "D", "I",),
-    "Wo": ("N", "D", "I",),
-    "Ri": ("N", "D", "D",),
-    "Rf": ("N", "D", "D",),
-    "Rz": ("N", "D", "D",),
-    "Ro": ("N", "D", "D",),
-    "bi": ("N", "D",),
-    "bz": ("N", "D",),
-    "bo": ("N", "D",),
-    "bf": ("N", "D",),
+    "Wi": ("N", "D", "I"),
+    "Wf": ("N", "D", "I"),
+    "Wz": ("N", "D", "I"),
+    "Wo": ("N", "D", "I"),
+    "Ri": ("N", "D", "D"),
+    "Rf": ("N", "D", "D"),
+    "Rz": ("N", "D", "D"),
+    "Ro": ("N", "D", "D"),
+    "bi": ("N", "D"),
+    "bz": ("N", "D"),
+    "bo": ("N", "D"),
+    "bf": ("N", "D"),
 }
 STATE_SHAPES = {
-    "h": ("N", "D",),
-    "c": ("N", "D",),
-    "n": ("N", "D",),
-    "m": ("N", "D",),
+    "h": ("N", "D"),
+    "c": ("N", "D"),
+    "n": ("N", "D"),
+    "m": ("N", "D"),
 }
 
 
@@ -1559,7 +1563,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.c", state.c, dtype, (B, N, D), "[B, N, D]")
         _expect("state.n", state.n, dtype, (B, N, D), "[B, N, D]")
         _expect("state.m", state.m, dtype, (B, N, D), "[B, N, D]")
-    return params, x, state, T, B, dtype, (I, N, D, )
+    return params, x, state, T, B, dtype, (I, N, D)
 
 
 def _check_params(params: Params, I: int, N: int, D: int) -> Any:

@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "slstm"
 SPEC_SHA256 = "9edd84d2b717292dae964775007e584f0368e5537b0094c1f9314260c957d4ec"
-DIMS = ("I", "N", "D",)
+DIMS = ("I", "N", "D")
 
 
 class Params(NamedTuple):
@@ -88,6 +88,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [o, z, i, f]; gates2 = [o, z, ir, fr]; gates3 = [o_pre, z_pre, ir, fr].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix;
+# _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all
+# steps and samples; _axes with all its axes; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -122,8 +128,8 @@ def _forward(
     # z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
     # o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
     np.matmul(W_gates_rows, x_2d.T, out=ws.W_gates_rows_x_flat.reshape(4*D*N, T*B))
-    _move(ws.W_gates_rows_x_heads, saved.gates_2)
-    np.add(b_gates, saved.gates_2, out=saved.gates_2)
+    _move(ws.W_gates_rows_x_heads, saved.gates2)
+    np.add(b_gates, saved.gates2, out=saved.gates2)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
     # In the loop, the last argument is where the result goes.
@@ -139,13 +145,13 @@ def _forward(
     one = np.array(1, dtype)
     zero = np.array(0, dtype)
     tmp_2 = ws.tmp_2
-    for (h_prev_axes, gates_2, z, o, fr, lf, m_prev, ir, m, i, f, i_f, c, c_prev, n_prev, n, h) in steps:
+    for (h_prev_axes, gates2, z, o, fr, lf, m_prev, ir, m, i, f, i_f, c, c_prev, n_prev, n, h) in steps:
         # ir = Wi @ x[t] + Ri @ h[t-1] + bi
         # fr = Wf @ x[t] + Rf @ h[t-1] + bf
         # z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
         # o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
         matmul(R_gates_heads, h_prev_axes, R_gates_h_prev_blocks)
-        add(gates_2, R_gates_h_prev, gates_2)
+        add(gates2, R_gates_h_prev, gates2)
         tanh(z, z)
         abs(o, tmp)
         multiply(tmp, minus_one, tmp)
@@ -165,7 +171,7 @@ def _forward(
         subtract(ir, m, i)
         # f = exp(lf - m[t])
         subtract(lf, m, f)
-        # i, f
+        # i and f, continued
         exp(i_f, i_f)
         # c[t] = f*c[t-1] + i*z
         multiply(z, i, c)
@@ -209,26 +215,26 @@ def _backward(
     ws.d_n[...] = 0 if dfinal is None else dfinal.n.reshape(B, D*N).T
     ws.d_m[...] = 0 if dfinal is None else dfinal.m.reshape(B, D*N).T
 
-    # backward of n[t] = f*n[t-1] + i
+    # for the way back to n[t], from h[t] = o*c[t]/n[t]
     np.multiply(saved.h, -1, out=ws.d_n_factor)
     np.divide(ws.d_n_factor, saved.n, out=ws.d_n_factor)
-    # backward of c[t] = f*c[t-1] + i*z
+    # for the way back to c[t], from h[t] = o*c[t]/n[t]
     np.divide(saved.o, saved.n, out=ws.d_c_factor)
-    # backward of m[t] = max(lf, ir)
+    # for the way back to m[t-1], from lf = logsigmoid(fr) + m[t-1]
     np.greater_equal(saved.lf, saved.ir, out=ws.d_m_prev_base)
     np.greater(saved.lf, saved.ir, out=ws.tmp)
     np.multiply(ws.d_m_prev_base_tmp, 0.5, out=ws.d_m_prev_base_tmp)
     np.add(ws.d_m_prev_base, ws.tmp, out=ws.d_m_prev_base)
-    # backward of o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
+    # for the way back through o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
     np.subtract(1, saved.o, out=ws.d_Wo_rows_x_heads_flat)
     np.multiply(ws.d_Wo_rows_x_heads_flat, saved.o, out=ws.d_Wo_rows_x_heads_flat)
     np.multiply(ws.d_Wo_rows_x_heads_flat, saved.c, out=ws.d_Wo_rows_x_heads_flat)
     np.divide(ws.d_Wo_rows_x_heads_flat, saved.n, out=ws.d_Wo_rows_x_heads_flat)
-    # backward of z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
+    # for the way back through z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
     np.square(saved.z, out=ws.d_Wz_rows_x_heads_flat)
     np.subtract(1, ws.d_Wz_rows_x_heads_flat, out=ws.d_Wz_rows_x_heads_flat)
     np.multiply(ws.d_Wz_rows_x_heads_flat, saved.i, out=ws.d_Wz_rows_x_heads_flat)
-    # backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
+    # for the way back to fr, from lf = logsigmoid(fr) + m[t-1]
     np.multiply(saved.fr, -1, out=ws.d_Wf_rows_x_heads_flat)
     np.abs(ws.d_Wf_rows_x_heads_flat, out=ws.tmp_2)
     np.multiply(ws.tmp_2, -1, out=ws.tmp_2)
@@ -237,7 +243,7 @@ def _backward(
     np.maximum(ws.tmp_2, ws.d_Wf_rows_x_heads_flat, out=ws.d_Wf_rows_x_heads_flat)
     np.add(ws.tmp_2, 1, out=ws.tmp_2)
     np.divide(ws.d_Wf_rows_x_heads_flat, ws.tmp_2, out=ws.d_Wf_rows_x_heads_flat)
-    # backward of ir = Wi @ x[t] + Ri @ h[t-1] + bi
+    # for the way back to ir, from m[t] and i
     np.greater_equal(saved.ir, saved.lf, out=ws.d_Wi_rows_x_heads_flat)
     np.multiply(ws.d_Wi_rows_x_heads_flat, 0.5, out=ws.d_Wi_rows_x_heads_flat)
     np.greater(saved.ir, saved.lf, out=ws.tmp_3)
@@ -248,7 +254,7 @@ def _backward(
     if cuts is not None:
         finals = None if dfinal is None else (
             dfinal.h.reshape(B, D*N).T, dfinal.c.reshape(B, D*N).T, dfinal.n.reshape(B, D*N).T,
-            dfinal.m.reshape(B, D*N).T,
+            dfinal.m.reshape(B, D*N).T
         )
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
@@ -281,61 +287,64 @@ def _backward(
             d_Wz_rows_x_heads_flat, d_Wf_rows_x_heads_flat, d_Wi_rows_x_heads_flat, d_Wo_rows_x_heads_axes,
             d_Wz_rows_x_heads_axes, d_Wf_rows_x_heads_axes, d_Wi_rows_x_heads_axes
         ) in steps:
-        # backward of h[t] = o*c[t]/n[t]
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of n[t] = f*n[t-1] + i
+        # back to n[t], from the next step and h[t] = o*c[t]/n[t]
         multiply(d_n_factor, d_h, tmp_4)
-        # backward of c[t] = f*c[t-1] + i*z
+        # back to c[t], from the next step and h[t] = o*c[t]/n[t]
         multiply(d_c_factor, d_h, tmp_5)
-        # c, n
+        # back to c[t] and n[t], continued
         add(d_c_n, tmp_tmp, d_c_n)
-        # backward of f = exp(lf - m[t])
+        # back through f = exp(lf - m[t])
         multiply(n_prev, d_n, d_m_prev)
         multiply(c_prev, d_c, tmp_6)
         add(d_m_prev, tmp_6, d_m_prev)
         multiply(f, d_m_prev, d_m_prev)
-        # backward of i = exp(ir - m[t])
+        # back through i = exp(ir - m[t])
         multiply(z, d_c, d_i_pre)
         add(d_n, d_i_pre, d_i_pre)
         multiply(i, d_i_pre, d_i_pre)
-        # backward of m[t] = max(lf, ir)
+        # back to m[t], from the next step, i and f
         subtract(d_m, d_m_prev, d_m)
         subtract(d_m, d_i_pre, d_m)
+        # back to m[t-1], from lf = logsigmoid(fr) + m[t-1]
         multiply(d_m_prev_base, d_m, tmp_7)
         add(d_m_prev, tmp_7, d_m_prev)
-        # backward of o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
+        # back through o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
         multiply(d_Wo_rows_x_heads_flat, d_h, d_Wo_rows_x_heads_flat)
-        # backward of z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
+        # back through z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
         multiply(d_Wz_rows_x_heads_flat, d_c, d_Wz_rows_x_heads_flat)
-        # backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
+        # back to fr, from lf = logsigmoid(fr) + m[t-1]
         multiply(d_Wf_rows_x_heads_flat, d_m_prev, d_Wf_rows_x_heads_flat)
-        # backward of ir = Wi @ x[t] + Ri @ h[t-1] + bi
+        # back to ir, from m[t] and i
         multiply(d_Wi_rows_x_heads_flat, d_m, d_Wi_rows_x_heads_flat)
         add(d_i_pre, d_Wi_rows_x_heads_flat, d_Wi_rows_x_heads_flat)
-        # c
+        # back to c[t-1], from c[t] = f*c[t-1] + i*z
         multiply(f, d_c, d_c)
-        # n
+        # back to n[t-1], from n[t] = f*n[t-1] + i
         multiply(f, d_n, d_n)
-        # h
+        # back through Ro @ h[t-1]
         matmul(Ro_T, d_Wo_rows_x_heads_axes, d_h_axes)
+        # back through Rz @ h[t-1]
         matmul(Rz_T, d_Wz_rows_x_heads_axes, RzT_d_Rz_h_prev_axes)
+        # back through Rf @ h[t-1]
         matmul(Rf_T, d_Wf_rows_x_heads_axes, RfT_d_Rf_h_prev_axes)
+        # back through Ri @ h[t-1]
         matmul(Ri_T, d_Wi_rows_x_heads_axes, RiT_d_Ri_h_prev_axes)
+        # back to h[t-1], from ir, fr, z and o
         add(d_h, RzT_d_Rz_h_prev, d_h)
         add(d_h, RfT_d_Rf_h_prev, d_h)
         add(d_h, RiT_d_Ri_h_prev, d_h)
         np.copyto(d_m, d_m_prev)
 
-    # backward of o = sigmoid(Wo @ x[t] + Ro @ h[t-1] + bo)
-    # backward of z = tanh(Wz @ x[t] + Rz @ h[t-1] + bz)
-    # backward of fr = Wf @ x[t] + Rf @ h[t-1] + bf
-    # backward of ir = Wi @ x[t] + Ri @ h[t-1] + bi
+    # back through [Wo.rows; Wz.rows; Wf.rows; Wi.rows] @ x[t]
     d_W_gates_rows_x_flat_2 = _columns(ws.d_W_gates_rows_x_flat, ws.d_W_gates_rows_x_flat_2)
     np.matmul(d_W_gates_rows_x_flat_2.T, W_gates_rows, out=ws.d_x_out.reshape(T*B, I))
-    d_gates_3_flat = _columns(ws.d_W_gates_rows_x_flat, ws.d_gates_3_flat)
+    # gradients of the parameters: products and sums over all steps and samples
+    d_gates3_flat = _columns(ws.d_W_gates_rows_x_flat, ws.d_gates3_flat)
     h_prev_flat = _columns(saved.h_prev, ws.h_prev_flat)
     np.matmul(
-        d_gates_3_flat.reshape(4, N, D, T*B), h_prev_flat.reshape(N, D, T*B).swapaxes(-1, -2), out=ws.d_R_gates_rows
+        d_gates3_flat.reshape(4, N, D, T*B), h_prev_flat.reshape(N, D, T*B).swapaxes(-1, -2), out=ws.d_R_gates_rows
     )
     d_Ro = ws.d_R_gates_rows[0]
     d_Rz = ws.d_R_gates_rows[1]
@@ -346,7 +355,7 @@ def _backward(
     d_Wz_rows = ws.d_W_gates_rows_rows[D*N:2*D*N]
     d_Wi_rows = ws.d_W_gates_rows_rows[2*D*N:3*D*N]
     d_Wf_rows = ws.d_W_gates_rows_rows[3*D*N:4*D*N]
-    np.matmul(d_gates_3_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
+    np.matmul(d_gates3_flat, np.ones(T*B, dtype), out=ws.d_b_gates_sum)
     d_bo = ws.d_b_gates_sum[0:D*N].reshape(N, D)
     d_bz = ws.d_b_gates_sum[D*N:2*D*N].reshape(N, D)
     d_bi = ws.d_b_gates_sum[2*D*N:3*D*N].reshape(N, D)
@@ -400,7 +409,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         if packed.batch != B:
             packed.prepare(B)
         I, N, D = packed.dims
-        (b_gates, W_gates_rows, R_gates_heads, minus_one, one, zero, ) = packed.constants
+        (b_gates, W_gates_rows, R_gates_heads, minus_one, one, zero) = packed.constants
         h_prev_here = packed.h_prev_here
         W_gates_rows_x_heads = packed.W_gates_rows_x_heads
         h_prev_here_axes = packed.h_prev_here_axes
@@ -454,7 +463,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         subtract(i, m, i)
         # f = exp(lf - m[t])
         subtract(f, m, f)
-        # i, f
+        # i and f, continued
         exp(i_f, i_f)
         # c[t] = f*c[t-1] + i*z
         multiply(z, i, z)
@@ -568,7 +577,7 @@ def _derived(params: Params, I: int, N: int, D: int) -> tuple[Any, ...]:
     Wf_rows = params.Wf.reshape(D*N, I)
     Wz_rows = params.Wz.reshape(D*N, I)
     Wo_rows = params.Wo.reshape(D*N, I)
-    return (Wi_rows, Wf_rows, Wz_rows, Wo_rows, )
+    return (Wi_rows, Wf_rows, Wz_rows, Wo_rows)
 
 
 class Tape(NamedTuple):
@@ -682,7 +691,7 @@ def pack(params: Params) -> Packed:
     D = _axis("params.Wi", params.Wi, 3, 1, "[N, D, I]")
     I = _axis("params.Wi", params.Wi, 3, 2, "[N, D, I]")
     dtype = _check_params(params, I, N, D)
-    return Packed(params, dtype, (I, N, D, ))
+    return Packed(params, dtype, (I, N, D))
 
 
 class Packed:
@@ -718,7 +727,7 @@ class Packed:
         minus_one = np.array(-1, dtype)
         one = np.array(1, dtype)
         zero = np.array(0, dtype)
-        self.constants = (b_gates, W_gates_rows, R_gates_heads, minus_one, one, zero, )
+        self.constants = (b_gates, W_gates_rows, R_gates_heads, minus_one, one, zero)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -780,8 +789,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -922,9 +931,9 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, N, D = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
-        self.gates_2 = empty((T, 4*D*N, B), dtype)
+        self.gates2 = empty((T, 4*D*N, B), dtype)
         self.h_all = empty((T + 1, D*N, B), dtype)
         self.lf = empty((T, D*N, B), dtype)
         self.i_f = empty((T, 2*D*N, B), dtype)
@@ -932,10 +941,10 @@ class _Saved:
         self.n_all = empty((T + 1, D*N, B), dtype)
         self.h_prev = self.h_all[:-1] if not self.apart else empty((T, D*N, B), dtype)
         self.h_prev_axes = self.h_prev.reshape(T, N, D, B)
-        self.z = self.gates_2[:, D*N:2*D*N]
-        self.o = self.gates_2[:, :D*N]
-        self.fr = self.gates_2[:, 3*D*N:]
-        self.ir = self.gates_2[:, 2*D*N:3*D*N]
+        self.z = self.gates2[:, D*N:2*D*N]
+        self.o = self.gates2[:, :D*N]
+        self.fr = self.gates2[:, 3*D*N:]
+        self.ir = self.gates2[:, 2*D*N:3*D*N]
         self.i = self.i_f[:, :D*N]
         self.f = self.i_f[:, D*N:]
         self.c = self.c_all[1:]
@@ -964,7 +973,7 @@ class _Scratch:
         self.block_1 = empty(4*B*D*N*T, dtype)  # forward.W_gates_rows_x_flat, backward.d_W_gates_rows_x_flat
         # backward.d_n_factor, backward.d_c_factor, backward.d_m_prev_base_tmp, backward.d_W_gates_rows_x_flat_2
         self.block_2 = empty(4*B*D*N*T, dtype)
-        # backward.tmp_2, backward.tmp_3, backward.dy_rows, backward.d_gates_3_flat
+        # backward.tmp_2, backward.tmp_3, backward.dy_rows, backward.d_gates3_flat
         self.block_3 = empty(4*B*D*N*T, dtype)
         self.block_4 = empty(B*D*N*T + B*D*N, dtype)  # forward.m_all, backward.h_prev_flat
 
@@ -989,15 +998,17 @@ class _Forward:
         self.R_gates_h_prev_blocks = self.R_gates_h_prev.reshape(4, N, D, B)
         self.m_prev = self.m_all[:-1] if not self.apart else empty((T, D*N, B), dtype)
         self.m = self.m_all[1:]
-        # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
         self.carried = (
             (saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), (saved.n_all, saved.n_prev, 0.0),
-            (self.m_all, self.m_prev, -np.inf),
+            (self.m_all, self.m_prev, -np.inf)
         )
         self.steps = list(
-            zip(saved.h_all[:-1].reshape(T, N, D, B), saved.gates_2, saved.z, saved.o, saved.fr, saved.lf,
-            self.m_all[:-1], saved.ir, self.m, saved.i, saved.f, saved.i_f, saved.c, saved.c_all[:-1], saved.n_all[:-1],
-            saved.n, saved.h)
+            zip(
+                saved.h_all[:-1].reshape(T, N, D, B), saved.gates2, saved.z, saved.o, saved.fr, saved.lf,
+                self.m_all[:-1], saved.ir, self.m, saved.i, saved.f, saved.i_f, saved.c, saved.c_all[:-1],
+                saved.n_all[:-1], saved.n, saved.h
+            )
         )
 
 
@@ -1031,7 +1042,7 @@ class _Backward:
         self.tmp_3 = np.ndarray((T, D*N, B), dtype, scratch.block_3)
         self.dy_rows = np.ndarray((T, D*N, B), dtype, scratch.block_3)
         self.d_W_gates_rows_x_flat_2 = np.ndarray((4*D*N, T, B), dtype, scratch.block_2)
-        self.d_gates_3_flat = np.ndarray((4*D*N, T, B), dtype, scratch.block_3)
+        self.d_gates3_flat = np.ndarray((4*D*N, T, B), dtype, scratch.block_3)
         self.h_prev_flat = np.ndarray((D*N, T, B), dtype, scratch.block_4)
         self.d_m_prev_base = self.d_m_prev_base_tmp[:, :D*N]
         self.tmp = self.d_m_prev_base_tmp[:, D*N:]
@@ -1051,12 +1062,14 @@ class _Backward:
         self.RfT_d_Rf_h_prev_axes = self.RfT_d_Rf_h_prev.reshape(N, D, B)
         self.d_Wi_rows_x_heads_axes = self.d_W_gates_rows_x_flat[:, 2*D*N:3*D*N].reshape(T, N, D, B)
         self.RiT_d_Ri_h_prev_axes = self.RiT_d_Ri_h_prev.reshape(N, D, B)
-        self.carried = (self.d_h, self.d_c, self.d_n, self.d_m, )
+        self.carried = (self.d_h, self.d_c, self.d_n, self.d_m)
         self.steps = list(
-            zip(self.dy_rows, self.d_n_factor, self.d_c_factor, saved.n_prev, saved.c_prev, saved.f, saved.z, saved.i,
-            self.d_m_prev_base, self.d_Wo_rows_x_heads_flat, self.d_Wz_rows_x_heads_flat, self.d_Wf_rows_x_heads_flat,
-            self.d_Wi_rows_x_heads_flat, self.d_Wo_rows_x_heads_axes, self.d_Wz_rows_x_heads_axes,
-            self.d_Wf_rows_x_heads_axes, self.d_Wi_rows_x_heads_axes)
+            zip(
+                self.dy_rows, self.d_n_factor, self.d_c_factor, saved.n_prev, saved.c_prev, saved.f, saved.z, saved.i,
+                self.d_m_prev_base, self.d_Wo_rows_x_heads_flat, self.d_Wz_rows_x_heads_flat,
+                self.d_Wf_rows_x_heads_flat, self.d_Wi_rows_x_heads_flat, self.d_Wo_rows_x_heads_axes,
+                self.d_Wz_rows_x_heads_axes, self.d_Wf_rows_x_heads_axes, self.d_Wi_rows_x_heads_axes
+            )
         )[::-1]
 
 
@@ -1068,7 +1081,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, N, D = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1180,7 +1193,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1291,7 +1304,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1300,7 +1313,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1328,7 +1341,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1337,9 +1350,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1359,8 +1373,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1383,27 +1397,27 @@ INPUT_SHAPES = {
     "x": ("I",),
 }
 OUTPUT_SHAPES = {
-    "h": ("N", "D",),
+    "h": ("N", "D"),
 }
 PARAM_SHAPES = {
-    "Wi": ("N", "D", "I",),
-    "Wf": ("N", "D", "I",),
-    "Wz": ("N", "D", "I",),
-    "Wo": ("N", "D", "I",),
-    "Ri": ("N", "D", "D",),
-    "Rf": ("N", "D", "D",),
-    "Rz": ("N", "D", "D",),
-    "Ro": ("N", "D", "D",),
-    "bi": ("N", "D",),
-    "bz": ("N", "D",),
-    "bo": ("N", "D",),
-    "bf": ("N", "D",),
+    "Wi": ("N", "D", "I"),
+    "Wf": ("N", "D", "I"),
+    "Wz": ("N", "D", "I"),
+    "Wo": ("N", "D", "I"),
+    "Ri": ("N", "D", "D"),
+    "Rf": ("N", "D", "D"),
+    "Rz": ("N", "D", "D"),
+    "Ro": ("N", "D", "D"),
+    "bi": ("N", "D"),
+    "bz": ("N", "D"),
+    "bo": ("N", "D"),
+    "bf": ("N", "D"),
 }
 STATE_SHAPES = {
-    "h": ("N", "D",),
-    "c": ("N", "D",),
-    "n": ("N", "D",),
-    "m": ("N", "D",),
+    "h": ("N", "D"),
+    "c": ("N", "D"),
+    "n": ("N", "D"),
+    "m": ("N", "D"),
 }
 
 
@@ -1537,7 +1551,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
         _expect("state.c", state.c, dtype, (B, N, D), "[B, N, D]")
         _expect("state.n", state.n, dtype, (B, N, D), "[B, N, D]")
         _expect("state.m", state.m, dtype, (B, N, D), "[B, N, D]")
-    return params, x, state, T, B, dtype, (I, N, D, )
+    return params, x, state, T, B, dtype, (I, N, D)
 
 
 def _check_params(params: Params, I: int, N: int, D: int) -> Any:

@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "sru"
 SPEC_SHA256 = "d1eda04a643fcf97d009f351076da547be0e4ac4a7a46daa88e66e47d37a532e"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -74,6 +74,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _2d of all steps and samples, as the rows of a matrix;
+# _rows the gradients that one product makes; _sum over all steps and samples; _batch for every sample; _T transposed;
+# _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -100,7 +106,7 @@ def _forward(
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
     # c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     np.matmul(x_2d, Wz.T, out=saved.Wz_x.reshape(T*B, H))
-    # f
+    # f, continued
     np.add(bf_half_batch, saved.f, out=saved.f)
 
     steps = ws.steps if cuts is None and not ws.apart else chain.from_iterable(_forwards(ws, cuts))
@@ -127,14 +133,14 @@ def _forward(
     np.matmul(x_2d, Wr_half.T, out=ws.r_pre_base.reshape(T*B, H))
     # h = r*c[t] + (1 - r)*(Ws @ x[t])
     np.matmul(x_2d, Ws.T, out=saved.Ws_x.reshape(T*B, H))
-    # r
+    # r, continued
     np.add(br_half_batch, ws.r_pre_base, out=ws.r_pre_base)
     np.multiply(saved.c_prev, vr_half_batch, out=saved.r)
     np.add(saved.r, ws.r_pre_base, out=saved.r)
     np.tanh(saved.r, out=saved.r)
     np.multiply(saved.r, 0.5, out=saved.r)
     np.add(saved.r, 0.5, out=saved.r)
-    # h
+    # h, continued
     np.subtract(saved.c, saved.Ws_x, out=ws.h)
     np.multiply(saved.r, ws.h, out=ws.h)
     np.add(saved.Ws_x, ws.h, out=ws.h)
@@ -161,51 +167,54 @@ def _backward(
     Wz = params.Wz
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
-    # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+    # for the way back to c[t], from h = r*c[t] + (1 - r)*(Ws @ x[t])
     np.multiply(dy, saved.r, out=ws.d_Wz_x)
-    # backward of r = sigma(Wr @ x[t] + vr*c[t-1] + br)
+    # back through r = sigma(Wr @ x[t] + vr*c[t-1] + br)
     np.subtract(1, saved.r, out=ws.d_r_pre)
     np.multiply(dy, ws.d_r_pre, out=ws.d_r_pre)
     np.multiply(ws.d_r_pre, saved.r, out=ws.d_r_pre)
     np.subtract(saved.c, saved.Ws_x, out=ws.tmp)
     np.multiply(ws.d_r_pre, ws.tmp, out=ws.d_r_pre)
-    # backward of f = sigma(Wf @ x[t] + vf*c[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + vf*c[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
     np.subtract(saved.c_prev, saved.Wz_x, out=ws.tmp_2)
     np.multiply(ws.d_f_pre, ws.tmp_2, out=ws.d_f_pre)
-    # c
+    # for the way back to c[t-1], from f, r and c[t]
     np.multiply(vr_batch, ws.d_r_pre, out=ws.d_c_prev_factor)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.c, )
+        finals = None if dfinal is None else (dfinal.c,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_c = ws.d_c
     tmp_3 = ws.tmp_3
     for (d_Wz_x, d_f_pre, f, d_c_prev_factor) in steps:
-        # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+        # back to c[t], from the next step and h = r*c[t] + (1 - r)*(Ws @ x[t])
         add(d_c, d_Wz_x, d_Wz_x)
-        # backward of f = sigma(Wf @ x[t] + vf*c[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + vf*c[t-1] + bf)
         multiply(d_f_pre, d_Wz_x, d_f_pre)
-        # c
+        # back to c[t-1], from f, r and c[t]
         multiply(f, d_Wz_x, d_c)
         add(d_c_prev_factor, d_c, d_c)
         multiply(vf_batch, d_f_pre, tmp_3)
         add(d_c, tmp_3, d_c)
 
-    # backward of h = r*c[t] + (1 - r)*(Ws @ x[t])
+    # back through h = r*c[t] + (1 - r)*(Ws @ x[t])
     np.subtract(1, saved.r, out=ws.d_Ws_x)
     np.multiply(dy, ws.d_Ws_x, out=ws.d_Ws_x)
-    # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+    # for the way back through c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     np.subtract(1, saved.f, out=ws.d_Wz_x_base)
+    # back through c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     np.multiply(ws.d_Wz_x, ws.d_Wz_x_base, out=ws.d_Wz_x)
+    # for the way back to x[t], from f, r, c[t] and h
     d_r_pre_2d = ws.d_r_pre.reshape(T*B, H)
     np.matmul(d_r_pre_2d, Wr, out=ws.d_x.reshape(T*B, I))
     d_Ws_x_2d = ws.d_Ws_x.reshape(T*B, H)
     np.matmul(d_Ws_x_2d, Ws, out=ws.tmp_4.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp_4, out=ws.d_x)
+    # back to x[t], from f, r, c[t] and h
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
     np.matmul(d_f_pre_2d, Wf, out=ws.d_x_2.reshape(T*B, I))
     d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
@@ -214,6 +223,7 @@ def _backward(
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_vf_each)
     np.multiply(saved.c_prev, ws.d_r_pre, out=ws.d_vr_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_Wz_x_2d.T, x_2d, out=ws.d_Wz_rows)
     d_Wz = ws.d_Wz_rows
     np.matmul(d_r_pre_2d.T, x_2d, out=ws.d_Wr_rows)
@@ -267,7 +277,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (br_bf_half, Wr_Wf_half_T, Wz_Ws_T, f_pre_factor_row, r_pre_factor_row, half, one, ) = packed.constants
+        (br_bf_half, Wr_Wf_half_T, Wz_Ws_T, f_pre_factor_row, r_pre_factor_row, half, one) = packed.constants
         x_here = packed.x_here
         Wr_Wf_x_half = packed.Wr_Wf_x_half
         Wz_Ws_x = packed.Wz_Ws_x
@@ -288,22 +298,22 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
         # h = r*c[t] + (1 - r)*(Ws @ x[t])
         dot(x, Wz_Ws_T, Wz_Ws_x)
-        # f
+        # f, continued
         multiply(c_prev, f_pre_factor_row, f)
-        # r
+        # r, continued
         multiply(c_prev, r_pre_factor_row, r)
-        # r, f
+        # r and f, continued
         add(r_f, br_bf_half, r_f)
         add(r_f, Wr_Wf_x_half, r_f)
         tanh(r_f, r_f)
         multiply(r_f, half, r_f)
         add(r_f, half, r_f)
-        # c
+        # c[t], continued
         subtract(one, f, tmp)
         multiply(Wz_x, tmp, Wz_x)
         multiply(c_prev, f, f)
         c = add(Wz_x, f)
-        # h
+        # h, continued
         subtract(c, Ws_x, tmp_2)
         multiply(r, tmp_2, r)
         h = add(Ws_x, r)
@@ -470,7 +480,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -501,7 +511,7 @@ class Packed:
         r_pre_factor_row = (0.5*params.vr)[None]
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (br_bf_half, Wr_Wf_half_T, Wz_Ws_T, f_pre_factor_row, r_pre_factor_row, half, one, )
+        self.constants = (br_bf_half, Wr_Wf_half_T, Wz_Ws_T, f_pre_factor_row, r_pre_factor_row, half, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -556,8 +566,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -697,7 +707,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.f = empty((T, B, H), dtype)
         self.Wz_x = empty((T, B, H), dtype)
@@ -751,7 +761,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.r_pre_base = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_1)
-        self.carried = ((saved.c_all, saved.c_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.c_all, saved.c_prev, 0.0),)
         self.steps = list(zip(saved.c_all[:-1], saved.f, saved.c, saved.Wz_x))
 
 
@@ -788,7 +799,7 @@ class _Backward:
         self.tmp_5 = np.ndarray((T, B, I), dtype, scratch.block_8)
         self.d_vf_each = np.ndarray((T, B, H), dtype, scratch.block_5)
         self.d_vr_each = np.ndarray((T, B, H), dtype, scratch.block_9)
-        self.carried = (self.d_c, )
+        self.carried = (self.d_c,)
         self.steps = list(zip(self.d_Wz_x, self.d_f_pre, saved.f, self.d_c_prev_factor))[::-1]
 
 
@@ -800,7 +811,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -909,7 +920,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1020,7 +1031,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1029,7 +1040,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1057,7 +1068,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1066,9 +1077,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1088,8 +1100,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1115,10 +1127,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wr": ("H", "I",),
-    "Ws": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wr": ("H", "I"),
+    "Ws": ("H", "I"),
     "vf": ("H",),
     "vr": ("H",),
     "bf": ("H",),
@@ -1252,7 +1264,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -51,7 +51,7 @@ __all__ = [
 
 CELL = "sru_v1"
 SPEC_SHA256 = "c50b67a0a60d71c709c392904026b4968f1a5fa3d255fd582e734b388d447668"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -81,6 +81,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [f_pre, r_pre, Wz_x, Ws_x]; gates2 = [f, r, z, s].
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -103,8 +107,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -123,7 +127,7 @@ extern "C" __global__ void forward_loop(
         const real Wf_x = Wf_Wz_x_all[row*2*H + j];
         const real Wz_x = Wf_Wz_x_all[row*2*H + H + j];
 
-        // c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
         // f = sigma(Wf @ x[t] + bf)
         const real f = sigmoid(Wf_x + bf_j);
@@ -189,18 +193,21 @@ extern "C" __global__ void backward_loop(
         const real Wz_x = Wf_Wz_x_all[row*2*H + H + j];
         const real d_h_given = dy_all[at];
 
-        // backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+        // the state before the step, put back where the sequence is reset
         const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
+        // back to c[t], from the next step and h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
         const real d_c = r*(1 - square(tanh_c))*d_h_given + d_c_next_here;
+        // back to c[t-1], from c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
         const real d_c_prev = f*d_c;
-        // backward of h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
+        // back through h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
         const real d_Ws_x = (1 - r)*d_h_given;
-        // backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+        // back through c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
         const real d_Wz_x = (1 - f)*d_c;
-        // backward of r = sigma(Wr @ x[t] + br)
+        // back through r = sigma(Wr @ x[t] + br)
         const real d_r_pre = (1 - r)*r*(tanh_c - Ws_x)*d_h_given;
-        // backward of f = sigma(Wf @ x[t] + bf)
+        // back through f = sigma(Wf @ x[t] + bf)
         const real d_f_pre = (1 - f)*f*(c_prev_here - Wz_x)*d_c;
 
         d_r_pre_Ws_x_all[row*2*H + H + j] = d_Ws_x;
@@ -232,6 +239,7 @@ extern "C" __global__ void backward_after(
     const real d_x_base = d_x_base_all[at];
     const real d_x = d_x_all[at];
 
+    // back to x[t], from f, r, c[t] and h
     const real d_x_2 = d_x_base + d_x;
 
     d_x_out[at] = d_x_2;
@@ -367,16 +375,19 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wr; Ws] @ x[t]
     _dot(ws.d_r_pre_Ws_x_all.reshape(T*B, 2*H), ws.Wr_Ws, ws.d_x_base_all.reshape(T*B, I))
+    # back through [Wz; Wf] @ x[t]
     _dot(ws.d_f_pre_Wz_x_all.reshape(T*B, 2*H), ws.Wf_Wz, ws.d_x_all.reshape(T*B, I))
     _run(_kernel("backward_after", dtype), T*B*I, ws.backward_after)
-    _dot(ws.d_gates_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates_2)
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_gates_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates2)
     _sum_parts(ws.d_f_pre_totals, ws.d_bf_sum)
     _sum_parts(ws.d_r_pre_totals, ws.d_br_sum)
-    d_Wz = ws.d_W_gates_2[2*H:3*H]
-    d_Wf = ws.d_W_gates_2[:H]
-    d_Wr = ws.d_W_gates_2[H:2*H]
-    d_Ws = ws.d_W_gates_2[3*H:4*H]
+    d_Wz = ws.d_W_gates2[2*H:3*H]
+    d_Wf = ws.d_W_gates2[:H]
+    d_Wr = ws.d_W_gates2[H:2*H]
+    d_Ws = ws.d_W_gates2[3*H:4*H]
     d_bf = ws.d_bf_sum
     d_br = ws.d_br_sum
     d_state = State(
@@ -611,7 +622,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -796,7 +807,7 @@ class _Backward:
         self.d_r_pre_totals = cp.empty((B, H), real)
         self.Wr_Ws = cp.empty((2*H, I), dtype)
         self.Wf_Wz = cp.empty((2*H, I), dtype)
-        self.d_W_gates_2 = cp.empty((4*H, I), dtype)
+        self.d_W_gates2 = cp.empty((4*H, I), dtype)
         self.d_bf_sum = cp.empty((H,), dtype)
         self.d_br_sum = cp.empty((H,), dtype)
         self.backward_loop = (
@@ -938,7 +949,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1005,8 +1016,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1038,15 +1048,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1116,10 +1125,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wr": ("H", "I",),
-    "Ws": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wr": ("H", "I"),
+    "Ws": ("H", "I"),
     "bf": ("H",),
     "br": ("H",),
 }
@@ -1236,7 +1245,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

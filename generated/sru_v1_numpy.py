@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "sru_v1"
 SPEC_SHA256 = "c50b67a0a60d71c709c392904026b4968f1a5fa3d255fd582e734b388d447668"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -73,6 +73,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -95,12 +100,12 @@ def _forward(
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
     # c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     np.matmul(x_2d, Wz.T, out=saved.Wz_x.reshape(T*B, H))
-    # f
+    # f, continued
     np.add(bf_half_batch, saved.f, out=saved.f)
     np.tanh(saved.f, out=saved.f)
     np.multiply(saved.f, 0.5, out=saved.f)
     np.add(saved.f, 0.5, out=saved.f)
-    # c
+    # c[t], continued
     np.subtract(1, saved.f, out=saved.c)
     np.multiply(saved.Wz_x, saved.c, out=saved.c)
 
@@ -117,12 +122,12 @@ def _forward(
     np.matmul(x_2d, Wr_half.T, out=saved.r.reshape(T*B, H))
     # h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
     np.matmul(x_2d, Ws.T, out=saved.Ws_x.reshape(T*B, H))
-    # r
+    # r, continued
     np.add(br_half_batch, saved.r, out=saved.r)
     np.tanh(saved.r, out=saved.r)
     np.multiply(saved.r, 0.5, out=saved.r)
     np.add(saved.r, 0.5, out=saved.r)
-    # h
+    # h, continued
     np.tanh(saved.c, out=saved.tanh_c)
     np.subtract(1, saved.r, out=ws.h_factor)
     np.multiply(saved.Ws_x, ws.h_factor, out=ws.h_factor)
@@ -147,49 +152,55 @@ def _backward(
     Wz = params.Wz
     ws.d_c[...] = 0 if dfinal is None else dfinal.c
 
-    # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+    # for the way back to c[t], from h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
     np.multiply(dy, saved.r, out=ws.d_f_pre)
     np.square(saved.tanh_c, out=ws.tmp)
     np.subtract(1, ws.tmp, out=ws.tmp)
     np.multiply(ws.d_f_pre, ws.tmp, out=ws.d_f_pre)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.c, )
+        finals = None if dfinal is None else (dfinal.c,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_c = ws.d_c
     for (d_f_pre, f) in steps:
-        # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+        # back to c[t], from the next step and h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
         add(d_c, d_f_pre, d_f_pre)
+        # back to c[t-1], from c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
         multiply(f, d_f_pre, d_c)
 
-    # backward of h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
+    # back through h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
     np.subtract(1, saved.r, out=ws.d_Ws_x)
     np.multiply(dy, ws.d_Ws_x, out=ws.d_Ws_x)
-    # backward of c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
+    # for the way back through c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     np.subtract(1, saved.f, out=ws.d_f_pre_factor)
+    # back through c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_Wz_x)
-    # backward of r = sigma(Wr @ x[t] + br)
+    # back through r = sigma(Wr @ x[t] + br)
     np.multiply(ws.d_Ws_x, saved.r, out=ws.d_r_pre)
     np.subtract(saved.tanh_c, saved.Ws_x, out=ws.tmp_2)
     np.multiply(ws.d_r_pre, ws.tmp_2, out=ws.d_r_pre)
-    # backward of f = sigma(Wf @ x[t] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + bf)
     np.multiply(ws.d_f_pre_factor, saved.f, out=ws.d_f_pre_factor)
     np.subtract(saved.c_prev, saved.Wz_x, out=ws.tmp_3)
     np.multiply(ws.d_f_pre_factor, ws.tmp_3, out=ws.d_f_pre_factor)
+    # back through f = sigma(Wf @ x[t] + bf)
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_f_pre)
+    # for the way back to x[t], from f, r, c[t] and h
     d_r_pre_2d = ws.d_r_pre.reshape(T*B, H)
     np.matmul(d_r_pre_2d, Wr, out=ws.d_x.reshape(T*B, I))
     d_Ws_x_2d = ws.d_Ws_x.reshape(T*B, H)
     np.matmul(d_Ws_x_2d, Ws, out=ws.tmp_4.reshape(T*B, I))
     np.add(ws.d_x, ws.tmp_4, out=ws.d_x)
+    # back to x[t], from f, r, c[t] and h
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
     np.matmul(d_f_pre_2d, Wf, out=ws.d_x_2.reshape(T*B, I))
     d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
     np.matmul(d_Wz_x_2d, Wz, out=ws.tmp_5.reshape(T*B, I))
     np.add(ws.d_x_2, ws.tmp_5, out=ws.d_x_2)
     np.add(ws.d_x, ws.d_x_2, out=ws.d_x)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
     d_Wf = ws.d_Wf_rows
     np.matmul(d_Ws_x_2d.T, x_2d, out=ws.d_Ws_rows)
@@ -237,7 +248,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (br_bf_half, Wr_Wf_half_T, Ws_Wz_T, half, one, ) = packed.constants
+        (br_bf_half, Wr_Wf_half_T, Ws_Wz_T, half, one) = packed.constants
         x_here = packed.x_here
         r_f = packed.r_f
         Ws_Wz_x = packed.Ws_Wz_x
@@ -257,17 +268,17 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # c[t] = f*c[t-1] + (1 - f)*(Wz @ x[t])
         # h = r*g(c[t]) + (1 - r)*(Ws @ x[t])
         dot(x, Ws_Wz_T, Ws_Wz_x)
-        # r, f
+        # r and f, continued
         add(br_bf_half, r_f, r_f)
         tanh(r_f, r_f)
         multiply(r_f, half, r_f)
         add(r_f, half, r_f)
-        # c
+        # c[t], continued
         subtract(one, f, tmp)
         multiply(Wz_x, tmp, Wz_x)
         multiply(c_prev, f, f)
         c = add(Wz_x, f)
-        # h
+        # h, continued
         tanh(c, tanh_c)
         subtract(tanh_c, Ws_x, tanh_c)
         multiply(r, tanh_c, r)
@@ -433,7 +444,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -462,7 +473,7 @@ class Packed:
         Ws_Wz_T = _from_left(Ws_Wz)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (br_bf_half, Wr_Wf_half_T, Ws_Wz_T, half, one, )
+        self.constants = (br_bf_half, Wr_Wf_half_T, Ws_Wz_T, half, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -516,8 +527,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -657,7 +668,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.f = empty((T, B, H), dtype)
         self.Wz_x = empty((T, B, H), dtype)
@@ -709,7 +720,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.h_factor = np.ndarray((T, B, H), dtype, scratch.block_1)
         self.h = np.ndarray((T, B, H), dtype, scratch.block_2)
-        self.carried = ((saved.c_all, saved.c_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.c_all, saved.c_prev, 0.0),)
         self.steps = list(zip(saved.c_all[:-1], saved.f, saved.c))
 
 
@@ -739,7 +751,7 @@ class _Backward:
         self.tmp_4 = np.ndarray((T, B, I), dtype, scratch.block_8)
         self.d_x_2 = np.ndarray((T, B, I), dtype, scratch.block_8)
         self.tmp_5 = np.ndarray((T, B, I), dtype, scratch.block_9)
-        self.carried = (self.d_c, )
+        self.carried = (self.d_c,)
         self.steps = list(zip(self.d_f_pre, saved.f))[::-1]
 
 
@@ -751,7 +763,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -860,7 +872,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -971,7 +983,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -980,7 +992,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1008,7 +1020,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1017,9 +1029,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1039,8 +1052,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1066,10 +1079,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wr": ("H", "I",),
-    "Ws": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wr": ("H", "I"),
+    "Ws": ("H", "I"),
     "bf": ("H",),
     "br": ("H",),
 }
@@ -1201,7 +1214,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "star"
 SPEC_SHA256 = "3da848e2f9bb42abae4553da771b189d853f9da34f207f4dd9ca8b79db3bb209"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -70,6 +70,12 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix;
+# _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all
+# steps and samples; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -132,20 +138,20 @@ def _backward(
     np.copyto(Wk_Wz[H:2*H], params.Wz)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = phi((1 - k)*h[t-1] + k*z)
+    # for the way back through h[t] = phi((1 - k)*h[t-1] + k*z)
     np.square(saved.h, out=ws.d_z_pre)
     np.subtract(1, ws.d_z_pre, out=ws.d_z_pre)
-    # backward of k = sigma(Wk @ x[t] + Uk @ h[t-1] + bk)
+    # for the way back through k = sigma(Wk @ x[t] + Uk @ h[t-1] + bk)
     np.subtract(saved.z, saved.h_prev, out=ws.d_k_pre)
-    # h
+    # for the way back to h[t-1], from k and h[t]
     np.subtract(1, saved.k, out=ws.d_h_prev_base)
-    # k
+    # for the way back through k, continued
     np.multiply(ws.d_k_pre, ws.d_h_prev_base, out=ws.d_k_pre)
     np.multiply(ws.d_k_pre, saved.k, out=ws.d_k_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -153,23 +159,27 @@ def _backward(
     Uk_T = _transposed(Uk, T, B, ws.Uk_T)
     UkT_d_Uk_h_prev = ws.UkT_d_Uk_h_prev
     for (dy_t, d_z_pre, d_k_pre, d_h_prev_base) in steps:
-        # backward of h[t] = phi((1 - k)*h[t-1] + k*z)
+        # back through h[t] = phi((1 - k)*h[t-1] + k*z)
         add(dy_t, d_h, d_h)
         multiply(d_h, d_z_pre, d_z_pre)
-        # backward of k = sigma(Wk @ x[t] + Uk @ h[t-1] + bk)
+        # back through k = sigma(Wk @ x[t] + Uk @ h[t-1] + bk)
         multiply(d_k_pre, d_z_pre, d_k_pre)
-        # h
+        # back through Uk @ h[t-1]
         dot(Uk_T, d_k_pre, UkT_d_Uk_h_prev)
+        # back to h[t-1], from k and h[t]
         multiply(d_h_prev_base, d_z_pre, d_h)
         add(d_h, UkT_d_Uk_h_prev, d_h)
 
-    # backward of z = phi(Wz @ x[t] + bz)
+    # for the way back through z = phi(Wz @ x[t] + bz)
     np.square(saved.z, out=ws.d_z_pre_factor)
     np.subtract(1, ws.d_z_pre_factor, out=ws.d_z_pre_factor)
     np.multiply(ws.d_z_pre_factor, saved.k, out=ws.d_z_pre_factor)
+    # back through z = phi(Wz @ x[t] + bz)
     np.multiply(ws.d_z_pre, ws.d_z_pre_factor, out=ws.d_z_pre)
+    # back through [Wz; Wk] @ x[t]
     d_k_z_pre_flat = _columns(ws.d_k_z_pre, ws.d_k_z_pre_flat)
     np.matmul(d_k_z_pre_flat.T, Wk_Wz, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_k_z_pre_flat, x_2d, out=ws.d_Wk_Wz_rows)
     d_Wk = ws.d_Wk_Wz_rows[0:H]
     d_Wz = ws.d_Wk_Wz_rows[H:2*H]
@@ -213,7 +223,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bk_bz, Wz_T, Wk_Uk_half_T, half, ) = packed.constants
+        (bk_bz, Wz_T, Wk_Uk_half_T, half) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         z = packed.z
@@ -229,7 +239,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         matmul(x_here, Wz_T, z)
         # k = sigma(Wk @ x[t] + Uk @ h[t-1] + bk)
         matmul(x_h_prev_here, Wk_Uk_half_T, h_pre)
-        # k, z
+        # k and z, continued
         add(bk_bz, h_pre_z, h_pre_z)
         tanh(h_pre_z, h_pre_z)
         multiply(h_pre, half, h_pre)
@@ -395,7 +405,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -420,7 +430,7 @@ class Packed:
         Wz_T = _from_left(Wz)
         Wk_Uk_half_T = _from_left(Wk_Uk_half)
         half = np.array(0.5, dtype)
-        self.constants = (bk_bz, Wz_T, Wk_Uk_half_T, half, )
+        self.constants = (bk_bz, Wz_T, Wk_Uk_half_T, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -471,8 +481,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -612,7 +622,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.k_z = empty((T, 2*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -658,7 +668,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wk_Wz_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wk_Wz_x = self.Wk_Wz_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.k, saved.z, saved.h))
 
 
@@ -685,7 +696,7 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_4)
         self.d_z_pre = self.d_k_z_pre[:, H:]
         self.d_k_pre = self.d_k_z_pre[:, :H]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_z_pre, self.d_k_pre, self.d_h_prev_base))[::-1]
 
 
@@ -697,7 +708,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -806,7 +817,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -917,7 +928,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -926,7 +937,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -954,7 +965,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -963,9 +974,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -985,8 +997,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1012,9 +1024,9 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wk": ("H", "I",),
-    "Uk": ("H", "H",),
+    "Wz": ("H", "I"),
+    "Wk": ("H", "I"),
+    "Uk": ("H", "H"),
     "bz": ("H",),
     "bk": ("H",),
 }
@@ -1146,7 +1158,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -54,7 +54,7 @@ __all__ = [
 
 CELL = "sublstm"
 SPEC_SHA256 = "ad78ca90a4119ae5e12c6709932e47719e47d22ad9b22be428bd11b39e13310c"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -91,6 +91,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, g, o].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -112,8 +117,8 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Ui; Uf; Ug; Uo] @ h_prev.
 extern "C" __global__ void forward_step(
@@ -142,7 +147,7 @@ extern "C" __global__ void forward_step(
     const real Wo_x = gates_all[row*4*H + 3*H + j];
     const real Uo_h_prev = U_gates_h_prev_now[sample*4*H + 3*H + j];
 
-    // c[t] = f*c[t-1] + g - i
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real i = sigmoid(Wi_x + Ui_h_prev + bi_j);
@@ -157,7 +162,9 @@ extern "C" __global__ void forward_step(
     // h[t] = sigma(c[t]) - o
     const real sigmoid_c = sigmoid(c);
     const real h = sigmoid_c - o;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
     gates_all[row*4*H + j] = i;
@@ -195,25 +202,24 @@ extern "C" __global__ void backward_step(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of c[t] = f*c[t-1] + g - i
+    // the state before the step, put back where the sequence is reset
     const real c_prev_here = cut_before == 0 ? c_prev : cut_before == 1 ? 0 : c_all[k];
-    // backward of h[t] = sigma(c[t]) - o
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = f*c[t-1] + g - i
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of h[t] = sigma(c[t]) - o
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of c[t] = f*c[t-1] + g - i
+    // back to c[t], from the next step and h[t] = sigma(c[t]) - o
     const real d_c = d_c_next_here + (1 - sigmoid_c)*sigmoid_c*d_h;
-    // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    // back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real d_o_pre = -(1 - o)*o*d_h;
-    // backward of g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
+    // back through g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = (1 - g)*g*d_c;
-    // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    // back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     const real d_f_pre = c_prev_here*(1 - f)*f*d_c;
-    // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    // back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = -(1 - i)*i*d_c;
-    // backward of c[t] = f*c[t-1] + g - i
+    // back to c[t-1], from c[t] = f*c[t-1] + g - i
     const real d_c_prev = f*d_c;
 
     d_gates_pre_all[row*4*H + 3*H + j] = d_o_pre;
@@ -302,7 +308,7 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     U_gates = ws.U_gates
     for backward_step_arguments, d_gates_pre, d_h_prev in ws.steps:
         backward_step(backward_step_blocks, THREADS, backward_step_arguments)
-        # backward of h[t] = sigma(c[t]) - o
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(d_gates_pre, U_gates, d_h_prev)
 
 
@@ -367,7 +373,9 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates)
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
     _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
@@ -638,7 +646,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -836,8 +844,9 @@ class _Backward:
         self.d_h_pair_halves = (self.d_h_pair[0], self.d_h_pair[1])
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step), self.d_gates_pre_all[t],
-            self.d_h_pair_halves[t % 2]) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step), self.d_gates_pre_all[t], self.d_h_pair_halves[t % 2]
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1026,7 +1035,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1093,8 +1102,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1126,15 +1134,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1204,14 +1211,14 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bf": ("H",),
     "bg": ("H",),
@@ -1332,7 +1339,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

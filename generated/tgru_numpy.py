@@ -42,7 +42,7 @@ __all__ = [
 
 CELL = "tgru"
 SPEC_SHA256 = "adfc26d1847fede5e542e55acbf7b0fcb5a71251c639c0b1a76626742296bb92"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -76,6 +76,12 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: weights = [Wf, Vf, Wo, Vo, Wz, Vz].
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes;
+# _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -108,21 +114,21 @@ def _forward(
     np.matmul(x_2d, Wo.T, out=saved.o.reshape(T*B, H))
     # z = Wz @ x[t] + Vz @ x[t-1] + bz
     np.matmul(x_2d, Wz.T, out=saved.z.reshape(T*B, H))
-    # f
+    # f, continued
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vf_half.T, out=ws.Vf_x_lag1_prev_half.reshape(T*B, H))
-    # o
+    # o, continued
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vo.T, out=ws.Vo_x_lag1_prev.reshape(T*B, H))
-    # z
+    # z, continued
     np.matmul(saved.x_lag1_all[:-1].reshape(T*B, I), Vz.T, out=ws.Vz_x_lag1_prev.reshape(T*B, H))
     np.add(bz_batch, saved.z, out=saved.z)
     np.add(saved.z, ws.Vz_x_lag1_prev, out=saved.z)
-    # f
+    # f, continued
     np.add(bf_half_batch, saved.f, out=saved.f)
     np.add(saved.f, ws.Vf_x_lag1_prev_half, out=saved.f)
     np.tanh(saved.f, out=saved.f)
     np.multiply(saved.f, 0.5, out=saved.f)
     np.add(saved.f, 0.5, out=saved.f)
-    # o
+    # o, continued
     np.add(bo_batch, saved.o, out=saved.o)
     np.add(saved.o, ws.Vo_x_lag1_prev, out=saved.o)
     np.tanh(saved.o, out=saved.o)
@@ -161,28 +167,32 @@ def _backward(
 
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, )
+        finals = None if dfinal is None else (dfinal.h,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     for (d_z, f), dy_t in zip(steps, dy[::-1]):
-        # backward of h[t] = f*h[t-1] + z*o
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_z)
+        # back to h[t-1], from h[t] = f*h[t-1] + z*o
         multiply(f, d_z, d_h)
 
-    # backward of o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
+    # for the way back through o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
     np.square(saved.o, out=ws.d_o_pre)
     np.subtract(1, ws.d_o_pre, out=ws.d_o_pre)
     np.multiply(saved.z, ws.d_o_pre, out=ws.d_o_pre)
+    # back through o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
     np.multiply(ws.d_z, ws.d_o_pre, out=ws.d_o_pre)
-    # backward of f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.h_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
+    # back through f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
     np.multiply(ws.d_z, ws.d_f_pre, out=ws.d_f_pre)
-    # backward of z = Wz @ x[t] + Vz @ x[t-1] + bz
+    # back to z, from h[t] = f*h[t-1] + z*o
     np.multiply(saved.o, ws.d_z, out=ws.d_z)
+    # back to x[t], from z, f, o and x_lag1[t]
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
     np.matmul(d_f_pre_2d, Wf, out=ws.d_x_out.reshape(T*B, I))
     d_o_pre_2d = ws.d_o_pre.reshape(T*B, H)
@@ -191,12 +201,13 @@ def _backward(
     d_z_2d = ws.d_z.reshape(T*B, H)
     np.matmul(d_z_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
-    # backward of x_lag1[t] = x[t]
+    # back to x_lag1[t-1], from z, f and o
     np.matmul(d_f_pre_2d, Vf, out=ws.d_x_lag1_prev_out.reshape(T*B, I))
     np.matmul(d_o_pre_2d, Vo, out=ws.tmp_out_2.reshape(T*B, I))
     np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
     np.matmul(d_z_2d, Vz, out=ws.tmp_out_2.reshape(T*B, I))
     np.add(ws.d_x_lag1_prev_out, ws.tmp_out_2, out=ws.d_x_lag1_prev_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_2d.T, x_2d, out=ws.d_Wz_rows)
     d_Wz = ws.d_Wz_rows
     np.matmul(d_o_pre_2d.T, x_2d, out=ws.d_Wo_rows)
@@ -258,7 +269,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bf_bo_bz, gates_T, half, ) = packed.constants
+        (bf_bo_bz, weights_T, half) = packed.constants
         x_here = packed.x_here
         x_lag1_prev_here = packed.x_lag1_prev_here
         x_here_lag1_prev_here = packed.x_here_lag1_prev_here
@@ -276,7 +287,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # z = Wz @ x[t] + Vz @ x[t-1] + bz
         # f = sigma(Wf @ x[t] + Vf @ x[t-1] + bf)
         # o = phi(Wo @ x[t] + Vo @ x[t-1] + bo)
-        dot(x_here_lag1_prev_here, gates_T, f_o_z)
+        dot(x_here_lag1_prev_here, weights_T, f_o_z)
         add(bf_bo_bz, f_o_z, f_o_z)
         tanh(f_o, f_o)
         multiply(f, half, f)
@@ -454,7 +465,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -468,21 +479,21 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bf_bo_bz = np.empty((1, 3*H), dtype)
-        self.gates = np.empty((3*H, 2*I), dtype)
+        self.weights = np.empty((3*H, 2*I), dtype)
         bf_bo_bz = self.bf_bo_bz
         np.multiply(params.bf, 0.5, out=bf_bo_bz[..., 0:H])
         np.copyto(bf_bo_bz[..., H:2*H], params.bo)
         np.copyto(bf_bo_bz[..., 2*H:3*H], params.bz)
-        gates = self.gates
-        np.multiply(params.Wf, 0.5, out=gates[0:H, 0:I])
-        np.multiply(params.Vf, 0.5, out=gates[0:H, I:2*I])
-        np.copyto(gates[H:2*H, 0:I], params.Wo)
-        np.copyto(gates[H:2*H, I:2*I], params.Vo)
-        np.copyto(gates[2*H:3*H, 0:I], params.Wz)
-        np.copyto(gates[2*H:3*H, I:2*I], params.Vz)
-        gates_T = _from_left(gates)
+        weights = self.weights
+        np.multiply(params.Wf, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Vf, 0.5, out=weights[0:H, I:2*I])
+        np.copyto(weights[H:2*H, 0:I], params.Wo)
+        np.copyto(weights[H:2*H, I:2*I], params.Vo)
+        np.copyto(weights[2*H:3*H, 0:I], params.Wz)
+        np.copyto(weights[2*H:3*H, I:2*I], params.Vz)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
-        self.constants = (bf_bo_bz, gates_T, half, )
+        self.constants = (bf_bo_bz, weights_T, half)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -535,8 +546,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -676,7 +687,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.f = empty((T, B, H), dtype)
         self.o = empty((T, B, H), dtype)
@@ -725,7 +736,8 @@ class _Forward:
         self.Vf_x_lag1_prev_half = np.ndarray((T, B, H), dtype, scratch.block_2)
         self.Vo_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_3)
         self.Vz_x_lag1_prev = np.ndarray((T, B, H), dtype, scratch.block_4)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.f, saved.h))
 
 
@@ -753,7 +765,7 @@ class _Backward:
         self.d_x_lag1_prev_out = np.ndarray((T, B, I), dtype, scratch.block_5)
         self.tmp_out_2 = np.ndarray((T, B, I), dtype, scratch.block_1)
         self.d_x_lag1_all = np.ndarray((T + 1, B, I), dtype, scratch.block_1)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_z, saved.f))[::-1]
 
 
@@ -765,7 +777,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -875,7 +887,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -986,7 +998,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -995,7 +1007,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1011,7 +1023,7 @@ class _Cuts:
         stream[self.T] = last
 
     def part(self, d_stream: np.ndarray, dfinal: np.ndarray | None) -> None:
-        """Take ``d_stream`` [T + 1, B, n] apart at each beginning; ``dfinal`` comes in at the end."""
+        """No gradient in ``d_stream`` [T + 1, B, n] passes a reset; ``dfinal`` comes in at the end of a sample."""
         d_stream[self.steps, self.columns] = 0
         d_stream[self.T, self.short] = 0
         d_stream[self.lengths[self.short], self.short] = 0 if dfinal is None else dfinal[self.short]
@@ -1037,7 +1049,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1046,9 +1058,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1068,8 +1081,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1095,12 +1108,12 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Vz": ("H", "I",),
-    "Vf": ("H", "I",),
-    "Vo": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Vz": ("H", "I"),
+    "Vf": ("H", "I"),
+    "Vo": ("H", "I"),
     "bz": ("H",),
     "bf": ("H",),
     "bo": ("H",),
@@ -1236,7 +1249,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.x_lag1", state.x_lag1, dtype, (B, I), "[B, I]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -57,7 +57,7 @@ __all__ = [
 
 CELL = "time_aware_lstm"
 SPEC_SHA256 = "a700b3cc74dceaa39b092df24dc1795821def84bfb1ac6c905a33fc769eb3d32"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -103,6 +103,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, g, o].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -128,8 +133,8 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Functions along an axis, by the threads of a block.
 struct add { __device__ static real join(real a, real b) { return a + b; } };
@@ -210,12 +215,12 @@ extern "C" __global__ void forward_step(
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
     const real h = o*tanh_c;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
-    // c[t] = f*adjusted + i*g
     const real c_next = cut_after == 0 ? c : cut_after == 1 ? 0 : c_all[k];
-    // h[t] = o*phi(c[t])
+    // h[t], continued
     const real h_last = h;
-    // c[t] = f*adjusted + i*g
+    // c[t], continued
     const real c_last = c;
 
     if (j == 0) max_dt_0_all[row] = max_dt_0;
@@ -266,28 +271,28 @@ extern "C" __global__ void backward_step_1(
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = o*phi(c[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = f*adjusted + i*g
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
-    // backward of h[t] = o*phi(c[t])
+    // back to h[t], from the output and the next step
     const real d_h = d_h_given + d_h_next_here;
-    // backward of c[t] = f*adjusted + i*g
+    // back to c[t], from the next step and h[t] = o*phi(c[t])
     const real d_c = d_c_next_here + o*(1 - square(tanh_c))*d_h;
-    // backward of adjusted = c[t-1] - short + discount*short
+    // back to adjusted, from c[t] = f*adjusted + i*g
     const real d_adjusted = f*d_c;
-    // backward of short = phi(Wd @ c[t-1] + bd)
+    // back through short = phi(Wd @ c[t-1] + bd)
     const real d_short_pre = (discount - 1)*(1 - square(short_2))*d_adjusted;
-    // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    // back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     const real d_o_pre = (1 - o)*o*tanh_c*d_h;
-    // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    // back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
-    // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    // back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     const real d_f_pre = (c_prev + discount*short_2 - short_2)*(1 - f)*f*d_c;
-    // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    // back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     const real d_i_pre = (1 - i)*i*g*d_c;
-    // backward of adjusted = c[t-1] - short + discount*short
+    // back through adjusted = c[t-1] - short + discount*short
     const real d_adjusted_discount = short_2*d_adjusted;
+    // for the way back to dt[t], from discount = 1/log(2.718281828459045 + max(dt[t], 0))
     const real d_dt_factor = -discount*(ge(dt, 0)/2 + gt(dt, 0)/2)/(max_dt_0 +
         real(2.718281828459045))/log_discount_pre;
 
@@ -312,7 +317,7 @@ extern "C" __global__ void backward_step_2(
     const real d_adjusted = d_adjusted_now[k];
     const real WdT_d_Wd_c_prev = WdT_d_Wd_c_prev_now[k];
 
-    // backward of c[t] = f*adjusted + i*g
+    // back to c[t-1], from short and adjusted
     const real d_c_prev = d_adjusted + WdT_d_Wd_c_prev;
 
     d_c_pair[t%2*B*H + k] = d_c_prev;
@@ -329,6 +334,7 @@ extern "C" __global__ void backward_after(
     const real sum_d_adjusted_discount = sum_d_adjusted_all[at];
     const real d_dt_factor = d_dt_factor_all[at];
 
+    // back to dt[t], from discount = 1/log(2.718281828459045 + max(dt[t], 0))
     const real d_dt = sum_d_adjusted_discount*d_dt_factor;
 
     d_dt_out[at] = d_dt;
@@ -434,9 +440,9 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
     backward_step_2_blocks = ws.backward_step_2_blocks
     for backward_step_arguments, d_short_pre, d_gates_pre, d_h_prev, backward_step_arguments_2 in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of c[t] = f*adjusted + i*g
+        # back through Wd @ c[t-1]
         dot(d_short_pre, Wd, WdT_d_Wd_c_prev)
-        # backward of h[t] = o*phi(c[t])
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(d_gates_pre, U_gates, d_h_prev)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
 
@@ -508,17 +514,19 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
-    # backward of adjusted = c[t-1] - short + discount*short
+    # back through adjusted = c[t-1] - short + discount*short
     _along(
         "sum_units", ws.d_adjusted_discount_all.reshape(T*B, H), 0, (1, H, 1), ws.sum_d_adjusted_all.reshape(T*B, 1),
         dtype
     )
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
     _run(_kernel("backward_after", dtype), T*B*1, ws.backward_after)
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d_2, ws.d_W_gates)
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
     _dot(ws.d_short_pre_all.reshape(T*B, H).T, saved.c_operand[:T].reshape(T*B, H), ws.d_Wd)
-    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_2_sum_parts, ws.d_b_gates_2_sum)
+    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
     _sum_rows(ws.d_short_pre_all.reshape(T*B, H), ws.d_bd_sum_parts, ws.d_bd_sum)
     d_Wi = ws.d_W_gates[:H]
     d_Wf = ws.d_W_gates[H:2*H]
@@ -528,10 +536,10 @@ def _backward_checked(
     d_Uf = ws.d_U_gates[H:2*H]
     d_Ug = ws.d_U_gates[2*H:3*H]
     d_Uo = ws.d_U_gates[3*H:4*H]
-    d_bi = ws.d_b_gates_2_sum[:H]
-    d_bg = ws.d_b_gates_2_sum[2*H:3*H]
-    d_bo = ws.d_b_gates_2_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_2_sum[H:2*H]
+    d_bi = ws.d_b_gates_sum[:H]
+    d_bg = ws.d_b_gates_sum[2*H:3*H]
+    d_bo = ws.d_b_gates_sum[3*H:4*H]
+    d_bf = ws.d_b_gates_sum[H:2*H]
     d_Wd = ws.d_Wd
     d_bd = ws.d_bd_sum
     d_state = State(
@@ -810,7 +818,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -1021,8 +1029,8 @@ class _Backward:
         self.d_W_gates = cp.empty((4*H, I), dtype)
         self.d_U_gates = cp.empty((4*H, H), dtype)
         self.d_Wd = cp.empty((H, H), dtype)
-        self.d_b_gates_2_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_2_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_b_gates_sum = cp.empty((4*H,), dtype)
+        self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.d_bd_sum = cp.empty((H,), dtype)
         self.d_bd_sum_parts = cp.empty((_parts(T*B), H), real)
         self.backward_step_1 = (
@@ -1038,8 +1046,10 @@ class _Backward:
         self.backward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_short_pre_all[t], self.d_gates_pre_all[t],
-            self.d_h_pair_halves[t % 2], (now[t], *self.backward_step_2)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_short_pre_all[t], self.d_gates_pre_all[t],
+                self.d_h_pair_halves[t % 2], (now[t], *self.backward_step_2)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1229,7 +1239,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1296,8 +1306,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1329,15 +1338,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1430,19 +1438,19 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Wd": ("H", "H",),
+    "Wd": ("H", "H"),
     "bd": ("H",),
 }
 STATE_SHAPES = {
@@ -1562,7 +1570,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

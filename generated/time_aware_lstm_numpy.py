@@ -48,7 +48,7 @@ __all__ = [
 
 CELL = "time_aware_lstm"
 SPEC_SHA256 = "a700b3cc74dceaa39b092df24dc1795821def84bfb1ac6c905a33fc769eb3d32"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -93,6 +93,12 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [o, i, f, g]; weights = [Wo, Uo, Wi, Ui, Wf, Uf, Wg, Ug].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _base a term of
+# it; _all before the first step and after every step; _flat of all steps and samples, as the columns of a matrix;
+# _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all
+# steps and samples; _batch for every sample; _T transposed; _out for the caller.
 
 
 def _forward(
@@ -157,7 +163,7 @@ def _forward(
         dot(U_gates, h_prev, U_gates_h_prev)
         # short = phi(Wd @ c[t-1] + bd)
         dot(Wd, c_prev, short)
-        # o, i, f, g
+        # o, i, f and g, continued
         add(gates, U_gates_h_prev, gates)
         abs(o_i_f, tmp_tmp_tmp)
         multiply(tmp_tmp_tmp, minus_one, tmp_tmp_tmp)
@@ -167,7 +173,7 @@ def _forward(
         add(tmp_tmp_tmp, one, tmp_tmp_tmp)
         divide(o_i_f, tmp_tmp_tmp, o_i_f)
         tanh(g, g)
-        # short
+        # short, continued
         add(bd_batch, short, short)
         tanh(short, short)
         # adjusted = c[t-1] - short + discount*short
@@ -209,39 +215,40 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # again adjusted = c[t-1] - short + discount*short
+    # again: adjusted = c[t-1] - short + discount*short
     np.multiply(saved.short, saved.discount, out=ws.adjusted)
     np.add(saved.c_prev, ws.adjusted, out=ws.adjusted)
     np.subtract(ws.adjusted, saved.short, out=ws.adjusted)
-    # backward of c[t] = f*adjusted + i*g
+    # for the way back to c[t], from h[t] = o*phi(c[t])
     np.square(saved.tanh_c, out=ws.d_c_factor)
-    # backward of short = phi(Wd @ c[t-1] + bd)
+    # for the way back through short = phi(Wd @ c[t-1] + bd)
     np.square(saved.short, out=ws.d_short_pre)
-    # short, c
+    # for the way back through short, continued
+    # for the way back to c[t], continued
     np.subtract(1, ws.d_short_pre_c_factor, out=ws.d_short_pre_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
     np.subtract(saved.discount, 1, out=ws.tmp)
     np.multiply(ws.d_short_pre, ws.tmp, out=ws.d_short_pre)
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, ws.adjusted, out=ws.d_f_pre)
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -253,37 +260,39 @@ def _backward(
     for (
             dy_t, d_c_factor, f, d_adjusted_discount, d_short_pre, d_o_pre, d_g_pre, d_f_pre, d_i_pre, d_gates_pre
         ) in steps:
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of c[t] = f*adjusted + i*g
+        # back to c[t], from the next step and h[t] = o*phi(c[t])
         multiply(d_c_factor, d_h, tmp_2)
         add(d_c, tmp_2, d_c)
-        # backward of adjusted = c[t-1] - short + discount*short
+        # back to adjusted, from c[t] = f*adjusted + i*g
         multiply(f, d_c, d_adjusted_discount)
-        # backward of short = phi(Wd @ c[t-1] + bd)
+        # back through short = phi(Wd @ c[t-1] + bd)
         multiply(d_short_pre, d_adjusted_discount, d_short_pre)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
         multiply(d_o_pre, d_h, d_o_pre)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # c
+        # back through Wd @ c[t-1]
         dot(Wd_T, d_short_pre, d_c)
-        # h
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(U_gates_T, d_gates_pre, d_h)
-        # c
+        # back to c[t-1], from short and adjusted
         add(d_adjusted_discount, d_c, d_c)
 
-    # again discount = 1/log(2.718281828459045 + max(dt[t], 0))
+    # again: a part of discount = 1/log(2.718281828459045 + max(dt[t], 0))
     np.add(saved.max_dt_0, 2.718281828459045, out=ws.discount_pre)
-    # backward of adjusted = c[t-1] - short + discount*short
+    # back through adjusted = c[t-1] - short + discount*short
     np.multiply(saved.short, ws.d_adjusted_discount, out=ws.d_adjusted_discount)
     np.sum(ws.d_adjusted_discount, axis=1, keepdims=True, out=ws.d_dt)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     d_gates_pre_flat = _columns(ws.d_gates_pre, ws.d_gates_pre_flat)
     np.matmul(d_gates_pre_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
+    # for the way back to dt[t], from discount = 1/log(2.718281828459045 + max(dt[t], 0))
     np.greater_equal(x.dt.transpose(0, 2, 1), 0, out=ws.d_dt_factor)
     np.greater(x.dt.transpose(0, 2, 1), 0, out=ws.tmp_3)
     np.multiply(ws.d_dt_factor_tmp, 0.5, out=ws.d_dt_factor_tmp)
@@ -292,7 +301,9 @@ def _backward(
     np.multiply(ws.d_dt_factor, saved.discount, out=ws.d_dt_factor)
     np.divide(ws.d_dt_factor, ws.discount_pre, out=ws.d_dt_factor)
     np.divide(ws.d_dt_factor, saved.log_discount_pre, out=ws.d_dt_factor)
+    # back to dt[t], from discount = 1/log(2.718281828459045 + max(dt[t], 0))
     np.multiply(ws.d_dt, ws.d_dt_factor, out=ws.d_dt)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_gates_pre_flat, x_2d_2, out=ws.d_W_gates_rows)
     d_Wo = ws.d_W_gates_rows[0:H]
     d_Wi = ws.d_W_gates_rows[H:2*H]
@@ -359,7 +370,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (b_gates, zero, number, one, gates_2_T, Wd_T, minus_one, bd_row, ) = packed.constants
+        (b_gates, zero, c_2_718281828459045, one, weights_T, Wd_T, minus_one, bd_row) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         c_prev_here = packed.c_prev_here
@@ -387,17 +398,17 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
         np.copyto(c_prev_here, c_prev)
         # discount = 1/log(2.718281828459045 + max(dt[t], 0))
         maximum(dt, zero, out=discount)
-        add(discount, number, discount)
+        add(discount, c_2_718281828459045, discount)
         log(discount, discount)
         divide(one, discount, discount)
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
         # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         # o = sigma(Wo @ x[t] + Uo @ h[t-1] + bo)
-        dot(x_h_prev_here, gates_2_T, gates)
+        dot(x_h_prev_here, weights_T, gates)
         # short = phi(Wd @ c[t-1] + bd)
         dot(c_prev_here, Wd_T, short)
-        # o, i, f, g
+        # o, i, f and g, continued
         add(b_gates, gates, gates)
         abs(o_i_f, tmp_tmp_tmp)
         multiply(tmp_tmp_tmp, minus_one, tmp_tmp_tmp)
@@ -407,7 +418,7 @@ def step(params: Params | Packed, x_t: Inputs, state: State) -> tuple[np.ndarray
         add(tmp_tmp_tmp, one, tmp_tmp_tmp)
         divide(o_i_f, tmp_tmp_tmp, o_i_f)
         tanh(g, g)
-        # short
+        # short, continued
         add(bd_row, short, short)
         tanh(short, short)
         # adjusted = c[t-1] - short + discount*short
@@ -612,7 +623,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -626,30 +637,30 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.b_gates = np.empty((1, 4*H), dtype)
-        self.gates_2 = np.empty((4*H, H + I), dtype)
+        self.weights = np.empty((4*H, H + I), dtype)
         b_gates = self.b_gates
         np.copyto(b_gates[..., 0:H], params.bo)
         np.copyto(b_gates[..., H:2*H], params.bi)
         np.copyto(b_gates[..., 2*H:3*H], params.bf)
         np.copyto(b_gates[..., 3*H:4*H], params.bg)
-        gates_2 = self.gates_2
-        np.copyto(gates_2[0:H, 0:I], params.Wo)
-        np.copyto(gates_2[0:H, I:H + I], params.Uo)
-        np.copyto(gates_2[H:2*H, 0:I], params.Wi)
-        np.copyto(gates_2[H:2*H, I:H + I], params.Ui)
-        np.copyto(gates_2[2*H:3*H, 0:I], params.Wf)
-        np.copyto(gates_2[2*H:3*H, I:H + I], params.Uf)
-        np.copyto(gates_2[3*H:4*H, 0:I], params.Wg)
-        np.copyto(gates_2[3*H:4*H, I:H + I], params.Ug)
+        weights = self.weights
+        np.copyto(weights[0:H, 0:I], params.Wo)
+        np.copyto(weights[0:H, I:H + I], params.Uo)
+        np.copyto(weights[H:2*H, 0:I], params.Wi)
+        np.copyto(weights[H:2*H, I:H + I], params.Ui)
+        np.copyto(weights[2*H:3*H, 0:I], params.Wf)
+        np.copyto(weights[2*H:3*H, I:H + I], params.Uf)
+        np.copyto(weights[3*H:4*H, 0:I], params.Wg)
+        np.copyto(weights[3*H:4*H, I:H + I], params.Ug)
         Wd = params.Wd
         zero = np.array(0, dtype)
-        number = np.array(2.718281828459045, dtype)
+        c_2_718281828459045 = np.array(2.718281828459045, dtype)
         one = np.array(1, dtype)
-        gates_2_T = _from_left(gates_2)
+        weights_T = _from_left(weights)
         Wd_T = _from_left(Wd)
         minus_one = np.array(-1, dtype)
         bd_row = params.bd[None]
-        self.constants = (b_gates, zero, number, one, gates_2_T, Wd_T, minus_one, bd_row, )
+        self.constants = (b_gates, zero, c_2_718281828459045, one, weights_T, Wd_T, minus_one, bd_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -709,8 +720,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -852,7 +863,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.gates = empty((T, 4*H, B), dtype)
         self.max_dt_0 = empty((T, 1, B), dtype)
@@ -918,11 +929,13 @@ class _Forward:
         self.W_gates_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.adjusted_base = np.ndarray((T, 1, B), dtype, scratch.block_6)
         self.W_gates_x = self.W_gates_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.c_all[:-1], saved.short, saved.gates, saved.o_i_f, saved.g, self.adjusted_base,
-            saved.i, saved.c, saved.f, saved.tanh_c, saved.o, saved.h)
+            zip(
+                saved.h_all[:-1], saved.c_all[:-1], saved.short, saved.gates, saved.o_i_f, saved.g, self.adjusted_base,
+                saved.i, saved.c, saved.f, saved.tanh_c, saved.o, saved.h
+            )
         )
 
 
@@ -967,10 +980,12 @@ class _Backward:
         self.d_i_pre = self.d_gates_pre[:, H:2*H]
         self.d_dt_factor = self.d_dt_factor_tmp[:, :1]
         self.tmp_3 = self.d_dt_factor_tmp[:, 1:]
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_c_factor, saved.f, self.d_adjusted_discount, self.d_short_pre, self.d_o_pre,
-            self.d_g_pre, self.d_f_pre, self.d_i_pre, self.d_gates_pre)
+            zip(
+                self.dy_rows, self.d_c_factor, saved.f, self.d_adjusted_discount, self.d_short_pre, self.d_o_pre,
+                self.d_g_pre, self.d_f_pre, self.d_i_pre, self.d_gates_pre
+            )
         )[::-1]
 
 
@@ -982,7 +997,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1094,7 +1109,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1205,7 +1220,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1214,7 +1229,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1242,7 +1257,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1251,9 +1266,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1273,8 +1289,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1301,19 +1317,19 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Wd": ("H", "H",),
+    "Wd": ("H", "H"),
     "bd": ("H",),
 }
 STATE_SHAPES = {
@@ -1453,7 +1469,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -47,7 +47,7 @@ __all__ = [
 
 CELL = "trnn"
 SPEC_SHA256 = "e8b9b489e9d446ff72716d0aace39773516eee478cbd9b5e374626feb7aa5ae1"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -74,6 +74,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -95,8 +98,8 @@ __device__ inline void keep(stored*, long long, real) {}
 __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(1/(1 + e)); }
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -115,7 +118,7 @@ extern "C" __global__ void forward_loop(
         const real Wf_x = Wf_Wz_x_all[row*2*H + j];
         const real Wz_x = Wf_Wz_x_all[row*2*H + H + j];
 
-        // h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
         // f = sigma(Wf @ x[t] + bf)
         const real f = sigmoid(Wf_x + bf_j);
@@ -151,13 +154,17 @@ extern "C" __global__ void backward_loop(
         const real Wz_x = Wf_Wz_x_all[row*2*H + H + j];
         const real d_h_given = dy_all[at];
 
-        // backward of h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
+        // the state before the step, put back where the sequence is reset
         const real h_prev_here = cut_before == 0 ? h_prev : cut_before == 1 ? 0 : h_all[k];
+        // back to h[t], from the output and the next step
         const real d_h = d_h_given + d_h_next_here;
+        // back to h[t-1], from h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
         const real d_h_prev = f*d_h;
+        // back through h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
         const real d_Wz_x = (1 - f)*d_h;
-        // backward of f = sigma(Wf @ x[t] + bf)
+        // back through f = sigma(Wf @ x[t] + bf)
         const real d_f_pre = (1 - f)*f*(h_prev_here - Wz_x)*d_h;
 
         d_f_pre_Wz_x_all[row*2*H + H + j] = d_Wz_x;
@@ -295,11 +302,13 @@ def _backward_checked(
         ws.d_h_final[...] = 0 if dfinal is None else dfinal.h
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wz; Wf] @ x[t]
     _dot(ws.d_f_pre_Wz_x_all.reshape(T*B, 2*H), ws.Wf_Wz, ws.d_x_out.reshape(T*B, I))
-    _dot(ws.d_f_pre_Wz_x_all.reshape(T*B, 2*H).T, x_2d, ws.d_Wz_Wf)
+    # gradients of the parameters: products and sums over all steps and samples
+    _dot(ws.d_f_pre_Wz_x_all.reshape(T*B, 2*H).T, x_2d, ws.d_Wf_Wz)
     _sum_parts(ws.d_f_pre_totals, ws.d_bf_sum)
-    d_Wz = ws.d_Wz_Wf[H:2*H]
-    d_Wf = ws.d_Wz_Wf[:H]
+    d_Wz = ws.d_Wf_Wz[H:2*H]
+    d_Wf = ws.d_Wf_Wz[:H]
     d_bf = ws.d_bf_sum
     d_state = State(
         h=ws.d_h_last.astype(dtype),
@@ -519,7 +528,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -688,7 +697,7 @@ class _Backward:
         self.d_f_pre_Wz_x_all = cp.empty((T, B, 2*H), dtype)
         self.d_f_pre_totals = cp.empty((B, H), real)
         self.Wf_Wz = cp.empty((2*H, I), dtype)
-        self.d_Wz_Wf = cp.empty((2*H, I), dtype)
+        self.d_Wf_Wz = cp.empty((2*H, I), dtype)
         self.d_bf_sum = cp.empty((H,), dtype)
         self.backward_loop = (
             cp.int64(T), cp.int64(B), cp.int64(H), saved.h_all, self.d_h_final, saved.cuts, saved.Wf_Wz_x_all,
@@ -827,7 +836,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -894,8 +903,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -927,15 +935,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1005,8 +1012,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wf": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wf": ("H", "I"),
     "bf": ("H",),
 }
 STATE_SHAPES = {
@@ -1122,7 +1129,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -39,7 +39,7 @@ __all__ = [
 
 CELL = "trnn"
 SPEC_SHA256 = "e8b9b489e9d446ff72716d0aace39773516eee478cbd9b5e374626feb7aa5ae1"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -66,6 +66,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -84,12 +89,12 @@ def _forward(
     np.matmul(x_2d, Wf_half.T, out=saved.f.reshape(T*B, H))
     # h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
     np.matmul(x_2d, Wz.T, out=saved.Wz_x.reshape(T*B, H))
-    # f
+    # f, continued
     np.add(bf_half_batch, saved.f, out=saved.f)
     np.tanh(saved.f, out=saved.f)
     np.multiply(saved.f, 0.5, out=saved.f)
     np.add(saved.f, 0.5, out=saved.f)
-    # h
+    # h[t], continued
     np.subtract(1, saved.f, out=saved.h)
     np.multiply(saved.Wz_x, saved.h, out=saved.h)
 
@@ -121,29 +126,34 @@ def _backward(
 
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h, )
+        finals = None if dfinal is None else (dfinal.h,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
     d_h = ws.d_h
     for (d_f_pre, f), dy_t in zip(steps, dy[::-1]):
-        # backward of h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_f_pre)
+        # back to h[t-1], from h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
         multiply(f, d_f_pre, d_h)
 
-    # backward of h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
+    # for the way back through h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
     np.subtract(1, saved.f, out=ws.d_f_pre_factor)
+    # back through h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_Wz_x)
-    # backward of f = sigma(Wf @ x[t] + bf)
+    # for the way back through f = sigma(Wf @ x[t] + bf)
     np.multiply(ws.d_f_pre_factor, saved.f, out=ws.d_f_pre_factor)
     np.subtract(saved.h_prev, saved.Wz_x, out=ws.tmp)
     np.multiply(ws.d_f_pre_factor, ws.tmp, out=ws.d_f_pre_factor)
+    # back through f = sigma(Wf @ x[t] + bf)
     np.multiply(ws.d_f_pre, ws.d_f_pre_factor, out=ws.d_f_pre)
+    # back to x[t], from f and h[t]
     d_f_pre_2d = ws.d_f_pre.reshape(T*B, H)
     np.matmul(d_f_pre_2d, Wf, out=ws.d_x_out.reshape(T*B, I))
     d_Wz_x_2d = ws.d_Wz_x.reshape(T*B, H)
     np.matmul(d_Wz_x_2d, Wz, out=ws.tmp_out.reshape(T*B, I))
     np.add(ws.d_x_out, ws.tmp_out, out=ws.d_x_out)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_f_pre_2d.T, x_2d, out=ws.d_Wf_rows)
     d_Wf = ws.d_Wf_rows
     np.matmul(d_Wz_x_2d.T, x_2d, out=ws.d_Wz_rows)
@@ -181,7 +191,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (Wf_half_T, Wz_T, f_pre_factor_row, half, one, ) = packed.constants
+        (Wf_half_T, Wz_T, f_pre_factor_row, half, one) = packed.constants
         x_here = packed.x_here
         f = packed.f
         Wz_x = packed.Wz_x
@@ -194,12 +204,12 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         dot(x_here, Wf_half_T, f)
         # h[t] = f*h[t-1] + (1 - f)*(Wz @ x[t])
         dot(x, Wz_T, Wz_x)
-        # f
+        # f, continued
         add(f_pre_factor_row, f, f)
         tanh(f, f)
         multiply(f, half, f)
         add(f, half, f)
-        # h
+        # h[t], continued
         subtract(one, f, tmp)
         multiply(Wz_x, tmp, Wz_x)
         multiply(h_prev, f, f)
@@ -354,7 +364,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wz", params.Wz, 2, 0, "[H, I]")
     I = _axis("params.Wz", params.Wz, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -374,7 +384,7 @@ class Packed:
         f_pre_factor_row = (0.5*params.bf)[None]
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (Wf_half_T, Wz_T, f_pre_factor_row, half, one, )
+        self.constants = (Wf_half_T, Wz_T, f_pre_factor_row, half, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -423,8 +433,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -564,7 +574,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.f = empty((T, B, H), dtype)
         self.Wz_x = empty((T, B, H), dtype)
@@ -606,7 +616,8 @@ class _Forward:
         self.bf_half_batch = empty((B, H), dtype)
         self.tmp = empty((B, H), dtype)
         self.h_out = empty((T, B, H), dtype)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.f, saved.h))
 
 
@@ -626,7 +637,7 @@ class _Backward:
         self.d_Wz_x = np.ndarray((T, B, H), dtype, scratch.block_3)
         self.tmp = np.ndarray((T, B, H), dtype, scratch.block_4)
         self.tmp_out = np.ndarray((T, B, I), dtype, scratch.block_5)
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.d_f_pre, saved.f))[::-1]
 
 
@@ -638,7 +649,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -747,7 +758,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -858,7 +869,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -867,7 +878,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -895,7 +906,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -904,9 +915,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -926,8 +938,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -953,8 +965,8 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wz": ("H", "I",),
-    "Wf": ("H", "I",),
+    "Wz": ("H", "I"),
+    "Wf": ("H", "I"),
     "bf": ("H",),
 }
 STATE_SHAPES = {
@@ -1085,7 +1097,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

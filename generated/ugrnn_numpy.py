@@ -40,7 +40,7 @@ __all__ = [
 
 CELL = "ugrnn"
 SPEC_SHA256 = "1568756c1dc26b6cebe97dcc181bdf49ad0b57a4f21fa1f98a8dccbea3ca7126"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -69,6 +69,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: weights = [Wg, Ug, Wc, Uc].
+# Endings of names: _prev one step before; _pre the sum within an activation; _all before the first step and after
+# every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and samples, as the rows of
+# a matrix; _rows the gradients that one product makes; _sum over all steps and samples; _T transposed; _out for the
+# caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -136,19 +143,19 @@ def _backward(
     np.copyto(Wg_Wc[H:2*H], params.Wc)
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
 
-    # backward of h[t] = g*h[t-1] + (1 - g)*phi(Wc @ x[t] + Uc @ h[t-1] + bc)
+    # for the way back through h[t] = g*h[t-1] + (1 - g)*phi(Wc @ x[t] + Uc @ h[t-1] + bc)
     np.subtract(1, saved.g, out=ws.d_g_pre)
     np.square(saved.tanh_h_pre, out=ws.d_h_pre)
     np.subtract(1, ws.d_h_pre, out=ws.d_h_pre)
     np.multiply(ws.d_g_pre, ws.d_h_pre, out=ws.d_h_pre)
-    # backward of g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.multiply(ws.d_g_pre, saved.g, out=ws.d_g_pre)
     np.subtract(saved.h_prev, saved.tanh_h_pre, out=ws.tmp)
     np.multiply(ws.d_g_pre, ws.tmp, out=ws.d_g_pre)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, )
+        finals = None if dfinal is None else (dfinal.h.T,)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -156,18 +163,22 @@ def _backward(
     Ug_Uc_T = _transposed(Ug_Uc, T, B, ws.Ug_Uc_T)
     d_h_prev = ws.d_h_prev
     for (dy_t, d_h_pre, d_g_pre, d_g_h_pre, g) in steps:
-        # backward of h[t] = g*h[t-1] + (1 - g)*phi(Wc @ x[t] + Uc @ h[t-1] + bc)
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
+        # back through h[t] = g*h[t-1] + (1 - g)*phi(Wc @ x[t] + Uc @ h[t-1] + bc)
         multiply(d_h_pre, d_h, d_h_pre)
-        # backward of g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_h, d_g_pre)
-        # h
+        # back through [Ug; Uc] @ h[t-1]
         dot(Ug_Uc_T, d_g_h_pre, d_h_prev)
+        # back to h[t-1], from g and h[t]
         multiply(g, d_h, d_h)
         add(d_h, d_h_prev, d_h)
 
+    # back through [Wg; Wc] @ x[t]
     d_g_h_pre_flat = _columns(ws.d_g_h_pre, ws.d_g_h_pre_flat)
     np.matmul(d_g_h_pre_flat.T, Wg_Wc, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_g_h_pre_flat, x_2d, out=ws.d_Wg_Wc_rows)
     d_Wg = ws.d_Wg_Wc_rows[0:H]
     d_Wc = ws.d_Wg_Wc_rows[H:2*H]
@@ -212,7 +223,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (bg_bc, gates_T, half, one, ) = packed.constants
+        (bg_bc, weights_T, half, one) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         x_h_prev_here = packed.x_h_prev_here
@@ -227,7 +238,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         np.copyto(h_prev_here, h_prev)
         # g = sigma(Wg @ x[t] + Ug @ h[t-1] + bg)
         # h[t] = g*h[t-1] + (1 - g)*phi(Wc @ x[t] + Uc @ h[t-1] + bc)
-        dot(x_h_prev_here, gates_T, g_tanh_h_pre)
+        dot(x_h_prev_here, weights_T, g_tanh_h_pre)
         add(bg_bc, g_tanh_h_pre, g_tanh_h_pre)
         tanh(g_tanh_h_pre, g_tanh_h_pre)
         multiply(g, half, g)
@@ -389,7 +400,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wg", params.Wg, 2, 0, "[H, I]")
     I = _axis("params.Wg", params.Wg, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -403,19 +414,19 @@ class Packed:
         self.dtype, self.dims = dtype, dims
         params = Params(*map(np.copy, params))
         self.bg_bc = np.empty((1, 2*H), dtype)
-        self.gates = np.empty((2*H, H + I), dtype)
+        self.weights = np.empty((2*H, H + I), dtype)
         bg_bc = self.bg_bc
         np.multiply(params.bg, 0.5, out=bg_bc[..., 0:H])
         np.copyto(bg_bc[..., H:2*H], params.bc)
-        gates = self.gates
-        np.multiply(params.Wg, 0.5, out=gates[0:H, 0:I])
-        np.multiply(params.Ug, 0.5, out=gates[0:H, I:H + I])
-        np.copyto(gates[H:2*H, 0:I], params.Wc)
-        np.copyto(gates[H:2*H, I:H + I], params.Uc)
-        gates_T = _from_left(gates)
+        weights = self.weights
+        np.multiply(params.Wg, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Ug, 0.5, out=weights[0:H, I:H + I])
+        np.copyto(weights[H:2*H, 0:I], params.Wc)
+        np.copyto(weights[H:2*H, I:H + I], params.Uc)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
         one = np.array(1, dtype)
-        self.constants = (bg_bc, gates_T, half, one, )
+        self.constants = (bg_bc, weights_T, half, one)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -467,8 +478,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -608,7 +619,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.g_tanh_h_pre = empty((T, 2*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -654,7 +665,8 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.Wg_Wc_x_flat = np.ndarray((2*H, T, B), dtype, scratch.block_1)
         self.Wg_Wc_x = self.Wg_Wc_x_flat.transpose(1, 0, 2)
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), )  # histories of states, states before steps, initial values
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0),)
         self.steps = list(zip(saved.h_all[:-1], saved.g_tanh_h_pre, saved.g, saved.h, saved.tanh_h_pre))
 
 
@@ -680,7 +692,7 @@ class _Backward:
         self.h_prev_flat = np.ndarray((H, T, B), dtype, scratch.block_3)
         self.d_g_pre = self.d_g_h_pre[:, :H]
         self.d_h_pre = self.d_g_h_pre[:, H:]
-        self.carried = (self.d_h, )
+        self.carried = (self.d_h,)
         self.steps = list(zip(self.dy_rows, self.d_h_pre, self.d_g_pre, self.d_g_h_pre, saved.g))[::-1]
 
 
@@ -692,7 +704,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -801,7 +813,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -912,7 +924,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -921,7 +933,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -949,7 +961,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -958,9 +970,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -980,8 +993,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1007,10 +1020,10 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wg": ("H", "I",),
-    "Wc": ("H", "I",),
-    "Ug": ("H", "H",),
-    "Uc": ("H", "H",),
+    "Wg": ("H", "I"),
+    "Wc": ("H", "I"),
+    "Ug": ("H", "H"),
+    "Uc": ("H", "H"),
     "bg": ("H",),
     "bc": ("H",),
 }
@@ -1142,7 +1155,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     _expect("x", x, dtype, (T, B, I), "[T, B, I]")
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

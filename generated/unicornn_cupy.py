@@ -49,7 +49,7 @@ __all__ = [
 
 CELL = "unicornn"
 SPEC_SHA256 = "f82862c7b5c23afe51200861d1547a568ed613b5b5393e2dbfc4d37a7d657cb6"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -78,6 +78,9 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _all of all steps, of a state also before the first; _last of the latest step; _final at the end
+# of a sample; _sum over all steps and samples; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -98,8 +101,8 @@ __device__ inline void keep(stored*, long long, real) {}
 
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // Every step, from the first to the last.
 extern "C" __global__ void forward_loop(
@@ -120,10 +123,10 @@ extern "C" __global__ void forward_loop(
         const real cut_before = cuts[row];
         const real V_x = tanh_z_pre_all_2[at];
 
-        // y[t] = y[t-1] + step*z[t]
+        // the state before the step, put back where the sequence is reset
         const real y_prev_here = cut_before == 0 ? y_prev : cut_before == 1 ? 0 : y_all[k];
-        // z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         const real z_prev_here = cut_before == 0 ? z_prev : cut_before == 1 ? 0 : z_all[k];
+        // z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         const real tanh_z_pre = tanh(w_j*y_prev_here + V_x + b_j);
         const real z = z_prev_here - step_j*(real(1.0)*y_prev_here + tanh_z_pre);
         // y[t] = y[t-1] + step*z[t]
@@ -166,20 +169,21 @@ extern "C" __global__ void backward_loop(
         const real z = z_all[at + B*H];
         const real d_y_given = dy_all[at];
 
-        // backward of y[t] = y[t-1] + step*z[t]
+        // what comes back from the next step, unless the sequence ends or is reset in between
         const real d_y_next_here = cut_after == 0 ? d_y_next : cut_after == 2 ? d_y_final[k] : 0;
-        // backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         const real d_z_next_here = cut_after == 0 ? d_z_next : cut_after == 2 ? d_z_final[k] : 0;
-        // backward of y[t] = y[t-1] + step*z[t]
+        // the state before the step, put back where the sequence is reset
         const real y_prev_here = cut_before == 0 ? y_prev : cut_before == 1 ? 0 : y_all[k];
+        // back to y[t], from the output and the next step
         const real d_y = d_y_given + d_y_next_here;
-        // backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
+        // back to z[t-1], from z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         const real d_z_prev = d_z_next_here + step_j*d_y;
+        // back through z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         const real d_z_pre = -(1 - square(tanh_z_pre))*step_j*d_z_prev;
-        // backward of y[t] = y[t-1] + step*z[t]
+        // back to y[t-1], from z[t] and y[t]
         const real d_y_prev = d_y + w_j*d_z_pre - real(1.0)*step_j*d_z_prev;
         const real d_w_each = y_prev_here*d_z_pre;
-        // backward of step = dt*sigmoid(c)
+        // back through step = dt*sigmoid(c)
         const real d_step_each = z*d_y + (-real(1.0)*y_prev_here - tanh_z_pre)*d_z_prev;
 
         d_z_pre_all[at] = d_z_pre;
@@ -326,7 +330,9 @@ def _backward_checked(
         ws.d_z_final[...] = 0 if dfinal is None else dfinal.z
 
     _loop(ws, _backward_loop, graph)
+    # back through V @ x[t]
     _dot(ws.d_z_pre_all.reshape(T*B, H), params.V, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_z_pre_all.reshape(T*B, H).T, x_2d, ws.d_V)
     _sum_parts(ws.d_w_each_totals, ws.d_w_sum)
     _sum_parts(ws.d_z_pre_totals, ws.d_b_sum)
@@ -576,7 +582,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.V", params.V, 2, 0, "[H, I]")
     I = _axis("params.V", params.V, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -897,7 +903,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -964,8 +970,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -997,15 +1002,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1075,7 +1079,7 @@ OUTPUT_SHAPES = {
     "y": ("H",),
 }
 PARAM_SHAPES = {
-    "V": ("H", "I",),
+    "V": ("H", "I"),
     "w": ("H",),
     "b": ("H",),
     "c": ("H",),
@@ -1195,7 +1199,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.y", state.y, dtype, (B, H), "[B, H]")
         _expect("state.z", state.z, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -41,7 +41,7 @@ __all__ = [
 
 CELL = "unicornn"
 SPEC_SHA256 = "f82862c7b5c23afe51200861d1547a568ed613b5b5393e2dbfc4d37a7d657cb6"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -70,6 +70,10 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Endings of names: _prev one step before; _pre the sum within an activation; _base a term of it; _all before the
+# first step and after every step; _2d of all steps and samples, as the rows of a matrix; _rows the gradients that one
+# product makes; _sum over all steps and samples; _batch for every sample; _T transposed; _out for the caller.
+
 
 def _forward(
     params: Params, x: np.ndarray, state: State, derived: tuple[Any, ...], ws: _Forward, cuts: _Cuts | None
@@ -97,13 +101,13 @@ def _forward(
     # In the loop, the last argument is where the result goes.
     multiply, add, tanh, subtract = np.multiply, np.add, np.tanh, np.subtract
     tmp = ws.tmp
-    number = np.array(1.0, dtype)
+    one = np.array(1.0, dtype)
     for (y_prev, tanh_z_pre, z, z_prev, y_2) in steps:
         # z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         multiply(w_batch, y_prev, tmp)
         add(tmp, tanh_z_pre, tanh_z_pre)
         tanh(tanh_z_pre, tanh_z_pre)
-        multiply(y_prev, number, z)
+        multiply(y_prev, one, z)
         add(z, tanh_z_pre, z)
         multiply(step_batch, z, z)
         subtract(z_prev, z, z)
@@ -135,14 +139,14 @@ def _backward(
     ws.d_y[...] = 0 if dfinal is None else dfinal.y
     ws.d_z[...] = 0 if dfinal is None else dfinal.z
 
-    # backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
+    # for the way back through z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
     np.multiply(step_batch, -1, out=ws.d_z_pre)
     np.square(saved.tanh_z_pre, out=ws.tmp)
     np.subtract(1, ws.tmp, out=ws.tmp)
     np.multiply(ws.d_z_pre, ws.tmp, out=ws.d_z_pre)
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.y, dfinal.z, )
+        finals = None if dfinal is None else (dfinal.y, dfinal.z)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply = np.add, np.multiply
@@ -151,30 +155,34 @@ def _backward(
     d_z = ws.d_z
     tmp_3 = ws.tmp_3
     for (d_step_each, d_z_pre, d_z_prev_kept), dy_t in zip(steps, dy[::-1]):
-        # backward of y[t] = y[t-1] + step*z[t]
+        # back to y[t], from the output and the next step
         add(dy_t, d_y, d_step_each)
-        # backward of z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
+        # back to z[t-1], from z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         multiply(step_batch, d_step_each, tmp_2)
         add(d_z, tmp_2, d_z)
+        # back through z[t] = z[t-1] - step*(phi(w*y[t-1] + V @ x[t] + b) + alpha*y[t-1])
         multiply(d_z_pre, d_z, d_z_pre)
-        # y
+        # back to y[t-1], from z[t] and y[t]
         multiply(step_scaled_batch, d_z, d_y)
         add(d_step_each, d_y, d_y)
         multiply(w_batch, d_z_pre, tmp_3)
         add(d_y, tmp_3, d_y)
-        # z
+        # back to z[t-1], continued
         np.copyto(d_z_prev_kept, d_z)
 
+    # back through V @ x[t]
     d_z_pre_2d = ws.d_z_pre.reshape(T*B, H)
     np.matmul(d_z_pre_2d, V, out=ws.d_x_out.reshape(T*B, I))
     np.multiply(saved.y_prev, ws.d_z_pre, out=ws.d_w_each)
-    # backward of step = dt*sigmoid(c)
+    # for the way back through step = dt*sigmoid(c)
     np.multiply(saved.y_prev, 1.0, out=ws.d_step_each_base)
     np.multiply(ws.d_step_each_base, -1, out=ws.d_step_each_base)
     np.subtract(ws.d_step_each_base, saved.tanh_z_pre, out=ws.d_step_each_base)
+    # back through step = dt*sigmoid(c)
     np.multiply(saved.z, ws.d_step_each, out=ws.d_step_each)
     np.multiply(ws.d_z_prev_kept, ws.d_step_each_base, out=ws.d_z_prev_kept)
     np.add(ws.d_step_each, ws.d_z_prev_kept, out=ws.d_step_each)
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_z_pre_2d.T, x_2d, out=ws.d_V_rows)
     d_V = ws.d_V_rows
     np.matmul(d_z_pre_2d.T, np.ones(T*B, dtype), out=ws.d_b_sum)
@@ -217,7 +225,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (V_T, w_row, b_row, number, step_row, ) = packed.constants
+        (V_T, w_row, b_row, one, step_row) = packed.constants
         x_here = packed.x_here
         V_x = packed.V_x
         tanh_z_pre = packed.tanh_z_pre
@@ -234,7 +242,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         add(b_row, tanh_z_pre, tanh_z_pre)
         add(tanh_z_pre, V_x, tanh_z_pre)
         tanh(tanh_z_pre, tanh_z_pre)
-        multiply(y_prev, number, tmp)
+        multiply(y_prev, one, tmp)
         add(tmp, tanh_z_pre, tmp)
         multiply(step_row, tmp, tmp)
         z = subtract(z_prev, tmp)
@@ -298,7 +306,7 @@ def _derived(params: Params) -> tuple[Any, ...]:
     """Derived parameters: step_2, sigmoid_c."""
     sigmoid_c = _sigmoid(params.c)
     step_2 = 0.1*sigmoid_c
-    return (step_2, sigmoid_c, )
+    return (step_2, sigmoid_c)
 
 
 class Tape(NamedTuple):
@@ -403,7 +411,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.V", params.V, 2, 0, "[H, I]")
     I = _axis("params.V", params.V, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -421,9 +429,9 @@ class Packed:
         V_T = _from_left(V)
         w_row = params.w[None]
         b_row = params.b[None]
-        number = np.array(1.0, dtype)
+        one = np.array(1.0, dtype)
         step_row = step_2[None]
-        self.constants = (V_T, w_row, b_row, number, step_row, )
+        self.constants = (V_T, w_row, b_row, one, step_row)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -473,8 +481,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -614,7 +622,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.tanh_z_pre = empty((T, B, H), dtype)
         self.y_all = empty((T + 1, B, H), dtype)
@@ -660,8 +668,8 @@ class _Forward:
         self.tmp = empty((B, H), dtype)
         self.step_batch = empty((B, H), dtype)
         self.y_out = empty((T, B, H), dtype)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.y_all, saved.y_prev, 0.0), (saved.z_all, saved.z_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.y_all, saved.y_prev, 0.0), (saved.z_all, saved.z_prev, 0.0))
         self.steps = list(zip(saved.y_all[:-1], saved.tanh_z_pre, saved.z, saved.z_all[:-1], saved.y_2))
 
 
@@ -689,7 +697,7 @@ class _Backward:
         self.d_z_prev_kept = np.ndarray((T, B, H), dtype, scratch.block_3)
         self.d_w_each = np.ndarray((T, B, H), dtype, scratch.block_4)
         self.d_step_each_base = np.ndarray((T, B, H), dtype, scratch.block_5)
-        self.carried = (self.d_y, self.d_z, )
+        self.carried = (self.d_y, self.d_z)
         self.steps = list(zip(self.d_step_each, self.d_z_pre, self.d_z_prev_kept))[::-1]
 
 
@@ -701,7 +709,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -811,7 +819,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -922,7 +930,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -931,7 +939,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -959,7 +967,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -968,9 +976,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -990,8 +999,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1017,7 +1026,7 @@ OUTPUT_SHAPES = {
     "y": ("H",),
 }
 PARAM_SHAPES = {
-    "V": ("H", "I",),
+    "V": ("H", "I"),
     "w": ("H",),
     "b": ("H",),
     "c": ("H",),
@@ -1153,7 +1162,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.y", state.y, dtype, (B, H), "[B, H]")
         _expect("state.z", state.z, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

@@ -52,7 +52,7 @@ __all__ = [
 
 CELL = "wmclstm"
 SPEC_SHA256 = "c2b2dc3f7ed5e98b1c32b4e888c2c4168a91088b40ed07cdd6fc8a141645b9f2"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -92,6 +92,11 @@ class Grads(NamedTuple):
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
 
+# Side by side, in this order: gates = [i, f, g, o]; gates2 = [tanh_Vi_c_prev, i, tanh_Vf_c_prev, tanh_Vo_c].
+# Endings of names: _all of all steps, of a state also before the first; _now of the step that is at work; _pair of
+# two steps in turn; _operand as products read it; _final at the end of a sample; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+
 _TYPES = {
     "float64": "typedef double stored; typedef double real;",
     "float32": "typedef float stored; typedef float real;",
@@ -114,14 +119,14 @@ __device__ inline real logistic(real a, real e) { return (a > 0 ? real(1) : e)*(
 __device__ inline real sigmoid(real a) { return logistic(a, exp(-fabs(a))); }
 __device__ inline real square(real a) { return a*a; }
 
-// What cuts say of a sample, before and after a step: 0 it goes on, 1 its state is put back, 2 its last step is over, 3
-// it begins once more.
+// cuts, of a sample before and after a step: 0 it goes on, 1 it is reset, 2 its last step is over, 3 it begins once
+// more.
 
 // One step, after [Ui; Uf; Ug; Uo] @ h_prev and [Vi; Vf] @ c_prev.
 extern "C" __global__ void forward_step_1(
     const long long t, const long long B, const long long H, const stored* bi, const stored* bg, const stored* bf,
     const real* cuts, const stored* U_gates_h_prev_now, const stored* Vi_Vf_c_prev_now, real* c_all,
-    stored* gates_2_all, stored* f_all, stored* g_all, stored* c_all_2, stored* tanh_c_all, stored* c_operand,
+    stored* gates2_all, stored* f_all, stored* g_all, stored* c_all_2, stored* tanh_c_all, stored* c_operand,
     real* c_final)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -134,13 +139,13 @@ extern "C" __global__ void forward_step_1(
     const real bf_j = bf[j];
     const real cut_after = cuts[row + B];
     const real c_prev = c_all[at];
-    const real Wi_x = gates_2_all[row*4*H + j];
+    const real Wi_x = gates2_all[row*4*H + j];
     const real Ui_h_prev = U_gates_h_prev_now[sample*4*H + j];
     const real Vi_c_prev = Vi_Vf_c_prev_now[sample*2*H + j];
-    const real Wf_x = gates_2_all[row*4*H + H + j];
+    const real Wf_x = gates2_all[row*4*H + H + j];
     const real Uf_h_prev = U_gates_h_prev_now[sample*4*H + H + j];
     const real Vf_c_prev = Vi_Vf_c_prev_now[sample*2*H + H + j];
-    const real Wg_x = gates_2_all[row*4*H + 2*H + j];
+    const real Wg_x = gates2_all[row*4*H + 2*H + j];
     const real Ug_h_prev = U_gates_h_prev_now[sample*4*H + 2*H + j];
 
     // i = sigma(Wi @ x[t] + Ui @ h[t-1] + tanh(Vi @ c[t-1]) + bi)
@@ -155,13 +160,14 @@ extern "C" __global__ void forward_step_1(
     const real c = c_prev*f + i*g;
     // h[t] = o*phi(c[t])
     const real tanh_c = tanh(c);
-    // c[t] = f*c[t-1] + i*g
+    // the state for the next step, put back where the sequence is reset
     const real c_next = cut_after == 0 ? c : cut_after == 1 ? 0 : c_all[k];
+    // c[t], continued
     const real c_last = c;
 
-    gates_2_all[row*4*H + j] = tanh_Vi_c_prev;
-    gates_2_all[row*4*H + H + j] = i;
-    gates_2_all[row*4*H + 2*H + j] = tanh_Vf_c_prev;
+    gates2_all[row*4*H + j] = tanh_Vi_c_prev;
+    gates2_all[row*4*H + H + j] = i;
+    gates2_all[row*4*H + 2*H + j] = tanh_Vf_c_prev;
     f_all[at] = f;
     g_all[at] = g;
     c_all_2[at] = c;
@@ -175,7 +181,7 @@ extern "C" __global__ void forward_step_1(
 extern "C" __global__ void forward_step_2(
     const long long t, const long long B, const long long H, const stored* bo, const real* cuts,
     const stored* U_gates_h_prev_now, const stored* Vo_c_now, const stored* tanh_c_all, real* h_all,
-    stored* gates_2_all, stored* o_all, stored* h_out, stored* h_operand, real* h_final)
+    stored* gates2_all, stored* o_all, stored* h_out, stored* h_operand, real* h_final)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
     if (k >= B*H) return;
@@ -184,7 +190,7 @@ extern "C" __global__ void forward_step_2(
 
     const real bo_j = bo[j];
     const real cut_after = cuts[row + B];
-    const real Wo_x = gates_2_all[row*4*H + 3*H + j];
+    const real Wo_x = gates2_all[row*4*H + 3*H + j];
     const real Uo_h_prev = U_gates_h_prev_now[sample*4*H + 3*H + j];
     const real Vo_c = Vo_c_now[k];
     const real tanh_c = tanh_c_all[at];
@@ -194,10 +200,12 @@ extern "C" __global__ void forward_step_2(
     const real o = sigmoid(Wo_x + Uo_h_prev + tanh_Vo_c + bo_j);
     // h[t] = o*phi(c[t])
     const real h = o*tanh_c;
+    // the state for the next step, put back where the sequence is reset
     const real h_next = cut_after == 0 ? h : cut_after == 1 ? 0 : h_all[k];
+    // h[t], continued
     const real h_last = h;
 
-    gates_2_all[row*4*H + 3*H + j] = tanh_Vo_c;
+    gates2_all[row*4*H + 3*H + j] = tanh_Vo_c;
     o_all[at] = o;
     h_out[at] = h;
     h_all[at + B*H] = h_next;
@@ -208,7 +216,7 @@ extern "C" __global__ void forward_step_2(
 // One step.
 extern "C" __global__ void backward_step_1(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* cuts,
-    const stored* gates_2_all, const stored* o_all, const stored* tanh_c_all, const stored* dy_all,
+    const stored* gates2_all, const stored* o_all, const stored* tanh_c_all, const stored* dy_all,
     const stored* d_h_pair, stored* d_gates_pre_all, stored* d_Vo_c_all)
 {
     const long long k = (long long)blockIdx.x*blockDim.x + threadIdx.x;
@@ -217,15 +225,15 @@ extern "C" __global__ void backward_step_1(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real cut_after = cuts[row + B];
-    const real tanh_Vo_c = gates_2_all[row*4*H + 3*H + j];
+    const real tanh_Vo_c = gates2_all[row*4*H + 3*H + j];
     const real o = o_all[at];
     const real tanh_c = tanh_c_all[at];
     const real d_h_given = dy_all[at];
     const real d_h_next = d_h_pair[(t + 1)%2*B*H + k];
 
-    // backward of h[t] = o*phi(c[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + tanh(Vo @ c[t]) + bo)
+    // back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + tanh(Vo @ c[t]) + bo)
     const real d_o_pre = (1 - o)*o*tanh_c*(d_h_given + d_h_next_here);
     const real d_Vo_c = (1 - square(tanh_Vo_c))*d_o_pre;
 
@@ -236,7 +244,7 @@ extern "C" __global__ void backward_step_1(
 // One step, after Vo.T @ d_Vo_c.
 extern "C" __global__ void backward_step_2(
     const long long t, const long long B, const long long H, const real* d_h_final, const real* d_c_final,
-    const real* cuts, const stored* gates_2_all, const real* c_all, const stored* f_all, const stored* g_all,
+    const real* cuts, const stored* gates2_all, const real* c_all, const stored* f_all, const stored* g_all,
     const stored* o_all, const stored* tanh_c_all, const stored* dy_all, const stored* d_h_pair,
     const real* d_c_pair, const stored* VoT_d_Vo_c_now, real* d_c_now, stored* d_gates_pre_all,
     stored* d_Vi_Vf_c_prev_all)
@@ -247,10 +255,10 @@ extern "C" __global__ void backward_step_2(
     const long long row = t*B + sample, at = t*B*H + k;
 
     const real cut_after = cuts[row + B];
-    const real tanh_Vi_c_prev = gates_2_all[row*4*H + j];
-    const real tanh_Vf_c_prev = gates_2_all[row*4*H + 2*H + j];
+    const real tanh_Vi_c_prev = gates2_all[row*4*H + j];
+    const real tanh_Vf_c_prev = gates2_all[row*4*H + 2*H + j];
     const real c_prev = c_all[at];
-    const real i = gates_2_all[row*4*H + H + j];
+    const real i = gates2_all[row*4*H + H + j];
     const real f = f_all[at];
     const real g = g_all[at];
     const real o = o_all[at];
@@ -260,17 +268,17 @@ extern "C" __global__ void backward_step_2(
     const real d_c_next = d_c_pair[(t + 1)%2*B*H + k];
     const real VoT_d_Vo_c = VoT_d_Vo_c_now[k];
 
-    // backward of h[t] = o*phi(c[t])
+    // what comes back from the next step, unless the sequence ends or is reset in between
     const real d_h_next_here = cut_after == 0 ? d_h_next : cut_after == 2 ? d_h_final[k] : 0;
-    // backward of c[t] = f*c[t-1] + i*g
     const real d_c_next_here = cut_after == 0 ? d_c_next : cut_after == 2 ? d_c_final[k] : 0;
+    // back to c[t], from the next step, o and h[t]
     const real d_c = o*(1 - square(tanh_c))*(d_h_given + d_h_next_here) + d_c_next_here + VoT_d_Vo_c;
-    // backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    // back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     const real d_g_pre = i*(1 - square(g))*d_c;
-    // backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + tanh(Vf @ c[t-1]) + bf)
+    // back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + tanh(Vf @ c[t-1]) + bf)
     const real d_f_pre = c_prev*(1 - f)*f*d_c;
     const real d_Vf_c_prev = (1 - square(tanh_Vf_c_prev))*d_f_pre;
-    // backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + tanh(Vi @ c[t-1]) + bi)
+    // back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + tanh(Vi @ c[t-1]) + bi)
     const real d_i_pre = (1 - i)*i*g*d_c;
     const real d_Vi_c_prev = (1 - square(tanh_Vi_c_prev))*d_i_pre;
 
@@ -296,7 +304,7 @@ extern "C" __global__ void backward_step_3(
     const real d_c = d_c_now[k];
     const real d_c_prev = d_c_prev_now[k];
 
-    // backward of c[t] = f*c[t-1] + i*g
+    // back to c[t-1], from i, f and c[t]
     const real d_c_prev_2 = f*d_c + d_c_prev;
 
     d_c_pair[t%2*B*H + k] = d_c_prev_2;
@@ -404,12 +412,12 @@ def _backward_loop(ws: _Backward, dot: Any) -> None:
         backward_step_arguments_3
     ) in ws.steps:
         backward_step_1(backward_step_1_blocks, THREADS, backward_step_arguments)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back through Vo @ c[t]
         dot(d_Vo_c, Vo, VoT_d_Vo_c)
         backward_step_2(backward_step_2_blocks, THREADS, backward_step_arguments_2)
-        # backward of h[t] = o*phi(c[t])
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(d_gates_pre, U_gates, d_h_prev)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back through [Vi; Vf] @ c[t-1]
         dot(d_Vi_Vf_c_prev, Vi_Vf, d_c_prev)
         backward_step_3(backward_step_3_blocks, THREADS, backward_step_arguments_3)
 
@@ -442,7 +450,7 @@ def _forward_checked(
     # f = sigma(Wf @ x[t] + Uf @ h[t-1] + tanh(Vf @ c[t-1]) + bf)
     # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     # o = sigma(Wo @ x[t] + Uo @ h[t-1] + tanh(Vo @ c[t]) + bo)
-    _dot(x_2d, ws.W_gates_T, ws.gates_2_all.reshape(T*B, 4*H))
+    _dot(x_2d, ws.W_gates_T, ws.gates2_all.reshape(T*B, 4*H))
     _loop(ws, _forward_loop, graph)
 
     final = State(h=_last(ws, ws.h_all, ws.h_final).astype(dtype), c=_last(ws, ws.c_all, ws.c_final).astype(dtype))
@@ -478,12 +486,14 @@ def _backward_checked(
         ws.d_c_final[...] = 0 if dfinal is None else dfinal.c
 
     _loop(ws, _backward_loop, graph)
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.W_gates, ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, x_2d, ws.d_W_gates)
     _dot(ws.d_gates_pre_all.reshape(T*B, 4*H).T, saved.h_operand[:T].reshape(T*B, H), ws.d_U_gates)
     _dot(ws.d_Vi_Vf_c_prev_all.reshape(T*B, 2*H).T, saved.c_operand[:T].reshape(T*B, H), ws.d_Vi_Vf)
     _dot(ws.d_Vo_c_all.reshape(T*B, H).T, saved.c_all_2.reshape(T*B, H), ws.d_Vo)
-    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_3_sum_parts, ws.d_b_gates_3_sum)
+    _sum_rows(ws.d_gates_pre_all.reshape(T*B, 4*H), ws.d_b_gates_sum_parts, ws.d_b_gates_sum)
     d_Wi = ws.d_W_gates[:H]
     d_Wf = ws.d_W_gates[H:2*H]
     d_Wg = ws.d_W_gates[2*H:3*H]
@@ -492,10 +502,10 @@ def _backward_checked(
     d_Uf = ws.d_U_gates[H:2*H]
     d_Ug = ws.d_U_gates[2*H:3*H]
     d_Uo = ws.d_U_gates[3*H:4*H]
-    d_bi = ws.d_b_gates_3_sum[:H]
-    d_bg = ws.d_b_gates_3_sum[2*H:3*H]
-    d_bo = ws.d_b_gates_3_sum[3*H:4*H]
-    d_bf = ws.d_b_gates_3_sum[H:2*H]
+    d_bi = ws.d_b_gates_sum[:H]
+    d_bg = ws.d_b_gates_sum[2*H:3*H]
+    d_bo = ws.d_b_gates_sum[3*H:4*H]
+    d_bf = ws.d_b_gates_sum[H:2*H]
     d_Vi = ws.d_Vi_Vf[:H]
     d_Vf = ws.d_Vi_Vf[H:2*H]
     d_Vo = ws.d_Vo
@@ -760,7 +770,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -897,7 +907,7 @@ class _Forward:
         self.scratch: list[cp.ndarray] = []  # for cuBLAS in the graphs of both passes
         self.rows, self.is_cut = None, False
         self.cuts = cp.zeros((T + 1, B, 1), real)
-        self.gates_2_all = cp.empty((T, B, 4*H), dtype)
+        self.gates2_all = cp.empty((T, B, 4*H), dtype)
         self.U_gates_h_prev_now = cp.empty((B, 4*H), dtype)
         self.Vi_Vf_c_prev_now = cp.empty((B, 2*H), dtype)
         self.Vo_c_now = cp.empty((B, H), dtype)
@@ -924,19 +934,21 @@ class _Forward:
         self.Vo_T = cp.empty((H, H), dtype)
         self.forward_step_1 = (
             cp.int64(B), cp.int64(H), self.bi, self.bg, self.bf, self.cuts, self.U_gates_h_prev_now,
-            self.Vi_Vf_c_prev_now, self.c_all, self.gates_2_all, self.f_all, self.g_all, self.c_all_2, self.tanh_c_all,
+            self.Vi_Vf_c_prev_now, self.c_all, self.gates2_all, self.f_all, self.g_all, self.c_all_2, self.tanh_c_all,
             self.c_operand, self.c_final
         )
         self.forward_step_2 = (
             cp.int64(B), cp.int64(H), self.bo, self.cuts, self.U_gates_h_prev_now, self.Vo_c_now, self.tanh_c_all,
-            self.h_all, self.gates_2_all, self.o_all, self.h_out, self.h_operand, self.h_final
+            self.h_all, self.gates2_all, self.o_all, self.h_out, self.h_operand, self.h_final
         )
         self.forward_step_1_blocks = _blocks(B*H)
         self.forward_step_2_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            (self.h_operand[t], self.c_operand[t], (now[t], *self.forward_step_1), self.c_all_2[t],
-            (now[t], *self.forward_step_2)) for t in range(T)
+            (
+                self.h_operand[t], self.c_operand[t], (now[t], *self.forward_step_1), self.c_all_2[t],
+                (now[t], *self.forward_step_2)
+            ) for t in range(T)
         ]
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -978,14 +990,14 @@ class _Backward:
         self.d_U_gates = cp.empty((4*H, H), dtype)
         self.d_Vi_Vf = cp.empty((2*H, H), dtype)
         self.d_Vo = cp.empty((H, H), dtype)
-        self.d_b_gates_3_sum = cp.empty((4*H,), dtype)
-        self.d_b_gates_3_sum_parts = cp.empty((_parts(T*B), 4*H), real)
+        self.d_b_gates_sum = cp.empty((4*H,), dtype)
+        self.d_b_gates_sum_parts = cp.empty((_parts(T*B), 4*H), real)
         self.backward_step_1 = (
-            cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.gates_2_all, saved.o_all, saved.tanh_c_all,
+            cp.int64(B), cp.int64(H), self.d_h_final, saved.cuts, saved.gates2_all, saved.o_all, saved.tanh_c_all,
             self.dy_all, self.d_h_pair, self.d_gates_pre_all, self.d_Vo_c_all
         )
         self.backward_step_2 = (
-            cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, saved.cuts, saved.gates_2_all, saved.c_all,
+            cp.int64(B), cp.int64(H), self.d_h_final, self.d_c_final, saved.cuts, saved.gates2_all, saved.c_all,
             saved.f_all, saved.g_all, saved.o_all, saved.tanh_c_all, self.dy_all, self.d_h_pair, self.d_c_pair,
             self.VoT_d_Vo_c_now, self.d_c_now, self.d_gates_pre_all, self.d_Vi_Vf_c_prev_all
         )
@@ -996,9 +1008,11 @@ class _Backward:
         self.backward_step_3_blocks = _blocks(B*H)
         now = _numbers(T)
         self.steps = [
-            ((now[t], *self.backward_step_1), self.d_Vo_c_all[t], (now[t], *self.backward_step_2),
-            self.d_gates_pre_all[t], self.d_h_pair_halves[t % 2], self.d_Vi_Vf_c_prev_all[t],
-            (now[t], *self.backward_step_3)) for t in reversed(range(T))
+            (
+                (now[t], *self.backward_step_1), self.d_Vo_c_all[t], (now[t], *self.backward_step_2),
+                self.d_gates_pre_all[t], self.d_h_pair_halves[t % 2], self.d_Vi_Vf_c_prev_all[t],
+                (now[t], *self.backward_step_3)
+            ) for t in reversed(range(T))
         ]
 
 
@@ -1187,7 +1201,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1254,8 +1268,7 @@ class _Rows(NamedTuple):
     steps: cp.ndarray | None  # [T, B], in that order and, from there, in the caller's again; none behind a sample's end
     starts: cp.ndarray  # [1, B], of the states that are given: another sample's where one has no step
     ends: cp.ndarray  # [B], of the states before and after every step: after a sample's last one
-    # [T + 1, B]: after which steps a state is put back, to the spec's own (1) or the first (3), and which are a
-    # sample's last (2)
+    # [T + 1, B], before and after each step: 1 reset to the initial state, 2 a sample has ended, 3 it is run once more
     cuts: np.ndarray
 
 
@@ -1287,15 +1300,14 @@ def _arranged(order: cp.ndarray | None, given: cp.ndarray, dtype: Any) -> cp.nda
 
 
 def _last(ws: Any, history: cp.ndarray, ended: cp.ndarray | None = None) -> cp.ndarray:
-    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept apart there.
-    """
+    """What ``history``, [T + 1, B, n], holds after each sample's last step, or ``ended`` if that is kept there."""
     if ws.rows is None:
         return history[ws.T]
     return _arranged(ws.rows.ends, history, ws.dtype) if ended is None else ended
 
 
 def _cut(ws: Any) -> None:
-    """Tell the kernels of the cuts of a call, or that it has none."""
+    """Tell the kernels of the resets and ends of a call's samples, or that it has none."""
     was_cut, ws.is_cut = ws.is_cut, True  # as it stays if this is interrupted
     if ws.rows is not None:
         ws.cuts[...] = cp.asarray(ws.rows.cuts[:, :, None])
@@ -1365,21 +1377,21 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Vi": ("H", "H",),
-    "Vf": ("H", "H",),
-    "Vo": ("H", "H",),
+    "Vi": ("H", "H"),
+    "Vf": ("H", "H"),
+    "Vo": ("H", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1496,7 +1508,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:

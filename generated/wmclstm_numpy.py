@@ -43,7 +43,7 @@ __all__ = [
 
 CELL = "wmclstm"
 SPEC_SHA256 = "c2b2dc3f7ed5e98b1c32b4e888c2c4168a91088b40ed07cdd6fc8a141645b9f2"
-DIMS = ("I", "H",)
+DIMS = ("I", "H")
 
 
 class Params(NamedTuple):
@@ -82,6 +82,13 @@ class Grads(NamedTuple):
 
 
 # --- the cell ---------------------------------------------------------------------------------------------------------
+
+# Side by side, in this order: gates = [o, i, f, g]; weights = [Wo, Uo, Wi, Ui, Wf, Uf, Wg, Ug].
+# Endings of names: _prev one step before; _pre the sum within an activation; _factor a factor of it; _all before the
+# first step and after every step; _flat of all steps and samples, as the columns of a matrix; _2d of all steps and
+# samples, as the rows of a matrix; _rows the gradients that one product makes; _sum over all steps and samples;
+# _T transposed; _out for the caller.
+# As sigmoid(z) = 1/2 + tanh(z/2)/2, the weights and biases of logistic gates are halved before the loop.
 
 
 def _forward(
@@ -150,7 +157,7 @@ def _forward(
         add(c, tmp, c)
         # h[t] = o*phi(c[t])
         tanh(c, tanh_c)
-        # o
+        # o, continued
         dot(Vo, c, tanh_Vo_c)
         tanh(tanh_Vo_c, tanh_Vo_c)
         multiply(tanh_Vo_c, half, tmp_2)
@@ -158,7 +165,7 @@ def _forward(
         tanh(o, o)
         multiply(o, half, o)
         add(o, half, o)
-        # h
+        # h[t], continued
         multiply(tanh_c, o, h)
 
     np.copyto(ws.h_out.transpose(0, 2, 1), saved.h)
@@ -191,36 +198,37 @@ def _backward(
     ws.d_h[...] = 0 if dfinal is None else dfinal.h.T
     ws.d_c[...] = 0 if dfinal is None else dfinal.c.T
 
-    # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + tanh(Vo @ c[t]) + bo)
+    # for the way back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + tanh(Vo @ c[t]) + bo)
     np.subtract(1, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.o, out=ws.d_o_pre)
     np.multiply(ws.d_o_pre, saved.tanh_c, out=ws.d_o_pre)
     np.square(saved.tanh_Vo_c, out=ws.d_Vo_c)
-    # backward of c[t] = f*c[t-1] + i*g
+    # for the way back to c[t], from o and h[t]
     np.square(saved.tanh_c, out=ws.d_c_factor)
-    # o, c
+    # for the way back through o, continued
+    # for the way back to c[t], continued
     np.subtract(1, ws.d_Vo_c_c_factor, out=ws.d_Vo_c_c_factor)
     np.multiply(saved.o, ws.d_c_factor, out=ws.d_c_factor)
-    # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+    # for the way back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
     np.square(saved.g, out=ws.d_g_pre)
     np.subtract(1, ws.d_g_pre, out=ws.d_g_pre)
     np.multiply(saved.i, ws.d_g_pre, out=ws.d_g_pre)
-    # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + tanh(Vf @ c[t-1]) + bf)
+    # for the way back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + tanh(Vf @ c[t-1]) + bf)
     np.subtract(1, saved.f, out=ws.d_f_pre)
     np.multiply(saved.c_prev, ws.d_f_pre, out=ws.d_f_pre)
     np.multiply(ws.d_f_pre, saved.f, out=ws.d_f_pre)
     np.square(saved.tanh_Vf_c_prev, out=ws.d_Vf_c_prev)
-    # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + tanh(Vi @ c[t-1]) + bi)
+    # for the way back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + tanh(Vi @ c[t-1]) + bi)
     np.subtract(1, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.i, out=ws.d_i_pre)
     np.multiply(ws.d_i_pre, saved.g, out=ws.d_i_pre)
     np.square(saved.tanh_Vi_c_prev, out=ws.d_Vi_c_prev)
-    # i, f
+    # for the way back through i and f, continued
     np.subtract(1, ws.d_Vi_Vf_c_prev, out=ws.d_Vi_Vf_c_prev)
     np.copyto(ws.dy_rows, dy.transpose(0, 2, 1))
 
     if cuts is not None:
-        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T, )
+        finals = None if dfinal is None else (dfinal.h.T, dfinal.c.T)
     steps = ws.steps if cuts is None else chain.from_iterable(_backwards(ws, cuts, finals))
     # In the loop, the last argument is where the result goes.
     add, multiply, dot = np.add, np.multiply, np.dot
@@ -234,33 +242,37 @@ def _backward(
     for (
             dy_t, d_o_pre, d_Vo_c, d_c_factor, d_g_pre, d_f_pre, d_i_pre, d_Vi_Vf_c_prev, d_i_f_pre, d_gates_pre, f
         ) in steps:
-        # backward of h[t] = o*phi(c[t])
+        # back to h[t], from the output and the next step
         add(dy_t, d_h, d_h)
-        # backward of o = sigma(Wo @ x[t] + Uo @ h[t-1] + tanh(Vo @ c[t]) + bo)
+        # back through o = sigma(Wo @ x[t] + Uo @ h[t-1] + tanh(Vo @ c[t]) + bo)
         multiply(d_o_pre, d_h, d_o_pre)
         multiply(d_Vo_c, d_o_pre, d_Vo_c)
-        # backward of c[t] = f*c[t-1] + i*g
+        # back through Vo @ c[t]
         dot(Vo_T, d_Vo_c, VoT_d_Vo_c)
+        # back to c[t], from the next step, o and h[t]
         multiply(d_c_factor, d_h, d_h)
         add(d_c, d_h, d_c)
         add(d_c, VoT_d_Vo_c, d_c)
-        # backward of g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # back through g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
         multiply(d_g_pre, d_c, d_g_pre)
-        # backward of f = sigma(Wf @ x[t] + Uf @ h[t-1] + tanh(Vf @ c[t-1]) + bf)
+        # back through f = sigma(Wf @ x[t] + Uf @ h[t-1] + tanh(Vf @ c[t-1]) + bf)
         multiply(d_f_pre, d_c, d_f_pre)
-        # backward of i = sigma(Wi @ x[t] + Ui @ h[t-1] + tanh(Vi @ c[t-1]) + bi)
+        # back through i = sigma(Wi @ x[t] + Ui @ h[t-1] + tanh(Vi @ c[t-1]) + bi)
         multiply(d_i_pre, d_c, d_i_pre)
-        # i, f
+        # back through i and f, continued
         multiply(d_Vi_Vf_c_prev, d_i_f_pre, d_Vi_Vf_c_prev)
-        # h
+        # back through [Ui; Uf; Ug; Uo] @ h[t-1]
         dot(U_gates_T, d_gates_pre, d_h)
-        # c
+        # back through [Vi; Vf] @ c[t-1]
         dot(Vi_Vf_T, d_Vi_Vf_c_prev, d_c_prev)
+        # back to c[t-1], from i, f and c[t]
         multiply(f, d_c, d_c)
         add(d_c, d_c_prev, d_c)
 
+    # back through [Wi; Wf; Wg; Wo] @ x[t]
     d_gates_pre_flat = _columns(ws.d_gates_pre, ws.d_gates_pre_flat)
     np.matmul(d_gates_pre_flat.T, W_gates, out=ws.d_x_out.reshape(T*B, I))
+    # gradients of the parameters: products and sums over all steps and samples
     np.matmul(d_gates_pre_flat, x_2d, out=ws.d_W_gates_rows)
     d_Wo = ws.d_W_gates_rows[0:H]
     d_Wi = ws.d_W_gates_rows[H:2*H]
@@ -330,7 +342,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
     try:
         if packed.batch != B:
             packed.prepare(B)
-        (b_gates, Vi_Vf_T, gates_2_T, half, Vo_T, ) = packed.constants
+        (b_gates, Vi_Vf_T, weights_T, half, Vo_T) = packed.constants
         x_here = packed.x_here
         h_prev_here = packed.h_prev_here
         tanh_Vi_Vf_c_prev = packed.tanh_Vi_Vf_c_prev
@@ -352,8 +364,10 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + tanh(Vi @ c[t-1]) + bi)
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + tanh(Vf @ c[t-1]) + bf)
         dot(c_prev, Vi_Vf_T, tanh_Vi_Vf_c_prev)
-        # i, f, g, o
-        dot(x_h_prev_here, gates_2_T, gates)
+        # g = phi(Wg @ x[t] + Ug @ h[t-1] + bg)
+        # o = sigma(Wo @ x[t] + Uo @ h[t-1] + tanh(Vo @ c[t]) + bo)
+        # i and f, continued
+        dot(x_h_prev_here, weights_T, gates)
         tanh(tanh_Vi_Vf_c_prev, tanh_Vi_Vf_c_prev)
         add(b_gates, gates, gates)
         multiply(tanh_Vi_Vf_c_prev, half, tanh_Vi_Vf_c_prev)
@@ -368,7 +382,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         c = add(f, i)
         # h[t] = o*phi(c[t])
         tanh(c, tanh_c)
-        # o
+        # o, continued
         dot(c, Vo_T, tanh_Vo_c)
         tanh(tanh_Vo_c, tanh_Vo_c)
         multiply(tanh_Vo_c, half, tanh_Vo_c)
@@ -376,7 +390,7 @@ def step(params: Params | Packed, x_t: np.ndarray, state: State) -> tuple[np.nda
         tanh(o, o)
         multiply(o, half, o)
         add(o, half, o)
-        # h
+        # h[t], continued
         h = multiply(tanh_c, o)
         return h.copy(), State(h=h, c=c)
     finally:
@@ -557,7 +571,7 @@ def pack(params: Params) -> Packed:
     H = _axis("params.Wi", params.Wi, 2, 0, "[H, I]")
     I = _axis("params.Wi", params.Wi, 2, 1, "[H, I]")
     dtype = _check_params(params, I, H)
-    return Packed(params, dtype, (I, H, ))
+    return Packed(params, dtype, (I, H))
 
 
 class Packed:
@@ -572,7 +586,7 @@ class Packed:
         params = Params(*map(np.copy, params))
         self.b_gates = np.empty((1, 4*H), dtype)
         self.Vi_Vf = np.empty((2*H, H), dtype)
-        self.gates_2 = np.empty((4*H, H + I), dtype)
+        self.weights = np.empty((4*H, H + I), dtype)
         b_gates = self.b_gates
         np.multiply(params.bo, 0.5, out=b_gates[..., 0:H])
         np.multiply(params.bi, 0.5, out=b_gates[..., H:2*H])
@@ -581,21 +595,21 @@ class Packed:
         Vi_Vf = self.Vi_Vf
         np.copyto(Vi_Vf[0:H], params.Vi)
         np.copyto(Vi_Vf[H:2*H], params.Vf)
-        gates_2 = self.gates_2
-        np.multiply(params.Wo, 0.5, out=gates_2[0:H, 0:I])
-        np.multiply(params.Uo, 0.5, out=gates_2[0:H, I:H + I])
-        np.multiply(params.Wi, 0.5, out=gates_2[H:2*H, 0:I])
-        np.multiply(params.Ui, 0.5, out=gates_2[H:2*H, I:H + I])
-        np.multiply(params.Wf, 0.5, out=gates_2[2*H:3*H, 0:I])
-        np.multiply(params.Uf, 0.5, out=gates_2[2*H:3*H, I:H + I])
-        np.copyto(gates_2[3*H:4*H, 0:I], params.Wg)
-        np.copyto(gates_2[3*H:4*H, I:H + I], params.Ug)
+        weights = self.weights
+        np.multiply(params.Wo, 0.5, out=weights[0:H, 0:I])
+        np.multiply(params.Uo, 0.5, out=weights[0:H, I:H + I])
+        np.multiply(params.Wi, 0.5, out=weights[H:2*H, 0:I])
+        np.multiply(params.Ui, 0.5, out=weights[H:2*H, I:H + I])
+        np.multiply(params.Wf, 0.5, out=weights[2*H:3*H, 0:I])
+        np.multiply(params.Uf, 0.5, out=weights[2*H:3*H, I:H + I])
+        np.copyto(weights[3*H:4*H, 0:I], params.Wg)
+        np.copyto(weights[3*H:4*H, I:H + I], params.Ug)
         Vo = params.Vo
         Vi_Vf_T = _from_left(Vi_Vf)
-        gates_2_T = _from_left(gates_2)
+        weights_T = _from_left(weights)
         half = np.array(0.5, dtype)
         Vo_T = _from_left(Vo)
-        self.constants = (b_gates, Vi_Vf_T, gates_2_T, half, Vo_T, )
+        self.constants = (b_gates, Vi_Vf_T, weights_T, half, Vo_T)
         self.__setstate__(dict(vars(self)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -652,8 +666,8 @@ class Workspace:
         self.prepare(False)
 
     def prepare(self, apart: bool) -> None:
-        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, which need the
-        states once more.
+        """Take the memory, unless it is there already; ``apart`` for calls with resets or short samples, for which
+        states before steps are kept too.
         """
         if self.memory is not None and self.memory.apart >= apart:
             return
@@ -793,7 +807,7 @@ class _Saved:
         self, key: tuple[Any, ...], apart: bool = False, empty: Any = np.empty, owner: _Owner | None = None
     ) -> None:
         T, B, dtype, I, H = self.key = key
-        # apart: whether the states before a step may be others than those after the last one
+        # apart: states before steps are kept beside those after them, which differ at resets
         self.owner, self.apart = owner or _Owner(), apart
         self.gates = empty((T, 4*H, B), dtype)
         self.h_all = empty((T + 1, H, B), dtype)
@@ -856,11 +870,13 @@ class _Forward:
         self.h_out = empty((T, B, H), dtype)
         self.W_gates_x_flat = np.ndarray((4*H, T, B), dtype, scratch.block_1)
         self.W_gates_x = self.W_gates_x_flat.transpose(1, 0, 2)
-        # histories of states, states before steps, initial values
-        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0), )
+        # for each state: its values at all steps, those before each step, its initial value
+        self.carried = ((saved.h_all, saved.h_prev, 0.0), (saved.c_all, saved.c_prev, 0.0))
         self.steps = list(
-            zip(saved.h_all[:-1], saved.c_all[:-1], saved.tanh_Vi_Vf_c_prev, saved.gates, saved.i_f, saved.g, saved.f,
-            saved.c, saved.i, saved.tanh_c, saved.tanh_Vo_c, saved.o, saved.h)
+            zip(
+                saved.h_all[:-1], saved.c_all[:-1], saved.tanh_Vi_Vf_c_prev, saved.gates, saved.i_f, saved.g, saved.f,
+                saved.c, saved.i, saved.tanh_c, saved.tanh_Vo_c, saved.o, saved.h
+            )
         )
 
 
@@ -905,10 +921,12 @@ class _Backward:
         self.d_i_pre = self.d_gates_pre[:, H:2*H]
         self.d_Vi_c_prev = self.d_Vi_Vf_c_prev[:, :H]
         self.d_i_f_pre = self.d_gates_pre[:, H:3*H]
-        self.carried = (self.d_h, self.d_c, )
+        self.carried = (self.d_h, self.d_c)
         self.steps = list(
-            zip(self.dy_rows, self.d_o_pre, self.d_Vo_c, self.d_c_factor, self.d_g_pre, self.d_f_pre, self.d_i_pre,
-            self.d_Vi_Vf_c_prev, self.d_i_f_pre, self.d_gates_pre, saved.f)
+            zip(
+                self.dy_rows, self.d_o_pre, self.d_Vo_c, self.d_c_factor, self.d_g_pre, self.d_f_pre, self.d_i_pre,
+                self.d_Vi_Vf_c_prev, self.d_i_f_pre, self.d_gates_pre, saved.f
+            )
         )[::-1]
 
 
@@ -920,7 +938,7 @@ class _Segments:
     def __init__(self, k: int, key: tuple[Any, ...], apart: bool, owner: _Owner | None = None) -> None:
         T, B, dtype, I, H = key
         self.owner, empty = owner or _Owner(), np.empty if owner is None else owner.empty
-        # present: the segment that the forward pass has run over last
+        # present: the segment that the forward pass was last run on
         self.k, self.key, self.apart, self.present = k, key, apart, -1
         self.bounds = [(start, min(start + k, T)) for start in range(0, max(T, 1), k)]
         self.starts = State(
@@ -1030,7 +1048,7 @@ class _Masks(NamedTuple):
     # [T, B]: which step of the sequence is run when, and the other way round; None if in order
     index: np.ndarray | None
     behind: np.ndarray  # the steps behind the samples' ends, t*B + b
-    cuts: dict[tuple[int, int], Any]  # what has been made of them for stretches of steps
+    cuts: dict[tuple[int, int], Any]  # the resets and ends within each range of steps, once they are asked for
 
 
 def _masks(lengths: Any, resets: Any, reverse: Any, T: int, B: int) -> _Masks | None:
@@ -1141,7 +1159,7 @@ def _room(ws: Workspace | None, name: str, like: np.ndarray) -> np.ndarray:
 
 
 class _Cuts:
-    """Where the recurrence of T steps, from step ``start`` of a sequence on, is cut: before which step, in which
+    """Resets and ends of samples within T steps, from step ``start`` of a sequence on: before which step, in which
     samples.
     """
 
@@ -1150,7 +1168,7 @@ class _Cuts:
         self.lengths, self.rows, self.samples, resets, again = _readings(masks, start, T, as_itself=False)
         self.short = np.flatnonzero(self.lengths < T)
         # Before step steps[k] sample columns[k] is given the state that sample sources[k] was given at first; -1: the
-        # spec's own.
+        # initial one.
         self.steps, self.columns = np.nonzero(resets | again)
         self.sources = np.where(resets, -1, self.samples)[self.steps, self.columns]
         self.begins = _by_step(self.steps, self.columns)
@@ -1178,7 +1196,7 @@ def _last(history: np.ndarray, cuts: _Cuts | None) -> np.ndarray:
 
 
 def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
-    """The cuts of T steps from ``start`` on, or None if there are none."""
+    """The resets and ends of samples within T steps from ``start`` on, or None if there are none."""
     if masks is None or (masks.resets is None and (masks.lengths >= start + T).all()):
         return None
     if (start, T) not in masks.cuts:
@@ -1187,9 +1205,10 @@ def _cuts(masks: _Masks | None, start: int, T: int) -> _Cuts | None:
 
 
 def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
-    """The steps of the forward pass from cut to cut, where states are put back.
+    """The steps of the forward pass, interrupted wherever a sample is reset: its state is then replaced by the initial
+    one.
 
-    The histories then hold the states after the steps again, and the states before them stand apart.
+    Behind the last step the histories hold the states after the steps again; the states before them are copied first.
     """
     start, kept = 0, []
     if cuts is not None and cuts.begins:
@@ -1209,8 +1228,8 @@ def _forwards(ws: _Forward, cuts: _Cuts | None) -> Iterator[list[Any]]:
 
 
 def _backwards(ws: _Backward, cuts: _Cuts, dfinal: tuple[np.ndarray, ...] | None) -> Iterator[list[Any]]:
-    """The steps of the backward pass from cut to cut: nothing comes back from behind one, but ``dfinal`` where a sample
-    ends.
+    """The steps of the backward pass, interrupted wherever a sample is reset or ends: no gradient passes a reset, and
+    at the end of a sample it is ``dfinal``.
     """
     T = above = cuts.T
     for d in ws.carried:
@@ -1236,21 +1255,21 @@ OUTPUT_SHAPES = {
     "h": ("H",),
 }
 PARAM_SHAPES = {
-    "Wi": ("H", "I",),
-    "Wf": ("H", "I",),
-    "Wg": ("H", "I",),
-    "Wo": ("H", "I",),
-    "Ui": ("H", "H",),
-    "Uf": ("H", "H",),
-    "Ug": ("H", "H",),
-    "Uo": ("H", "H",),
+    "Wi": ("H", "I"),
+    "Wf": ("H", "I"),
+    "Wg": ("H", "I"),
+    "Wo": ("H", "I"),
+    "Ui": ("H", "H"),
+    "Uf": ("H", "H"),
+    "Ug": ("H", "H"),
+    "Uo": ("H", "H"),
     "bi": ("H",),
     "bg": ("H",),
     "bo": ("H",),
     "bf": ("H",),
-    "Vi": ("H", "H",),
-    "Vf": ("H", "H",),
-    "Vo": ("H", "H",),
+    "Vi": ("H", "H"),
+    "Vf": ("H", "H"),
+    "Vo": ("H", "H"),
 }
 STATE_SHAPES = {
     "h": ("H",),
@@ -1383,7 +1402,7 @@ def _check(params: Any, x: Any, state: Any) -> Any:
     if state is not None:
         _expect("state.h", state.h, dtype, (B, H), "[B, H]")
         _expect("state.c", state.c, dtype, (B, H), "[B, H]")
-    return params, x, state, T, B, dtype, (I, H, )
+    return params, x, state, T, B, dtype, (I, H)
 
 
 def _check_params(params: Params, I: int, H: int) -> Any:
