@@ -26,10 +26,13 @@ OTHER_TEXTS = {
     "frameworks/module.py": "names of values, and of modules to import",
     "fused/allocation.py": "names of values",
     "fused/bodies.py": "names of values",
+    "legend.py": "names of values",
     "naming.py": "names of values",
     "numpy/called.py": "names of values",
+    "numpy/emit.py": "names of values",
     "numpy/setting.py": "names of values",
     "plain.py": "a pair of parentheses around the whole",
+    "remarks.py": "names of values",
     "skeleton.py": "templates",
     "wrap.py": "a module's lines, to be broken",
 }
