@@ -78,7 +78,7 @@ clean:
 
 define torch_for_cpu
 @if [ -n "$(TORCH_INDEX)" ]; then \
-  $(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) torch || echo "the usual build of PyTorch is taken"; \
+  $(BIN)/python -m pip install --quiet --no-deps --retries 1 --index-url $(TORCH_INDEX) torch || echo "the usual build of PyTorch is taken"; \
 fi
 endef
 
