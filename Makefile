@@ -36,7 +36,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/char_lm.py $(DEMO)
 
 test: lint
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-all: lint
 	$(BIN)/python -m pytest -n auto

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import jinja2
@@ -25,6 +25,7 @@ from cellspec.model.nodes import Kind, Shape
 from cellspec.pipeline import Compiled
 
 
+@cache
 def environment(*folders: str) -> jinja2.Environment:
     """The templates of a backend, behind them those that it shares with others, and those that all share; likewise sources."""
     own = [jinja2.PackageLoader(f"cellspec.backends.{folder}", "templates") for folder in folders]

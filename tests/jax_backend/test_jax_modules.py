@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frameworks_support import SAMPLE, bridge, cell, everything, masks, module
+from frameworks_support import SOME, bridge, cell, everything, masks, module
 from support import SHIPPED, cell_of, close, draw
 
 import cellspec
@@ -48,7 +48,7 @@ def along_x(gradient: Any, params: Any, state: Any, x: Any) -> Any:
     return gradient(params, x, state)
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("name", SOME)
 def test_all_that_numpys_module_computes(name: str) -> None:
     """Whatever a call gives, masked or not, is what NumPy's module gives, which ``verify`` compares with the equations."""
     drawn = draw(cell(name), steps=5, batch=4)

@@ -48,7 +48,12 @@ def calls(cell: Cell, backend: str) -> int:
 
 @pytest.mark.parametrize(
     ("kind", "count", "backend"),
-    [("gates", 15, "numpy"), ("slopes", 60, "numpy"), ("products", 15, "numpy"), ("products", 15, "cupy")],
+    [
+        ("gates", 15, "numpy"),
+        pytest.param("slopes", 60, "numpy", marks=pytest.mark.slow),
+        ("products", 15, "numpy"),
+        ("products", 15, "cupy"),
+    ],
 )
 def test_twice_the_equations_are_not_four_times_the_work(kind: str, count: int, backend: str) -> None:
     calls(chained(kind, 4), backend)  # what is done once

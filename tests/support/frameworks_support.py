@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 from support import ROOT, Array, cell_from, cell_of
 
 import cellspec
@@ -28,6 +29,10 @@ equations: |
 
 SAMPLE = ("lstm", "gru_before", "mlstm_xlstm", "slstm", "scornn", "clockwork", "qrnn_fo", "cfc", "skip_gru", "far")
 """Matrix states, heads, derived parameters, an inverse, lags, several inputs and outputs."""
+
+FEW = ("lstm", "mlstm_xlstm", "scornn", "far")
+SOME = [pytest.param(name, marks=[pytest.mark.slow] if name not in FEW else []) for name in SAMPLE]
+"""The sample, of which few cells are tried each time."""
 
 
 @cache

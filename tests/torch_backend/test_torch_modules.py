@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frameworks_support import SAMPLE, bridge, cell, everything, masks, module
+from frameworks_support import SOME, bridge, cell, everything, masks, module
 from support import SHIPPED, call, cell_of, close, draw, generator, leaves
 
 import cellspec
@@ -32,7 +32,7 @@ def arguments(name: str, *, grad: bool = True, **options: Any) -> tuple[Any, Any
     return tensors(drawn.module_params(built)), tensors(drawn.module_x(built)), tensors(drawn.module_state(built))
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("name", SOME)
 def test_against_the_equations(name: str) -> None:
     report = verify(cell(name), bridge(name, "torch"), dtypes=(np.float64,), exact=False)
     assert report.ok, str(report)
@@ -52,7 +52,7 @@ def test_every_shipped_cell(path: Path) -> None:
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("name", SOME)
 def test_the_plain_form_is_the_same_function(name: str) -> None:
     drawn = draw(cell(name), steps=6, batch=4)
     for given in ({}, masks(6, 4)):
@@ -66,7 +66,7 @@ def test_memory_keeps_less_and_computes_the_same(name: str) -> None:
     speed, memory = (call(bridge(name, "torch", residuals), drawn) for residuals in ("speed", "memory"))
     assert close(speed[0], memory[0]) and close(speed[2].params, memory[2].params, tolerance=1e-10)
     text = cellspec.generate(cell(name), "torch", "memory")
-    assert " --backend torch --residuals memory``." in text and "# again " in text
+    assert " --backend torch --residuals memory``." in text and "# again: " in text
 
 
 def test_what_lies_behind_an_end_is_not_computed_with() -> None:
