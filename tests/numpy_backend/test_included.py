@@ -16,7 +16,9 @@ from cellspec.language.keys import NUMBERED_INITIALISERS, PLAIN_INITIALISERS
 
 BACKENDS = ROOT / "cellspec" / "backends"
 FOLDERS = {folder.parent.name: folder for folder in sorted(BACKENDS.rglob("runtime"))}
-SOURCES = [path for folder in FOLDERS.values() for path in sorted(folder.iterdir()) if path.is_file() and path.stem != "__init__"]
+SOURCES = [
+    path for folder in FOLDERS.values() for path in sorted(folder.iterdir()) if path.is_file() and path.stem != "__init__"
+]
 PYTHON = [path for path in SOURCES if path.suffix == ".py"]
 
 
