@@ -38,9 +38,9 @@ class Skeleton:
 
 
 @cache
-def skeleton(backend: str) -> Skeleton:
-    """The skeleton of a backend's modules."""
-    templates = environment(backend)
+def skeleton(*folders: str) -> Skeleton:
+    """The skeleton of a backend's modules, of its own folder and those that it shares with others."""
+    templates = environment(*folders)
     assert templates.loader is not None
     found: defaultdict[str, set[str]] = defaultdict(set)
     outermost: set[str] = set()
@@ -48,7 +48,7 @@ def skeleton(backend: str) -> Skeleton:
         source, _, _ = templates.loader.get_source(templates, template)
         for scope, name in names(_with_gaps(templates, source)):
             (found[scope] if scope else outermost).add(name)
-    for source in included.sources((backend,)):
+    for source in included.sources(folders):
         for scope, name in names(source):
             (found[scope] if scope else outermost).add(name)
     opened = frozenset(scope for scope, inside in found.items() if GAP in inside)

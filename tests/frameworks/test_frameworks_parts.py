@@ -18,8 +18,9 @@ from cellspec import ir
 from cellspec.backends import registry
 from cellspec.backends.frameworks.backend import ArrayBackend, hand_on_by_carries
 from cellspec.backends.frameworks.bridge import Bridge, flat, mapped
-from cellspec.backends.frameworks.module import EXPORTS, LOCALS, Target, module_text
+from cellspec.backends.frameworks.module import EXPORTS, FOLDER, VALUES, Target, module_text
 from cellspec.backends.jax import backend as jax
+from cellspec.backends.skeleton import skeleton
 from cellspec.backends.torch import backend as torch
 from cellspec.pipeline import Compiled, compile_cell
 
@@ -38,12 +39,18 @@ def test_the_registry_finds_what_the_target_says(name: str, made: Any) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
-def test_arguments_of_a_target_are_names_that_values_cannot_have(target: Target) -> None:
-    """Whoever calls ``init_params`` passes them by name, and the function's own arguments are no others' names."""
+def test_arguments_of_a_target_reach_its_random_numbers(target: Target) -> None:
+    """What ``init_params`` is given besides dims is handed on by name."""
     source = target.source.partition(":")[0]
-    assert source in target.names and source in target.draws.format(source=source)
     given = {part.partition(":")[0].strip() for part in target.options.split(",")}
-    assert given <= {*target.names, *LOCALS} and all(name in target.draws for name in given)
+    assert source in target.draws.format(source=source) and all(name in target.draws for name in given)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_names_of_a_module_are_those_of_its_templates(target: Target) -> None:
+    """Its own library's among them, and those of functions that all such modules have."""
+    taken = skeleton(target.folder, FOLDER).names(VALUES)
+    assert {target.xp, "_scan", "_through", "_where", "_full", "Params", "params", "masks", "saved"} <= taken
 
 
 def delayed(text: str) -> Compiled:

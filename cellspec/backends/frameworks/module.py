@@ -24,22 +24,22 @@ from cellspec.backends.legend import legend
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import float_text
 from cellspec.backends.remarks import Remarks
+from cellspec.backends.skeleton import skeleton
 from cellspec.model.equations import Param, State
 from cellspec.model.nodes import STEP_INDEX, Kind
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled
 
-LOCALS = (
-    "params", "x", "Inputs", "state", "dy", "dfinal", "T", "B", "dtype", "y", "final", "forward", "forward_plain", "step",
-    "trace", "init_params", "init_state", "Params", "State", "Outputs", "NamedTuple", "Any", "batch", "derived", "x_t",
-    "values", "dims", "carry", "row", "saved", "earlier", "masks", "one_step", "lengths", "resets", "reverse", "math", "zip",
-    "tuple", "isinstance", "float", "int", "abs", "max", "min", "range", "len", "type", "draw", "device", "now", "t", "like",
-    "_equations", "_forward", "_backward", "_derived", "_scan", "_through", "_back", "_full", "_largest", "_gelu", "_maximum",
-    "_minimum", "Arrays", "d_params", "d_earlier", "d_state", "self", "rows", "count", "later",
-)  # fmt: skip
-"""Names with a meaning inside a module's functions, which values are not called by."""
+VALUES = ("_forward", "_backward", "_derived", "_equations", "trace")
+"""The functions in which values have names."""
+
+CALLED = frozenset(("float", "int", "abs", "max", "min", "math", "one_step", "carry", "row", "y"))
+"""Names in no template: what numbers of dims are made with, a step of either direction, and what callers call the outputs."""
 
 EXPORTS = ("Params", "State", "forward", "forward_plain", "init_params", "init_state", "step", "trace")
 """What every module gives."""
+
+FOLDER = "frameworks"
+"""Where the templates are that all such targets share."""
 
 OPTIONAL = ("math", "functional")
 """What a module imports if it reads something of it."""
@@ -49,9 +49,8 @@ OPTIONAL = ("math", "functional")
 class Target:
     """An array library: the folder of its templates, how people call it, its words, and what its modules say otherwise.
 
-    ``names`` are those that its modules use themselves. ``array`` is the class of its arrays, which people call ``noun``;
-    ``xp`` has its functions. ``empty`` is an array of the default dtype, ``diagonal`` that of ``r``; ``copy`` makes a view an
-    array.
+    ``array`` is the class of its arrays, which people call ``noun``; ``xp`` has its functions. ``empty`` is an array of the
+    default dtype, ``diagonal`` that of ``r``; ``copy`` makes a view an array.
     ``differentiable`` says who takes derivatives of ``forward``. ``source``, ``options``, ``draws`` and ``seeded`` are the
     arguments of ``init_params``, those of its random numbers, and the sentence about them. ``standard`` are lines that import
     of the standard library.
@@ -60,7 +59,6 @@ class Target:
     folder: str
     title: str
     spelling: Spelling
-    names: tuple[str, ...]
     array: str
     noun: str
     xp: str
@@ -83,8 +81,9 @@ def module_text(compiled: Compiled, target: Target) -> str:
 class _Module:
     def __init__(self, compiled: Compiled, target: Target) -> None:
         self.compiled, self.cell, self.target = compiled, compiled.cell, target
-        self.taken = (*LOCALS, *target.names)
-        self.common = Common(compiled, self.taken)
+        own = skeleton(target.folder, FOLDER)
+        self.taken = sorted(own.names(VALUES) | CALLED)
+        self.common = Common(compiled, self.taken, own.names(own.open))
         self.dims = self.common.dims
         self.x = {item.name: str(text["value"]) for item, text in zip(self.cell.inputs, self.common.inputs, strict=True)}
         self.x_t = {name: "x_t" if len(self.x) == 1 else f"x_t_{name}" for name in self.x}
@@ -94,7 +93,7 @@ class _Module:
 
     def text(self) -> str:
         """The whole text. What a library is imported for depends on what is read of it."""
-        template = environment(self.target.folder, "frameworks").get_template("module.py.jinja")
+        template = environment(self.target.folder, FOLDER).get_template("module.py.jinja")
         context = self.context()
         draft = template.render(context, imported=())
         text = template.render(context, imported=tuple(name for name in OPTIONAL if f"{name}." in draft))

@@ -14,7 +14,6 @@ TARGET = Target(
     folder="jax",
     title="JAX",
     spelling=JAX,
-    names=("jax", "jnp", "partial", "key", "arguments", "kept", "cotangents"),
     array="jax.Array",
     noun="a JAX array",
     xp="jnp",

@@ -14,7 +14,6 @@ TARGET = Target(
     folder="torch",
     title="PyTorch",
     spelling=TORCH,
-    names=("torch", "Tensor", "functional", "generator", "ctx", "cotangents", "arrays"),
     array="Tensor",
     noun="a tensor",
     xp="torch",
