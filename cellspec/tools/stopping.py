@@ -49,10 +49,13 @@ def end(number: int) -> None:
         except OSError:
             pass
     show_cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
-    try:
+    try:  # noqa: SIM105
         sys.stdout.flush()
+    except Exception:  # a closed pipe, or a flush that this signal has interrupted
+        pass
+    try:  # noqa: SIM105
         os.write(2, show_cursor + b"Aborted!\n")
-    except Exception:  # a closed pipe, or a flush that was interrupted: there is nothing left to say
+    except OSError:
         pass
     os._exit(128 + number)
 
