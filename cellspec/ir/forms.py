@@ -14,8 +14,3 @@ MIXTURE = sympy.Function("mixture")
 
 FORMS: Mapping[str, tuple[Any, int]] = {"mixture": (MIXTURE, 3)}
 """The functions by their names in a program's text, and how many arguments they take."""
-
-
-def unfolded(expr: sympy.Expr) -> sympy.Expr:
-    """``expr`` with what its forms are equal to."""
-    return expr.replace(MIXTURE, lambda weight, this, other: other + weight * (this - other))

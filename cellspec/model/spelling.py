@@ -8,18 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Definition:
-    """A function of a module's own: ``name(arguments) = value``, after some local names have been given their values."""
+    """A function of a module's own: ``name(arguments) = value``."""
 
     name: str
     arguments: tuple[str, ...]
     value: str
-    locals: tuple[tuple[str, str], ...] = ()
 
     @property
     def calls(self) -> tuple[str, ...]:
         """The functions that it calls, whoever defines them, but for what is a part of something else."""
-        texts = (self.value, *(value for _, value in self.locals))
-        return tuple(dict.fromkeys(name for text in texts for name in called(text) if "." not in name))
+        return tuple(dict.fromkeys(name for name in called(self.value) if "." not in name))
 
 
 @dataclass(frozen=True)
@@ -59,15 +57,9 @@ def called(text: str) -> list[str]:
 
 
 def spelling(text: str) -> Spelling:
-    """The spelling that ``text`` tells: ``np.tanh``; ``np.maximum({0}, 0)``; ``silu(a) = a*sigmoid(a)``.
-
-    The value of a function of the module's own may name others: ``f(a) = e/(1 + e) where e = exp(a)``.
-    """
-    head, is_defined, body = text.partition(") = ")
+    """The spelling that ``text`` tells: ``np.tanh``; ``np.maximum({0}, 0)``; ``silu(a) = a*sigmoid(a)``."""
+    head, is_defined, value = text.partition(") = ")
     if not is_defined:
         return Spelling(text if "{" in text else f"{text}({{all}})")
     name, arguments = head.split("(")
-    value, *locals_ = body.split(" where ")
-    pairs = [local.split(" = ", 1) for local in locals_]
-    definition = Definition(name, tuple(arguments.split(", ")), value, tuple((name, value) for name, value in pairs))
-    return Spelling(f"{name}({{all}})", definition)
+    return Spelling(f"{name}({{all}})", Definition(name, tuple(arguments.split(", ")), value))

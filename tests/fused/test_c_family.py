@@ -27,8 +27,7 @@ PLAIN_C = Dialect(
     real="real({})",
     infinity="INFINITY",
     argument="double {}",
-    local="const double {name} = {value}; ",
-    definition="static double {name}({arguments}) {{ {locals}return {value}; }}",
+    definition="static double {name}({arguments}) {{ return {value}; }}",
 )
 """C itself, with a macro ``real``: what the column of CUDA says is right wherever there is a compiler."""
 

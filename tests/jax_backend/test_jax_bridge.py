@@ -12,6 +12,7 @@ from frameworks_support import module
 
 from cellspec.backends import registry
 
+# A test extra, without wheels for some platforms; `make test` installs it.
 jax = pytest.importorskip("jax", reason="needs JAX")
 
 from cellspec.backends.jax.bridge import JaxBridge  # noqa: E402  # which imports it

@@ -17,6 +17,7 @@ import cellspec
 from cellspec.backends import registry
 from cellspec.verification.check import verify
 
+# A test extra, without wheels for some platforms; `make test` installs it.
 jax = pytest.importorskip("jax", reason="needs JAX")
 jnp = jax.numpy
 jax.config.update("jax_disable_most_optimizations", True)  # what runs once need not be fast, but compiled soon

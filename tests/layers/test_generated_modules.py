@@ -36,7 +36,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "numpy":
         yield "numpy"
         return
-    if reason := unavailable(SUBSTITUTE):
+    if reason := unavailable(SUBSTITUTE):  # no Linux on x86-64, or no g++: the reason is what is lacking
         pytest.skip(reason)
     with cupy_on(SUBSTITUTE):
         yield "cupy"

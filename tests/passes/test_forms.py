@@ -13,7 +13,7 @@ from support import cell_from
 import cellspec
 from cellspec import ir
 from cellspec.ir import Program
-from cellspec.ir.forms import unfolded
+from cellspec.ir.forms import MIXTURE
 from cellspec.passes.forms import mixture, mixtures, tanh_form
 from cellspec.passes.schedule import schedule
 
@@ -155,6 +155,11 @@ BLENDED = """
 def mixed(text: str, careful: tuple[str, ...] = ()) -> Program:
     """All that happens in the schedule of a step, its mixtures rewritten."""
     return ir.typecheck(mixtures(schedule(program(text)), {}, careful).listing)
+
+
+def unfolded(expr: sympy.Expr) -> sympy.Expr:
+    """``expr`` with what mixtures are equal to."""
+    return expr.replace(MIXTURE, lambda weight, this, other: other + weight * (this - other))
 
 
 def test_a_mixture_in_a_loop_is_rewritten() -> None:

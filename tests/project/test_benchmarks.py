@@ -283,8 +283,9 @@ def test_a_file_has_a_line_for_each_result() -> None:
     assert lines[1] == ' "about": "What it is.",' and ' "settings": {' in lines and '  "rounds": 3' in lines
 
 
-def test_the_command_of_a_file_names_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["/home/me/benchmarks/cpu.py", "--json", "/tmp/a b.json", "--from=/tmp/c.json"])
+def test_the_command_of_a_file_names_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script, words = tmp_path / "benchmarks" / "cpu.py", ["--json", str(tmp_path / "a b.json"), f"--from={tmp_path}/c.json"]
+    monkeypatch.setattr(sys, "argv", [str(script), *words])
     monkeypatch.setenv("OPENBLAS_CORETYPE", "SkylakeX")
     assert command() == "OPENBLAS_CORETYPE=SkylakeX python benchmarks/cpu.py --json 'a b.json' --from=c.json"
 

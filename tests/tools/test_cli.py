@@ -14,8 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cellspec import cli
-from cellspec.backends import BACKENDS
-from cellspec.backends.registry import STANDING
+from cellspec.backends.registry import BUILT_IN, STANDING
 from cellspec.cli import main
 from cellspec.language.read.loader import shipped_names
 from cellspec.verification import check
@@ -185,8 +184,8 @@ def test_set(folder: Path) -> None:
     [
         ("unknown backend 'nunpy'; did you mean 'numpy'?", "generate lstm --backend nunpy"),
         ("unknown backend 'nunpy'; did you mean 'numpy'?", "show lstm --backend nunpy"),
-        (f"unknown backend 'all'; there is {', '.join(BACKENDS)}", "show lstm --backend all"),
-        (f"unknown backend 'x'; there is {', '.join(BACKENDS)}, all", "generate lstm --backend x"),
+        (f"unknown backend 'all'; there is {', '.join(BUILT_IN)}", "show lstm --backend all"),
+        (f"unknown backend 'x'; there is {', '.join(BUILT_IN)}, all", "generate lstm --backend x"),
         (
             "--residuals memory is for the NumPy, PyTorch and JAX backends alone: --backend numpy, torch or jax",
             "show lstm --backend cupy --residuals memory",

@@ -13,8 +13,7 @@ CUDA = Dialect(
     real="real({})",
     infinity="INFINITY",
     argument="real {}",
-    local="const real {name} = {value}; ",
-    definition="__device__ inline real {name}({arguments}) {{ {locals}return {value}; }}",
+    definition="__device__ inline real {name}({arguments}) {{ return {value}; }}",
 )
 """``real`` is the type of gate arithmetic, which the head of a module defines beside ``stored``."""
 

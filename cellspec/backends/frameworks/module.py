@@ -24,7 +24,7 @@ from cellspec.backends.legend import legend
 from cellspec.backends.naming import Names, identifier
 from cellspec.backends.plain import float_text
 from cellspec.backends.remarks import Remarks
-from cellspec.backends.skeleton import skeleton
+from cellspec.backends.skeleton import names, skeleton
 from cellspec.model.equations import Param, State
 from cellspec.model.nodes import STEP_INDEX, Kind
 from cellspec.pipeline import BACKWARD, FORWARD, Compiled
@@ -95,8 +95,8 @@ class _Module:
         """The whole text. What a library is imported for depends on what is read of it."""
         template = environment(self.target.folder, FOLDER).get_template("module.py.jinja")
         context = self.context()
-        draft = template.render(context, imported=())
-        text = template.render(context, imported=tuple(name for name in OPTIONAL if f"{name}." in draft))
+        used = {name for _, name in names(template.render(context, imported=()))}
+        text = template.render(context, imported=used.intersection(OPTIONAL))
         return tidy(text, legend(self.common.groups, text, ("_forward", "_backward")))
 
     def context(self) -> dict[str, object]:

@@ -46,8 +46,8 @@ class Dialect:
 
     ``target`` is its column in the table of primitives, ``auxiliary`` are functions that spellings there call besides, spelt
     like them. ``real`` turns a number into one of the type in which expressions are computed, ``infinity`` is the largest of
-    them. ``definition`` is how a function is defined: of its ``name``, ``arguments`` (each an ``argument`` of its own),
-    ``locals`` (each a ``local``) and ``value``.
+    them. ``definition`` is how a function is defined: of its ``name``, ``arguments`` (each an ``argument`` of its own) and
+    ``value``.
     """
 
     target: str
@@ -55,7 +55,6 @@ class Dialect:
     real: str
     infinity: str
     argument: str
-    local: str
     definition: str
 
     @cached_property
@@ -99,8 +98,7 @@ class Dialect:
     def define(self, function: Definition) -> str:
         """The definition of one function."""
         arguments = ", ".join(self.argument.format(name) for name in function.arguments)
-        locals_ = "".join(self.local.format(name=name, value=value) for name, value in function.locals)
-        return self.definition.format(name=function.name, arguments=arguments, locals=locals_, value=function.value)
+        return self.definition.format(name=function.name, arguments=arguments, value=function.value)
 
 
 def ascii_name(name: str) -> str:
