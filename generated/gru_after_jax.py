@@ -74,7 +74,7 @@ def _forward(
     I, H = dims
     T, B = x.shape[:2]
     Wr_Wu_Wn = jnp.concatenate((params.Wr, params.Wu, params.Wn), 0)
-    Wr_x, Wu_x, Wn_x = jnp.split(x @ Wr_Wu_Wn.T, (H, 2*H,), -1)
+    Wr_x, Wu_x, Wn_x = jnp.split(x @ Wr_Wu_Wn.T, [H, 2*H], -1)
     # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
     r_pre_base = Wr_x + params.br
     # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
@@ -86,7 +86,7 @@ def _forward(
     def one_step(carry: Any, row: Any) -> Any:
         (h_prev,) = carry
         r_pre_base, u_pre_base, n_pre_base = row
-        Ur_h_prev, Uu_h_prev, Un_h_prev = jnp.split(h_prev @ Ur_Uu_Un.T, (H, 2*H,), -1)
+        Ur_h_prev, Uu_h_prev, Un_h_prev = jnp.split(h_prev @ Ur_Uu_Un.T, [H, 2*H], -1)
         # r = sigma(Wr @ x[t] + Ur @ h[t-1] + br)
         r = jax.nn.sigmoid(Ur_h_prev + r_pre_base)
         # u = sigma(Wu @ x[t] + Uu @ h[t-1] + bu)
@@ -147,10 +147,10 @@ def _backward(
     d_x = jnp.concatenate((d_n_pre, d_u_pre, d_r_pre), -1) @ Wn_Wu_Wr
     # gradients of the parameters: products and sums over all steps and samples
     d_Wr, d_Wu, d_Wn = jnp.split(
-        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_r_pre, d_u_pre, d_n_pre), -1), x), (H, 2*H,), -2
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_r_pre, d_u_pre, d_n_pre), -1), x), [H, 2*H], -2
     )
     d_Ur, d_Uu, d_Un = jnp.split(
-        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_r_pre, d_u_pre, d_Un_h_prev), -1), h_prev), (H, 2*H,), -2
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_r_pre, d_u_pre, d_Un_h_prev), -1), h_prev), [H, 2*H], -2
     )
     d_br = d_r_pre.sum((0, 1))
     d_bu = d_u_pre.sum((0, 1))

@@ -73,13 +73,13 @@ def _forward(
     T, B = x.shape[:2]
     Wz_h_prev, Wz_x, Wr_h_prev, Wr_x, W_n_part, W_x = _derived(params, x, dims)
     Wz_Wr_W_x = jnp.concatenate((Wz_x, Wr_x, W_x), 0)
-    Wz_x_x, Wr_x_x, W_x_x = jnp.split(x @ Wz_Wr_W_x.T, (H, 2*H,), -1)
+    Wz_x_x, Wr_x_x, W_x_x = jnp.split(x @ Wz_Wr_W_x.T, [H, 2*H], -1)
     Wz_Wr_h_prev = jnp.concatenate((Wz_h_prev, Wr_h_prev), 0)
 
     def one_step(carry: Any, row: Any) -> Any:
         (h_prev,) = carry
         Wz_x_x, Wr_x_x, W_x_x = row
-        Wz_h_prev_h_prev, Wr_h_prev_h_prev = jnp.split(h_prev @ Wz_Wr_h_prev.T, (H,), -1)
+        Wz_h_prev_h_prev, Wr_h_prev_h_prev = jnp.split(h_prev @ Wz_Wr_h_prev.T, [H], -1)
         # z = sigma(Wz @ [h[t-1], x[t]])
         z = jax.nn.sigmoid(Wz_h_prev_h_prev + Wz_x_x)
         # r = sigma(Wr @ [h[t-1], x[t]])
@@ -145,10 +145,10 @@ def _backward(
     d_x = jnp.concatenate((d_n_pre, d_r_pre, d_z_pre), -1) @ W_Wr_Wz_x
     # gradients of the parameters: products and sums over all steps and samples
     d_Wz_h_prev, d_Wr_h_prev = jnp.split(
-        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_z_pre, d_r_pre), -1), h_prev), (H,), -2
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_z_pre, d_r_pre), -1), h_prev), [H], -2
     )
     d_Wz_x, d_Wr_x, d_W_x = jnp.split(
-        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_z_pre, d_r_pre, d_n_pre), -1), x), (H, 2*H,), -2
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_z_pre, d_r_pre, d_n_pre), -1), x), [H, 2*H], -2
     )
     d_W_n_part = jnp.einsum("tbm,tbk->mk", d_n_pre, n_part)
     d_Wz = jnp.concatenate((d_Wz_h_prev, d_Wz_x), -1)

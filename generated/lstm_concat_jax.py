@@ -85,7 +85,7 @@ def _forward(
     T, B = x.shape[:2]
     Wf_h_prev, Wf_x, Wi_h_prev, Wi_x, WC_h_prev, WC_x, Wo_h_prev, Wo_x = _derived(params, x, dims)
     W_gates_x = jnp.concatenate((Wf_x, Wi_x, WC_x, Wo_x), 0)
-    Wf_x_x, Wi_x_x, WC_x_x, Wo_x_x = jnp.split(x @ W_gates_x.T, (H, 2*H, 3*H,), -1)
+    Wf_x_x, Wi_x_x, WC_x_x, Wo_x_x = jnp.split(x @ W_gates_x.T, [H, 2*H, 3*H], -1)
     # f = sigma(Wf @ [h[t-1], x[t]] + bf)
     f_pre_base = Wf_x_x + params.bf
     # i = sigma(Wi @ [h[t-1], x[t]] + bi)
@@ -101,7 +101,7 @@ def _forward(
         f_pre_base, i_pre_base, Chat_pre_base, o_pre_base = row
         (
             Wf_h_prev_h_prev, Wi_h_prev_h_prev, WC_h_prev_h_prev, Wo_h_prev_h_prev
-        ) = jnp.split(h_prev @ W_gates_h_prev.T, (H, 2*H, 3*H,), -1)
+        ) = jnp.split(h_prev @ W_gates_h_prev.T, [H, 2*H, 3*H], -1)
         # f = sigma(Wf @ [h[t-1], x[t]] + bf)
         f = jax.nn.sigmoid(Wf_h_prev_h_prev + f_pre_base)
         # i = sigma(Wi @ [h[t-1], x[t]] + bi)
@@ -176,11 +176,11 @@ def _backward(
     d_x = jnp.concatenate((d_o_pre, d_Chat_pre, d_i_pre, d_f_pre), -1) @ W_gates2_x
     # gradients of the parameters: products and sums over all steps and samples
     d_Wf_h_prev, d_Wi_h_prev, d_WC_h_prev, d_Wo_h_prev = jnp.split(
-        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_f_pre, d_i_pre, d_Chat_pre, d_o_pre), -1), h_prev), (H, 2*H, 3*H,),
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_f_pre, d_i_pre, d_Chat_pre, d_o_pre), -1), h_prev), [H, 2*H, 3*H],
         -2
     )
     d_Wf_x, d_Wi_x, d_WC_x, d_Wo_x = jnp.split(
-        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_f_pre, d_i_pre, d_Chat_pre, d_o_pre), -1), x), (H, 2*H, 3*H,), -2
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_f_pre, d_i_pre, d_Chat_pre, d_o_pre), -1), x), [H, 2*H, 3*H], -2
     )
     d_bi = d_i_pre.sum((0, 1))
     d_bC = d_Chat_pre.sum((0, 1))

@@ -83,7 +83,7 @@ def _forward(
     I, H = dims
     T, B = x.shape[:2]
     W_gates = jnp.concatenate((params.Wi, params.Wf, params.Wg, params.Wo), 0)
-    Wi_x, Wf_x, Wg_x, Wo_x = jnp.split(x @ W_gates.T, (H, 2*H, 3*H,), -1)
+    Wi_x, Wf_x, Wg_x, Wo_x = jnp.split(x @ W_gates.T, [H, 2*H, 3*H], -1)
     # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
     i_pre_base = Wi_x + params.bi
     # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
@@ -97,7 +97,7 @@ def _forward(
     def one_step(carry: Any, row: Any) -> Any:
         h_prev, c_prev = carry
         i_pre_base, f_pre_base, g_pre_base, o_pre_base = row
-        Ui_h_prev, Uf_h_prev, Ug_h_prev, Uo_h_prev = jnp.split(h_prev @ U_gates.T, (H, 2*H, 3*H,), -1)
+        Ui_h_prev, Uf_h_prev, Ug_h_prev, Uo_h_prev = jnp.split(h_prev @ U_gates.T, [H, 2*H, 3*H], -1)
         # i = sigma(Wi @ x[t] + Ui @ h[t-1] + bi)
         i = jax.nn.sigmoid(Ui_h_prev + i_pre_base)
         # f = sigma(Wf @ x[t] + Uf @ h[t-1] + bf)
@@ -170,10 +170,10 @@ def _backward(
     d_x = jnp.concatenate((d_o_pre, d_g_pre, d_f_pre, d_i_pre), -1) @ W_gates2
     # gradients of the parameters: products and sums over all steps and samples
     d_Wi, d_Wf, d_Wg, d_Wo = jnp.split(
-        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_i_pre, d_f_pre, d_g_pre, d_o_pre), -1), x), (H, 2*H, 3*H,), -2
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_i_pre, d_f_pre, d_g_pre, d_o_pre), -1), x), [H, 2*H, 3*H], -2
     )
     d_Ui, d_Uf, d_Ug, d_Uo = jnp.split(
-        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_i_pre, d_f_pre, d_g_pre, d_o_pre), -1), h_prev), (H, 2*H, 3*H,), -2
+        jnp.einsum("tbm,tbk->mk", jnp.concatenate((d_i_pre, d_f_pre, d_g_pre, d_o_pre), -1), h_prev), [H, 2*H, 3*H], -2
     )
     d_bi = d_i_pre.sum((0, 1))
     d_bg = d_g_pre.sum((0, 1))

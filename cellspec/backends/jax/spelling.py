@@ -22,7 +22,7 @@ JAX = Spelling(
         "gradients of heads": 'jnp.einsum("tbnm,tbnk->nmk", {left}, {right})',
         "total": "{value}.sum((0, 1))",
         "concat": "jnp.concatenate(({parts}), {axis})",
-        "split": "jnp.split({value}, ({ends},), {axis})",
+        "split": "jnp.split({value}, [{ends}], {axis})",
         "stack": "jnp.stack(({parts},))",
         "eye": "jnp.eye({size}, dtype={dtype}.dtype)",
         "roll": "jnp.roll({value}, {shift}, -1)",
