@@ -13,9 +13,11 @@ from outside import BACKEND, distribution
 from support import ROOT, cell_of
 
 import cellspec
-from cellspec.backends import BACKENDS, registry
+from cellspec.backends import registry
 from cellspec.backends.base import MEMBERS
 from cellspec.backends.registry import BackendError, backend
+
+BACKENDS = tuple(registry.BUILT_IN)
 
 ELMAN = ROOT / "specs" / "elman.yaml"
 

@@ -9,11 +9,13 @@ import pytest
 from click.testing import CliRunner
 from support import ROOT, cell_from, cell_of
 
-from cellspec.backends import BACKENDS, registry
+from cellspec.backends import registry
 from cellspec.cli import main
 from cellspec.ir.text import program_text
 from cellspec.pipeline import compile_cell, passes
 from cellspec.tools.passes import BEGINS_AS, changes
+
+BACKENDS = tuple(registry.BUILT_IN)
 
 GRU = ROOT / "specs" / "gru.yaml"
 
